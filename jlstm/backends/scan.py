@@ -1,0 +1,68 @@
+"""The recurrence as a plain `lax.scan`: always there, on every platform."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool
+
+from jlstm.cell import Cell, Params, PyTree
+
+
+class Recurrence(NamedTuple):
+    """What one run over time starts from, besides the cell."""
+
+    params: Params
+    context: PyTree
+    initial: PyTree  # the cell's own carry, put back by `resets`
+    carry: PyTree
+    zs: PyTree
+    mask: Bool[Array, "time *batch"] | None
+    resets: Bool[Array, "time *batch"] | None
+
+
+def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | bool, states: bool) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """Return the last carry, and of every step the output and (with `states`) the carry.
+
+    A step that `mask` leaves out does not count: the carry stays as it is, whatever `resets` says, and the output is zero.
+    """
+
+    def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
+        z, counts, reset = inputs
+        before = carry if reset is None else select(reset, start.initial, carry)
+        after, y = cell.step(start.params, start.context, before, z)
+        out = (y, after if states else None)
+        if counts is None:
+            return after, out
+        return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
+
+    return scan(step, start.carry, (start.zs, start.mask, start.resets), reverse=reverse, unroll=unroll)
+
+
+def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
+    """`jnp.where` over two trees, with a condition on the leading axes."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(lax.expand_dims(where, range(where.ndim, a.ndim)), a, b)
+
+    return jax.tree.map(leaf, yes, no)
+
+
+def scan(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, **options: Any
+) -> tuple[PyTree, PyTree]:
+    """`lax.scan` that first gives the carry the type it has after a step.
+
+    On an explicit mesh and inside `shard_map` an array's type tells how it is spread over devices. Zeros made from a shape
+    are spread over none, the carry after a step is spread like the inputs, and `lax.scan` demands that both are the same.
+    """
+    if not all(jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves((carry, steps))):
+        result, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
+        carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, result)
+    return lax.scan(step, carry, steps, **options)
+
+
+def _first(leaf: Array) -> Array:
+    return lax.index_in_dim(leaf, 0, keepdims=False)

@@ -1,0 +1,59 @@
+"""The Cell contract: one step of a recurrence, as pure functions of parameters and carry."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+PyTree = Any
+Params = PyTree
+Noise = Mapping[str, Array]
+
+
+class Carry(NamedTuple):
+    """What an LSTM hands from one step to the next: the output `h` and the cell state `c`."""
+
+    h: Float[Array, "*batch units"]
+    c: Float[Array, "*batch units"]
+
+
+class Cell(abc.ABC):
+    """One step of a recurrence. Subclasses are frozen dataclasses of options; their methods are pure.
+
+    A sequence is run as `begin`, `project` once over all time steps, then `step` once for each.
+    Arrays of a sequence are time-major here: `xs` is (time, *batch, features).
+    """
+
+    @property
+    @abc.abstractmethod
+    def features_out(self) -> int:
+        """The size of the last axis of one step's output."""
+
+    @abc.abstractmethod
+    def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
+        """Draw the parameters for inputs with `features` features."""
+
+    @abc.abstractmethod
+    def begin(
+        self,
+        params: Params,
+        batch_shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
+        *,
+        key: Array | None = None,
+        noise: Noise | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        """Return the initial carry and the context: all that stays constant over one sequence.
+
+        The context (dropout masks, say) is drawn from `key` or taken from `noise`; with neither the cell is in inference.
+        """
+
+    @abc.abstractmethod
+    def project(self, params: Params, context: PyTree, xs: Array) -> PyTree:
+        """Compute for all time steps at once everything that needs no carry."""
+
+    @abc.abstractmethod
+    def step(self, params: Params, context: PyTree, carry: PyTree, z: PyTree) -> tuple[PyTree, Array]:
+        """Do what remains for one time step: return the new carry and the output."""

@@ -1,0 +1,5 @@
+"""The cells: one family a file."""
+
+from jlstm.cells.lstm import LSTMCell
+
+__all__ = ["LSTMCell"]

@@ -1,0 +1,113 @@
+"""Checks at the public edge: each failure is one sentence that says what was expected, what came and what to do."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def positive(name: str, value: Any) -> None:
+    """Require a whole number of at least 1."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def rate(name: str, value: float) -> None:
+    """Require a dropout rate: a share of what is zeroed."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be a rate in [0, 1), the share that is zeroed, got {value!r}")
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Require one of the allowed values."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def float_dtype(name: str, dtype: Any) -> np.dtype:
+    """Return the normalised dtype; require a real floating one."""
+    try:
+        normal = jnp.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {dtype!r}") from error
+    if not jnp.issubdtype(normal, jnp.floating):
+        raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {normal.name!r}")
+    return normal
+
+
+def available(name: str, dtype: np.dtype) -> None:
+    """Refuse float64 while JAX would silently make it float32."""
+    if dtype == np.float64 and not jax.config.jax_enable_x64:
+        raise ValueError(f"{name} is float64 but JAX computes in float32: call jax.config.update('jax_enable_x64', True) first")
+
+
+def inputs(name: str, xs: Any, *, axes: tuple[str, ...]) -> Array:
+    """Return the inputs as an array; require floats and at least the named axes."""
+    xs = jnp.asarray(xs)
+    if xs.ndim < len(axes):
+        raise ValueError(f"{name} must have at least the axes ({', '.join(axes)}), got shape {xs.shape}")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got {xs.dtype}: embed token indices or cast with {name}.astype('float32')")
+    return xs
+
+
+def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
+    """Require the same structure and shapes as `expected`, a tree of arrays or of their shapes."""
+    got_leaves, expected_leaves = (dict(jax.tree_util.tree_flatten_with_path(t)[0]) for t in (got, expected))
+    for path in [*expected_leaves, *got_leaves]:
+        label = name + jax.tree_util.keystr(path)
+        if path not in got_leaves:
+            raise ValueError(f"{label} is missing, expected shape {expected_leaves[path].shape}: {remedy}")
+        if path not in expected_leaves:
+            raise ValueError(f"{label} is not part of what this layer takes: {remedy}")
+        if jnp.shape(got_leaves[path]) != expected_leaves[path].shape:
+            raise ValueError(
+                f"{label} must have shape {expected_leaves[path].shape}, got {jnp.shape(got_leaves[path])}: {remedy}"
+            )
+    if jax.tree.structure(got) != jax.tree.structure(expected):
+        raise ValueError(
+            f"{name} must have the structure {jax.tree.structure(expected)}, got {jax.tree.structure(got)}: {remedy}"
+        )
+
+
+def flags(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Return `mask` or `resets` as an array; require booleans, one for each step of each sequence."""
+    value = jnp.asarray(value)
+    if value.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be boolean, got {value.dtype}: pass {name}.astype(bool)")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, that of xs without its features, got {value.shape}")
+    return value
+
+
+def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
+    """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read and so are not."""
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"lengths must be whole numbers, got {value.dtype}")
+    if value.shape != batch_shape:
+        raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {value.shape}")
+    if not isinstance(value, jax.core.Tracer) and value.is_fully_addressable:
+        concrete = np.asarray(value)
+        bad = concrete[(concrete < 0) | (concrete > time)]
+        if bad.size:
+            raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
+    return value
+
+
+def noise(
+    value: Mapping[str, Array], *, gates: int, batch_shape: tuple[int, ...], sizes: Mapping[str, int], dtype: Any
+) -> dict[str, Array]:
+    """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, size)."""
+    masks = {}
+    for name, mask in value.items():
+        one_of("a key of noise", name, sizes)
+        shapes = [(g, *batch_shape, sizes[name]) for g in (gates, 1)]
+        if jnp.shape(mask) not in shapes:
+            raise ValueError(f"noise[{name!r}] must have shape {shapes[0]} or {shapes[1]}, got {jnp.shape(mask)}")
+        masks[name] = jnp.asarray(mask, dtype)
+    return masks

@@ -1,0 +1,41 @@
+"""Weight initialisers by name."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers as jax_initializers
+from jaxtyping import Array
+
+Initializer = str | Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]
+
+INITIALIZERS: dict[str, Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]] = {
+    "glorot_normal": jax_initializers.glorot_normal(),
+    "glorot_uniform": jax_initializers.glorot_uniform(),
+    "he_normal": jax_initializers.he_normal(),
+    "he_uniform": jax_initializers.he_uniform(),
+    "lecun_normal": jax_initializers.lecun_normal(),
+    "lecun_uniform": jax_initializers.lecun_uniform(),
+    "ones": jax_initializers.ones,
+    "orthogonal": jax_initializers.orthogonal(),  # of the whole matrix, not gate by gate: Saxe et al. 2014, as Keras
+    "zeros": jax_initializers.zeros,
+}
+
+
+def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]:
+    """Return the function `(key, shape, dtype) -> array` that `name` stands for; a callable stands for itself.
+
+    Raises:
+        ValueError: the name is not one of `INITIALIZERS`.
+    """
+    if callable(name):
+        return name
+    if name not in INITIALIZERS:
+        raise ValueError(f"unknown initializer {name!r}: use a callable or one of {', '.join(sorted(INITIALIZERS))}")
+    return INITIALIZERS[name]
+
+
+def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Array:
+    """Draw a weight. 16-bit weights are drawn in float32 and rounded: QR, which `orthogonal` needs, has no 16-bit form."""
+    wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    return initializer(name)(key, shape, wide).astype(dtype)

@@ -1,0 +1,8 @@
+"""The layers."""
+
+from jlstm.layers.bidirectional import Bidirectional
+from jlstm.layers.layer import Layer, cell_states
+from jlstm.layers.recurrent import LSTM, RNN
+from jlstm.layers.stack import Stack
+
+__all__ = ["LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states"]

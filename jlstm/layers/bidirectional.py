@@ -1,0 +1,89 @@
+"""Bidirectional: a layer and its mirror image over the same sequence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jlstm import checks
+from jlstm.cell import Params, PyTree
+from jlstm.layers.layer import Layer
+from jlstm.loop import Results, Steps
+
+MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
+    "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "mul": lambda forward, backward: forward * backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+    None: lambda forward, backward: {"forward": forward, "backward": backward},
+}
+
+
+@dataclass(frozen=True)
+class Bidirectional(Layer):
+    """A layer over the sequence and the same layer, with parameters of its own, over the reversed sequence.
+
+    Parameters, carry and noise are dicts with `"forward"` and `"backward"`.
+
+    Args:
+        layer: the forward one.
+        merge: how the outputs are put together: "concat" along the features, "sum", "mul", "ave" (mean), or None for a dict of both.
+
+    Raises:
+        ValueError: an unknown merge.
+        TypeError: a layer that is none.
+
+    Reference: Schuster & Paliwal 1997.
+    Differs from: Keras repeats `merge_mode`'s names; PyTorch and Flax only concatenate unless told how.
+    """
+
+    layer: Layer
+    merge: str | None = "concat"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer, Layer):
+            raise TypeError(f"layer must be a Layer such as LSTM(units), got {self.layer!r}")
+        checks.one_of("merge", self.merge, MERGES)
+
+    @property
+    def features_out(self) -> int:
+        """Twice the layer's for "concat", else the layer's."""
+        return self.layer.features_out * (2 if self.merge == "concat" else 1)
+
+    @property
+    def time_major(self) -> bool:
+        """The layer's."""
+        return self.layer.time_major
+
+    def flipped(self) -> Self:
+        """Both directions turned round."""
+        return replace(self, layer=self.layer.flipped())
+
+    def init(self, key: Array, features: int) -> Params:
+        """Draw both directions' parameters."""
+        return {name: layer.init(k, features) for (name, layer), k in zip(self._directions(), jax.random.split(key), strict=True)}
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+        """Both directions' own."""
+        return {name: layer.initial_carry(params[name], batch_shape, dtype) for name, layer in self._directions()}
+
+    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+        """Run both directions and merge."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        results = {
+            name: layer.run(params[name], steps, carry and carry[name], k, noise and noise[name], states)
+            for (name, layer), k in zip(self._directions(), keys, strict=True)
+        }
+        ys = MERGES[self.merge](results["forward"].ys, results["backward"].ys)
+        carries, all_states = ({name: getattr(r, field) for name, r in results.items()} for field in ("carry", "states"))
+        return Results(carries, ys, all_states)
+
+    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+        """Refused: the backward direction starts at the end of the sequence."""
+        raise ValueError("step runs forwards in time but Bidirectional needs the whole sequence: use apply")
+
+    def _directions(self) -> tuple[tuple[str, Layer], tuple[str, Layer]]:
+        return ("forward", self.layer), ("backward", self.layer.flipped())

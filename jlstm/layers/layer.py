@@ -1,0 +1,162 @@
+"""The Layer contract: a whole sequence in, a whole sequence out, as pure functions of parameters and carry."""
+
+import abc
+from functools import lru_cache
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jlstm import checks
+from jlstm.cell import Params, PyTree
+from jlstm.loop import Results, Steps
+
+
+class Layer(abc.ABC):
+    """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
+
+    A new kind of layer defines `init`, `initial_carry`, `run`, `run_step` and the properties below; callers use `apply` and `step`.
+    """
+
+    @property
+    @abc.abstractmethod
+    def features_out(self) -> int:
+        """The size of the last axis of the outputs."""
+
+    @property
+    @abc.abstractmethod
+    def time_major(self) -> bool:
+        """Whether time is the first axis of inputs and outputs instead of the last but one."""
+
+    @abc.abstractmethod
+    def flipped(self) -> Self:
+        """The same layer, run in the other direction."""
+
+    @abc.abstractmethod
+    def init(self, key: Array, features: int) -> Params:
+        """Draw the parameters for inputs with `features` features."""
+
+    @abc.abstractmethod
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+        """The carry that a sequence starts from when none is given."""
+
+    @abc.abstractmethod
+    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+        """`apply` on checked, time-major steps."""
+
+    @abc.abstractmethod
+    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+        """`step` on checked inputs."""
+
+    def apply(
+        self,
+        params: Params,
+        xs: Float[Array, "*batch time features"],
+        carry: PyTree | None = None,
+        *,
+        lengths: Int[Array, "*batch"] | None = None,
+        mask: Bool[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*batch time"] | None = None,
+        key: Array | None = None,
+        noise: PyTree = None,
+    ) -> tuple[PyTree, Float[Array, "*batch time features_out"]]:
+        """Run over a sequence and return the last carry and the outputs of all steps, in `lax.scan`'s order.
+
+        Args:
+            params: as `init` makes them.
+            xs: inputs; with `time_major` (time, *batch, features), and `mask` and `resets` follow.
+            carry: where to start; None takes `initial_carry`.
+            lengths: how many steps of each sequence count, from its first; the rest is padding.
+            mask: which steps count, anywhere; instead of `lengths`. A step that does not count leaves the carry as it is,
+                its output is zero, and what its input holds (NaN, say) reaches neither results nor gradients.
+            resets: before which steps the layer's own initial carry is put back. Ignored where a step does not count.
+            key: turns dropout on; no key means inference.
+            noise: the dropout masks themselves, instead of a key; see the cell.
+
+        Raises:
+            ValueError: a shape does not fit, concrete `lengths` are out of range (traced ones are clipped), `lengths` and
+                `mask` or `key` and `noise` are both given, float64 is asked for while JAX has it off.
+            TypeError: inputs that are not floating, a `mask` or `resets` that is not boolean.
+        """
+        return self._checked_run(params, xs, carry, lengths, mask, resets, key, noise, states=False)[:2]
+
+    def step(self, params: Params, carry: PyTree | None, x: Float[Array, "*batch features"]) -> tuple[PyTree, Array]:
+        """Run one time step, for streaming: `apply` on a sequence is this for each of its steps in turn, without dropout.
+
+        Raises:
+            ValueError: a shape does not fit, or the layer needs the whole sequence (reverse, Bidirectional).
+        """
+        x = checks.inputs("x", x, axes=("features",))
+        self._check_trees(params, carry, x.shape, "x")
+        return self.run_step(params, carry, x)
+
+    def _checked_run(
+        self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any, key: Any, noise: Any, *, states: bool
+    ) -> Results:
+        xs = checks.inputs("xs", xs, axes=("time", "features"))
+        if lengths is not None and mask is not None:
+            raise ValueError("lengths and mask are both given, expected at most one: put the lengths into the mask, or drop one")
+        if key is not None and noise is not None:
+            raise ValueError("key and noise are both given, expected at most one: noise holds the masks that a key would draw")
+        mask, resets = (None if v is None else checks.flags(n, v, xs.shape[:-1]) for n, v in (("mask", mask), ("resets", resets)))
+        time_axis = 0 if self.time_major else -1
+        xs, mask, resets = (
+            _to_front(xs, time_axis - (not self.time_major)),
+            _to_front(mask, time_axis),
+            _to_front(resets, time_axis),
+        )
+        self._check_trees(params, carry, xs.shape[1:], "xs")
+        if lengths is not None:
+            lengths = checks.lengths(lengths, xs.shape[1:-1], len(xs))
+            mask = jnp.expand_dims(jnp.arange(len(xs), dtype=lengths.dtype), range(1, xs.ndim - 1)) < jnp.expand_dims(lengths, 0)
+        results = self.run(params, Steps(xs, mask, resets), carry, key, noise, states)
+        if self.time_major:
+            return results
+        last = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, xs.ndim - 2), (results.ys, results.states))
+        return Results(results.carry, *last)
+
+    def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
+        *batch_shape, features = x_shape
+        remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with the features that the parameters are for"
+        checks.tree("params", params, _param_shapes(self, features), remedy)
+        if carry is not None:
+            expected = jax.eval_shape(lambda: self.initial_carry(params, tuple(batch_shape)))
+            checks.tree(
+                "carry",
+                carry,
+                expected,
+                f"pass initial_carry(params, {tuple(batch_shape)}) or what apply returned for such a batch",
+            )
+
+
+@lru_cache(maxsize=1024)
+def _param_shapes(layer: Layer, features: int) -> PyTree:
+    return jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
+
+
+def _to_front(leaf: Array | None, axis: int) -> Array | None:
+    return None if leaf is None else jnp.moveaxis(leaf, axis, 0)
+
+
+def cell_states(layer: Layer, params: Params, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, PyTree]:
+    """Run like `layer.apply` and return the last carry and the carries after all steps, h and c alike.
+
+    Args:
+        layer, params, xs, carry: as for `Layer.apply`.
+        **sequence: its `lengths`, `mask`, `resets`, `key`, `noise`.
+
+    Returns:
+        The last carry, and a tree like it whose leaves have a time axis where `xs` has it; zero where a step does not count.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, states = jlstm.cell_states(layer, params, jax.numpy.ones((2, 5, 3)))
+        >>> states.c.shape
+        (2, 5, 4)
+    """
+    given = dict.fromkeys(("lengths", "mask", "resets", "key", "noise")) | sequence
+    results = layer._checked_run(params, xs, carry, **given, states=True)
+    return results.carry, results.states

@@ -1,0 +1,140 @@
+"""RNN: any cell as a layer; LSTM: the layer that most people want."""
+
+import inspect
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jlstm import checks
+from jlstm.backends import BACKENDS
+from jlstm.cell import Cell, Params, PyTree
+from jlstm.cells import LSTMCell
+from jlstm.layers.layer import Layer
+from jlstm.loop import Options, Results, Steps, recur
+
+
+@dataclass(frozen=True)
+class RNN(Layer):
+    """A cell, run over time.
+
+    Args:
+        cell: what one step does.
+        reverse: run each sequence's own valid part from its end to its start; outputs stay in the inputs' order.
+        time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
+        unroll: steps per iteration of the compiled loop, or True for all: more code, less loop overhead, same results.
+        remat: keep O(√T) instead of O(T) memory for the backward pass, in chunks of √T steps (True) or of the given number.
+        backend: what runs the recurrence; "auto" takes the fastest that can.
+        dtype: computes and returns in this; None in the inputs' dtype. Parameters are cast.
+        param_dtype: of the parameters that `init` draws.
+
+    Raises:
+        ValueError: an unknown backend, or `unroll` or `remat` below 1.
+        TypeError: a dtype that is not floating, a cell that is none.
+    """
+
+    cell: Cell
+    _: KW_ONLY
+    reverse: bool = False
+    time_major: bool = False
+    unroll: int | bool = 1
+    remat: int | bool = False
+    backend: str = "auto"
+    dtype: Any = None
+    param_dtype: Any = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cell, Cell):
+            raise TypeError(f"cell must be a Cell such as LSTMCell(units), got {self.cell!r}")
+        for name in ("unroll", "remat"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                checks.positive(name, value)
+        checks.one_of("backend", self.backend, BACKENDS)
+        object.__setattr__(self, "param_dtype", checks.float_dtype("param_dtype", self.param_dtype))
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", checks.float_dtype("dtype", self.dtype))
+
+    @property
+    def features_out(self) -> int:
+        """The cell's."""
+        return self.cell.features_out
+
+    def flipped(self) -> Self:
+        """The same layer, run in the other direction."""
+        return replace(self, reverse=not self.reverse)
+
+    def init(self, key: Array, features: int) -> Params:
+        """Draw the cell's parameters in `param_dtype`."""
+        checks.available("param_dtype", self.param_dtype)
+        return self.cell.init(key, features, self.param_dtype)
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+        """The cell's own carry, in `dtype`, else the layer's, else the parameters'."""
+        dtype = self._compute_dtype(dtype or jnp.result_type(*jax.tree.leaves(params)))
+        return self.cell.begin(_cast(params, dtype), batch_shape, dtype)[0]
+
+    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+        """Cast everything to the compute dtype, begin, and loop over time."""
+        dtype = self._compute_dtype(steps.xs.dtype)
+        params, carry, xs = _cast((params, carry, steps.xs), dtype)
+        initial, context = self.cell.begin(params, xs.shape[1:-1], dtype, key=key, noise=noise)
+        options = Options(self.reverse, self.unroll, self.remat, self.backend)
+        start = initial if carry is None else carry
+        return recur(self.cell, params, steps._replace(xs=xs), start, initial, context, options, states)
+
+    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+        """Project and run one step."""
+        if self.reverse:
+            raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
+        dtype = self._compute_dtype(x.dtype)
+        params, carry, x = _cast((params, carry, x), dtype)
+        initial, context = self.cell.begin(params, x.shape[:-1], dtype)
+        z = jax.tree.map(lambda leaf: leaf[0], self.cell.project(params, context, x[None]))
+        return self.cell.step(params, context, initial if carry is None else carry, z)
+
+    def _compute_dtype(self, of_inputs: Any) -> np.dtype:
+        dtype = jnp.dtype(self.dtype or of_inputs)
+        checks.available("dtype", dtype)
+        return dtype
+
+
+def _cast(tree: PyTree, dtype: np.dtype) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def LSTM(units: int, **options: Any) -> RNN:
+    """Return `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it.
+
+    Args:
+        units: size of h and c.
+        **options: those of `LSTMCell` (activation, use_bias, dropout, …) and of `RNN` (reverse, time_major, remat, …).
+
+    Raises:
+        TypeError: neither has such an option.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4, dropout=0.2, reverse=True)
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)), lengths=jax.numpy.array([5, 2]))
+        >>> ys.shape, carry.c.shape
+        ((2, 5, 4), (2, 4))
+    """
+    unknown = options.keys() - _CELL_OPTIONS - _LOOP_OPTIONS
+    if unknown:
+        known = ", ".join(sorted(_CELL_OPTIONS | _LOOP_OPTIONS))
+        raise TypeError(f"LSTM has no option {sorted(unknown)[0]!r}: it takes {known}")
+    of_loop = {name: options.pop(name) for name in _LOOP_OPTIONS & options.keys()}
+    return RNN(LSTMCell(units, **options), **of_loop)
+
+
+_CELL_OPTIONS = {field.name for field in fields(LSTMCell)} - {"units"}
+_LOOP_OPTIONS = {field.name for field in fields(RNN)} - {"cell"}
+LSTM.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # completion in notebooks lists the options
+    [*inspect.signature(LSTMCell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]],
+    return_annotation=RNN,
+)

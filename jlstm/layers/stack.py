@@ -1,0 +1,91 @@
+"""Stack: layers one upon the other."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
+from jaxtyping import Array
+
+from jlstm.cell import Params, PyTree
+from jlstm.layers.layer import Layer
+from jlstm.loop import Results, Steps
+
+
+@dataclass(frozen=True)
+class Stack(Layer):
+    """Layers, each fed with the outputs of the one below; all see the same mask and resets.
+
+    Parameters, carry and noise are tuples with one entry a layer.
+
+    Args:
+        layers: the lowest first.
+
+    Raises:
+        ValueError: no layers, layers that disagree on `time_major`, or a layer with merge=None below another.
+        TypeError: an entry that is no layer.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise ValueError("layers must hold at least one layer, got none: pass Stack((LSTM(128), LSTM(64))), say")
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be Layers such as LSTM(units), got {layer!r}")
+        if len({layer.time_major for layer in self.layers}) > 1:
+            raise ValueError("layers must agree on time_major, got both: set it on all of them or on none")
+        for layer in self.layers[:-1]:
+            if getattr(layer, "merge", "") is None:
+                raise ValueError(
+                    "only the last layer may have merge=None, since a layer takes one sequence and not two: merge below it"
+                )
+
+    @property
+    def features_out(self) -> int:
+        """The last layer's."""
+        return self.layers[-1].features_out
+
+    @property
+    def time_major(self) -> bool:
+        """What all layers agree on."""
+        return self.layers[0].time_major
+
+    def flipped(self) -> Self:
+        """Every layer turned round."""
+        return type(self)(tuple(layer.flipped() for layer in self.layers))
+
+    def init(self, key: Array, features: int) -> Params:
+        """Draw all layers' parameters."""
+        sizes = (features, *(layer.features_out for layer in self.layers))
+        return tuple(layer.init(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
+
+    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+        """All layers' own."""
+        return tuple(layer.initial_carry(p, batch_shape, dtype) for layer, p in zip(self.layers, params, strict=True))
+
+    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+        """Run the layers in turn."""
+        entries = (params, carry or self._nothing(), self._keys(key), noise or self._nothing())
+        carries, all_states = [], []
+        for layer, p, c, k, n in zip(self.layers, *entries, strict=True):
+            result = layer.run(p, steps, c, k, n, states)
+            steps = steps._replace(xs=result.ys)
+            carries.append(result.carry)
+            all_states.append(result.states)
+        return Results(tuple(carries), steps.xs, tuple(all_states))
+
+    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+        """Step the layers in turn."""
+        carries = []
+        for layer, p, c in zip(self.layers, params, carry or self._nothing(), strict=True):
+            new, x = layer.run_step(p, c, x)
+            carries.append(new)
+        return tuple(carries), x
+
+    def _keys(self, key: Array | None) -> Any:
+        return self._nothing() if key is None else jax.random.split(key, len(self.layers))
+
+    def _nothing(self) -> tuple[None, ...]:
+        return (None,) * len(self.layers)

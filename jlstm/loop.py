@@ -1,0 +1,78 @@
+"""The one loop over time: projection hoisted out, padding selected away, memory traded for time where asked."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jlstm.backends import BACKENDS
+from jlstm.backends.scan import Recurrence, scan, select
+from jlstm.cell import Cell, Params, PyTree
+
+
+class Steps(NamedTuple):
+    """The time steps of a sequence: inputs, and which of them count and start anew (None: all, none)."""
+
+    xs: Float[Array, "time *batch features"]
+    mask: Bool[Array, "time *batch"] | None = None
+    resets: Bool[Array, "time *batch"] | None = None
+
+
+class Results(NamedTuple):
+    """What a run returns: the last carry, all outputs, and all carries where they were asked for."""
+
+    carry: PyTree
+    ys: Array
+    states: PyTree = None
+
+
+class Options(NamedTuple):
+    """How to run: see `jlstm.RNN`."""
+
+    reverse: bool
+    unroll: int | bool
+    remat: int | bool
+    backend: str
+
+
+def recur(
+    cell: Cell, params: Params, steps: Steps, carry: PyTree, initial: PyTree, context: PyTree, options: Options, states: bool
+) -> Results:
+    """Run a cell over time-major steps, from `carry`; `initial` is what `resets` puts back."""
+    backend = partial(BACKENDS[options.backend], cell, reverse=options.reverse, unroll=options.unroll, states=states)
+
+    def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
+        xs = steps.xs
+        if steps.mask is not None:  # before the projection: 0 · NaN would be NaN in the weight gradient
+            xs = select(steps.mask, xs, jnp.zeros_like(xs))
+        zs = cell.project(params, context, xs)
+        return backend(Recurrence(params, context, initial, carry, zs, steps.mask, steps.resets))
+
+    if options.remat:
+        run = in_chunks(run, options.remat, options.reverse)
+    carry, (ys, all_states) = run(carry, steps)
+    return Results(carry, ys, all_states)
+
+
+def in_chunks(run: Callable, size: int | bool, reverse: bool) -> Callable:
+    """Run chunk by chunk, and keep only the carries between chunks for the backward pass, which runs each chunk anew.
+
+    With chunks of √T steps that is O(√T) memory instead of O(T) for one more forward pass (Chen et al. 2016).
+    """
+
+    def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
+        time = len(steps.xs)
+        length = max(1, math.isqrt(time)) if size is True else min(size, max(1, time))
+        chunks, extra = -(-time // length), -time % length
+        if extra:  # steps that do not count fill the last chunk
+            mask = jnp.ones(steps.xs.shape[:-1], bool) if steps.mask is None else steps.mask
+            steps = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)), steps._replace(mask=mask))
+        split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), steps)
+        carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, reverse=reverse)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:time], out)
+
+    return chunked
