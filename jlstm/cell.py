@@ -31,6 +31,11 @@ class Cell(abc.ABC):
     def features_out(self) -> int:
         """The size of the last axis of one step's output."""
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether `begin` draws from a key."""
+        return False
+
     @abc.abstractmethod
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw the parameters for inputs with `features` features."""

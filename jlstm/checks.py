@@ -41,7 +41,7 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 def available(name: str, dtype: np.dtype) -> None:
     """Refuse float64 while JAX would silently make it float32."""
-    if dtype == np.float64 and not jax.config.jax_enable_x64:
+    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError(f"{name} is float64 but JAX computes in float32: call jax.config.update('jax_enable_x64', True) first")
 
 
@@ -68,10 +68,9 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
             raise ValueError(
                 f"{label} must have shape {expected_leaves[path].shape}, got {jnp.shape(got_leaves[path])}: {remedy}"
             )
-    if jax.tree.structure(got) != jax.tree.structure(expected):
-        raise ValueError(
-            f"{name} must have the structure {jax.tree.structure(expected)}, got {jax.tree.structure(got)}: {remedy}"
-        )
+    structures: tuple[Any, Any] = (jax.tree.structure(got), jax.tree.structure(expected))
+    if structures[0] != structures[1]:
+        raise ValueError(f"{name} must have the structure {structures[1]}, got {structures[0]}: {remedy}")
 
 
 def flags(name: str, value: Any, shape: tuple[int, ...]) -> Array:
@@ -85,7 +84,7 @@ def flags(name: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 
 def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
-    """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read and so are not."""
+    """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read."""
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"lengths must be whole numbers, got {value.dtype}")

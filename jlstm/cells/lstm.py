@@ -34,14 +34,16 @@ class LSTMCell(Cell):
         use_bias: whether there is a `bias`.
         forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
         dropout: share of input features zeroed, one mask for a whole sequence (Gal & Ghahramani 2016).
-        recurrent_dropout: share of h zeroed where it enters the gates; then every gate has masks of its own, for x too, as in Keras.
+        recurrent_dropout: share of h zeroed where it enters the gates; each gate then has its own masks, for x too, as in Keras.
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
         ValueError: units ≤ 0, a rate outside [0, 1), or an unknown name.
 
-    Reference: Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000; its bias of 1: Jozefowicz et al. 2015.
-    Differs from: PyTorch has two biases and initialises without a forget bias; TensorFlow 1 has columns i | g | f | o and adds the forget bias at run time.
+    Reference: Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000; its bias of 1:
+    Jozefowicz, Zaremba & Sutskever 2015.
+    Differs from: PyTorch has two biases and initialises without a forget bias; TensorFlow 1 has columns i | g | f | o and
+    adds the forget bias at run time.
     """
 
     units: int
@@ -61,15 +63,20 @@ class LSTMCell(Cell):
         checks.positive("units", self.units)
         checks.rate("dropout", self.dropout)
         checks.rate("recurrent_dropout", self.recurrent_dropout)
-        for name in (self.activation, self.recurrent_activation, self.output_activation or self.activation):
-            activation(name)
-        for name in (self.kernel_init, self.recurrent_init, self.bias_init):
-            initializer(name)
+        for function in (self.activation, self.recurrent_activation, self.output_activation or self.activation):
+            activation(function)
+        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
+            initializer(init)
 
     @property
     def features_out(self) -> int:
         """The size of h: `units`."""
         return self.units
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether there is dropout."""
+        return bool(self.dropout or self.recurrent_dropout)
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""

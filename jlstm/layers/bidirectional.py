@@ -30,7 +30,7 @@ class Bidirectional(Layer):
 
     Args:
         layer: the forward one.
-        merge: how the outputs are put together: "concat" along the features, "sum", "mul", "ave" (mean), or None for a dict of both.
+        merge: what becomes of the two outputs: "concat" (along the features), "sum", "mul", "ave" (mean), or None: a dict of both.
 
     Raises:
         ValueError: an unknown merge.
@@ -52,6 +52,11 @@ class Bidirectional(Layer):
     def features_out(self) -> int:
         """Twice the layer's for "concat", else the layer's."""
         return self.layer.features_out * (2 if self.merge == "concat" else 1)
+
+    @property
+    def stochastic(self) -> bool:
+        """The layer's."""
+        return self.layer.stochastic
 
     @property
     def time_major(self) -> bool:
@@ -81,7 +86,7 @@ class Bidirectional(Layer):
         carries, all_states = ({name: getattr(r, field) for name, r in results.items()} for field in ("carry", "states"))
         return Results(carries, ys, all_states)
 
-    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:  # noqa: ARG002
         """Refused: the backward direction starts at the end of the sequence."""
         raise ValueError("step runs forwards in time but Bidirectional needs the whole sequence: use apply")
 

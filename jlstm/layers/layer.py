@@ -16,13 +16,18 @@ from jlstm.loop import Results, Steps
 class Layer(abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
-    A new kind of layer defines `init`, `initial_carry`, `run`, `run_step` and the properties below; callers use `apply` and `step`.
+    A new kind of layer defines `init`, `initial_carry`, `run`, `run_step` and the properties; callers use `apply` and `step`.
     """
 
     @property
     @abc.abstractmethod
     def features_out(self) -> int:
         """The size of the last axis of the outputs."""
+
+    @property
+    @abc.abstractmethod
+    def stochastic(self) -> bool:
+        """Whether a key makes a difference: it turns dropout on."""
 
     @property
     @abc.abstractmethod
@@ -118,7 +123,7 @@ class Layer(abc.ABC):
 
     def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
         *batch_shape, features = x_shape
-        remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with the features that the parameters are for"
+        remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
         checks.tree("params", params, _param_shapes(self, features), remedy)
         if carry is not None:
             expected = jax.eval_shape(lambda: self.initial_carry(params, tuple(batch_shape)))

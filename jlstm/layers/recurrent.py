@@ -63,6 +63,11 @@ class RNN(Layer):
         """The cell's."""
         return self.cell.features_out
 
+    @property
+    def stochastic(self) -> bool:
+        """The cell's."""
+        return self.cell.stochastic
+
     def flipped(self) -> Self:
         """The same layer, run in the other direction."""
         return replace(self, reverse=not self.reverse)

@@ -48,6 +48,11 @@ class Stack(Layer):
         return self.layers[-1].features_out
 
     @property
+    def stochastic(self) -> bool:
+        """Whether any layer is."""
+        return any(layer.stochastic for layer in self.layers)
+
+    @property
     def time_major(self) -> bool:
         """What all layers agree on."""
         return self.layers[0].time_major

@@ -1,0 +1,77 @@
+"""Any layer as a Flax linen module, with the layer's own parameter tree.
+
+Three modules for three uses: `Recurrent` returns `(carry, ys)`, `Outputs` the outputs alone, as `nn.Sequential` wants, and
+`Step` runs one step, as `nn.scan` wants. All have the same parameters; those of a Stack are called `"0"`, `"1"`, ….
+"""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array
+
+from jlstm.cell import Params, PyTree
+from jlstm.layers import Layer
+
+
+class Recurrent(nn.Module):
+    """A layer over a sequence: takes what `Layer.apply` takes after the parameters, returns what it returns.
+
+    Dropout is on when a key is given or `apply` gets a `"dropout"` rng, and off otherwise.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm.linen import Recurrent
+        >>> model, xs = Recurrent(jlstm.LSTM(4)), jax.numpy.ones((2, 5, 3))
+        >>> (carry, ys), variables = model.init_with_output(jax.random.key(0), xs)
+        >>> sorted(variables["params"])
+        ['bias', 'kernel', 'recurrent_kernel']
+    """
+
+    layer: Layer
+
+    @nn.compact
+    def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:
+        """`Layer.apply`, with `lengths`, `mask`, `resets`, `key`, `noise` by name."""
+        return _apply(self, xs, carry, sequence)
+
+
+class Outputs(nn.Module):
+    """The same, returning the outputs alone."""
+
+    layer: Layer
+
+    @nn.compact
+    def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:
+        """The `ys` of `Layer.apply`."""
+        return _apply(self, xs, carry, sequence)[1]
+
+
+class Step(nn.Module):
+    """One time step, `(carry, x) -> (carry, y)`, without dropout."""
+
+    layer: Layer
+
+    @nn.compact
+    def __call__(self, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+        """`Layer.step`."""
+        return self.layer.step(_params(self, x.shape[-1]), carry, x)
+
+
+def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any]) -> tuple[PyTree, Array]:
+    params = _params(module, xs.shape[-1])
+    given = sequence.get("key") is not None or sequence.get("noise") is not None
+    if module.layer.stochastic and not given and module.has_rng("dropout"):
+        sequence = sequence | {"key": module.make_rng("dropout")}
+    return module.layer.apply(params, xs, carry, **sequence)
+
+
+def _params(module: Any, features: int) -> Params:
+    shapes = jax.eval_shape(lambda: module.layer.init(jax.random.key(0), features))
+    names = range(len(shapes)) if isinstance(shapes, tuple) else shapes
+    if module.is_initializing():
+        drawn = module.layer.init(module.make_rng("params"), features)
+        entries = {name: module.param(str(name), lambda _, name=name: drawn[name]) for name in names}
+    else:
+        entries = {name: module.get_variable("params", str(name)) for name in names}
+    return tuple(entries.values()) if isinstance(shapes, tuple) else entries
