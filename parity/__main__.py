@@ -1,0 +1,104 @@
+"""Run the table: `python -m parity`. Exit status 0: all the same; 1: not; 2: wrong usage or a missing peer."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from parity import peers, report, table
+from parity.measure import compare
+from parity.table import DTYPES, Case
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, run the cases, print a line for each, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m parity",
+        description="Run the same weights here and in another framework, and hold both against a float64 textbook.",
+    )
+    parser.add_argument("--peer", help="framework to compare with (default: all that are installed)")
+    parser.add_argument(
+        "--case", metavar="PATTERN", default="*", help="only cases whose name has this in it; * and ? stand for any text"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="only cases in this dtype")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")
+    parser.add_argument("--quick", action="store_true", help="every seventh case, in under a minute")
+    parser.add_argument("--json", metavar="FILE", help="write all that was measured to this file")
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    options = parser.parse_args(arguments)
+
+    cases = selected(options)
+    if not cases:
+        parser.error(f"no case has {options.case!r} in its name: --list names them all")
+    if options.list:
+        print("\n".join(f"{case.problem.dtype:10}{case.name}" for case in cases))
+        return 0
+    started = time.monotonic()
+    try:
+        cases = with_peers(cases, options.peer)
+    except (ValueError, peers.MissingPeerError) as error:
+        print(f"parity: {error}", file=sys.stderr)
+        return 2
+    outcomes = run(cases)
+    rows = [row for case in cases if (row := table.named_rows().get(case.name))]
+    held = table.coverage(rows)
+    print(report.summary(outcomes, held, time.monotonic() - started))
+    if options.json:
+        report.write_json(options.json, outcomes, held)
+    return 0 if all(outcome.accepted for outcome in outcomes) else 1
+
+
+def selected(options: argparse.Namespace) -> list[Case]:
+    """The cases of the table that the options ask for."""
+    cases = list(table.cases())
+    if options.quick:
+        cases = cases[::7]
+    cases = [case for case in cases if fnmatch(case.name, f"*{options.case}*") and options.dtype in (None, case.problem.dtype)]
+    return [replace(case, problem=replace(case.problem, seed=case.problem.seed + 1000 * options.seed)) for case in cases]
+
+
+def with_peers(cases: list[Case], asked: str | None) -> list[Case]:
+    """Drop the cases of peers that were not asked for or, if none was, of those that cannot be imported.
+
+    Raises:
+        ValueError: there is no such peer.
+        parity.peers.MissingPeerError: the peer asked for cannot be imported, or none can.
+    """
+    wanted = [asked] if asked else peers.names()
+    missing = {}
+    for name in wanted:
+        try:
+            peers.load(name)
+        except peers.MissingPeerError as error:
+            missing[name] = error
+            print(f"parity: {error}", file=sys.stderr)
+    present = set(wanted) - missing.keys()
+    if not present:
+        raise peers.MissingPeerError("there is no peer to compare with")
+    return [case for case in cases if case.peer in present]
+
+
+def run(cases: Sequence[Case]) -> list[report.Outcome]:
+    """Compare case by case, with a line for each and a bar that says how far it is."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    colours = {"pass": None, "peer-bug": "yellow", "fail": "bold red"}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    outcomes = []
+    console.print(report.HEAD)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("parity", total=len(cases))
+        for case in cases:
+            outcome = report.Outcome(case, compare(case.problem, case.peer))
+            console.print(report.line(outcome), style=colours[outcome.comparison.verdict])
+            outcomes.append(outcome)
+            progress.advance(task)
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

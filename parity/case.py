@@ -1,0 +1,189 @@
+"""What is compared: a problem, the numbers drawn for it, and what each side has to compute from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jlstm
+from parity import textbook
+
+Arrays = Any
+MASKS = ("none", "right", "left", "holes", "row")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A layer, and how it is run.
+
+    Args:
+        layer: any of `jlstm`'s.
+        dtype: in which both sides compute.
+        batch, time, features: sizes of the inputs, where `xs` is None. All different, and different from the units, so that
+            a transpose cannot hide.
+        params, xs: your own parameters and inputs (batch, time, features); None draws them.
+        weights: how parameters are drawn: "random", every one of them, or "initial", as `layer.init` does.
+        mask: which steps count: "none" (all do), "right" (padding there), "left", "holes", "row" (a sequence where
+            none does), or a boolean array (batch, time).
+        initial_carry: whether the carry to start from is given (and its gradient compared) or left out.
+        outputs: "all" steps', or the "last" one's, as Keras' `return_sequences=False`.
+        zero_output: Keras' `zero_output_for_mask`: the last output is zero when the last step does not count.
+        batches: cuts time into as many pieces, each starting from the carry that the one before left: Keras' `stateful=True`.
+        step: run one single time step by `layer.step`.
+        seed: of all random numbers.
+    """
+
+    layer: jlstm.Layer
+    dtype: str = "float32"
+    batch: int = 2
+    time: int = 6
+    features: int = 3
+    params: Arrays = None
+    xs: Any = None
+    weights: str = "random"
+    mask: Any = "none"
+    initial_carry: bool = True
+    outputs: str = "all"
+    zero_output: bool = False
+    batches: int = 1
+    step: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("weights", self.weights, ("random", "initial")),
+            ("outputs", self.outputs, ("all", "last")),
+            ("dtype", self.dtype, ("float64", "float32", "bfloat16", "float16")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if isinstance(self.mask, str) and self.mask not in MASKS:
+            raise ValueError(f"mask must be a boolean array or one of {', '.join(MASKS)}, got {self.mask!r}")
+        if self.time % self.batches:
+            raise ValueError(f"time must be a multiple of batches, got {self.time} and {self.batches}")
+
+
+class Values(NamedTuple):
+    """The numbers of a problem, float64 but representable in its dtype, so that all sides start from the same."""
+
+    params: Arrays
+    xs: np.ndarray
+    carry: Arrays
+    mask: np.ndarray | None
+    noise: Arrays
+    d_carry: Arrays
+    d_ys: Arrays
+
+
+Quantities = Mapping[str, np.ndarray]
+
+
+def draw(problem: Problem) -> Values:
+    """Draw what the problem leaves open: parameters, inputs, carry, mask, dropout masks and the cotangents of all results."""
+    rng = np.random.default_rng(problem.seed)
+
+    def normal(shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
+        return rounded(scale * rng.standard_normal(shape), problem.dtype)
+
+    layer = problem.layer
+    xs = normal((problem.batch, problem.time, problem.features)) if problem.xs is None else rounded(problem.xs, problem.dtype)
+    batch, time, features = xs.shape
+    params = problem.params
+    if params is None:
+        params = layer.init(jax.random.key(problem.seed), features)
+        if problem.weights == "random":
+            params = jax.tree.map(lambda leaf: normal(leaf.shape, 0.3), params)
+    params = jax.tree.map(lambda leaf: rounded(leaf, problem.dtype), params)
+    carry = jax.tree.map(lambda leaf: normal(leaf.shape, 0.5), layer.initial_carry(params, (batch,), "float32"))
+    d_carry = jax.tree.map(lambda leaf: normal(leaf.shape), carry)
+    steps = time if problem.outputs == "all" else problem.batches
+    one = (batch, steps, layer.features_out)
+    unmerged = getattr(layer, "merge", "") is None
+    d_ys = {"forward": normal(one), "backward": normal(one)} if unmerged else normal(one)
+    noise = _noise(layer, params, batch, rng, problem.dtype) if layer.stochastic else None
+    return Values(params, xs, carry if problem.initial_carry else None, _mask(problem.mask, batch, time), noise, d_carry, d_ys)
+
+
+def rounded(values: Any, dtype: str) -> np.ndarray:
+    """Round to `dtype` and return as float64."""
+    return np.asarray(values).astype(jnp.dtype(dtype)).astype(np.float64)
+
+
+def truth(problem: Problem, values: Values) -> Quantities:
+    """What the textbook computes in float64."""
+    carry, ys, pullbacks = values.carry, [], []
+    for xs, mask in pieces(problem, values):
+        carry, y, pullback = textbook.run(
+            problem.layer, values.params, xs, carry, mask, None, values.noise,
+            last=problem.outputs == "last", zero_output=problem.zero_output,
+        )  # fmt: skip
+        ys.append(y)
+        pullbacks.append(pullback)
+    d_ys = split_time(values.d_ys, problem.batches)
+    nothing = jax.tree.map(np.zeros_like, values.d_carry)  # the carry is handed on without its gradient
+    d_carries = [nothing] * (problem.batches - 1) + [values.d_carry]
+    pulled = [pullback(*cotangents) for pullback, *cotangents in zip(pullbacks, d_carries, d_ys, strict=True)]
+    d_params = jax.tree.map(lambda *leaves: sum(leaves), *(p[0] for p in pulled))
+    d_xs = np.concatenate([p[1] for p in pulled], 1)
+    all_ys = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *ys)
+    initial = textbook.initial_bias(problem.layer) if problem.weights == "initial" else None
+    return named(all_ys, carry, d_params, d_xs, values.carry and pulled[0][2], initial)
+
+
+def pieces(problem: Problem, values: Values) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Inputs and mask of each of the problem's batches."""
+    masks = [None] * problem.batches if values.mask is None else np.split(values.mask, problem.batches, 1)
+    return list(zip(np.split(values.xs, problem.batches, 1), masks, strict=True))
+
+
+def split_time(tree: Arrays, parts: int) -> list[Arrays]:
+    """Cut every leaf along its second axis."""
+    leaves, structure = jax.tree.flatten(tree)
+    return [jax.tree.unflatten(structure, part) for part in zip(*(np.split(leaf, parts, 1) for leaf in leaves), strict=True)]
+
+
+def named(ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None) -> Quantities:
+    """All quantities of a comparison by name: `ys`, `carry.h`, `d_params.kernel`, …; the last two may be None."""
+    tree = {"ys": ys, "carry": carry, "d_params": d_params, "d_xs": d_xs, "d_carry": d_carry, "initial_bias": initial_bias}
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, np.float64) for path, leaf in leaves}
+
+
+def biases(params: Arrays) -> list[Any]:
+    """All biases among the parameters, in the order of the layers."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "bias"]
+
+
+def _mask(kind: Any, batch: int, time: int) -> np.ndarray | None:
+    if not isinstance(kind, str):
+        return np.asarray(kind, bool)
+    if kind == "none":
+        return None
+    mask, t = np.ones((batch, time), bool), np.arange(time)
+    if kind == "right":
+        mask[0] = t < max(1, time - 2)
+    elif kind == "left":
+        mask[0] = t >= min(2, time - 1)
+    elif kind == "holes":
+        mask[0], mask[-1] = t % 3 != 1, t % 2 == 0
+    else:
+        mask[-1] = False
+    return mask
+
+
+def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dtype: str) -> Arrays:
+    if isinstance(layer, jlstm.Stack):
+        return tuple(_noise(one, p, batch, rng, dtype) for one, p in zip(layer.layers, params, strict=True))
+    if isinstance(layer, jlstm.Bidirectional):
+        return {name: _noise(layer.layer, params[name], batch, rng, dtype) for name in ("forward", "backward")}
+    cell, noise = layer.cell, {}
+    gates = 4 if cell.recurrent_dropout else 1
+    sizes = {"inputs": (cell.dropout, params["kernel"].shape[0]), "recurrent": (cell.recurrent_dropout, cell.units)}
+    for name, (rate, size) in sizes.items():
+        if rate:
+            noise[name] = rounded((rng.random((gates, batch, size)) >= rate) / (1 - rate), dtype)
+    return noise

@@ -1,0 +1,162 @@
+"""The verdict: how far each side is from the float64 truth, and whether that is rounding."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from parity import ours, peers
+from parity.case import Problem, Quantities, Values, draw, truth
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One result or gradient of both sides, held against the truth.
+
+    Distances are the largest absolute difference from the float64 truth. `ulp` says how many units in the last place that is, of
+    the quantity's largest value in the case's dtype.
+
+    Args:
+        name: `ys`, `carry.h`, `d_params.kernel`, ….
+        scale: the largest absolute value of the truth.
+        ours, peer: the distances.
+        eps: spacing of the dtype's numbers at 1.
+        limit: the largest distance of ours that passes.
+        peer_limit: the largest of the peer's, infinite where only the peer's own rounding says what can be asked.
+    """
+
+    name: str
+    scale: float
+    ours: float
+    peer: float
+    eps: float
+    limit: float
+    peer_limit: float
+
+    @property
+    def ours_ulp(self) -> float:
+        """Our distance in units in the last place of the largest value."""
+        return self.ours / (self.eps * self.scale) if self.scale else self.ours
+
+    @property
+    def peer_ulp(self) -> float:
+        """The peer's."""
+        return self.peer / (self.eps * self.scale) if self.scale else self.peer
+
+    @property
+    def ratio(self) -> float:
+        """Our distance over the peer's; 1 where both are nothing but the last bit."""
+        floor = self.eps * self.scale / 2
+        return max(self.ours, floor) / max(self.peer, floor) if floor else 1.0
+
+    @property
+    def verdict(self) -> str:
+        """`fail` where we are wrong, `peer-bug` where the peer is, else `pass`."""
+        if not self.ours <= self.limit:  # so that NaN fails
+            return "fail"
+        return "pass" if self.peer <= self.peer_limit else "peer-bug"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All quantities of one problem."""
+
+    peer: str
+    dtype: str
+    quantities: tuple[Quantity, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the quantities': `fail`, `peer-bug`, or `pass`."""
+        verdicts = [quantity.verdict for quantity in self.quantities]
+        return next((v for v in ("fail", "peer-bug") if v in verdicts), "pass")
+
+    @property
+    def worst(self) -> Quantity:
+        """The quantity that speaks most against us, or else against the peer."""
+
+        def badness(quantity: Quantity) -> tuple[int, float]:
+            ulp = quantity.peer_ulp if quantity.verdict == "peer-bug" else quantity.ours_ulp
+            return ("pass", "peer-bug", "fail").index(quantity.verdict), float(np.nan_to_num(ulp, nan=np.inf))
+
+        return max(self.quantities, key=badness)
+
+    @property
+    def ratio(self) -> float:
+        """The median of our distances over the peer's."""
+        return statistics.median(quantity.ratio for quantity in self.quantities)
+
+
+def judge(truths: Quantities, ours_: Quantities, peer: Quantities, *, dtype: str, time: int) -> tuple[Quantity, ...]:
+    """Hold both sides against the truth.
+
+    In float64 both must agree with it to rounding, 1e-12 of the largest value, growing with the number of steps: that proves the
+    formula. In lower precision ours may be no farther off than 8 × max(the peer's distance, 4 · eps · scale).
+
+    Raises:
+        ValueError: the sides do not have the same quantities.
+    """
+    if not truths.keys() == ours_.keys() == peer.keys():
+        different = sorted(truths.keys() ^ ours_.keys() | truths.keys() ^ peer.keys())
+        raise ValueError(f"all sides must have the same quantities, these are not in all: {', '.join(different)}")
+    eps = float(jnp.finfo(dtype).eps)
+    quantities = []
+    for name, true in truths.items():
+        scale = float(np.abs(true).max(initial=0))
+        from_ours, from_peer = _distance(ours_[name], true), _distance(peer[name], true)
+        if dtype == "float64":
+            limit = peer_limit = 1e-12 * max(1, time / 100) * scale
+        else:
+            limit, peer_limit = 8 * max(from_peer, 4 * eps * scale), np.inf
+        quantities.append(Quantity(name, scale, from_ours, from_peer, eps, limit, peer_limit))
+    return tuple(quantities)
+
+
+def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Values], Quantities] = ours.run) -> Comparison:
+    """Run a problem on our side and on the peer's, and hold both against the float64 textbook.
+
+    Args:
+        problem: what to run.
+        peer: a framework's name, see `parity.peers.names()`.
+        run: our side; another function in its place shows what the verdict makes of its results.
+
+    Raises:
+        ValueError: there is no such peer, or the peer has no such layer.
+        parity.peers.MissingPeerError: the peer is not installed.
+
+    Examples:
+        >>> from jlstm import LSTM
+        >>> from parity import Problem, compare
+        >>> compare(Problem(LSTM(4, reverse=True), dtype="float64", mask="left"), peer="keras").verdict
+        'pass'
+    """
+    framework = peers.load(peer)
+    values = draw(problem)
+    sides = (truth(problem, values), run(problem, values), framework.run(problem, values))
+    return Comparison(peer, problem.dtype, judge(*sides, dtype=problem.dtype, time=values.xs.shape[1]))
+
+
+def assert_same(problem: Problem, peer: str = "keras") -> None:
+    """Raise AssertionError with the quantities that differ, unless `compare` passes: for your own tests.
+
+    Examples:
+        >>> from jlstm import LSTM, Stack
+        >>> from parity import Problem, assert_same
+        >>> assert_same(Problem(Stack((LSTM(5), LSTM(4)))), peer="keras")
+    """
+    comparison = compare(problem, peer)
+    wrong = [q for q in comparison.quantities if q.verdict != "pass"]
+    if wrong:
+        lines = [f"{q.name}: {q.verdict}, off by {q.ours:.2g} (allowed {q.limit:.2g}), {peer} by {q.peer:.2g}" for q in wrong]
+        raise AssertionError(f"{problem.layer} in {problem.dtype} is not the same as {peer}'s:\n" + "\n".join(lines))
+
+
+def _distance(got: Any, true: np.ndarray) -> float:
+    if np.shape(got) != true.shape:
+        return float("inf")
+    if not np.isfinite(got).all():
+        return float("nan")
+    return float(np.abs(got - true).max(initial=0))

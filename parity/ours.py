@@ -1,0 +1,65 @@
+"""Our side: `jlstm` under `jit`, outputs and the pullback of one cotangent, NumPy in and NumPy out."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jlstm
+from jlstm.layers.bidirectional import MERGES
+from parity.case import Problem, Quantities, Values, biases, named, pieces
+
+
+def run(problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities of the problem in its dtype."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):  # no TF32 on GPUs
+        given = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), values._replace(mask=None))
+        run_all = jax.jit(lambda *args: _with_gradients(problem, values, *args))
+        ys, carry, (d_params, d_xs, d_carry) = run_all(
+            given.params, given.xs, given.carry, given.noise, given.d_carry, given.d_ys
+        )
+        initial = problem.layer.init(jax.random.key(problem.seed), values.xs.shape[-1]) if problem.weights == "initial" else None
+        return named(ys, carry, d_params, d_xs, d_carry, initial and biases(initial))
+
+
+def _with_gradients(
+    problem: Problem, values: Values, params: Any, xs: Any, carry: Any, noise: Any, d_carry: Any, d_ys: Any
+) -> Any:
+    results, pullback = jax.vjp(partial(forward, problem, values, noise), params, xs, carry)
+    return *results, pullback((d_ys, d_carry))
+
+
+def forward(problem: Problem, values: Values, noise: Any, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
+    """The outputs and the last carry, over all of the problem's batches."""
+    layer = problem.layer
+    if problem.step:
+        carry, y = layer.step(params, carry, xs[:, 0])
+        return y[:, None], carry
+    ys = []
+    for k, (x, mask) in enumerate(
+        zip(jnp.split(xs, problem.batches, 1), [mask for _, mask in pieces(problem, values)], strict=True)
+    ):
+        start = carry if k == 0 else jax.lax.stop_gradient(carry)
+        carry, y = layer.apply(params, time_first(layer, x), start, mask=time_first(layer, mask), noise=noise)
+        last = problem.outputs == "last"
+        ys.append(last_output(layer, carry, mask, problem.zero_output) if last else time_first(layer, y))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *ys), carry
+
+
+def time_first(layer: jlstm.Layer, tree: Any) -> Any:
+    """Swap batch and time where the layer is time-major, there and back."""
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), tree) if layer.time_major else tree
+
+
+def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
+    """The output of the last step that counts, (batch, 1, features): the h of the last carry."""
+    if isinstance(layer, jlstm.Stack):
+        return last_output(layer.layers[-1], carry[-1], mask, zero_output)
+    if isinstance(layer, jlstm.Bidirectional):
+        both = ((layer.layer, carry["forward"]), (layer.layer.flipped(), carry["backward"]))
+        return MERGES[layer.merge](*(last_output(one, c, mask, zero_output) for one, c in both))
+    if mask is None:
+        return carry.h[:, None]
+    shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)
+    return jnp.where(shown[:, None], carry.h, 0)[:, None]

@@ -1,0 +1,105 @@
+"""What a person and a program read of a run: one line a case, a summary, JSON."""
+
+import json
+import os
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from parity import peers
+from parity.measure import Comparison, Quantity
+from parity.table import Case
+
+
+class Outcome(NamedTuple):
+    """A case that was run."""
+
+    case: Case
+    comparison: Comparison
+
+    @property
+    def accepted(self) -> bool:
+        """Whether both sides are the same, or the peer is known to be wrong there."""
+        verdict = self.comparison.verdict
+        return verdict == "pass" or (verdict == "peer-bug" and bool(self.case.known_bug))
+
+
+HEAD = f"{'verdict':9}{'dtype':10}{'worst error':13}{'ulp':>8}{'ours/peer':>11}  {'of':36}case"
+
+
+def line(outcome: Outcome) -> str:
+    """One line: verdict, dtype, our worst distance from the truth, absolute and in ULP, the median of ours/peer, the case."""
+    comparison, worst = outcome.comparison, outcome.comparison.worst
+    figures = f"{worst.ours:<13.2e}{worst.ours_ulp:8.1f}{comparison.ratio:11.2f}"
+    shown = f"{comparison.verdict:9}{comparison.dtype:10}{figures}  {worst.name:36}"
+    if worst.verdict == "peer-bug":
+        reason = outcome.case.known_bug or "not known before"
+        return f"{shown}{outcome.case.name} (the peer is off by {worst.peer:.2g}: {reason})"
+    if worst.verdict == "fail":
+        return f"{shown}{outcome.case.name} (allowed {worst.limit:.2g}, the peer is off by {worst.peer:.2g})"
+    return shown + outcome.case.name
+
+
+def summary(outcomes: Sequence[Outcome], held: tuple[int, int], seconds: float) -> str:
+    """The last lines: counts, pairs of options held, the median ratio of the errors below float64, versions."""
+    counts = Counter(outcome.comparison.verdict for outcome in outcomes)
+    verdicts = ", ".join(f"{counts[name]} {name}" for name in ("pass", "peer-bug", "fail") if counts[name] or name != "peer-bug")
+    used = ", ".join(peers.load(name).version() for name in sorted({o.case.peer for o in outcomes}))
+    ratio = median_ratio(outcomes)
+    return (
+        f"{len(outcomes)} cases in {seconds:.0f} s: {verdicts}. Pairs of options: {held[0]} of {held[1]}.\n"
+        f"Median of our error over the peer's below float64: {'none run' if ratio is None else f'{ratio:.2f}'}. "
+        f"jax {jax.__version__}, {used}."
+    )
+
+
+def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
+    """The median over all quantities of all cases below float64; None if there are none."""
+    ratios = [q.ratio for o in outcomes if o.comparison.dtype != "float64" for q in o.comparison.quantities]
+    return statistics.median(ratios) if ratios else None
+
+
+def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: tuple[int, int]) -> None:
+    """Write everything that was measured; beside the file first, then renamed."""
+    used = sorted({o.case.peer for o in outcomes})
+    report = {
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+            **{name: peers.load(name).version() for name in used},
+        },
+        "pairs": {"held": held[0], "sensible": held[1]},
+        "median_ratio": median_ratio(outcomes),
+        "cases": [_as_dict(outcome) for outcome in outcomes],
+    }
+    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    try:
+        beside.write_text(json.dumps(report, indent=1) + "\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    case, comparison = outcome
+    return {
+        "name": case.name,
+        "peer": case.peer,
+        "dtype": comparison.dtype,
+        "quantities": [_quantity(quantity) for quantity in comparison.quantities],
+        "verdict": comparison.verdict,
+        "known_bug": case.known_bug,
+    }
+
+
+def _quantity(quantity: Quantity) -> dict[str, Any]:
+    names = ("name", "scale", "ours", "peer", "ours_ulp", "peer_ulp", "ratio", "limit", "verdict")
+    return {name: getattr(quantity, name) for name in names}

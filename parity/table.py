@@ -1,0 +1,201 @@
+"""The table of cases: every sensible pair of options occurs together in some case; known bugs of peers stand beside them."""
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations, product
+from typing import Any
+
+from jlstm import LSTM, Bidirectional, Layer, Stack
+from parity.case import Problem
+
+DTYPES = ("float64", "float32", "bfloat16")
+SIZES = ((2, 6, 3, 4), (3, 6, 5, 2), (4, 9, 2, 3))  # batch, time, features, units: all different, time in three pieces
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "layer": ("lstm", "step", "concat", "sum", "mul", "ave", "unmerged", "stack2", "stack3"),
+    "direction": ("forward", "backward"),
+    "mask": ("none", "right", "left", "holes", "row"),
+    "outputs": ("all", "last"),
+    "zero_output": (False, True),
+    "unroll": (False, True),
+    "batches": (1, 3),
+    "dropout": ("none", "inputs", "recurrent", "both"),
+    "activation": ("tanh", "relu", "linear", "sigmoid", "hard_sigmoid", "softsign"),
+    "recurrent_activation": ("sigmoid", "hard_sigmoid", "tanh", "relu", "linear", "softsign"),
+    "bias": ("random", "none", "unit_forget_bias", "zeros"),
+    "initial_carry": (True, False),
+}
+BIDIRECTIONAL = ("concat", "sum", "mul", "ave", "unmerged")
+ALONE = {  # what one single step knows nothing of
+    "direction": "forward",
+    "mask": "none",
+    "outputs": "all",
+    "zero_output": False,
+    "unroll": False,
+    "batches": 1,
+    "dropout": "none",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A named problem; `known_bug` says what the peer is known to get wrong there."""
+
+    name: str
+    problem: Problem
+    peer: str = "keras"
+    known_bug: str = ""
+
+
+def makes_sense(row: dict[str, Any]) -> bool:
+    """Whether options, all or only some of them, can be asked for together."""
+
+    def given(**wanted: Any) -> bool:
+        return all(row.get(name) in values for name, values in wanted.items())
+
+    if given(layer=["step"]) and any(row.get(name, value) != value for name, value in ALONE.items()):
+        return False
+    if given(mask=["none"], zero_output=[True]):
+        return False
+    # Keras' Bidirectional sets zero_output_for_mask itself: to return_sequences
+    bidirectional_masked = given(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
+    if bidirectional_masked and (given(outputs=["all"], zero_output=[False]) or given(outputs=["last"], zero_output=[True])):
+        return False
+    return not keras_unroll_bug(row)
+
+
+def keras_unroll_bug(row: dict[str, Any]) -> bool:
+    """Whether Keras applies the mask in the wrong direction: unrolled, backwards, zeros where a step does not count."""
+    backward = row.get("direction") == "backward" or row.get("layer") in BIDIRECTIONAL
+    shown = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")  # to the caller or to the next layer
+    return bool(backward and shown and row.get("unroll") and row.get("zero_output"))
+
+
+@cache
+def rows(candidates: int = 60) -> tuple[dict[str, Any], ...]:
+    """Rows of options that together hold every sensible pair: greedily the random candidate that has most of those missing."""
+    rng = random.Random(0)
+    missing, chosen = set(sensible_pairs()), []
+    while missing:
+        wanted = dict(min(missing, key=repr))
+        best = max((_complete(wanted, rng) for _ in range(candidates)), key=lambda row: len(pairs(row) & missing))
+        missing -= pairs(best)
+        chosen.append(best)
+    return tuple(chosen)
+
+
+def _complete(wanted: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    while True:
+        row = dict(wanted)
+        for name in rng.sample(list(OPTIONS), len(OPTIONS)):
+            sensible = [value for value in OPTIONS[name] if makes_sense(row | {name: value})]
+            if name not in row and sensible:
+                row[name] = rng.choice(sensible)
+        if len(row) == len(OPTIONS):
+            return {name: row[name] for name in OPTIONS}
+
+
+def pairs(row: dict[str, Any]) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
+    """All pairs of options that occur together in a row."""
+    return set(combinations(row.items(), 2))
+
+
+@cache
+def sensible_pairs() -> frozenset:
+    """All pairs that occur together in some conceivable row."""
+    bound = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")  # those that rules speak of
+    found = set()
+    for values in product(*(OPTIONS[name] for name in bound)):
+        row = dict(zip(bound, values, strict=True))
+        if makes_sense(row):
+            found |= pairs(row)
+    for free, name in combinations(OPTIONS, 2):
+        if not (free in bound and name in bound):
+            found |= {((free, a), (name, b)) for a in OPTIONS[free] for b in OPTIONS[name]}
+    return frozenset(found)
+
+
+def named_rows() -> dict[str, dict[str, Any]]:
+    """The rows by the names of their cases."""
+    return {" ".join(_words(row)): row for row in rows()}
+
+
+def coverage(cases: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    """How many of the sensible pairs the rows hold, and how many there are."""
+    held = set().union(*map(pairs, cases))
+    return len(held & sensible_pairs()), len(sensible_pairs())
+
+
+def problem(row: dict[str, Any], number: int = 0) -> Problem:
+    """The problem that a row of options describes."""
+    batch, time, features, units = SIZES[number % len(SIZES)]
+    step = row["layer"] == "step"
+    return Problem(
+        _layer(row, units),
+        batch=batch,
+        time=1 if step else time,
+        features=features,
+        weights="random" if row["bias"] in ("random", "none") else "initial",
+        seed=number,
+        step=step,
+        **{name: row[name] for name in ("mask", "initial_carry", "outputs", "zero_output", "batches")},
+    )
+
+
+def cases() -> Iterator[Case]:
+    """All cases, each in every dtype: the rows, a long sequence, a wide layer, and the known bugs of peers in float64."""
+    base = {name: values[0] for name, values in OPTIONS.items()}
+    named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows().items())}
+    named["lstm wide"] = Problem(LSTM(128), batch=5, time=28, features=40)
+    for name, one in named.items():
+        for dtype in DTYPES:
+            yield Case(name, replace(one, dtype=dtype))
+    for dtype in ("float64", "float32"):
+        yield Case("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype))
+    bug = "Keras with unroll=True masks the outputs of a backward run in forward order"
+    for layer in ("lstm", "concat"):
+        row = base | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
+        yield Case(" ".join(_words(row)), replace(problem(row), dtype="float64"), known_bug=bug)
+
+
+def _layer(row: dict[str, Any], units: int) -> Layer:
+    options: dict[str, Any] = {
+        "reverse": row["direction"] == "backward",
+        "unroll": row["unroll"] or 1,
+        "activation": row["activation"],
+        "recurrent_activation": row["recurrent_activation"],
+        "use_bias": row["bias"] != "none",
+        "forget_bias": None if row["bias"] == "zeros" else 1.0,
+        "dropout": 0.25 if row["dropout"] in ("inputs", "both") else 0.0,
+        "recurrent_dropout": 0.5 if row["dropout"] in ("recurrent", "both") else 0.0,
+    }
+    kind = row["layer"]
+    if kind in BIDIRECTIONAL:
+        return Bidirectional(LSTM(units, **options), None if kind == "unmerged" else kind)
+    if kind in ("stack2", "stack3"):
+        return Stack(tuple(LSTM(units + k, **options) for k in range(int(kind[-1]))))
+    return LSTM(units, **options)
+
+
+def _words(row: dict[str, Any]) -> Iterator[str]:
+    yield f"bidirectional-{row['layer']}" if row["layer"] in BIDIRECTIONAL else row["layer"]
+    spoken = {
+        "direction": "{}",
+        "mask": "mask-{}",
+        "outputs": "{}",
+        "zero_output": "zero-output",
+        "unroll": "unrolled",
+        "batches": "stateful",
+    }
+    spoken |= {
+        "dropout": "dropout-{}",
+        "activation": "{}",
+        "recurrent_activation": "gates-{}",
+        "bias": "bias-{}",
+        "initial_carry": "carry-zeros",
+    }
+    for name, word in spoken.items():
+        if row[name] != OPTIONS[name][0]:
+            yield word.format(row[name])
