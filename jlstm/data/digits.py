@@ -1,0 +1,30 @@
+"""Digits: real handwritten digits of 8 by 8 pixels that come with scikit-learn, so that nothing needs downloading."""
+
+import numpy as np
+
+from jlstm.data.dataset import Dataset, Split
+
+TRAIN = 1_437
+
+
+def digits() -> Dataset:
+    """Return the 1,797 digits in one fixed random order, split into 1,437 and 360.
+
+    Raises:
+        ImportError: scikit-learn, which holds them, is not installed.
+
+    Reference: Alpaydin & Kaynak 1998, the test part of the UCI set "Optical Recognition of Handwritten Digits".
+
+    Examples:
+        >>> from jlstm.data import digits
+        >>> digits().test.images.shape
+        (360, 8, 8)
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn, which is missing: pip install 'jlstm[examples]'") from error
+    bunch = load_digits()
+    images, labels = bunch.images.astype(np.float32) / 16, bunch.target.astype(np.int32)
+    order = np.random.default_rng(0).permutation(len(labels))  # the original order goes writer by writer
+    return Dataset(*(Split(images[part], labels[part]) for part in (order[:TRAIN], order[TRAIN:])))

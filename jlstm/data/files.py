@@ -1,0 +1,70 @@
+"""Where a data set's file is, and what is in it."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the path of a file: in `data_dir`, else in the folder `JLSTM_DATA`, else downloaded once and verified.
+
+    Args:
+        name: of the file.
+        url: where to download it from when neither folder is given.
+        sha256: of what the download must be.
+        data_dir: a folder that has the file; only read.
+
+    Raises:
+        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        ImportError: pooch, which downloads, is not installed.
+        ValueError: what came is not what `sha256` says.
+    """
+    folder = data_dir or os.environ.get("JLSTM_DATA")
+    if folder:
+        path = Path(folder) / name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no {name} in the folder {folder}: put it there, or set neither --data-dir nor JLSTM_DATA to download"
+            )
+        return path
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError("downloading a data set needs pooch: pip install 'jlstm[examples]'") from error
+    try:
+        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=pooch.os_cache("jlstm")))
+    except OSError as error:  # no network, a refusing server, or a cache that cannot be written
+        raise FileNotFoundError(
+            f"{name} could not be downloaded from {url}: give a folder that has it with --data-dir (data_dir) or JLSTM_DATA, "
+            f"or train on --dataset digits, which needs no download ({type(error).__name__})"
+        ) from error
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Return the uint8 arrays of an .npz file, without unpickling anything.
+
+    Args:
+        path: of the file.
+        shapes: what must be in it, by name.
+
+    Raises:
+        ValueError: the file is no .npz, or an array is missing or has another dtype or shape.
+    """
+    expected = f"{path} must be an .npz file with the uint8 arrays " + ", ".join(f"{name} {shapes[name]}" for name in shapes)
+    try:
+        with path.open("rb") as opened:
+            if not zipfile.is_zipfile(opened):
+                raise zipfile.BadZipFile("it is no whole zip archive")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in shapes}
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{expected}, but reading it failed: {error}") from error
+    for name, array in arrays.items():
+        if array.shape != shapes[name] or array.dtype != np.uint8:
+            raise ValueError(f"{expected}, but {name} is {array.dtype} {array.shape}: give the folder of another file")
+    return arrays

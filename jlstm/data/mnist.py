@@ -1,0 +1,34 @@
+"""MNIST: handwritten digits of 28 by 28 pixels, 60,000 to learn from and 10,000 to be judged by."""
+
+import os
+
+import numpy as np
+
+from jlstm.data import files
+from jlstm.data.dataset import Dataset, Split
+
+URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+SHAPES = {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28), "y_test": (10_000,)}
+
+
+def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Return MNIST in its original order.
+
+    Args:
+        data_dir: a folder with Keras' `mnist.npz`; None takes the folder `JLSTM_DATA`, and without that
+            downloads Keras' public copy once into the user's cache and verifies it.
+
+    Raises:
+        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        ImportError: pooch, which downloads, is not installed.
+        ValueError: the file is another one.
+
+    Reference: LeCun, Bottou, Bengio & Haffner 1998.
+    """
+    arrays = files.read(files.locate("mnist.npz", url=URL, sha256=SHA256, data_dir=data_dir), SHAPES)
+    return Dataset(*(_split(arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in Dataset._fields))
+
+
+def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(pixels / np.float32(255), labels.astype(np.int32))
