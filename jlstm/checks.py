@@ -85,23 +85,29 @@ def flags(name: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read."""
-    value = jnp.asarray(value)
-    if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise TypeError(f"lengths must be whole numbers, got {value.dtype}")
-    if value.shape != batch_shape:
-        raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {value.shape}")
-    if not isinstance(value, jax.core.Tracer) and value.is_fully_addressable:
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"lengths must be whole numbers, got {array.dtype}")
+    if array.shape != batch_shape:
+        raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {array.shape}")
+    if all(_readable(leaf) for leaf in jax.tree.leaves(value)):  # not of `array`: under jit even constants are traced there
         concrete = np.asarray(value)
         bad = concrete[(concrete < 0) | (concrete > time)]
         if bad.size:
             raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
-    return value
+    return array.astype(int)  # int8 could not count 200 steps
+
+
+def _readable(value: Any) -> bool:
+    return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
 
 
 def noise(
     value: Mapping[str, Array], *, gates: int, batch_shape: tuple[int, ...], sizes: Mapping[str, int], dtype: Any
 ) -> dict[str, Array]:
     """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, size)."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"noise must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
     masks = {}
     for name, mask in value.items():
         one_of("a key of noise", name, sizes)

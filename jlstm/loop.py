@@ -73,6 +73,6 @@ def in_chunks(run: Callable, size: int | bool, reverse: bool) -> Callable:
             steps = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)), steps._replace(mask=mask))
         split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), steps)
         carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, reverse=reverse)
-        return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:time], out)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:time], out)
 
     return chunked

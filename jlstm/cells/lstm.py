@@ -124,7 +124,7 @@ class LSTMCell(Cell):
         """x W + b, for all steps in one matmul."""
         masks = context.get("inputs")
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
-        return zs + jnp.broadcast_to(params["bias"], zs.shape) if self.use_bias else zs
+        return zs + jnp.expand_dims(params["bias"], range(zs.ndim - 1)) if self.use_bias else zs
 
     def step(self, params: Params, context: Noise, carry: Carry, z: Float[Array, "*batch columns"]) -> tuple[Carry, Array]:
         """The equations."""

@@ -1,6 +1,6 @@
 """Bidirectional: a layer and its mirror image over the same sequence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -77,6 +77,8 @@ class Bidirectional(Layer):
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Run both directions and merge."""
+        if noise is not None and (not isinstance(noise, Mapping) or noise.keys() != {"forward", "backward"}):
+            raise ValueError("noise must be a dict with 'forward' and 'backward', each the noise of that direction or None")
         keys = (None, None) if key is None else jax.random.split(key)
         results = {
             name: layer.run(params[name], steps, carry and carry[name], k, noise and noise[name], states)

@@ -114,7 +114,7 @@ class Layer(abc.ABC):
         self._check_trees(params, carry, xs.shape[1:], "xs")
         if lengths is not None:
             lengths = checks.lengths(lengths, xs.shape[1:-1], len(xs))
-            mask = jnp.expand_dims(jnp.arange(len(xs), dtype=lengths.dtype), range(1, xs.ndim - 1)) < jnp.expand_dims(lengths, 0)
+            mask = jnp.expand_dims(jnp.arange(len(xs)), range(1, xs.ndim - 1)) < jnp.expand_dims(lengths, 0)
         results = self.run(params, Steps(xs, mask, resets), carry, key, noise, states)
         if self.time_major:
             return results

@@ -79,7 +79,8 @@ class RNN(Layer):
 
     def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
         """The cell's own carry, in `dtype`, else the layer's, else the parameters'."""
-        dtype = self._compute_dtype(dtype or jnp.result_type(*jax.tree.leaves(params)))
+        dtype = checks.float_dtype("dtype", dtype or self.dtype or jnp.result_type(*jax.tree.leaves(params)))
+        checks.available("dtype", dtype)
         return self.cell.begin(_cast(params, dtype), batch_shape, dtype)[0]
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:

@@ -72,6 +72,8 @@ class Stack(Layer):
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Run the layers in turn."""
+        if noise is not None and (not isinstance(noise, tuple) or len(noise) != len(self.layers)):
+            raise ValueError(f"noise must be a tuple of {len(self.layers)}, each the noise of that layer or None")
         entries = (params, carry or self._nothing(), self._keys(key), noise or self._nothing())
         carries, all_states = [], []
         for layer, p, c, k, n in zip(self.layers, *entries, strict=True):

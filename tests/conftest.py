@@ -1,0 +1,39 @@
+"""What all tests share: eight simulated devices, strict arithmetic, float64 on request."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"  # before JAX starts
+
+import hypothesis
+import jax
+import pytest
+
+hypothesis.settings.register_profile(
+    "jlstm",
+    deadline=None,  # the first example compiles
+    max_examples=20,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # x64 is the same for all examples
+)
+hypothesis.settings.load_profile("jlstm")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "loose: runs optax's adam or nnx.Optimizer, which mix dtypes and ranks")
+
+
+@pytest.fixture(autouse=True)
+def strict(request):
+    """No silent promotion of dtypes or ranks."""
+    if request.node.get_closest_marker("loose"):
+        yield
+    else:
+        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+            yield
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield

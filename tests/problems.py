@@ -1,0 +1,73 @@
+"""Small random problems in which batch, time, features and units all differ, and what the tests do with them."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jlstm
+from parity import textbook
+
+BATCH, TIME, FEATURES, UNITS = 2, 5, 3, 4
+
+
+class Problem(NamedTuple):
+    """A layer and what it is run on, in NumPy."""
+
+    layer: jlstm.Layer
+    params: Any
+    xs: np.ndarray
+    carry: Any
+
+
+def problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float64, seed=0):
+    """Random weights (biases too), inputs and carry, batch first."""
+    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
+    carry = jax.eval_shape(lambda p: layer.initial_carry(p, (batch,)), params)
+    draw = partial(normal, rng=np.random.default_rng(seed), dtype=dtype)
+    return Problem(layer, draw(params), draw(np.empty((batch, time, features))), draw(carry))
+
+
+def normal(tree, *, rng, dtype=np.float64):
+    """A tree of the same shapes, full of random numbers."""
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(dtype), tree)
+
+
+def flags(share, *, batch=BATCH, time=TIME, seed=1):
+    """Random booleans, that share of them true."""
+    return np.random.default_rng(seed).random((batch, time)) < share
+
+
+@partial(jax.jit, static_argnums=0)
+def apply(layer, params, xs, carry=None, **sequence):
+    """`layer.apply`, compiled."""
+    return layer.apply(params, xs, carry, **sequence)
+
+
+@partial(jax.jit, static_argnums=0)
+def differentiate(layer, cotangent, params, xs, carry, **sequence):
+    """What `apply` returns, and the gradients for params, xs and carry when `cotangent` comes back."""
+    out, pullback = jax.vjp(lambda *given: layer.apply(*given, **sequence), params, xs, carry)
+    return out, pullback(cotangent)
+
+
+def judged(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=None):
+    """The same by the textbook."""
+    last, ys, pullback = textbook.run(layer, params, xs, carry, mask, resets, noise)
+    return (last, ys), pullback(*cotangent)
+
+
+def cotangent_of(given, seed=2):
+    """A random cotangent for all that `apply` returns."""
+    shapes = jax.eval_shape(lambda p, xs, c: given.layer.apply(p, xs, c), *given[1:])
+    return normal(shapes, rng=np.random.default_rng(seed), dtype=given.xs.dtype)
+
+
+def assert_close(got, expected, atol, rtol=0.0):
+    """The same structure, and each leaf within the tolerance."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol, atol, err_msg=jax.tree_util.keystr(path)
+        )
