@@ -1,0 +1,200 @@
+"""The examples run as a stranger runs them, write what they say, and the demo notices when the two sides differ."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+DEMO, MNIST = EXAMPLES / "00_demo.py", EXAMPLES / "01_mnist.py"
+
+
+def run(script: Path, *arguments: str, cwd: Path, before: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, as `python script` does, after some code."""
+    lines = (
+        "import runpy, sys",
+        "sys.path.insert(0, sys.argv[1])",
+        "del sys.argv[:2]",
+        before,
+        "runpy.run_path(sys.argv[0], run_name='__main__')",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), str(EXAMPLES), str(script), *arguments]
+    without = {name: value for name, value in os.environ.items() if name not in ("JLSTM_DATA", "FORCE_COLOR", "XLA_FLAGS")}
+    return subprocess.run(command, cwd=cwd, env=without | environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def training(monkeypatch) -> ModuleType:
+    """The functions of 01_mnist.py."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("01_mnist")
+
+
+@pytest.fixture
+def demo(monkeypatch) -> ModuleType:
+    """The functions of 00_demo.py."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("00_demo")
+
+
+def is_picture(path: Path) -> bool:
+    """A PNG file with something in it."""
+    content = path.read_bytes()
+    return content.startswith(b"\x89PNG") and len(content) > 20_000
+
+
+def test_help_explains_every_option(tmp_path):
+    """And says what the script does."""
+    result = run(MNIST, "--help", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for text in ("--dataset {mnist,digits}", "--data-dir", "--steps", "--epochs", "--seed", "--seeds", "--out", "Train an LSTM"):
+        assert text in result.stdout
+
+
+def test_training_by_steps_prints_and_saves_what_it_says(tmp_path):
+    """A line every 20 steps, one for each seed, their mean; the first seed's weights and picture; clean logs."""
+    result = run(MNIST, "--dataset", "digits", "--steps", "50", "--seeds", "2", "--out", "here/deep", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    *lines, last = result.stdout.splitlines()
+    step = r"Step (\d+): train accuracy [01]\.\d{4}, loss \d\.\d{4}(?:, test accuracy [01]\.\d{4})?"
+    matches = [re.fullmatch(step, line) for line in lines]
+    assert [int(match[1]) for match in matches if match] == [20, 40, 50] * 2
+    seeds = [float(value) for value in re.findall(r"^Seed [01]: test accuracy ([01]\.\d{4})$", result.stdout, re.MULTILINE)]
+    mean, spread = map(float, re.search(r"^Mean of 2 seeds: (\S+) ± (\S+)$", result.stdout, re.MULTILINE).groups())
+    assert (mean, spread) == pytest.approx((np.mean(seeds), np.std(seeds, ddof=1)), abs=2e-4)  # printed with four digits
+    assert last == f"Test accuracy: {seeds[0]:.4f}"
+    assert seeds[0] > 0.5
+    assert is_picture(tmp_path / "here/deep/picture.png")
+    weights = load_file(tmp_path / "here/deep/weights.safetensors")
+    assert weights["lstm.recurrent_kernel"].shape == (128, 512)
+
+
+@pytest.mark.loose
+def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
+    """With the test accuracy of each; the last is the one reported."""
+    training.main(training.Options(dataset="digits", epochs=2, out=tmp_path))
+    printed = capsys.readouterr().out
+    tested = re.findall(r"^Epoch [12]: .*, test accuracy (\S+)$", printed, re.MULTILINE)
+    assert len(tested) == 2
+    assert printed.endswith(f"\nTest accuracy: {tested[-1]}\n")
+    assert is_picture(tmp_path / "picture.png")
+
+
+@pytest.mark.skipif("JLSTM_DATA" not in os.environ, reason="JLSTM_DATA names no folder with mnist.npz")
+def test_training_on_mnist_runs(tmp_path):
+    """On images of another size than the digits'; twenty steps are enough to beat chance."""
+    result = run(MNIST, "--data-dir", os.environ["JLSTM_DATA"], "--steps", "20", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", result.stdout)[1]) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "error: --steps, --epochs, --batch and --seeds must be at least 1"),
+        ({"epochs": 0}, "error: --steps, --epochs, --batch and --seeds must be at least 1"),
+        ({"data_dir": "nowhere"}, "error: there is no mnist.npz in the folder nowhere: put it there"),
+        ({}, "error: mnist.npz could not be downloaded from https://"),
+    ],
+)
+def test_a_mistake_is_one_sentence(training, tmp_path, monkeypatch, options, message):
+    """The script ends with it, and nothing is written; without data and network the remedy is named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JLSTM_DATA", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit, match=message):
+        training.main(training.Options(**options))
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_demo_agrees_with_tensorflow(tmp_path):
+    """One line with figures at the end, nothing on stderr, weights and picture saved; fast enough to be watched."""
+    result = run(DEMO, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr == ""
+    last = result.stdout.splitlines()[-1]
+    figures = (
+        r"360 of 360 predictions, logits to \d\.\de-0\d and gradients to \d\.\de-0\d of their largest \(accuracy (0\.\d{4})\)"
+    )
+    match = re.fullmatch(rf"demo: jlstm and TensorFlow [\d.]+ agree: {figures}", last)
+    assert match, last
+    assert float(match[1]) > 0.95
+    assert is_picture(tmp_path / "results/demo/picture.png")
+
+
+def test_the_demo_fails_when_tensorflow_has_other_weights(tmp_path):
+    """With the gates i and f swapped on TensorFlow's side alone it says so and exits with 1."""
+    swap = """
+import importlib, functools, keras, numpy as np
+def swapped(model, weights, load=keras.Model.set_weights):
+    i, f, g, o = np.split(weights[2], 4, axis=1)
+    load(model, [*weights[:2], np.concatenate([f, i, g, o], axis=1), *weights[3:]])
+keras.Model.set_weights = swapped
+training = importlib.import_module("01_mnist")
+training.Options = functools.partial(training.Options, steps=20)
+"""
+    result = run(DEMO, cwd=tmp_path, before=swap, KERAS_BACKEND="tensorflow")
+    assert result.returncode == 1
+    assert re.match(r"demo: jlstm and TensorFlow [\d.]+ DISAGREE: ", result.stdout.splitlines()[-1]), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("sys.modules['tensorflow'] = None", "error: TensorFlow cannot be imported"),
+        ("import os; os.environ['KERAS_BACKEND'] = 'jax'; import keras", "error: Keras runs on jax, not on TensorFlow"),
+    ],
+)
+def test_the_demo_without_tensorflow_is_one_sentence(tmp_path, before, message):
+    """It says so before it trains."""
+    result = run(DEMO, cwd=tmp_path, before=before)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(message)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def mutated(arrays: dict[str, np.ndarray], name: str, change: float) -> dict[str, np.ndarray]:
+    """The same arrays, with a change of one number of one of them, as a share of its largest."""
+    array = arrays[name].copy()
+    array.flat[3] += change * np.abs(array).max()
+    return arrays | {name: array}
+
+
+@pytest.mark.parametrize(
+    "name", ["logits", "last h", "last c", "gradient: images", "gradient: lstm.bias", "gradient: classify.bias"]
+)
+@pytest.mark.parametrize(("change", "agree"), [(0, True), (3e-7, True), (1e-4, False), (-1, False), (np.nan, False)])
+@pytest.mark.parametrize("side", ["ours", "theirs", "both"])
+def test_one_wrong_number_on_either_side_is_noticed(demo, name, change, agree, side):
+    """Rounding passes; an error of a ten-thousandth of the largest value does not, nor does the same error on both sides."""
+    draw = np.random.default_rng(5)
+    names = ("logits", "last h", "last c", "gradient: images", *(f"gradient: {weight}" for weight in demo.WEIGHTS))
+    right = {each: draw.normal(size=(7, 10)) for each in names}
+    wrong = mutated(right, name, change)
+    ours, theirs = (wrong if side in (which, "both") else right for which in ("ours", "theirs"))
+    rows = demo.compare(ours, theirs, right)
+    passed, sentence = demo.judge(rows, ours, theirs, labels=right["logits"].argmax(-1))
+    assert passed == agree
+    assert ("DISAGREE" in sentence) != agree
+
+
+def test_one_other_prediction_is_noticed(demo):
+    """However near the logits are: two digits that are almost tied."""
+    logits = np.zeros((4, 10)) + np.eye(10)[:4]
+    logits[2, 5] = 1 + 1e-9
+    arrays = {"logits": logits, "gradient: images": np.ones((4, 8, 8))}
+    tied = arrays | {"logits": np.where(logits == logits[2, 5], 1 - 1e-9, logits)}
+    passed, sentence = demo.judge(demo.compare(arrays, tied, arrays), arrays, tied, labels=np.arange(4))
+    assert not passed
+    assert "DISAGREE: 3 of 4 predictions" in sentence
