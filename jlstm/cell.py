@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 from jaxtyping import Array, Float
 
 PyTree = Any
@@ -17,6 +18,9 @@ class Carry(NamedTuple):
 
     h: Float[Array, "*batch units"]
     c: Float[Array, "*batch units"]
+
+
+jax.export.register_namedtuple_serialization(Carry, serialized_name="jlstm.Carry")  # so that `jax.export` can write layers
 
 
 class Cell(abc.ABC):

@@ -1,0 +1,131 @@
+"""Data parallelism: a batch spread over eight devices gives what one device gives, and is never gathered."""
+
+import re
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jlstm import LSTM, Bidirectional, Stack
+from problems import TIME, UNITS, assert_close, flags, problem
+
+DEVICES, BATCH = 8, 16
+CASES = {
+    "plain": (LSTM(UNITS), {}),
+    "lengths": (LSTM(UNITS), {"lengths": np.arange(BATCH) % (TIME + 1)}),
+    "resets, remat": (LSTM(UNITS, remat=2), {"resets": flags(0.4, batch=BATCH)}),
+    "mask, reverse, unrolled": (LSTM(UNITS, reverse=True, unroll=2), {"mask": flags(0.6, batch=BATCH)}),
+    "bidirectional": (Bidirectional(LSTM(UNITS)), {"lengths": np.arange(BATCH) % (TIME + 1)}),
+    "stack": (Stack((LSTM(UNITS), LSTM(6, use_bias=False))), {}),
+}
+DROPOUT = LSTM(UNITS, dropout=0.3, recurrent_dropout=0.2)
+
+
+def mesh_of(axis_type):
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=(axis_type,))
+
+
+def loss(layer, params, xs, carry, sequence):
+    last, ys = layer.apply(params, xs, carry, **sequence)
+    return (ys**2).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
+
+
+def gradients(layer, with_carry):
+    """A function of params, xs, carry and the rest that gives the loss and its gradients."""
+    return jax.value_and_grad(partial(loss, layer), argnums=(0, 1, 2) if with_carry else (0, 1))
+
+
+def gathers(compiled):
+    """What moves parts of the batch between devices, in the compiled program."""
+    return set(re.findall("all-gather|all-to-all|collective-permute", compiled.as_text()))
+
+
+def spread(mesh, params, *rest):
+    """Weights on all devices, all else split along its first axis."""
+    put = lambda spec: partial(jax.tree.map, lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)))  # noqa: E731
+    return put(P())(params), *put(P("data"))(rest)
+
+
+@pytest.mark.parametrize("with_carry", [True, False], ids=["carry", "no carry"])
+@pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "automatic"])
+@pytest.mark.parametrize("name", CASES)
+def test_mesh(name, axis_type, with_carry):
+    """On a mesh with explicit or automatic axes all gradients are right, split as the inputs are, and nothing is gathered."""
+    layer, sequence = CASES[name]
+    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    args = (params, xs, carry if with_carry else None, sequence)
+    expected = jax.jit(gradients(layer, with_carry))(*args)
+    mesh = mesh_of(axis_type)
+    with jax.set_mesh(mesh):
+        args = spread(mesh, *args)
+        compiled = jax.jit(gradients(layer, with_carry)).lower(*args).compile()
+        got = compiled(*args)
+    assert_close(got, expected, rtol=1e-4, atol=1e-4)  # float32 sums over a batch of 16, in another order
+    assert got[1][1].sharding.is_equivalent_to(NamedSharding(mesh, P("data")), 3)
+    assert gathers(compiled) == set()
+
+
+@pytest.mark.parametrize("with_carry", [True, False], ids=["carry", "no carry"])
+@pytest.mark.parametrize("name", CASES)
+def test_shard_map(name, with_carry):
+    """Inside shard_map each device runs its part of the batch; gradients summed over devices are those of the whole."""
+    layer, sequence = CASES[name]
+    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    args = (params, xs, carry if with_carry else None, sequence)
+
+    def total(*args):
+        return jax.lax.psum(loss(layer, *args), "data")
+
+    spec = (P(), P("data"), P("data"), P("data"))
+    sharded = jax.shard_map(total, mesh=mesh_of(AxisType.Auto), in_specs=spec, out_specs=P())
+    compiled = jax.jit(jax.value_and_grad(sharded, argnums=(0, 1, 2) if with_carry else (0, 1))).lower(*args).compile()
+    assert_close(compiled(*args), jax.jit(gradients(layer, with_carry))(*args), rtol=1e-4, atol=1e-4)
+    assert gathers(compiled) == set()
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "automatic"])
+def test_dropout_on_a_mesh(axis_type):
+    """A key gives the same masks however many devices there are."""
+    _, params, xs, _ = problem(DROPOUT, batch=BATCH, dtype=np.float32)
+    f = jax.jit(lambda params, xs, key: jax.value_and_grad(loss, 1)(DROPOUT, params, xs, None, {"key": key}))
+    key, mesh = jax.random.key(3), mesh_of(axis_type)
+    expected = f(params, xs, key)
+    with jax.set_mesh(mesh):
+        args = (*spread(mesh, params, xs), key)
+        compiled = f.lower(*args).compile()
+        assert_close(compiled(*args), expected, rtol=1e-4, atol=1e-4)
+    assert gathers(compiled) == set()
+
+
+def test_dropout_in_shard_map():
+    """With a key for each device, every device draws masks of its own."""
+    _, params, xs, _ = problem(DROPOUT, batch=BATCH, dtype=np.float32)
+    same = np.tile(xs[:2], (DEVICES, 1, 1))
+    keys = jax.random.split(jax.random.key(0), DEVICES)
+    run = jax.shard_map(
+        lambda params, xs, keys: DROPOUT.apply(params, xs, key=keys[0])[1],
+        mesh=mesh_of(AxisType.Auto),
+        in_specs=(P(), P("data"), P("data")),
+        out_specs=P("data"),
+    )
+    ys = jax.jit(run)(params, same, keys)
+    expected = [DROPOUT.apply(params, same[2 * k : 2 * k + 2], key=keys[k])[1] for k in range(DEVICES)]
+    assert_close(ys, np.concatenate(expected), atol=1e-5)  # float32
+    assert len({float(part.sum()) for part in expected}) == DEVICES
+
+
+@pytest.mark.parametrize("name", ["plain", "stack"])
+def test_step_on_an_explicit_mesh(name):
+    """Streaming too keeps the batch where it is."""
+    layer = CASES[name][0]
+    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    expected = layer.step(params, carry, xs[:, 0])
+    mesh = mesh_of(AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        args = spread(mesh, params, carry, xs[:, 0])
+        compiled = jax.jit(layer.step).lower(*args).compile()
+        assert_close(compiled(*args), expected, atol=1e-5)
+    assert gathers(compiled) == set()

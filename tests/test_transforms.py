@@ -1,0 +1,120 @@
+"""JAX's transformations all apply, to all layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from jax.test_util import check_grads
+
+from jlstm import LSTM, Bidirectional, Stack
+from problems import FEATURES, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, normal, problem
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+LAYERS = {
+    "plain": LSTM(UNITS),
+    "remat": LSTM(UNITS, remat=2),
+    "bidirectional": Bidirectional(LSTM(UNITS)),
+    "stack": Stack((LSTM(UNITS), LSTM(6, reverse=True))),
+}
+
+
+@pytest.mark.parametrize("name", ["plain", "remat", "bidirectional"])
+def test_derivatives_of_first_and_second_order(name):
+    """Forward and reverse mode, once and twice, agree with finite differences."""
+    layer, params, xs, carry = problem(LAYERS[name], time=3)
+    mask, resets = flags(0.7, time=3), flags(0.3, time=3)
+    f = jax.jit(lambda p, xs, carry: layer.apply(p, xs, carry, mask=mask, resets=resets))
+    check_grads(f, (params, xs, carry), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)  # of differences with step 1e-6
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_vmap_over_sequences(name):
+    """One sequence at a time under vmap equals the batch, values and gradients alike."""
+    one = problem(LAYERS[name])
+    mask, cotangent = flags(0.6), cotangent_of(one)
+    got = jax.vmap(lambda ct, xs, carry, mask: differentiate(one.layer, ct, one.params, xs, carry, mask=mask))(
+        cotangent, one.xs, one.carry, mask
+    )
+    out, (for_params, *rest) = got
+    summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), for_params)
+    assert_close((out, (summed, *rest)), differentiate(one.layer, cotangent, *one[1:], mask=mask), atol=1e-13)
+
+
+def test_vmap_over_params():
+    """Several models at once, as for an ensemble, equal one after the other."""
+    layer, params, xs, carry = problem(LAYERS["stack"])
+    ensemble = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf, -leaf]), params)
+    got = jax.vmap(lambda p: apply(layer, p, xs, carry))(ensemble)
+    for k in range(3):
+        member, expected = (jax.tree.map(lambda leaf: leaf[k], tree) for tree in (got, ensemble))  # noqa: B023
+        assert_close(member, apply(layer, expected, xs, carry), atol=1e-13)
+
+
+def test_vmap_over_init():
+    """Drawing many models from many keys is drawing each from its own."""
+    layer, keys = LAYERS["bidirectional"], jax.random.split(jax.random.key(0), 3)
+    many = jax.vmap(lambda key: layer.init(key, FEATURES))(keys)
+    assert_close(jax.tree.map(lambda leaf: leaf[1], many), layer.init(keys[1], FEATURES), atol=1e-15)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_jvp_and_vjp_are_transposes(name):
+    """For random tangents and cotangents <w, J v> is <J' w, v>."""
+    layer, *args = problem(LAYERS[name])
+    cotangent = cotangent_of(problem(layer))
+    tangent = normal(tuple(args), rng=np.random.default_rng(5))
+    _, pushed = jax.jvp(lambda *a: apply(layer, *a), tuple(args), tangent)
+    _, pulled = differentiate(layer, cotangent, *args)
+    inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(lambda x, y: (x * y).sum(), a, b)))  # noqa: E731
+    np.testing.assert_allclose(inner(cotangent, pushed), inner(pulled, tangent), rtol=1e-11)
+
+
+def test_hessian_is_symmetric_and_true():
+    """The Hessian is symmetric and its product with a direction is the difference of two gradients."""
+    layer, params, xs, carry = problem(LSTM(2), time=3)
+    flat, unravel = ravel_pytree(params)
+    loss = lambda v: (layer.apply(unravel(v), xs, carry)[1] ** 2).sum()  # noqa: E731
+    hessian, gradient = jax.jit(jax.hessian(loss))(flat), jax.jit(jax.grad(loss))
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-13)
+    direction, step = np.random.default_rng(3).normal(size=flat.shape), 1e-5
+    difference = (gradient(flat + step * direction) - gradient(flat - step * direction)) / (2 * step)
+    np.testing.assert_allclose(hessian @ direction, difference, atol=1e-7)  # the difference errs by step²
+
+
+def test_checkpoint_changes_nothing():
+    """Inside `jax.checkpoint` gradients stay as they are."""
+    layer, params, xs, carry = problem(LAYERS["stack"])
+    loss = lambda p: (layer.apply(p, xs, carry)[1] ** 2).sum()  # noqa: E731
+    assert_close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), jax.jit(jax.grad(loss))(params), atol=1e-13)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_export_and_load(name):
+    """Exported, serialised and read again the program computes the same, for a batch size left open."""
+    layer, params, xs, carry = problem(LAYERS[name])
+    (batch,) = jax.export.symbolic_shape("batch")
+    free = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
+    f = jax.jit(lambda p, xs, carry, lengths: layer.apply(p, xs, carry, lengths=lengths))
+    lengths = np.array([2, TIME])
+    exported = jax.export.export(f)(params, free(xs), jax.tree.map(free, carry), free(lengths))
+    got = jax.export.deserialize(exported.serialize()).call(params, xs, carry, lengths)
+    assert_close(got, f(params, xs, carry, lengths), atol=1e-15)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_eval_shape(name):
+    """Shapes and dtypes are known without computing, and are those of the result."""
+    layer, params, xs, carry = problem(LAYERS[name])
+    shapes = jax.eval_shape(layer.apply, params, xs, carry)
+    result = apply(layer, params, xs, carry)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(lambda a: (a.shape, a.dtype), result)
+
+
+def test_a_layer_inside_a_scan_over_batches():
+    """Truncated backpropagation: a scan whose carry is the layer's carry equals handing it on by hand."""
+    layer, params, xs, carry = problem(LAYERS["plain"], time=6)
+    pieces = jnp.moveaxis(jnp.reshape(xs, (2, 3, 2, FEATURES)), 1, 0)
+    last, ys = jax.lax.scan(lambda carry, piece: layer.apply(params, piece, carry), carry, pieces)
+    assert_close((last, jnp.concatenate(list(ys), axis=1)), apply(layer, params, xs, carry), atol=1e-14)
