@@ -14,12 +14,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # the default precision of accelerators (TF
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from quiet_keras import import_keras
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file
 
 from jlstm.data import Split, digits
+from parity import peers
 
 training = import_module("01_mnist")
 Arrays = dict[str, np.ndarray]
@@ -51,7 +51,9 @@ def run_jlstm(weights: Arrays, test: Split) -> Arrays:
 
 def run_keras(weights: Arrays, test: Split) -> Arrays:
     """The same, from a Keras model of the same three layers on TensorFlow."""
-    keras, tf = import_keras()
+    import keras
+    import tensorflow as tf
+
     inputs = keras.Input(test.images.shape[1:])
     _, h, c = keras.layers.LSTM(128, return_state=True)(keras.layers.Dense(128)(inputs))
     model = keras.Model(inputs, [keras.layers.Dense(10)(h), h, c])
@@ -94,8 +96,8 @@ def judge(rows: list[Row], ours: Arrays, theirs: Arrays, labels: np.ndarray) -> 
 def main() -> None:
     """Train, run both and, as the truth, jlstm in float64; judge."""
     try:
-        import_keras()
-    except ImportError as error:
+        peers.load("keras")
+    except peers.MissingPeerError as error:
         sys.exit(f"error: {error}")
     out = Path("results/demo")
     training.main(training.Options(dataset="digits", out=out))
@@ -104,9 +106,8 @@ def main() -> None:
     with jax.enable_x64(True):
         truth = run_jlstm({name: value.astype(np.float64) for name, value in weights.items()}, test)
     rows = compare(ours, theirs, truth)
-    table = Table(
-        "quantity", "largest", "apart", "jlstm off", "Keras off", title="Worst differences, as shares of the largest value"
-    )
+    table = Table("quantity", "largest", "apart", "jlstm off", "Keras off")
+    table.title = "Worst differences, as shares of the largest value"
     for row in rows:
         table.add_row(row.name, *(f"{value:.1e}" for value in row[1:]))
     table.caption = f"off: from jlstm in float64; float32 may be {TOLERANCE:.1e} off"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import jax
-from safetensors.flax import load_file, save_file
+from safetensors import flax as safetensors
 
 from jlstm import checks
 from jlstm.cell import PyTree
@@ -30,7 +30,7 @@ def save(path: str | os.PathLike[str], params: PyTree) -> None:
     """
     beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        save_file(_by_name(params), beside)
+        beside.write_bytes(safetensors.save(_by_name(params)))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -45,7 +45,7 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
-    arrays, expected = load_file(path), _by_name(like)
+    arrays, expected = safetensors.load_file(path), _by_name(like)
     checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
 

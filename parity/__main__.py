@@ -1,40 +1,33 @@
 """Run the table: `python -m parity`. Exit status 0: all the same; 1: not; 2: wrong usage or a missing peer."""
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from parity import peers, report, table
-from parity.measure import compare
+from parity.pool import run
 from parity.table import DTYPES, Case
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line, run the cases, print a line for each, and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m parity",
-        description="Run the same weights here and in another framework, and hold both against a float64 textbook.",
-    )
-    parser.add_argument("--peer", help="framework to compare with (default: all that are installed)")
-    parser.add_argument(
-        "--case", metavar="PATTERN", default="*", help="only cases whose name has this in it; * and ? stand for any text"
-    )
-    parser.add_argument("--dtype", choices=DTYPES, help="only cases in this dtype")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")
-    parser.add_argument("--quick", action="store_true", help="every seventh case, in under a minute")
-    parser.add_argument("--json", metavar="FILE", help="write all that was measured to this file")
-    parser.add_argument("--list", action="store_true", help="name the cases and stop")
-    options = parser.parse_args(arguments)
-
+    """Run the cases that the command line asks for, print a line for each, and return the exit status."""
+    usage = parser()
+    options = usage.parse_args(arguments)
     cases = selected(options)
     if not cases:
-        parser.error(f"no case has {options.case!r} in its name: --list names them all")
+        usage.error(f"no case has {options.case!r} in its name: --list names them all")
+    if options.jobs is not None and options.jobs < 1:
+        usage.error(f"--jobs must be at least 1, got {options.jobs}")
+    if options.json and not Path(options.json).parent.is_dir():
+        usage.error(f"there is no folder {Path(options.json).parent} to write {Path(options.json).name} to")
     if options.list:
         print("\n".join(f"{case.problem.dtype:10}{case.name}" for case in cases))
         return 0
@@ -44,13 +37,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, peers.MissingPeerError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
-    outcomes = run(cases)
-    rows = [row for case in cases if (row := table.named_rows().get(case.name))]
-    held = table.coverage(rows)
+    outcomes = show(run(cases, options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)), len(cases))
+    held = table.coverage(row for case in cases if (row := table.named_rows().get(case.name)))
     print(report.summary(outcomes, held, time.monotonic() - started))
     if options.json:
         report.write_json(options.json, outcomes, held)
     return 0 if all(outcome.accepted for outcome in outcomes) else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    usage = argparse.ArgumentParser(
+        prog="python -m parity",
+        description="Run the same weights here and in another framework, and hold both against a float64 textbook.",
+    )
+    add = usage.add_argument
+    add("--peer", help="framework to compare with (default: all that are installed)")
+    add("--case", metavar="PATTERN", default="*", help="only cases whose name has this in it; * and ? stand for any text")
+    add("--dtype", choices=DTYPES, help="only cases in this dtype")
+    add("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")
+    add("--quick", action="store_true", help="every seventh case, in under a minute")
+    add("--jobs", type=int, metavar="N", help="processes (default: one a core, up to 4, where there is work for them)")
+    add("--json", metavar="FILE", help="write all that was measured to this file")
+    add("--list", action="store_true", help="name the cases and stop")
+    return usage
 
 
 def selected(options: argparse.Namespace) -> list[Case]:
@@ -83,21 +93,20 @@ def with_peers(cases: list[Case], asked: str | None) -> list[Case]:
     return [case for case in cases if case.peer in present]
 
 
-def run(cases: Sequence[Case]) -> list[report.Outcome]:
-    """Compare case by case, with a line for each and a bar that says how far it is."""
+def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]:
+    """Print a line for each outcome as it comes, and a bar that says how far it is."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     colours = {"pass": None, "peer-bug": "yellow", "fail": "bold red"}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    outcomes = []
+    shown = []
     console.print(report.HEAD)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("parity", total=len(cases))
-        for case in cases:
-            outcome = report.Outcome(case, compare(case.problem, case.peer))
+        task = progress.add_task("parity", total=total)
+        for outcome in outcomes:
             console.print(report.line(outcome), style=colours[outcome.comparison.verdict])
-            outcomes.append(outcome)
+            shown.append(outcome)
             progress.advance(task)
-    return outcomes
+    return shown
 
 
 if __name__ == "__main__":

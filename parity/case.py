@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -91,18 +92,20 @@ def draw(problem: Problem) -> Values:
     layer = problem.layer
     xs = normal((problem.batch, problem.time, problem.features)) if problem.xs is None else rounded(problem.xs, problem.dtype)
     batch, time, features = xs.shape
-    params = problem.params
-    if params is None:
-        params = layer.init(jax.random.key(problem.seed), features)
-        if problem.weights == "random":
-            params = jax.tree.map(lambda leaf: normal(leaf.shape, 0.3), params)
+    init = partial(layer.init, features=features)
+    if problem.params is not None:
+        params = problem.params
+    elif problem.weights == "initial":
+        params = init(jax.random.key(problem.seed))
+    else:
+        params = jax.tree.map(lambda leaf: normal(leaf.shape, 0.3), jax.eval_shape(init, jax.random.key(0)))
     params = jax.tree.map(lambda leaf: rounded(leaf, problem.dtype), params)
-    carry = jax.tree.map(lambda leaf: normal(leaf.shape, 0.5), layer.initial_carry(params, (batch,), "float32"))
+    carries = jax.eval_shape(lambda: layer.initial_carry(params, (batch,), "float32"))
+    carry = jax.tree.map(lambda leaf: normal(leaf.shape, 0.5), carries)
     d_carry = jax.tree.map(lambda leaf: normal(leaf.shape), carry)
     steps = time if problem.outputs == "all" else problem.batches
-    one = (batch, steps, layer.features_out)
-    unmerged = getattr(layer, "merge", "") is None
-    d_ys = {"forward": normal(one), "backward": normal(one)} if unmerged else normal(one)
+    first_ys = textbook.run(layer, params, xs[:, :1])[1]
+    d_ys = jax.tree.map(lambda leaf: normal((batch, steps, leaf.shape[-1])), first_ys)
     noise = _noise(layer, params, batch, rng, problem.dtype) if layer.stochastic else None
     return Values(params, xs, carry if problem.initial_carry else None, _mask(problem.mask, batch, time), noise, d_carry, d_ys)
 

@@ -8,40 +8,35 @@ import jax.numpy as jnp
 
 import jlstm
 from jlstm.layers.bidirectional import MERGES
-from parity.case import Problem, Quantities, Values, biases, named, pieces
+from parity.case import Problem, Quantities, Values, biases, named
 
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities of the problem in its dtype."""
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):  # no TF32 on GPUs
         given = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), values._replace(mask=None))
-        run_all = jax.jit(lambda *args: _with_gradients(problem, values, *args))
-        ys, carry, (d_params, d_xs, d_carry) = run_all(
-            given.params, given.xs, given.carry, given.noise, given.d_carry, given.d_ys
-        )
+        ys, carry, (d_params, d_xs, d_carry) = _with_gradients(problem, given._replace(mask=values.mask))
         initial = problem.layer.init(jax.random.key(problem.seed), values.xs.shape[-1]) if problem.weights == "initial" else None
         return named(ys, carry, d_params, d_xs, d_carry, initial and biases(initial))
 
 
-def _with_gradients(
-    problem: Problem, values: Values, params: Any, xs: Any, carry: Any, noise: Any, d_carry: Any, d_ys: Any
-) -> Any:
-    results, pullback = jax.vjp(partial(forward, problem, values, noise), params, xs, carry)
-    return *results, pullback((d_ys, d_carry))
+@partial(jax.jit, static_argnums=0)
+def _with_gradients(problem: Problem, values: Values) -> Any:
+    results, pullback = jax.vjp(partial(forward, problem, values), values.params, values.xs, values.carry)
+    return *results, pullback((values.d_ys, values.d_carry))
 
 
-def forward(problem: Problem, values: Values, noise: Any, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
+def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
     """The outputs and the last carry, over all of the problem's batches."""
     layer = problem.layer
     if problem.step:
         carry, y = layer.step(params, carry, xs[:, 0])
         return y[:, None], carry
-    ys = []
-    for k, (x, mask) in enumerate(
-        zip(jnp.split(xs, problem.batches, 1), [mask for _, mask in pieces(problem, values)], strict=True)
-    ):
-        start = carry if k == 0 else jax.lax.stop_gradient(carry)
-        carry, y = layer.apply(params, time_first(layer, x), start, mask=time_first(layer, mask), noise=noise)
+    ys: list[Any] = []
+    masks = [None] * problem.batches if values.mask is None else jnp.split(values.mask, problem.batches, 1)
+    for x, mask in zip(jnp.split(xs, problem.batches, 1), masks, strict=True):
+        start = jax.lax.stop_gradient(carry) if ys else carry
+        carry, y = layer.apply(params, time_first(layer, x), start, mask=time_first(layer, mask), noise=values.noise)
         last = problem.outputs == "last"
         ys.append(last_output(layer, carry, mask, problem.zero_output) if last else time_first(layer, y))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *ys), carry

@@ -30,7 +30,7 @@ class Bidirectional(Layer):
 
     Args:
         layer: the forward one.
-        merge: what becomes of the two outputs: "concat" (along the features), "sum", "mul", "ave" (mean), or None: a dict of both.
+        merge: what becomes of both outputs: "concat" (along the features), "sum", "mul", "ave" (mean), or None (a dict of both).
 
     Raises:
         ValueError: an unknown merge.

@@ -1,0 +1,30 @@
+python := ".venv/bin/python"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*'"
+
+# list the recipes
+default:
+    @just --list --unsorted
+
+# make .venv and install everything in it, once
+setup:
+    @python3 requirements/install.py
+
+# train on real digits, load the weights into TensorFlow, show that both compute the same
+demo: setup
+    @{{python}} examples/00_demo.py
+
+# compare with other frameworks, case by case (--help tells the options)
+parity *args: setup
+    @{{python}} -m parity {{args}}
+
+# run the tests, with coverage unless arguments choose some of them
+test *args: setup
+    @{{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup {{ if args == "" { "--cov" } else { args } }}
+
+# run the tests of the core with the newest Python and JAX
+test-newest *args:
+    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 {{core}} {{args}}
+
+# lint, format, types, import contracts, docstring coverage
+check: setup
+    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity

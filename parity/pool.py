@@ -1,0 +1,23 @@
+"""Running many cases, in one process or in several."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from parity.measure import compare
+from parity.report import Outcome
+from parity.table import Case
+
+
+def run(cases: Sequence[Case], jobs: int) -> Iterator[Outcome]:
+    """Yield the outcomes in the order of the cases, as soon as they are there."""
+    if jobs == 1:
+        yield from map(outcome, cases)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:  # a forked JAX or TensorFlow may hang
+        yield from pool.map(outcome, cases)
+
+
+def outcome(case: Case) -> Outcome:
+    """Run one case."""
+    return Outcome(case, compare(case.problem, case.peer))

@@ -1,0 +1,65 @@
+"""Make a virtual environment and install the project in it with the pinned packages; done in no time when nothing has changed.
+
+    python3 requirements/install.py            .venv, with this Python
+    python3 requirements/install.py --newest   .venv-newest, with the newest Python of this machine, for the tests of the core
+"""
+
+import glob
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NEWEST = "--newest" in sys.argv[1:]
+ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
+EXTRAS = "dev" if NEWEST else "parity,examples,dev"
+
+
+def main() -> None:
+    """Install, unless the same has been installed before."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"jlstm needs Python 3.11 or newer and this is {sys.version.split()[0]}: run it with a newer python3")
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        make_environment()
+    is_new = version(python, remedy=f"delete the folder {ENVIRONMENT.name} and run this again") >= (3, 12)
+    pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + pins.read_bytes()).hexdigest()
+    stamp = ENVIRONMENT / "installed.sha256"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"Installing into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
+    if failed:
+        sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")
+    stamp.write_text(wanted)
+
+
+def make_environment() -> None:
+    """Create the virtual environment with this Python or, for the newest, with the newest that there is."""
+    if not NEWEST:
+        venv.create(ENVIRONMENT, with_pip=True)
+        return
+    on_path = [found for name in ("python3.13", "python3.12") if (found := shutil.which(name))]
+    of_pyenv = sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[23].*/bin/python3")), reverse=True)
+    for python in (*of_pyenv, *on_path):
+        if subprocess.run([python, "-m", "venv", ENVIRONMENT], capture_output=True).returncode == 0:
+            return
+    sys.exit("there is no Python 3.12 or 3.13 here that could run the core's tests with the newest JAX: install one")
+
+
+def version(python: Path, remedy: str) -> tuple[int, ...]:
+    """The version of an interpreter."""
+    asked = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+    if asked.returncode:
+        sys.exit(f"the Python in {python.parents[1].name} does not run: {remedy}")
+    return tuple(map(int, asked.stdout.split()))
+
+
+if __name__ == "__main__":
+    main()

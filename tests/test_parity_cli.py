@@ -1,0 +1,194 @@
+"""`python -m parity` and the functions for people's own tests, against Keras on TensorFlow itself."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import parity.__main__ as cli
+from jlstm import LSTM, Bidirectional, LSTMCell, Stack
+from parity import Problem, assert_same, compare, ours, peers, pool, report, table
+from parity.case import draw
+from parity.measure import Comparison, Quantity
+
+pytestmark = pytest.mark.xdist_group("tensorflow")  # a gigabyte a process: one worker runs all of these
+
+
+def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path):
+    """Cases chosen by pattern and dtype pass, are named with dtype, error and verdict, and the JSON holds every quantity."""
+    path = tmp_path / "report.json"
+    status = cli.main(["--case", "stack2*unrolled", "--dtype", "float64", "--json", str(path), "--jobs", "1"])
+    printed = capsys.readouterr().out
+    written = json.loads(path.read_text())
+    assert status == 0
+    assert len(written["cases"]) > 1
+    for case in written["cases"]:
+        assert (case["peer"], case["dtype"], case["verdict"]) == ("keras", "float64", "pass")
+        assert {"ys", "carry.1.c", "d_xs", "d_params.0.kernel", "d_params.1.recurrent_kernel"} <= {
+            q["name"] for q in case["quantities"]
+        }
+        assert any(line.startswith("pass     float64") and line.endswith(case["name"]) for line in printed.splitlines())
+    assert f"{len(written['cases'])} cases in" in printed
+    assert "tensorflow" in written["versions"]["keras"]
+    assert written["pairs"]["held"] < written["pairs"]["sensible"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_give_what_one_gives():
+    """Outcomes come in order, and the same to the last bit of our side's error."""
+    cases = [case for case in table.cases() if case.problem.dtype == "float32"][:3]
+    alone, together = ([outcome.comparison for outcome in pool.run(cases, jobs)] for jobs in (1, 2))
+    assert alone == together
+
+
+def test_known_bug_of_the_peer_is_named_and_accepted(capsys):
+    """Keras masks the outputs of an unrolled backward run in forward order: the verdict says so and blames Keras."""
+    assert cli.main(["--case", "lstm backward mask-right zero-output unrolled", "--jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "peer-bug float64" in printed
+    assert "Keras with unroll=True masks the outputs" in printed
+    assert "1 peer-bug, 0 fail" in printed
+
+
+def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
+    """A wrong gradient of ours makes the line say fail, with what was allowed."""
+
+    def wrong(problem, values):
+        return ours.run(problem, values) | {"d_xs": np.zeros((problem.batch, problem.time, problem.features))}
+
+    monkeypatch.setattr(pool, "compare", lambda problem, peer: compare(problem, peer, run=wrong))
+    assert cli.main(["--case", "lstm wide", "--dtype", "float32"]) == 1
+    assert "fail     float32" in capsys.readouterr().out
+
+
+def test_unknown_bug_of_a_peer_is_not_accepted():
+    """Where the peer is wrong and nobody said so beforehand somebody has to look."""
+    wrong_peer = Quantity("ys", scale=1, ours=0, peer=1, eps=2**-52, limit=1e-12, peer_limit=1e-12)
+    comparison = Comparison("keras", "float64", (wrong_peer,))
+    case = table.Case("some", Problem(LSTM(4)))
+    outcome = report.Outcome(case, comparison)
+    assert comparison.verdict == "peer-bug"
+    assert not outcome.accepted
+    assert "not known before" in report.line(outcome)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--case", "no such case"], "no case has 'no such case' in its name"),
+        (["--dtype", "int8"], "invalid choice: 'int8'"),
+        (["--seed", "x"], "invalid int value: 'x'"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--json", "/no/such/folder/report.json"], "there is no folder /no/such/folder"),
+    ],
+)
+def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, capsys):
+    """One sentence tells what is wrong."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_peer_exits_with_2(capsys):
+    """And the peers that there are."""
+    assert cli.main(["--peer", "theano"]) == 2
+    assert "there is no peer 'theano': choose among keras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--peer", "keras"], []])
+def test_missing_tensorflow_is_one_sentence_and_exit_status_2(arguments):
+    """On a machine without TensorFlow the run says what to install, and does not look as if it had passed."""
+    blocked = "import sys; sys.modules['tensorflow'] = None; import parity.__main__ as cli; sys.exit(cli.main(sys.argv[1:]))"
+    result = subprocess.run([sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "peer 'keras' needs a package that cannot be imported" in result.stderr
+    assert "pip install 'jlstm[parity]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_other_keras_backend_is_refused():
+    """Keras on JAX would compare JAX with JAX."""
+    code = "import os; os.environ['KERAS_BACKEND'] = 'jax'; from parity import peers; peers.load('keras')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow" in result.stderr.splitlines()[-1]
+
+
+def test_list_names_the_cases_and_runs_none(capsys):
+    """One line a case."""
+    assert cli.main(["--list", "--dtype", "bfloat16"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == sum(case.problem.dtype == "bfloat16" for case in table.cases())
+
+
+def test_quick_is_a_part_and_seed_another_draw():
+    """--quick keeps all dtypes; --seed changes the numbers and not the cases."""
+    parse = cli.parser().parse_args
+    everything, quick, other = (cli.selected(parse(arguments)) for arguments in ([], ["--quick"], ["--seed", "1"]))
+    assert len(quick) < len(everything) / 6
+    assert {case.problem.dtype for case in quick} == set(table.DTYPES)
+    assert [case.name for case in other] == [case.name for case in everything]
+    assert (draw(other[0].problem).xs != draw(everything[0].problem).xs).any()
+
+
+def test_assert_same_passes_for_your_own_weights_and_inputs():
+    """Trained weights and real inputs are compared as they are."""
+    layer = Stack((Bidirectional(LSTM(5)), LSTM(4, reverse=True)))
+    params = layer.init(jax.random.key(3), features=3)
+    xs = np.random.default_rng(0).standard_normal((2, 7, 3))
+    mask = np.arange(7) < np.array([[7], [4]])
+    assert_same(Problem(layer, params=params, xs=xs, mask=mask), peer="keras")
+
+
+def test_assert_same_says_what_differs(monkeypatch):
+    """Each quantity that differs is named with both distances."""
+    monkeypatch.setattr(
+        peers.load("keras"), "run", lambda problem, values: ours.run(problem, values) | {"ys": np.zeros((2, 6, 4))}
+    )
+    with pytest.raises(AssertionError, match=r"is not the same as keras's:\nys: peer-bug, off by .*keras by 0\.\d+"):
+        assert_same(Problem(LSTM(4), dtype="float64"))
+
+
+def test_time_major_layers_are_compared_too():
+    """The layout is ours alone: the peer sees the same problem."""
+    assert compare(Problem(Bidirectional(LSTM(4, time_major=True)), mask="holes", dtype="float64")).verdict == "pass"
+
+
+def test_what_keras_does_not_have_is_refused():
+    """A layer that the peer cannot express is an error, not a wrong verdict."""
+    with pytest.raises(ValueError, match="Keras has one activation for g and for the output"):
+        compare(Problem(LSTM(4, output_activation="relu")))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "zeros"}, "weights must be one of random, initial, got 'zeros'"),
+        ({"outputs": "first"}, "outputs must be one of all, last, got 'first'"),
+        ({"dtype": "int32"}, "dtype must be one of float64"),
+        ({"mask": "top"}, "mask must be a boolean array or one of none, right"),
+        ({"time": 7, "batches": 3}, "time must be a multiple of batches, got 7 and 3"),
+    ],
+)
+def test_problems_are_checked(options, message):
+    """Wrong options are refused when the problem is stated."""
+    with pytest.raises(ValueError, match=message):
+        Problem(LSTM(4), **options)
+
+
+def test_initial_forget_bias_is_compared():
+    """A forget bias of our initialisation that is not Keras' fails."""
+
+    class Unbiased(LSTMCell):
+        def init(self, key, features, dtype="float32"):
+            params = super().init(key, features, dtype)
+            return params | {"bias": 0 * params["bias"]}
+
+    problem = Problem(LSTM(4), weights="initial", dtype="float64")
+    assert compare(problem).verdict == "pass"
+    object.__setattr__(problem.layer, "cell", Unbiased(4))
+    wrong = [q.name for q in compare(problem).quantities if q.verdict == "fail"]
+    assert wrong == ["initial_bias.0"]
