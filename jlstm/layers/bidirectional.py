@@ -33,11 +33,11 @@ class Bidirectional(Layer):
         merge: what becomes of both outputs: "concat" (along the features), "sum", "mul", "ave" (mean), or None (a dict of both).
 
     Raises:
-        ValueError: an unknown merge.
+        ValueError: an unknown merge, or a layer that does not merge itself.
         TypeError: a layer that is none.
 
     Reference: Schuster & Paliwal 1997.
-    Differs from: Keras repeats `merge_mode`'s names; PyTorch and Flax only concatenate unless told how.
+    Differs from: PyTorch only concatenates; Keras calls it `merge_mode` and returns a list for None.
     """
 
     layer: Layer
@@ -46,12 +46,19 @@ class Bidirectional(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Layer):
             raise TypeError(f"layer must be a Layer such as LSTM(units), got {self.layer!r}")
+        if self.layer.unmerged:
+            raise ValueError("the layer has merge=None, and two sequences cannot be merged with two more: choose another merge for it")
         checks.one_of("merge", self.merge, MERGES)
 
     @property
     def features_out(self) -> int:
         """Twice the layer's for "concat", else the layer's."""
         return self.layer.features_out * (2 if self.merge == "concat" else 1)
+
+    @property
+    def unmerged(self) -> bool:
+        """With merge=None."""
+        return self.merge is None
 
     @property
     def stochastic(self) -> bool:

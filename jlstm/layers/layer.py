@@ -25,6 +25,11 @@ class Layer(abc.ABC):
         """The size of the last axis of the outputs."""
 
     @property
+    def unmerged(self) -> bool:
+        """Whether the outputs are two sequences, a dict with both directions, and so no inputs for another layer."""
+        return False
+
+    @property
     @abc.abstractmethod
     def stochastic(self) -> bool:
         """Whether a key makes a difference: it turns dropout on."""

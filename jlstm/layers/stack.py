@@ -37,7 +37,7 @@ class Stack(Layer):
         if len({layer.time_major for layer in self.layers}) > 1:
             raise ValueError("layers must agree on time_major, got both: set it on all of them or on none")
         for layer in self.layers[:-1]:
-            if getattr(layer, "merge", "") is None:
+            if layer.unmerged:
                 raise ValueError(
                     "only the last layer may have merge=None, since a layer takes one sequence and not two: merge below it"
                 )
@@ -46,6 +46,11 @@ class Stack(Layer):
     def features_out(self) -> int:
         """The last layer's."""
         return self.layers[-1].features_out
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether the last layer's are."""
+        return self.layers[-1].unmerged
 
     @property
     def stochastic(self) -> bool:
