@@ -28,6 +28,8 @@ class Stack(Layer):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, Layer):
+            raise TypeError(f"layers must be a tuple of Layers, got a single one: pass Stack(({self.layers!r},))")
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise ValueError("layers must hold at least one layer, got none: pass Stack((LSTM(128), LSTM(64))), say")

@@ -1,0 +1,88 @@
+"""Parameters on disk."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import jlstm
+from jlstm import LSTM, Bidirectional, Stack
+from problems import FEATURES, UNITS
+
+STACK = Stack((Bidirectional(LSTM(UNITS)), LSTM(2, use_bias=False)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "layer", [LSTM, lambda units, **kw: Bidirectional(LSTM(units, **kw)), lambda units, **kw: Stack((LSTM(units, **kw),) * 2)]
+)
+def test_what_was_saved_comes_back(tmp_path, layer, dtype):
+    """Saved and loaded parameters have the same structure, dtypes and bits."""
+    layer = layer(UNITS, param_dtype=dtype)
+    params = layer.init(jax.random.key(0), FEATURES)
+    jlstm.save(tmp_path / "lstm.safetensors", params)
+    loaded = jlstm.load(tmp_path / "lstm.safetensors", like=params)
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_float64_comes_back(tmp_path, x64):
+    """With x64 on, float64 is not rounded on its way."""
+    params = LSTM(UNITS, param_dtype="float64").init(jax.random.key(0), FEATURES)
+    jlstm.save(tmp_path / "lstm.safetensors", params)
+    loaded = jlstm.load(tmp_path / "lstm.safetensors", like=params)
+    np.testing.assert_array_equal(loaded["kernel"], params["kernel"])
+    assert loaded["kernel"].dtype == np.float64
+
+
+def test_names_in_the_file_are_paths(tmp_path):
+    """Any reader of safetensors finds weights by their place in the tree."""
+    jlstm.save(tmp_path / "stack.safetensors", STACK.init(jax.random.key(0), FEATURES))
+    directions = {f"0.{d}.{name}" for d in ("forward", "backward") for name in ("kernel", "recurrent_kernel", "bias")}
+    assert load_file(tmp_path / "stack.safetensors").keys() == directions | {"1.kernel", "1.recurrent_kernel"}
+
+
+def test_shapes_alone_tell_what_to_load(tmp_path):
+    """`like` may be the shapes of an `init` that never ran."""
+    params = STACK.init(jax.random.key(0), FEATURES)
+    jlstm.save(tmp_path / "stack.safetensors", params)
+    loaded = jlstm.load(tmp_path / "stack.safetensors", jax.eval_shape(lambda: STACK.init(jax.random.key(0), FEATURES)))
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
+    """A save that is interrupted keeps the old file and leaves no other behind."""
+    path = tmp_path / "lstm.safetensors"
+    params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
+    jlstm.save(path, params)
+    before = path.read_bytes()
+
+    def interrupted(*_):
+        raise OSError("the disk was taken out")
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(OSError, match="taken out"):
+        jlstm.save(path, params)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_wrong_file_is_refused_in_a_sentence(tmp_path):
+    """A file that is missing, or that another layer was saved to, says so and what to do."""
+    path = tmp_path / "lstm.safetensors"
+    like = LSTM(UNITS).init(jax.random.key(0), FEATURES)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*: save\(path, params\) writes one"):
+        jlstm.load(path, like)
+    for other, complaint in (
+        (LSTM(UNITS, use_bias=False), r"\['bias'\] is missing, expected shape \(16,\)"),
+        (LSTM(5), r"\['bias'\] must have shape \(16,\), got \(20,\)"),
+        (STACK, r"is missing|not part of"),
+    ):
+        jlstm.save(path, other.init(jax.random.key(0), FEATURES))
+        with pytest.raises(ValueError, match=complaint) as caught:
+            jlstm.load(path, like)
+        assert "load with the layer that the file was saved from" in str(caught.value)

@@ -1,0 +1,66 @@
+"""The LSTM as a layer: where its options go and how they read."""
+
+import inspect
+from dataclasses import fields
+
+import jax
+import numpy as np
+import pytest
+
+import jlstm
+from jlstm import LSTM, RNN, LSTMCell
+from problems import FEATURES, UNITS
+
+
+def test_options_go_where_they_belong():
+    """`LSTM` is `RNN(LSTMCell(...), ...)` with every option given to the one of the two that has it."""
+    of_cell = {"activation": "relu", "dropout": 0.1, "use_bias": False}
+    of_loop = {"reverse": True, "remat": 3, "dtype": "bfloat16"}
+    assert LSTM(UNITS, **of_cell, **of_loop) == RNN(LSTMCell(UNITS, **of_cell), **of_loop)
+
+
+def test_the_signature_lists_all_options():
+    """Completion in an editor shows every option of cell and loop once, with its default."""
+    parameters = inspect.signature(LSTM).parameters
+    expected = {
+        field.name: field.default for cls in (LSTMCell, RNN) for field in fields(cls) if field.name not in ("cell", "units")
+    }
+    assert {name: parameter.default for name, parameter in parameters.items() if name != "units"} == expected
+
+
+def test_dtypes_are_normalised():
+    """A dtype by name, as a NumPy or as a JAX type is the same option."""
+    assert LSTM(UNITS, dtype="float32") == LSTM(UNITS, dtype=np.float32) == LSTM(UNITS, dtype=jax.numpy.float32)
+    assert hash(LSTM(UNITS, param_dtype="bfloat16")) == hash(LSTM(UNITS, param_dtype=jax.numpy.bfloat16))
+
+
+def test_stochastic_says_whether_keys_matter():
+    """A cell with dropout draws from a key, one without does not."""
+    assert LSTMCell(UNITS, dropout=0.1).stochastic
+    assert LSTMCell(UNITS, recurrent_dropout=0.1).stochastic
+    assert not LSTMCell(UNITS).stochastic
+
+
+def test_numpy_and_lists_will_do():
+    """Inputs, parameters, lengths and masks may be NumPy arrays, lengths and masks lists."""
+    params = jax.tree.map(np.asarray, LSTM(UNITS).init(jax.random.key(0), FEATURES))
+    xs = np.random.default_rng(0).normal(size=(2, 3, FEATURES)).astype(np.float32)
+    _, by_lengths = LSTM(UNITS).apply(params, xs, lengths=[3, 1])
+    _, by_mask = LSTM(UNITS).apply(params, xs, mask=[[True, True, True], [True, False, False]])
+    np.testing.assert_array_equal(by_lengths, by_mask)
+
+
+def test_arguments_are_left_alone():
+    """Nothing given is changed."""
+    layer = LSTM(UNITS)
+    params = jax.tree.map(np.array, layer.init(jax.random.key(0), FEATURES))
+    given = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
+    before = jax.tree.map(np.copy, given)
+    layer.apply(given[0], given[1], mask=given[2])
+    jax.tree.map(np.testing.assert_array_equal, given, before)
+
+
+@pytest.mark.parametrize("name", jlstm.__all__)
+def test_public_names_exist_and_are_documented(name):
+    """Everything in `__all__` is there and says what it is."""
+    assert getattr(jlstm, name).__doc__
