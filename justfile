@@ -3,7 +3,7 @@ core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' -
 
 # list the recipes
 default:
-    @just --list --unsorted
+    @{{just_executable()}} --list --unsorted
 
 # make .venv and install everything in it, once
 setup:

@@ -1,12 +1,10 @@
 """Make a virtual environment and install the project in it with the pinned packages; done in no time when nothing has changed.
 
-    python3 requirements/install.py            .venv, with this Python
-    python3 requirements/install.py --newest   .venv-newest, with the newest Python of this machine, for the tests of the core
+python3 requirements/install.py            .venv, with this Python
+python3 requirements/install.py --newest   .venv-newest, with the newest Python of this machine, for the tests of the core
 """
 
-import glob
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +19,7 @@ EXTRAS = "dev" if NEWEST else "parity,examples,dev"
 
 def main() -> None:
     """Install, unless the same has been installed before."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  # pip would refuse too, in more words
         sys.exit(f"jlstm needs Python 3.11 or newer and this is {sys.version.split()[0]}: run it with a newer python3")
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
@@ -46,7 +44,7 @@ def make_environment() -> None:
         venv.create(ENVIRONMENT, with_pip=True)
         return
     on_path = [found for name in ("python3.13", "python3.12") if (found := shutil.which(name))]
-    of_pyenv = sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[23].*/bin/python3")), reverse=True)
+    of_pyenv = sorted(Path.home().glob(".pyenv/versions/3.1[23].*/bin/python3"), reverse=True)
     for python in (*of_pyenv, *on_path):
         if subprocess.run([python, "-m", "venv", ENVIRONMENT], capture_output=True).returncode == 0:
             return

@@ -47,7 +47,7 @@ class Bidirectional(Layer):
         if not isinstance(self.layer, Layer):
             raise TypeError(f"layer must be a Layer such as LSTM(units), got {self.layer!r}")
         if self.layer.unmerged:
-            raise ValueError("the layer has merge=None, and two sequences cannot be merged with two more: choose another merge for it")
+            raise ValueError("layer has merge=None, and its two sequences cannot be merged with two more: merge there")
         checks.one_of("merge", self.merge, MERGES)
 
     @property
