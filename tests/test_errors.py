@@ -112,6 +112,11 @@ CASES = {
     "a layer for a Stack": (lambda: Stack(LAYER), "layers must be a tuple of Layers"),
     "two orders": (lambda: Stack((LSTM(4), LSTM(4, time_major=True))), "layers must agree on time_major"),
     "unmerged below": (lambda: Stack((Bidirectional(LAYER, None), LAYER)), "only the last layer may have merge=None"),
+    "unmerged deeper below": (
+        lambda: Stack((Stack((Bidirectional(LAYER, None),)), LAYER)),
+        "only the last layer may have merge=None",
+    ),
+    "unmerged inside": (lambda: Bidirectional(Bidirectional(LAYER, None)), "cannot be merged with two more"),
     "Bidirectional cell": (lambda: Bidirectional(LSTMCell(4)), "layer must be a Layer such as LSTM(units)"),
     "RNN of a layer": (lambda: RNN(LAYER), "cell must be a Cell such as LSTMCell(units)"),
     "step both ways": (

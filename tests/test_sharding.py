@@ -49,8 +49,11 @@ def spread(mesh, params, *rest):
     return put(P())(params), *put(P("data"))(rest)
 
 
-@pytest.mark.parametrize("with_carry", [True, False], ids=["carry", "no carry"])
-@pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "automatic"])
+@pytest.mark.parametrize(
+    ("axis_type", "with_carry"),
+    [(AxisType.Explicit, True), (AxisType.Explicit, False), (AxisType.Auto, False)],
+    ids=["explicit, carry", "explicit", "automatic"],
+)
 @pytest.mark.parametrize("name", CASES)
 def test_mesh(name, axis_type, with_carry):
     """On a mesh with explicit or automatic axes all gradients are right, split as the inputs are, and nothing is gathered."""
