@@ -1,6 +1,6 @@
 """What is compared: a problem, the numbers drawn for it, and what each side has to compute from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -117,35 +117,45 @@ def rounded(values: Any, dtype: str) -> np.ndarray:
 
 def truth(problem: Problem, values: Values) -> Quantities:
     """What the textbook computes in float64."""
-    carry, ys, pullbacks = values.carry, [], []
-    for xs, mask in pieces(problem, values):
-        carry, y, pullback = textbook.run(
-            problem.layer, values.params, xs, carry, mask, None, values.noise,
-            last=problem.outputs == "last", zero_output=problem.zero_output,
-        )  # fmt: skip
-        ys.append(y)
-        pullbacks.append(pullback)
-    d_ys = split_time(values.d_ys, problem.batches)
-    nothing = jax.tree.map(np.zeros_like, values.d_carry)  # the carry is handed on without its gradient
-    d_carries = [nothing] * (problem.batches - 1) + [values.d_carry]
-    pulled = [pullback(*cotangents) for pullback, *cotangents in zip(pullbacks, d_carries, d_ys, strict=True)]
-    d_params = jax.tree.map(lambda *leaves: sum(leaves), *(p[0] for p in pulled))
-    d_xs = np.concatenate([p[1] for p in pulled], 1)
-    all_ys = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *ys)
+
+    def run(piece: Values) -> Any:
+        options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
+        carry, ys, pullback = textbook.run(
+            problem.layer, piece.params, piece.xs, piece.carry, piece.mask, None, piece.noise, **options
+        )
+        return ys, carry, *pullback(piece.d_carry, piece.d_ys)
+
     initial = textbook.initial_bias(problem.layer) if problem.weights == "initial" else None
-    return named(all_ys, carry, d_params, d_xs, values.carry and pulled[0][2], initial)
+    return in_pieces(problem, values, run, initial)
 
 
-def pieces(problem: Problem, values: Values) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Inputs and mask of each of the problem's batches."""
-    masks = [None] * problem.batches if values.mask is None else np.split(values.mask, problem.batches, 1)
-    return list(zip(np.split(values.xs, problem.batches, 1), masks, strict=True))
+def in_pieces(problem: Problem, values: Values, run: Callable[[Values], Any], initial_bias: Arrays) -> Quantities:
+    """Run each of the problem's batches from the carry that the one before left, handed on without its gradient.
+
+    `run` returns outputs, the last carry, and the gradients for parameters, inputs and the carry it started from.
+    """
+    carry, results = values.carry, []
+    for piece in pieces(problem, values):
+        one = run(piece._replace(carry=carry))
+        carry = one[1]
+        results.append(jax.tree.map(np.asarray, one))
+    all_ys, carries, d_params, d_xs, d_carries = zip(*results, strict=True)
+    joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *trees) for trees in (all_ys, d_xs)]
+    summed = jax.tree.map(lambda *leaves: sum(np.asarray(leaf, np.float64) for leaf in leaves), *d_params)
+    return named(joined[0], carries[-1], summed, joined[1], None if values.carry is None else d_carries[0], initial_bias)
 
 
-def split_time(tree: Arrays, parts: int) -> list[Arrays]:
-    """Cut every leaf along its second axis."""
-    leaves, structure = jax.tree.flatten(tree)
-    return [jax.tree.unflatten(structure, part) for part in zip(*(np.split(leaf, parts, 1) for leaf in leaves), strict=True)]
+def pieces(problem: Problem, values: Values) -> list[Values]:
+    """The values of each of the problem's batches: the cotangent of the carry belongs to the last."""
+    parts = problem.batches
+
+    def split(tree: Arrays) -> list[Arrays]:
+        leaves, structure = jax.tree.flatten(tree)
+        return [jax.tree.unflatten(structure, [np.split(leaf, parts, 1)[k] for leaf in leaves]) for k in range(parts)]
+
+    d_carries = [jax.tree.map(np.zeros_like, values.d_carry)] * (parts - 1) + [values.d_carry]
+    each = zip(split(values.xs), split(values.mask), split(values.d_ys), d_carries, strict=True)
+    return [values._replace(xs=xs, mask=mask, d_ys=d_ys, d_carry=d_carry) for xs, mask, d_ys, d_carry in each]
 
 
 def named(ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None) -> Quantities:

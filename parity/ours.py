@@ -8,38 +8,39 @@ import jax.numpy as jnp
 
 import jlstm
 from jlstm.layers.bidirectional import MERGES
-from parity.case import Problem, Quantities, Values, biases, named
+from parity.case import Problem, Quantities, Values, biases, in_pieces
 
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities of the problem in its dtype."""
+
+    def run_piece(piece: Values) -> Any:
+        if piece.carry is None and problem.batches > 1:  # so that all pieces run the same compiled program
+            piece = piece._replace(carry=problem.layer.initial_carry(piece.params, piece.xs.shape[:1]))
+        given = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), piece._replace(mask=None))
+        return _with_gradients(problem, given._replace(mask=piece.mask))
+
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):  # no TF32 on GPUs
-        given = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), values._replace(mask=None))
-        ys, carry, (d_params, d_xs, d_carry) = _with_gradients(problem, given._replace(mask=values.mask))
         initial = problem.layer.init(jax.random.key(problem.seed), values.xs.shape[-1]) if problem.weights == "initial" else None
-        return named(ys, carry, d_params, d_xs, d_carry, initial and biases(initial))
+        return in_pieces(problem, values, run_piece, initial and biases(initial))
 
 
 @partial(jax.jit, static_argnums=0)
 def _with_gradients(problem: Problem, values: Values) -> Any:
     results, pullback = jax.vjp(partial(forward, problem, values), values.params, values.xs, values.carry)
-    return *results, pullback((values.d_ys, values.d_carry))
+    return *results, *pullback((values.d_ys, values.d_carry))
 
 
 def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
-    """The outputs and the last carry, over all of the problem's batches."""
-    layer = problem.layer
+    """The outputs and the last carry."""
+    layer, mask = problem.layer, values.mask
     if problem.step:
         carry, y = layer.step(params, carry, xs[:, 0])
         return y[:, None], carry
-    ys: list[Any] = []
-    masks = [None] * problem.batches if values.mask is None else jnp.split(values.mask, problem.batches, 1)
-    for x, mask in zip(jnp.split(xs, problem.batches, 1), masks, strict=True):
-        start = jax.lax.stop_gradient(carry) if ys else carry
-        carry, y = layer.apply(params, time_first(layer, x), start, mask=time_first(layer, mask), noise=values.noise)
-        last = problem.outputs == "last"
-        ys.append(last_output(layer, carry, mask, problem.zero_output) if last else time_first(layer, y))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *ys), carry
+    carry, ys = layer.apply(params, time_first(layer, xs), carry, mask=time_first(layer, mask), noise=values.noise)
+    if problem.outputs == "last":
+        return last_output(layer, carry, mask, problem.zero_output), carry
+    return time_first(layer, ys), carry
 
 
 def time_first(layer: jlstm.Layer, tree: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import jlstm
-from parity.case import Problem, Quantities, Values, biases, named, pieces
+from parity.case import Problem, Quantities, Values, biases, named
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(f"Keras runs on {keras.backend.backend()!r} here, set KERAS_BACKEND=tensorflow")
@@ -52,8 +52,8 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 def _forward(problem: Problem, values: Values, layer: Any, xs: Any, carry: Any, noise: Any) -> tuple[Any, Any]:
     ys = []
-    for k, (x, (_, mask)) in enumerate(zip(tf.split(xs, problem.batches, 1), pieces(problem, values), strict=True)):
-        mask = None if mask is None else tf.constant(mask)
+    masks = [None] * problem.batches if values.mask is None else tf.split(values.mask, problem.batches, 1)
+    for k, (x, mask) in enumerate(zip(tf.split(xs, problem.batches, 1), masks, strict=True)):
         y, last_carry = _run(problem.layer, layer, x, carry if k == 0 else None, mask, noise)
         if mask is not None and problem.outputs == "all":  # Keras may repeat the previous output where a step does not count
             y = jax.tree.map(lambda leaf, mask=mask: tf.where(mask[:, :, None], leaf, tf.zeros_like(leaf)), y)
