@@ -34,8 +34,8 @@ class Options(NamedTuple):
     """How to run: see `jlstm.RNN`."""
 
     reverse: bool
-    unroll: int | bool
-    remat: int | bool
+    unroll: int | str
+    remat: int | str
     backend: str
 
 
@@ -52,13 +52,13 @@ def recur(
         zs = cell.project(params, context, xs)
         return backend(Recurrence(params, context, initial, carry, zs, steps.mask, steps.resets))
 
-    if options.remat:
+    if options.remat is not False:
         run = in_chunks(run, options.remat, options.reverse)
     carry, (ys, all_states) = run(carry, steps)
     return Results(carry, ys, all_states)
 
 
-def in_chunks(run: Callable, size: int | bool, reverse: bool) -> Callable:
+def in_chunks(run: Callable, size: int | str, reverse: bool) -> Callable:
     """Run chunk by chunk, and keep only the carries between chunks for the backward pass, which runs each chunk anew.
 
     With chunks of √T steps that is O(√T) memory instead of O(T) for one more forward pass (Chen et al. 2016).
@@ -66,7 +66,7 @@ def in_chunks(run: Callable, size: int | bool, reverse: bool) -> Callable:
 
     def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
         time = len(steps.xs)
-        length = max(1, math.isqrt(time)) if size is True else min(size, max(1, time))
+        length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))
         chunks, extra = -(-time // length), -time % length
         if extra:  # steps that do not count fill the last chunk
             mask = jnp.ones(steps.xs.shape[:-1], bool) if steps.mask is None else steps.mask

@@ -64,3 +64,12 @@ def test_arguments_are_left_alone():
 def test_public_names_exist_and_are_documented(name):
     """Everything in `__all__` is there and says what it is."""
     assert getattr(jlstm, name).__doc__
+
+
+def test_true_is_not_one():
+    """`remat=True` and `remat=1` are different programs, so that `jit` must not take the layers for the same."""
+    assert LSTM(UNITS, remat=True) == LSTM(UNITS, remat="sqrt") != LSTM(UNITS, remat=1)
+    assert LSTM(UNITS, unroll=True) == LSTM(UNITS, unroll="all") != LSTM(UNITS, unroll=1) == LSTM(UNITS, unroll=False)
+    for options in ({"remat": "all"}, {"unroll": "sqrt"}, {"remat": 0}, {"unroll": -1}):
+        with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+            LSTM(UNITS, **options)

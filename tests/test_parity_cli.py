@@ -105,7 +105,7 @@ def test_missing_tensorflow_is_one_sentence_and_exit_status_2(arguments):
     blocked = "import sys; sys.modules['tensorflow'] = None; import parity.__main__ as cli; sys.exit(cli.main(sys.argv[1:]))"
     result = subprocess.run([sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert "peer 'keras' needs a package that cannot be imported" in result.stderr
+    assert "peer 'keras' cannot be imported (import of tensorflow halted" in result.stderr
     assert "pip install 'jlstm[parity]'" in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -23,7 +23,7 @@ class Recurrence(NamedTuple):
     resets: Bool[Array, "time *batch"] | None
 
 
-def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | bool, states: bool) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | str, states: bool) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Return the last carry, and of every step the output and (with `states`) the carry.
 
     A step that `mask` leaves out does not count: the carry stays as it is, whatever `resets` says, and the output is zero.
@@ -38,7 +38,9 @@ def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | bool, sta
             return after, out
         return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan(step, start.carry, (start.zs, start.mask, start.resets), reverse=reverse, unroll=unroll)
+    return scan(
+        step, start.carry, (start.zs, start.mask, start.resets), reverse=reverse, unroll=True if unroll == "all" else unroll
+    )
 
 
 def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:

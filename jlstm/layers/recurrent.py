@@ -25,14 +25,15 @@ class RNN(Layer):
         cell: what one step does.
         reverse: run each sequence's own valid part from its end to its start; outputs stay in the inputs' order.
         time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
-        unroll: steps per iteration of the compiled loop, or True for all: more code, less loop overhead, same results.
-        remat: keep O(√T) instead of O(T) memory for the backward pass, in chunks of √T steps (True) or of the given number.
+        unroll: steps per iteration of the compiled loop, or "all" (also True): more code, less loop overhead, same results.
+        remat: keep O(√T) instead of O(T) memory for the backward pass, in chunks of √T steps ("sqrt", also True) or of as
+            many as given; False keeps all.
         backend: what runs the recurrence; "auto" takes the fastest that can.
         dtype: computes and returns in this; None in the inputs' dtype. Parameters are cast.
         param_dtype: of the parameters that `init` draws.
 
     Raises:
-        ValueError: an unknown backend, or `unroll` or `remat` below 1.
+        ValueError: an unknown backend, or an `unroll` or `remat` that is neither a word nor at least 1.
         TypeError: a dtype that is not floating, a cell that is none.
     """
 
@@ -40,8 +41,8 @@ class RNN(Layer):
     _: KW_ONLY
     reverse: bool = False
     time_major: bool = False
-    unroll: int | bool = 1
-    remat: int | bool = False
+    unroll: int | str = 1
+    remat: int | str = False
     backend: str = "auto"
     dtype: Any = None
     param_dtype: Any = "float32"
@@ -49,9 +50,12 @@ class RNN(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.cell, Cell):
             raise TypeError(f"cell must be a Cell such as LSTMCell(units), got {self.cell!r}")
-        for name in ("unroll", "remat"):
+        # True == 1, and equal layers must run the same program
+        for name, word, off in (("unroll", "all", 1), ("remat", "sqrt", False)):
             value = getattr(self, name)
-            if not isinstance(value, bool):
+            if isinstance(value, bool):
+                object.__setattr__(self, name, word if value else off)
+            elif value != word:
                 checks.positive(name, value)
         checks.one_of("backend", self.backend, BACKENDS)
         object.__setattr__(self, "param_dtype", checks.float_dtype("param_dtype", self.param_dtype))

@@ -36,9 +36,8 @@ def load(name: str) -> ModuleType:
         with _quiet_unless_it_fails():
             return importlib.import_module(f"parity.peers.{name}")
     except ImportError as error:
-        raise MissingPeerError(
-            f"peer {name!r} needs a package that cannot be imported ({error}): pip install 'jlstm[parity]'"
-        ) from error
+        remedy = ": pip install 'jlstm[parity]'" if isinstance(error, ModuleNotFoundError) else ""
+        raise MissingPeerError(f"peer {name!r} cannot be imported ({error}){remedy}") from error
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def _layer(ours: Any, problem: Problem, *, last: bool) -> Any:
         return_state=True,
         go_backwards=ours.reverse,
         stateful=problem.batches > 1,
-        unroll=ours.unroll is True,
+        unroll=ours.unroll == "all",
         zero_output_for_mask=problem.zero_output,
         dtype=problem.dtype,
     )
