@@ -1,3 +1,5 @@
+set positional-arguments
+
 python := ".venv/bin/python"
 core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*'"
 
@@ -15,15 +17,15 @@ demo: setup
 
 # compare with other frameworks, case by case (--help tells the options)
 parity *args: setup
-    @{{python}} -m parity {{args}}
+    @{{python}} -m parity "$@"
 
 # run the tests, with coverage unless arguments choose some of them
 test *args: setup
-    @{{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup {{ if args == "" { "--cov" } else { args } }}
+    @{{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup {{ if args == "" { "--cov" } else { "" } }} "$@"
 
 # run the tests of the core with the newest Python and JAX
 test-newest *args:
-    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 {{core}} {{args}}
+    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 {{core}} "$@"
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

@@ -49,6 +49,8 @@ def _quiet_unless_it_fails() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except ImportError:  # its message says what is missing
+            raise
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())
