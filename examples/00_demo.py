@@ -104,8 +104,7 @@ def main() -> None:
     weights, test = load_file(out / "weights.safetensors"), digits().test
     ours, theirs = run_jlstm(weights, test), run_keras(weights, test)
     with jax.enable_x64(True):
-        truth = run_jlstm({name: value.astype(np.float64) for name, value in weights.items()}, test)
-    rows = compare(ours, theirs, truth)
+        rows = compare(ours, theirs, run_jlstm({name: value.astype(np.float64) for name, value in weights.items()}, test))
     table = Table("quantity", "largest", "apart", "jlstm off", "Keras off")
     table.title = "Worst differences, as shares of the largest value"
     for row in rows:

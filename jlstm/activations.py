@@ -34,6 +34,6 @@ def activation(name: Activation) -> Callable[[Array], Array]:
     """
     if callable(name):
         return name
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}: use a callable or one of {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]

@@ -1,11 +1,13 @@
 """The Cell contract: one step of a recurrence, as pure functions of parameters and carry."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.export
+import numpy as np
 from jaxtyping import Array, Float
 
 PyTree = Any
@@ -23,7 +25,19 @@ class Carry(NamedTuple):
 jax.export.register_namedtuple_serialization(Carry, serialized_name="jlstm.Carry")  # so that `jax.export` can write layers
 
 
-class Cell(abc.ABC):
+class Options:
+    """Base of dataclasses of options: prints those that differ from the defaults."""
+
+    def __repr__(self) -> str:
+        given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{name}={_plain(getattr(self, name))}' for name in given)})"
+
+
+def _plain(value: Any) -> str:
+    return repr(value.name) if isinstance(value, np.dtype) else repr(value)
+
+
+class Cell(Options, abc.ABC):
     """One step of a recurrence. Subclasses are frozen dataclasses of options; their methods are pure.
 
     A sequence is run as `begin`, `project` once over all time steps, then `step` once for each.

@@ -9,16 +9,40 @@ import numpy as np
 from jaxtyping import Array
 
 
-def positive(name: str, value: Any) -> None:
-    """Require a whole number of at least 1."""
+def instance(name: str, value: Any, kind: type, example: str) -> None:
+    """Require an object of some class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {value!r}")
+
+
+def positive(name: str, value: Any, *words: str) -> int:
+    """Return a whole number as int; require at least 1."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        also = "".join(f" or {word}" for word in words)
+        raise ValueError(f"{name} must be a whole number of at least 1{also}, got {value!r}")
+    return int(value)
 
 
-def rate(name: str, value: float) -> None:
-    """Require a dropout rate: a share of what is zeroed."""
+def rate(name: str, value: Any) -> float:
+    """Return a dropout rate, the share of what is zeroed, as float."""
+    value = number(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be a rate in [0, 1), the share that is zeroed, got {value!r}")
+    return value
+
+
+def number(name: str, value: Any) -> float:
+    """Return a number as float, so that scalars of NumPy and JAX promote nothing."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number, got {value!r}") from error
+
+
+def flag(name: str, value: Any) -> None:
+    """Require True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
@@ -31,7 +55,7 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
 def float_dtype(name: str, dtype: Any) -> np.dtype:
     """Return the normalised dtype; require a real floating one."""
     try:
-        normal = jnp.dtype(dtype)
+        normal = jnp.dtype("no dtype" if dtype is None else dtype)  # None would be float64
     except TypeError as error:
         raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {dtype!r}") from error
     if not jnp.issubdtype(normal, jnp.floating):
@@ -51,7 +75,8 @@ def inputs(name: str, xs: Any, *, axes: tuple[str, ...]) -> Array:
     if xs.ndim < len(axes):
         raise ValueError(f"{name} must have at least the axes ({', '.join(axes)}), got shape {xs.shape}")
     if not jnp.issubdtype(xs.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {xs.dtype}: embed token indices or cast with {name}.astype('float32')")
+        remedy = "embed token indices" if jnp.issubdtype(xs.dtype, jnp.integer) else "pass real numbers"
+        raise TypeError(f"{name} must be floating, got {xs.dtype}: {remedy} or cast with {name}.astype('float32')")
     return xs
 
 
@@ -63,11 +88,14 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
         if path not in got_leaves:
             raise ValueError(f"{label} is missing, expected shape {expected_leaves[path].shape}: {remedy}")
         if path not in expected_leaves:
-            raise ValueError(f"{label} is not part of what this layer takes: {remedy}")
+            raise ValueError(f"{label} is not part of what is expected: {remedy}")
         if jnp.shape(got_leaves[path]) != expected_leaves[path].shape:
             raise ValueError(
                 f"{label} must have shape {expected_leaves[path].shape}, got {jnp.shape(got_leaves[path])}: {remedy}"
             )
+        dtypes = [jnp.result_type(leaves[path]) for leaves in (expected_leaves, got_leaves)]
+        if jnp.issubdtype(dtypes[0], jnp.floating) and not jnp.issubdtype(dtypes[1], jnp.floating):
+            raise TypeError(f"{label} must be floating, got {dtypes[1]}: {remedy}")
     structures: tuple[Any, Any] = (jax.tree.structure(got), jax.tree.structure(expected))
     if structures[0] != structures[1]:
         raise ValueError(f"{name} must have the structure {structures[1]}, got {structures[0]}: {remedy}")
@@ -90,12 +118,14 @@ def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
         raise TypeError(f"lengths must be whole numbers, got {array.dtype}")
     if array.shape != batch_shape:
         raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {array.shape}")
-    if all(_readable(leaf) for leaf in jax.tree.leaves(value)):  # not of `array`: under jit even constants are traced there
+    if isinstance(time, int) and all(
+        _readable(leaf) for leaf in jax.tree.leaves(value)
+    ):  # not of `array`: under jit even constants are traced there
         concrete = np.asarray(value)
         bad = concrete[(concrete < 0) | (concrete > time)]
         if bad.size:
             raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
-    return array.astype(int)  # int8 could not count 200 steps
+    return jnp.clip(array, 0, min(jnp.iinfo(array.dtype).max, 2**31 - 1)).astype(int)  # int8 could not count 200 steps
 
 
 def _readable(value: Any) -> bool:

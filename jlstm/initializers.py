@@ -30,7 +30,7 @@ def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typi
     """
     if callable(name):
         return name
-    if name not in INITIALIZERS:
+    if not isinstance(name, str) or name not in INITIALIZERS:
         raise ValueError(f"unknown initializer {name!r}: use a callable or one of {', '.join(sorted(INITIALIZERS))}")
     return INITIALIZERS[name]
 

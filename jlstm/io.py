@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+from safetensors import SafetensorError
 from safetensors import flax as safetensors
 
 from jlstm import checks
@@ -13,10 +15,9 @@ from jlstm.cell import PyTree
 def save(path: str | os.PathLike[str], params: PyTree) -> None:
     """Write a tree of arrays; names are the tree's paths, such as `0.kernel` in a Stack.
 
-    The file is written beside `path` and renamed, so that an interrupted save leaves what was there.
-
     Raises:
         OSError: the file cannot be written.
+        ValueError: two arrays would have the same name.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -28,28 +29,49 @@ def save(path: str | os.PathLike[str], params: PyTree) -> None:
         >>> bool((again["kernel"] == params["kernel"]).all())
         True
     """
+    arrays = {
+        name: jnp.array(leaf) for name, leaf in _by_name(params).items()
+    }  # a transposed NumPy view would be written wrongly
+    write(path, safetensors.save(arrays))
+
+
+def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
+    """Read a tree of arrays with the structure, shapes and dtypes of `like`: parameters, or `jax.eval_shape` of an `init`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no safetensors file, or a name, a shape or a dtype in it is not that of `like`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
+    try:
+        arrays = safetensors.load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{os.fspath(path)} is not a safetensors file ({error}): save(path, params) writes one") from error
+    expected = _by_name(like)
+    checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
+    for name, leaf in expected.items():
+        if arrays[name].dtype != leaf.dtype:
+            raise ValueError(
+                f"{os.fspath(path)} has {name} in {arrays[name].dtype}, expected {leaf.dtype}: load like that and cast"
+            )
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file beside `path` and rename it, so that an interrupted write leaves what was there."""
     beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        beside.write_bytes(safetensors.save(_by_name(params)))
+        beside.write_bytes(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
-    """Read a tree of arrays with the structure and shapes of `like`: parameters, or `jax.eval_shape` of an `init`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a name or a shape in the file is not that of `like`.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
-    arrays, expected = safetensors.load_file(path), _by_name(like)
-    checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
-
-
 def _by_name(tree: PyTree) -> dict[str, PyTree]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+    for k, (name, _) in enumerate(named):
+        if any(name == other for other, _ in named[:k]):
+            raise ValueError(f"two arrays would be called {name!r}: rename a key that has a dot in it")
+    return dict(named)

@@ -7,9 +7,11 @@ Three modules for three uses: `Recurrent` returns `(carry, ys)`, `Outputs` the o
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from jlstm import checks
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer
 
@@ -59,6 +61,7 @@ class Step(nn.Module):
 
 
 def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any]) -> tuple[PyTree, Array]:
+    xs = jnp.asarray(xs)
     params = _params(module, xs.shape[-1])
     given = sequence.get("key") is not None or sequence.get("noise") is not None
     if module.layer.stochastic and not given and module.has_rng("dropout"):
@@ -67,6 +70,7 @@ def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any
 
 
 def _params(module: Any, features: int) -> Params:
+    checks.instance("layer", module.layer, Layer, "LSTM(units)")
     shapes = jax.eval_shape(lambda: module.layer.init(jax.random.key(0), features))
     names = range(len(shapes)) if isinstance(shapes, tuple) else shapes
     if module.is_initializing():

@@ -65,7 +65,9 @@ def in_chunks(run: Callable, size: int | str, reverse: bool) -> Callable:
     """
 
     def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
-        time = len(steps.xs)
+        time = steps.xs.shape[0]
+        if not isinstance(time, int):
+            raise ValueError("remat cuts time into chunks and so needs a known number of steps, got a symbolic one: leave it out")
         length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))
         chunks, extra = -(-time // length), -time % length
         if extra:  # steps that do not count fill the last chunk

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
+from jlstm import checks
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer
 
@@ -35,14 +36,21 @@ class Recurrent(nnx.Module):
     """
 
     def __init__(self, layer: Layer, features: int, *, rngs: nnx.Rngs) -> None:
+        checks.instance("layer", layer, Layer, "LSTM(units)")
         self.layer = layer
         params = layer.init(rngs.params(), features)
         self.stacked = isinstance(params, tuple)
         entries = {str(i): entry for i, entry in enumerate(params)} if isinstance(params, tuple) else params
         self.names = tuple(entries)
         for name, entry in entries.items():
+            if hasattr(type(self), name) or name in ("layer", "stacked", "names", "deterministic", "rngs"):
+                raise ValueError(f"the layer has a parameter {name!r}, which this module has for something else: rename it")
             setattr(self, name, nnx.data(jax.tree.map(nnx.Param, entry)))
         self.deterministic = False
+        if layer.stochastic and not ("dropout" in rngs or "default" in rngs):
+            raise ValueError(
+                "the layer has dropout but rngs has no such stream: pass nnx.Rngs(0) or nnx.Rngs(params=0, dropout=1)"
+            )
         self.rngs: Any = nnx.data(rngs.dropout.fork() if layer.stochastic else None)
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jlstm
+from jlstm import checks
 from parity import textbook
 
 Arrays = Any
@@ -33,7 +33,7 @@ class Problem:
         outputs: "all" steps', or the "last" one's, as Keras' `return_sequences=False`.
         zero_output: Keras' `zero_output_for_mask`: the last output is zero when the last step does not count.
         batches: cuts time into as many pieces, each starting from the carry that the one before left: Keras' `stateful=True`.
-        step: run one single time step by `layer.step`.
+        step: run one single time step by `layer.step`; time is then 1.
         seed: of all random numbers.
     """
 
@@ -61,10 +61,19 @@ class Problem:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        for name in ("batch", "time", "features", "batches"):
+            checks.positive(name, getattr(self, name))
+        if self.step:
+            object.__setattr__(self, "time", 1)
+        if self.xs is not None and np.ndim(self.xs) != 3:
+            raise ValueError(f"xs must be (batch, time, features), got shape {np.shape(self.xs)}")
         if isinstance(self.mask, str) and self.mask not in MASKS:
             raise ValueError(f"mask must be a boolean array or one of {', '.join(MASKS)}, got {self.mask!r}")
-        if self.time % self.batches:
-            raise ValueError(f"time must be a multiple of batches, got {self.time} and {self.batches}")
+        batch, time = (self.batch, self.time) if self.xs is None else np.shape(self.xs)[:2]
+        if time % self.batches:
+            raise ValueError(f"time must be a multiple of batches, got {time} and {self.batches}")
+        if not isinstance(self.mask, str) and np.shape(self.mask) != (batch, time):
+            raise ValueError(f"mask must have shape {(batch, time)}, got {np.shape(self.mask)}")
 
 
 class Values(NamedTuple):
@@ -92,13 +101,14 @@ def draw(problem: Problem) -> Values:
     layer = problem.layer
     xs = normal((problem.batch, problem.time, problem.features)) if problem.xs is None else rounded(problem.xs, problem.dtype)
     batch, time, features = xs.shape
-    init = partial(layer.init, features=features)
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
     if problem.params is not None:
         params = problem.params
+        checks.tree("params", params, shapes, f"pass parameters of this layer for xs with {features} features")
     elif problem.weights == "initial":
-        params = init(jax.random.key(problem.seed))
+        params = layer.init(jax.random.key(problem.seed), features)
     else:
-        params = jax.tree.map(lambda leaf: normal(leaf.shape, 0.3), jax.eval_shape(init, jax.random.key(0)))
+        params = jax.tree.map(lambda leaf: normal(leaf.shape, 0.3), shapes)
     params = jax.tree.map(lambda leaf: rounded(leaf, problem.dtype), params)
     carries = jax.eval_shape(lambda: layer.initial_carry(params, (batch,), "float32"))
     carry = jax.tree.map(lambda leaf: normal(leaf.shape, 0.5), carries)

@@ -1,17 +1,18 @@
 """What a person and a program read of a run: one line a case, a summary, JSON."""
 
 import json
+import math
 import os
 import platform
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jlstm.io import write
 from parity import peers
 from parity.measure import Comparison, Quantity
 from parity.table import Case
@@ -46,6 +47,15 @@ def line(outcome: Outcome) -> str:
     return shown + outcome.case.name
 
 
+LARGEST_RATIO = 1.1  # of our rounding errors to a peer's, the median over a whole table
+
+
+def accepted(outcomes: Sequence[Outcome]) -> bool:
+    """Whether every case is, and over a table of some size our rounding is no worse than the peers'."""
+    ratio = median_ratio(outcomes)
+    return all(outcome.accepted for outcome in outcomes) and (len(outcomes) < 100 or ratio is None or ratio <= LARGEST_RATIO)
+
+
 def summary(outcomes: Sequence[Outcome], held: tuple[int, int], seconds: float) -> str:
     """The last lines: counts, pairs of options held, the median ratio of the errors below float64, versions."""
     counts = Counter(outcome.comparison.verdict for outcome in outcomes)
@@ -54,7 +64,8 @@ def summary(outcomes: Sequence[Outcome], held: tuple[int, int], seconds: float) 
     ratio = median_ratio(outcomes)
     return (
         f"{len(outcomes)} cases in {seconds:.0f} s: {verdicts}. Pairs of options: {held[0]} of {held[1]}.\n"
-        f"Median of our error over the peer's below float64: {'none run' if ratio is None else f'{ratio:.2f}'}. "
+        f"Median of our error over the peer's below float64: {'none run' if ratio is None else f'{ratio:.2f}'} "
+        f"(a whole table may have {LARGEST_RATIO}). "
         f"jax {jax.__version__}, {used}."
     )
 
@@ -77,15 +88,10 @@ def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: 
             **{name: peers.load(name).version() for name in used},
         },
         "pairs": {"held": held[0], "sensible": held[1]},
-        "median_ratio": median_ratio(outcomes),
+        "median_ratio": _number(median_ratio(outcomes)),
         "cases": [_as_dict(outcome) for outcome in outcomes],
     }
-    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(report, indent=1) + "\n")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write(path, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:
@@ -102,4 +108,8 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:
     names = ("name", "scale", "ours", "peer", "ours_ulp", "peer_ulp", "ratio", "limit", "verdict")
-    return {name: getattr(quantity, name) for name in names}
+    return {name: _number(getattr(quantity, name)) for name in names}
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN

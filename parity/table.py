@@ -41,7 +41,7 @@ ALONE = {  # what one single step knows nothing of
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A named problem; `known_bug` says what the peer is known to get wrong there."""
+    """A named problem; `known_bug` says what its peer, no other, is known to get wrong there."""
 
     name: str
     problem: Problem

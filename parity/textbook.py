@@ -49,13 +49,18 @@ def run(
     *,
     last: bool = False,
     zero_output: bool = False,
+    flip: bool = False,
 ) -> tuple[Arrays, Arrays, Callable[[Arrays, Arrays], tuple[Arrays, np.ndarray, Arrays]]]:
     """Run a layer and return the last carry, the outputs, and the pullback `(d_carry, d_ys) -> (d_params, d_xs, d_carry)`.
 
     With `last` the outputs are (batch, 1, features): the output of the last step that counts, and zeros where none does or,
-    with `zero_output`, where the last step does not.
+    with `zero_output`, where the last step does not. With `flip` every direction is the other one.
+
+    Raises:
+        TypeError: a kind of layer that the textbook does not know.
+        ValueError: an activation that it does not know.
     """
-    given = {"mask": mask, "resets": resets}
+    given: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
     if isinstance(layer, jlstm.Stack):
         return _stack(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
     if isinstance(layer, jlstm.Bidirectional):
@@ -86,13 +91,14 @@ def _lstm(
     zero_output: bool,
     mask: Any,
     resets: Any,
+    flip: bool,
 ) -> tuple[jlstm.Carry, np.ndarray, Callable]:
     batch, time, _ = xs.shape
     units = params["recurrent_kernel"].shape[0]
     mask = np.ones((batch, time), bool) if mask is None else mask
     resets = np.zeros((batch, time), bool) if resets is None else resets
     h, c = (np.zeros((batch, units)),) * 2 if carry is None else carry
-    order = range(time)[::-1] if layer.reverse else range(time)
+    order = range(time)[::-1] if layer.reverse != flip else range(time)
     ys, pullbacks = np.zeros((batch, time, units)), {}
     for t in order:
         counts, fresh = mask[:, t, None], resets[:, t, None]
@@ -125,6 +131,9 @@ def _step(
     cell: jlstm.LSTMCell, params: Arrays, x: np.ndarray, h: np.ndarray, c: np.ndarray, noise: Mapping[str, np.ndarray]
 ) -> Any:
     names = (cell.recurrent_activation, cell.activation, cell.output_activation or cell.activation)
+    unknown = [name for name in names if name not in ACTIVATIONS]
+    if unknown:
+        raise ValueError(f"the textbook does not know the activation {unknown[0]!r}, but {', '.join(ACTIVATIONS)}")
     (gate, d_gate), (candidate, d_candidate), (output, d_output) = (ACTIVATIONS[str(name)] for name in names)
     W, U = (np.split(params[name], 4, axis=1) for name in ("kernel", "recurrent_kernel"))
     b = np.split(params["bias"], 4) if cell.use_bias else [0.0] * 4
@@ -155,11 +164,11 @@ def _step(
 
 
 def _bidirectional(
-    layer: jlstm.Bidirectional, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, **options: Any
+    layer: jlstm.Bidirectional, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, *, flip: bool, **options: Any
 ) -> Any:
     runs = {
-        name: run(one, params[name], xs, carry and carry[name], noise=noise and noise[name], **options)
-        for name, one in (("forward", layer.layer), ("backward", layer.layer.flipped()))
+        name: run(layer.layer, params[name], xs, carry and carry[name], noise=noise and noise[name], flip=turned, **options)
+        for name, turned in (("forward", flip), ("backward", not flip))
     }
     merge, unmerge = MERGES[layer.merge]
     ys = (runs["forward"][1], runs["backward"][1])

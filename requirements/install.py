@@ -5,6 +5,7 @@ python3 requirements/install.py --newest   .venv-newest, with the newest Python 
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def make_environment() -> None:
         venv.create(ENVIRONMENT, with_pip=True)
         return
     on_path = [found for name in ("python3.13", "python3.12") if (found := shutil.which(name))]
-    of_pyenv = sorted(Path.home().glob(".pyenv/versions/3.1[23].*/bin/python3"), reverse=True)
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    of_pyenv = sorted(pyenv.glob("versions/3.1[23].*/bin/python3"), reverse=True)
     for python in (*of_pyenv, *on_path):
         if subprocess.run([python, "-m", "venv", ENVIRONMENT], capture_output=True).returncode == 0:
             return

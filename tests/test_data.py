@@ -13,7 +13,7 @@ import pytest
 
 from jlstm.data import Dataset, Split, batches, digits, files, mnist
 
-NEEDS_MNIST = pytest.mark.skipif("JLSTM_DATA" not in os.environ, reason="JLSTM_DATA names no folder with mnist.npz")
+NEEDS_MNIST = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
 SHAPES = {"x": (3, 2), "y": (3,)}
 
 

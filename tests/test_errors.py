@@ -23,6 +23,22 @@ def apply(layer=LAYER, params=PARAMS, xs=XS, carry=None, **sequence):
 
 
 CASES = {
+    # kinds of things
+    "cell for a layer": (lambda: jlstm.cell_states(LSTMCell(4), PARAMS, XS), "layer must be a Layer such as LSTM(units)"),
+    "text for a rate": (lambda: LSTM(4, dropout="a"), "dropout must be a number, got 'a'"),
+    "text for a forget bias": (lambda: LSTM(4, forget_bias="a"), "forget_bias must be a number, got 'a'"),
+    "text for a flag": (lambda: LSTM(4, use_bias="no"), "use_bias must be True or False, got 'no'"),
+    "None for a flag": (lambda: LSTM(4, time_major=None), "time_major must be True or False, got None"),
+    "list for an activation": (lambda: LSTM(4, activation=["tanh"]), "unknown activation ['tanh']"),
+    "empty name": (lambda: LSTM(4, output_activation=""), "unknown activation ''"),
+    "list for an initializer": (lambda: LSTM(4, kernel_init=[1]), "unknown initializer [1]"),
+    "text for unroll": (lambda: LSTM(4, unroll="x"), "unroll must be a whole number of at least 1 or 'all', got 'x'"),
+    "no param_dtype": (lambda: LSTM(4, param_dtype=None), "param_dtype must be a floating dtype"),
+    "complex inputs": (lambda: apply(xs=XS.astype(complex)), "pass real numbers or cast"),
+    "integer params": (
+        lambda: apply(params=jax.tree.map(lambda leaf: leaf.astype(int), PARAMS)),
+        "params['bias'] must be floating, got int32",
+    ),
     # inputs
     "one axis": (lambda: apply(xs=XS[0, 0]), "xs must have at least the axes (time, features), got shape (3,)"),
     "integers": (lambda: apply(xs=XS.astype(int)), "embed token indices or cast with xs.astype('float32')"),
@@ -33,7 +49,7 @@ CASES = {
     "no params": (lambda: LAYER.apply(None, XS), "params['bias'] is missing, expected shape (16,)"),
     "another size": (lambda: apply(params=LSTM(5).init(jax.random.key(0), 3)), "must have shape (16,), got (20,)"),
     "a missing bias": (lambda: apply(params={k: PARAMS[k] for k in ("kernel", "recurrent_kernel")}), "params['bias'] is missing"),
-    "a bias too many": (lambda: apply(LSTM(4, use_bias=False)), "params['bias'] is not part of what this layer takes"),
+    "a bias too many": (lambda: apply(LSTM(4, use_bias=False)), "params['bias'] is not part of what is expected"),
     "params of a Stack": (lambda: apply(params=(PARAMS,)), "pass what init(key, features=3) of this layer returns"),
     "params for a Stack": (lambda: apply(STACK), "params[0]['bias'] is missing"),
     "a Stack cut short": (lambda: apply(STACK, (PARAMS,)), "params[1]['bias'] is missing"),
@@ -102,8 +118,8 @@ CASES = {
     "recurrent initializer": (lambda: LSTM(4, recurrent_init="x"), "unknown initializer 'x'"),
     "bias initializer": (lambda: LSTM(4, bias_init="x"), "unknown initializer 'x'"),
     "option": (lambda: LSTM(4, hidden=3), "LSTM has no option 'hidden': it takes activation,"),
-    "unroll": (lambda: LSTM(4, unroll=0), "unroll must be a whole number of at least 1, got 0"),
-    "remat": (lambda: LSTM(4, remat=-1), "remat must be a whole number of at least 1, got -1"),
+    "unroll": (lambda: LSTM(4, unroll=0), "unroll must be a whole number of at least 1 or 'all', got 0"),
+    "remat": (lambda: LSTM(4, remat=-1), "remat must be a whole number of at least 1 or 'sqrt', got -1"),
     "backend": (lambda: LSTM(4, backend="cuda"), "backend must be one of 'auto', "),
     "merge": (lambda: Bidirectional(LAYER, "avg"), "merge must be one of 'concat', 'sum', 'mul', 'ave', None, got 'avg'"),
     # layers

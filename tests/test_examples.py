@@ -89,7 +89,7 @@ def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
     assert is_picture(tmp_path / "picture.png")
 
 
-@pytest.mark.skipif("JLSTM_DATA" not in os.environ, reason="JLSTM_DATA names no folder with mnist.npz")
+@pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
 def test_training_on_mnist_runs(tmp_path):
     """On images of another size than the digits'; twenty steps are enough to beat chance."""
     result = run(MNIST, "--data-dir", os.environ["JLSTM_DATA"], "--steps", "20", cwd=tmp_path)

@@ -86,3 +86,25 @@ def test_the_wrong_file_is_refused_in_a_sentence(tmp_path):
         with pytest.raises(ValueError, match=complaint) as caught:
             jlstm.load(path, like)
         assert "load with the layer that the file was saved from" in str(caught.value)
+
+
+@pytest.mark.parametrize("view", [np.asfortranarray, lambda a: a.T.copy().T, lambda a: np.repeat(a, 2, 0)[::2]])
+def test_views_are_written_as_they_read(tmp_path, view):
+    """A NumPy array in another memory layout, such as a transposed weight, comes back with each number in its place."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    jlstm.save(tmp_path / "view.safetensors", {"k": view(array)})
+    np.testing.assert_array_equal(jlstm.load(tmp_path / "view.safetensors", {"k": array})["k"], array)
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    """Another dtype, names that collide, and files of another kind are one sentence each."""
+    path = tmp_path / "lstm.safetensors"
+    params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
+    jlstm.save(path, params)
+    with pytest.raises(ValueError, match=r"has bias in float32, expected bfloat16: load like that and cast"):
+        jlstm.load(path, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params))
+    with pytest.raises(ValueError, match=r"two arrays would be called 'a\.b'"):
+        jlstm.save(path, {"a.b": np.ones(1), "a": {"b": np.ones(1)}})
+    path.write_bytes(b"no such thing")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        jlstm.load(path, params)

@@ -73,3 +73,39 @@ def test_true_is_not_one():
     for options in ({"remat": "all"}, {"unroll": "sqrt"}, {"remat": 0}, {"unroll": -1}):
         with pytest.raises(ValueError, match="must be a whole number of at least 1"):
             LSTM(UNITS, **options)
+
+
+def test_only_what_differs_is_printed():
+    """A layer reads as it was written, so that messages stay short."""
+    assert repr(LSTM(UNITS)) == f"RNN(cell=LSTMCell(units={UNITS}))"
+    layer = jlstm.Stack((jlstm.Bidirectional(LSTM(4, dropout=0.2), "sum"), LSTM(np.int64(5), dtype="bfloat16")))
+    inner = "Bidirectional(layer=RNN(cell=LSTMCell(units=4, dropout=0.2)), merge='sum')"
+    assert repr(layer) == f"Stack(layers=({inner}, RNN(cell=LSTMCell(units=5), dtype='bfloat16')))"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_scalars_of_numpy_promote_nothing(dtype):
+    """Options given as NumPy scalars are Python's numbers: a 16-bit run with dropout and forget bias stays in 16 bits."""
+    layer = LSTM(
+        UNITS, dropout=np.float64(0.5), recurrent_dropout=np.float32(0.5), forget_bias=np.float64(0.5), param_dtype=dtype
+    )
+    assert layer == LSTM(UNITS, dropout=0.5, recurrent_dropout=0.5, forget_bias=0.5, param_dtype=dtype)
+    params = layer.init(jax.random.key(0), FEATURES)
+    carry, ys = layer.apply(params, np.ones((2, 5, FEATURES), dtype), key=jax.random.key(1))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((params, carry, ys))} == {dtype}
+
+
+def test_checks_do_not_depend_on_what_ran_before():
+    """A layer with float64 parameters runs on float32 ones whether or not x64 was ever on."""
+    layer = LSTM(UNITS, param_dtype="float64", dtype="float32")
+    params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
+    assert layer.apply(params, np.ones((2, 5, FEATURES), np.float32))[1].dtype == np.float32
+
+
+def test_parameters_of_several_dtypes_take_a_carry():
+    """Mixed parameters are cast to the compute dtype, with a given carry as without."""
+    params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
+    params["kernel"] = params["kernel"].astype("bfloat16")
+    xs, layer = np.ones((2, 5, FEATURES), np.float32), LSTM(UNITS)
+    carry = layer.initial_carry(params, (2,), xs.dtype)
+    jax.tree.map(np.testing.assert_array_equal, layer.apply(params, xs, carry), layer.apply(params, xs))

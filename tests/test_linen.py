@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jlstm import LSTM, Bidirectional, Stack
+from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from jlstm.linen import Outputs, Recurrent, Step
 
 LAYERS = {
@@ -104,3 +104,9 @@ def test_missing_parameters_are_named():
     """Variables of another module give one sentence."""
     with pytest.raises(ValueError, match=r"params\['bias'\] .*expected shape \(16,\)"):
         Recurrent(LSTM(4)).apply({"params": LSTM(4, use_bias=False).init(jax.random.key(0), 3)}, XS)
+
+
+def test_cells_are_refused():
+    """A cell for a layer is one sentence."""
+    with pytest.raises(TypeError, match="layer must be a Layer such as LSTM"):
+        Recurrent(LSTMCell(4)).init(jax.random.key(0), XS)

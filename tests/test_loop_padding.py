@@ -64,3 +64,20 @@ def test_outputs_in_padding_are_zero():
         given = problem(layer, batch=3, features=FEATURES)
         _, ys = layer.apply(*given[1:], mask=mask)
         np.testing.assert_array_equal(np.any(ys != 0, axis=-1), mask)
+
+
+@pytest.mark.parametrize("options", [{}, {"remat": 4}, {"reverse": True}, {"unroll": 2}], ids=str)
+def test_steps_that_do_not_count_cannot_overflow_the_gradient(options):
+    """A cell that would overflow in a padded step, or in one that fills up a chunk of `remat`, leaves the gradient as it is."""
+    layer = LSTM(4, activation="relu", dtype="float16", **options)
+    params = {"kernel": np.ones((3, 16)), "recurrent_kernel": np.full((4, 16), 2.0), "bias": np.zeros(16)}
+
+    def gradient(time, **sequence):
+        def loss(params):
+            return layer.apply(params, np.ones((1, time, 3), np.float16), **sequence)[1].astype("float32").sum() * 1e-3
+
+        return jax.grad(loss)(params)
+
+    padded = gradient(6, mask=np.arange(6)[None] != (0 if layer.reverse else 5))
+    assert_close(padded, gradient(5), atol=0)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(padded))

@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jlstm import LSTM, Bidirectional, Stack
+from jlstm import LSTM, RNN, Bidirectional, LSTMCell, Stack
 from jlstm.nnx import Outputs, Recurrent
 
 LAYERS = {
@@ -111,3 +111,18 @@ def test_optimizer_trains_it():
 
     losses = [float(train(model, optimizer)) for _ in range(60)]
     assert losses[-1] < losses[0] / 2
+
+
+def test_what_does_not_fit_is_refused():
+    """A cell for a layer, missing random streams, and parameters with names of the module's own are one sentence each."""
+    with pytest.raises(TypeError, match="layer must be a Layer such as LSTM"):
+        recurrent(LSTMCell(4))
+    with pytest.raises(ValueError, match=r"rngs has no such stream: pass nnx\.Rngs\(0\)"):
+        Recurrent(LSTM(4, dropout=0.5), 3, rngs=nnx.Rngs(params=0))
+
+    class Named(LSTMCell):
+        def init(self, key, features, dtype="float32"):
+            return {"rngs": super().init(key, features, dtype)["kernel"]}
+
+    with pytest.raises(ValueError, match="a parameter 'rngs', which this module has for something else"):
+        recurrent(RNN(Named(4)))

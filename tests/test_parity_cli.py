@@ -82,6 +82,7 @@ def test_unknown_bug_of_a_peer_is_not_accepted():
         (["--case", "no such case"], "no case has 'no such case' in its name"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
         (["--seed", "x"], "invalid int value: 'x'"),
+        (["--seed", "-1"], "--seed must not be negative"),
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--json", "/no/such/folder/report.json"], "there is no folder /no/such/folder"),
     ],
@@ -115,6 +116,45 @@ def test_other_keras_backend_is_refused():
     code = "import os; os.environ['KERAS_BACKEND'] = 'jax'; from parity import peers; peers.load('keras')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow" in result.stderr.splitlines()[-1]
+
+
+def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
+    """A new file under `peers` is compared at once; a peer for which no case is left is an error and no success."""
+    monkeypatch.setattr(peers, "names", lambda: ["keras", "other"])
+    monkeypatch.setattr(peers, "load", lambda name: ours)
+    everything = cli.selected(cli.parser().parse_args([]))
+    given = cli.with_peers(everything, "other")
+    assert {case.peer for case in given} == {"other"}
+    assert len(given) == sum(not case.known_bug for case in everything)
+    with pytest.raises(peers.MissingPeerError, match="there is no peer to compare with"):
+        cli.with_peers([case for case in everything if case.known_bug], "other")
+
+
+def test_rounding_worse_than_the_peers_is_not_accepted():
+    """Over a whole table the median of ours/peer may be 1.1; a few cases alone say nothing of it."""
+
+    def outcomes(off, number):
+        quantity = Quantity("ys", scale=1, ours=off, peer=1e-6, eps=2**-23, limit=1, peer_limit=np.inf)
+        return [report.Outcome(table.Case("some", Problem(LSTM(4))), Comparison("keras", "float32", (quantity,)))] * number
+
+    assert report.accepted(outcomes(1.09e-6, 100))
+    assert not report.accepted(outcomes(1.11e-6, 100))
+    assert report.accepted(outcomes(1.11e-6, 5))
+
+
+def test_json_of_a_failure_is_json(tmp_path):
+    """NaN distances are written as null."""
+    quantity = Quantity("ys", scale=1, ours=np.nan, peer=0, eps=2**-23, limit=1, peer_limit=np.inf)
+    outcome = report.Outcome(table.Case("some", Problem(LSTM(4))), Comparison("keras", "float32", (quantity,)))
+    report.write_json(tmp_path / "report.json", [outcome], (1, 2))
+    written = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert written["cases"][0]["quantities"][0]["ours"] is None
+    assert written["cases"][0]["verdict"] == "fail"
+
+
+def test_a_single_step_is_compared():
+    """`step=True` needs nothing else."""
+    assert compare(Problem(LSTM(4), step=True, dtype="float64")).verdict == "pass"
 
 
 def test_list_names_the_cases_and_runs_none(capsys):
@@ -157,8 +197,12 @@ def test_time_major_layers_are_compared_too():
     assert compare(Problem(Bidirectional(LSTM(4, time_major=True)), mask="holes", dtype="float64")).verdict == "pass"
 
 
-def test_what_keras_does_not_have_is_refused():
-    """A layer that the peer cannot express is an error, not a wrong verdict."""
+def test_what_a_side_does_not_have_is_refused():
+    """A layer that the peer or the textbook cannot express, or parameters that do not fit it, are an error, not a verdict."""
+    with pytest.raises(ValueError, match="the textbook does not know the activation 'gelu'"):
+        compare(Problem(LSTM(4, activation="gelu")))
+    with pytest.raises(ValueError, match=r"params\['kernel'\] must have shape \(3, 16\), got \(5, 16\)"):
+        compare(Problem(LSTM(4), params=LSTM(4).init(jax.random.key(0), 5)))
     with pytest.raises(ValueError, match="Keras has one activation for g and for the output"):
         compare(Problem(LSTM(4, output_activation="relu")))
 
@@ -171,6 +215,10 @@ def test_what_keras_does_not_have_is_refused():
         ({"dtype": "int32"}, "dtype must be one of float64"),
         ({"mask": "top"}, "mask must be a boolean array or one of none, right"),
         ({"time": 7, "batches": 3}, "time must be a multiple of batches, got 7 and 3"),
+        ({"batches": 0}, "batches must be a whole number of at least 1, got 0"),
+        ({"xs": np.ones((2, 5, 3)), "batches": 3}, "time must be a multiple of batches, got 5 and 3"),
+        ({"xs": np.ones((5, 3))}, r"xs must be \(batch, time, features\), got shape \(5, 3\)"),
+        ({"mask": np.ones((2, 5), bool)}, r"mask must have shape \(2, 6\), got \(2, 5\)"),
     ],
 )
 def test_problems_are_checked(options, message):

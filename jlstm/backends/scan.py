@@ -32,6 +32,8 @@ def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | str, stat
     def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
         z, counts, reset = inputs
         before = carry if reset is None else select(reset, start.initial, carry)
+        if counts is not None:  # from a large carry such a step might overflow, and 0 · inf is NaN in the gradient
+            before = select(counts, before, start.initial)
         after, y = cell.step(start.params, start.context, before, z)
         out = (y, after if states else None)
         if counts is None:

@@ -13,7 +13,7 @@ from jlstm.dropout import bernoulli_masks, gated_matmul
 from jlstm.initializers import Initializer, draw, initializer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LSTMCell(Cell):
     r"""Long short-term memory with a forget gate.
 
@@ -28,7 +28,7 @@ class LSTMCell(Cell):
 
     Args:
         units: size of h and c.
-        activation: φ, a name or a callable.
+        activation: φ, a name or a callable. A callable equals only itself, so that a new one makes `jit` compile again.
         recurrent_activation: σ.
         output_activation: ψ; None takes `activation`, as Keras does.
         use_bias: whether there is a `bias`.
@@ -60,13 +60,21 @@ class LSTMCell(Cell):
     bias_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        checks.positive("units", self.units)
-        checks.rate("dropout", self.dropout)
-        checks.rate("recurrent_dropout", self.recurrent_dropout)
-        for function in (self.activation, self.recurrent_activation, self.output_activation or self.activation):
+        normal: dict[str, float] = {"units": checks.positive("units", self.units)}
+        normal |= {name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")}
+        if self.forget_bias is not None:
+            normal["forget_bias"] = checks.number("forget_bias", self.forget_bias)
+        for name, value in normal.items():
+            object.__setattr__(self, name, value)
+        checks.flag("use_bias", self.use_bias)
+        for function in (self.activation, self.recurrent_activation, self._output_activation):
             activation(function)
         for init in (self.kernel_init, self.recurrent_init, self.bias_init):
             initializer(init)
+
+    @property
+    def _output_activation(self) -> Activation:
+        return self.activation if self.output_activation is None else self.output_activation
 
     @property
     def features_out(self) -> int:
@@ -129,7 +137,7 @@ class LSTMCell(Cell):
     def step(self, params: Params, context: Noise, carry: Carry, z: Float[Array, "*batch columns"]) -> tuple[Carry, Array]:
         """The equations."""
         gate, candidate = activation(self.recurrent_activation), activation(self.activation)
-        output = activation(self.output_activation or self.activation)
+        output = activation(self._output_activation)
         i, f, g, o = jnp.split(z + gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")), 4, axis=-1)
         c = gate(f) * carry.c + gate(i) * candidate(g)
         h = gate(o) * output(c)

@@ -1,4 +1,4 @@
-"""Real data sets, small enough for examples and tests: NumPy arrays in, no framework.
+"""Real data sets, small enough for examples and tests: NumPy arrays, no framework.
 
 Each set is one file with one function that returns a `Dataset`; `import jlstm` does not import this package.
 """

@@ -22,7 +22,7 @@ MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bidirectional(Layer):
     """A layer over the sequence and the same layer, with parameters of its own, over the reversed sequence.
 
@@ -44,8 +44,7 @@ class Bidirectional(Layer):
     merge: str | None = "concat"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layer, Layer):
-            raise TypeError(f"layer must be a Layer such as LSTM(units), got {self.layer!r}")
+        checks.instance("layer", self.layer, Layer, "LSTM(units)")
         if self.layer.unmerged:
             raise ValueError("layer has merge=None, and its two sequences cannot be merged with two more: merge there")
         checks.one_of("merge", self.merge, MERGES)

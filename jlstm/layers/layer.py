@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jlstm import checks
-from jlstm.cell import Params, PyTree
+from jlstm.cell import Options, Params, PyTree
 from jlstm.loop import Results, Steps
 
 
-class Layer(abc.ABC):
+class Layer(Options, abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
-    A new kind of layer defines `init`, `initial_carry`, `run`, `run_step` and the properties; callers use `apply` and `step`.
+    A new kind of layer defines what is abstract here: `init`, `initial_carry`, `run`, `run_step`, `flipped` and the properties.
+    Callers use `init`, `apply` and `step`.
     """
 
     @property
@@ -49,7 +50,7 @@ class Layer(abc.ABC):
 
     @abc.abstractmethod
     def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
-        """The carry that a sequence starts from when none is given."""
+        """The carry that a sequence of this dtype starts from when none is given; without one, of the layer's or of `params`'."""
 
     @abc.abstractmethod
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
@@ -110,16 +111,12 @@ class Layer(abc.ABC):
         if key is not None and noise is not None:
             raise ValueError("key and noise are both given, expected at most one: noise holds the masks that a key would draw")
         mask, resets = (None if v is None else checks.flags(n, v, xs.shape[:-1]) for n, v in (("mask", mask), ("resets", resets)))
-        time_axis = 0 if self.time_major else -1
-        xs, mask, resets = (
-            _to_front(xs, time_axis - (not self.time_major)),
-            _to_front(mask, time_axis),
-            _to_front(resets, time_axis),
-        )
+        if not self.time_major:
+            xs, mask, resets = _time_first(xs, -2), _time_first(mask, -1), _time_first(resets, -1)
         self._check_trees(params, carry, xs.shape[1:], "xs")
         if lengths is not None:
-            lengths = checks.lengths(lengths, xs.shape[1:-1], len(xs))
-            mask = jnp.expand_dims(jnp.arange(len(xs)), range(1, xs.ndim - 1)) < jnp.expand_dims(lengths, 0)
+            lengths = checks.lengths(lengths, xs.shape[1:-1], xs.shape[0])
+            mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - 1)) < jnp.expand_dims(lengths, 0)
         results = self.run(params, Steps(xs, mask, resets), carry, key, noise, states)
         if self.time_major:
             return results
@@ -131,33 +128,40 @@ class Layer(abc.ABC):
         remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
         checks.tree("params", params, _param_shapes(self, features), remedy)
         if carry is not None:
-            expected = jax.eval_shape(lambda: self.initial_carry(params, tuple(batch_shape)))
-            checks.tree(
-                "carry",
-                carry,
-                expected,
-                f"pass initial_carry(params, {tuple(batch_shape)}) or what apply returned for such a batch",
-            )
+            batch = tuple(batch_shape)
+            expected = jax.eval_shape(lambda: self.initial_carry(params, batch, "float32"))
+            checks.tree("carry", carry, expected, f"pass initial_carry(params, {batch}) or what apply returned for such a batch")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _param_shapes(layer: Layer, features: int) -> PyTree:
-    return jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
+    with jax.enable_x64(True):  # shapes do not depend on it, and so the cache must not either
+        return jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
 
 
-def _to_front(leaf: Array | None, axis: int) -> Array | None:
+def _time_first(leaf: Array | None, axis: int) -> Any:
     return None if leaf is None else jnp.moveaxis(leaf, axis, 0)
 
 
-def cell_states(layer: Layer, params: Params, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, PyTree]:
-    """Run like `layer.apply` and return the last carry and the carries after all steps, h and c alike.
-
-    Args:
-        layer, params, xs, carry: as for `Layer.apply`.
-        **sequence: its `lengths`, `mask`, `resets`, `key`, `noise`.
+def cell_states(
+    layer: Layer,
+    params: Params,
+    xs: Float[Array, "*batch time features"],
+    carry: PyTree | None = None,
+    *,
+    lengths: Int[Array, "*batch"] | None = None,
+    mask: Bool[Array, "*batch time"] | None = None,
+    resets: Bool[Array, "*batch time"] | None = None,
+    key: Array | None = None,
+    noise: PyTree = None,
+) -> tuple[PyTree, PyTree]:
+    """Run like `layer.apply`, with the same arguments, and return the last carry and the carries after all steps.
 
     Returns:
         The last carry, and a tree like it whose leaves have a time axis where `xs` has it; zero where a step does not count.
+
+    Raises:
+        TypeError: `layer` is no Layer.
 
     Examples:
         >>> import jax, jlstm
@@ -167,6 +171,6 @@ def cell_states(layer: Layer, params: Params, xs: Array, carry: PyTree | None = 
         >>> states.c.shape
         (2, 5, 4)
     """
-    given = dict.fromkeys(("lengths", "mask", "resets", "key", "noise")) | sequence
-    results = layer._checked_run(params, xs, carry, **given, states=True)
+    checks.instance("layer", layer, Layer, "LSTM(units)")
+    results = layer._checked_run(params, xs, carry, lengths, mask, resets, key, noise, states=True)
     return results.carry, results.states

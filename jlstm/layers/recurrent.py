@@ -17,7 +17,7 @@ from jlstm.layers.layer import Layer
 from jlstm.loop import Options, Results, Steps, recur
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RNN(Layer):
     """A cell, run over time.
 
@@ -26,8 +26,9 @@ class RNN(Layer):
         reverse: run each sequence's own valid part from its end to its start; outputs stay in the inputs' order.
         time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
         unroll: steps per iteration of the compiled loop, or "all" (also True): more code, less loop overhead, same results.
-        remat: keep O(√T) instead of O(T) memory for the backward pass, in chunks of √T steps ("sqrt", also True) or of as
-            many as given; False keeps all.
+        remat: run the steps in chunks of √T ("sqrt", also True) or of as many as given, keep only the carries between them for
+            the backward pass, and compute the rest anew there: O(√T) memory for what happens inside the recurrence. Inputs,
+            outputs that are used, and sequences between layers still take O(T).
         backend: what runs the recurrence; "auto" takes the fastest that can.
         dtype: computes and returns in this; None in the inputs' dtype. Parameters are cast.
         param_dtype: of the parameters that `init` draws.
@@ -48,15 +49,16 @@ class RNN(Layer):
     param_dtype: Any = "float32"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cell, Cell):
-            raise TypeError(f"cell must be a Cell such as LSTMCell(units), got {self.cell!r}")
+        checks.instance("cell", self.cell, Cell, "LSTMCell(units)")
+        checks.flag("reverse", self.reverse)
+        checks.flag("time_major", self.time_major)
         # True == 1, and equal layers must run the same program
         for name, word, off in (("unroll", "all", 1), ("remat", "sqrt", False)):
             value = getattr(self, name)
             if isinstance(value, bool):
                 object.__setattr__(self, name, word if value else off)
             elif value != word:
-                checks.positive(name, value)
+                object.__setattr__(self, name, checks.positive(name, value, repr(word)))
         checks.one_of("backend", self.backend, BACKENDS)
         object.__setattr__(self, "param_dtype", checks.float_dtype("param_dtype", self.param_dtype))
         if self.dtype is not None:
@@ -117,7 +119,7 @@ def _cast(tree: PyTree, dtype: np.dtype) -> PyTree:
 
 
 def LSTM(units: int, **options: Any) -> RNN:
-    """Return `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it.
+    """Return `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it. This is a function, not a class.
 
     Args:
         units: size of h and c.

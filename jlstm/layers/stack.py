@@ -11,7 +11,7 @@ from jlstm.layers.layer import Layer
 from jlstm.loop import Results, Steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stack(Layer):
     """Layers, each fed with the outputs of the one below; all see the same mask and resets.
 
