@@ -1,7 +1,7 @@
 set positional-arguments
 
 python := ".venv/bin/python"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*'"
 
 # list the recipes
 default:

@@ -103,6 +103,19 @@ def test_export_and_load(name):
     assert_close(got, f(params, xs, carry, lengths), atol=1e-15)
 
 
+def test_export_with_time_left_open():
+    """One program serves every number of steps, lengths included; `remat`, which cuts time into chunks, says that it cannot."""
+    layer, params, xs, _ = problem(Bidirectional(LSTM(UNITS)))
+    batch, time = jax.export.symbolic_shape("batch, time")
+    shapes = jax.ShapeDtypeStruct((batch, time, xs.shape[-1]), xs.dtype), jax.ShapeDtypeStruct((batch,), np.int32)
+    f = jax.jit(lambda xs, lengths: layer.apply(params, xs, lengths=lengths))
+    lengths = np.array([2, TIME], np.int32)
+    assert_close(jax.export.export(f)(*shapes).call(xs, lengths), f(xs, lengths), atol=1e-15)
+    chunked = jax.jit(lambda xs: LSTM(UNITS, remat=True).apply(params["forward"], xs))
+    with pytest.raises(ValueError, match="remat cuts time into chunks and so needs a known number of steps"):
+        jax.export.export(chunked)(shapes[0])
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_eval_shape(name):
     """Shapes and dtypes are known without computing, and are those of the result."""
