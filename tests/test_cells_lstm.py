@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 def test_one_step_is_the_equations():
     """One step equals the four gates written out with columns i, f, g, o."""
     layer, params, xs, carry = problem(LSTM(UNITS))
-    sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
+    sigmoid = lambda z: 1 / (1 + np.exp(-z))
     zs = xs[:, 0] @ params["kernel"] + carry.h @ params["recurrent_kernel"] + params["bias"]
     i, f, g, o = zs[:, :4], zs[:, 4:8], zs[:, 8:12], zs[:, 12:]
     c = sigmoid(f) * carry.c + sigmoid(i) * np.tanh(g)

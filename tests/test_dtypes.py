@@ -78,8 +78,8 @@ def test_16_bits_stay_16_bits(dtype, name):
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), FEATURES))
     xs = jax.ShapeDtypeStruct((2, TIME, FEATURES), dtype)
     mask = jnp.asarray(flags(0.6))
-    run = lambda p, xs: layer.apply(p, xs, mask=mask)  # noqa: E731
-    pull = lambda p, xs: jax.vjp(run, p, xs)[1](jax.tree.map(jnp.ones_like, run(p, xs)))  # noqa: E731
+    run = lambda p, xs: layer.apply(p, xs, mask=mask)
+    pull = lambda p, xs: jax.vjp(run, p, xs)[1](jax.tree.map(jnp.ones_like, run(p, xs)))
     computed = {aval.dtype.name for aval in avals(jax.make_jaxpr(pull)(params, xs).jaxpr)}
     assert {name for name in computed if "float" in name} == {dtype}
 

@@ -116,7 +116,7 @@ def test_any_number_of_batch_axes(batch_shape, time_major):
     layer, params, xs, carry = problem(LSTM(UNITS, time_major=time_major), batch=int(np.prod(batch_shape)))
     lengths, resets = np.arange(len(xs)) % (TIME + 1), flags(0.4, batch=len(xs))
     expected, ys = apply(LSTM(UNITS), params, xs, carry, lengths=lengths, resets=resets)
-    shaped = lambda leaf: jnp.reshape(leaf, batch_shape + leaf.shape[1:])  # noqa: E731
+    shaped = lambda leaf: jnp.reshape(leaf, batch_shape + leaf.shape[1:])
     move = (lambda leaf: jnp.moveaxis(leaf, len(batch_shape), 0)) if time_major else (lambda leaf: leaf)
     got = apply(
         layer, params, move(shaped(xs)), jax.tree.map(shaped, carry), lengths=shaped(lengths), resets=move(shaped(resets))

@@ -46,7 +46,7 @@ def test_with_remat_each_chunk_is_projected_in_one_matmul():
 def test_compile_effort_does_not_grow_with_time(options):
     """The gradient's program for 1,024 steps has as many equations, and as many lines, as that for 16."""
     layer = LSTM(UNITS, **options)
-    loss = lambda params, xs: layer.apply(params, xs)[1].sum()  # noqa: E731
+    loss = lambda params, xs: layer.apply(params, xs)[1].sum()
     traces = [jax.jit(jax.grad(loss)).trace(*layer_shapes(layer, time)) for time in (16, 1024)]
     short, long = (len(list(equations(trace.jaxpr.jaxpr))) for trace in traces)
     assert short == long

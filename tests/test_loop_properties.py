@@ -49,7 +49,7 @@ def test_a_permuted_batch_permutes_results(order, name):
     """Sequences of a batch know nothing of each other."""
     layer, params, xs, carry = problem(LAYERS[name], batch=3)
     mask, order = flags(0.6, batch=3), np.array(order)
-    permute = lambda tree: jax.tree.map(lambda leaf: leaf[order], tree)  # noqa: E731
+    permute = lambda tree: jax.tree.map(lambda leaf: leaf[order], tree)
     expected = permute(apply(layer, params, xs, carry, mask=mask))
     assert_close(apply(layer, params, xs[order], permute(carry), mask=mask[order]), expected, atol=1e-15)
 

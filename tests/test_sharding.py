@@ -45,7 +45,7 @@ def gathers(compiled):
 
 def spread(mesh, params, *rest):
     """Weights on all devices, all else split along its first axis."""
-    put = lambda spec: partial(jax.tree.map, lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)))  # noqa: E731
+    put = lambda spec: partial(jax.tree.map, lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)))
     return put(P())(params), *put(P("data"))(rest)
 
 

@@ -67,7 +67,7 @@ def test_jvp_and_vjp_are_transposes(name):
     tangent = normal(tuple(args), rng=np.random.default_rng(5))
     _, pushed = jax.jvp(lambda *a: apply(layer, *a), tuple(args), tangent)
     _, pulled = differentiate(layer, cotangent, *args)
-    inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(lambda x, y: (x * y).sum(), a, b)))  # noqa: E731
+    inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(lambda x, y: (x * y).sum(), a, b)))
     np.testing.assert_allclose(inner(cotangent, pushed), inner(pulled, tangent), rtol=1e-11)
 
 
@@ -75,7 +75,7 @@ def test_hessian_is_symmetric_and_true():
     """The Hessian is symmetric and its product with a direction is the difference of two gradients."""
     layer, params, xs, carry = problem(LSTM(2), time=3)
     flat, unravel = ravel_pytree(params)
-    loss = lambda v: (layer.apply(unravel(v), xs, carry)[1] ** 2).sum()  # noqa: E731
+    loss = lambda v: (layer.apply(unravel(v), xs, carry)[1] ** 2).sum()
     hessian, gradient = jax.jit(jax.hessian(loss))(flat), jax.jit(jax.grad(loss))
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-13)
     direction, step = np.random.default_rng(3).normal(size=flat.shape), 1e-5
@@ -86,7 +86,7 @@ def test_hessian_is_symmetric_and_true():
 def test_checkpoint_changes_nothing():
     """Inside `jax.checkpoint` gradients stay as they are."""
     layer, params, xs, carry = problem(LAYERS["stack"])
-    loss = lambda p: (layer.apply(p, xs, carry)[1] ** 2).sum()  # noqa: E731
+    loss = lambda p: (layer.apply(p, xs, carry)[1] ** 2).sum()
     assert_close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), jax.jit(jax.grad(loss))(params), atol=1e-13)
 
 
@@ -95,7 +95,7 @@ def test_export_and_load(name):
     """Exported, serialised and read again the program computes the same, for a batch size left open."""
     layer, params, xs, carry = problem(LAYERS[name])
     (batch,) = jax.export.symbolic_shape("batch")
-    free = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
+    free = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
     f = jax.jit(lambda p, xs, carry, lengths: layer.apply(p, xs, carry, lengths=lengths))
     lengths = np.array([2, TIME])
     exported = jax.export.export(f)(params, free(xs), jax.tree.map(free, carry), free(lengths))
