@@ -2,7 +2,6 @@
 
 An image is a sequence: 28 steps of 28 pixels. Needs `pip install 'jlstm[examples]'`; with `--dataset digits` no download.
 
-    python examples/01_mnist.py                      300 steps, as the classic tutorials
     python examples/01_mnist.py --epochs 10          ten passes over the training images
 """
 
@@ -99,9 +98,10 @@ def main(options: Options) -> None:
         sys.exit("error: --steps, --epochs, --batch and --seeds must be at least 1")
     try:
         dataset = digits() if options.dataset == "digits" else mnist(options.data_dir)
-    except (FileNotFoundError, ImportError, ValueError) as error:
+        batches(dataset.train, options.batch, options.seed)
+        options.out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
-    options.out.mkdir(parents=True, exist_ok=True)
     console, accuracies = Console(highlight=False, soft_wrap=True), []
     for seed in range(options.seed, options.seed + options.seeds):
         params, curve = train(dataset, options, seed, console)

@@ -40,10 +40,13 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: `like` is no tree of arrays or shapes.
         ValueError: it is no safetensors file, or a name, a shape or a dtype in it is not that of `like`.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
+    if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(like)):
+        raise TypeError(f"like must be parameters or jax.eval_shape of an init, got {type(like).__name__}")
     try:
         arrays = safetensors.load_file(path)
     except SafetensorError as error:
@@ -60,6 +63,10 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file beside `path` and rename it, so that an interrupted write leaves what was there."""
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)} is a folder: name a file in it")
     beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
         beside.write_bytes(content)

@@ -54,6 +54,9 @@ class Problem:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        checks.instance("layer", self.layer, jlstm.Layer, "LSTM(units)")
+        for dtype in _dtypes(self.layer) - {self.dtype}:
+            raise ValueError(f"the layer computes in {dtype} but the problem in {self.dtype}: pass dtype={dtype!r} to Problem")
         for name, value, allowed in (
             ("weights", self.weights, ("random", "initial")),
             ("outputs", self.outputs, ("all", "last")),
@@ -179,6 +182,16 @@ def biases(params: Arrays) -> list[Any]:
     """All biases among the parameters, in the order of the layers."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "bias"]
+
+
+def _dtypes(layer: Any) -> set[str]:
+    """The dtypes that layers are set to compute in."""
+    if isinstance(layer, jlstm.Stack):
+        return set().union(*map(_dtypes, layer.layers))
+    if isinstance(layer, jlstm.Bidirectional):
+        return _dtypes(layer.layer)
+    dtype = getattr(layer, "dtype", None)
+    return set() if dtype is None else {dtype.name}
 
 
 def _mask(kind: Any, batch: int, time: int) -> np.ndarray | None:

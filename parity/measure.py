@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jlstm import checks
 from parity import ours, peers
 from parity.case import Problem, Quantities, Values, draw, truth
 
@@ -133,6 +134,7 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
         >>> compare(Problem(LSTM(4, reverse=True), dtype="float64", mask="left"), peer="keras").verdict
         'pass'
     """
+    checks.instance("problem", problem, Problem, "Problem(layer)")
     framework = peers.load(peer)
     values = draw(problem)
     sides = (truth(problem, values), run(problem, values), framework.run(problem, values))

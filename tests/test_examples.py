@@ -101,6 +101,7 @@ def test_training_on_mnist_runs(tmp_path):
     ("options", "message"),
     [
         ({"steps": 0}, "error: --steps, --epochs, --batch and --seeds must be at least 1"),
+        ({"dataset": "digits", "batch": 100_000}, "error: size must lie between 1 and the 1437 images of the split, got 100000"),
         ({"epochs": 0}, "error: --steps, --epochs, --batch and --seeds must be at least 1"),
         ({"data_dir": "nowhere"}, "error: there is no mnist.npz in the folder nowhere: put it there"),
         ({}, "error: mnist.npz could not be downloaded from https://"),

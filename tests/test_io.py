@@ -105,6 +105,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         jlstm.load(path, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params))
     with pytest.raises(ValueError, match=r"two arrays would be called 'a\.b'"):
         jlstm.save(path, {"a.b": np.ones(1), "a": {"b": np.ones(1)}})
+    with pytest.raises(TypeError, match=r"like must be parameters or jax.eval_shape of an init, got RNN"):
+        jlstm.load(path, LSTM(UNITS))
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere to write lstm.safetensors to"):
+        jlstm.save(tmp_path / "nowhere" / "lstm.safetensors", params)
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        jlstm.save(tmp_path, params)
     path.write_bytes(b"no such thing")
     with pytest.raises(ValueError, match="is not a safetensors file"):
         jlstm.load(path, params)

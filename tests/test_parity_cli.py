@@ -227,6 +227,18 @@ def test_problems_are_checked(options, message):
         Problem(LSTM(4), **options)
 
 
+def test_things_that_are_no_problem_are_refused():
+    """A module for a layer, a layer for a problem, two dtypes, and what Keras cannot wrap are one sentence each."""
+    with pytest.raises(TypeError, match="layer must be a Layer such as LSTM"):
+        Problem(LSTMCell(4))
+    with pytest.raises(TypeError, match="problem must be a Problem such as Problem"):
+        assert_same(LSTM(4))
+    with pytest.raises(ValueError, match="the layer computes in bfloat16 but the problem in float32: pass dtype='bfloat16'"):
+        Problem(Stack((Bidirectional(LSTM(4, dtype="bfloat16")), LSTM(3))))
+    with pytest.raises(ValueError, match="Keras has Bidirectional only around a single layer"):
+        compare(Problem(Bidirectional(Stack((LSTM(4), LSTM(5))))))
+
+
 def test_initial_forget_bias_is_compared():
     """A forget bias of our initialisation that is not Keras' fails."""
 

@@ -78,7 +78,8 @@ class Layer(Options, abc.ABC):
             params: as `init` makes them.
             xs: inputs; with `time_major` (time, *batch, features), and `mask` and `resets` follow.
             carry: where to start; None takes `initial_carry`.
-            lengths: how many steps of each sequence count, from its first; the rest is padding.
+            lengths: how many steps of each sequence count, from its first; the rest is padding. Traced ones, which cannot be
+                checked, are clipped to what there is.
             mask: which steps count, anywhere; instead of `lengths`. A step that does not count leaves the carry as it is,
                 its output is zero, and what its input holds (NaN, say) reaches neither results nor gradients.
             resets: before which steps the layer's own initial carry is put back. Ignored where a step does not count.
@@ -127,6 +128,8 @@ class Layer(Options, abc.ABC):
         *batch_shape, features = x_shape
         remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
         checks.tree("params", params, _param_shapes(self, features), remedy)
+        if hasattr(carry, "shape"):
+            raise ValueError(f"carry must be a tree like Carry(h, c), got an array of shape {carry.shape}: pass lengths by name")
         if carry is not None:
             batch = tuple(batch_shape)
             expected = jax.eval_shape(lambda: self.initial_carry(params, batch, "float32"))

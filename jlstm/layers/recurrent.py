@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import KW_ONLY, dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, Self
 
 import jax
@@ -139,7 +140,9 @@ def LSTM(units: int, **options: Any) -> RNN:
     unknown = options.keys() - _CELL_OPTIONS - _LOOP_OPTIONS
     if unknown:
         known = ", ".join(sorted(_CELL_OPTIONS | _LOOP_OPTIONS))
-        raise TypeError(f"LSTM has no option {sorted(unknown)[0]!r}: it takes {known}")
+        wrong = sorted(unknown)[0]
+        meant = "".join(f", perhaps {close!r}" for close in get_close_matches(wrong, _CELL_OPTIONS | _LOOP_OPTIONS, 1))
+        raise TypeError(f"LSTM has no option {wrong!r}{meant}: it takes {known}")
     of_loop = {name: options.pop(name) for name in _LOOP_OPTIONS & options.keys()}
     return RNN(LSTMCell(units, **options), **of_loop)
 

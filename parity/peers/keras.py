@@ -105,6 +105,8 @@ def _layer(ours: Any, problem: Problem, *, last: bool) -> Any:
     if isinstance(ours, jlstm.Stack):
         return [_layer(one, problem, last=last and one is ours.layers[-1]) for one in ours.layers]
     if isinstance(ours, jlstm.Bidirectional):
+        if not isinstance(ours.layer, jlstm.RNN):
+            raise ValueError(f"Keras has Bidirectional only around a single layer, got {ours.layer!r}: compare its parts")
         both = [_layer(one, problem, last=last) for one in (ours.layer, ours.layer.flipped())]
         return keras.layers.Bidirectional(both[0], backward_layer=both[1], merge_mode=ours.merge, dtype=problem.dtype)
     return keras.layers.LSTM(
