@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.export
@@ -29,7 +29,7 @@ class Options:
     """Base of dataclasses of options: prints those that differ from the defaults."""
 
     def __repr__(self) -> str:
-        given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
+        given = [f.name for f in dataclasses.fields(cast(Any, self)) if getattr(self, f.name) != f.default]
         return f"{type(self).__name__}({', '.join(f'{name}={_plain(getattr(self, name))}' for name in given)})"
 
 

@@ -74,6 +74,6 @@ class Recurrent(nnx.Module):
 class Outputs(Recurrent):
     """The same, returning the outputs alone."""
 
-    def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:  # type: ignore[override]
+    def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:  # type: ignore[override]  # all that differs
         """The `ys` of `Layer.apply`."""
         return super().__call__(xs, carry, **sequence)[1]

@@ -48,7 +48,7 @@ def test_vmap_over_params():
     ensemble = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf, -leaf]), params)
     got = jax.vmap(lambda p: apply(layer, p, xs, carry))(ensemble)
     for k in range(3):
-        member, expected = (jax.tree.map(lambda leaf: leaf[k], tree) for tree in (got, ensemble))  # noqa: B023
+        member, expected = (jax.tree.map(lambda leaf, k=k: leaf[k], tree) for tree in (got, ensemble))
         assert_close(member, apply(layer, expected, xs, carry), atol=1e-13)
 
 

@@ -94,7 +94,7 @@ class Bidirectional(Layer):
         carries, all_states = ({name: getattr(r, field) for name, r in results.items()} for field in ("carry", "states"))
         return Results(carries, ys, all_states)
 
-    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:  # noqa: ARG002
+    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:  # noqa: ARG002  # refused whatever comes
         """Refused: the backward direction starts at the end of the sequence."""
         raise ValueError("step runs forwards in time but Bidirectional needs the whole sequence: use apply")
 

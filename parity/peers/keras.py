@@ -142,7 +142,8 @@ def _load(ours: Any, layer: Any, params: Any, batch: int) -> tuple[Any, Any]:
         layer.build((batch, None, params["forward"]["kernel"].shape[0]))
         both = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
         sides = {name: _load(ours.layer, keras_one, params[name], batch) for name, keras_one in both}
-        return tuple({name: pair[k] for name, pair in sides.items()} for k in range(2))  # type: ignore[return-value]
+        before, variables = ({name: pair[k] for name, pair in sides.items()} for k in range(2))
+        return before, variables
     features = params["kernel"].shape[0]
     layer.build((batch, features) if isinstance(layer, keras.layers.LSTMCell) else (batch, None, features))
     cell = getattr(layer, "cell", layer)
