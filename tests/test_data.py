@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jlstm.data import Dataset, Split, batches, digits, files, mnist
+from jlstm.data import Dataset, digits, files, mnist
 
 NEEDS_MNIST = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
 SHAPES = {"x": (3, 2), "y": (3,)}
@@ -176,36 +176,3 @@ def test_a_missing_extra_is_named(monkeypatch, module, load):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'jlstm\[examples\]'"):
         load()
-
-
-def numbered(size: int) -> Split:
-    return Split(np.zeros((size, 1, 1), np.float32), np.arange(size, dtype=np.int32))
-
-
-def test_batches_take_every_image_once_a_pass_in_a_new_order():
-    """Seven images in batches of three: two batches a pass, and another image left out of each."""
-    source = batches(numbered(7), 3, seed=1)
-    passes = [np.concatenate([next(source).labels for _ in range(2)]) for _ in range(20)]
-    assert all(len(set(labels)) == 6 for labels in passes)
-    assert {*range(7)} == {label for labels in passes for label in labels}
-    assert len({tuple(labels) for labels in passes}) > 1
-
-
-def test_batches_keep_images_with_their_labels():
-    """What is shuffled is shuffled together."""
-    split = Split(np.arange(5, dtype=np.float32)[:, None, None], np.arange(5, dtype=np.int32))
-    batch = next(batches(split, 4, seed=0))
-    np.testing.assert_array_equal(batch.images[:, 0, 0], batch.labels)
-
-
-def test_batches_depend_on_the_seed_alone():
-    """The same seed gives the same order, another seed another."""
-    first, again, other = (next(batches(numbered(50), 20, seed)).labels.tolist() for seed in (3, 3, 4))
-    assert first == again != other
-
-
-@pytest.mark.parametrize("size", [0, 6])
-def test_a_batch_that_cannot_be_filled_is_refused(size):
-    """At once, not when the first batch is asked for."""
-    with pytest.raises(ValueError, match=f"size must lie between 1 and the 5 images of the split, got {size}"):
-        batches(numbered(5), size, seed=0)
