@@ -42,6 +42,7 @@ class Cell(Options, abc.ABC):
 
     A sequence is run as `begin`, `project` once over all time steps, then `step` once for each.
     Arrays of a sequence are time-major here: `xs` is (time, *batch, features).
+    A cell may offer `gates(params, context, carry, z)`, a NamedTuple of what its gates let through, for `jlstm.inspect`.
     """
 
     @property

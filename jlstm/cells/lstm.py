@@ -1,6 +1,7 @@
 """The LSTM: its equations and nothing else."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,15 @@ from jlstm.activations import Activation, activation
 from jlstm.cell import Carry, Cell, Noise, Params
 from jlstm.dropout import bernoulli_masks, gated_matmul
 from jlstm.initializers import Initializer, draw, initializer
+
+
+class Gates(NamedTuple):
+    """What the gates of an LSTM let through at a step, after their activation functions; `g` is the candidate."""
+
+    i: Float[Array, "*batch units"]
+    f: Float[Array, "*batch units"]
+    g: Float[Array, "*batch units"]
+    o: Float[Array, "*batch units"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,11 +144,16 @@ class LSTMCell(Cell):
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
         return zs + jnp.expand_dims(params["bias"], range(zs.ndim - 1)) if self.use_bias else zs
 
+    def gates(self, params: Params, context: Noise, carry: Carry, z: Float[Array, "*batch columns"]) -> Gates:
+        """σ(i), σ(f), φ(g) and σ(o)."""
+        gate, candidate = activation(self.recurrent_activation), activation(self.activation)
+        i, f, g, o = jnp.split(z + gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")), 4, axis=-1)
+        return Gates(gate(i), gate(f), candidate(g), gate(o))
+
     def step(self, params: Params, context: Noise, carry: Carry, z: Float[Array, "*batch columns"]) -> tuple[Carry, Array]:
         """The equations."""
-        gate, candidate = activation(self.recurrent_activation), activation(self.activation)
         output = activation(self._output_activation)
-        i, f, g, o = jnp.split(z + gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")), 4, axis=-1)
-        c = gate(f) * carry.c + gate(i) * candidate(g)
-        h = gate(o) * output(c)
+        i, f, g, o = self.gates(params, context, carry, z)
+        c = f * carry.c + i * g
+        h = o * output(c)
         return Carry(h, c), h

@@ -1,0 +1,130 @@
+"""The plain recurrent network is its equation, Keras' SimpleRNN, and a cell like any other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlstm
+from jlstm import RNN, ElmanCell
+from jlstm.cells import ElmanCarry
+from parity import peers, textbook
+from problems import BATCH, FEATURES, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, problem
+
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
+
+ONES = np.ones((1, 1))
+
+
+def by_hand(given, mask=None, noise=None):
+    """The equation in NumPy, step by step: the last carry and the outputs."""
+    (_, params, xs, carry), noise = given, noise or {}
+    phi = textbook.ACTIVATIONS[given.layer.cell.activation][0]
+    h, ys = carry.h, []
+    for t in range(TIME):
+        x = xs[:, t] * noise.get("inputs", ONES)[0]
+        after = phi(
+            x @ params["kernel"] + h * noise.get("recurrent", ONES)[0] @ params["recurrent_kernel"] + params.get("bias", 0)
+        )
+        counts = np.ones((BATCH, 1), bool) if mask is None else mask[:, t, None]
+        h = np.where(counts, after, h)
+        ys.append(np.where(counts, after, 0))
+    return ElmanCarry(h), np.stack(ys, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}, {"activation": "linear"}], ids=repr)
+@pytest.mark.parametrize("mask", [None, flags(0.6)], ids=["all steps", "holes"])
+def test_values_equal_the_equation(options, mask):
+    """Outputs and last carry equal ten lines of NumPy."""
+    given = problem(RNN(ElmanCell(UNITS, **options)))
+    got = apply(given.layer, *given[1:], mask=mask)
+    assert_close(got, by_hand(given, mask), rtol=1e-13, atol=1e-13)  # float64 rounding; linear ones grow
+
+
+def test_dropout_multiplies_what_enters_the_sum():
+    """One mask for x and one for h, the same at all steps; a key is the noise that it draws; without either there is none."""
+    given = problem(RNN(ElmanCell(UNITS, dropout=0.4, recurrent_dropout=0.5)))
+    noise = given.layer.cell.begin(given.params, (BATCH,), "float64", key=jax.random.key(3))[1]
+    assert {name: mask.shape for name, mask in noise.items()} == {"inputs": (1, BATCH, FEATURES), "recurrent": (1, BATCH, UNITS)}
+    expected = by_hand(given, noise=jax.tree.map(np.asarray, noise))
+    assert_close(apply(given.layer, *given[1:], noise=noise), expected, atol=1e-13)
+    assert_close(apply(given.layer, *given[1:], key=jax.random.key(3)), expected, atol=1e-13)
+    assert_close(apply(given.layer, *given[1:]), by_hand(given), atol=1e-13)
+    assert given.layer.stochastic
+    assert not ElmanCell(UNITS).stochastic
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}], ids=repr)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_values_and_gradients_equal_keras(options, reverse):
+    """Keras' SimpleRNN with the same weights, as they are, gives the same outputs and gradients in float64."""
+    peers.load("keras")
+    import keras
+    import tensorflow as tf
+
+    given = problem(RNN(ElmanCell(UNITS, **options), reverse=reverse))
+    d_carry, d_ys = cotangent_of(given)
+    layer = keras.layers.SimpleRNN(
+        UNITS, return_sequences=True, return_state=True, go_backwards=reverse, dtype="float64", **options
+    )
+    layer.build((BATCH, TIME, FEATURES))
+    layer.set_weights([given.params[name] for name in ("kernel", "recurrent_kernel", "bias") if name in given.params])
+    xs, h = tf.constant(given.xs), tf.constant(given.carry.h)
+    with tf.GradientTape() as tape:
+        tape.watch((xs, h))
+        ys, last = layer(xs, initial_state=h)
+        ys = tf.reverse(ys, [1]) if reverse else ys
+    *of_params, of_xs, of_h = tape.gradient((ys, last), [*layer.trainable_weights, xs, h], (d_ys, d_carry.h))
+    names = ("kernel", "recurrent_kernel", "bias")[: len(of_params)]
+    gradients = (dict(zip(names, of_params, strict=True)), of_xs, ElmanCarry(of_h))
+    got = differentiate(given.layer, (d_carry, d_ys), *given[1:])
+    assert_close(got, ((ElmanCarry(last), ys), gradients), rtol=1e-13, atol=1e-12)  # float64 rounding over five steps
+
+
+def test_parameters_have_keras_names_shapes_and_first_values():
+    """Glorot-uniform kernel, orthogonal recurrent kernel, no bias to begin with; none at all where none is used."""
+    params = ElmanCell(UNITS).init(jax.random.key(0), FEATURES, "float64")
+    assert {name: leaf.shape for name, leaf in params.items()} == {
+        "kernel": (FEATURES, UNITS),
+        "recurrent_kernel": (UNITS, UNITS),
+        "bias": (UNITS,),
+    }
+    assert_close(params["recurrent_kernel"] @ params["recurrent_kernel"].T, np.eye(UNITS), atol=1e-14)
+    assert np.abs(params["kernel"]).max() <= np.sqrt(6 / (FEATURES + UNITS))
+    np.testing.assert_array_equal(params["bias"], 0)
+    assert "bias" not in ElmanCell(UNITS, use_bias=False).init(jax.random.key(0), FEATURES)
+
+
+def test_it_is_a_cell_like_any_other():
+    """Stacked, both ways, stepped, written by `jax.export`, in half the precision."""
+    layer = jlstm.Stack((jlstm.Bidirectional(RNN(ElmanCell(2))), RNN(ElmanCell(UNITS, kernel_init="lecun_normal"))))
+    given = problem(layer)
+    carry, ys = apply(*given)
+    exported = jax.export.export(jax.jit(layer.apply))(*given[1:])
+    again = jax.export.deserialize(exported.serialize()).call(*given[1:])
+    assert_close(again, (carry, ys), atol=1e-15)
+    top, stepped = RNN(ElmanCell(UNITS)), None
+    params = top.init(jax.random.key(0), FEATURES)
+    for t in range(TIME):
+        stepped, y = top.step(params, stepped, given.xs[:, t])
+    assert_close((stepped, y), (top.apply(params, given.xs)[0], top.apply(params, given.xs)[1][:, -1]), atol=1e-15)
+    assert top.apply(params, jnp.asarray(given.xs, "bfloat16"))[1].dtype == jnp.bfloat16
+    assert ElmanCell(UNITS) == ElmanCell(np.int64(UNITS))
+    assert repr(ElmanCell(UNITS, use_bias=False)) == "ElmanCell(units=4, use_bias=False)"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"units": 0}, "units must be a whole number of at least 1, got 0"),
+        ({"dropout": 1}, "dropout must be a rate in"),
+        ({"recurrent_dropout": "a"}, "recurrent_dropout must be a number, got 'a'"),
+        ({"use_bias": 1}, "use_bias must be True or False, got 1"),
+        ({"activation": "tahn"}, "unknown activation 'tahn'"),
+        ({"bias_init": "x"}, "unknown initializer 'x'"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    """In one sentence, as by the LSTM."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        ElmanCell(**{"units": UNITS} | options)
