@@ -1,0 +1,10 @@
+"""Training: one loop on optax, with checkpoints, records and as many devices as there are. `import jlstm` does not import it."""
+
+from jlstm.train.checkpoints import restore
+from jlstm.train.fit import NonFiniteError, Result, fit
+from jlstm.train.history import Record, early_stopping
+from jlstm.train.passes import evaluate
+from jlstm.train.sharding import mesh
+from jlstm.train.step import Outcome
+
+__all__ = ["NonFiniteError", "Outcome", "Record", "Result", "early_stopping", "evaluate", "fit", "mesh", "restore"]

@@ -1,0 +1,195 @@
+"""The training loop."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from jlstm import io
+from jlstm.cell import Params, PyTree
+from jlstm.data import Batches
+from jlstm.train import history as histories
+from jlstm.train.checkpoints import Checkpoints, Snapshot
+from jlstm.train.history import History, Record
+from jlstm.train.interruptions import interruptions
+from jlstm.train.passes import Task, evaluate, initial, means, train
+from jlstm.train.progress import Progress
+from jlstm.train.step import LossFunction, Pulse, State
+
+
+class Result(NamedTuple):
+    """What `fit` returns.
+
+    Attributes:
+        params: the last parameters.
+        history: the records.
+        best: the parameters of the record with the smallest validation loss; None without validation data.
+    """
+
+    params: Params
+    history: History
+    best: Params | None
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or a gradient is NaN or infinite.
+
+    Attributes:
+        step: the number of steps before it.
+        params: what it began with.
+        batch: what it was computed on.
+    """
+
+    def __init__(self, state: State, batches: Batches[Any], folder: Path | None) -> None:
+        epoch, index = divmod(int(state.step), len(batches))
+        self.step, self.params, self.batch = int(state.step), state.params, next(batches.epoch(epoch, index))
+        where = "in this error's attribute batch"
+        if folder is not None:
+            path = folder / f"batch_of_step_{self.step + 1}.npz"
+            leaves = jax.tree_util.tree_leaves_with_path(self.batch)
+            content = BytesIO()
+            np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
+            io.write(path, content.getvalue())
+            where = f"in {path}"
+        super().__init__(
+            f"the loss or the gradient of step {self.step + 1} is not finite; its batch is {where}: "
+            "look at it, clip the gradient (optax.clip_by_global_norm) or lower the learning rate"
+        )
+
+
+def fit(
+    loss_fn: LossFunction,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    batches: Batches[Any],
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    validation: Batches[Any] | None = None,
+    key: Array | None = None,
+    begin: Callable[[int], PyTree] | None = None,
+    steps_per_call: int = 1,
+    every: int | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
+    history: str | os.PathLike[str] | None = None,
+    stop: Callable[[Sequence[Record]], bool] | None = None,
+    callbacks: Sequence[Callable[[Record, Params], None]] = (),
+    mesh: Mesh | None = None,
+    progress: bool = False,
+) -> Result:
+    """Minimise the mean of a loss over batches.
+
+    A step depends on nothing but the state, `key` and its own number, so that a run that was killed and started again with the same
+    arguments and `checkpoints` ends with the same bits as one that was not. Clip gradients and schedule the learning rate with
+    optax (`optax.chain(optax.clip_by_global_norm(5), optax.sgd(schedule))`).
+
+    Args:
+        loss_fn: `(params, examples, key, carry) -> Outcome`, traced. `examples` are those of a `Batch`; `key` is None in
+            validation, where there is no dropout; `carry` is what the batch before returned, or `begin`'s, or None. The same
+            function with the same optimizer is compiled once.
+        params: initial parameters; copied, not consumed.
+        optimizer: of optax.
+        batches: what to pass over.
+        epochs: number of passes; or
+        steps: number of steps.
+        validation: measured at each record, without dropout.
+        key: of the dropout; step n has the key `jax.random.fold_in(key, n)`. None takes `jax.random.key(0)`.
+        begin: `size -> carry`, what the first batch of each pass begins with.
+        steps_per_call: steps that run as one compiled loop; more than one spares small models most of Python's time.
+        every: steps between records; None makes one record an epoch. The last step always has one.
+        checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM; if there is one already, the run
+            goes on from it.
+        history: a file to which the records are written as JSON Lines.
+        stop: of the records so far; training ends when it returns true (`early_stopping` makes one).
+        callbacks: called with each record and the parameters at that moment.
+        mesh: devices over which to split the batches, as `jlstm.train.mesh` makes it; None is one device.
+        progress: whether to show a progress bar on a terminal.
+
+    Raises:
+        ImportError: the progress bar needs rich, which is not installed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; the checkpoint has been written.
+        NonFiniteError: a loss or gradient was NaN or infinite. The batch is in the folder `checkpoints`, if there is one.
+        ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model.
+
+    Examples:
+        >>> import jax.numpy as jnp, numpy as np, optax
+        >>> from jlstm.data import Minibatches
+        >>> from jlstm.train import Outcome, fit
+        >>> def loss_fn(params, examples, key, carry):
+        ...     x, y = examples
+        ...     return Outcome((params["slope"] * x - y) ** 2)
+        >>> x = np.linspace(-1, 1, 10, dtype=np.float32)
+        >>> result = fit(loss_fn, {"slope": jnp.zeros(())}, optax.sgd(0.1), Minibatches((x, 3 * x), size=5, seed=0), epochs=40)
+        >>> round(float(result.params["slope"]), 2)
+        3.0
+    """
+    _check(epochs=epochs, steps=steps, every=every, steps_per_call=steps_per_call)
+    total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
+    task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh)
+    state = initial(task, params)
+    best = None if validation is None else jax.tree.map(jnp.copy, state.params)
+    now = Snapshot(state, jax.random.key(0) if key is None else key, best, [])
+    with ExitStack() as stack:
+        folder = stack.enter_context(Checkpoints(checkpoints)) if checkpoints else None
+        now = (folder.restore(now) if folder else None) or now
+        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step)))
+        interruption = stack.enter_context(interruptions())
+
+        def watch(step: int, pulse: Pulse) -> bool:
+            bar.update(step, means(pulse.sums))
+            return interruption.requested
+
+        while (step := int(now.state.step)) < total and not (stop and now.history and stop(now.history)):
+            goal, started = min(total, (step // every + 1) * every), time.perf_counter()
+            now = now._replace(state=train(task, now.state, now.key, goal, watch))
+            if not now.state.finite:
+                raise NonFiniteError(now.state, batches, folder.folder if folder else None)
+            if int(now.state.step) == goal:
+                seconds = time.perf_counter() - started
+                now = _recorded(now, task, validation, seconds, batches.size * (goal - step) / seconds)
+                if history and _is_first_process():
+                    histories.write(history, now.history)
+                for callback in callbacks:
+                    callback(now.history[-1], now.state.params)
+            if folder:
+                folder.save(now)
+            if interruption.requested:
+                raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}{folder.advice if folder else ''}")
+    return Result(now.state.params, now.history, now.best)
+
+
+def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, speed: float) -> Snapshot:
+    """Add a record, begin new sums, and keep the parameters if they are the best so far."""
+    step, sums = int(now.state.step), now.state.sums
+    params = now.state.params
+    measured = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
+    record = Record(step, step / len(task.batches), means(sums), measured, seconds, speed)
+    is_best = measured and all(measured["loss"] < earlier.validation["loss"] for earlier in now.history)
+    return Snapshot(
+        now.state._replace(sums=jax.tree.map(jnp.zeros_like, sums)),
+        now.key,
+        jax.tree.map(jnp.copy, params) if is_best else now.best,
+        [*now.history, record],
+    )
+
+
+def _is_first_process() -> bool:
+    return jax.process_index() == 0
+
+
+def _check(epochs: int | None, steps: int | None, **others: int | None) -> None:
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"give either epochs or steps, got epochs={epochs} and steps={steps}")
+    for name, value in {"epochs": epochs, "steps": steps, **others}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
