@@ -43,8 +43,8 @@ def run_jlstm(weights: Arrays, test: Split) -> Arrays:
     """Outputs of the network and gradients of its loss, in the dtype of the weights."""
     params, images = unflatten_dict(weights, sep="."), test.images.astype(weights["lstm.kernel"].dtype)
     logits, (h, c) = training.forward(params, images)
-    gradients = jax.grad(training.loss_and_accuracy, argnums=(0, 1), has_aux=True)
-    (of_params, of_images), _ = gradients(params, images, test.labels)
+    loss = lambda params, images: training.loss_fn(params, Split(images, test.labels), None, None).losses.mean()  # noqa: E731
+    of_params, of_images = jax.grad(loss, argnums=(0, 1))(params, images)
     of_weights = flatten_dict(of_params, sep=".")
     return _by_name(logits, h, c, of_images, *(of_weights[name] for name in WEIGHTS))
 
@@ -100,7 +100,7 @@ def main() -> None:
     except peers.MissingPeerError as error:
         sys.exit(f"error: {error}")
     out = Path("results/demo")
-    training.main(training.Options(dataset="digits", out=out))
+    training.main(training.MnistOptions(dataset="digits", out=out))
     weights, test = load_file(out / "weights.safetensors"), digits().test
     ours, theirs = run_jlstm(weights, test), run_keras(weights, test)
     with jax.enable_x64(True):

@@ -1,12 +1,13 @@
 """Read handwritten digits row by row: Dense 128, LSTM(128), Dense 10, trained with Adam on softmax cross-entropy.
 
-An image is a sequence: 28 steps of 28 pixels. Needs `pip install 'jlstm[examples]'`; with `--dataset digits` no download.
+An image is a sequence: 28 steps of 28 pixels; with `--permuted`, 784 steps of one pixel, in an order that is no picture any more
+(Le, Jaitly & Hinton 2015). Needs `pip install 'jlstm[examples]'`; with `--dataset digits` no download.
 
     python examples/01_mnist.py --epochs 10          ten passes over the training images
+    python examples/01_mnist.py --permuted --epochs 5
 """
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,27 +16,26 @@ import numpy as np
 import optax
 import tyro
 from flax import linen as nn
+from options import Options, one_sentence
 from picture import draw
 from rich.console import Console
-from rich.progress import track
 
 import jlstm
-from jlstm.data import Dataset, Split, batches, digits, mnist
+from jlstm import train
+from jlstm.data import Dataset, Minibatches, Split, digits, mnist
 from jlstm.linen import Recurrent
 
 
 @dataclass(frozen=True)
-class Options:
+class MnistOptions(Options):
     """Train an LSTM to read handwritten digits row by row; save its weights and a picture."""
 
     dataset: Literal["mnist", "digits"] = "mnist"  # 28x28, or scikit-learn's real 8x8 digits, which need no download
-    data_dir: Path | None = None  # folder with mnist.npz; without it $JLSTM_DATA, and without that a verified download
-    steps: int = 300  # training steps, with a line in the log for every 20
-    epochs: int | None = None  # passes over the training images, instead of steps; the learning rate then falls along a cosine
-    batch: int = 128  # images a step
-    seed: int = 0  # of the initial weights and of the order of the images
+    permuted: bool = False  # one pixel a step, in one random order for all images, instead of one row a step
+    epochs: int | None = None  # passes over the training images, with a test after each; the learning rate falls along a cosine
+    steps: int | None = None  # training steps instead, 300 if neither is given, with a line in the log for every 20
     seeds: int = 1  # train this often, with seeds from --seed upwards; what is saved and the last line are the first's
-    out: Path = Path("results/mnist")  # folder for weights.safetensors and picture.png
+    out: Path = Path("results/mnist")  # folder for checkpoints, history, weights.safetensors and picture.png
 
 
 class Classifier(nn.Module):
@@ -52,11 +52,11 @@ class Classifier(nn.Module):
 forward = jax.jit(lambda params, images: Classifier().apply({"params": params}, images))
 
 
-def loss_and_accuracy(params: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Softmax cross-entropy and the share of right answers, means over the batch."""
-    logits, _ = forward(params, images)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses.mean(), (logits.argmax(-1) == labels).mean()
+def loss_fn(params: Any, split: Split, key: jax.Array | None, carry: None) -> train.Outcome:
+    """Softmax cross-entropy, and whether the likeliest digit is the right one."""
+    logits, _ = forward(params, split.images)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, split.labels)
+    return train.Outcome(losses, {"accuracy": logits.argmax(-1) == split.labels}, carry)
 
 
 def predict(params: Any, split: Split) -> np.ndarray:
@@ -65,51 +65,48 @@ def predict(params: Any, split: Split) -> np.ndarray:
     return np.concatenate([forward(params, part)[0].argmax(-1) for part in parts])
 
 
-def train(dataset: Dataset, options: Options, seed: int, console: Console) -> tuple[Any, list[tuple]]:
+def permute(dataset: Dataset) -> Dataset:
+    """Images as columns of pixels, in one random order."""
+    count = dataset.test.images[0].size
+    order = np.random.default_rng(0).permutation(count)
+    return Dataset(*(split._replace(images=split.images.reshape(-1, count)[:, order, None]) for split in dataset))
+
+
+def learn(dataset: Dataset, options: MnistOptions, console: Console) -> tuple[Any, list[tuple]]:
     """Train from one seed; return the parameters and the learning curve: (step, train accuracy, test accuracy or NaN)."""
-    epoch = len(dataset.train.labels) // options.batch
-    total, every = (options.epochs * epoch, epoch) if options.epochs else (options.steps, 20)
+    batches = Minibatches(dataset.train, options.batch, options.seed)
+    test = Minibatches(dataset.test, options.batch)
+    total = options.epochs * len(batches) if options.epochs else options.steps or 300
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, total) if options.epochs else 1e-3)
-    params = Classifier().init(jax.random.key(seed), dataset.train.images[:1])["params"]
+    params = Classifier().init(jax.random.key(options.seed), dataset.train.images[:1])["params"]
 
-    @jax.jit
-    def update(params: Any, moments: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any, tuple]:
-        (loss, accuracy), grads = jax.value_and_grad(loss_and_accuracy, has_aux=True)(params, images, labels)
-        changes, moments = optimizer.update(grads, moments)
-        return optax.apply_updates(params, changes), moments, (loss, accuracy)
+    def report(record: train.Record, _: Any) -> None:
+        name = f"Epoch {record.epoch:g}" if options.epochs else f"Step {record.step}"
+        ending = f", test accuracy {record.validation['accuracy']:.4f}" if record.validation else ""
+        console.print(f"{name}: train accuracy {record.train['accuracy']:.4f}, loss {record.train['loss']:.4f}{ending}")
 
-    moments, source, curve, since = optimizer.init(params), batches(dataset.train, options.batch, seed), [], []
-    for step in track(range(1, total + 1), "Training", console=console, transient=True, disable=not console.is_terminal):
-        params, moments, measured = update(params, moments, *next(source))
-        since.append(measured)
-        if step % every == 0 or step == total:
-            (loss, accuracy), since = np.mean(since, axis=0), []
-            test = np.mean(predict(params, dataset.test) == dataset.test.labels) if options.epochs or step == total else np.nan
-            curve.append((step, accuracy, test))
-            name = f"Epoch {step // every}" if options.epochs else f"Step {step}"
-            ending = "" if np.isnan(test) else f", test accuracy {test:.4f}"
-            console.print(f"{name}: train accuracy {accuracy:.4f}, loss {loss:.4f}{ending}")
-    return params, curve
+    measured = {"validation": test} if options.epochs else {"every": 20}
+    run = replace(options, steps=total, epochs=None)
+    result = run.fit(loss_fn, params, optimizer, batches, callbacks=[report], **measured)
+    points = [(record.step, record.train["accuracy"], record.validation.get("accuracy", np.nan)) for record in result.history]
+    points[-1] = (*points[-1][:2], train.evaluate(loss_fn, result.params, test)["accuracy"])
+    return result.params, points
 
 
-def main(options: Options) -> None:
+def main(options: MnistOptions) -> None:
     """Train, evaluate, save."""
-    if min(n for n in (options.steps, options.epochs, options.batch, options.seeds) if n is not None) < 1:
-        sys.exit("error: --steps, --epochs, --batch and --seeds must be at least 1")
-    try:
-        dataset = digits() if options.dataset == "digits" else mnist(options.data_dir)
-        batches(dataset.train, options.batch, options.seed)
-        options.out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ImportError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    options.prepare()
+    dataset = digits() if options.dataset == "digits" else mnist(options.data_dir)
+    shown, dataset = dataset.test, permute(dataset) if options.permuted else dataset
     console, accuracies = Console(highlight=False, soft_wrap=True), []
     for seed in range(options.seed, options.seed + options.seeds):
-        params, curve = train(dataset, options, seed, console)
+        folder = options.out if seed == options.seed else options.out / f"seed_{seed}"
+        params, curve = learn(dataset, replace(options, seed=seed, out=folder), console)
         accuracies.append(curve[-1][-1])
         console.print(f"Seed {seed}: test accuracy {accuracies[-1]:.4f}")
         if seed == options.seed:
             jlstm.save(options.out / "weights.safetensors", params)
-            draw(options.out / "picture.png", curve, dataset.test, predict(params, dataset.test))
+            draw(options.out / "picture.png", curve, shown, predict(params, dataset.test))
     if options.seeds > 1:
         console.print(f"Mean of {options.seeds} seeds: {np.mean(accuracies):.4f} ± {np.std(accuracies, ddof=1):.4f}")
     console.print(f"Weights and picture are in {options.out}")
@@ -117,4 +114,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    with one_sentence():
+        main(tyro.cli(MnistOptions))
