@@ -48,6 +48,7 @@ class Options:
             if name in ("epochs", "steps", "batch", "devices") and value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
         self.out.mkdir(parents=True, exist_ok=True)
+        train.keep_memory()
         if self.devices:
             jax.config.update("jax_num_cpu_devices", self.devices)
         if self.distributed:

@@ -3,8 +3,9 @@
 from jlstm.train.checkpoints import restore
 from jlstm.train.fit import NonFiniteError, Result, fit
 from jlstm.train.history import Record, early_stopping
+from jlstm.train.memory import keep_memory
 from jlstm.train.passes import evaluate
 from jlstm.train.sharding import mesh
 from jlstm.train.step import Outcome
 
-__all__ = ["NonFiniteError", "Outcome", "Record", "Result", "early_stopping", "evaluate", "fit", "mesh", "restore"]
+__all__ = ["NonFiniteError", "Outcome", "Record", "Result", "early_stopping", "evaluate", "fit", "keep_memory", "mesh", "restore"]
