@@ -19,6 +19,7 @@ from jlstm import io
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batches
 from jlstm.train import history as histories
+from jlstm.train import sharding
 from jlstm.train.checkpoints import Checkpoints, Snapshot
 from jlstm.train.history import History, Record
 from jlstm.train.interruptions import interruptions
@@ -59,7 +60,8 @@ class NonFiniteError(FloatingPointError):
             leaves = jax.tree_util.tree_leaves_with_path(self.batch)
             content = BytesIO()
             np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
-            io.write(path, content.getvalue())
+            if _is_first_process():
+                io.write(path, content.getvalue())
             where = f"in {path}"
         super().__init__(
             f"the loss or the gradient of step {self.step + 1} is not finite; its batch is {where}: "
@@ -112,7 +114,7 @@ def fit(
         history: a file to which the records are written as JSON Lines.
         stop: of the records so far; training ends when it returns true (`early_stopping` makes one).
         callbacks: called with each record and the parameters at that moment.
-        mesh: devices over which to split the batches, as `jlstm.train.mesh` makes it; None is one device.
+        mesh: devices over which to split the batches, as `jlstm.train.mesh` makes it; None is one device of one process.
         progress: whether to show a progress bar on a terminal.
 
     Raises:
@@ -138,7 +140,7 @@ def fit(
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh)
     state = initial(task, params)
     best = None if validation is None else jax.tree.map(jnp.copy, state.params)
-    now = Snapshot(state, jax.random.key(0) if key is None else key, best, [])
+    now = Snapshot(state, sharding.replicate(mesh, jax.random.key(0) if key is None else key), best, [])
     with ExitStack() as stack:
         folder = stack.enter_context(Checkpoints(checkpoints)) if checkpoints else None
         now = (folder.restore(now) if folder else None) or now
@@ -147,7 +149,7 @@ def fit(
 
         def watch(step: int, pulse: Pulse) -> bool:
             bar.update(step, means(pulse.sums))
-            return interruption.requested
+            return interruption.poll()
 
         while (step := int(now.state.step)) < total and not (stop and now.history and stop(now.history)):
             goal, started = min(total, (step // every + 1) * every), time.perf_counter()
@@ -163,7 +165,7 @@ def fit(
                     callback(now.history[-1], now.state.params)
             if folder:
                 folder.save(now)
-            if interruption.requested:
+            if interruption.poll():
                 raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}{folder.advice if folder else ''}")
     return Result(now.state.params, now.history, now.best)
 

@@ -48,13 +48,13 @@ def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int,
         goal: number of steps, from the first of the run.
         watch: called after each call with the number of steps taken and the pulse of the call before.
     """
-    step, pulse = int(state.step), None
+    step, pulse, part = int(state.step), None, sharding.part(task.mesh, task.batches.size)
     while step < goal:
         epoch, index = divmod(step, len(task.batches))
         if index == 0 and task.begin:
             state = state._replace(carry=sharding.split(task.mesh, task.begin(task.batches.size)))
         end = min(goal - step, len(task.batches) - index)
-        for group in _groups(islice(task.batches.epoch(epoch, index, _part()), end), task.steps_per_call):
+        for group in _groups(islice(task.batches.epoch(epoch, index, part), end), task.steps_per_call):
             call = advance if len(group) == 1 else advance_several
             batch = group[0] if len(group) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *group)
             batch = sharding.feed(task.mesh, batch, axis=int(len(group) > 1))
@@ -76,7 +76,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the means of the loss and of each metric over one pass, without a key and so without dropout.
 
-    The arguments are those of `fit`; the same function is compiled once.
+    The arguments are those of `fit`; the same function is compiled once. Without `mesh` it is that on which the parameters lie.
 
     Examples:
         >>> import numpy as np
@@ -85,9 +85,10 @@ def evaluate(
         >>> evaluate(lambda params, x, key, carry: Outcome(x), {}, Minibatches(np.float32([1, 2, 6]), size=2))
         {'loss': 3.0}
     """
+    mesh = mesh or sharding.mesh_of(params)
     carry = sharding.split(mesh, begin(batches.size)) if begin else None
     totals: dict[str, Any] = {}
-    for batch in batches.epoch(0, 0, _part()):
+    for batch in batches.epoch(0, 0, sharding.part(mesh, batches.size)):
         carry, sums = measure(loss_fn, params, carry, sharding.feed(mesh, batch))
         totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
     return means(totals)
@@ -96,10 +97,6 @@ def evaluate(
 def means(sums: dict[str, Array]) -> dict[str, float]:
     """Divide weighted sums by the sum of the weights."""
     return {name: float(value) / float(sums["weight"]) for name, value in sums.items() if name != "weight"}
-
-
-def _part() -> tuple[int, int]:
-    return jax.process_index(), jax.process_count()
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
