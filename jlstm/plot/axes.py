@@ -1,0 +1,54 @@
+"""What all pictures share: where they are drawn, their colours, and words along an axis."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, PINK, BLACK, SKY = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")
+GREY = "#777777"
+
+
+def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
+    """Return `ax`, or else the axes of a new figure of that many inches.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib, which is missing: pip install 'jlstm[examples]'") from error
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def plain(ax: "Axes") -> None:
+    """Only the two axes that carry numbers, and a faint grid."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.3)
+
+
+def size(ax: "Axes") -> np.ndarray:
+    """Width and height in points, of which an inch has 72."""
+    return np.asarray(ax.get_window_extent().size) * 72 / ax.figure.dpi
+
+
+def words(ax: "Axes", labels: Sequence[str]) -> None:
+    """Write a word under each step, or under every second or third, as many as the axes have room for."""
+    room = max(1, int(size(ax)[0] / 11))  # a turned line of 9 points takes about 11
+    steps = range(0, len(labels), math.ceil(len(labels) / room) or 1)
+    ax.set_xticks(list(steps), [labels[step] for step in steps], rotation=90, fontsize=9)
+
+
+def single(name: str, value: object, kind: type) -> None:
+    """Require what belongs to one layer."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be the {kind.__name__} of one layer, got a {type(value).__name__}: draw one layer at a time"
+        )

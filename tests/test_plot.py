@@ -1,0 +1,183 @@
+"""Pictures show the numbers that they were given, in axes of one's own or new ones."""
+
+import subprocess
+import sys
+from io import BytesIO
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from jlstm import LSTM, Bidirectional, plot
+from jlstm.inspect import Saturation, Trace, saturation, trace
+from jlstm.plot.axes import BLUE, ORANGE
+from jlstm.train import Record
+
+RANDOM = np.random.default_rng(0)
+LAYER = LSTM(4)
+PARAMS = LAYER.init(jax.random.key(0), features=3)
+TRACE = trace(LAYER, PARAMS, RANDOM.normal(size=(2, 6, 3)).astype(np.float32))
+SHARES = saturation(TRACE, 0.4, 0.6)
+TEXT = ["not", "a", "bad", "film", "at", "all"]
+SCORES = np.array([0.2, 0.3, 0.1, 0.4, 0.5, 0.9])
+HISTORY = [
+    Record(10, 1.0, {"loss": 3.0, "grad_norm": 1.0}, {"loss": 2.5}, 1.0, 1.0),
+    Record(20, 2.0, {"loss": 2.0, "grad_norm": 0.5}, {"loss": 2.4}, 1.0, 1.0),
+]
+VECTORS = RANDOM.normal(size=(30, 5)) * [9, 3, 1, 1, 1]
+LABELS = [f"word{k}" for k in range(30)]
+
+PICTURES = {
+    "gates": lambda ax: plot.gates(TRACE, labels=TEXT, ax=ax),
+    "curves": lambda ax: plot.curves(HISTORY, ax=ax),
+    "flow": lambda ax: plot.flow({"LSTM": SCORES, "RNN": SCORES**9}, ax=ax),
+    "scores": lambda ax: plot.scores(TEXT, SCORES, ax=ax),
+    "saturation": lambda ax: plot.saturation(SHARES, ax=ax),
+    "embeddings": lambda ax: plot.embeddings(VECTORS, LABELS, ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_drawn_where_it_should_be(name):
+    """Into the axes that are given, in a figure of theirs or in a part of one, and else into a new figure that can be saved."""
+    for figure in (Figure(), Figure().subfigures()):
+        ax = figure.subplots()
+        assert PICTURES[name](ax) is ax
+    content = BytesIO()
+    PICTURES[name](None).figure.savefig(content)
+    assert content.getvalue().startswith(b"\x89PNG")
+    assert len(content.getvalue()) > 5_000
+
+
+def colours(ax, text):
+    """The colours of all that is labelled so."""
+    return {to_hex(line.get_color()) for line in ax.lines if text in line.get_label()}
+
+
+def test_gates_are_a_row_a_unit_and_a_column_a_step():
+    """Block below block, in the order asked for, of the sequence asked for; only as many steps as there are labels."""
+    ax = plot.gates(TRACE, "gof", labels=TEXT[:5], sequence=1)
+    blocks = sorted(ax.images, key=lambda image: image.get_extent()[3])
+    for image, name in zip(blocks, "gof", strict=True):
+        np.testing.assert_allclose(image.get_array(), np.asarray(getattr(TRACE, name))[1, :5].T)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["candidate g", "output gate o", "forget gate f"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == TEXT[:5]
+    assert [image.get_clim() for image in blocks] == [(-1, 1), (0, 1), (0, 1)]
+
+
+def test_gates_of_a_single_sequence():
+    """Without a batch axis too; cell states, which have no bounds, are scaled by their largest."""
+    single = jax.tree.map(lambda leaf: leaf[1], TRACE)
+    (image,) = plot.gates(single, "c").images
+    largest = np.abs(single.c).max()
+    assert image.get_clim() == pytest.approx((-largest, largest))
+    assert image.get_array().shape == (4, 6)
+
+
+def test_many_words_are_thinned_out():
+    """So that none lies on another."""
+    ax = plot.scores([f"word{k}" for k in range(700)], np.linspace(0, 1, 700))
+    steps = np.diff(ax.get_xticks())
+    assert len(set(steps)) == 1
+    assert 2 <= steps[0] <= 10
+
+
+def test_curves_have_the_records_points():
+    """Training and validation against the step; a metric that was not validated has one curve."""
+    both, one = plot.curves(HISTORY), plot.curves(HISTORY, "grad_norm")
+    np.testing.assert_array_equal([line.get_xydata() for line in both.lines], [[[10, 3], [20, 2]], [[10, 2.5], [20, 2.4]]])
+    assert (colours(both, "training"), colours(both, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
+    np.testing.assert_array_equal([line.get_xydata() for line in one.lines], [[[10, 1], [20, 0.5]]])
+    assert one.get_ylabel() == "grad norm"
+
+
+def test_flow_is_logarithmic_and_ends_at_its_floor():
+    """Norms below the floor lie under the picture, zeros nowhere."""
+    ax = plot.flow({"a": np.array([0.0, 1e-30, 1e-3, 1.0])}, floor=1e-9)
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] == pytest.approx(1e-9)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [np.nan, 1e-30, 1e-3, 1.0])
+    assert plot.flow({"a": np.array([0.5, 1.0])}).get_ylim()[0] > 0.1
+
+
+def test_scores_are_blue_from_the_threshold_upwards():
+    """And orange below it, each over its word."""
+    ax = plot.scores(TEXT, SCORES, threshold=0.4, label="positive")
+    up, down = (next(line for line in ax.lines if line.get_marker() == marker) for marker in "^v")
+    np.testing.assert_array_equal(up.get_xydata(), [[3, 0.4], [4, 0.5], [5, 0.9]])
+    np.testing.assert_array_equal(down.get_xydata(), [[0, 0.2], [1, 0.3], [2, 0.1]])
+    assert (up.get_color(), down.get_color()) == (BLUE, ORANGE)
+    assert [label.get_text() for label in ax.get_xticklabels()] == TEXT
+
+
+def test_saturation_is_a_point_a_unit():
+    """Shut to the right, open upwards, and the means in the legend."""
+    ax = plot.saturation(SHARES, "fg")
+    forget, candidate = ax.lines[1:]
+    np.testing.assert_allclose(forget.get_xydata(), np.transpose([SHARES.below.f, SHARES.above.f]))
+    np.testing.assert_allclose(candidate.get_xydata(), np.transpose([SHARES.below.g, SHARES.above.g]))
+    assert forget.get_label() == f"forget gate f: shut {np.mean(SHARES.below.f):.0%}, open {np.mean(SHARES.above.f):.0%}"
+
+
+def test_embeddings_are_projected_on_the_axes_of_largest_spread():
+    """Up to signs, the eigenvectors of the covariance; of two labels at one place one is written, that of the farther."""
+    (points,) = (line.get_xydata() for line in plot.embeddings(VECTORS, LABELS).lines)
+    values, axes = np.linalg.eigh(np.cov(VECTORS.T))
+    expected = (VECTORS - VECTORS.mean(0)) @ axes[:, ::-1][:, :2]
+    np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-12)
+    ax = plot.embeddings(VECTORS, LABELS, most=5)
+    assert f"{values[-1] / values.sum():.0%}" in ax.get_xlabel()
+    named = [text.get_text() for text in ax.texts]
+    assert named[0] == LABELS[np.argmax(np.hypot(*expected.T))]
+    assert len(named) <= 5
+    twice = np.concatenate([VECTORS, VECTORS])
+    assert [text.get_text() for text in plot.embeddings(twice, LABELS * 2).texts].count(named[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plot.gates({"forward": TRACE}), "trace must be the Trace of one layer, got a dict"),
+        (lambda: plot.gates(TRACE, "ix"), "a name must be one of 'i', 'f', 'g', 'o', 'c', 'h', got 'x'"),
+        (lambda: plot.gates(TRACE, labels=["a"] * 7), "labels must be at most as many as the 6 steps, got 7"),
+        (lambda: plot.curves(HISTORY, "accuracy"), "that was recorded, grad_norm, loss, got 'accuracy'"),
+        (lambda: plot.curves([]), "that was recorded, but nothing was, got 'loss'"),
+        (lambda: plot.flow({}), "norms must hold at least one line"),
+        (lambda: plot.scores(TEXT, SCORES[:3]), r"one score for each of the words, at least one, got \(3,\) for 6 words"),
+        (lambda: plot.scores([], np.zeros(0)), "at least one"),
+        (lambda: plot.saturation((SHARES,)), "shares must be the Saturation of one layer, got a tuple"),
+        (lambda: plot.saturation(SHARES, "c"), "a name must be one of 'i', 'f', 'g', 'o', got 'c'"),
+        (lambda: plot.embeddings(VECTORS, LABELS[1:]), r"with a label for each row, got \(30, 5\) and 29 labels"),
+        (lambda: plot.embeddings(np.ones((3, 2)), ["a", "b", "c"]), "vectors must differ from each other"),
+    ],
+)
+def test_bad_input_gives_one_sentence(call, message):
+    """Which says what was expected."""
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_matplotlib_is_needed_only_to_draw(monkeypatch):
+    """`import jlstm.plot` works without it, and a picture asks for it in one sentence."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, jlstm.plot; print('matplotlib' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert loaded.stdout == "False\n"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pictures need matplotlib, which is missing: pip install 'jlstm\[examples\]'"):
+        plot.gates(TRACE)
+
+
+def test_only_single_layers_are_drawn():
+    """The parts of a trace of several layers each fit."""
+    layer = Bidirectional(LAYER)
+    both = trace(layer, layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32))
+    assert isinstance(both["backward"], Trace)
+    assert plot.gates(both["backward"]).images
+    assert isinstance(saturation(both)["forward"], Saturation)
