@@ -4,8 +4,23 @@ Each set is one file with one function; `import jlstm` does not import this pack
 """
 
 from jlstm.data.batches import Batch, Batches, Minibatches
+from jlstm.data.corpora import Corpus, ptb, shakespeare
 from jlstm.data.dataset import Dataset, Split
 from jlstm.data.digits import digits
 from jlstm.data.mnist import mnist
+from jlstm.data.windows import Window, Windows
 
-__all__ = ["Batch", "Batches", "Dataset", "Minibatches", "Split", "digits", "mnist"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Corpus",
+    "Dataset",
+    "Minibatches",
+    "Split",
+    "Window",
+    "Windows",
+    "digits",
+    "mnist",
+    "ptb",
+    "shakespeare",
+]

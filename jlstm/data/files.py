@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 
-def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
+def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str] | None = None, under: str = "") -> Path:
     """Return the path of a file: in `data_dir`, else in the folder `JLSTM_DATA`, else downloaded once and verified.
 
     Args:
@@ -17,6 +17,7 @@ def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str]
         url: where to download it from when neither folder is given.
         sha256: of what the download must be.
         data_dir: a folder that has the file; only read.
+        under: a folder in it where the file may lie instead.
 
     Raises:
         FileNotFoundError: the folder has no such file, or it cannot be downloaded.
@@ -25,8 +26,8 @@ def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str]
     """
     folder = data_dir or os.environ.get("JLSTM_DATA")
     if folder:
-        path = Path(folder) / name
-        if not path.is_file():
+        path = next((path for path in (Path(folder) / under / name, Path(folder) / name) if path.is_file()), None)
+        if path is None:
             raise FileNotFoundError(
                 f"there is no {name} in the folder {folder}: put it there, or set neither --data-dir nor JLSTM_DATA to download"
             )
