@@ -7,7 +7,9 @@ from jlstm.data.batches import Batch, Batches, Minibatches
 from jlstm.data.corpora import Corpus, ptb, shakespeare
 from jlstm.data.dataset import Dataset, Split
 from jlstm.data.digits import digits
+from jlstm.data.imdb import ReviewDataset, Reviews, encode, imdb, imdb_word_index
 from jlstm.data.mnist import mnist
+from jlstm.data.ragged import Ragged, pad
 from jlstm.data.windows import Window, Windows
 
 __all__ = [
@@ -16,11 +18,18 @@ __all__ = [
     "Corpus",
     "Dataset",
     "Minibatches",
+    "Ragged",
+    "ReviewDataset",
+    "Reviews",
     "Split",
     "Window",
     "Windows",
     "digits",
+    "encode",
+    "imdb",
+    "imdb_word_index",
     "mnist",
+    "pad",
     "ptb",
     "shakespeare",
 ]

@@ -64,7 +64,7 @@ def ptb(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
 
 
 def shakespeare(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
-    """Return a million characters of Shakespeare, 65 different ones: 90 % to learn from, then 5 % for validation and 5 % for the test.
+    """Return a million characters of Shakespeare, 65 different ones: 90 % to learn from, 5 % for validation, 5 % for the test.
 
     Args:
         data_dir: a folder with `tinyshakespeare.txt`; None takes the folder `JLSTM_DATA`, and without that downloads a public

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,31 +42,41 @@ def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str]
     except OSError as error:  # no network, a refusing server, or a cache that cannot be written
         raise FileNotFoundError(
             f"{name} could not be downloaded from {url}: give a folder that has it with --data-dir (data_dir) or JLSTM_DATA, "
-            f"or train on --dataset digits, which needs no download ({type(error).__name__})"
+            f"or begin with the digits (--dataset digits), which need no download ({type(error).__name__})"
         ) from error
 
 
-def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Return the uint8 arrays of an .npz file, without unpickling anything.
+class Array(NamedTuple):
+    """What an array in a file must be."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
+def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Return arrays of an .npz file, without unpickling anything.
 
     Args:
         path: of the file.
-        shapes: what must be in it, by name.
+        expected: what must be in it, by name.
 
     Raises:
         ValueError: the file is no .npz, or an array is missing or has another dtype or shape.
     """
-    expected = f"{path} must be an .npz file with the uint8 arrays " + ", ".join(f"{name} {shapes[name]}" for name in shapes)
+    wanted = f"{path} must be an .npz file with the arrays " + ", ".join(f"{name} {array}" for name, array in expected.items())
     try:
         with path.open("rb") as opened:
             if not zipfile.is_zipfile(opened):
                 raise zipfile.BadZipFile("it is no whole zip archive")
             opened.seek(0)
             with np.load(opened, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in shapes}
+                arrays = {name: archive[name] for name in expected}
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{expected}, but reading it failed: {error}") from error
+        raise ValueError(f"{wanted}, but reading it failed: {error}") from error
     for name, array in arrays.items():
-        if array.shape != shapes[name] or array.dtype != np.uint8:
-            raise ValueError(f"{expected}, but {name} is {array.dtype} {array.shape}: give the folder of another file")
+        if (found := Array(array.dtype.name, array.shape)) != expected[name]:
+            raise ValueError(f"{wanted}, but {name} is {found}: give the folder of another file")
     return arrays

@@ -9,7 +9,12 @@ from jlstm.data.dataset import Dataset, Split
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-SHAPES = {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28), "y_test": (10_000,)}
+ARRAYS = {
+    "x_train": files.Array("uint8", (60_000, 28, 28)),
+    "y_train": files.Array("uint8", (60_000,)),
+    "x_test": files.Array("uint8", (10_000, 28, 28)),
+    "y_test": files.Array("uint8", (10_000,)),
+}
 
 
 def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -26,7 +31,7 @@ def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
     Reference: LeCun, Bottou, Bengio & Haffner 1998.
     """
-    arrays = files.read(files.locate("mnist.npz", url=URL, sha256=SHA256, data_dir=data_dir), SHAPES)
+    arrays = files.read(files.locate("mnist.npz", url=URL, sha256=SHA256, data_dir=data_dir), ARRAYS)
     return Dataset(*(_split(arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in Dataset._fields))
 
 
