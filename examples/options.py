@@ -1,6 +1,7 @@
 """The options that all examples share, and what they mean for a training run."""
 
 import dataclasses
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from jlstm import train
 
@@ -26,12 +28,16 @@ class Options:
     out: Path = Path("results")  # folder for checkpoints, history.jsonl, weights and pictures
     resume: bool = False  # go on from the checkpoint in --out instead of starting anew
     devices: int | None = None  # split each batch over this many devices; processors count as one unless this asks for more
-    distributed: bool = False  # one of several processes, which find each other as docs/scaling.md tells
+    distributed: bool = False  # one of the processes that Slurm, Kubernetes or a Cloud TPU started: docs/scaling.md
+    coordinator: str | None = None  # HOST:PORT of the first process, where no such system tells; needs --processes and --process
+    processes: int | None = None  # how many there are
+    process: int | None = None  # which of them this is; 0 is the first, and the only one that prints
 
     def fit(self, loss_fn: Any, params: Any, optimizer: Any, batches: Any, **more: Any) -> train.Result:
         """`jlstm.train.fit` with these options: a progress bar, checkpoints and the history in `out`."""
         if not self.resume and jax.process_index() == 0:
             shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+        multihost_utils.sync_global_devices("no process looks for checkpoints before they are removed")
         self.out.mkdir(parents=True, exist_ok=True)
         length = {"epochs": self.epochs} if self.steps is None else {"steps": self.steps}
         where = {"checkpoints": self.out / "checkpoints", "history": self.out / "history.jsonl", "mesh": self.mesh()}
@@ -39,8 +45,14 @@ class Options:
         return train.fit(loss_fn, params, optimizer, batches, **(shared | more))
 
     def mesh(self) -> Any:
-        """All devices, if there are several to be used."""
-        return train.mesh() if self.distributed or self.devices else None
+        """The devices of all processes, or as many as were asked for; None is one device."""
+        if self.distributed or self.coordinator:
+            return train.mesh()
+        if not self.devices:
+            return None
+        if self.devices > len(jax.devices()):
+            raise ValueError(f"--devices {self.devices} asks for more than the {len(jax.devices())} that JAX sees here")
+        return train.mesh(devices=jax.devices()[: self.devices])
 
     def prepare(self) -> None:
         """Check the numbers, make the folder `out`, and start the devices that were asked for."""
@@ -51,8 +63,22 @@ class Options:
         train.keep_memory()
         if self.devices:
             jax.config.update("jax_num_cpu_devices", self.devices)
-        if self.distributed:
-            jax.distributed.initialize()
+        by_hand = (self.coordinator, self.processes, self.process)
+        if self.distributed or by_hand != (None, None, None):
+            join(*by_hand)
+
+
+def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Find the other processes of a run; from then on only the first one prints."""
+    by_hand = (coordinator, processes, process)
+    if by_hand != (None, None, None) and (None in by_hand or ":" not in str(coordinator)):
+        raise ValueError("processes that are started by hand need --coordinator HOST:PORT, --processes and --process")
+    try:
+        jax.distributed.initialize(*by_hand)
+    except ValueError as error:
+        raise ValueError(f"no other processes were found ({error}): check --coordinator, --processes and --process") from error
+    if jax.process_index() > 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
