@@ -4,26 +4,32 @@ Each set is one file with one function; `import jlstm` does not import this pack
 """
 
 from jlstm.data.batches import Batch, Batches, Minibatches
+from jlstm.data.buckets import Bucketed, Buckets
 from jlstm.data.corpora import Corpus, ptb, shakespeare
 from jlstm.data.dataset import Dataset, Split
 from jlstm.data.digits import digits
 from jlstm.data.imdb import ReviewDataset, Reviews, encode, imdb, imdb_word_index
 from jlstm.data.mnist import mnist
 from jlstm.data.ragged import Ragged, pad
+from jlstm.data.series import Series, airline
 from jlstm.data.windows import Window, Windows
 
 __all__ = [
     "Batch",
     "Batches",
+    "Bucketed",
+    "Buckets",
     "Corpus",
     "Dataset",
     "Minibatches",
     "Ragged",
     "ReviewDataset",
     "Reviews",
+    "Series",
     "Split",
     "Window",
     "Windows",
+    "airline",
     "digits",
     "encode",
     "imdb",

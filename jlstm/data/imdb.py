@@ -24,6 +24,7 @@ FLAT = {
 }
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
+PUNCTUATION = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 INDEX_SHA256 = "027313fe9a320280f3bf0fac5baf58c4a683cf39a7ed9c3d3d3912bde4284cf6"
 
 
@@ -106,7 +107,7 @@ def words(text: str) -> list[str]:
         >>> words("It's GREAT, isn't it?")
         ["it's", 'great', "isn't", 'it']
     """
-    return text.lower().translate(str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', " "))).split()
+    return text.lower().translate(str.maketrans(PUNCTUATION, " " * len(PUNCTUATION))).split()
 
 
 def encode(

@@ -1,0 +1,81 @@
+"""Batches of sequences of similar length, so that little of a batch is padding."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from jlstm.data.batches import Batch, Batches, Minibatches, take
+from jlstm.data.ragged import Ragged, Side, pad
+
+
+class Bucketed(NamedTuple):
+    """Sequences padded to the width of their bucket, their lengths, and what belongs to each."""
+
+    tokens: Int32[np.ndarray, "size width"]
+    lengths: Int32[np.ndarray, " size"]
+    labels: Shaped[np.ndarray, " size"]
+
+
+class Buckets(Batches[Bucketed]):
+    """Minibatches of sequences, each of one bucket: those up to the first width, those up to the second, and so on.
+
+    There are as many shapes, and so compiled programs, as there are widths. Longer sequences than the last width are cut to it.
+
+    Args:
+        tokens: the sequences.
+        labels: one for each.
+        size: sequences a batch.
+        widths: of the buckets, growing.
+        seed: of the orders, of sequences within their bucket and of batches, another one for each pass; None keeps the given
+            order within a bucket and goes from the narrowest to the widest.
+        padding, truncating: where sequences are filled up and cut, as in `pad`.
+
+    Raises:
+        ValueError: widths that do not grow, or a size below 1.
+
+    Examples:
+        >>> from jlstm.data import Buckets, Ragged
+        >>> batches = Buckets(Ragged.of([[1, 2, 3], [4], [5, 6], [7]]), [0, 1, 0, 1], size=2, widths=(2, 3))
+        >>> [batch.examples.tokens.tolist() for batch in batches.epoch(0)]
+        [[[4, 0], [5, 6]], [[7, 0], [4, 0]], [[1, 2, 3], [1, 2, 3]]]
+    """
+
+    def __init__(
+        self,
+        tokens: Ragged,
+        labels: Sequence[int] | np.ndarray,
+        size: int,
+        widths: Sequence[int],
+        seed: int | None = None,
+        *,
+        padding: Side = "post",
+        truncating: Side = "post",
+    ) -> None:
+        if not widths or any(b <= a for a, b in zip((0, *widths), widths, strict=False)):
+            raise ValueError(f"widths must be at least one number above 0, and grow, got {list(widths)}")
+        self.size, self.seed = size, seed
+        lengths = np.minimum(tokens.lengths, widths[-1]).astype(np.int32)
+        whole = Bucketed(pad(tokens, widths[-1], padding=padding, truncating=truncating), lengths, np.asarray(labels))
+        bucket = np.searchsorted(widths, lengths)
+        self._buckets: list[Minibatches[Bucketed]] = []
+        for number, width in enumerate(widths):
+            if (chosen := np.flatnonzero(bucket == number)).size:
+                part = take(whole, chosen)
+                within = slice(width) if padding == "post" else slice(-width, None)
+                seeds = None if seed is None else seed + number
+                self._buckets.append(Minibatches(part._replace(tokens=part.tokens[:, within]), size, seeds))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets))
+
+    def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Bucketed]]:
+        """Yield what is left of a pass, as `Batches.epoch` says."""
+        which = np.repeat(np.arange(len(self._buckets)), [len(bucket) for bucket in self._buckets])
+        if self.seed is not None:
+            which = np.random.default_rng((self.seed, number)).permutation(which)
+        begun = [int(np.sum(which[:start] == bucket)) for bucket in range(len(self._buckets))]
+        sources = [bucket.epoch(number, first, part) for bucket, first in zip(self._buckets, begun, strict=True)]
+        for bucket in which[start:]:
+            yield next(sources[bucket])
