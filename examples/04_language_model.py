@@ -1,7 +1,7 @@
 """Predict the next word of the Wall Street Journal, or the next letter of Shakespeare, with a two-layer LSTM.
 
 The network and its training are those of Zaremba, Sutskever & Vinyals 2014: dropout on non-recurrent connections only, streams
-of text cut into windows whose state is handed on, the loss summed over a window's steps, SGD whose learning rate decays by epochs.
+of text cut into windows whose state is handed on, the loss summed over a window's steps, SGD whose learning rate decays.
 
     python examples/04_language_model.py                            the small network on Penn Treebank, 13 epochs
     python examples/04_language_model.py --size medium --epochs 2

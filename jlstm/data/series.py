@@ -39,8 +39,6 @@ def airline(data_dir: str | os.PathLike[str] | None = None) -> Series:
     with path.open(newline="") as opened:
         header, *rows = csv.reader(opened)
     if header != HEADER or len(rows) != COUNT:
-        raise ValueError(
-            f"{path} must have the columns {HEADER} and {COUNT} rows, got {header} and {len(rows)}: give another"
-        )
+        raise ValueError(f"{path} must have the columns {HEADER} and {COUNT} rows, got {header} and {len(rows)}: give another")
     months, passengers = zip(*rows, strict=True)
     return Series(np.array(months, "datetime64[M]"), np.array(passengers, np.float32))
