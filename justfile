@@ -19,6 +19,10 @@ demo: setup
 parity *args: setup
     @{{python}} -m parity "$@"
 
+# train each example here and in TensorFlow, side by side (--help tells the options)
+systems *args: setup
+    @{{python}} -m benchmarks.systems "$@"
+
 # run the tests, with coverage unless arguments choose some of them
 test *args: setup
     @{{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup {{ if args == "" { "--cov" } else { "" } }} "$@"

@@ -43,9 +43,10 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jlstm.Carry]:
-        """Each row of pixels is one time step."""
-        xs = nn.Dense(128, name="project")(images)
-        carry, ys = Recurrent(jlstm.LSTM(128), name="lstm")(xs)
+        """Each row of pixels is one time step; single pixels go into the LSTM as they are."""
+        long = images.shape[-1] == 1
+        xs = images if long else nn.Dense(128, name="project")(images)
+        carry, ys = Recurrent(jlstm.LSTM(128, remat=long), name="lstm")(xs)
         return nn.Dense(10, name="classify")(ys[:, -1]), carry
 
 

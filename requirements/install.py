@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NEWEST = "--newest" in sys.argv[1:]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
-EXTRAS = "dev" if NEWEST else "parity,examples,dev"
+EXTRAS = "train,dev" if NEWEST else "parity,examples,dev"
 
 
 def main() -> None:
