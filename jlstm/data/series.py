@@ -1,4 +1,4 @@
-"""Time series: the airline's passengers."""
+"""Time series: an airline's passengers, the sun's spots, the cold of the night."""
 
 import csv
 import os
@@ -9,13 +9,14 @@ from jaxtyping import Float32, Shaped
 
 from jlstm.data import files
 
-URL = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/airline-passengers.csv"
-SHA256 = "8cb51be753a718d9be5d76d7e238cc224792754676adc21faa59e954b0201621"
-HEADER, COUNT = ["Month", "Passengers"], 144
+URL = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/"
+AIRLINE = ("airline-passengers.csv", "8cb51be753a718d9be5d76d7e238cc224792754676adc21faa59e954b0201621")
+SUNSPOTS = ("monthly-sunspots.csv", "c4ec8cc57d9f6fb6ecdb3e1f37f25b6f4badd5124c55931052b0cd2fc3bc71f3")
+TEMPERATURES = ("daily-min-temperatures.csv", "8b9de63ed6789492bf497625e7f9beb96a63d367b4b0a21754006f749fa5e5da")
 
 
 class Series(NamedTuple):
-    """Months, and what was measured in each."""
+    """Months or days, and what was measured in each."""
 
     times: Shaped[np.ndarray, " size"]
     values: Float32[np.ndarray, " size"]
@@ -31,14 +32,35 @@ def airline(data_dir: str | os.PathLike[str] | None = None) -> Series:
     Raises:
         FileNotFoundError: the folder has no such file, or it cannot be downloaded.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: the file is another one.
+        ValueError: the file is damaged or another one.
 
     Reference: Box & Jenkins 1976, series G.
     """
-    path = files.locate("airline-passengers.csv", url=URL, sha256=SHA256, data_dir=data_dir, under="series")
-    with path.open(newline="") as opened:
-        header, *rows = csv.reader(opened)
-    if header != HEADER or len(rows) != COUNT:
-        raise ValueError(f"{path} must have the columns {HEADER} and {COUNT} rows, got {header} and {len(rows)}: give another")
-    months, passengers = zip(*rows, strict=True)
-    return Series(np.array(months, "datetime64[M]"), np.array(passengers, np.float32))
+    return _read(*AIRLINE, "datetime64[M]", data_dir)
+
+
+def sunspots(data_dir: str | os.PathLike[str] | None = None) -> Series:
+    """Return Zurich's mean number of sunspots of each month from January 1749 to December 1983.
+
+    Args and Raises: as for `airline`, with `monthly-sunspots.csv`.
+
+    Reference: Andrews & Herzberg 1985.
+    """
+    return _read(*SUNSPOTS, "datetime64[M]", data_dir)
+
+
+def temperatures(data_dir: str | os.PathLike[str] | None = None) -> Series:
+    """Return Melbourne's lowest temperature of each day, in °C, from 1981 to 1990; the last days of the leap years are missing.
+
+    Args and Raises: as for `airline`, with `daily-min-temperatures.csv`.
+
+    Reference: Australian Bureau of Meteorology.
+    """
+    return _read(*TEMPERATURES, "datetime64[D]", data_dir)
+
+
+def _read(name: str, sha256: str, unit: str, data_dir: str | os.PathLike[str] | None) -> Series:
+    path = files.locate(name, url=URL + name, sha256=sha256, data_dir=data_dir, under="series")
+    _, *rows = csv.reader(files.verified(path, sha256).decode().splitlines())
+    times, values = zip(*rows, strict=True)
+    return Series(np.array(times, unit), np.array(values, np.float32))

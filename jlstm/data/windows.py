@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from jlstm.data.batches import Batch, Batches, share
+from jlstm import checks
+from jlstm.data.batches import Batch, Batches, remaining, share
 
 
 class Window(NamedTuple):
@@ -48,12 +49,10 @@ class Windows(Batches[Window]):
     """
 
     def __init__(self, tokens: Int32[np.ndarray, " tokens"], size: int, steps: int) -> None:
-        if size < 1 or steps < 1:
-            raise ValueError(f"size and steps must be at least 1, got size={size} and steps={steps}")
+        self.size, self.steps = checks.positive("size", size), checks.positive("steps", steps)
         length = len(tokens) // size
         if length < 2:
             raise ValueError(f"{len(tokens)} tokens are too few for {size} streams of at least 2: choose a smaller size")
-        self.size, self.steps = size, steps
         self.streams = np.asarray(tokens[: size * length]).reshape(size, length)
 
     def __len__(self) -> int:
@@ -62,7 +61,7 @@ class Windows(Batches[Window]):
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Window]]:
         """Yield what is left of a pass, as `Batches.epoch` says; all passes are the same."""
         streams = self.streams[share(self.size, part)]
-        for index in range(start, len(self)):
+        for index in remaining(len(self), start):
             piece = streams[:, index * self.steps : (index + 1) * self.steps + 1]
             missing = self.steps + 1 - piece.shape[1]
             mask = np.ones((len(streams), self.steps), np.float32)
