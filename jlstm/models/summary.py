@@ -1,13 +1,35 @@
-"""The table of a model: its parts, their output shapes, their parameters."""
+"""summary: the table of a model's parts."""
 
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 
-def summary(module: nn.Module, *inputs: Any, **kwargs: Any) -> str:
-    """Return the table that Keras users know: each part's output shape and number of parameters, and the total."""
-    return module.tabulate(
-        jax.random.key(0), *inputs, console_kwargs={"width": 100, "force_terminal": False, "color_system": None}, **kwargs
-    )
+def summary(module: nn.Module, *inputs: Any, **arguments: Any) -> str:
+    """Return the table that Keras users know, by Flax's `tabulate`: each part, its inputs, outputs and parameters; the total.
+
+    No parameter is drawn. The table is plain text, 100 columns wide.
+
+    Args:
+        module: any Flax linen module.
+        *inputs: what it is called with, or only their shapes and dtypes as `jax.ShapeDtypeStruct`.
+        **arguments: the same by name.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm.models import SequenceClassifier, summary
+        >>> table = summary(SequenceClassifier(5_000, 15, jlstm.LSTM(10)), jax.ShapeDtypeStruct((128, 300), "int32"))
+        >>> table.splitlines()[-1].strip()
+        'Total Parameters: 76,051 (304.2 KB)'
+    """
+    plain = {"width": 100, "force_terminal": False, "color_system": None}
+    inputs, arguments = jax.tree.map(_filled, (inputs, arguments))
+    table = module.tabulate(jax.random.key(0), *inputs, **arguments, console_kwargs=plain, column_kwargs={"overflow": "fold"})
+    return "\n".join(line.rstrip() for line in table.strip("\n").splitlines()).rstrip()
+
+
+def _filled(leaf: Any) -> Any:
+    """An array in place of its shape and dtype: Flax wants arrays."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
