@@ -1,16 +1,15 @@
 """Sequences of different lengths, in one array; and padded to one length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int, Int32, Shaped
+from jaxtyping import Bool, Int, Int32, Shaped
 
 from jlstm import checks
 
 Side = Literal["pre", "post"]
-Rows = slice | Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +17,11 @@ class Ragged:
     """Sequence i is `values[offsets[i]:offsets[i + 1]]`.
 
     Args:
-        values: of all sequences, one after the other.
-        offsets: where each begins, and at last their number.
+        values: of all sequences, one behind the other.
+        offsets: where each sequence begins, and the end of the last one.
 
     Raises:
-        ValueError: offsets that do not rise from 0 to the number of values.
+        ValueError: offsets that do not begin at 0, fall somewhere, or end elsewhere than `values`.
 
     Examples:
         >>> from jlstm.data import Ragged
@@ -35,22 +34,36 @@ class Ragged:
     offsets: Int[np.ndarray, " size+1"]
 
     def __post_init__(self) -> None:
-        if not (len(self.offsets) and self.offsets[0] == 0 and (self.lengths >= 0).all()):
-            raise ValueError("offsets must begin with 0 and never fall: sequence i is values[offsets[i]:offsets[i + 1]]")
-        if self.offsets[-1] != len(self.values):
-            raise ValueError(f"the last offset must be the number of values, {len(self.values)}, got {self.offsets[-1]}")
+        ends = self.offsets[[0, -1]].tolist() if len(self.offsets) else []
+        if ends != [0, len(self.values)] or np.any(self.lengths < 0):
+            raise ValueError(
+                f"offsets must rise from 0 to {len(self.values)}, the number of values, got {self.offsets}: "
+                "use Ragged.of(sequences)"
+            )
 
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]] | np.ndarray) -> "Ragged":
-        """Join sequences of whole numbers."""
-        arrays = [np.asarray(sequence, np.int32) for sequence in sequences]
-        return cls(np.concatenate([np.zeros(0, np.int32), *arrays]), _offsets([len(array) for array in arrays]))
+    def of(cls, sequences: Iterable[Sequence[int] | np.ndarray]) -> "Ragged":
+        """Join sequences of whole numbers, which become int32.
+
+        Raises:
+            TypeError: something else than sequences of whole numbers.
+            ValueError: numbers beyond int32.
+        """
+        arrays = [np.asarray(sequence) for sequence in sequences]
+        for array in arrays:
+            if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+                raise TypeError(f"a sequence must be a list or an array of whole numbers, got {array.tolist()!r:.60}")
+        values = np.concatenate([np.zeros(0, np.int32), *(array for array in arrays if array.size)])
+        if values.size and not -(2**31) <= values.min() <= values.max() < 2**31:
+            raise ValueError(f"the numbers of sequences must fit into int32, got some from {values.min()} to {values.max()}")
+        return cls(values.astype(np.int32), _offsets([len(array) for array in arrays]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.values[slice(*self.offsets[range(len(self))[index] :][:2])]
+        index = range(len(self))[index]
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
@@ -60,14 +73,14 @@ class Ragged:
         """The length of each sequence."""
         return np.diff(self.offsets)
 
-    def take(self, rows: Rows) -> "Ragged":
-        """Those sequences, in that order: positions, a slice, or a boolean for each."""
-        chosen = np.arange(len(self))[rows]
+    def take(self, indices: Sequence[int] | slice | np.ndarray) -> "Ragged":
+        """Those sequences, in that order: positions, a slice, or a boolean for each sequence."""
+        chosen = np.arange(len(self))[indices]
         lengths = self.lengths[chosen]
         return Ragged(self.values[_spans(self.offsets[chosen], lengths)], _offsets(lengths))
 
-    def keep(self, kept: np.ndarray) -> "Ragged":
-        """The sequences without the values where `kept`, which is as long as `values`, is false."""
+    def keep(self, kept: Bool[np.ndarray, " total"]) -> "Ragged":
+        """The sequences without the values where `kept` is false."""
         return Ragged(self.values[kept], _offsets(kept)[self.offsets])
 
     def prefixed(self, value: int) -> "Ragged":
@@ -76,7 +89,7 @@ class Ragged:
 
 
 def pad(
-    sequences: Ragged | Sequence[Sequence[int]],
+    sequences: Ragged | Iterable[Sequence[int] | np.ndarray],
     length: int,
     *,
     padding: Side = "pre",
@@ -94,24 +107,28 @@ def pad(
         truncating: where what is too long loses values.
         value: the padding.
 
+    Returns:
+        A row for each sequence.
+
     Raises:
-        ValueError: a length below 1, or another side than "pre" and "post".
+        TypeError: something else than sequences of whole numbers.
+        ValueError: a length below 1, numbers beyond int32, or another side than "pre" and "post".
 
     Examples:
         >>> from jlstm.data import pad
         >>> pad([[1, 2, 3], [4]], 2).tolist(), pad([[1, 2, 3], [4]], 2, padding="post", truncating="post").tolist()
         ([[2, 3], [0, 4]], [[1, 2], [4, 0]])
     """
-    checks.positive("length", length)
-    checks.one_of("padding", padding, ("pre", "post"))
-    checks.one_of("truncating", truncating, ("pre", "post"))
+    length = checks.positive("length", length)
+    checks.one_of("padding", padding, get_args(Side))
+    checks.one_of("truncating", truncating, get_args(Side))
     rows = sequences if isinstance(sequences, Ragged) else Ragged.of(sequences)
     kept = np.minimum(rows.lengths, length)
     sources = rows.offsets[1:] - kept if truncating == "pre" else rows.offsets[:-1]
     targets = np.arange(len(rows)) * length + (length - kept if padding == "pre" else 0)
-    padded = np.full((len(rows), length), value, np.int32)
-    padded.ravel()[_spans(targets, kept)] = rows.values[_spans(sources, kept)]
-    return padded
+    padded = np.full(len(rows) * length, value, np.int32)
+    padded[_spans(targets, kept)] = rows.values[_spans(sources, kept)]
+    return padded.reshape(len(rows), length)
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -119,6 +136,6 @@ def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The positions start, start + 1 … of spans of the given lengths, one after the other."""
+    """The positions of values that lie in spans, one span behind the other."""
     offsets = _offsets(lengths)
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)

@@ -42,7 +42,11 @@ def airline(data_dir: str | os.PathLike[str] | None = None) -> Series:
 def sunspots(data_dir: str | os.PathLike[str] | None = None) -> Series:
     """Return Zurich's mean number of sunspots of each month from January 1749 to December 1983.
 
-    Args and Raises: as for `airline`, with `monthly-sunspots.csv`.
+    Args:
+        data_dir: as for `airline`, a folder with `monthly-sunspots.csv`.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as for `airline`.
 
     Reference: Andrews & Herzberg 1985.
     """
@@ -50,9 +54,13 @@ def sunspots(data_dir: str | os.PathLike[str] | None = None) -> Series:
 
 
 def temperatures(data_dir: str | os.PathLike[str] | None = None) -> Series:
-    """Return Melbourne's lowest temperature of each day, in °C, from 1981 to 1990; the last days of the leap years are missing.
+    """Return Melbourne's lowest temperature of each day, in °C, from 1981 to 1990; 31 December of leap years is missing.
 
-    Args and Raises: as for `airline`, with `daily-min-temperatures.csv`.
+    Args:
+        data_dir: as for `airline`, a folder with `daily-min-temperatures.csv`.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as for `airline`.
 
     Reference: Australian Bureau of Meteorology.
     """
