@@ -25,7 +25,6 @@ URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 INDEX_SHA256 = "027313fe9a320280f3bf0fac5baf58c4a683cf39a7ed9c3d3d3912bde4284cf6"
 PARTS = ("train", "test")
-ALL = 2**31  # more than any number in int32
 
 
 class Reviews(NamedTuple):
@@ -59,7 +58,7 @@ def imdb(
         data_dir: a folder with `imdb_flat.npz` (the arrays `tokens`, `offsets` and `labels` of both splits) or Keras' `imdb.npz`;
             None takes the folder `JLSTM_DATA`, and without that downloads Keras' file once into the user's cache.
         num_words: numbers from here up are out of the vocabulary; words are numbered by frequency. `index_from` counts too.
-            None keeps all words.
+            None takes the greatest number of all, so that the rarest word is out, as with Keras.
         skip_top: numbers below it are out of the vocabulary too.
         maxlen: only reviews of fewer words than that, the start mark and words out of the vocabulary included.
         seed: of the order.
@@ -74,24 +73,22 @@ def imdb(
             one. Keras' file, which holds pickled lists, is opened only if its sha256 is right.
 
     Reference: Maas, Daly, Pham, Huang, Ng & Potts 2011.
-    Differs from Keras in that without `num_words` all words are kept; Keras takes the rarest for out of the vocabulary.
     """
-    end = ALL if num_words is None else checks.positive("num_words", num_words, "None")
-    longest = ALL if maxlen is None else checks.positive("maxlen", maxlen, "None")
+    end = None if num_words is None else checks.positive("num_words", num_words, "None")
+    limit = np.inf if maxlen is None else checks.positive("maxlen", maxlen, "None")
     generator = np.random.RandomState(seed)
     splits = []
     for tokens, labels in _read(data_dir):
         order = generator.permutation(len(labels))
-        order = order[tokens.lengths[order] + (start_char is not None) < longest]
+        order = order[tokens.lengths[order] + (start_char is not None) < limit]
         if not len(order):
-            raise ValueError(f"no review is shorter than {maxlen} words: choose a greater maxlen")
+            raise ValueError(f"no review has fewer than {maxlen} words: choose a greater maxlen")
         rows = tokens.take(order)
         rows = Ragged(rows.values + np.int32(index_from), rows.offsets)
         rows = rows if start_char is None else rows.prefixed(start_char)
-        known = (rows.values >= skip_top) & (rows.values < end)
-        rows = rows.keep(known) if oov_char is None else Ragged(np.where(known, rows.values, np.int32(oov_char)), rows.offsets)
         splits.append(Reviews(rows, labels[order].astype(np.int32)))
-    return ReviewDataset(*splits)
+    end = end or max(reviews.tokens.values.max(initial=0) for reviews in splits)
+    return ReviewDataset(*(reviews._replace(tokens=_known(reviews.tokens, skip_top, end, oov_char)) for reviews in splits))
 
 
 def imdb_word_index(data_dir: str | os.PathLike[str] | None = None) -> dict[str, int]:
@@ -109,6 +106,11 @@ def imdb_word_index(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     name = "imdb_word_index.json"
     path = files.locate(name, url=URL + name, sha256=INDEX_SHA256, data_dir=data_dir)
     return json.loads(files.verified(path, INDEX_SHA256))
+
+
+def _known(tokens: Ragged, first: int, end: int, oov_char: int | None) -> Ragged:
+    known = (tokens.values >= first) & (tokens.values < end)
+    return tokens.keep(known) if oov_char is None else Ragged(np.where(known, tokens.values, np.int32(oov_char)), tokens.offsets)
 
 
 def _read(data_dir: str | os.PathLike[str] | None) -> list[tuple[Ragged, np.ndarray]]:

@@ -67,7 +67,7 @@ def encode(
     Args:
         text: to split by `words`.
         index: the number of each word, such as `imdb_word_index` and `vocabulary` give.
-        num_words: numbers from here up are out of the vocabulary. `index_from` counts too.
+        num_words: numbers from here up are out of the vocabulary. `index_from` counts too. None keeps all words.
         skip_top: numbers below it are out of the vocabulary too.
         start_char: the mark in front; None for none.
         oov_char: what stands for words out of the vocabulary, unknown ones included; None leaves them out.
