@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlstm.data import Batch, Minibatches, Split
+from jlstm.data import Batch, Minibatches, Ragged, Split
 from jlstm.data.batches import share, take
 
 
@@ -112,6 +112,26 @@ def test_a_batch_that_cannot_be_shared_is_refused():
     """The sentence names both numbers."""
     with pytest.raises(ValueError, match="a batch of 5 cannot be divided among 2 processes: choose a size"):
         next(Minibatches(np.arange(7), 5).epoch(0, part=(0, 2)))
+
+
+@pytest.mark.parametrize("start", [-1, 3])
+def test_a_start_that_is_not_there_is_refused(start):
+    """A run that resumes with other data is told so."""
+    with pytest.raises(ValueError, match=f"start must be from 0 to 2, the number of batches in a pass, got {start}"):
+        next(Minibatches(np.arange(7), 5).epoch(0, start))
+
+
+def test_a_negative_seed_is_refused():
+    """At once."""
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, or None, got -1"):
+        Minibatches(np.arange(7), 5, seed=-1)
+
+
+@pytest.mark.parametrize("examples", [[1, 2, 3], np.float32(1), Ragged.of([[1], [2, 3]])])
+def test_examples_without_rows_are_refused(examples):
+    """A list is a tree of numbers, and ragged sequences are no array."""
+    with pytest.raises(TypeError, match=r"examples must be arrays with a row for each: pad sequences, make lists arrays"):
+        Minibatches(examples, 2)
 
 
 def test_share_and_take():
