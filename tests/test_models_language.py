@@ -117,13 +117,14 @@ def test_what_is_masked_or_reset_passes_through():
 
 def test_all_parameters_start_uniform():
     """Within ±init_scale and as wide as that, biases too; the forget gates' biases elsewhere if asked."""
-    init = lambda **options: jax.jit(LanguageModel(500, 50, init_scale=0.04, **options).init)(jax.random.key(0), TOKENS)["params"]
-    for params in (init(), init(tied=True)):
+    model = partial(LanguageModel, 500, 50, layers=1, init_scale=0.04)
+    for tied in (False, True):
+        params = jax.jit(model(tied=tied).init)(jax.random.key(0), TOKENS)["params"]
         for path, leaf in traverse_util.flatten_dict(params).items():
             assert 0.037 < abs(leaf).max() <= 0.04, path
             assert abs(leaf.std() - 0.04 / 3**0.5) < 0.004, path
-    params = init(forget_bias=1)
-    i, f, g, o = np.split(params["layer_1"]["bias"], 4)
+    bias = model(forget_bias=1).layer.init(jax.random.key(0), 50)["bias"]
+    i, f, g, o = np.split(bias, 4)
     assert (f == 1).all()
     assert max(abs(gate).max() for gate in (i, g, o)) <= 0.04
 
