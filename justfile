@@ -1,7 +1,7 @@
 set positional-arguments
 
 python := ".venv/bin/python"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*'"
 
 # list the recipes
 default:
