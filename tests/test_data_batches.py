@@ -1,4 +1,7 @@
-"""A batch is a function of its position: every example once a pass, resumed anywhere, in parts that make up the whole."""
+"""A batch is a function of its position: every example once a pass, resumed anywhere, in parts that make up the whole.
+
+What is true of all `Batches` is tested here for all of them; what windows and buckets are, in files of their own.
+"""
 
 import jax
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlstm.data import Batch, Minibatches, Ragged, Split
+from jlstm.data import Batch, Buckets, Minibatches, Ragged, Split, Windows
 from jlstm.data.batches import share, take
 
 
@@ -16,6 +19,24 @@ def problems(draw):
     count, size = draw(st.integers(1, 40)), draw(st.integers(1, 12))
     seed = draw(st.none() | st.integers(0, 3))
     return Minibatches((np.arange(count), np.arange(count) * 2.5), size, seed), draw(st.integers(0, 3))
+
+
+KINDS = {
+    "minibatches": lambda size, seed: Minibatches((np.arange(23), np.arange(23) * 2.5), size, seed),
+    "windows": lambda size, seed: Windows(np.arange(150, dtype=np.int32), size, 3),
+    "buckets": lambda size, seed: Buckets(Ragged.of([[n] * (n % 7) for n in range(41)]), np.arange(41), size, (2, 3, 5), seed),
+}
+
+
+@st.composite
+def kinds(draw, divisor=1):
+    """A function that makes some `Batches` anew each time it is called, and the number of a pass."""
+    kind, size, seed = (
+        draw(st.sampled_from(sorted(KINDS))),
+        draw(st.integers(1, 6)) * divisor,
+        draw(st.none() | st.integers(0, 3)),
+    )
+    return lambda: KINDS[kind](size, seed), draw(st.integers(0, 3))
 
 
 def assert_equal(got: list[Batch], expected: list[Batch]) -> None:
@@ -44,35 +65,47 @@ def test_rows_of_all_arrays_stay_together(problem):
         np.testing.assert_array_equal(batch.examples[0] * 2.5, batch.examples[1])
 
 
-@given(problems(), st.data())
-def test_a_pass_begun_later_is_the_tail_of_the_whole(problem, data):
+@given(kinds(), st.data())
+def test_a_pass_begun_later_is_the_tail_of_the_whole(kind, data):
     """What resumes at batch `start` sees what the interrupted pass would have seen."""
-    batches, number = problem
+    make, number = kind
+    batches = make()
     start = data.draw(st.integers(0, len(batches)))
-    assert_equal(list(batches.epoch(number, start)), list(batches.epoch(number))[start:])
+    assert_equal(list(batches.epoch(number, start)), list(make().epoch(number))[start:])
 
 
-@given(problems(), st.integers(1, 4))
-def test_the_parts_together_are_the_whole(problem, count):
+@given(st.data(), st.integers(1, 4))
+def test_the_parts_together_are_the_whole(data, count):
     """Processes that each take their share make up each batch, in order."""
-    batches, number = problem
-    batches = Minibatches(batches.examples, batches.size * count, batches.seed)
-    shares = [list(batches.epoch(number, part=(index, count))) for index in range(count)]
+    make, number = data.draw(kinds(divisor=count))
+    shares = [list(make().epoch(number, part=(index, count))) for index in range(count)]
     together = [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in zip(*shares, strict=True)]
-    assert_equal(together, list(batches.epoch(number)))
+    assert_equal(together, list(make().epoch(number)))
 
 
-@given(problems())
-def test_the_order_depends_on_seed_and_number_alone(problem):
-    """Another object, asked for other passes before, gives the same; without a seed the order is the given one."""
-    batches, number = problem
-    other = Minibatches(batches.examples, batches.size, batches.seed)
-    list(other.epoch(number + 1))
-    assert_equal(list(other.epoch(number)), list(batches.epoch(number)))
-    if batches.seed is None:
-        assert np.concatenate([batch.examples[0] for batch in batches.epoch(number)])[: batches.count].tolist() == [
-            *range(batches.count)
-        ]
+@given(kinds())
+def test_the_order_depends_on_seed_and_number_alone(kind):
+    """Another object, asked for other passes before, gives the same, and as many batches as it says."""
+    make, number = kind
+    batches = make()
+    list(batches.epoch(number + 1))
+    assert_equal(list(batches.epoch(number)), list(make().epoch(number)))
+    assert len(list(batches.epoch(number))) == len(batches)
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
+def test_without_a_seed_the_given_order_stays(count, size, number):
+    """In every pass."""
+    examples = [batch.examples for batch in Minibatches(np.arange(count), size).epoch(number)]
+    assert np.concatenate(examples)[:count].tolist() == [*range(count)]
+
+
+@pytest.mark.parametrize("kind", ["minibatches", "buckets"])
+def test_passes_differ(kind):
+    """An epoch is no repetition of the one before."""
+    first, second = (list(KINDS[kind](4, 0).epoch(number)) for number in range(2))
+    with pytest.raises(AssertionError):
+        assert_equal(first, second)
 
 
 def test_another_seed_or_pass_is_another_order():
@@ -94,44 +127,43 @@ def test_any_tree_can_be_batched():
 
 
 @pytest.mark.parametrize(
-    ("examples", "size", "message"),
+    ("examples", "size", "error", "message"),
     [
-        (np.arange(3), 0, "size must be a whole number of at least 1, got 0"),
-        ((np.arange(3), np.arange(4)), 2, r"one and the same number of rows, at least 1, got \[3, 4\]"),
-        (np.arange(0), 2, r"at least 1, got \[0\]"),
-        ((), 2, r"at least 1, got \[\]"),
+        (np.arange(3), 0, ValueError, "size must be a whole number of at least 1, got 0"),
+        ((np.arange(3), np.arange(4)), 2, ValueError, r"one and the same number of rows, at least 1, got \[3, 4\]"),
+        (np.arange(0), 2, ValueError, r"at least 1, got \[0\]"),
+        ((), 2, ValueError, r"at least 1, got \[\]"),
+        ([1, 2, 3], 2, TypeError, "make lists arrays with np.asarray"),
+        ((Ragged.of([[1], []]), np.arange(2)), 2, TypeError, "examples must be arrays with a row for each: pad sequences"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(examples, size, message):
+def test_what_cannot_be_batched_is_refused(examples, size, error, message):
     """At once, not when the first batch is asked for."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(error, match=message):
         Minibatches(examples, size)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused():
-    """The sentence names both numbers."""
-    with pytest.raises(ValueError, match="a batch of 5 cannot be divided among 2 processes: choose a size"):
-        next(Minibatches(np.arange(7), 5).epoch(0, part=(0, 2)))
-
-
-@pytest.mark.parametrize("start", [-1, 3])
-def test_a_start_that_is_not_there_is_refused(start):
-    """A run that resumes with other data is told so."""
-    with pytest.raises(ValueError, match=f"start must be from 0 to 2, the number of batches in a pass, got {start}"):
-        next(Minibatches(np.arange(7), 5).epoch(0, start))
-
-
-def test_a_negative_seed_is_refused():
-    """At once."""
+def test_a_seed_below_0_is_refused():
+    """NumPy's generators have none."""
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, or None, got -1"):
-        Minibatches(np.arange(7), 5, seed=-1)
+        Minibatches(np.arange(3), 2, seed=-1)
 
 
-@pytest.mark.parametrize("examples", [[1, 2, 3], np.float32(1), Ragged.of([[1], [2, 3]])])
-def test_examples_without_rows_are_refused(examples):
-    """A list is a tree of numbers, and ragged sequences are no array."""
-    with pytest.raises(TypeError, match=r"examples must be arrays with a row for each: pad sequences, make lists arrays"):
-        Minibatches(examples, 2)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"part": (0, 2)}, "a batch of 5 cannot be divided among 2 processes: choose a size that is a multiple of 2"),
+        ({"part": (5, 5)}, r"part must be \(i, n\) with i from 0 to n - 1, got \(5, 5\)"),
+        ({"part": (-1, 5)}, r"part must be .* got \(-1, 5\)"),
+        ({"start": 999}, r"start must be from 0 to \d+, the number of batches in a pass, got 999"),
+        ({"start": -1}, "start must be from 0 .* got -1"),
+    ],
+)
+def test_a_place_where_nothing_is_is_refused(kind, options, message):
+    """When the first batch is asked for; the sentence names the numbers."""
+    with pytest.raises(ValueError, match=message):
+        next(KINDS[kind](5, 0).epoch(0, **options))
 
 
 def test_share_and_take():

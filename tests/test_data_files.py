@@ -1,16 +1,13 @@
-"""A file is found, downloaded or refused: never read as something it is not, and each failure says what to do."""
+"""A file is found, and read as what it must be or refused: each failure says what to do."""
 
 import functools
 import hashlib
-import http.server
-import importlib
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jlstm.data import files, imdb
+from jlstm.data import files
 
 ARRAYS = {"x": files.Array("uint8", (3, 2)), "y": files.Array("uint8", (3,))}
 
@@ -91,85 +88,23 @@ def test_a_single_array_is_no_npz(tmp_path):
         files.read(tmp_path / "single.npy", ARRAYS)
 
 
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """A web server with one file, and an empty cache: its address, the file's content and the cache."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "set.npz").write_bytes(b"the data")
-    monkeypatch.delenv("JLSTM_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "site")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_download_is_verified_and_kept(served, tmp_path):
-    """The second time needs no network."""
-    sha256 = hashlib.sha256(b"the data").hexdigest()
-    path = files.locate("set.npz", url=f"{served}/set.npz", sha256=sha256)
-    assert path.read_bytes() == b"the data"
-    assert path.is_relative_to(tmp_path / "cache")
-    assert files.locate("set.npz", url="http://127.0.0.1:9/gone", sha256=sha256) == path
-
-
-def test_a_download_of_something_else_is_refused(served, tmp_path):
-    """What came is not kept either."""
-    with pytest.raises(ValueError, match=r"/set.npz sent another file than set.npz .*, not kept: give a folder .* JLSTM_DATA"):
-        files.locate("set.npz", url=f"{served}/set.npz", sha256="0" * 64)
-    assert not list((tmp_path / "cache").rglob("*.npz"))
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/set.npz", "{served}/missing.npz"])
-def test_without_network_the_error_says_what_to_do(served, url):
-    """A closed port and a server's 404 alike."""
-    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .* --data-dir .* JLSTM_DATA, or begin with the digits"):
-        files.locate("set.npz", url=url.format(served=served), sha256="0" * 64)
-
-
-class Bomb:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def pickled(path: Path, *reviews) -> str:
-    """Write a file of Keras' layout, each review a pickled object; return its sha256."""
-    rows = np.empty(len(reviews), object)
-    rows[:] = reviews
-    labels = np.arange(len(reviews)) % 2
-    write(path, x_train=rows, y_train=labels, x_test=rows, y_test=1 - labels)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_no_pickle_is_opened_before_its_hash_is_verified(tmp_path):
-    """A file called imdb.npz that is not Keras' could run any code: it is refused unread."""
-    pickled(tmp_path / "imdb.npz", Bomb(tmp_path / "exploded"), [2])
-    with pytest.raises(ValueError, match=r"imdb.npz must be the published file, but its sha256 is not 6966"):
-        imdb(tmp_path)
-    assert not (tmp_path / "exploded").exists()
-    with np.load(tmp_path / "imdb.npz", allow_pickle=True) as archive:
-        assert len(archive["x_train"]) == 2
-    assert (tmp_path / "exploded").exists()  # so that the test would notice
-
-
-def test_imdb_is_keras_file_when_it_has_to_be_downloaded(served, tmp_path, monkeypatch):
-    """The lists in Keras' own file are the reviews, from the network, from the cache, and from a folder with that file."""
-    module = importlib.import_module("jlstm.data.imdb")
-    monkeypatch.setattr(module, "URL", f"{served}/")
-    monkeypatch.setattr(module, "SHA256", pickled(tmp_path / "site" / "imdb.npz", [5, 6], [7], [8, 9, 10]))
-    first = imdb(num_words=100)
-    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
-    for dataset in (first, imdb(num_words=100), imdb(tmp_path / "site", num_words=100)):
-        for split, odd in zip(dataset, (0, 1), strict=True):
-            content = {tuple(tokens.tolist()): int(label) for tokens, label in zip(*split, strict=True)}
-            labels = [0, 1, 0] if not odd else [1, 0, 1]
-            assert content == dict(zip([(1, 8, 9), (1, 10), (1, 11, 12, 13)], labels, strict=True))
-            assert split.labels.dtype == split.tokens.values.dtype == np.int32
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_no_damage_goes_unnoticed(tmp_path, save):
+    """Whichever byte is changed, and wherever the file ends, the arrays are as they were written, or refused in one sentence."""
+    x, path = np.arange(6, dtype=np.uint8).reshape(3, 2), tmp_path / "damaged.npz"
+    save(path, x=x, y=x[:, 0])
+    whole, fine = path.read_bytes(), 0
+    damaged = [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in range(len(whole))]
+    wanted = f"{path} must be an .npz file with the arrays x uint8 (3, 2), y uint8 (3,), but"
+    contents = [*damaged, *(whole[:end] for end in range(0, len(whole), 7))]
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            arrays = files.read(path, ARRAYS)
+        except ValueError as error:
+            fine += str(error).startswith(wanted)
+        else:
+            fine += 1
+            np.testing.assert_array_equal(arrays["x"], x)
+            np.testing.assert_array_equal(arrays["y"], x[:, 0])
+    assert fine == len(contents)

@@ -1,6 +1,7 @@
-"""Windows go on where the ones before left each stream, and every token of a stream is predicted once."""
+"""Windows hand a text on, stream by stream, and ask for each token once."""
 
-import jax
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,37 +12,36 @@ from jlstm.data import Windows
 
 @st.composite
 def problems(draw):
-    """A text of different tokens, the number of streams, and the steps of a window."""
-    size = draw(st.integers(1, 5))
-    count = draw(st.integers(2 * size, 60))
-    return np.arange(100, 100 + count, dtype=np.int32), size, draw(st.integers(1, 9))
-
-
-def joined(batches, name: str) -> np.ndarray:
-    return np.concatenate([getattr(batch.examples, name) for batch in batches], axis=1)
+    """Numbered tokens, some left over; streams and steps."""
+    size, steps, length, over = (draw(st.integers(*span)) for span in ((1, 5), (1, 6), (2, 20), (0, 4)))
+    return np.arange(size * length + min(over, size - 1), dtype=np.int32), size, steps
 
 
 @given(problems())
-def test_streams_are_the_text_cut_into_rows(problem):
-    """Joined over time, inputs and targets are each row and the same one token later, and nothing else counts."""
+def test_each_token_but_the_first_of_a_stream_is_a_target_once(problem):
+    """Behind each other, the steps that count are the streams, as a loop cuts them; what is left over is left out."""
     tokens, size, steps = problem
-    windows = Windows(tokens, size, steps)
-    batches = list(windows.epoch(0))
     length = len(tokens) // size
-    streams = tokens[: size * length].reshape(size, length)
-    assert len(batches) == len(windows) == -(-(length - 1) // steps)
-    np.testing.assert_array_equal(joined(batches, "inputs")[:, : length - 1], streams[:, :-1])
-    np.testing.assert_array_equal(joined(batches, "targets")[:, : length - 1], streams[:, 1:])
-    np.testing.assert_array_equal(joined(batches, "mask"), np.arange(len(batches) * steps) < np.full((size, 1), length - 1))
-    for batch in batches:
-        assert {leaf.shape for leaf in batch.examples} == {(size, steps)}
-        assert [leaf.dtype.name for leaf in (*batch.examples, batch.weights)] == ["int32", "int32", "float32", "float32"]
-        np.testing.assert_array_equal(batch.weights, np.ones(size))
+    streams = [tokens[row * length : (row + 1) * length].tolist() for row in range(size)]
+    windows = [batch.examples for batch in Windows(tokens, size, steps).epoch(0)]
+    for row, stream in enumerate(streams):
+        counted = [window.mask[row] == 1 for window in windows]
+        assert np.concatenate([w.targets[row][c] for w, c in zip(windows, counted, strict=True)]).tolist() == stream[1:]
+        assert np.concatenate([w.inputs[row][c] for w, c in zip(windows, counted, strict=True)]).tolist() == stream[:-1]
+
+
+@given(problems())
+def test_a_stream_goes_on_where_the_batch_before_left_it(problem):
+    """The last target of a window is the first input of the next: a carry that is handed on fits."""
+    windows = [batch.examples for batch in Windows(*problem).epoch(0)]
+    for before, after in pairwise(windows):
+        assert before.mask.all()
+        np.testing.assert_array_equal(before.targets[:, -1], after.inputs[:, 0])
 
 
 @given(problems())
 def test_whole_windows_are_those_of_tensorflows_reader(problem):
-    """Its ptb_producer cuts (row length - 1) // steps windows, x at i * steps and y one token later."""
+    """Its ptb_producer cuts (length of a stream - 1) // steps windows, x from i * steps on and y one token later."""
     tokens, size, steps = problem
     length = len(tokens) // size
     data = tokens[: size * length].reshape(size, length)
@@ -52,45 +52,32 @@ def test_whole_windows_are_those_of_tensorflows_reader(problem):
         assert batches[i].examples.mask.all()
 
 
-@given(problems(), st.data())
-def test_a_pass_can_be_begun_anywhere_and_shared(problem, data):
-    """From batch `start` on it is the tail of the whole, in another pass too; the processes' shares of rows make up the batch."""
+@given(problems(), st.integers(0, 3))
+def test_all_windows_have_one_shape(problem, number):
+    """The last one too, so that nothing is compiled twice; all streams count; all passes are the same."""
     tokens, size, steps = problem
-    windows = Windows(np.tile(tokens, 2), 2 * size, steps)
-    start, whole = data.draw(st.integers(0, len(windows))), list(windows.epoch(0))
-    tail = list(windows.epoch(3, start))
-    jax.tree.map(np.testing.assert_array_equal, tail, whole[start:])
-    shares = [list(windows.epoch(0, part=(index, 2))) for index in range(2)]
-    together = [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in zip(*shares, strict=True)]
-    jax.tree.map(np.testing.assert_array_equal, together, whole)
-
-
-def test_the_mask_makes_the_mean_exact():
-    """Summed losses over summed masks weigh each token alike, however the text is cut."""
-    tokens = np.random.default_rng(0).integers(0, 50, 101).astype(np.int32)
-    for steps in (1, 7, 100, 300):
-        batches = list(Windows(tokens, 1, steps).epoch(0))
-        losses, counts = (
-            [float(np.sum(f(b.examples))) for b in batches] for f in (lambda w: w.targets * w.mask, lambda w: w.mask)
-        )
-        assert sum(losses) / sum(counts) == tokens[1:].mean()
+    windows = Windows(tokens, size, steps)
+    batches = list(windows.epoch(number))
+    assert len(batches) == len(windows) == -(-(len(tokens) // size - 1) // steps)
+    for batch, first in zip(batches, windows.epoch(0), strict=True):
+        assert [array.shape for array in batch.examples] == [(size, steps)] * 3
+        assert [array.dtype.name for array in batch.examples] == ["int32", "int32", "float32"]
+        assert batch.weights.tolist() == [1] * size
+        np.testing.assert_array_equal(batch.examples, first.examples)
 
 
 @pytest.mark.parametrize(
-    ("size", "steps", "message"),
+    ("arguments", "message"),
     [
-        (0, 2, "size must be a whole number of at least 1, got 0"),
-        (2, 0, "steps must be a whole number of at least 1, got 0"),
-        (6, 2, "11 tokens are too few for 6 streams of at least 2: choose a smaller size"),
+        ((np.arange(9), 0, 3), "size must be a whole number of at least 1, got 0"),
+        ((np.arange(9), 3, 0), "steps must be a whole number of at least 1, got 0"),
+        ((np.arange(9), 5, 3), "9 tokens are too few for 5 streams of at least 2: choose a smaller size"),
+        ((np.arange(0), 1, 3), "0 tokens are too few for 1 streams"),
+        ((np.zeros((4, 5), int), 2, 3), r"tokens must be one long sequence of numbers, got an array of shape \(4, 5\)"),
+        (("a text", 2, 3), r"tokens must be one long sequence of numbers, got an array of shape \(\)"),
     ],
 )
-def test_windows_that_cannot_be_cut_are_refused(size, steps, message):
-    """At once, not when the first batch is asked for."""
+def test_what_cannot_be_cut_is_refused(arguments, message):
+    """At once, not when the first window is asked for."""
     with pytest.raises(ValueError, match=message):
-        Windows(np.arange(11, dtype=np.int32), size, steps)
-
-
-def test_a_start_beyond_the_pass_is_refused():
-    """The sentence tells how many there are."""
-    with pytest.raises(ValueError, match="start must be from 0 to 2, the number of batches in a pass, got 3"):
-        next(Windows(np.arange(11, dtype=np.int32), 2, 2).epoch(0, start=3))
+        Windows(*arguments)

@@ -1,6 +1,7 @@
 """Where a data set's file is, and what is in it."""
 
 import hashlib
+import io
 import os
 import zipfile
 import zlib
@@ -84,14 +85,14 @@ def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
         ValueError: the file is no .npz, or an array is missing or has another dtype or shape.
     """
     wanted = f"{path} must be an .npz file with the arrays " + ", ".join(f"{name} {array}" for name, array in expected.items())
+    content = io.BytesIO(path.read_bytes())
     try:
-        with path.open("rb") as opened:
-            if not zipfile.is_zipfile(opened):
-                raise zipfile.BadZipFile("it is no whole zip archive")
-            opened.seek(0)
-            with np.load(opened, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in expected}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if not zipfile.is_zipfile(content):
+            raise zipfile.BadZipFile("it is no whole zip archive")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in expected}
+    except (KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{wanted}, but reading it failed: {error}") from error
     for name, array in arrays.items():
         if (found := Array(array.dtype.name, array.shape)) != expected[name]:

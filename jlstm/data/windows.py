@@ -33,7 +33,7 @@ class Windows(Batches[Window]):
         steps: length of a window.
 
     Raises:
-        ValueError: `size` or `steps` below 1, or streams of fewer than two tokens.
+        ValueError: `size` or `steps` below 1, tokens of another shape, or streams of fewer than two tokens.
 
     Reference: Zaremba, Sutskever & Vinyals 2014, section 4.1. Differs from TensorFlow's reader of the Penn Treebank in that the
     last, shorter window counts too.
@@ -50,10 +50,13 @@ class Windows(Batches[Window]):
 
     def __init__(self, tokens: Int32[np.ndarray, " tokens"], size: int, steps: int) -> None:
         self.size, self.steps = checks.positive("size", size), checks.positive("steps", steps)
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 1:
+            raise ValueError(f"tokens must be one long sequence of numbers, got an array of shape {tokens.shape}")
         length = len(tokens) // size
         if length < 2:
             raise ValueError(f"{len(tokens)} tokens are too few for {size} streams of at least 2: choose a smaller size")
-        self.streams = np.asarray(tokens[: size * length]).reshape(size, length)
+        self.streams = tokens[: size * length].reshape(size, length)
 
     def __len__(self) -> int:
         return -(-(self.streams.shape[1] - 1) // self.steps)

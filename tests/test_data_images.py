@@ -1,8 +1,7 @@
-"""Images come whole and in range, from a folder that is only read."""
+"""Images come whole and in range."""
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +9,6 @@ import pytest
 from jlstm.data import Dataset, digits, mnist
 
 NEEDS_MNIST = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
-
-
-def write(path: Path, **arrays: np.ndarray) -> Path:
-    np.savez(path, **arrays)
-    return path
 
 
 def well_formed(dataset: Dataset) -> bool:
@@ -50,28 +44,6 @@ def test_mnist_is_the_original():
     assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert train.images.mean(dtype=np.float64) * 255 == pytest.approx(33.3184, abs=1e-4)
-
-
-def test_mnist_reads_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    """The argument wins over JLSTM_DATA, and nothing is written beside the file."""
-    labels = {name: (np.arange(size) % 10).astype(np.uint8) for name, size in (("y_train", 60_000), ("y_test", 10_000))}
-    images = {"x_train": np.full((60_000, 28, 28), 51, np.uint8), "x_test": np.zeros((10_000, 28, 28), np.uint8)}
-    write(tmp_path / "mnist.npz", **labels, **images)
-    tmp_path.chmod(0o555)
-    monkeypatch.setenv("JLSTM_DATA", "/nowhere")
-    train, test = mnist(tmp_path)
-    assert train.images.dtype == test.images.dtype == np.float32
-    assert train.images[-1, 3, 4] == np.float32(0.2)
-    assert test.labels[:4].tolist() == [0, 1, 2, 3]
-    assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
-    tmp_path.chmod(0o755)
-
-
-def test_a_folder_without_the_file_is_named(tmp_path, monkeypatch):
-    """A folder that was asked for is never replaced by a silent download."""
-    monkeypatch.setenv("JLSTM_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=f"no mnist.npz in the folder {tmp_path}: put it there"):
-        mnist()
 
 
 @pytest.mark.parametrize(("module", "load"), [("pooch", mnist), ("sklearn.datasets", digits)])
