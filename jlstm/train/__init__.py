@@ -1,11 +1,25 @@
 """Training: one loop on optax, with checkpoints, records and as many devices as there are. `import jlstm` does not import it."""
 
 from jlstm.train.checkpoints import restore
-from jlstm.train.fit import NonFiniteError, Result, fit
+from jlstm.train.fit import Result, fit
 from jlstm.train.history import Record, early_stopping
 from jlstm.train.memory import keep_memory
+from jlstm.train.nonfinite import NonFiniteError
+from jlstm.train.outcome import Outcome
 from jlstm.train.passes import evaluate
 from jlstm.train.sharding import mesh
-from jlstm.train.step import Outcome
+from jlstm.train.tensorboard import tensorboard
 
-__all__ = ["NonFiniteError", "Outcome", "Record", "Result", "early_stopping", "evaluate", "fit", "keep_memory", "mesh", "restore"]
+__all__ = [
+    "NonFiniteError",
+    "Outcome",
+    "Record",
+    "Result",
+    "early_stopping",
+    "evaluate",
+    "fit",
+    "keep_memory",
+    "mesh",
+    "restore",
+    "tensorboard",
+]

@@ -1,11 +1,14 @@
 """Checkpoints by orbax: everything that a run needs to go on as if nothing had happened, replaced as a whole or not at all."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 
 from jlstm.cell import Params, PyTree
@@ -23,12 +26,20 @@ class Snapshot(NamedTuple):
 
 
 class Checkpoints:
-    """A folder with the last snapshots of one run."""
+    """A folder with the last snapshot of one run.
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+    Args:
+        folder: made if there is none.
+        facts: words about the run that must be the same when it goes on.
+        resume: whether a run is to go on here, after which nothing is left of what another one, killed, wrote by half.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], facts: Mapping[str, str] = {}, *, resume: bool = False) -> None:
+        self.folder, self._facts = Path(folder).absolute(), facts
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is a file: name a folder for the checkpoints")
+        options = {"max_to_keep": 1, "enable_async_checkpointing": False, "cleanup_tmp_directories": resume}
+        self._manager = ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(**options))
 
     def __enter__(self) -> Self:
         return self
@@ -36,33 +47,29 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._manager.close()
 
-    @property
-    def advice(self) -> str:
-        """What to tell somebody who stopped the run."""
-        return f"; the checkpoint is in {self.folder}: the same command goes on from there"
-
     def save(self, snapshot: Snapshot) -> None:
         """Write a snapshot beside the one that is there, then remove that."""
         step = int(snapshot.state.step)
         if step == self._manager.latest_step():
             return
-        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(snapshot).items()}
-        history = ocp.args.JsonSave([record._asdict() for record in snapshot.history])
-        self._manager.save(step, args=ocp.args.Composite(history=history, **items))
+        items = _items(snapshot)
+        about = {"contents": {**self._facts, **_contents(items)}, "history": [record._asdict() for record in snapshot.history]}
+        arrays = {name: ocp.args.StandardSave(jax.tree.map(_data, tree)) for name, tree in items.items()}
+        self._manager.save(step, args=ocp.args.Composite(about=ocp.args.JsonSave(about), **arrays))
 
     def restore(self, like: Snapshot) -> Snapshot | None:
         """Return the last snapshot that was written as a whole, if there is one, with arrays like (and where) those of `like`.
 
         Raises:
-            ValueError: it is of another model or optimizer.
+            ValueError: it is of another model, optimizer or kind of data.
         """
         if self._manager.latest_step() is None:
             return None
-        found = self._read(_items(like))
-        training = found["training"]
-        state = training["state"]._replace(params=found["params"])
-        key = jax.random.wrap_key_data(training["key"], impl=jax.random.key_impl(like.key))
-        return Snapshot(state, key, found.get("best"), [Record(**record) for record in found["history"]])
+        about, items = self._about(), _items(like)
+        self._compare(about["contents"], {**self._facts, **_contents(items)})
+        found = self._read(items)
+        state = found["training"]["state"]._replace(params=found["params"])
+        return Snapshot(state, found["training"]["key"], found.get("best"), [Record(**record) for record in about["history"]])
 
     def restore_params(self, like: Params, *, best: bool = False) -> Params:
         """Return the parameters alone: the last, or those of the best record.
@@ -74,16 +81,30 @@ class Checkpoints:
         if self._manager.latest_step() is None:
             raise FileNotFoundError(f"there is no checkpoint in {self.folder}: train with checkpoints={str(self.folder)!r} first")
         name = "best" if best else "params"
+        contents = {key: value for key, value in self._about()["contents"].items() if key.startswith(f"{name}.")}
+        if not contents:
+            raise ValueError(
+                f"the checkpoint in {self.folder} has no best parameters: train with validation data, or give best=False"
+            )
+        self._compare(contents, _contents({name: like}))
         return self._read({name: like})[name]
 
+    def _about(self) -> dict[str, Any]:
+        return self._manager.restore(None, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+
+    def _compare(self, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+        """Orbax casts what has another dtype, and where a shape differs leaves threads behind that complain at exit."""
+        for name in [*here, *there]:
+            if there.get(name) != here.get(name):
+                raise ValueError(
+                    f"the checkpoint in {self.folder} is of another run: its {name} is {there.get(name, 'missing')}, "
+                    f"expected {here.get(name, 'nothing')}: give that run's model, optimizer and data, or another folder"
+                )
+
     def _read(self, like: dict[str, PyTree]) -> dict[str, Any]:
-        items = {name: ocp.args.StandardRestore(jax.tree.map(_shape, tree)) for name, tree in like.items()}
-        try:
-            return self._manager.restore(None, args=ocp.args.Composite(history=ocp.args.JsonRestore(), **items))
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            raise ValueError(
-                f"the checkpoint in {self.folder} is of another model, optimizer or kind of data: give another folder ({error})"
-            ) from error
+        items = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in like.items()}
+        found = self._manager.restore(None, args=ocp.args.Composite(**items))
+        return {name: jax.tree.map(_from_data, tree, found[name]) for name, tree in like.items()}
 
 
 def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False) -> Params:
@@ -105,10 +126,33 @@ def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False)
 
 
 def _items(snapshot: Snapshot) -> dict[str, PyTree]:
-    training = {"state": snapshot.state._replace(params=()), "key": jax.random.key_data(snapshot.key)}
+    training = {"state": snapshot.state._replace(params=()), "key": snapshot.key}
     items = {"params": snapshot.state.params, "training": training}
     return items if snapshot.best is None else items | {"best": snapshot.best}
 
 
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+def _contents(items: dict[str, PyTree]) -> dict[str, str]:
+    """Every array's name, dtype and shape."""
+    return {
+        f"{name}.{jax.tree_util.keystr(path, simple=True, separator='.')}": f"{leaf.dtype}{list(leaf.shape)}"
+        for name, tree in items.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _from_data(like: Any, data: Array) -> Array:
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) if _is_key(like) else data
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    data = _data(leaf)
+    sharding = getattr(data, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=sharding)

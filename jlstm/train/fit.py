@@ -4,28 +4,25 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from io import BytesIO
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jlstm import io
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batches
-from jlstm.train import history as histories
 from jlstm.train import sharding
 from jlstm.train.checkpoints import Checkpoints, Snapshot
-from jlstm.train.history import History, Record
+from jlstm.train.history import History, Record, best, write
 from jlstm.train.interruptions import interruptions
+from jlstm.train.nonfinite import NonFiniteError
+from jlstm.train.outcome import LossFunction
 from jlstm.train.passes import Task, evaluate, initial, means, train
 from jlstm.train.progress import Progress
-from jlstm.train.step import LossFunction, Pulse, State
+from jlstm.train.step import Pulse
 
 
 class Result(NamedTuple):
@@ -40,33 +37,6 @@ class Result(NamedTuple):
     params: Params
     history: History
     best: Params | None
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss or a gradient is NaN or infinite.
-
-    Attributes:
-        step: the number of steps before it.
-        params: what it began with.
-        batch: what it was computed on.
-    """
-
-    def __init__(self, state: State, batches: Batches[Any], folder: Path | None) -> None:
-        epoch, index = divmod(int(state.step), len(batches))
-        self.step, self.params, self.batch = int(state.step), state.params, next(batches.epoch(epoch, index))
-        where = "in this error's attribute batch"
-        if folder is not None:
-            path = folder / f"batch_of_step_{self.step + 1}.npz"
-            leaves = jax.tree_util.tree_leaves_with_path(self.batch)
-            content = BytesIO()
-            np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
-            if _is_first_process():
-                io.write(path, content.getvalue())
-            where = f"in {path}"
-        super().__init__(
-            f"the loss or the gradient of step {self.step + 1} is not finite; its batch is {where}: "
-            "look at it, clip the gradient (optax.clip_by_global_norm) or lower the learning rate"
-        )
 
 
 def fit(
@@ -91,9 +61,9 @@ def fit(
 ) -> Result:
     """Minimise the mean of a loss over batches.
 
-    A step depends on nothing but the state, `key` and its own number, so that a run that was killed and started again with the same
-    arguments and `checkpoints` ends with the same bits as one that was not. Clip gradients and schedule the learning rate with
-    optax (`optax.chain(optax.clip_by_global_norm(5), optax.sgd(schedule))`).
+    A step depends on nothing but the state, `key` and its own number, so that a run that was killed and started again with the
+    same arguments and `checkpoints` ends with the same bits as one that was not. Clip gradients and schedule the learning rate
+    with optax (`optax.chain(optax.clip_by_global_norm(5), optax.sgd(schedule))`).
 
     Args:
         loss_fn: `(params, examples, key, carry) -> Outcome`, traced. `examples` are those of a `Batch`; `key` is None in
@@ -138,17 +108,16 @@ def fit(
     _check(epochs=epochs, steps=steps, every=every, steps_per_call=steps_per_call)
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh)
-    state = initial(task, params)
-    best = None if validation is None else jax.tree.map(jnp.copy, state.params)
-    now = Snapshot(state, sharding.replicate(mesh, jax.random.key(0) if key is None else key), best, [])
+    now = _start(task, params, key, validation)
     with ExitStack() as stack:
-        folder = stack.enter_context(Checkpoints(checkpoints)) if checkpoints else None
+        folder = stack.enter_context(Checkpoints(checkpoints, task.facts, resume=True)) if checkpoints else None
         now = (folder.restore(now) if folder else None) or now
-        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step)))
+        _write(history, now.history)
+        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step), batches.size))
         interruption = stack.enter_context(interruptions())
 
         def watch(step: int, pulse: Pulse) -> bool:
-            bar.update(step, means(pulse.sums))
+            bar.update(step, pulse.sums)
             return interruption.poll()
 
         while (step := int(now.state.step)) < total and not (stop and now.history and stop(now.history)):
@@ -159,30 +128,50 @@ def fit(
             if int(now.state.step) == goal:
                 seconds = time.perf_counter() - started
                 now = _recorded(now, task, validation, seconds, batches.size * (goal - step) / seconds)
-                if history and _is_first_process():
-                    histories.write(history, now.history)
+                _write(history, now.history)
                 for callback in callbacks:
                     callback(now.history[-1], now.state.params)
             if folder:
                 folder.save(now)
             if interruption.poll():
-                raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}{folder.advice if folder else ''}")
+                kept = (
+                    f"the checkpoint is in {folder.folder}: the same command goes on from there" if folder else "nothing is kept"
+                )
+                raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}; {kept}")
     return Result(now.state.params, now.history, now.best)
+
+
+def _start(task: Task, params: Params, key: Array | None, validation: Batches[Any] | None) -> Snapshot:
+    state = initial(task, params)
+    best = None if validation is None else jax.tree.map(jnp.copy, state.params)
+    return Snapshot(state, sharding.replicate(task.mesh, jax.random.key(0) if key is None else key), best, [])
 
 
 def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, speed: float) -> Snapshot:
     """Add a record, begin new sums, and keep the parameters if they are the best so far."""
-    step, sums = int(now.state.step), now.state.sums
-    params = now.state.params
+    step, params, sums = int(now.state.step), now.state.params, now.state.sums
     measured = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
-    record = Record(step, step / len(task.batches), means(sums), measured, seconds, speed)
-    is_best = measured and all(measured["loss"] < earlier.validation["loss"] for earlier in now.history)
+    trained = means(sums) | _learning_rate(now.state.moments)
+    history = [*now.history, Record(step, step / len(task.batches), trained, measured, seconds, speed)]
+    is_best = measured and best([record.validation["loss"] for record in history]) == len(history) - 1
     return Snapshot(
         now.state._replace(sums=jax.tree.map(jnp.zeros_like, sums)),
         now.key,
         jax.tree.map(jnp.copy, params) if is_best else now.best,
-        [*now.history, record],
+        history,
     )
+
+
+def _learning_rate(moments: PyTree) -> dict[str, float]:
+    """The last step's, if `optax.inject_hyperparams` keeps it."""
+    leaves = jax.tree_util.tree_leaves_with_path(moments)
+    rates = [leaf for path, leaf in leaves if jax.tree_util.keystr(path).endswith(".hyperparams['learning_rate']")]
+    return {"learning_rate": float(rates[0])} if rates else {}
+
+
+def _write(path: str | os.PathLike[str] | None, history: History) -> None:
+    if path is not None and _is_first_process():
+        write(path, history)
 
 
 def _is_first_process() -> bool:

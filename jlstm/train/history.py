@@ -1,12 +1,16 @@
 """What was measured during training: records, as lines of JSON and as a reason to stop."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import jax
+
 from jlstm import io
+from jlstm.cell import PyTree
 
 
 class Record(NamedTuple):
@@ -15,9 +19,11 @@ class Record(NamedTuple):
     Attributes:
         step: steps taken so far.
         epoch: passes over the data so far, a fraction within one.
-        train: means since the record before: `loss`, `grad_norm` (of the whole gradient, before the optimizer) and the metrics.
+        train: means since the record before: `loss`, `grad_norm` (of the whole gradient, before the optimizer clips it) and the
+            metrics; and the last step's `learning_rate`, if the optimizer is made by `optax.inject_hyperparams`.
         validation: the same without dropout and `grad_norm`, over the validation data; empty without such data.
-        seconds: of training since the record before, without validation.
+        seconds: of training since the record before, or since the run was started again, without validation; the first time
+            includes compilation.
         examples_per_second: in that time.
     """
 
@@ -33,13 +39,13 @@ History = list[Record]
 
 
 def write(path: str | os.PathLike[str], history: Sequence[Record]) -> None:
-    """Write a history as JSON Lines, one record a line, beside the file first and then renamed."""
-    io.write(Path(path), "".join(json.dumps(record._asdict()) + "\n" for record in history).encode())
+    """Write a history as JSON Lines, one record a line, beside the file first and then renamed; NaN and infinity become null."""
+    io.write(Path(path), "".join(json.dumps(_finite(record._asdict()), allow_nan=False) + "\n" for record in history).encode())
 
 
 def read(path: str | os.PathLike[str]) -> History:
     """Read what `write` wrote."""
-    return [Record(**json.loads(line)) for line in Path(path).read_text().splitlines()]
+    return [Record(**json.loads(line, object_hook=_with_nan)) for line in Path(path).read_text().splitlines()]
 
 
 def early_stopping(
@@ -49,7 +55,10 @@ def early_stopping(
     patience: int = 3,
     mode: Literal["min", "max"] = "min",
 ) -> Callable[[Sequence[Record]], bool]:
-    """Return a function of the history that is true once `patience` records in a row brought no new best.
+    """Return a function of the history that is true once `patience` records in a row brought no new best; NaN is never best.
+
+    Raises:
+        ValueError: `patience` below 1; of the function: the records have no such figure.
 
     Examples:
         >>> from jlstm.train import Record, early_stopping
@@ -62,12 +71,27 @@ def early_stopping(
         raise ValueError(f"patience must be at least 1, got {patience}")
 
     def stop(history: Sequence[Record]) -> bool:
-        values = [getattr(record, part)[name] for record in history]
+        figures = [getattr(record, part) for record in history]
+        if not all(name in each for each in figures):
+            raise ValueError(
+                f"no {part} {name} was measured: "
+                + ("give fit validation data" if part == "validation" else "name one of the metrics")
+            )
+        values = [each[name] for each in figures]
         return bool(values) and len(values) - 1 - best(values, mode) >= patience
 
     return stop
 
 
 def best(values: Sequence[float], mode: Literal["min", "max"] = "min") -> int:
-    """The index of the first best value."""
-    return values.index(min(values) if mode == "min" else max(values))
+    """The index of the first best value; NaN is worse than any."""
+    sign = 1 if mode == "min" else -1
+    return min(range(len(values)), key=lambda index: (math.isnan(values[index]), sign * values[index]))
+
+
+def _with_nan(figures: dict[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in figures.items()}
+
+
+def _finite(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf if math.isfinite(leaf) else None, tree)

@@ -40,6 +40,9 @@ def interruptions() -> Iterator[Interruption]:
     """Hold back SIGINT (Ctrl-C) and SIGTERM (what Slurm and Kubernetes send) once; a second one acts as it always does.
 
     With several processes one signal to one of them stops all. Only the main thread can do that; in others nothing is held back.
+
+    Raises:
+        KeyboardInterrupt: at the end, if nobody raised it after a request.
     """
     shared = jax.process_count() > 1
     found = SharedInterruption() if shared else Interruption()
@@ -47,7 +50,7 @@ def interruptions() -> Iterator[Interruption]:
         yield found
         return
     numbers = (signal.SIGINT,) if shared else (signal.SIGINT, signal.SIGTERM)  # JAX listens to SIGTERM if there are several
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    before: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
 
     def note(*_: object) -> None:
         for each, handler in before.items():
@@ -64,3 +67,5 @@ def interruptions() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if found.requested:
+        raise KeyboardInterrupt("stopped after the last step")

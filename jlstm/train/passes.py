@@ -1,6 +1,7 @@
 """Passes over batches: to train on them, and to measure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from jaxtyping import Array
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batch, Batches
 from jlstm.train import sharding
-from jlstm.train.step import LossFunction, Pulse, State, advance, advance_several, measure
+from jlstm.train.outcome import LossFunction, outcome_of
+from jlstm.train.step import Pulse, State, advance, advance_several, measure
 
 
 class Task(NamedTuple):
@@ -27,42 +29,47 @@ class Task(NamedTuple):
     steps_per_call: int
     mesh: Mesh | None
 
+    @property
+    def carry(self) -> PyTree:
+        """What the first batch of a pass begins with."""
+        return jax.tree.map(_strong, self.begin(self.batches.size)) if self.begin else None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What must not change in the middle of a run, besides shapes."""
+        return {"batches": f"{len(self.batches)} of {self.batches.size} examples"}
+
 
 def initial(task: Task, params: Params) -> State:
     """Return the state before the first step, in arrays of its own."""
-    size, first = task.batches.size, next(task.batches.epoch(0))
-    carry = task.begin(size) if task.begin else None
-    outcome = jax.eval_shape(task.loss_fn, params, first.examples, jax.random.key(0), carry)
+    params, carry = jax.tree.map(_strong, params), task.carry
+    outcome = jax.eval_shape(partial(outcome_of, task.loss_fn), params, next(task.batches.epoch(0)), jax.random.key(0), carry)
     sums = {name: jnp.zeros((), "float32") for name in ("weight", "loss", "grad_norm", *outcome.metrics)}
     state = State(params, task.optimizer.init(params), carry, jnp.zeros((), "int32"), jnp.array(True), sums)
-    return sharding.place(task.mesh, state)
+    return sharding.place(task.mesh, jax.tree.map(_strong, state))
 
 
 def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int, Pulse], bool]) -> State:
     """Take steps until `goal` have been taken, or `watch` says so, or a loss is not finite.
+
+    While one call computes, the batches of the next are made, and the pulse of the one before is looked at: what is noticed
+    there is noticed one call late, which does no harm, since a state that is not finite stays as it is.
 
     Args:
         task: what to train.
         state: consumed.
         key: of the dropout.
         goal: number of steps, from the first of the run.
-        watch: called after each call with the number of steps taken and the pulse of the call before.
+        watch: called after each call with the number of steps that are under way or done, and the pulse of the call before.
     """
-    step, pulse, part = int(state.step), None, sharding.part(task.mesh, task.batches.size)
-    while step < goal:
-        epoch, index = divmod(step, len(task.batches))
-        if index == 0 and task.begin:
-            state = state._replace(carry=sharding.split(task.mesh, task.begin(task.batches.size)))
-        end = min(goal - step, len(task.batches) - index)
-        for group in _groups(islice(task.batches.epoch(epoch, index, part), end), task.steps_per_call):
-            call = advance if len(group) == 1 else advance_several
-            batch = group[0] if len(group) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *group)
-            batch = sharding.feed(task.mesh, batch, axis=int(len(group) > 1))
-            before = pulse
-            state, pulse = call(task.loss_fn, task.optimizer, task.mesh, state, key, batch)
-            step += len(group)
-            if before is not None and (not before.finite or watch(step, before)):
-                return state
+    before = None
+    for step, group in _calls(task, int(state.step), goal):
+        if task.begin and step % len(task.batches) == 0:
+            state = state._replace(carry=sharding.split(task.mesh, task.carry))
+        state, pulse = _call(task, state, key, group)
+        if before is not None and (not before.finite or watch(step + len(group), before)):
+            break
+        before = pulse
     return state
 
 
@@ -94,9 +101,29 @@ def evaluate(
     return means(totals)
 
 
-def means(sums: dict[str, Array]) -> dict[str, float]:
+def means(sums: Mapping[str, Array]) -> dict[str, float]:
     """Divide weighted sums by the sum of the weights."""
     return {name: float(value) / float(sums["weight"]) for name, value in sums.items() if name != "weight"}
+
+
+def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[State, Pulse]:
+    if len(group) == 1:
+        return advance(task.loss_fn, task.optimizer, task.mesh, state, key, sharding.feed(task.mesh, group[0]))
+    batches = sharding.feed(task.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *group), axis=1)
+    return advance_several(task.loss_fn, task.optimizer, task.mesh, state, key, batches)
+
+
+def _calls(task: Task, step: int, goal: int) -> Iterator[tuple[int, list[Batch]]]:
+    """The batches of the steps up to `goal`, as many together as one call takes, and the number of steps before each call."""
+    part = sharding.part(task.mesh, task.batches.size)
+    while step < goal:
+        epoch, index = divmod(step, len(task.batches))
+        end = min(goal - step, len(task.batches) - index)
+        for group in _groups(islice(task.batches.epoch(epoch, index, part), end), task.steps_per_call):
+            yield step, group
+            step, end = step + len(group), end - len(group)
+        if end:
+            raise ValueError(f"epoch {epoch} of the batches has {end} fewer than their length, {len(task.batches)}")
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
@@ -115,3 +142,8 @@ def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
 
 def _shapes(batch: Batch) -> list[tuple[int, ...]]:
     return [leaf.shape for leaf in jax.tree.leaves(batch)]
+
+
+def _strong(leaf: Any) -> Array:
+    """An array that keeps its dtype among others: a weak one would come back as another type, and be compiled for again."""
+    return jnp.asarray(leaf, jnp.result_type(leaf))

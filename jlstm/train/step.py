@@ -1,11 +1,11 @@
 """One training step, as a pure function of the state and a batch; and several of them in one call."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
@@ -13,30 +13,15 @@ from jaxtyping import Array, Bool, Float, Int
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batch
 from jlstm.train import sharding
-
-
-class Outcome(NamedTuple):
-    """What a loss function returns.
-
-    Attributes:
-        losses: one for each example of the batch; what is minimised is their mean.
-        metrics: other figures, each one number or boolean an example, averaged likewise.
-        carry: what the next batch of the same pass is to begin with (as in truncated backpropagation through time), if anything.
-    """
-
-    losses: Float[Array, " size"]
-    metrics: Mapping[str, Array] = {}
-    carry: PyTree = None
-
-
-LossFunction = Callable[[Params, Any, Array | None, PyTree], Outcome]
+from jlstm.train.outcome import LossFunction, Outcome, mean, outcome_of, sums
 
 
 class State(NamedTuple):
     """All that a training step changes.
 
-    `sums` are totals since the last record: of weights, and of weighted losses, gradient norms and metrics. Once a loss or a
-    gradient is not finite, `finite` is false and nothing changes any more: `step` is then the number of steps before that one.
+    `sums` are totals since the last record: of weights, and of weighted losses, gradient norms and metrics. Once a loss, a
+    gradient or a change is not finite, `finite` is false and nothing changes any more: `step` is then the number of steps
+    before that one.
     """
 
     params: Params
@@ -77,8 +62,8 @@ def advance_several(
 @partial(jax.jit, static_argnums=0)
 def measure(loss_fn: LossFunction, params: Params, carry: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
     """Return the carry for the next batch, and the weighted sums of losses and metrics; no key means no dropout."""
-    outcome = loss_fn(params, batch.examples, None, carry)
-    return outcome.carry, _sums(outcome, jnp.asarray(batch.weights))
+    outcome = outcome_of(loss_fn, params, batch, None, carry)
+    return outcome.carry, sums(outcome, jnp.asarray(batch.weights))
 
 
 def _settled(mesh: Mesh | None, state: State) -> tuple[State, Pulse]:
@@ -89,25 +74,21 @@ def _step(loss_fn: LossFunction, optimizer: optax.GradientTransformation, state:
     weights = jnp.asarray(batch.weights)
 
     def loss(params: Params) -> tuple[Array, Outcome]:
-        outcome = loss_fn(params, batch.examples, jax.random.fold_in(key, state.step), state.carry)
+        outcome = outcome_of(loss_fn, params, batch, jax.random.fold_in(key, state.step), state.carry)
         return mean(outcome.losses, weights), outcome
 
     (value, outcome), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    norm = optax.tree.norm(gradients).astype("float32")
     changes, moments = optimizer.update(gradients, state.moments, state.params)
-    finite = state.finite & jnp.isfinite(value) & jnp.isfinite(norm)
-    sums = _sums(outcome, weights) | {"grad_norm": norm * weights.sum()}
-    sums = {name: state.sums[name] + sums[name] for name in state.sums}
-    new = State(optax.apply_updates(state.params, changes), moments, outcome.carry, state.step + 1, finite, sums)
+    norm = _norm(gradients)
+    finite = state.finite & jnp.isfinite(value) & jnp.isfinite(norm) & jnp.isfinite(_norm(changes))
+    added = sums(outcome, weights) | {"grad_norm": norm * weights.sum()}
+    totals = {name: total + added[name] for name, total in state.sums.items()}
+    new = State(optax.apply_updates(state.params, changes), moments, outcome.carry, state.step + 1, finite, totals)
     return jax.tree.map(partial(jnp.where, finite), new, state._replace(finite=finite))
 
 
-def mean(values: Float[Array, " size"], weights: Float[Array, " size"]) -> Float[Array, ""]:
-    """The mean over the examples that count."""
-    return jnp.where(weights > 0, values, 0).sum() / weights.sum().astype(values.dtype)
-
-
-def _sums(outcome: Outcome, weights: Float[Array, " size"]) -> dict[str, Array]:
-    values = {"loss": outcome.losses, **outcome.metrics}
-    weighted = {name: jnp.where(weights > 0, value.astype("float32"), 0).sum() for name, value in values.items()}
-    return weighted | {"weight": weights.sum()}
+def _norm(tree: PyTree) -> Float[Array, ""]:
+    """Squares overflow in 16 bits."""
+    return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(np.promote_types(leaf.dtype, "float32")), tree)).astype(
+        "float32"
+    )

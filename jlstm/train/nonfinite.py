@@ -1,0 +1,39 @@
+"""What is said and left when a loss, a gradient or a change is NaN or infinite."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlstm import io
+from jlstm.data import Batches
+from jlstm.train.step import State
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss, a gradient or what the optimizer makes of it is NaN or infinite.
+
+    Attributes:
+        step: the number of steps before it.
+        params: what it began with.
+        batch: what it was computed on.
+    """
+
+    def __init__(self, state: State, batches: Batches[Any], folder: Path | None) -> None:
+        epoch, index = divmod(int(state.step), len(batches))
+        self.step, self.params, self.batch = int(state.step), state.params, next(batches.epoch(epoch, index))
+        where = "in this error's attribute batch"
+        if folder is not None:
+            path = folder / f"batch_of_step_{self.step + 1}.npz"
+            leaves = jax.tree_util.tree_leaves_with_path(self.batch)
+            content = BytesIO()
+            np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
+            if jax.process_index() == 0:
+                io.write(path, content.getvalue())
+            where = f"in {path}"
+        super().__init__(
+            f"the loss, the gradient or the change of step {self.step + 1} is not finite; its batch is {where}: "
+            "look at it, clip the gradient (optax.clip_by_global_norm) or lower the learning rate"
+        )

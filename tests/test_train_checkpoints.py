@@ -1,0 +1,165 @@
+"""A run that was stopped goes on from its checkpoint as if nothing had happened, and a checkpoint of another run is refused."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jlstm.train import early_stopping, fit, restore
+from jlstm.train.history import read
+from training import SGD, assert_equal, batches, begin, init, loss_fn
+
+KEY = jax.random.key(3)
+
+
+def comparable(history):
+    """What does not depend on the clock."""
+    return [record._replace(seconds=0, examples_per_second=0) for record in history]
+
+
+class StoppedError(Exception):
+    """What a test stops a run with."""
+
+
+def stop_at(step):
+    """A callback that stops the run at that record, before its checkpoint is written."""
+
+    def callback(record, params):
+        if record.step == step:
+            raise StoppedError
+
+    return callback
+
+
+@pytest.mark.parametrize("options", [{"begin": begin, "steps_per_call": 3}, {"key": KEY}], ids=["carry", "key"])
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(options, tmp_path):
+    """StoppedError three times at other records, it has the parameters, best ones, records and file of a run that was not."""
+    run = partial(fit, loss_fn, optimizer=SGD, batches=batches(), epochs=4, every=5, validation=batches(7), **options)
+    whole = run(init(), history=tmp_path / "whole.jsonl")
+    for step in (5, 15, 24):
+        with pytest.raises(StoppedError):
+            run(init(), checkpoints=tmp_path / "run", history=tmp_path / "history.jsonl", callbacks=[stop_at(step)])
+    result = run(
+        init(1), checkpoints=tmp_path / "run", history=tmp_path / "history.jsonl"
+    )  # other initial ones are not looked at
+    assert_equal((result.params, result.best), (whole.params, whole.best))
+    assert comparable(result.history) == comparable(whole.history) == comparable(read(tmp_path / "history.jsonl"))
+    assert_equal(restore(tmp_path / "run", init()), whole.params)
+    assert_equal(restore(tmp_path / "run", jax.eval_shape(init), best=True), whole.best)
+
+
+def test_a_run_that_is_done_is_not_done_again(tmp_path):
+    """Started again it returns what it had; with more epochs it goes on."""
+    run = partial(fit, loss_fn, init(), SGD, batches(), checkpoints=tmp_path, validation=batches(7))
+    first = run(epochs=2)
+    again = run(epochs=2, callbacks=[pytest.fail])
+    assert_equal((again.params, again.best), (first.params, first.best))
+    assert again.history == first.history
+    assert_equal(run(epochs=3).params, fit(loss_fn, init(), SGD, batches(), epochs=3).params)
+
+
+def test_early_stopping_stops_a_run_that_goes_on(tmp_path):
+    """A run that was stopped early is not trained further when it is started again."""
+    run = partial(fit, loss_fn, init(), SGD, batches(), epochs=50, checkpoints=tmp_path, validation=batches(7))
+    first = run(stop=early_stopping(patience=2))
+    assert run(stop=early_stopping(patience=2), callbacks=[pytest.fail]).history == first.history
+
+
+@pytest.mark.loose
+def test_the_state_of_any_optimizer_is_kept(tmp_path):
+    """Moments, counts, hyperparameters and keys of an optimizer's own, and figures that are NaN, survive."""
+    optimizer = optax.chain(optax.add_noise(0.1, 0.5, 7), optax.inject_hyperparams(optax.adam)(optax.linear_schedule(0.1, 0, 12)))
+    nan = lambda *args: loss_fn(*args)._replace(metrics={"nan": jnp.full(4, jnp.nan)})
+    run = partial(fit, nan, init(), optimizer, batches(), epochs=2)
+    whole = run()
+    with pytest.raises(StoppedError):
+        run(checkpoints=tmp_path, every=6, callbacks=[stop_at(12)])
+    result = run(checkpoints=tmp_path)
+    assert_equal(result.params, whole.params)
+    np.testing.assert_equal(comparable(result.history), comparable(whole.history))  # NaN equals NaN here
+
+
+def test_parameters_in_sixteen_bits_stay_in_sixteen_bits(tmp_path):
+    """Each array comes back in its own dtype."""
+    params = {"w": jnp.ones(3, "bfloat16"), "v": jnp.ones(2, "float16")}
+    loss = lambda params, examples, key, carry: loss_fn(init(), examples, key, carry)
+    fit(loss, params, SGD, batches(), epochs=1, checkpoints=tmp_path)
+    assert_equal(restore(tmp_path, params), params)
+
+
+other = {name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6)), "output": jnp.ones(5, "bfloat16")}.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"params": other["kernel"]}, r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"),
+        ({"params": other["output"]}, r"its params\.output is float32\[5\], expected bfloat16\[5\]"),
+        ({"params": init() | {"more": jnp.ones(1)}}, r"its params\.more is missing, expected float32\[1\]"),
+        ({"optimizer": optax.sgd(0.5, momentum=0.9)}, r"its training\.state\.moments\.0\.trace\.kernel is missing, expected"),
+        ({"batches": batches(size=2)}, "its batches is 6 of 4 examples, expected 11 of 2 examples"),
+        ({"validation": None}, r"its best\.kernel is float32\[3, 5\], expected nothing"),
+        ({"begin": begin}, r"its training\.state\.carry is missing, expected float32\[4, 5\]"),
+        ({"key": jax.random.key(0, impl="rbg")}, r"its training\.key is key<fry>\[\], expected key<rbg>\[\]"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, sentence, checkpoint, capfd):
+    """Another model, optimizer, batch size, kind of carry or key gets one sentence that names what differs, and nothing else."""
+    options = {"params": init(), "optimizer": SGD, "batches": batches(), "validation": batches(7)} | change
+    with pytest.raises(ValueError, match=f"^the checkpoint in [^\n]* is of another run: {sentence}.*: give that run's model"):
+        fit(lambda *args: loss_fn(init(), *args[1:]), **options, epochs=2, checkpoints=checkpoint)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """What a run left."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        folder = tmp_path_factory.mktemp("checkpoint")
+        fit(loss_fn, init(), SGD, batches(), epochs=1, validation=batches(7), checkpoints=folder)
+        return folder
+
+
+def test_restore_looks_at_the_parameters_alone(checkpoint):
+    """Parameters are restored without the optimizer, from shapes too; others than those are refused."""
+    shapes = jax.eval_shape(init)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), restore(checkpoint, shapes)) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), shapes
+    )
+    assert_equal(restore(checkpoint, jax.tree.map(np.asarray, init())), restore(checkpoint, shapes, best=True))  # one record only
+    with pytest.raises(ValueError, match=r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"):
+        restore(checkpoint, other["kernel"])
+
+
+def test_restore_of_nothing_gets_one_sentence(tmp_path):
+    """A folder that is not there, is empty, or is a file, and a run without best parameters, are named."""
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none: train with checkpoints="):
+        restore(tmp_path / "none", init())
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*: train with checkpoints="):
+        restore(tmp_path, init())
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"file is a file: name a folder for the checkpoints"):
+        fit(loss_fn, init(), SGD, batches(), epochs=1, checkpoints=tmp_path / "file")
+    fit(loss_fn, init(), SGD, batches(), epochs=1, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"has no best parameters: train with validation data, or give best=False"):
+        restore(tmp_path, init(), best=True)
+
+
+def test_reading_leaves_a_run_that_writes_alone(checkpoint):
+    """What is half written in the folder is still there after `restore`, and gone when the run goes on."""
+    half = checkpoint / "99.orbax-checkpoint-tmp"
+    half.mkdir()
+    restore(checkpoint, init())
+    assert half.exists()
+    fit(loss_fn, init(), SGD, batches(), epochs=1, validation=batches(7), checkpoints=checkpoint)
+    assert not half.exists()
+
+
+def test_two_runs_in_one_process_have_a_folder_each(tmp_path):
+    """Two runs, one after the other, leave two checkpoints."""
+    results = [fit(loss_fn, init(n), SGD, batches(), epochs=1, checkpoints=tmp_path / str(n)) for n in range(2)]
+    for n, result in enumerate(results):
+        assert_equal(restore(tmp_path / str(n), init()), result.params)

@@ -1,0 +1,83 @@
+"""A small model and data for the tests of training: a network with dropout and a memory, that compiles fast."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jlstm.data import Minibatches
+from jlstm.train import Outcome
+
+SGD = optax.sgd(0.5)  # one and the same for all tests, since another one is compiled for anew
+
+
+def init(key=0):
+    """Parameters of a network with one hidden layer."""
+    kernel, output = jax.random.split(jax.random.key(key))
+    return {"kernel": jax.random.normal(kernel, (3, 5)), "output": jax.random.normal(output, (5,))}
+
+
+def loss_fn(params, examples, key, carry):
+    """Logistic loss, and whether the answer is right; where a carry is given, it is half of what was before."""
+    xs, labels = examples
+    h = jnp.tanh(xs @ params["kernel"])
+    if key is not None:
+        h = jnp.where(jax.random.bernoulli(key, 0.8, h.shape), h / 0.8, 0)
+    if carry is not None:
+        h = carry = h + 0.5 * carry
+    logits = h @ params["output"]
+    losses = optax.losses.sigmoid_binary_cross_entropy(logits, labels)
+    return Outcome(losses, {"accuracy": (logits > 0) == (labels > 0.5)}, carry)
+
+
+def begin(size):
+    """Zeros for the first batch of a pass."""
+    return jnp.zeros((size, 5))
+
+
+def batches(count=22, size=4, seed=0):
+    """Noise of two kinds; six batches of four, the last filled up with two."""
+    rng = np.random.default_rng(count)
+    labels = rng.integers(0, 2, count).astype(np.float32)
+    xs = rng.normal(size=(count, 3)).astype(np.float32) + 0.5 * labels[:, None]
+    return Minibatches((xs, labels), size, seed)
+
+
+def by_hand(loss_fn, params, optimizer, data, steps, key, begin=None):
+    """What anybody would write: a loop, `jax.grad` and the optimizer; the real examples of each batch alone."""
+    moments, losses, norms, carry = optimizer.init(params), [], [], None
+
+    @partial(jax.jit, static_argnames="real")
+    def update(params, moments, carry, key, examples, real):
+        def loss(params):
+            outcome = loss_fn(params, examples, key, carry)
+            return outcome.losses[:real].mean(), outcome.carry
+
+        (value, carry_out), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        changes, moments = optimizer.update(gradients, moments, params)
+        norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradients)))
+        return optax.apply_updates(params, changes), moments, carry_out, value, norm
+
+    for step in range(steps):
+        epoch, index = divmod(step, len(data))
+        batch = next(data.epoch(epoch, index))
+        real = int(batch.weights.sum())
+        carry = begin(data.size) if begin and index == 0 else carry
+        params, moments, carry, value, norm = update(params, moments, carry, jax.random.fold_in(key, step), batch.examples, real)
+        losses.append((float(value), real))
+        norms.append((float(norm), real))
+    return params, losses, norms
+
+
+def weighted(pairs):
+    """The mean of values that weigh differently."""
+    values, weights = np.array(pairs).T
+    return (values * weights).sum() / weights.sum()
+
+
+def assert_equal(got, expected):
+    """Two trees are the same, bit by bit."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
