@@ -1,0 +1,205 @@
+"""Several real processes on one machine train as one device does, survive a signal, and go on from one checkpoint."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import scaling
+from jlstm.train.history import read
+
+pytestmark = [pytest.mark.loose, pytest.mark.xdist_group("processes")]
+
+ROOT = Path(__file__).parents[1]
+JOBS = {
+    "classifier": {"problem": "classifier"},
+    "language model": {"problem": "language model", "epochs": 5, "every": 2, "steps_per_call": 2},  # records amid epochs of 4
+}
+CLASSIFIER, LANGUAGE_MODEL = JOBS.values()
+FILES = {"checkpoints", "history.jsonl", "picture.png", "weights.safetensors"}  # of an example
+RECORDS = list(range(2, 22, 2))
+
+
+class Outcome:
+    """What each of several processes wrote of each of its jobs."""
+
+    def __init__(self, folder, processes):
+        self.folder, self.processes = folder, range(processes)
+
+    def arrays(self, job, process=0):
+        """The last and the best parameters."""
+        with np.load(self.folder / f"{job}_of_{process}.npz") as file:
+            return list(file.values())
+
+    def text(self, job, process=0):
+        """The figures of all records and what `evaluate` found; or the error."""
+        return json.loads((self.folder / f"{job}_of_{process}.json").read_text())
+
+
+def start(processes, cache, script, *arguments, **environment):
+    """Start processes; `{address}` and `{process}` in their arguments are filled in. They compile fast rather than well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    filled = [[text.replace("{address}", address).replace("{process}", str(k)) for text in arguments] for k in range(processes)]
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    options = {
+        "env": os.environ | quick | compiled | environment,
+        "cwd": ROOT,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+    return [subprocess.Popen([sys.executable, str(script), *each], **options) for each in filled]
+
+
+def wait(processes):
+    """Wait for processes; return what they printed and how they ended. None is left running."""
+    try:
+        return [(process.communicate(timeout=150)[0], process.returncode) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def begin(processes, folder, *jobs):
+    """Start processes that do the same jobs together."""
+    folder.mkdir(exist_ok=True)
+    arguments = "{address}", str(processes), "{process}", str(folder), json.dumps(jobs)
+    return start(processes, folder.parent / "cache", ROOT / "tests/scaling.py", *arguments, JAX_ENABLE_X64="1")
+
+
+def do(processes, folder, *jobs):
+    """Let processes do jobs together."""
+    for printed, code in wait(begin(processes, folder, *jobs)):
+        assert code == 0, printed
+    return Outcome(folder, processes)
+
+
+def once(condition, seconds=120):
+    """Wait until something has happened."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """The same runs on one device, in float64."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return {name: scaling.run(problem(), **options(JOBS[name])) for name, problem in scaling.PROBLEMS.items()}
+
+
+def options(job):
+    """Those of `fit`."""
+    return {name: value for name, value in job.items() if name != "problem"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    """Two processes, uninterrupted."""
+    where = {"checkpoints": str(folder / "two/checkpoints"), "history": str(folder / "two/history.jsonl")}
+    return do(2, folder / "two", CLASSIFIER, LANGUAGE_MODEL | where, CLASSIFIER | {"differ": 1})
+
+
+@pytest.fixture(scope="module")
+def stopped(folder):
+    """The checkpoints of two processes, one of which was told to stop."""
+    history, checkpoints = folder / "stopped/history.jsonl", folder / "stopped/checkpoints"
+    where = {"checkpoints": str(checkpoints), "history": str(history)}
+    processes = begin(2, folder / "stopped", LANGUAGE_MODEL | where | {"pause": 1})
+    once(history.exists)
+    processes[1].send_signal(signal.SIGTERM)
+    for printed, code in wait(processes):
+        assert code == -signal.SIGINT, printed
+        assert "the same command goes on from there" in printed
+    assert len(read(history)) < len(RECORDS)
+    return checkpoints
+
+
+def assert_as_one_device(outcome, job, expected):
+    """Parameters and figures of every process are those of one device."""
+    for process in outcome.processes:
+        for got, leaf in zip(outcome.arrays(job, process), jax.tree.leaves((expected.params, expected.best)), strict=True):
+            np.testing.assert_allclose(got, leaf, rtol=0, atol=1e-12)  # float64 sums over a batch in another order, 20 steps
+        numbers, measured = outcome.text(job, process)
+        for got, wanted in zip(numbers, scaling.figures(expected.history), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-6)  # records are sums in float32
+        assert list(measured.values()) == numbers[-1]
+        assert outcome.text(job, process) == outcome.text(job, 0)
+
+
+@pytest.mark.parametrize(("job", "name"), list(enumerate(scaling.PROBLEMS)))
+def test_two_processes_are_one_device(two, one_device, job, name):
+    """Losses, metrics, last and best parameters are the same to rounding, and `evaluate` finds the last record's in each."""
+    assert_as_one_device(two, job, one_device[name])
+
+
+def test_the_history_is_written_once(two):
+    """One process writes it, and all records are in it."""
+    history = read(two.folder / "history.jsonl")
+    assert [record.step for record in history] == RECORDS
+
+
+def test_processes_that_begin_differently_are_refused(two):
+    """Parameters from different seeds would silently stay different."""
+    for process in two.processes:
+        assert "the same seed in each" in two.text(2, process)
+
+
+def test_two_processes_go_on_from_their_checkpoint(stopped, two, folder):
+    """SIGTERM to one stops both after the same step; started again, they end with the bits of the uninterrupted run."""
+    copy = shutil.copytree(stopped, folder / "copy of two")
+    again = do(2, folder / "again", LANGUAGE_MODEL | {"checkpoints": str(copy)})
+    for process in two.processes:
+        for got, expected in zip(again.arrays(0, process), two.arrays(1, process), strict=True):
+            np.testing.assert_array_equal(got, expected)
+        assert again.text(0, process) == two.text(1, process)
+
+
+@pytest.mark.usefixtures("x64")
+def test_one_device_goes_on_from_the_checkpoint_of_two_processes(stopped, one_device, folder):
+    """What several processes wrote, one device reads."""
+    copy = shutil.copytree(stopped, folder / "copy of one")
+    result = scaling.run(scaling.language_model(), **options(LANGUAGE_MODEL), checkpoints=copy)
+    expected = one_device["language model"]
+    for got, leaf in zip(*map(jax.tree.leaves, ((result.params, result.best), (expected.params, expected.best))), strict=True):
+        np.testing.assert_allclose(got, leaf, rtol=0, atol=1e-12)  # float64, as above
+    assert [record.step for record in result.history] == RECORDS
+
+
+def test_four_processes_are_one_device(one_device, folder):
+    """Also where two of them share a part of the batch, each with half of the columns."""
+    four = do(4, folder / "four", CLASSIFIER | {"units": 2}, LANGUAGE_MODEL)
+    for job, name in enumerate(scaling.PROBLEMS):
+        assert_as_one_device(four, job, one_device[name])
+
+
+def test_an_example_runs_as_two_processes(tmp_path):
+    """Started by hand; the first one prints, and there is one of everything."""
+    script, options = ROOT / "examples/01_mnist.py", ("--dataset", "digits", "--steps", "5", "--batch", "32", "--out")
+    by_hand = ("--coordinator", "{address}", "--processes", "2", "--process", "{process}")
+    (first, code), (second, other) = wait(start(2, tmp_path / "cache", script, *options, str(tmp_path / "out"), *by_hand))
+    assert (code, other) == (0, 0), first + second
+    assert re.fullmatch(r"Test accuracy: 0\.\d{4}", first.splitlines()[-1])
+    assert second == ""
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert [record.step for record in read(tmp_path / "out/history.jsonl")] == [5]

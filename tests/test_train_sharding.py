@@ -1,0 +1,133 @@
+"""Eight devices train as one does: the same losses and parameters, and no batch is gathered."""
+
+import re
+from functools import cache
+from types import SimpleNamespace
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
+
+import scaling
+from jlstm.data import Minibatches
+from jlstm.train import Outcome, evaluate, fit, mesh, sharding
+from jlstm.train.passes import Task, initial
+from jlstm.train.step import advance, advance_several
+
+pytestmark = pytest.mark.loose
+
+OPTIONS = {"classifier": {}, "language model": {"steps_per_call": 2}}
+
+
+@cache
+def one_device(name):
+    """The run on one device, in float64."""
+    return scaling.run(scaling.PROBLEMS[name](), **OPTIONS[name])
+
+
+def assert_same(got, expected):
+    """Last and best parameters and records are the same to rounding."""
+    leaves = (jax.tree.leaves((result.params, result.best)) for result in (got, expected))
+    for leaf, wanted in zip(*leaves, strict=True):
+        np.testing.assert_allclose(leaf, wanted, rtol=0, atol=1e-12)  # float64 sums over a batch in another order, 12 steps
+    for numbers, wanted in zip(scaling.figures(got.history), scaling.figures(expected.history), strict=True):
+        np.testing.assert_allclose(numbers, wanted, rtol=1e-6)  # records are sums in float32
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("name", "units"), [("classifier", 1), ("language model", 1), ("language model", 2)])
+def test_eight_devices_are_one(name, units):
+    """With dropout, Adam, padded batches and carries handed on, whether columns are split or not."""
+    problem = scaling.PROBLEMS[name]()
+    result = scaling.run(problem, mesh(units), **OPTIONS[name])
+    assert_same(result, one_device(name))
+    assert result.params["layer_0"]["kernel"].sharding.spec == (P() if units == 1 else P(None, "units"))
+    measured = evaluate(problem.loss_fn, result.params, problem.validation, begin=problem.begin)
+    assert measured == result.history[-1].validation  # without `mesh`: it is found
+
+
+@pytest.mark.usefixtures("x64")
+def test_one_device_goes_on_from_the_checkpoint_of_eight(tmp_path):
+    """A checkpoint says nothing of devices, nor of columns that were split."""
+    scaling.run(scaling.classifier(), mesh(units=2), epochs=2, checkpoints=tmp_path)
+    assert_same(scaling.run(scaling.classifier(), checkpoints=tmp_path), one_device("classifier"))
+
+
+def travels(problem, mesh, several=1):
+    """The kinds of messages among devices in the compiled step."""
+    task = Task(problem.loss_fn, problem.optimizer, problem.batches, problem.begin, several, mesh)
+    state, key, batch = initial(task, problem.params), jax.random.key(0), next(problem.batches.epoch(0))
+    if several > 1:
+        batch = jax.tree.map(lambda leaf: np.stack([leaf] * several), batch)
+    args = state, sharding.replicate(mesh, key), sharding.feed(mesh, batch, axis=int(several > 1))
+    step = advance if several == 1 else advance_several
+    text = step.lower(problem.loss_fn, problem.optimizer, mesh, *args).compile().as_text()
+    return set(re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text))
+
+
+@pytest.mark.parametrize("name", scaling.PROBLEMS)
+def test_only_gradients_travel(name):
+    """The compiled step sums over devices, and neither gathers nor moves anything."""
+    assert travels(scaling.PROBLEMS[name](), mesh(), OPTIONS[name].get("steps_per_call", 1)) == {"all-reduce"}
+
+
+def test_a_loss_that_needs_the_whole_batch_is_noticed():
+    """The test above can fail: to sort a batch, devices must gather it."""
+    loss_fn = lambda params, xs, key, carry: Outcome(jnp.sort(params * xs))
+    problem = scaling.Problem(loss_fn, jnp.ones(()), optax.sgd(0.1), Minibatches(np.arange(16.0, dtype=np.float32), 16), None)
+    assert "all-gather" in travels(problem, mesh())
+
+
+def test_what_lies_where():
+    """Matrices and their moments are split by columns, carries by batch; what cannot be split is on all devices."""
+    problem, where = scaling.language_model(), mesh(units=2)
+    state = initial(Task(problem.loss_fn, optax.adam(0.1), problem.batches, problem.begin, 1, where), problem.params)
+    spec = lambda leaf: leaf.sharding.spec
+    assert spec(state.params["layer_0"]["kernel"]) == P(None, "units")
+    assert spec(state.moments[0].mu["layer_0"]["recurrent_kernel"]) == P(None, "units")
+    assert spec(state.params["head"]["kernel"]) == P()  # eleven columns
+    assert spec(state.params["head"]["bias"]) == spec(state.step) == P()
+    assert {spec(leaf) for leaf in jax.tree.leaves(state.carry)} == {P("batch")}
+    assert spec(sharding.split(where, {"count": np.zeros(())})["count"]) == P()
+
+
+@given(processes=st.integers(1, 4), local=st.integers(1, 4), units=st.integers(1, 16))
+def test_processes_share_a_batch(processes, local, units):
+    """What a process feeds are the rows of its own devices, whatever the shape of the mesh; broken parts are refused."""
+    devices = [SimpleNamespace(process_index=k // local, id=k) for k in range(processes * local)]
+    with mock.patch("jlstm.train.sharding.Mesh", lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))):
+        if len(devices) % units or (local % units and units % local):
+            with pytest.raises(ValueError, match=r"^units must"):
+                mesh(units, devices[::-1])
+            return
+        where = mesh(units, devices[::-1])
+    rows = np.arange(6 * len(where.devices)).reshape(len(where.devices), 6)  # those of each place on the batch axis
+    for process in range(processes):
+        with mock.patch("jax.process_index", return_value=process):
+            index, count = sharding.part(where, rows.size)
+        own = [place for place, row in enumerate(where.devices) if process in {device.process_index for device in row}]
+        np.testing.assert_array_equal(np.split(rows.ravel(), count)[index], rows[own].ravel())
+
+
+def shape(devices):
+    return dict(zip(("batch", "units"), devices.shape, strict=True))
+
+
+def test_a_batch_that_cannot_be_divided():
+    """One sentence, and not JAX's."""
+    loss_fn = lambda params, xs, key, carry: Outcome(params * xs)
+    batches = Minibatches(np.ones(20, np.float32), 10)
+    with pytest.raises(ValueError, match="a batch of 10 cannot be divided among 8 devices: choose a size that is a multiple"):
+        fit(loss_fn, jnp.ones(()), optax.sgd(0.1), batches, steps=1, mesh=mesh())
+
+
+def test_several_processes_need_a_mesh():
+    """Without it each would train a model of its own."""
+    with mock.patch("jax.process_count", return_value=2), pytest.raises(ValueError, match=r"give mesh=jlstm.train.mesh\(\)"):
+        sharding.place(None, {})
