@@ -1,15 +1,9 @@
 """Several real processes on one machine train as one device does, survive a signal, and go on from one checkpoint."""
 
 import json
-import os
-import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,16 +11,15 @@ import pytest
 
 import scaling
 from jlstm.train.history import read
+from launch import ROOT, start, wait
 
 pytestmark = [pytest.mark.loose, pytest.mark.xdist_group("processes")]
 
-ROOT = Path(__file__).parents[1]
 JOBS = {
     "classifier": {"problem": "classifier"},
     "language model": {"problem": "language model", "epochs": 5, "every": 2, "steps_per_call": 2},  # records amid epochs of 4
 }
 CLASSIFIER, LANGUAGE_MODEL = JOBS.values()
-FILES = {"checkpoints", "history.jsonl", "picture.png", "weights.safetensors"}  # of an example
 RECORDS = list(range(2, 22, 2))
 
 
@@ -44,34 +37,6 @@ class Outcome:
     def text(self, job, process=0):
         """The figures of all records and what `evaluate` found; or the error."""
         return json.loads((self.folder / f"{job}_of_{process}.json").read_text())
-
-
-def start(processes, cache, script, *arguments, **environment):
-    """Start processes; `{address}` and `{process}` in their arguments are filled in. They compile fast rather than well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    filled = [[text.replace("{address}", address).replace("{process}", str(k)) for text in arguments] for k in range(processes)]
-    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    options = {
-        "env": os.environ | quick | compiled | environment,
-        "cwd": ROOT,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-    }
-    return [subprocess.Popen([sys.executable, str(script), *each], **options) for each in filled]
-
-
-def wait(processes):
-    """Wait for processes; return what they printed and how they ended. None is left running."""
-    try:
-        return [(process.communicate(timeout=150)[0], process.returncode) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 def begin(processes, folder, *jobs):
@@ -191,15 +156,3 @@ def test_four_processes_are_one_device(one_device, folder):
     four = do(4, folder / "four", CLASSIFIER | {"units": 2}, LANGUAGE_MODEL)
     for job, name in enumerate(scaling.PROBLEMS):
         assert_as_one_device(four, job, one_device[name])
-
-
-def test_an_example_runs_as_two_processes(tmp_path):
-    """Started by hand; the first one prints, and there is one of everything."""
-    script, options = ROOT / "examples/01_mnist.py", ("--dataset", "digits", "--steps", "5", "--batch", "32", "--out")
-    by_hand = ("--coordinator", "{address}", "--processes", "2", "--process", "{process}")
-    (first, code), (second, other) = wait(start(2, tmp_path / "cache", script, *options, str(tmp_path / "out"), *by_hand))
-    assert (code, other) == (0, 0), first + second
-    assert re.fullmatch(r"Test accuracy: 0\.\d{4}", first.splitlines()[-1])
-    assert second == ""
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    assert [record.step for record in read(tmp_path / "out/history.jsonl")] == [5]

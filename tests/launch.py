@@ -1,0 +1,37 @@
+"""Several processes on one machine that find each other."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(processes, cache, script, *arguments, **environment):
+    """Start processes; `{address}` and `{process}` in their arguments are filled in. They compile fast rather than well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    filled = [[text.replace("{address}", address).replace("{process}", str(k)) for text in arguments] for k in range(processes)]
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    options = {
+        "env": os.environ | quick | compiled | environment,
+        "cwd": ROOT,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+    return [subprocess.Popen([sys.executable, str(script), *each], **options) for each in filled]
+
+
+def wait(processes):
+    """Wait for processes; return what they printed and how they ended. None is left running."""
+    try:
+        return [(process.communicate(timeout=150)[0], process.returncode) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
