@@ -30,7 +30,7 @@ def start(processes, cache, script, *arguments, **environment):
 def wait(processes):
     """Wait for processes; return what they printed and how they ended. None is left running."""
     try:
-        return [(process.communicate(timeout=150)[0], process.returncode) for process in processes]
+        return [(process.communicate(timeout=300)[0], process.returncode) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -91,9 +91,12 @@ def stopped(folder):
     history, checkpoints = folder / "stopped/history.jsonl", folder / "stopped/checkpoints"
     where = {"checkpoints": str(checkpoints), "history": str(history)}
     processes = begin(2, folder / "stopped", LANGUAGE_MODEL | where | {"pause": 1})
-    once(history.exists)
-    processes[1].send_signal(signal.SIGTERM)
-    for printed, code in wait(processes):
+    try:
+        once(lambda: history.exists() or processes[1].poll() is not None)
+        processes[1].send_signal(signal.SIGTERM)
+    finally:
+        ended = wait(processes)
+    for printed, code in ended:
         assert code == -signal.SIGINT, printed
         assert "the same command goes on from there" in printed
     assert len(read(history)) < len(RECORDS)
