@@ -29,7 +29,7 @@ test *args: setup
 
 # run the tests of the core with the newest Python and JAX
 test-newest *args:
-    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 {{core}} "$@"
+    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup {{core}} "$@"
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

@@ -91,6 +91,7 @@ def text(model: LanguageModel, params: Any, corpus: Corpus, options: LanguageOpt
 
 def main(options: LanguageOptions) -> None:
     """Train, evaluate, write."""
+    options.prepare()
     console, size = Console(highlight=False, soft_wrap=True), SIZES[options.dataset, options.size]
     options = replace(options, epochs=options.epochs or size.epochs, batch=options.batch or size.batch)
     corpus = ptb(options.data_dir) if options.dataset == "ptb" else shakespeare(options.data_dir)

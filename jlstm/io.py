@@ -1,6 +1,7 @@
 """Parameters to and from safetensors files."""
 
 import os
+import uuid
 from pathlib import Path
 
 import jax
@@ -67,7 +68,7 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{os.fspath(path)} is a folder: name a file in it")
-    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    beside = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
     try:
         beside.write_bytes(content)
         beside.replace(path)
