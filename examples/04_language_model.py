@@ -11,45 +11,21 @@ of text cut into windows whose state is handed on, the loss summed over a window
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from language_sizes import SIZES, schedule
 from options import Options, one_sentence
 from rich.console import Console
 
 import jlstm
-from jlstm import train
+from jlstm import plot, train
 from jlstm.data import Corpus, Window, Windows, ptb, shakespeare
 from jlstm.models import LanguageModel, generate
-
-
-class Size(NamedTuple):
-    """A network, and how it is trained: full learning rate for `hold` epochs, then `decay` times the last epoch's."""
-
-    units: int
-    steps: int  # of a window
-    batch: int = 20
-    dropout: float = 0.0
-    init_scale: float = 0.1
-    epochs: int = 13
-    hold: int = 4
-    decay: float = 0.5
-    clip: float = 5.0
-    learning_rate: float = 1.0
-
-
-SIZES = {  # Zaremba, Sutskever & Vinyals 2014, section 4.1; "small" is their non-regularized network
-    ("ptb", "small"): Size(200, 20),
-    ("ptb", "medium"): Size(650, 35, dropout=0.5, init_scale=0.05, epochs=39, hold=6, decay=1 / 1.2),
-    ("ptb", "large"): Size(1500, 35, dropout=0.65, init_scale=0.04, epochs=55, hold=14, decay=1 / 1.15, clip=10),
-    ("shakespeare", "small"): Size(128, 50, batch=50, epochs=10, hold=5, dropout=0.1, learning_rate=0.3),
-    ("shakespeare", "medium"): Size(256, 50, batch=50, epochs=20, hold=10, dropout=0.3, learning_rate=0.3),
-    ("shakespeare", "large"): Size(512, 100, batch=50, epochs=40, hold=20, decay=0.8, dropout=0.5, learning_rate=0.3),
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +40,7 @@ class LanguageOptions(Options):
     variational: bool = False  # whether a dropout mask stays for a whole window (Gal & Ghahramani 2016)
     sample: int = 60  # words, or eight times as many letters, to write at the end
     temperature: float = 0.8  # of the sampling: 0 writes the likeliest only, 1 as varied as the model believes
-    out: Path = Path("results/language_model")
+    out: Path = Path("results/language_model")  # folder for checkpoints, history, weights.safetensors and picture.png
 
 
 def loss_fn(model: LanguageModel, params: Any, window: Window, key: jax.Array | None, carry: Any) -> train.Outcome:
@@ -89,6 +65,15 @@ def text(model: LanguageModel, params: Any, corpus: Corpus, options: LanguageOpt
     return between.join(corpus.vocabulary[token] for token in np.concatenate([prompt[0], tokens[0]])).replace("<eos>", "\n")
 
 
+def draw(path: Path, history: list[train.Record]) -> None:
+    """Save the picture of perplexity by step."""
+    parts = ("train", "validation")
+    curve = [record._replace(**{part: {"perplexity": perplexity(getattr(record, part))} for part in parts}) for record in history]
+    ax = plot.curves(curve, "perplexity")
+    ax.set_yscale("log")
+    ax.figure.savefig(path, dpi=110)
+
+
 def main(options: LanguageOptions) -> None:
     """Train, evaluate, write."""
     options.prepare()
@@ -98,8 +83,7 @@ def main(options: LanguageOptions) -> None:
     batches, validation = (Windows(part, options.batch, size.steps) for part in (corpus.train, corpus.valid))
     choices = {"dropout": size.dropout, "init_scale": size.init_scale, "tied": options.tied, "variational": options.variational}
     model = LanguageModel(len(corpus.vocabulary), size.units, **choices)
-    rate = lambda step: size.learning_rate * size.decay ** jnp.maximum(step // len(batches) + 1 - size.hold, 0)  # noqa: E731
-    optimizer = optax.chain(optax.clip_by_global_norm(size.clip), optax.sgd(rate))
+    optimizer = optax.chain(optax.clip_by_global_norm(size.clip), optax.sgd(schedule(size, len(batches))))
 
     def report(record: train.Record, _: Any) -> None:
         figures = ", ".join(f"{part} perplexity {perplexity(getattr(record, part)):.1f}" for part in ("train", "validation"))
@@ -110,8 +94,10 @@ def main(options: LanguageOptions) -> None:
     console.print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters, {len(batches):,} steps an epoch")
     result = options.fit(loss, params, optimizer, batches, validation=validation, begin=model.initial_carry, callbacks=[report])
     jlstm.save(options.out / "weights.safetensors", result.best)
+    draw(options.out / "picture.png", result.history)
     console.print(f"\n{text(model, result.best, corpus, options)}\n")
     tested = train.evaluate(loss, result.best, Windows(corpus.test, options.batch, size.steps), begin=model.initial_carry)
+    console.print(f"Weights and picture are in {options.out}")
     console.print(f"Test perplexity: {perplexity(tested):.1f}")
 
 

@@ -4,31 +4,15 @@ import dataclasses
 import importlib
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from scripts import EXAMPLES, is_picture, run
+
 DEMO, MNIST = EXAMPLES / "00_demo.py", EXAMPLES / "01_mnist.py"
-
-
-def run(script: Path, *arguments: str, cwd: Path, before: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own, as `python script` does, after some code."""
-    lines = (
-        "import runpy, sys",
-        "sys.path.insert(0, sys.argv[1])",
-        "del sys.argv[:2]",
-        before,
-        "runpy.run_path(sys.argv[0], run_name='__main__')",
-    )
-    command = [sys.executable, "-c", "\n".join(lines), str(EXAMPLES), str(script), *arguments]
-    without = {name: value for name, value in os.environ.items() if name not in ("JLSTM_DATA", "FORCE_COLOR", "XLA_FLAGS")}
-    return subprocess.run(command, cwd=cwd, env=without | environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -44,12 +28,6 @@ def demo(monkeypatch) -> ModuleType:
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("00_demo")
-
-
-def is_picture(path: Path) -> bool:
-    """A PNG file with something in it."""
-    content = path.read_bytes()
-    return content.startswith(b"\x89PNG") and len(content) > 20_000
 
 
 def test_help_explains_every_option(tmp_path):

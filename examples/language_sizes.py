@@ -1,0 +1,37 @@
+"""The language models that 04_language_model.py trains, and how."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Size(NamedTuple):
+    """A network, and how it is trained: full learning rate for `hold` epochs, then `decay` times the last epoch's."""
+
+    units: int
+    steps: int  # of a window
+    batch: int = 20
+    dropout: float = 0.0
+    init_scale: float = 0.1
+    epochs: int = 13
+    hold: int = 4
+    decay: float = 0.5
+    clip: float = 5.0
+    learning_rate: float = 1.0
+
+
+SIZES = {  # Zaremba, Sutskever & Vinyals 2014, section 4.1; "small" is their non-regularized network
+    ("ptb", "small"): Size(200, 20),
+    ("ptb", "medium"): Size(650, 35, dropout=0.5, init_scale=0.05, epochs=39, hold=6, decay=1 / 1.2),
+    ("ptb", "large"): Size(1500, 35, dropout=0.65, init_scale=0.04, epochs=55, hold=14, decay=1 / 1.15, clip=10),
+    ("shakespeare", "small"): Size(128, 50, batch=50, epochs=10, hold=5, dropout=0.1, learning_rate=0.3),
+    ("shakespeare", "medium"): Size(256, 50, batch=50, epochs=20, hold=10, dropout=0.3, learning_rate=0.3),
+    ("shakespeare", "large"): Size(512, 100, batch=50, epochs=40, hold=20, decay=0.8, dropout=0.5, learning_rate=0.3),
+}
+
+
+def schedule(size: Size, steps: int) -> Callable[[Array], Array]:
+    """The learning rate by step, for epochs of so many steps."""
+    return lambda step: size.learning_rate * size.decay ** jnp.maximum(step // steps + 1 - size.hold, 0)
