@@ -1,0 +1,71 @@
+"""What 05_forecast.py compares its LSTM with, the errors of all, and the picture."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from jlstm import plot
+from jlstm.data import Series
+
+YEAR = 12
+BLUE, ORANGE, GREEN, _, BLACK, *_ = plot.COLOURS
+
+
+class Errors(NamedTuple):
+    """Of a forecast, in thousands of passengers; and in units of what the seasonal naive forecast misses in training."""
+
+    rmse: float
+    mae: float
+    mase: float
+
+
+def naive(values: np.ndarray, months: int) -> dict[str, dict[str, np.ndarray]]:
+    """Forecasts without a network: of each month from those before it, and of all months of the test at once."""
+    known, ahead = values[:-months], np.arange(months)
+    year = known[len(known) - YEAR + ahead % YEAR]
+    growth = np.exp(np.log(known[YEAR:] / known[:-YEAR]).mean() * (1 + ahead // YEAR))
+    return {
+        "each": {"naive": values[-months - 1 : -1], "seasonal naive": values[-months - YEAR : -YEAR]},
+        "all": {"naive": np.full(months, known[-1]), "seasonal naive": year, "seasonal naive with growth": year * growth},
+    }
+
+
+def errors(forecast: np.ndarray, values: np.ndarray, months: int) -> Errors:
+    """Judge a forecast of the last months. MASE: Hyndman & Koehler 2006."""
+    known, missed = values[:-months], forecast - values[-months:]
+    mae = float(np.abs(missed).mean())
+    return Errors(float(np.sqrt((missed**2).mean())), mae, mae / float(np.abs(known[YEAR:] - known[:-YEAR]).mean()))
+
+
+def table(forecasts: dict[str, dict[str, np.ndarray]], values: np.ndarray, months: int) -> Table:
+    """The errors of all forecasts, in rows."""
+    rows = Table("forecast", *(name.upper() for name in Errors._fields), title="Errors in thousands of passengers")
+    for kind, title in (("each", "one month ahead"), ("all", f"{months} months ahead")):
+        rows.add_section()
+        for name, forecast in forecasts[kind].items():
+            found = errors(forecast, values, months)
+            rows.add_row(f"{title}: {name}", f"{found.rmse:.1f}", f"{found.mae:.1f}", f"{found.mase:.2f}")
+    return rows
+
+
+def draw(path: Path, series: Series, forecasts: dict[str, dict[str, np.ndarray]], months: int) -> None:
+    """Save the picture: the end of the series and the forecasts."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    shown, times = months + 3 * YEAR, series.times[-months:]
+    titles = ("One month ahead, from all months before", f"{months} months ahead, from those before the line")
+    for axes, kind, title in zip(figure.subplots(1, 2, sharey=True), forecasts, titles, strict=True):
+        axes.plot(series.times[-shown:], series.values[-shown:], "-", color=BLACK, linewidth=1.5, label="passengers")
+        axes.axvline(times[0], color=BLACK, linewidth=1, linestyle=":")
+        styles = {"seasonal naive": ("--", GREEN), "seasonal naive with growth": ("-", ORANGE), "LSTM": (".-", BLUE)}
+        for name, (line, colour) in styles.items():
+            if name in forecasts[kind]:
+                axes.plot(times, forecasts[kind][name], line, color=colour, markersize=8, linewidth=1.4, label=name)
+        axes.set_title(title, fontsize=11)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="upper left")
+    figure.supylabel("thousands of passengers a month", fontsize=10)
+    figure.savefig(path, dpi=110)
