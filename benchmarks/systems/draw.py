@@ -1,0 +1,54 @@
+"""Draw a problem: the example's initial weights and its batches in their order, for the side that cannot draw them itself."""
+
+from collections import defaultdict
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from benchmarks.systems import example, exchange
+from benchmarks.systems.problem import Arrays, Problem
+from jlstm import train
+from jlstm.data import Batches
+
+
+class Drawn(Exception):  # noqa: N818
+    """Everything is known: the example need not go on."""
+
+
+def run(problem: Problem) -> dict[str, Any]:
+    """Write `weights`, `epoch_0`, `epoch_1`, … and `test` into the problem's folder; return the settings of the training."""
+    settings = example.settings(problem)
+
+    def fit(options: Any, _loss_fn: Any, params: Any, _optimizer: Any, batches: Batches[Any], **_: Any) -> train.Result:
+        total = options.epochs * len(batches) if options.steps is None else options.steps
+        problem.write_arrays("weights", flatten_dict(jax.tree.map(np.asarray, params), sep="."))
+        for number, start in enumerate(range(0, total, len(batches))):
+            packed = exchange.pack(counted(batches, number, min(total - start, len(batches))))
+            problem.write_arrays(f"epoch_{number}", packed)
+        settings.update(batch_size=batches.size, input_shape=exchange.input_shape(packed))
+        settings.update(total_steps=total, steps_an_epoch=len(batches))
+        anything = defaultdict[str, float](lambda: 1.0)  # whatever the example prints or draws of a training that there was not
+        return train.Result(params, [train.Record(total, total / len(batches), anything, anything, 1.0, 1.0)], params)
+
+    def evaluate(_loss_fn: Any, _params: Any, batches: Batches[Any], **_: Any) -> dict[str, float]:
+        problem.write_arrays("test", exchange.pack(counted(batches, 0, problem.test_batches or len(batches))))
+        raise Drawn
+
+    try:
+        example.run(problem, fit, evaluate)
+    except Drawn:
+        return settings
+    raise RuntimeError(f"examples/{problem.system.script}.py ended without jlstm.train.evaluate on its test data")
+
+
+def counted(batches: Batches[Any], number: int, count: int) -> list[Arrays]:
+    """The first batches of a pass, without the examples that only fill up a batch."""
+    return [
+        {
+            jax.tree_util.keystr(at, simple=True, separator="."): np.asarray(leaf)[batch.weights > 0]
+            for at, leaf in jax.tree_util.tree_leaves_with_path(batch.examples)
+        }
+        for batch in example.First(batches, count).epoch(number)
+    ]

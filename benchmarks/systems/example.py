@@ -1,0 +1,65 @@
+"""The examples, run as they are and observed where they train and where they measure."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import tyro
+
+from benchmarks.systems.problem import Problem
+from jlstm import train
+from jlstm.data import Batch, Batches
+
+
+def run(problem: Problem, fit: Callable[..., train.Result], evaluate: Callable[..., dict[str, float]]) -> None:
+    """Call the example's `main` with the problem's command line.
+
+    Args:
+        problem: names the example; the folder `examples` is on Python's path.
+        fit: takes the place of `Options.fit`.
+        evaluate: takes the place of `jlstm.train.evaluate`, which the example calls with its test data.
+    """
+    module, options = given(problem)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with mock.patch.object(shared(), "fit", fit), mock.patch.object(train, "evaluate", evaluate):
+        module.main(options)
+
+
+def given(problem: Problem) -> tuple[ModuleType, Any]:
+    """The example's module, and its options after it read the command line."""
+    module = import_module(problem.system.script)
+    kinds = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, shared())]
+    (own,) = (kind for kind in kinds if kind.__module__ == module.__name__)
+    return module, tyro.cli(own, args=problem.arguments)
+
+
+def shared() -> Any:
+    """The options that all examples have."""
+    return import_module("options").Options
+
+
+def settings(problem: Problem) -> dict[str, Any]:
+    """The example's options and, where these only name a row of its table, that row: what Keras' side is built from."""
+    module, options = given(problem)
+    row = module.SIZES[options.dataset, options.size]._asdict() if hasattr(module, "SIZES") else {}
+    chosen = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
+    return row | chosen
+
+
+class First(Batches[Any]):
+    """The first batches of a pass, or all."""
+
+    def __init__(self, batches: Batches[Any], count: int | None) -> None:
+        self.batches, self.size = batches, batches.size
+        self.count = len(batches) if count is None else min(count, len(batches))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Any]]:
+        """Yield what is left of them."""
+        passing = self.batches.epoch(number, start, part)
+        return (batch for _, batch in zip(range(start, self.count), passing, strict=False))

@@ -1,0 +1,65 @@
+"""The tables that are made from a report: for a terminal, and for README."""
+
+from rich.table import Table
+
+from benchmarks.systems.report import SIDES, Report, rows
+
+BEGIN, END = "<!-- systems -->", "<!-- /systems -->"
+WIDTH = 110  # of the table at a terminal
+
+
+def terminal(report: Report) -> Table:
+    """The table for a person at a terminal: a line a side."""
+    heads = ("accuracy or\nperplexity", "seconds\nan epoch", "times\nfaster", "first\nstep", "peak\nMB", "first losses\napart")
+    table = Table("", *heads, min_width=WIDTH)
+    table.caption = f"{_where(report)}. ± is the standard error of the mean over seeds."
+    for row in rows(report):
+        table.add_row(row.title)
+        beside = (f"{row.ratio:.1f}", "chance" if row.apart is None else f"{row.apart:.0e}")
+        for k, (side, (faster, apart)) in enumerate(zip(SIDES, (beside, ("", "")), strict=True)):
+            times = (f"{row.seconds[k]:.1f}", faster, f"{row.first_step[k]:.1f}")
+            table.add_row(f"  {side}", row.figures[k], *times, f"{row.memory[k] / 1e6:.0f}", apart)
+        if row.stock:
+            table.add_row("  keras, its own optimizer", row.stock)
+    return table
+
+
+def markdown(report: Report) -> str:
+    """The table for README, and what stands under it."""
+    lines = ["| | accuracy or perplexity | seconds an epoch | times faster | peak memory, MB |", "|---|---|---|---|---|"]
+    for row in rows(report):
+        seconds = " / ".join(f"{value:.1f}" for value in row.seconds)
+        memory = " / ".join(f"{value / 1e6:.0f}" for value in row.memory)
+        lines.append(f"| {row.title} | {' / '.join(row.figures)} | {seconds} | {row.ratio:.1f} | {memory} |")
+    lines += [
+        "",
+        f"jlstm / Keras on TensorFlow; `just systems`, {_where(report)}; ± is the standard error of the mean over seeds.",
+    ]
+    stock = [f"{row.title}: {row.stock}" for row in rows(report) if row.stock]
+    if stock:
+        lines += [
+            "Keras squares the gradients of a repeated word one by one; here they are added first. "
+            f"With its own optimizer it reaches: {'; '.join(stock)}."
+        ]
+    return "\n".join(lines)
+
+
+def into(text: str, report: Report) -> str:
+    """Put the table between README's marks.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md must have the lines {BEGIN} and {END}, between which the table goes: put them in")
+    return f"{before}{begin}\n{markdown(report)}\n{end}{after}"
+
+
+def _where(report: Report) -> str:
+    machine, versions = report["machine"], report["versions"]
+    return (
+        f"jax {versions['jax']}, keras {versions['keras']}, tensorflow {versions['tensorflow']}, "
+        f"{machine['cores']} cores of {machine['processor']}, {report['date'][:10]}"
+    )

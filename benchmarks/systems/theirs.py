@@ -1,0 +1,124 @@
+"""The other side: Keras on TensorFlow, with `model.fit` and `model.evaluate`, timed."""
+
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from benchmarks.systems import exchange, models, optimizers
+from benchmarks.systems.problem import FIRST, Arrays, Problem, peak_bytes
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(f"Keras runs on {keras.backend.backend()!r} here, set KERAS_BACKEND=tensorflow")
+
+
+class EpochClock(keras.callbacks.Callback):
+    """The loss of each pass, and its seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+
+    def on_epoch_begin(self, *_: Any) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
+        """Stop the clock."""
+        self.seconds.append(time.perf_counter() - self.started)
+        self.losses.append(float(logs["loss"]))
+
+
+class StepClock(EpochClock):
+    """The same for each step; Keras' own losses are means of an epoch so far."""
+
+    def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
+        """An epoch is no step."""
+
+    def on_train_batch_begin(self, _: int, **__: Any) -> None:
+        """Forget the losses before this one, and start the clock."""
+        self.model.reset_metrics()
+        self.on_epoch_begin()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Stop the clock."""
+        super().on_epoch_end(batch, logs)
+
+
+def run(problem: Problem) -> dict[str, Any]:
+    """Train and measure; return what `ours.run` does.
+
+    The first steps are taken twice: once to compile them, and to keep their losses, then with the clock running.
+    """
+    weights, settings = problem.read_arrays("weights"), problem.read("draw")
+    epochs = -(-settings["total_steps"] // settings["steps_an_epoch"])
+    model, pair, callbacks = models.PEERS[problem.name](weights, settings, optimizers.STOCK if problem.stock else optimizers.SAME)
+    models.load(model, weights)
+    steps = warm_up(model, data(problem.read_arrays("epoch_0"), pair, settings["batch_size"], FIRST))
+
+    clock = EpochClock()
+    for number in range(epochs):
+        given = data(problem.read_arrays(f"epoch_{number}"), pair, settings["batch_size"])
+        begin(model)
+        model.fit(**given, shuffle=False, verbose=0, initial_epoch=number, epochs=number + 1, callbacks=[*callbacks, clock])
+
+    test = problem.read_arrays("test")
+    begin(model)
+    measured = model.evaluate(**data(test, pair, settings["batch_size"]), verbose=0, return_dict=True)
+    return {
+        "first_losses": steps.losses[:FIRST],
+        "first_step_seconds": steps.seconds[0],
+        "losses": clock.losses,
+        "seconds": sum(clock.seconds),
+        "seconds_of_each": clock.seconds,
+        "steps": settings["total_steps"],
+        "steps_an_epoch": settings["steps_an_epoch"],
+        "steps_per_call": model.steps_per_execution,
+        "figure": measured["accuracy"] if "accuracy" in measured else models.perplexity(measured["loss"], test),
+        "test_loss": measured["loss"],
+        "peak_bytes": peak_bytes(),
+        "jit_compile": model.jit_compile,
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or "one a core",
+    }
+
+
+def data(packed: Arrays, pair: Callable[[Arrays], Any], size: int, count: int | None = None) -> dict[str, Any]:
+    """What `fit` and `evaluate` take: arrays where all batches have one width, else a dataset.
+
+    Args:
+        packed: batches.
+        pair: makes inputs and targets of them.
+        size: examples a batch.
+        count: take only so many batches; and the rest of an incomplete last one, for which TensorFlow compiles another function.
+    """
+    whole = exchange.joined(packed)
+    if whole is not None:
+        x, y = pair(whole)
+        rows = len(x) if count is None else count * size + len(x) % size
+        return {"x": x[:rows], "y": y[:rows], "batch_size": size}
+    pairs = [pair(batch) for batch in islice(exchange.unpack(packed), count)]
+    signature = tuple(tf.TensorSpec([None] * array.ndim, array.dtype) for array in pairs[0])
+    dataset = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=signature)
+    return {"x": dataset.apply(tf.data.experimental.assert_cardinality(len(pairs))).prefetch(tf.data.AUTOTUNE)}
+
+
+def warm_up(model: keras.Model, given: dict[str, Any]) -> StepClock:
+    """Take steps, then make them undone; return what the clock saw."""
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [variable.numpy() for variable in variables]
+    model.fit(**given, shuffle=False, verbose=0, callbacks=[clock := StepClock()])
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    return clock
+
+
+def begin(model: keras.Model) -> None:
+    """Put stateful layers' states back to zero."""
+    for layer in model.layers:
+        if getattr(layer, "stateful", False):
+            layer.reset_state()

@@ -1,0 +1,262 @@
+"""The side-by-side runs: both sides compute the same, and the tables say what was measured."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.systems import __main__ as cli
+from benchmarks.systems import draw, exchange, ours, report, side, tables
+from benchmarks.systems.problem import FIRST, Problem
+from jlstm.data import Buckets, Corpus, Minibatches, Ragged, ReviewDataset, Reviews
+
+pytestmark = [
+    pytest.mark.xdist_group("tensorflow"),
+    pytest.mark.loose,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras' LearningRateScheduler and NumPy 2
+]
+
+
+def zipf(seed, count, words):
+    """A few words often, most of them rarely, as in a real text."""
+    return np.random.default_rng(seed).zipf(1.5, count).clip(max=words).astype(np.int32) - 1
+
+
+def small_language(monkeypatch):
+    """Six units, windows of five words, a norm that clips every gradient."""
+    module = importlib.import_module("04_language_model")
+    corpus = Corpus(zipf(1, 403, 30), zipf(2, 100, 30), zipf(3, 100, 30), tuple("abcdefghijklmnopqrstuvwxyzABCD"))
+    monkeypatch.setattr(module, "ptb", lambda _: corpus)
+    monkeypatch.setitem(
+        module.SIZES, ("ptb", "small"), module.SIZES["ptb", "small"]._replace(units=6, steps=5, batch=4, clip=0.5)
+    )
+
+
+def small_reviews(monkeypatch):
+    """Reviews of 40 different words, some shorter and some longer than 40."""
+    lengths = np.random.default_rng(4).integers(2, 60, 100)
+    tokens = Ragged.of([zipf(number, length, 39) + 1 for number, length in enumerate(lengths)])
+    reviews = Reviews(tokens, (np.arange(100) % 2).astype(np.int32))
+    monkeypatch.setattr(importlib.import_module("reviews"), "imdb", lambda *_, **__: ReviewDataset(reviews, reviews))
+
+
+REVIEWS = ("--words", "41", "--length", "40", "--batch", "8", "--steps", "5")
+SMALL = {
+    "sentiment": (small_reviews, (*REVIEWS, "--keep", "1")),
+    "imdb": (small_reviews, REVIEWS),
+    "language": (small_language, ("--steps", "5")),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_both_sides_compute_the_same(name, monkeypatch, tmp_path):
+    """Five steps from the same weights have the same losses to a few roundings of float32, and so do the weights at the end.
+
+    Another epsilon, learning rate, norm or order of the batches shows: it moves these losses by 1e-4 and more.
+    """
+    monkeypatch.syspath_prepend(side.ROOT / "examples")
+    shrink, arguments = SMALL[name]
+    shrink(monkeypatch)
+    problem = Problem(tmp_path, name, 0, arguments)
+    problem.write("draw", draw.run(problem))
+    from benchmarks.systems import theirs
+
+    here, there = ours.run(problem), theirs.run(problem)
+    assert len(here["first_losses"]) == FIRST
+    np.testing.assert_allclose(here["first_losses"], there["first_losses"], rtol=2e-6)
+    np.testing.assert_allclose(here["test_loss"], there["test_loss"], rtol=1e-5)
+    assert here["figure"] == pytest.approx(there["figure"], rel=1e-5)
+    assert [here[name] for name in ("steps", "steps_an_epoch")] == [there[name] for name in ("steps", "steps_an_epoch")]
+
+
+def test_repeated_words_are_added_before_they_are_squared():
+    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras' own takes 3."""
+    import keras
+    import tensorflow as tf
+
+    from benchmarks.systems import optimizers
+
+    moments = []
+    for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):
+        embedding, adam = keras.Variable(np.zeros((2, 1), np.float32)), kind(beta_2=0.9)
+        repeated = tf.IndexedSlices(tf.ones((3, 1)), tf.constant([1, 1, 1]), tf.constant([2, 1]))
+        adam.apply([repeated], [embedding])
+        moments.append(adam._velocities[0].numpy().ravel() / 0.1)
+    np.testing.assert_allclose(moments[0], [0, 9], rtol=1e-6)
+    np.testing.assert_allclose(moments[1], [0, 3], rtol=1e-6)  # once this fails, Keras needs no help any more
+
+
+def test_weights_without_counterpart_are_told():
+    """A layer that only one side has."""
+    import keras
+
+    from benchmarks.systems import models
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+    with pytest.raises(ValueError, match=r"same weights.*head\.bias.*head\.kernel.*tail\.bias"):
+        models.load(model, {"tail.bias": np.zeros(2)})
+
+
+def test_data_is_exchanged_in_the_order_of_training():
+    """Each example once, in the order of the pass; those that fill up the last batch are left out."""
+    batches = Minibatches({"x": np.arange(10), "y": np.arange(20).reshape(10, 2)}, 4, seed=3)
+    for number in (0, 1):
+        whole = exchange.joined(exchange.pack(draw.counted(batches, number, 3)))
+        assert sorted(whole["x"]) == list(range(10))
+        np.testing.assert_array_equal(whole["y"], whole["x"][:, None] * 2 + [0, 1])
+        first = next(batches.epoch(number)).examples["x"]
+        np.testing.assert_array_equal(whole["x"][:4], first)
+        (only,) = exchange.unpack(exchange.pack(draw.counted(batches, number, 1)))
+        np.testing.assert_array_equal(only["x"], first)
+
+
+def test_batches_of_several_widths_are_exchanged_one_by_one():
+    """Each comes out as it went in, cannot be joined with the others, and reaches Keras in its place."""
+    from benchmarks.systems import theirs
+
+    batches = draw.counted(Buckets(Ragged.of([[1, 2, 3], [4], [5, 6], [7]]), [0, 1, 2, 3], size=2, widths=(2, 3)), 0, 3)
+    packed = exchange.pack(batches)
+    assert exchange.joined(packed) is None
+    assert exchange.input_shape(packed) == [None]
+    for before, after in zip(batches, exchange.unpack(packed), strict=True):
+        for name, array in before.items():
+            np.testing.assert_array_equal(after[name], array)
+    given = theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2)["x"]
+    assert len(given) == 3
+    for before, (tokens, labels) in zip(batches, given, strict=True):
+        np.testing.assert_array_equal(tokens, before["tokens"])
+        np.testing.assert_array_equal(labels, before["labels"])
+    assert len(theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2, count=1)["x"]) == 1
+
+
+@pytest.fixture
+def sides(monkeypatch):
+    """Sides that answer at once: ours takes half the time; what was run is noted."""
+    noted = []
+
+    def run(name, problem):
+        noted.append((name, problem))
+        seconds, loss = {
+            "jlstm": (30.0, 0.5),
+            "keras": (60.0, 0.5 * (1 + sides.apart)),
+            "draw": (0.0, 0.0),
+            report.STOCK: (60.0, 9.9),
+        }[name]
+        counts = {"steps": 300, "steps_an_epoch": 150, "first_step_seconds": 2.0, "peak_bytes": 700_000_000}
+        return counts | {"seconds": seconds, "first_losses": [loss] * FIRST, "figure": 0.9 + 0.01 * problem.seed}
+
+    sides.apart, sides.noted = 1e-7, noted
+    monkeypatch.setattr(side, "run", run)
+    return sides
+
+
+def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
+    """Ours first with even seeds, Keras first with odd ones; JSON and table hold figures, times and their ratio."""
+    assert cli.main(["--only", "mnist", "--seeds", "3", "--out", str(tmp_path / "new" / "out.json")]) == 0
+    order = [name for name, _ in sides.noted]
+    assert order == ["draw", "jlstm", "keras", "draw", "keras", "jlstm", "draw", "jlstm", "keras"]
+    written = json.loads((tmp_path / "new" / "out.json").read_text())
+    assert [(run["seed"], run["side"]) for run in written["runs"]][:4] == [(0, "jlstm"), (0, "keras"), (1, "keras"), (1, "jlstm")]
+    assert written["command"].startswith("python -m benchmarks.systems --only mnist --seeds 3")
+    assert {"jax", "tensorflow", "python"} <= written["versions"].keys()
+    assert written["machine"]["cores"] >= 1
+    (row,) = report.rows(written)
+    assert (row.title, row.seconds, row.ratio) == ("MNIST, row by row, 2 epochs", (15.0, 30.0), 2.0)
+    assert row.figures == ("0.9100 ± 0.0058",) * 2  # the standard error of .90, .91 and .92 is .01/√3
+    printed = capsys.readouterr().out
+    for words in ("0.9100 ± 0.0058", "15.0", "30.0", "2.0", "700", "1e-07"):
+        assert words in printed
+
+
+def test_two_different_trainings_are_no_comparison(sides, capsys, tmp_path):
+    """Losses a thousandth apart end the run with exit status 1."""
+    sides.apart = 1e-3
+    assert cli.main(["--only", "mnist", "--seeds", "1", "--out", str(tmp_path / "out.json")]) == 1
+    assert "1e-03 apart" in capsys.readouterr().err
+
+
+def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
+    """For the systems that were named, last of each seed; its figure is told, and its losses need not agree."""
+    out = tmp_path / "out.json"
+    assert cli.main(["--only", "imdb", "mnist", "--stock", "imdb", "--seeds", "2", "--out", str(out)]) == 0
+    order = [name for name, _ in sides.noted]
+    imdb, mnist = order[:8], order[8:]
+    assert imdb == ["draw", "jlstm", "keras", report.STOCK, "draw", "keras", "jlstm", report.STOCK]
+    assert report.STOCK not in mnist
+    written = json.loads(out.read_text())
+    assert [row.stock for row in report.rows(written)] == [None, "0.9050 ± 0.0050"]
+    assert "its own optimizer" in capsys.readouterr().out
+    assert "Keras' classifier, 2 epochs: 0.9050 ± 0.0050." in tables.markdown(written)
+
+
+def test_options_reach_the_examples(sides, tmp_path):
+    """What stands behind -- is added to the example's command line; --quick has its own before that."""
+    assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--batch", "32"]) == 0
+    _, problem = sides.noted[0]
+    quick = ["--dataset", "digits", "--steps", "20"]
+    assert problem.arguments[:-1] == ["--steps", "300", *quick, "--batch", "32", "--seed", "0", "--out"]
+    assert problem.test_batches == 3
+
+
+def test_readme_has_the_committed_table():
+    """README's table is what the command makes of the committed results."""
+    if not cli.COMMITTED.exists():
+        pytest.skip("no results are committed yet")
+    text = cli.README.read_text(encoding="utf-8")
+    assert text == tables.into(text, json.loads(cli.COMMITTED.read_text(encoding="utf-8"))), (
+        "run python -m benchmarks.systems --readme"
+    )
+
+
+def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
+    """Once and again; what stands around it stays, and a README without marks is told so in one sentence."""
+    monkeypatch.setattr(cli, "COMMITTED", tmp_path / "systems.json")
+    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
+    assert cli.main(["--readme"]) == 1
+    assert "there are no results to write" in capsys.readouterr().err
+    cli.main(["--only", "mnist", "--seeds", "1", "--out", str(cli.COMMITTED)])
+    cli.README.write_text("before\n<!-- systems -->\nold\n<!-- /systems -->\nafter\n")
+    for _ in range(2):
+        assert cli.main(["--readme"]) == 0
+    lines = cli.README.read_text().splitlines()
+    assert (lines[:2], lines[-2:]) == (["before", tables.BEGIN], [tables.END, "after"])
+    assert "| MNIST, row by row, 2 epochs | 0.9000 / 0.9000 | 15.0 / 30.0 | 2.0 | 700 / 700 |" in lines
+    assert "old" not in lines
+    cli.README.write_text("nothing\n")
+    assert cli.main(["--readme"]) == 1
+    assert "README.md must have the lines <!-- systems -->" in capsys.readouterr().err
+
+
+def test_wrong_usage_is_told(capsys):
+    """Before anything runs."""
+    for arguments, words in ((["--seeds", "0"], "--seeds must be at least 1"), (["--only", "gru"], "invalid choice: 'gru'")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
+    """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
+    monkeypatch.delenv("XLA_FLAGS")
+    assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
+    here, there = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert (here["side"], there["side"]) == ("jlstm", "keras")
+    assert here["figure"] == pytest.approx(there["figure"], abs=0.01)
+    assert here["figure"] > 0.4
+    for run in (here, there):
+        assert run["example"] == "python examples/01_mnist.py --steps 300 --dataset digits --steps 20 --seed 0"
+        assert run["seconds"] > 0
+        assert 100e6 < run["peak_bytes"] < 10e9
+    assert "MNIST" in capsys.readouterr().out
+
+
+def test_a_side_that_fails_is_told_in_one_sentence(capsys, tmp_path):
+    """With the side's own last words."""
+    status = cli.main(["--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--data-dir", str(tmp_path / "nowhere")])
+    assert status == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: draw could not run python examples/01_mnist.py --steps 300: ")
+    assert "nowhere" in error
+    assert error.count("\n") == 1
