@@ -10,12 +10,20 @@ from benchmarks.systems import __main__ as cli
 from benchmarks.systems import draw, exchange, ours, report, side, tables
 from benchmarks.systems.problem import FIRST, Problem
 from jlstm.data import Buckets, Corpus, Minibatches, Ragged, ReviewDataset, Reviews
+from parity import peers
 
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.loose,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras' LearningRateScheduler and NumPy 2
 ]
+
+
+@pytest.fixture
+def theirs():
+    """Keras' side, with TensorFlow started as the parity tests, which run in the same process, want it."""
+    peers.load("keras")
+    return importlib.import_module("benchmarks.systems.theirs")
 
 
 def zipf(seed, count, words):
@@ -50,7 +58,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_both_sides_compute_the_same(name, monkeypatch, tmp_path):
+def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
     """Five steps from the same weights have the same losses to a few roundings of float32, and so do the weights at the end.
 
     Another epsilon, learning rate, norm or order of the batches shows: it moves these losses by 1e-4 and more.
@@ -60,8 +68,6 @@ def test_both_sides_compute_the_same(name, monkeypatch, tmp_path):
     shrink(monkeypatch)
     problem = Problem(tmp_path, name, 0, arguments)
     problem.write("draw", draw.run(problem))
-    from benchmarks.systems import theirs
-
     here, there = ours.run(problem), theirs.run(problem)
     assert len(here["first_losses"]) == FIRST
     np.testing.assert_allclose(here["first_losses"], there["first_losses"], rtol=2e-6)
@@ -70,13 +76,9 @@ def test_both_sides_compute_the_same(name, monkeypatch, tmp_path):
     assert [here[name] for name in ("steps", "steps_an_epoch")] == [there[name] for name in ("steps", "steps_an_epoch")]
 
 
-def test_repeated_words_are_added_before_they_are_squared():
+def test_repeated_words_are_added_before_they_are_squared(theirs):
     """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras' own takes 3."""
-    import keras
-    import tensorflow as tf
-
-    from benchmarks.systems import optimizers
-
+    keras, tf, optimizers = theirs.keras, theirs.tf, theirs.optimizers
     moments = []
     for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):
         embedding, adam = keras.Variable(np.zeros((2, 1), np.float32)), kind(beta_2=0.9)
@@ -87,15 +89,12 @@ def test_repeated_words_are_added_before_they_are_squared():
     np.testing.assert_allclose(moments[1], [0, 3], rtol=1e-6)  # once this fails, Keras needs no help any more
 
 
-def test_weights_without_counterpart_are_told():
+def test_weights_without_counterpart_are_told(theirs):
     """A layer that only one side has."""
-    import keras
-
-    from benchmarks.systems import models
-
+    keras = theirs.keras
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
     with pytest.raises(ValueError, match=r"same weights.*head\.bias.*head\.kernel.*tail\.bias"):
-        models.load(model, {"tail.bias": np.zeros(2)})
+        theirs.models.load(model, {"tail.bias": np.zeros(2)})
 
 
 def test_data_is_exchanged_in_the_order_of_training():
@@ -111,10 +110,8 @@ def test_data_is_exchanged_in_the_order_of_training():
         np.testing.assert_array_equal(only["x"], first)
 
 
-def test_batches_of_several_widths_are_exchanged_one_by_one():
+def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
     """Each comes out as it went in, cannot be joined with the others, and reaches Keras in its place."""
-    from benchmarks.systems import theirs
-
     batches = draw.counted(Buckets(Ragged.of([[1, 2, 3], [4], [5, 6], [7]]), [0, 1, 2, 3], size=2, widths=(2, 3)), 0, 3)
     packed = exchange.pack(batches)
     assert exchange.joined(packed) is None

@@ -33,6 +33,7 @@ class PaperAdam(Adam):
 
     @epsilon.setter
     def epsilon(self, value: float) -> None:
+        """Keep the given epsilon."""
         self._epsilon = value
 
 
