@@ -1,4 +1,4 @@
-"""Remember something for a long time: an LSTM beside a plain recurrent network, and the gradients that tell why only one can.
+"""Remember something for a long time: an LSTM beside a plain recurrent network, and how much of a gradient comes back in each.
 
 Adding: of T random numbers two are marked; their sum is asked for at the end. Who always says 1 has a mean squared error of 1/6.
 Copy: ten symbols of eight kinds, T blanks, then the ten are asked for; who remembers nothing has a cross-entropy of ln 8.
