@@ -1,5 +1,7 @@
 """A run that was stopped goes on from its checkpoint as if nothing had happened, and a checkpoint of another run is refused."""
 
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -112,6 +114,23 @@ def test_a_checkpoint_of_another_run_is_refused(change, sentence, checkpoint, ca
     with pytest.raises(ValueError, match=f"^the checkpoint in [^\n]* is of another run: {sentence}.*: give that run's model"):
         fit(lambda *args: loss_fn(init(), *args[1:]), **options, epochs=2, checkpoints=checkpoint)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_refusal_leaves_nothing_behind_that_complains(checkpoint):
+    """A program that asks for other shapes, again and again, has nothing on stderr when it ends."""
+    program = f"""
+import jax
+from jlstm.train import restore
+
+for units in range(1, 10):
+    shapes = {{"kernel": (3, units), "output": (5,)}}
+    try:
+        restore({str(checkpoint)!r}, {{name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}})
+    except ValueError:
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout.count("refused"), done.stderr) == (8, "")  # one of the nine fits
 
 
 @pytest.fixture(scope="module")

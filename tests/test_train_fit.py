@@ -145,9 +145,8 @@ def test_nan_stops_the_run_where_it_is(step, steps_per_call, tmp_path):
     epoch, index = divmod(step - 1, 6)
     (xs, labels), weights = batch = next(data.epoch(epoch, index))
     assert_equal(caught.value.batch, batch)
-    assert_equal(
-        dict(np.load(folder / f"batch_of_step_{step}.npz")), {"examples.0": xs, "examples.1": labels, "weights": weights}
-    )
+    with np.load(folder / f"batch_of_step_{step}.npz") as saved:
+        assert_equal(dict(saved), {"examples.0": xs, "examples.1": labels, "weights": weights})
     before = (step - 1) // 2 * 2
     clean = partial(fit, loss_fn, init(), SGD, batches(), every=2, steps_per_call=steps_per_call)
     np.testing.assert_allclose(  # as the steps may be grouped otherwise

@@ -49,13 +49,10 @@ class Checkpoints:
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a snapshot beside the one that is there, then remove that."""
-        step = int(snapshot.state.step)
-        if step == self._manager.latest_step():
-            return
         items = _items(snapshot)
         about = {"contents": {**self._facts, **_contents(items)}, "history": [record._asdict() for record in snapshot.history]}
         arrays = {name: ocp.args.StandardSave(jax.tree.map(_data, tree)) for name, tree in items.items()}
-        self._manager.save(step, args=ocp.args.Composite(about=ocp.args.JsonSave(about), **arrays))
+        self._manager.save(int(snapshot.state.step), args=ocp.args.Composite(about=ocp.args.JsonSave(about), **arrays))
 
     def restore(self, like: Snapshot) -> Snapshot | None:
         """Return the last snapshot that was written as a whole, if there is one, with arrays like (and where) those of `like`.

@@ -81,17 +81,21 @@ def fit(
         every: steps between records; None makes one record an epoch. The last step always has one.
         checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM; if there is one already, the run
             goes on from it.
-        history: a file to which the records are written as JSON Lines.
+        history: a file to which the records are written as JSON Lines; what was in it before is replaced.
         stop: of the records so far; training ends when it returns true (`early_stopping` makes one).
-        callbacks: called with each record and the parameters at that moment.
+        callbacks: called with each record and the parameters at that moment, whose memory the next step takes over: copy what is
+            to be kept. After a kill a record whose checkpoint was not written comes again.
         mesh: devices over which to split the batches, as `jlstm.train.mesh` makes it; None is one device of one process.
         progress: whether to show a progress bar on a terminal.
 
     Raises:
         ImportError: the progress bar needs rich, which is not installed.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the checkpoint has been written.
-        NonFiniteError: a loss or gradient was NaN or infinite. The batch is in the folder `checkpoints`, if there is one.
-        ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model.
+        NonFiniteError: a loss, a gradient or a change was NaN or infinite. The batch is in the folder `checkpoints`, if there is
+            one, and the checkpoint is that of the last record before.
+        TypeError: `loss_fn` returns something else than an Outcome.
+        ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model, optimizer or
+            kind of batches, or an Outcome that has not one number an example.
 
     Examples:
         >>> import jax.numpy as jnp, numpy as np, optax
@@ -134,9 +138,7 @@ def fit(
             if folder:
                 folder.save(now)
             if interruption.poll():
-                kept = (
-                    f"the checkpoint is in {folder.folder}: the same command goes on from there" if folder else "nothing is kept"
-                )
+                kept = f"kept in {folder.folder}: the same command goes on from there" if folder else "nothing is kept"
                 raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}; {kept}")
     return Result(now.state.params, now.history, now.best)
 

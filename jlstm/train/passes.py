@@ -93,7 +93,7 @@ def evaluate(
         {'loss': 3.0}
     """
     mesh = mesh or sharding.mesh_of(params)
-    carry = sharding.split(mesh, begin(batches.size)) if begin else None
+    carry = sharding.split(mesh, jax.tree.map(_strong, begin(batches.size))) if begin else None
     totals: dict[str, Any] = {}
     for batch in batches.epoch(0, 0, sharding.part(mesh, batches.size)):
         carry, sums = measure(loss_fn, params, carry, sharding.feed(mesh, batch))
@@ -102,8 +102,9 @@ def evaluate(
 
 
 def means(sums: Mapping[str, Array]) -> dict[str, float]:
-    """Divide weighted sums by the sum of the weights."""
-    return {name: float(value) / float(sums["weight"]) for name, value in sums.items() if name != "weight"}
+    """Divide weighted sums by the sum of the weights; the loss comes first."""
+    weight = float(sums["weight"])
+    return {name: float(sums[name]) / weight for name in sorted(sums, key="loss".__ne__) if name != "weight"}
 
 
 def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[State, Pulse]:

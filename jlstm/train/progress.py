@@ -1,5 +1,6 @@
 """A progress bar."""
 
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +24,7 @@ class Progress:
     """
 
     def __init__(self, shown: bool, total: int, done: int, size: int) -> None:
-        self._size, self._bar = size, _bar() if shown else None
+        self._size, self._due, self._bar = size, 0.0, _bar() if shown else None
         if self._bar is not None:
             self._task = self._bar.add_task("Training", total=total, completed=done, figures="")
 
@@ -37,10 +38,11 @@ class Progress:
             self._bar.stop()
 
     def update(self, step: int, sums: Mapping[str, Array]) -> None:
-        """Show that `step` steps are done, and the means of what was measured since the last record."""
-        if self._bar is not None:
+        """Show that `step` steps are done, and the means of what was measured since the last record; ten times a second."""
+        if self._bar is not None and time.monotonic() >= self._due:
+            self._due = time.monotonic() + 0.1
             speed = self._bar.tasks[self._task].speed
-            figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in means(sums).items()]
+            figures = [f"{name} {value:.4g}" for name, value in means(sums).items() if name != "grad_norm"]
             figures += [f"{self._size * speed:,.0f} examples/s"] if speed else []
             self._bar.update(self._task, completed=step, figures="  ".join(figures))
 
@@ -53,9 +55,8 @@ def _bar() -> Any:
     except ImportError as error:
         raise ImportError("the progress bar needs rich: pip install 'jlstm[train]', or give progress=False") from error
     columns = (
-        progress.BarColumn(bar_width=20),
+        progress.BarColumn(bar_width=15),
         progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[figures]}"),
     )

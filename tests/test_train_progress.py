@@ -1,0 +1,129 @@
+"""What a run shows on a terminal, and what it writes for TensorBoard."""
+
+import io
+import itertools
+import re
+import struct
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from jlstm.data import Minibatches
+from jlstm.train import Record, fit, tensorboard
+from training import SGD, batches, init, loss_fn
+
+run = partial(fit, loss_fn, init(), SGD, epochs=2, validation=batches(7))
+
+
+class Slow(Minibatches):
+    """Minibatches that give a bar the time to be drawn."""
+
+    def epoch(self, *position):
+        for batch in super().epoch(*position):
+            time.sleep(0.06)
+            yield batch
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_the_bar(monkeypatch):
+    """Steps, time to go, loss, metrics and examples a second, in 80 columns; nothing of it is left at the end."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    run(batches=Slow(batches().examples, 4), progress=True)
+    shown = terminal.getvalue()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    frame = r" +(\d+)/12 0:00:\d\d loss [\d.]+  accuracy [\d.]+  (\d+) examples/s"
+    steps, speeds = zip(*re.findall(frame, text), strict=True)
+    assert int(steps[-1]) > int(steps[0])
+    assert 0 < int(speeds[-1]) < 4 / 0.06  # examples a batch, in the time that a batch takes at least
+    assert shown.endswith("\x1b[2K")  # the line is wiped
+
+
+def test_elsewhere_nothing_is_shown(capfd):
+    """Where stdout is no terminal, and where no bar is asked for, nothing is written."""
+    run(batches=batches(), progress=True)
+    run(batches=batches())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("module", "use", "sentence"),
+    [
+        ("rich", lambda folder: run(batches=batches(), progress=True), "the progress bar needs rich: pip install 'jlstm"),
+        ("tensorboardX", tensorboard, "writing for TensorBoard needs tensorboardX: pip install 'jlstm"),
+    ],
+)
+def test_what_is_not_installed_gets_one_sentence(module, use, sentence, monkeypatch, tmp_path):
+    """A missing package is named, with what installs it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=sentence):
+        use(tmp_path)
+
+
+def curves(folder):
+    """What TensorBoard shows: the files' events in order; where a session starts, what was there from its step on is dropped."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    found = {}
+    for path in sorted(folder.iterdir()):
+        content, at = path.read_bytes(), 0
+        while at < len(content):  # length, checksum, event, checksum
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            at += 16 + length
+            if event.session_log.status == SessionLog.START:
+                found = {name: [point for point in points if point[0] < event.step] for name, points in found.items()}
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
+def settled(folder, count):
+    """The curves, as soon as the writer's thread has written so many points of the loss."""
+    for _ in range(100):
+        if len(curves(folder).get("train/loss", [])) >= count:
+            break
+        time.sleep(0.1)
+    return curves(folder)
+
+
+def test_tensorboard_has_every_figure(tmp_path):
+    """A curve for each figure of the records, a point for each record."""
+    history = run(batches=batches(), every=5, callbacks=[tensorboard(tmp_path)]).history
+    expected = {f"{part}/{name}" for part in ("train", "validation") for name in ("loss", "accuracy")}
+    found = settled(tmp_path, 3)
+    assert found.keys() == expected | {"train/grad_norm", "examples_per_second"}
+    for part, name in itertools.product(("train", "validation"), ("loss", "accuracy")):
+        assert found[f"{part}/{name}"] == [(record.step, pytest.approx(getattr(record, part)[name])) for record in history]
+
+
+def test_a_run_that_goes_on_draws_no_point_twice(tmp_path):
+    """A record that was drawn before its checkpoint was written is drawn once, when the run is started again."""
+
+    def fail(record, params):
+        if record.step == 10:
+            raise ConnectionError
+
+    go = partial(run, batches=batches(), every=5, checkpoints=tmp_path / "checkpoints")
+    with pytest.raises(ConnectionError):
+        go(callbacks=[tensorboard(tmp_path / "board"), fail])
+    assert [step for step, _ in settled(tmp_path / "board", 2)["train/loss"]] == [5, 10]
+    go(callbacks=[tensorboard(tmp_path / "board")])
+    assert [step for step, _ in settled(tmp_path / "board", 3)["train/loss"]] == [5, 10, 12]
+
+
+def test_other_processes_do_not_draw(tmp_path, monkeypatch):
+    """Of several processes the first one writes."""
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    tensorboard(tmp_path)(Record(1, 1.0, {"loss": 1.0}, {}, 1.0, 1.0), {})
+    assert list(tmp_path.iterdir()) == []

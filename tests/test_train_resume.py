@@ -1,0 +1,99 @@
+"""A run that is killed at any moment, and started again, ends with the bits of one that was not.
+
+Every round starts one run and ends it by SIGKILL in each phase of training, and once by Ctrl-C or SIGTERM, each time at a random
+moment. `JLSTM_KILL_ROUNDS=20 pytest tests/test_train_resume.py` kills 160 runs. The seed of each round is printed.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import killed
+from jlstm.train.history import read
+from training import assert_equal
+
+ROUNDS = int(os.environ.get("JLSTM_KILL_ROUNDS", "1"))
+PHASES = {"step": (2, 12), "validation": (1, 4), "epoch end": (1, 2), "write": (1, 2)}  # and how often each is waited for
+SECONDS = {"step": 0.02, "validation": 0.01, "epoch end": 0.01, "write": 0.3}  # about as long as they take
+
+
+def start(variant, folder):
+    """Start the run; its errors go to a file."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = os.environ | cache | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", killed.__file__, variant, os.fspath(folder)]
+    with (folder / "stderr").open("wb") as errors:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+
+
+def wait_for(phase, child, times=1):
+    """Read what the run says until it has said that so often."""
+    for line in child.stdout:
+        times -= line.strip() == phase
+        if not times:
+            return
+    pytest.fail(f"the run ended before {phase}: {child.wait()}")
+
+
+def end(child):
+    """Wait for the end, and return the exit status."""
+    with child:
+        child.stdout.read()
+    return child.returncode
+
+
+def said(folder):
+    """What the run wrote to stderr, but for orbax's remark that the checkpoint before the last one was removed by half."""
+    lines = (folder / "stderr").read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("WARNING:absl:Metadata file does not exist: "))
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize(("variant", "request_to_stop"), [("dropout", signal.SIGINT), ("carry", signal.SIGTERM)])
+def test_a_killed_run_ends_with_the_same_bits(variant, request_to_stop, number, tmp_path):
+    """Parameters, optimizer, keys, best parameters and records are those of an undisturbed run, bit by bit."""
+    seed = random.randrange(2**32)
+    print(f"round {number} of {variant}: seed {seed}")
+    dice = random.Random(seed)
+    disturbances = [(phase, signal.SIGKILL) for phase in PHASES] + [(dice.choice(list(PHASES)), request_to_stop)]
+    for phase, disturbance in dice.sample(disturbances, len(disturbances)):
+        child = start(variant, tmp_path)
+        wait_for(phase, child, dice.randint(*PHASES[phase]))
+        time.sleep(dice.uniform(0, SECONDS[phase]))
+        child.send_signal(disturbance)
+        status, errors = end(child), said(tmp_path)
+        left = sorted(path.name for path in (tmp_path / "checkpoints").glob("*"))
+        print(f"{disturbance.name} in {phase}, which left {left}")
+        if disturbance == signal.SIGKILL:
+            assert (status, errors) == (-signal.SIGKILL, "")
+        else:
+            assert status == -signal.SIGINT  # as Python ends upon KeyboardInterrupt
+            assert "KeyboardInterrupt: stopped after step" in errors.splitlines()[-1]
+            assert f"kept in {tmp_path / 'checkpoints'}: the same command goes on from there" in errors.splitlines()[-1]
+    child = start(variant, tmp_path)
+    assert (end(child), said(tmp_path)) == (0, "")
+    assert_equal(content(tmp_path), content(tmp_path / "whole"))
+    assert history(tmp_path) == history(tmp_path / "whole")
+
+
+def content(folder):
+    """All arrays of the only checkpoint that is left, read by orbax alone."""
+    (step,) = (folder / "checkpoints").iterdir()
+    assert int(step.name) == killed.STEPS
+    with ocp.PyTreeCheckpointer() as reader:
+        items = {item: reader.metadata(step / item).item_metadata.tree for item in ("params", "best", "training")}
+        plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), items)
+        return {item: reader.restore(step / item, restore_args=plain[item]) for item in items}
+
+
+def history(folder):
+    """The records, without what depends on the clock."""
+    return [record._replace(seconds=0, examples_per_second=0) for record in read(folder / "history.jsonl")]
