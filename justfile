@@ -33,4 +33,4 @@ test-newest *args:
 
 # lint, format, types, import contracts, docstring coverage
 check: setup
-    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity
+    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity benchmarks
