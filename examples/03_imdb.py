@@ -1,0 +1,115 @@
+"""Tell praise from blame in film reviews: Keras' classifier, and one that reads better.
+
+Keras': the 5,000 most frequent words, the last 300 words of a review, padded in front and not masked, an embedding of 15, an
+LSTM of 10, binary cross-entropy, Adam as Keras has it, batches of 128, 5 epochs, the last fifth of the training reviews to
+validate with. Needs `pip install 'jlstm[examples]'`.
+
+    python examples/03_imdb.py --seeds 5                    Keras' classifier from five seeds: mean and standard error
+    python examples/03_imdb.py --devices 2                  on two processors, each with half of every batch
+    python examples/03_imdb.py --best                       in both directions, masked, with dropout, the mean over time
+    python examples/03_imdb.py --predict "What a film!"     the verdict, and the score word by word
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+import reviews
+import tyro
+from options import one_sentence
+from rich.console import Console
+
+import jlstm
+from jlstm import train
+from jlstm.data import Reviews
+from jlstm.models import SequenceClassifier
+
+
+@dataclass(frozen=True)
+class ImdbOptions(reviews.ReviewOptions):
+    """Train a classifier on IMDB's reviews, or use it; the defaults are Keras'."""
+
+    epochs: int = 5  # passes over the training reviews
+    features: int = 15  # of the embedding
+    units: int = 10  # of the LSTM
+    masked: bool = False  # whether the LSTM leaves out the padding, and reviews come in batches of similar length
+    bidirectional: bool = False  # whether a second LSTM reads from the end to the start
+    pool: Literal["last", "mean", "max"] = "last"  # what becomes of the LSTM's outputs
+    input_dropout: float = 0.0  # share of the embedding's features that is zeroed, the same for all words of a review
+    dropout: float = 0.0  # share of the pooled outputs that is zeroed
+    learning_rate: float = 1e-3  # of Adam
+    best: bool = False  # take this file's table BEST for options that are at their defaults
+    seeds: int = 1  # train this often, with seeds from --seed upwards; what --predict takes and the last line are the first's
+    out: Path = Path("results/imdb")  # folder for checkpoints, history.jsonl, weights.safetensors and pictures
+
+
+BEST = {"words": 20_000, "length": 400, "features": 32, "units": 32, "masked": True, "bidirectional": True, "pool": "mean"}
+BEST |= {"input_dropout": 0.5, "dropout": 0.5, "batch": 64, "learning_rate": 3e-3, "epochs": 3}
+
+
+def network(options: ImdbOptions) -> SequenceClassifier:
+    """Embed → LSTM, in one or in both directions → pool → dropout → Dense 1."""
+    layer = jlstm.LSTM(options.units, dropout=options.input_dropout)
+    layer = jlstm.Bidirectional(layer) if options.bidirectional else layer
+    choices = {"dropout": options.dropout, "masked": options.masked, "pool": options.pool}
+    return SequenceClassifier(options.words, options.features, layer, **choices)
+
+
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Keras' Adam: its ε of 1e-7 is beside the square root before that is corrected for its start from zero, optax' after."""
+    return optax.inject_hyperparams(optax.adam)(learning_rate, eps=lambda step: 1e-7 / jax.numpy.sqrt(1 - 0.999 ** (step + 1)))
+
+
+def learn(splits: tuple[Reviews, Reviews, Reviews], options: ImdbOptions, console: Console) -> tuple[Any, float]:
+    """Train from one seed; return the last parameters, or the best with --best, and their test accuracy."""
+    learned, validation, test = splits
+    model, width = network(options), 50 if options.masked else options.length
+    loss = partial(reviews.loss_fn, reviews.forward(model, options.mesh()), optax.sigmoid_binary_cross_entropy)
+    params = model.init(jax.random.key(options.seed), np.zeros((1, 1), np.int32))["params"]
+
+    def report(record: train.Record, _: Any) -> None:
+        parts = {"train": record.train, "validation": record.validation}
+        figures = ", ".join(f"{name} accuracy {of['accuracy']:.4f}, loss {of['loss']:.4f}" for name, of in parts.items())
+        console.print(f"Epoch {record.epoch:.3g}/{options.epochs}: {figures} ({record.seconds:.1f} s)")
+
+    batches = reviews.batches(learned, options, width, options.seed)
+    check = reviews.batches(validation, options, width)
+    result = options.fit(loss, params, adam(options.learning_rate), batches, validation=check, callbacks=[report])
+    chosen = result.best if options.best else result.params
+    return chosen, train.evaluate(loss, chosen, reviews.batches(test, options, width))["accuracy"]
+
+
+def main(options: ImdbOptions) -> None:
+    """Train and test, or judge a text."""
+    if options.best:
+        left = {name: value for name, value in BEST.items() if getattr(options, name) == getattr(ImdbOptions, name)}
+        options = replace(options, **left)
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
+    options.prepare()
+    console, accuracies = Console(highlight=False, soft_wrap=True), []
+    if options.predict is not None:
+        model = network(options)
+        reviews.judge(options.predict, model, reviews.restore(model, options.out, best=options.best), options, console)
+        return
+    splits = reviews.load(options, share=0.2)
+    for seed in range(options.seed, options.seed + options.seeds):
+        folder = options.out if seed == options.seed else options.out / f"seed_{seed}"
+        params, accuracy = learn(splits, replace(options, seed=seed, out=folder), console)
+        accuracies.append(accuracy)
+        console.print(f"Seed {seed}: test accuracy {accuracy:.4f}")
+        if seed == options.seed:
+            jlstm.save(options.out / "weights.safetensors", params)
+    if options.seeds > 1:
+        error = np.std(accuracies, ddof=1) / np.sqrt(options.seeds)
+        console.print(f"Mean of {options.seeds} seeds: {np.mean(accuracies):.4f} ± {error:.4f} (standard error)")
+    console.print(f"Test accuracy: {accuracies[0]:.4f}")
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main(tyro.cli(ImdbOptions))

@@ -1,0 +1,109 @@
+"""What both examples on IMDB share: the reviews, the loss, and the score of a text word by word."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from options import Options
+from rich.console import Console
+
+from jlstm import plot, train
+from jlstm.data import Bucketed, Buckets, Minibatches, Reviews, encode, imdb, imdb_word_index, pad, words
+from jlstm.models import SequenceClassifier
+from jlstm.train.sharding import BATCH
+
+UNKNOWN = 2
+
+
+@dataclass(frozen=True)
+class ReviewOptions(Options):
+    """Options of both examples."""
+
+    words: int = 5_000  # different words that are told apart, the most frequent ones
+    length: int = 300  # words of a review, its last ones
+    reviews: int | None = None  # only so many of the training and of the test reviews, for a quick look
+    predict: str | None = None  # a text to judge with the weights in --out, word by word, instead of training
+
+    def prepare(self) -> None:
+        """Check the numbers that these examples add, too."""
+        for name, least in (("words", 4), ("length", 1), ("reviews", 10)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"--{name} must be at least {least}, got {value}")
+        if self.predict is not None and not words(self.predict):
+            raise ValueError("--predict needs a text with at least one word")
+        super().prepare()
+
+
+def load(options: ReviewOptions, share: float) -> tuple[Reviews, Reviews, Reviews]:
+    """The reviews to learn from, to validate with (the last `share` of the training reviews, as Keras has it), to test on."""
+    learn, test = (part(reviews, 0, options.reviews) for reviews in imdb(options.data_dir, num_words=options.words))
+    count = round(len(learn.labels) * (1 - share))
+    return part(learn, 0, count), part(learn, count), test
+
+
+def part(reviews: Reviews, start: int, end: int | None = None) -> Reviews:
+    """The reviews from `start` to `end`."""
+    return Reviews(reviews.tokens.take(slice(start, end)), reviews.labels[start:end])
+
+
+def batches(reviews: Reviews, options: ReviewOptions, width: int, seed: int | None = None) -> Buckets:
+    """Minibatches padded in front to the next multiple of `width` words, and to `length` at most."""
+    widths = (*range(width, options.length, width), options.length)
+    return Buckets(*reviews, options.batch, widths, seed, padding="pre", truncating="pre")
+
+
+def loss_fn(forward: Any, loss: Any, params: Any, batch: Bucketed, key: jax.Array | None, carry: None) -> train.Outcome:
+    """`loss(logits, labels)`, and whether the verdict is right."""
+    logits = forward(params, batch.tokens, key)
+    return train.Outcome(loss(logits, batch.labels.astype(logits.dtype)), {"accuracy": (logits > 0) == (batch.labels > 0)}, carry)
+
+
+def forward(model: SequenceClassifier, mesh: Mesh | None = None) -> Any:
+    """`(params, tokens, key) -> logits`; on a mesh each device has its share of the batch and a key of its own.
+
+    Left to XLA, the devices would add up the gradient of the recurrent weights after every step of the sequence; each having
+    its own copy of the parameters, they add it up once.
+    """
+
+    def logits(params: Any, tokens: jax.Array, key: jax.Array | None) -> jax.Array:
+        return model.apply({"params": params}, tokens, key=key)
+
+    def share(params: Any, tokens: jax.Array, key: jax.Array | None) -> jax.Array:
+        copy = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, BATCH, to="varying"), params)
+        return logits(copy, tokens, None if key is None else jax.random.fold_in(key, jax.lax.axis_index(BATCH)))
+
+    if mesh is None:
+        return logits
+    whole, rows = PartitionSpec(), PartitionSpec(BATCH)
+    return jax.shard_map(share, mesh=mesh, in_specs=(whole, rows, whole), out_specs=rows)
+
+
+def judge(text: str, model: SequenceClassifier, params: Any, options: ReviewOptions, console: Console) -> None:
+    """Print the score after each word of a text, and the verdict; draw it too."""
+    names, scores = curve(text, model, params, options)
+    for name, score in zip(names, scores, strict=True):
+        console.print(f"{score:.2f} {'━' * round(40 * score):<40} {name}", markup=False)
+    ax = plot.scores(names, scores, label="share of praise")
+    ax.figure.savefig(path := options.out / "scores.png", dpi=110)
+    console.print(f"The picture is {path}. Words in brackets are unknown to the network.")
+    console.print(f"Verdict: {'positive' if scores[-1] > 0.5 else 'negative'} ({scores[-1]:.3f})")
+
+
+def curve(text: str, model: SequenceClassifier, params: Any, options: ReviewOptions) -> tuple[list[str], np.ndarray]:
+    """The words of a text, and what the network would say, in [0, 1], if the text ended after each of them."""
+    tokens = encode(text, imdb_word_index(options.data_dir), num_words=options.words)
+    names = [f"({word})" if token == UNKNOWN else word for word, token in zip(words(text), tokens[1:], strict=True)]
+    beginnings = pad([tokens[: end + 1] for end in range(1, len(tokens))], options.length)
+    score = jax.jit(lambda rows: jax.nn.sigmoid(model.apply({"params": params}, rows)))
+    scores = [score(batch.examples) for batch in Minibatches(beginnings, 64).epoch(0)]
+    return names, np.concatenate(scores)[: len(names)]
+
+
+def restore(model: SequenceClassifier, folder: Path, *, best: bool) -> Any:
+    """The parameters that a run left in its checkpoint: the last, or those with the smallest validation loss."""
+    like = jax.eval_shape(partial(model.init, jax.random.key(0)), np.zeros((1, 1), np.int32))["params"]
+    return train.restore(folder / "checkpoints", like, best=best)

@@ -1,0 +1,34 @@
+"""Made-up film reviews, which take no download: praise has more of the good words, blame more of the bad ones."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from jlstm.data import Ragged, ReviewDataset, Reviews, encode
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NEUTRAL, GOOD, BAD = ("the", "film", "was", "a", "and", "plot"), ("great", "joy", "superb"), ("dull", "awful", "poor")
+INDEX = {word: number for number, word in enumerate((*NEUTRAL, *GOOD, *BAD), 1)}
+WORDS = len(INDEX) + 4  # padding, start, unknown, one that nothing has, and the words
+
+
+def films(count: int, seed: int) -> Reviews:
+    """Reviews of 4 to 20 words."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, count, dtype=np.int32)
+    texts = [" ".join(draw.choice([*NEUTRAL, *((BAD, GOOD)[label] * 2)], draw.integers(4, 21))) for label in labels]
+    return Reviews(Ragged.of([encode(text, INDEX) for text in texts]), labels)
+
+
+def imported(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
+    """An example, which will get these reviews instead of IMDB's."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = importlib.import_module(script)
+    dataset = ReviewDataset(films(400, seed=0), films(100, seed=1))
+    monkeypatch.setattr(sys.modules["reviews"], "imdb", lambda *_, **__: dataset)
+    monkeypatch.setattr(sys.modules["reviews"], "imdb_word_index", lambda *_: INDEX)
+    return module

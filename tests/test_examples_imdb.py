@@ -1,0 +1,162 @@
+"""03_imdb.py trains as Keras does, from several seeds, and has a better network besides."""
+
+import os
+import re
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tyro
+
+import films
+from films import imported
+from jlstm import train
+from jlstm.data import Minibatches
+
+pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
+SMALL = ("--words", str(films.WORDS), "--length", "20")
+FIGURES = r"accuracy [01]\.\d{4}, loss \d\.\d{4}"
+
+
+@pytest.fixture
+def example(monkeypatch) -> ModuleType:
+    """The functions of 03_imdb.py, on made-up reviews."""
+    return imported(monkeypatch, "03_imdb")
+
+
+@pytest.fixture
+def keras(monkeypatch) -> ModuleType:
+    """Keras on TensorFlow."""
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "tensorflow"))
+    return pytest.importorskip("keras")
+
+
+def run(example: ModuleType, *arguments: str, out) -> None:
+    """As `python 03_imdb.py` with these arguments."""
+    example.main(tyro.cli(example.ImdbOptions, args=[*SMALL, "--out", str(out), *arguments]))
+
+
+def test_help_explains_every_option(example, capsys):
+    """And says what the script does."""
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(example.ImdbOptions, args=["--help"])
+    printed = capsys.readouterr().out
+    assert end.value.code == 0
+    for text in ("the defaults are Keras'", "--masked", "--best", "--seeds", "--predict", "--steps", "--devices"):
+        assert text in printed
+
+
+def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
+    """A line an epoch, one a seed, their mean with its standard error; the last line and the saved weights are the first's."""
+    run(example, "--epochs", "2", "--batch", "20", "--learning-rate", "0.03", "--seeds", "2", out=tmp_path)
+    printed = capsys.readouterr().out
+    epochs = re.findall(rf"^Epoch ([12])/2: train {FIGURES}, validation {FIGURES} \(\d+\.\d s\)$", printed, re.MULTILINE)
+    assert epochs == ["1", "2", "1", "2"]
+    seeds = [float(value) for value in re.findall(r"^Seed [01]: test accuracy (\S+)$", printed, re.MULTILINE)]
+    mean, error = map(float, re.search(r"^Mean of 2 seeds: (\S+) ± (\S+) \(standard error\)$", printed, re.MULTILINE).groups())
+    assert (mean, error) == pytest.approx((np.mean(seeds), abs(seeds[0] - seeds[1]) / 2), abs=2e-4)  # printed with four digits
+    assert printed.endswith(f"\nTest accuracy: {seeds[0]:.4f}\n")
+    assert seeds[0] > 0.9
+    assert {path.name for path in tmp_path.iterdir()} >= {"checkpoints", "history.jsonl", "weights.safetensors", "seed_1"}
+
+
+def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
+    """It goes both ways, and is built anew from the same options to judge a text."""
+    given = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--epochs", "2")
+    run(example, *given, out=tmp_path)
+    assert float(capsys.readouterr().out.splitlines()[-1].removeprefix("Test accuracy: ")) > 0.9
+    run(example, *given, "--predict", "The plot was awful", out=tmp_path)
+    assert re.search(r"\nVerdict: negative \(0\.\d{3}\)\n$", capsys.readouterr().out)
+
+
+def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
+    """What was given stays."""
+    seen = []
+    monkeypatch.setattr(example, "learn", lambda splits, options, console: seen.append(options) or ({}, 0.5))
+    monkeypatch.setattr(example.jlstm, "save", lambda *_: None)
+    run(example, "--best", "--units", "7", out=tmp_path)
+    assert (seen[0].units, seen[0].length, seen[0].words) == (7, 20, films.WORDS)
+    assert (seen[0].pool, seen[0].bidirectional, seen[0].features) == tuple(
+        example.BEST[name] for name in ("pool", "bidirectional", "features")
+    )
+
+
+def test_adam_is_that_of_keras(example, keras):
+    """Thirty steps on gradients from 1e-9 to 1, where ε is felt, end in Keras' weights; with optax' ε they do not."""
+    draw = np.random.default_rng(0)
+    gradients = (draw.normal(size=(30, 10)) * 10.0 ** np.arange(-9, 1)).astype(np.float32)
+    theirs, optimizer = keras.Variable(np.zeros(10, np.float32)), keras.optimizers.Adam(1e-3)
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [theirs])
+
+    def ours(adam: optax.GradientTransformation) -> np.ndarray:
+        weights, moments = jnp.zeros(10), adam.init(jnp.zeros(10))
+        for gradient in gradients:
+            changes, moments = adam.update(gradient, moments)
+            weights = weights + changes
+        return np.asarray(weights)
+
+    np.testing.assert_allclose(ours(example.adam(1e-3)), theirs, rtol=1e-4, atol=1e-8)  # float32, thirty roundings
+    assert np.abs(ours(optax.adam(1e-3, eps=1e-7)) - theirs).max() > 1e-5
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_training_ends_in_the_weights_of_keras(example, keras, masked):
+    """From the same weights, on the same batches in the same order, ten steps of Keras' `fit` and of ours agree.
+
+    Keras' Adam squares the embedding's gradient before it adds up a word's occurrences in a batch (it takes the rows
+    of TensorFlow's IndexedSlices for different words), so that its steps are longer. Here it gets the sum, as its SGD does.
+    """
+    options = example.ImdbOptions(words=films.WORDS, length=20, batch=16, masked=masked)
+    reviews = films.films(160, seed=5)
+    batch = next(example.reviews.batches(reviews, example.replace(options, batch=160), width=20).epoch(0)).examples
+    model = example.network(options)
+    params = model.init(jax.random.key(0), batch.tokens)["params"]
+    loss = example.partial(example.reviews.loss_fn, example.reviews.forward(model), optax.sigmoid_binary_cross_entropy)
+    trained = train.fit(loss, params, example.adam(1e-3), Minibatches(batch, 16), epochs=1).params
+
+    layers = keras.layers
+    head = [layers.Embedding(films.WORDS, 15, mask_zero=masked), layers.LSTM(10), layers.Dense(1, activation="sigmoid")]
+    theirs = keras.Sequential([layers.Input((20,), dtype="int32"), *head])
+    theirs.set_weights(weights(params))
+    theirs.compile(adam_of_sums(keras), "binary_crossentropy")
+    theirs.fit(batch.tokens, batch.labels, batch_size=16, epochs=1, shuffle=False, verbose=0)
+    for before, ours, other in zip(weights(params), weights(trained), theirs.get_weights(), strict=True):
+        assert np.abs(ours - before).max() > 1e-3
+        np.testing.assert_allclose(ours, other, rtol=0, atol=1e-5)  # a hundredth of a step: Adam divides rounding by rounding
+
+
+def adam_of_sums(keras: ModuleType):
+    """Keras' Adam, given the sum over a word's occurrences."""
+    import tensorflow as tf
+
+    class AdamOfSums(keras.optimizers.Adam):
+        def update_step(self, gradient, variable, learning_rate):
+            super().update_step(tf.convert_to_tensor(gradient), variable, learning_rate)
+
+    return AdamOfSums(1e-3)
+
+
+def weights(params) -> list[np.ndarray]:
+    """In Keras' order."""
+    layer, head = params["layer_0"], params["head"]
+    of_layer = (layer["kernel"], layer["recurrent_kernel"], layer["bias"])
+    return [np.asarray(leaf) for leaf in (params["embed"]["embedding"], *of_layer, head["kernel"], head["bias"])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--predict", "great"], r"error: there is no (folder|checkpoint)"),
+        (["--reviews", "3"], "error: --reviews must be at least 10, got 3"),
+        (["--seeds", "0"], "error: --seeds must be at least 1, got 0"),
+        (["--dropout", "1"], r"error: dropout must"),
+    ],
+)
+def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
+    """The script ends with it."""
+    with pytest.raises(SystemExit, match=message), example.one_sentence():
+        run(example, *arguments, out=tmp_path)
