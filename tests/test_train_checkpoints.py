@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from jlstm.train import early_stopping, fit, restore
@@ -165,6 +166,14 @@ def test_restore_of_nothing_gets_one_sentence(tmp_path):
     fit(loss_fn, init(), SGD, batches(), epochs=1, checkpoints=tmp_path)
     with pytest.raises(ValueError, match=r"has no best parameters: train with validation data, or give best=False"):
         restore(tmp_path, init(), best=True)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    """What orbax wrote for another program is not taken for a run."""
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(3, args=ocp.args.Composite(params=ocp.args.StandardSave(init())))
+    with pytest.raises(ValueError, match=r"^the checkpoint in .* was not written by jlstm\.train\.fit: give another folder"):
+        restore(tmp_path, init())
 
 
 def test_reading_leaves_a_run_that_writes_alone(checkpoint):

@@ -87,7 +87,12 @@ class Checkpoints:
         return self._read({name: like})[name]
 
     def _about(self) -> dict[str, Any]:
-        return self._manager.restore(None, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+        try:
+            return self._manager.restore(None, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+        except (KeyError, FileNotFoundError) as error:
+            raise ValueError(
+                f"the checkpoint in {self.folder} was not written by jlstm.train.fit: give another folder"
+            ) from error
 
     def _compare(self, there: Mapping[str, str], here: Mapping[str, str]) -> None:
         """Orbax casts what has another dtype, and where a shape differs leaves threads behind that complain at exit."""
