@@ -1,7 +1,7 @@
 set positional-arguments
 
 python := ".venv/bin/python"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*'"
 
 # list the recipes
 default:
@@ -22,6 +22,10 @@ parity *args: setup
 # train each example here and in TensorFlow, side by side (--help tells the options)
 systems *args: setup
     @{{python}} -m benchmarks.systems "$@"
+
+# run the examples in full and keep the figures that they print (names choose some of them)
+figures *args: setup
+    @{{python}} -m benchmarks.figures "$@"
 
 # run the tests, with coverage unless arguments choose some of them
 test *args: setup

@@ -63,16 +63,21 @@ class Row(NamedTuple):
 
 def begin(command: str) -> Report:
     """A report without runs."""
-    names = ("jlstm", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "keras")
     return {
         "command": command,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
+        "versions": versions(),
         "environment": ENVIRONMENT,
         "notes": NOTES,
         "runs": [],
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that compute."""
+    names = ("jlstm", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "keras")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
 def machine() -> dict[str, Any]:

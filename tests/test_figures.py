@@ -1,0 +1,41 @@
+"""What the examples print is kept word for word, and a failure is not kept as a figure."""
+
+import json
+
+import pytest
+
+from benchmarks import figures
+
+
+def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypatch, capsys):
+    """Another run of the same name takes its place; other names stay, in the order of the list."""
+    names = {"other": "none.py", "digits": "01_mnist.py --dataset digits --steps 20"}
+    monkeypatch.setattr(figures, "FIGURES", names)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "figures.json"
+    path.write_text(json.dumps({"other": {"printed": ["kept"]}, "digits": {"printed": ["old"]}, "unlisted": {}}))
+    assert figures.main(["digits", "--out", str(path)]) == 0
+    kept = json.loads(path.read_text())
+    assert list(kept) == ["other", "digits"]
+    assert kept["other"] == {"printed": ["kept"]}
+    figure = kept["digits"]
+    assert figure["command"] == "python examples/01_mnist.py --dataset digits --steps 20"
+    assert figure["printed"][0].startswith("Step 20: train accuracy")
+    assert figure["printed"][-1].startswith("Test accuracy: 0.")
+    assert 0 < figure["seconds"] < 600
+    assert capsys.readouterr().out == f"digits: {figure['printed'][-1]} ({figure['seconds']:.0f} s)\n"
+
+
+def test_an_example_that_fails_is_told(tmp_path, monkeypatch, capsys):
+    """With its own sentence, and exit status 1."""
+    monkeypatch.setattr(figures, "FIGURES", {"wrong": "01_mnist.py --steps 0"})
+    monkeypatch.chdir(tmp_path)
+    assert figures.main(["--out", str(tmp_path / "figures.json")]) == 1
+    assert "error: --steps must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_an_unknown_name_is_one_sentence(capsys):
+    """It lists the known ones."""
+    with pytest.raises(SystemExit):
+        figures.main(["nothing"])
+    assert "there is no nothing: choose among mnist, " in capsys.readouterr().err
