@@ -42,6 +42,7 @@ class Task(NamedTuple):
 
 def initial(task: Task, params: Params) -> State:
     """Return the state before the first step, in arrays of its own."""
+    sharding.part(task.mesh, task.batches.size)  # refuses a size that the devices cannot share before a checkpoint is opened
     params, carry = jax.tree.map(_strong, params), task.carry
     outcome = jax.eval_shape(partial(outcome_of, task.loss_fn), params, next(task.batches.epoch(0)), jax.random.key(0), carry)
     sums = {name: jnp.zeros((), "float32") for name in ("weight", "loss", "grad_norm", *outcome.metrics)}
