@@ -57,9 +57,7 @@ SMALL = {
 }
 
 
-APART = pytest.mark.xfail(
-    reason="losses are 4e-5 and more apart from the third step on, at any learning rate: not understood yet"
-)
+APART = pytest.mark.xfail(reason="losses are 4e-5 and more apart from the third step on: not understood yet")
 
 
 @pytest.mark.parametrize("name", [pytest.param("sentiment", marks=APART), "imdb", "language"])
