@@ -43,7 +43,7 @@ def mnist(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) -> P
 
 
 def sentiment(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) -> Peer:
-    """Words, padding masked, two LSTMs with dropout of their outputs, a sigmoid; Adadelta on the squared error."""
+    """Words, padding masked, two LSTMs with dropout of their outputs, a sigmoid; clipped Adadelta on the squared error."""
     vocabulary, features = weights["embed.embedding"].shape
     rate = 1 - settings["keep"]
     model = keras.Sequential(
@@ -57,7 +57,8 @@ def sentiment(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) 
             keras.layers.Dense(1, activation="sigmoid", name="head"),
         ]
     )
-    optimizer = optimizers.Adadelta(settings["learning_rate"], settings["rho"], settings["epsilon"])
+    falling = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], settings["epochs"] * settings["steps_an_epoch"])
+    optimizer = optimizers.Adadelta(falling, settings["rho"], settings["epsilon"], global_clipnorm=1)
     model.compile(optimizer, "mse", metrics=["accuracy"])
     return Peer(model, lambda arrays: (arrays["tokens"], arrays["labels"]))
 
