@@ -50,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.names or FIGURES:
         figure = run(FIGURES[name], Path("results") / name)
+        if figure["status"]:
+            print(f"error: {figure['command']} ended with exit status {figure['status']}: {figure['errors']}", file=sys.stderr)
+            return 1
         known = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
         order = [each for each in FIGURES if each in known or each == name]
         written = {each: figure if each == name else known[each] for each in order}
         io.write(options.out, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
         print(f"{name}: {figure['printed'][-1] if figure['printed'] else ''} ({figure['seconds']:.0f} s)", flush=True)
-        if figure["status"]:
-            print(f"error: {figure['command']} ended with exit status {figure['status']}: {figure['errors']}", file=sys.stderr)
-            return 1
     return 0
 
 
@@ -65,7 +65,7 @@ def run(example: str, out: Path) -> dict[str, Any]:
     """Run an example in a process of its own; return what it printed, when, how long, and on what."""
     script, *more = example.split()
     load, started, date = os.getloadavg()[0], time.perf_counter(), dt.datetime.now(dt.UTC)
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    commit = git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--short", "jlstm", "examples") else "")
     command = [sys.executable, str(ROOT / "examples" / script), *more, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return {
@@ -77,10 +77,15 @@ def run(example: str, out: Path) -> dict[str, Any]:
         "most_bytes_so_far": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         "date": date.isoformat(timespec="seconds"),
         "load_before": load,
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def git(*arguments: str) -> str:
+    """What git says about this repository."""
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

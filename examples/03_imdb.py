@@ -68,7 +68,7 @@ def learn(splits: tuple[Reviews, Reviews, Reviews], options: ImdbOptions, consol
     """Train from one seed; return the last parameters, or the best with --best, and their test accuracy."""
     learned, validation, test = splits
     model, width = network(options), 50 if options.masked else options.length
-    loss = partial(reviews.loss_fn, reviews.forward(model, options.mesh()), optax.sigmoid_binary_cross_entropy)
+    loss = partial(reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy)
     params = model.init(jax.random.key(options.seed), np.zeros((1, 1), np.int32))["params"]
 
     def report(record: train.Record, _: Any) -> None:
@@ -80,7 +80,7 @@ def learn(splits: tuple[Reviews, Reviews, Reviews], options: ImdbOptions, consol
     check = reviews.batches(validation, options, width)
     result = options.fit(loss, params, adam(options.learning_rate), batches, validation=check, callbacks=[report])
     chosen = result.best if options.best else result.params
-    return chosen, train.evaluate(loss, chosen, reviews.batches(test, options, width))["accuracy"]
+    return chosen, train.evaluate(loss, chosen, reviews.batches(test, options, width), mesh=options.mesh())["accuracy"]
 
 
 def main(options: ImdbOptions) -> None:
@@ -88,8 +88,6 @@ def main(options: ImdbOptions) -> None:
     if options.best:
         left = {name: value for name, value in BEST.items() if getattr(options, name) == getattr(ImdbOptions, name)}
         options = replace(options, **left)
-    if options.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
     options.prepare()
     console, accuracies = Console(highlight=False, soft_wrap=True), []
     if options.predict is not None:

@@ -42,6 +42,14 @@ class LanguageOptions(Options):
     temperature: float = 0.8  # of the sampling: 0 writes the likeliest only, 1 as varied as the model believes
     out: Path = Path("results/language_model")  # folder for checkpoints, history, weights.safetensors and picture.png
 
+    def prepare(self) -> None:
+        """Check what is needed only after training, too."""
+        if self.sample < 1 or self.temperature < 0:
+            raise ValueError(
+                f"--sample must be at least 1 and --temperature at least 0, got {self.sample} and {self.temperature}"
+            )
+        super().prepare()
+
 
 def loss_fn(model: LanguageModel, params: Any, window: Window, key: jax.Array | None, carry: Any) -> train.Outcome:
     """Cross-entropy in nats, summed over the window's steps."""

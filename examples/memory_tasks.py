@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jlstm.data import Batch, Batches
-from jlstm.data.batches import share, take
+from jlstm.data import Batch, Batches, share, take
 
 KINDS, SYMBOLS = 8, 10  # of the copy task: kinds of symbols, and how many are to be remembered
 Task = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from jlstm import train
 
@@ -27,7 +25,7 @@ class Options:
     seed: int = 0  # of the initial weights, the order of the data and the dropout
     out: Path = Path("results")  # folder for checkpoints, history.jsonl, weights and pictures
     resume: bool = False  # go on from the checkpoint in --out instead of starting anew
-    devices: int | None = None  # split each batch over this many devices; processors count as one unless this asks for more
+    devices: int | None = None  # of this process, to split each batch over; processors count as one unless this asks for more
     distributed: bool = False  # one of the processes that Slurm, Kubernetes or a Cloud TPU started: docs/scaling.md
     coordinator: str | None = None  # HOST:PORT of the first process, where no such system tells; needs --processes and --process
     processes: int | None = None  # how many there are
@@ -35,14 +33,14 @@ class Options:
 
     def fit(self, loss_fn: Any, params: Any, optimizer: Any, batches: Any, **more: Any) -> train.Result:
         """`jlstm.train.fit` with these options: a progress bar, checkpoints and the history in `out`."""
-        if not self.resume and jax.process_index() == 0:
-            shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
-        multihost_utils.sync_global_devices("no process looks for checkpoints before they are removed")
         self.out.mkdir(parents=True, exist_ok=True)
         length = {"epochs": self.epochs} if self.steps is None else {"steps": self.steps}
         where = {"checkpoints": self.out / "checkpoints", "history": self.out / "history.jsonl", "mesh": self.mesh()}
-        shared = length | where | {"key": jax.random.key(self.seed), "progress": True}
-        return train.fit(loss_fn, params, optimizer, batches, **(shared | more))
+        shared = length | where | {"resume": self.resume, "key": jax.random.key(self.seed), "progress": True}
+        try:
+            return train.fit(loss_fn, params, optimizer, batches, **(shared | more))
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{stop}: the same command with --resume goes on") from stop
 
     def mesh(self) -> Any:
         """The devices of all processes, or as many as were asked for; None is one device."""
@@ -57,7 +55,7 @@ class Options:
     def prepare(self) -> None:
         """Check the numbers, make the folder `out`, and start the devices that were asked for."""
         for name, value in dataclasses.asdict(self).items():
-            if name in ("epochs", "steps", "batch", "devices") and value is not None and value < 1:
+            if name in ("epochs", "steps", "batch", "devices", "seeds") and value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
         self.out.mkdir(parents=True, exist_ok=True)
         train.keep_memory()
@@ -89,5 +87,5 @@ def one_sentence() -> Iterator[None]:
     except (OSError, ImportError, ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:
-        print(stop or "stopped", file=sys.stderr)
+        print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(130)

@@ -7,14 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from options import Options
 from rich.console import Console
 
 from jlstm import plot, train
 from jlstm.data import Bucketed, Buckets, Minibatches, Reviews, encode, imdb, imdb_word_index, pad, words
 from jlstm.models import SequenceClassifier
-from jlstm.train.sharding import BATCH
 
 UNKNOWN = 2
 
@@ -56,30 +54,12 @@ def batches(reviews: Reviews, options: ReviewOptions, width: int, seed: int | No
     return Buckets(*reviews, options.batch, widths, seed, padding="pre", truncating="pre")
 
 
-def loss_fn(forward: Any, loss: Any, params: Any, batch: Bucketed, key: jax.Array | None, carry: None) -> train.Outcome:
+def loss_fn(
+    model: SequenceClassifier, loss: Any, params: Any, batch: Bucketed, key: jax.Array | None, carry: None
+) -> train.Outcome:
     """`loss(logits, labels)`, and whether the verdict is right."""
-    logits = forward(params, batch.tokens, key)
+    logits = model.apply({"params": params}, batch.tokens, key=key)
     return train.Outcome(loss(logits, batch.labels.astype(logits.dtype)), {"accuracy": (logits > 0) == (batch.labels > 0)}, carry)
-
-
-def forward(model: SequenceClassifier, mesh: Mesh | None = None) -> Any:
-    """`(params, tokens, key) -> logits`; on a mesh each device has its share of the batch and a key of its own.
-
-    Left to XLA, the devices would add up the gradient of the recurrent weights after every step of the sequence; each having
-    its own copy of the parameters, they add it up once.
-    """
-
-    def logits(params: Any, tokens: jax.Array, key: jax.Array | None) -> jax.Array:
-        return model.apply({"params": params}, tokens, key=key)
-
-    def share(params: Any, tokens: jax.Array, key: jax.Array | None) -> jax.Array:
-        copy = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, BATCH, to="varying"), params)
-        return logits(copy, tokens, None if key is None else jax.random.fold_in(key, jax.lax.axis_index(BATCH)))
-
-    if mesh is None:
-        return logits
-    whole, rows = PartitionSpec(), PartitionSpec(BATCH)
-    return jax.shard_map(share, mesh=mesh, in_specs=(whole, rows, whole), out_specs=rows)
 
 
 def judge(text: str, model: SequenceClassifier, params: Any, options: ReviewOptions, console: Console) -> None:

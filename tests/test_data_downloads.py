@@ -104,7 +104,7 @@ def test_a_download_is_verified_and_kept(served, tmp_path):
 
 def test_a_download_of_something_else_is_refused(served, tmp_path):
     """What came is not kept either."""
-    with pytest.raises(ValueError, match=r"/set.npz sent another file than set.npz .*, not kept: give a folder .* JLSTM_DATA"):
+    with pytest.raises(ValueError, match=r"/set.npz sent another file than set.npz .*, not kept: give the folder .* JLSTM_DATA"):
         files.locate("set.npz", url=f"{served}/set.npz", sha256="0" * 64)
     assert not list((tmp_path / "cache").rglob("*.npz"))
 
@@ -112,7 +112,7 @@ def test_a_download_of_something_else_is_refused(served, tmp_path):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/set.npz", "{served}/missing.npz"])
 def test_without_network_the_error_says_what_to_do(served, url):
     """A closed port and a server's 404 alike."""
-    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .* --data-dir .* JLSTM_DATA, or begin with the digits"):
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .* data_dir or JLSTM_DATA, or begin with .*digits"):
         files.locate("set.npz", url=url.format(served=served), sha256="0" * 64)
 
 

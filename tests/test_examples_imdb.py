@@ -115,7 +115,7 @@ def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     batch = next(example.reviews.batches(reviews, example.replace(options, batch=160), width=20).epoch(0)).examples
     model = example.network(options)
     params = model.init(jax.random.key(0), batch.tokens)["params"]
-    loss = example.partial(example.reviews.loss_fn, example.reviews.forward(model), optax.sigmoid_binary_cross_entropy)
+    loss = example.partial(example.reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy)
     trained = train.fit(loss, params, example.adam(1e-3), Minibatches(batch, 16), epochs=1).params
 
     layers = keras.layers

@@ -13,10 +13,8 @@ import pytest
 import tyro
 
 import films
-import jlstm
 from films import EXAMPLES, imported
 from jlstm import train
-from jlstm.models import SequenceClassifier
 
 SMALL = ("--words", str(films.WORDS), "--length", "20", "--features", "8", "--batch", "50")
 LINE = r"Epoch: (\d)/(?:1|2|4) Batch: (\d+)/(\d+) Train Loss: 0\.\d{3} Train Accuracy: [01]\.\d{3} Val Accuracy: [01]\.\d{3}"
@@ -93,27 +91,20 @@ def test_the_squared_error_is_that_of_the_probability(example):
     np.testing.assert_allclose(errors, [0.25, 0.25, 1, 0], atol=1e-6)
 
 
-def test_devices_add_up_the_gradient_once(example):
-    """Four devices have the gradient of one to rounding, and no sum over devices within the loop over time."""
-    model, mesh = SequenceClassifier(30, 5, jlstm.LSTM(6), masked=True), train.mesh(devices=jax.devices()[:4])
-    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 30, (8, 11)))
-    params = model.init(jax.random.key(0), tokens)["params"]
-    one, split = (sys.modules["reviews"].forward(model, where) for where in (None, mesh))
-    gradients = [jax.jit(jax.grad(lambda p, f=f: (f(p, tokens, None) ** 2).sum())) for f in (one, split)]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *(g(params) for g in gradients))
-    program = gradients[1].lower(params).compile().as_text()
-    outside = program[program.index("\nENTRY") :]
-    assert " while(" in outside
-    assert 0 < outside.count(" all-reduce(") == program.count(" all-reduce(")
-
-
-def test_devices_draw_masks_of_their_own(example):
-    """The same review on two devices loses other features."""
-    model, mesh = SequenceClassifier(30, 5, jlstm.LSTM(6), dropout=0.5), train.mesh(devices=jax.devices()[:2])
-    tokens = jnp.tile(jnp.arange(1, 8), (2, 1))
-    params = model.init(jax.random.key(0), tokens)["params"]
-    first, second = sys.modules["reviews"].forward(model, mesh)(params, tokens, jax.random.key(1))
-    assert first != second
+@pytest.mark.loose
+def test_devices_train_and_test_as_one_does(example, tmp_path, monkeypatch, capsys):
+    """Dropout included; a run of its own restores what they learned, and tests it on as many."""
+    losses, tests = [], []
+    for count in (1, 2):
+        monkeypatch.setattr(example.SentimentOptions, "mesh", lambda _, n=count: train.mesh(devices=jax.devices()[:n]))
+        options = ("--reviews", "100", "--steps", "4")
+        run(example, *options, out=tmp_path / str(count))
+        run(example, *options, "--test", out=tmp_path / str(count))
+        *_, last = train.history.read(tmp_path / str(count) / "history.jsonl")
+        losses.append([last.train["loss"], last.validation["loss"]])
+        tests.append(capsys.readouterr().out.splitlines()[-1])
+    np.testing.assert_allclose(*losses, rtol=1e-5)  # float32, four steps
+    assert tests[0] == tests[1]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ def test_an_example_that_fails_is_told(tmp_path, monkeypatch, capsys):
     """With its own sentence, and exit status 1."""
     monkeypatch.setattr(figures, "FIGURES", {"wrong": "01_mnist.py --steps 0"})
     monkeypatch.chdir(tmp_path)
-    assert figures.main(["--out", str(tmp_path / "figures.json")]) == 1
+    (path := tmp_path / "figures.json").write_text(before := '{"wrong": {"printed": ["Test accuracy: 0.9"]}}')
+    assert figures.main(["--out", str(path)]) == 1
+    assert path.read_text() == before
     assert "error: --steps must be at least 1, got 0" in capsys.readouterr().err
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from jax.experimental import multihost_utils
 
-from jlstm.train import early_stopping, fit, restore
+from jlstm.train import early_stopping, fit, mesh, restore
 from jlstm.train.history import read
 from training import SGD, assert_equal, batches, begin, init, loss_fn
 
@@ -64,6 +65,25 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path):
     assert_equal(run(epochs=3).params, fit(loss_fn, init(), SGD, batches(), epochs=3).params)
 
 
+def test_a_run_may_start_anew(tmp_path):
+    """What is there is removed, but not before the arguments have been checked."""
+    run = partial(fit, loss_fn, init(), SGD, checkpoints=tmp_path, resume=False)
+    run(batches(), epochs=2)
+    two = mesh(devices=jax.devices()[:2])
+    with pytest.raises(ValueError, match="a batch of 7 cannot be divided among 2 devices"):
+        run(batches(), epochs=1, mesh=two, validation=batches(7, size=7))
+    assert_equal(restore(tmp_path, init()), fit(loss_fn, init(), SGD, batches(), epochs=2).params)
+    anew = run(batches(), epochs=1)
+    assert [record.step for record in anew.history] == [6]
+    assert_equal(restore(tmp_path, init()), anew.params)
+
+
+def test_orbax_does_not_ask_whether_to_stop(tmp_path, monkeypatch):
+    """JAX tells each number once, and `SharedInterruption` counts them."""
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", pytest.fail)
+    fit(loss_fn, init(), SGD, batches(), epochs=1, checkpoints=tmp_path)
+
+
 def test_early_stopping_stops_a_run_that_goes_on(tmp_path):
     """A run that was stopped early is not trained further when it is started again."""
     run = partial(fit, loss_fn, init(), SGD, batches(), epochs=50, checkpoints=tmp_path, validation=batches(7))
@@ -103,10 +123,12 @@ other = {name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6
         ({"params": other["output"]}, r"its params\.output is float32\[5\], expected bfloat16\[5\]"),
         ({"params": init() | {"more": jnp.ones(1)}}, r"its params\.more is missing, expected float32\[1\]"),
         ({"optimizer": optax.sgd(0.5, momentum=0.9)}, r"its training\.state\.moments\.0\.trace\.kernel is missing, expected"),
-        ({"batches": batches(size=2)}, "its batches is 6 of 4 examples, expected 11 of 2 examples"),
+        ({"batches": batches(size=2)}, "its batches is 6 of 4 examples, seed 0, expected 11 of 2 examples, seed 0"),
+        ({"batches": batches(seed=1)}, "its batches is 6 of 4 examples, seed 0, expected 6 of 4 examples, seed 1"),
+        ({"key": KEY}, r"its key is \[0, 0\], expected \[0, 3\]"),
         ({"validation": None}, r"its best\.kernel is float32\[3, 5\], expected nothing"),
         ({"begin": begin}, r"its training\.state\.carry is missing, expected float32\[4, 5\]"),
-        ({"key": jax.random.key(0, impl="rbg")}, r"its training\.key is key<fry>\[\], expected key<rbg>\[\]"),
+        ({"key": jax.random.key(0, impl="rbg")}, r"its key is \[0, 0\], expected \[0, 0, 0, 0\]"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, sentence, checkpoint, capfd):

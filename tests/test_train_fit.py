@@ -176,10 +176,11 @@ def test_a_change_that_is_not_finite_stops_too():
     [
         ({}, "give either epochs or steps, got epochs=None and steps=None"),
         ({"epochs": 1, "steps": 1}, "give either epochs or steps, got epochs=1 and steps=1"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"steps": -1}, "steps must be at least 1, got -1"),
-        ({"steps": 1, "every": 0}, "every must be at least 1, got 0"),
-        ({"steps": 1, "steps_per_call": 0}, "steps_per_call must be at least 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number of at least 1, got 1.5"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"steps": -1}, "steps must be a whole number of at least 1, got -1"),
+        ({"steps": 1, "every": 0}, "every must be a whole number of at least 1, got 0"),
+        ({"steps": 1, "steps_per_call": 0}, "steps_per_call must be a whole number of at least 1, got 0"),
         (
             {"steps": 2, "every": 1, "validation": None, "stop": early_stopping()},
             "no validation loss was measured: give fit validation data",
@@ -198,7 +199,7 @@ def test_wrong_numbers_get_one_sentence(options, sentence):
 
 def test_patience_is_at_least_one():
     """No patience at all would stop every run."""
-    with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="patience must be a whole number of at least 1, got 0"):
         early_stopping(patience=0)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from jlstm.data import Minibatches
-from jlstm.train import fit
+from jlstm.train import fit, restore
 from training import SGD, assert_equal, batches, begin, init, loss_fn
 
 run = partial(fit, loss_fn, init(), SGD, validation=batches(7), begin=begin, steps=14, every=5, steps_per_call=2)
@@ -33,9 +33,7 @@ class Ringing(Minibatches):
 def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_path):
     """Before the first call or the last, of a pass, of a record or of the run: the same results, and the old handlers."""
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(
-        KeyboardInterrupt, match=r"^stopped after step \d+ of 14; kept in /.*: the same command goes on from there"
-    ):
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d+ of 14; kept in /.*, where it can be resumed"):
         run(batches=Ringing(number, position), checkpoints=tmp_path)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     (step,) = (int(path.name) for path in tmp_path.iterdir())
@@ -43,6 +41,15 @@ def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_pat
     result, whole = run(batches=batches(), checkpoints=tmp_path), run(batches=batches())
     assert_equal((result.params, result.best), (whole.params, whole.best))
     assert [record[:4] for record in result.history] == [record[:4] for record in whole.history]
+
+
+def test_before_the_first_record_there_are_no_best_parameters(tmp_path):
+    """The initial ones are not passed off for them."""
+    with pytest.raises(KeyboardInterrupt):
+        run(batches=Ringing(signal.SIGINT, 1), checkpoints=tmp_path)
+    restore(tmp_path, init())
+    with pytest.raises(ValueError, match="was stopped before its first record: go on with it, or give best=False"):
+        restore(tmp_path, init(), best=True)
 
 
 def test_validation_is_finished_first(tmp_path):

@@ -98,7 +98,7 @@ def stopped(folder):
         ended = wait(processes)
     for printed, code in ended:
         assert code == -signal.SIGINT, printed
-        assert "the same command goes on from there" in printed
+        assert "where it can be resumed" in printed
     assert len(read(history)) < len(RECORDS)
     return checkpoints
 

@@ -77,7 +77,7 @@ def test_a_killed_run_ends_with_the_same_bits(variant, request_to_stop, number, 
         else:
             assert status == -signal.SIGINT  # as Python ends upon KeyboardInterrupt
             assert "KeyboardInterrupt: stopped after step" in errors.splitlines()[-1]
-            assert f"kept in {tmp_path / 'checkpoints'}: the same command goes on from there" in errors.splitlines()[-1]
+            assert f"kept in {tmp_path / 'checkpoints'}, where it can be resumed" in errors.splitlines()[-1]
     child = start(variant, tmp_path)
     assert (end(child), said(tmp_path)) == (0, "")
     assert_equal(content(tmp_path), content(tmp_path / "whole"))

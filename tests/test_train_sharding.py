@@ -101,7 +101,8 @@ def test_what_lies_where():
 def test_processes_share_a_batch(processes, local, units):
     """What a process feeds are the rows of its own devices, whatever the shape of the mesh; broken parts are refused."""
     devices = [SimpleNamespace(process_index=k // local, id=k) for k in range(processes * local)]
-    with mock.patch("jlstm.train.sharding.Mesh", lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))):
+    made = lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))
+    with mock.patch("jax.process_index", return_value=0), mock.patch("jlstm.train.sharding.Mesh", made):
         if len(devices) % units or (local % units and units % local):
             with pytest.raises(ValueError, match=r"^units must"):
                 mesh(units, devices[::-1])
@@ -115,16 +116,43 @@ def test_processes_share_a_batch(processes, local, units):
         np.testing.assert_array_equal(np.split(rows.ravel(), count)[index], rows[own].ravel())
 
 
+@pytest.mark.parametrize(("processes", "sentence"), [((0, 0, 0, 1), "{0: 3, 1: 1}"), ((1, 1), "{1: 2}")])
+def test_every_process_has_equally_many_devices(processes, sentence):
+    """Otherwise one would feed what belongs to another."""
+    devices = [SimpleNamespace(process_index=process, id=k) for k, process in enumerate(processes)]
+    with pytest.raises(ValueError, match=rf"^every process must have equally many of the devices, got {sentence}"):
+        mesh(devices=devices)
+
+
+def test_optimizers_may_keep_keys():
+    """Noise on gradients is drawn from one; eight devices draw what one draws."""
+    results = [
+        fit(scaled, jnp.ones(()), optax.add_noise(0.1, 0.5, 7), Minibatches(np.ones(16, np.float32), 8), steps=3, mesh=where)
+        for where in (None, mesh())
+    ]
+    np.testing.assert_allclose(results[0].params, results[1].params, rtol=1e-6)
+
+
+def test_evaluate_takes_parameters_to_the_mesh():
+    """Those of a checkpoint lie on one device."""
+    params, batches = jax.device_put(jnp.ones(()), jax.devices()[1]), Minibatches(np.arange(16, dtype=np.float32), 8)
+    assert evaluate(scaled, params, batches, mesh=mesh()) == evaluate(scaled, params, batches)
+
+
+def scaled(params, xs, key, carry):
+    """One parameter."""
+    return Outcome(params * xs)
+
+
 def shape(devices):
     return dict(zip(("batch", "units"), devices.shape, strict=True))
 
 
 def test_a_batch_that_cannot_be_divided():
     """One sentence, and not JAX's."""
-    loss_fn = lambda params, xs, key, carry: Outcome(params * xs)
     batches = Minibatches(np.ones(20, np.float32), 10)
     with pytest.raises(ValueError, match="a batch of 10 cannot be divided among 8 devices: choose a size that is a multiple"):
-        fit(loss_fn, jnp.ones(()), optax.sgd(0.1), batches, steps=1, mesh=mesh())
+        fit(scaled, jnp.ones(()), optax.sgd(0.1), batches, steps=1, mesh=mesh())
 
 
 def test_several_processes_need_a_mesh():

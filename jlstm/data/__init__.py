@@ -1,9 +1,9 @@
 """Real data sets, small enough for examples and tests, and batches of them: NumPy arrays, no framework.
 
-Each set is one file with one function; `import jlstm` does not import this package.
+A set is one function; `import jlstm` does not import this package.
 """
 
-from jlstm.data.batches import Batch, Batches, Minibatches
+from jlstm.data.batches import Batch, Batches, Minibatches, share, take
 from jlstm.data.buckets import Bucketed, Buckets
 from jlstm.data.corpora import Corpus, ptb, shakespeare
 from jlstm.data.dataset import Dataset, Split
@@ -40,7 +40,9 @@ __all__ = [
     "pad",
     "ptb",
     "shakespeare",
+    "share",
     "sunspots",
+    "take",
     "temperatures",
     "vocabulary",
     "words",

@@ -1,4 +1,4 @@
-"""Minibatches, as a function of their position: the same seed, pass and index give the same batch, on any day and machine."""
+"""Minibatches, as a function of their position: the same seed, pass and index give the same batch, by one version of NumPy."""
 
 import abc
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ class Batches(abc.ABC, Generic[T]):
     """Something that can be passed over again and again, a pass being an epoch, and begun anywhere in it."""
 
     size: int
+    seed: int | None = None
 
     @abc.abstractmethod
     def __len__(self) -> int:

@@ -44,7 +44,7 @@ def locate(
     if (path := next((path for path in paths if path.is_file()), None)) is None:
         raise FileNotFoundError(
             f"there is no {' or '.join(names)} in the folder {folder}: "
-            "put it there, or set neither --data-dir nor JLSTM_DATA to download"
+            "put it there, or give neither data_dir nor JLSTM_DATA to download"
         )
     return path
 
@@ -59,7 +59,7 @@ def verified(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(
             f"{path} must be the published file, but its sha256 is not {sha256}: it is damaged or another one, so replace it, "
-            "or set neither --data-dir nor JLSTM_DATA to download"
+            "or give neither data_dir nor JLSTM_DATA to download"
         )
     return content
 
@@ -105,10 +105,7 @@ def _download(name: str, url: str, sha256: str) -> Path:
         import pooch
     except ImportError as error:
         raise ImportError("downloading a data set needs pooch: pip install 'jlstm[examples]'") from error
-    remedy = (
-        "give a folder that has it with --data-dir (data_dir) or JLSTM_DATA, "
-        "or begin with the digits (--dataset digits), which need no download"
-    )
+    remedy = "give the folder that has it as data_dir or JLSTM_DATA, or begin with jlstm.data.digits, which needs no download"
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=pooch.os_cache("jlstm")))
     except OSError as error:  # no network, a refusing server, or a cache that cannot be written

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 
 from jlstm.cell import Params, PyTree
 from jlstm.train.history import History, Record
+from jlstm.train.sharding import is_key
 from jlstm.train.step import State
 
 
@@ -23,6 +23,14 @@ class Snapshot(NamedTuple):
     key: Array
     best: Params | None
     history: History
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax' own, which does not ask JAX whether a process is to stop: that asks by step, `SharedInterruption` by count."""
+
+    def reached_preemption(self, step: int) -> bool:  # noqa: ARG002
+        """Never ask."""
+        return False
 
 
 class Checkpoints:
@@ -39,7 +47,7 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file: name a folder for the checkpoints")
         options = {"max_to_keep": 1, "enable_async_checkpointing": False, "cleanup_tmp_directories": resume}
-        self._manager = ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(**options))
+        self._manager = _Manager(self.folder, options=ocp.CheckpointManagerOptions(**options))
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +61,11 @@ class Checkpoints:
         about = {"contents": {**self._facts, **_contents(items)}, "history": [record._asdict() for record in snapshot.history]}
         arrays = {name: ocp.args.StandardSave(jax.tree.map(_data, tree)) for name, tree in items.items()}
         self._manager.save(int(snapshot.state.step), args=ocp.args.Composite(about=ocp.args.JsonSave(about), **arrays))
+
+    def clear(self) -> None:
+        """Remove what is there."""
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
 
     def restore(self, like: Snapshot) -> Snapshot | None:
         """Return the last snapshot that was written as a whole, if there is one, with arrays like (and where) those of `like`.
@@ -77,8 +90,10 @@ class Checkpoints:
         """
         if self._manager.latest_step() is None:
             raise FileNotFoundError(f"there is no checkpoint in {self.folder}: train with checkpoints={str(self.folder)!r} first")
-        name = "best" if best else "params"
-        contents = {key: value for key, value in self._about()["contents"].items() if key.startswith(f"{name}.")}
+        name, about = "best" if best else "params", self._about()
+        contents = {key: value for key, value in about["contents"].items() if key.startswith(f"{name}.")}
+        if best and contents and not about["history"]:
+            raise ValueError(f"the run in {self.folder} was stopped before its first record: go on with it, or give best=False")
         if not contents:
             raise ValueError(
                 f"the checkpoint in {self.folder} has no best parameters: train with validation data, or give best=False"
@@ -100,7 +115,7 @@ class Checkpoints:
             if there.get(name) != here.get(name):
                 raise ValueError(
                     f"the checkpoint in {self.folder} is of another run: its {name} is {there.get(name, 'missing')}, "
-                    f"expected {here.get(name, 'nothing')}: give that run's model, optimizer and data, or another folder"
+                    f"expected {here.get(name, 'nothing')}: give that run's model, optimizer, data and key, or another folder"
                 )
 
     def _read(self, like: dict[str, PyTree]) -> dict[str, Any]:
@@ -119,7 +134,7 @@ def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False)
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: it is of another model, or has no best parameters for want of validation data.
+        ValueError: it is of another model, or has no best parameters for want of validation data or of a first record.
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no folder {os.fspath(folder)}: train with checkpoints={os.fspath(folder)!r} first")
@@ -142,16 +157,12 @@ def _contents(items: dict[str, PyTree]) -> dict[str, str]:
     }
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _from_data(like: Any, data: Array) -> Array:
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) if _is_key(like) else data
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) if is_key(like) else data
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

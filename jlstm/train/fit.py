@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from jlstm import checks
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batches
 from jlstm.train import sharding
@@ -20,7 +21,7 @@ from jlstm.train.history import History, Record, best, write
 from jlstm.train.interruptions import interruptions
 from jlstm.train.nonfinite import NonFiniteError
 from jlstm.train.outcome import LossFunction
-from jlstm.train.passes import Task, evaluate, initial, means, train
+from jlstm.train.passes import Task, evaluate, initial, means, probe, train
 from jlstm.train.progress import Progress
 from jlstm.train.step import Pulse
 
@@ -53,6 +54,7 @@ def fit(
     steps_per_call: int = 1,
     every: int | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
+    resume: bool = True,
     history: str | os.PathLike[str] | None = None,
     stop: Callable[[Sequence[Record]], bool] | None = None,
     callbacks: Sequence[Callable[[Record, Params], None]] = (),
@@ -74,13 +76,14 @@ def fit(
         batches: what to pass over.
         epochs: number of passes; or
         steps: number of steps.
-        validation: measured at each record, without dropout.
+        validation: measured at each record, without dropout and so without a key.
         key: of the dropout; step n has the key `jax.random.fold_in(key, n)`. None takes `jax.random.key(0)`.
         begin: `size -> carry`, what the first batch of each pass begins with.
         steps_per_call: steps that run as one compiled loop; more than one spares small models most of Python's time.
         every: steps between records; None makes one record an epoch. The last step always has one.
-        checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM; if there is one already, the run
-            goes on from it.
+        checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM.
+        resume: whether to go on from the checkpoint that is there already, if there is one; False removes it once all arguments
+            have been checked, and starts anew.
         history: a file to which the records are written as JSON Lines; what was in it before is replaced.
         stop: of the records so far; training ends when it returns true (`early_stopping` makes one).
         callbacks: called with each record and the parameters at that moment, whose memory the next step takes over: copy what is
@@ -95,7 +98,7 @@ def fit(
             one, and the checkpoint is that of the last record before.
         TypeError: `loss_fn` returns something else than an Outcome.
         ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model, optimizer or
-            kind of batches, or an Outcome that has not one number an example.
+            kind of batches or another key, or an Outcome that has not one number an example.
 
     Examples:
         >>> import jax.numpy as jnp, numpy as np, optax
@@ -114,7 +117,9 @@ def fit(
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh)
     now = _start(task, params, key, validation)
     with ExitStack() as stack:
-        folder = stack.enter_context(Checkpoints(checkpoints, task.facts, resume=True)) if checkpoints else None
+        folder = stack.enter_context(Checkpoints(checkpoints, task.facts(now.key), resume=True)) if checkpoints else None
+        if folder and not resume:
+            folder.clear()
         now = (folder.restore(now) if folder else None) or now
         _write(history, now.history)
         bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step), batches.size))
@@ -138,14 +143,17 @@ def fit(
             if folder:
                 folder.save(now)
             if interruption.poll():
-                kept = f"kept in {folder.folder}: the same command goes on from there" if folder else "nothing is kept"
+                kept = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
                 raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}; {kept}")
     return Result(now.state.params, now.history, now.best)
 
 
 def _start(task: Task, params: Params, key: Array | None, validation: Batches[Any] | None) -> Snapshot:
     state = initial(task, params)
-    best = None if validation is None else jax.tree.map(jnp.copy, state.params)
+    best = None
+    if validation is not None:
+        probe(task, state.params, validation, key=None)
+        best = jax.tree.map(jnp.copy, state.params)
     return Snapshot(state, sharding.replicate(task.mesh, jax.random.key(0) if key is None else key), best, [])
 
 
@@ -184,5 +192,5 @@ def _check(epochs: int | None, steps: int | None, **others: int | None) -> None:
     if (epochs is None) == (steps is None):
         raise ValueError(f"give either epochs or steps, got epochs={epochs} and steps={steps}")
     for name, value in {"epochs": epochs, "steps": steps, **others}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value is not None:
+            checks.positive(name, value)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from jlstm import io
+from jlstm import checks, io
 from jlstm.cell import PyTree
 
 
@@ -67,8 +67,7 @@ def early_stopping(
         >>> stop(history[:3]), stop(history)
         (False, True)
     """
-    if patience < 1:
-        raise ValueError(f"patience must be at least 1, got {patience}")
+    checks.positive("patience", patience)
 
     def stop(history: Sequence[Record]) -> bool:
         figures = [getattr(record, part) for record in history]

@@ -18,12 +18,14 @@ class NonFiniteError(FloatingPointError):
     Attributes:
         step: the number of steps before it.
         params: what it began with.
+        carry: what the recurrence began with, if it is handed on.
         batch: what it was computed on.
     """
 
     def __init__(self, state: State, batches: Batches[Any], folder: Path | None) -> None:
         epoch, index = divmod(int(state.step), len(batches))
-        self.step, self.params, self.batch = int(state.step), state.params, next(batches.epoch(epoch, index))
+        self.step, self.params, self.carry = int(state.step), state.params, state.carry
+        self.batch = next(batches.epoch(epoch, index))
         where = "in this error's attribute batch"
         if folder is not None:
             path = folder / f"batch_of_step_{self.step + 1}.npz"

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batch, Batches
 from jlstm.train import sharding
-from jlstm.train.outcome import LossFunction, outcome_of
+from jlstm.train.outcome import LossFunction, Outcome, outcome_of
 from jlstm.train.step import Pulse, State, advance, advance_several, measure
 
 
@@ -29,25 +29,30 @@ class Task(NamedTuple):
     steps_per_call: int
     mesh: Mesh | None
 
-    @property
-    def carry(self) -> PyTree:
+    def carry(self, size: int) -> PyTree:
         """What the first batch of a pass begins with."""
-        return jax.tree.map(_strong, self.begin(self.batches.size)) if self.begin else None
+        return jax.tree.map(_strong, self.begin(size)) if self.begin else None
 
-    @property
-    def facts(self) -> dict[str, str]:
+    def facts(self, key: Array) -> dict[str, str]:
         """What must not change in the middle of a run, besides shapes."""
-        return {"batches": f"{len(self.batches)} of {self.batches.size} examples"}
+        order = f"{len(self.batches)} of {self.batches.size} examples, seed {self.batches.seed}"
+        return {"batches": order, "key": str(jax.random.key_data(key).tolist())}
 
 
 def initial(task: Task, params: Params) -> State:
     """Return the state before the first step, in arrays of its own."""
-    sharding.part(task.mesh, task.batches.size)  # refuses a size that the devices cannot share before a checkpoint is opened
-    params, carry = jax.tree.map(_strong, params), task.carry
-    outcome = jax.eval_shape(partial(outcome_of, task.loss_fn), params, next(task.batches.epoch(0)), jax.random.key(0), carry)
+    params, carry = jax.tree.map(_strong, params), task.carry(task.batches.size)
+    outcome = probe(task, params, task.batches, jax.random.key(0))
     sums = {name: jnp.zeros((), "float32") for name in ("weight", "loss", "grad_norm", *outcome.metrics)}
     state = State(params, task.optimizer.init(params), carry, jnp.zeros((), "int32"), jnp.array(True), sums)
     return sharding.place(task.mesh, jax.tree.map(_strong, state))
+
+
+def probe(task: Task, params: Params, batches: Batches[Any], key: Array | None) -> Outcome:
+    """Trace the loss of a batch, so that what cannot be is refused before anything is computed or a checkpoint is opened."""
+    own = next(batches.epoch(0, 0, sharding.part(task.mesh, batches.size)))
+    whole = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batches.size, *leaf.shape[1:]), leaf.dtype), own)
+    return jax.eval_shape(partial(outcome_of, task.loss_fn), params, whole, key, task.carry(batches.size))
 
 
 def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int, Pulse], bool]) -> State:
@@ -66,7 +71,7 @@ def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int,
     before = None
     for step, group in _calls(task, int(state.step), goal):
         if task.begin and step % len(task.batches) == 0:
-            state = state._replace(carry=sharding.split(task.mesh, task.carry))
+            state = state._replace(carry=sharding.split(task.mesh, task.carry(task.batches.size)))
         state, pulse = _call(task, state, key, group)
         if before is not None and (not before.finite or watch(step + len(group), before)):
             break
@@ -84,7 +89,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the means of the loss and of each metric over one pass, without a key and so without dropout.
 
-    The arguments are those of `fit`; the same function is compiled once. Without `mesh` it is that on which the parameters lie.
+    The arguments are those of `fit`; the same function is compiled once. Without `mesh` it is that on which the parameters lie;
+    parameters that lie elsewhere are copied to it.
 
     Examples:
         >>> import numpy as np
@@ -94,6 +100,7 @@ def evaluate(
         {'loss': 3.0}
     """
     mesh = mesh or sharding.mesh_of(params)
+    params = sharding.spread(mesh, params)
     carry = sharding.split(mesh, jax.tree.map(_strong, begin(batches.size))) if begin else None
     totals: dict[str, Any] = {}
     for batch in batches.epoch(0, 0, sharding.part(mesh, batches.size)):

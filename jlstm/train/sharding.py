@@ -1,6 +1,7 @@
 """Where arrays lie: batches split over a mesh's devices, parameters on each of them or split by units."""
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
         devices: which; None takes all, those of other processes too.
 
     Raises:
-        ValueError: `units` does not divide the number of devices, or leaves a process with a broken part of the batch.
+        ValueError: `units` does not divide the number of devices, or leaves a process with a broken part of the batch, or
+            processes have different numbers of these devices, or this one has none.
 
     Examples:
         >>> from jlstm.train import mesh
@@ -33,7 +35,10 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     chosen = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
     if units < 1 or len(chosen) % units:
         raise ValueError(f"units must divide the number of devices, {len(chosen)}, got {units}")
-    local = len(chosen) // len({device.process_index for device in chosen})
+    counts = Counter(device.process_index for device in chosen)
+    local = counts[jax.process_index()]
+    if not local or set(counts.values()) != {local}:
+        raise ValueError(f"every process must have equally many of the devices, got {dict(counts)} (process: number)")
     if local % units and units % local:
         raise ValueError(f"units must divide the {local} devices of a process, or be a multiple of them, got {units}")
     return Mesh(np.array(chosen).reshape(-1, units), (BATCH, UNITS))
@@ -89,9 +94,15 @@ def replicate(mesh: Mesh | None, key: jax.Array) -> jax.Array:
     """
     if mesh is None:
         return key
-    data = jax.random.key_data(key)
-    _check_equal(mesh, data)
-    return jax.random.wrap_key_data(_put(data, NamedSharding(mesh, PartitionSpec())), impl=jax.random.key_impl(key))
+    _check_equal(mesh, key)
+    return _put(key, NamedSharding(mesh, PartitionSpec()))
+
+
+def spread(mesh: Mesh | None, params: PyTree) -> PyTree:
+    """Copy parameters to where training has them, if they lie elsewhere."""
+    if mesh is None or mesh_of(params) == mesh:
+        return params
+    return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _columns(mesh, leaf))), params)
 
 
 def split(mesh: Mesh | None, carry: PyTree) -> PyTree:
@@ -104,8 +115,18 @@ def split(mesh: Mesh | None, carry: PyTree) -> PyTree:
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         return jnp.copy(jax.device_put(leaf, sharding))
-    value = np.asarray(leaf)
-    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+    value = _numbers(leaf)
+    array = jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array is one of random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def _check_equal(mesh: Mesh, tree: Any) -> None:
@@ -115,7 +136,7 @@ def _check_equal(mesh: Mesh, tree: Any) -> None:
     digest = 0
     for leaf in jax.tree.leaves(tree):
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-            digest = zlib.crc32(np.asarray(leaf).tobytes(), digest)
+            digest = zlib.crc32(_numbers(leaf).tobytes(), digest)
     if len(set(multihost_utils.process_allgather(np.uint32(digest)).tolist())) > 1:
         raise ValueError("processes begin with different parameters or keys: make them from the same seed in each")
 
