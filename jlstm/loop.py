@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jlstm.backends import BACKENDS
-from jlstm.backends.scan import Recurrence, scan, select
+from jlstm.backends.scan import Recurrence, Way, scan, select
 from jlstm.cell import Cell, Params, PyTree
 
 
@@ -43,19 +42,25 @@ def recur(
     cell: Cell, params: Params, steps: Steps, carry: PyTree, initial: PyTree, context: PyTree, options: Options, states: bool
 ) -> Results:
     """Run a cell over time-major steps, from `carry`; `initial` is what `resets` puts back."""
-    backend = partial(BACKENDS[options.backend], cell, reverse=options.reverse, unroll=options.unroll, states=states)
+    way = Way(options.reverse, options.unroll, after if states else None)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
         xs = steps.xs
         if steps.mask is not None:  # before the projection: 0 · NaN would be NaN in the weight gradient
             xs = select(steps.mask, xs, jnp.zeros_like(xs))
         zs = cell.project(params, context, xs)
-        return backend(Recurrence(params, context, initial, carry, zs, steps.mask, steps.resets))
+        start = Recurrence(params, context, initial, carry, zs, steps.mask, steps.resets)
+        return BACKENDS[options.backend](cell, start, way)
 
     if options.remat is not False:
         run = in_chunks(run, options.remat, options.reverse)
     carry, (ys, all_states) = run(carry, steps)
     return Results(carry, ys, all_states)
+
+
+def after(before: PyTree, z: PyTree, after: PyTree) -> PyTree:  # noqa: ARG001
+    """Keep the carry after each step."""
+    return after
 
 
 def in_chunks(run: Callable, size: int | str, reverse: bool) -> Callable:
@@ -74,7 +79,7 @@ def in_chunks(run: Callable, size: int | str, reverse: bool) -> Callable:
             mask = jnp.ones(steps.xs.shape[:-1], bool) if steps.mask is None else steps.mask
             steps = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)), steps._replace(mask=mask))
         split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), steps)
-        carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, reverse=reverse)
+        carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, Way(reverse))
         return carry, jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:time], out)
 
     return chunked

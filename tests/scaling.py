@@ -32,12 +32,12 @@ class Problem(NamedTuple):
     begin: Any = None
 
 
-def classifier(seed=0):
+def classifier(seed=0, backend="auto"):
     """Dropout, Adam, and a last batch that is half filled up with examples that do not count."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 20, (64, 6))
     labels = (tokens.sum(1) > 60).astype(_dtype())
-    model = SequenceClassifier(20, 5, LSTM(4), dropout=0.3)
+    model = SequenceClassifier(20, 5, LSTM(4, backend=backend), dropout=0.3)
 
     def loss_fn(params, examples, key, carry):
         logits = model.apply({"params": params}, examples[0], key=key)

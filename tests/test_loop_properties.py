@@ -96,7 +96,9 @@ def test_step_starts_from_the_layers_own_carry():
 
 
 @pytest.mark.parametrize(
-    "options", [{"unroll": 2}, {"unroll": True}, {"remat": True}, {"remat": 2}, {"backend": "scan"}], ids=repr
+    "options",
+    [{"unroll": 2}, {"unroll": True}, {"remat": True}, {"remat": 2}, {"backend": "scan"}, {"backend": "fused"}],
+    ids=repr,
 )
 def test_how_it_is_run_changes_nothing(options):
     """Unrolling, remat and backends are about speed and memory: values and gradients stay."""

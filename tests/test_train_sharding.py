@@ -59,29 +59,43 @@ def test_one_device_goes_on_from_the_checkpoint_of_eight(tmp_path):
     assert_same(scaling.run(scaling.classifier(), checkpoints=tmp_path), one_device("classifier"))
 
 
-def travels(problem, mesh, several=1):
-    """The kinds of messages among devices in the compiled step."""
-    task = Task(problem.loss_fn, problem.optimizer, problem.batches, problem.begin, several, mesh)
+def compiled(problem, mesh, steps_per_call=1):
+    """The program of a step."""
+    task = Task(problem.loss_fn, problem.optimizer, problem.batches, problem.begin, steps_per_call, mesh)
     state, key, batch = initial(task, problem.params), jax.random.key(0), next(problem.batches.epoch(0))
-    if several > 1:
-        batch = jax.tree.map(lambda leaf: np.stack([leaf] * several), batch)
-    args = state, sharding.replicate(mesh, key), sharding.feed(mesh, batch, axis=int(several > 1))
-    step = advance if several == 1 else advance_several
-    text = step.lower(problem.loss_fn, problem.optimizer, mesh, *args).compile().as_text()
-    return set(re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text))
+    if steps_per_call > 1:
+        batch = jax.tree.map(lambda leaf: np.stack([leaf] * steps_per_call), batch)
+    args = state, sharding.replicate(mesh, key), sharding.feed(mesh, batch, axis=int(steps_per_call > 1))
+    step = advance if steps_per_call == 1 else advance_several
+    return step.lower(problem.loss_fn, problem.optimizer, mesh, *args).compile().as_text()
+
+
+def travels(program):
+    """The kinds of messages among devices."""
+    return set(re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", program))
 
 
 @pytest.mark.parametrize("name", scaling.PROBLEMS)
 def test_only_gradients_travel(name):
     """The compiled step sums over devices, and neither gathers nor moves anything."""
-    assert travels(scaling.PROBLEMS[name](), mesh(), OPTIONS[name].get("steps_per_call", 1)) == {"all-reduce"}
+    assert travels(compiled(scaling.PROBLEMS[name](), mesh(), **OPTIONS[name])) == {"all-reduce"}
+
+
+def test_gradients_travel_once():
+    """No sum over devices is in the loop over time, where `lax.scan` itself would add up the recurrent weights' gradient."""
+    for backend, within in (("auto", 0), ("scan", 1)):
+        program = compiled(scaling.classifier(backend=backend), mesh())
+        outside = program[program.index("\nENTRY") :]
+        assert " while(" in outside
+        assert outside.count(" all-reduce(") > 0
+        assert program.count(" all-reduce(") - outside.count(" all-reduce(") == within
 
 
 def test_a_loss_that_needs_the_whole_batch_is_noticed():
     """The test above can fail: to sort a batch, devices must gather it."""
     loss_fn = lambda params, xs, key, carry: Outcome(jnp.sort(params * xs))
     problem = scaling.Problem(loss_fn, jnp.ones(()), optax.sgd(0.1), Minibatches(np.arange(16.0, dtype=np.float32), 16), None)
-    assert "all-gather" in travels(problem, mesh())
+    assert "all-gather" in travels(compiled(problem, mesh()))
 
 
 def test_what_lies_where():

@@ -1,5 +1,5 @@
 """Ways to run a whole recurrence. `scan` is the meaning of all others."""
 
-from jlstm.backends import scan
+from jlstm.backends import fused, scan
 
-BACKENDS = {"auto": scan.run, "scan": scan.run}
+BACKENDS = {"auto": fused.run, "scan": scan.run, "fused": fused.run}

@@ -1,7 +1,7 @@
 """The recurrence as a plain `lax.scan`: always there, on every platform."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,18 @@ class Recurrence(NamedTuple):
     resets: Bool[Array, "time *batch"] | None
 
 
-def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | str, states: bool) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Return the last carry, and of every step the output and (with `states`) the carry.
+class Way(NamedTuple):
+    """How to run, and what to keep of each step besides its output: nothing, or what `keep(before, z, after)` returns."""
 
-    A step that `mask` leaves out does not count: the carry stays as it is, whatever `resets` says, and the output is zero.
+    reverse: bool = False
+    unroll: int | str = 1
+    keep: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
+
+
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """Return the last carry, and of every step the output and what is to be kept.
+
+    A step that `mask` leaves out does not count: the carry stays as it is, whatever `resets` says, and what it yields is zero.
     """
 
     def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
@@ -35,14 +43,12 @@ def run(cell: Cell, start: Recurrence, *, reverse: bool, unroll: int | str, stat
         if counts is not None:  # from a large carry such a step might overflow, and 0 · inf is NaN in the gradient
             before = select(counts, before, start.initial)
         after, y = cell.step(start.params, start.context, before, z)
-        out = (y, after if states else None)
+        out = (y, way.keep(before, z, after) if way.keep else None)
         if counts is None:
             return after, out
         return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan(
-        step, start.carry, (start.zs, start.mask, start.resets), reverse=reverse, unroll=True if unroll == "all" else unroll
-    )
+    return scan(step, start.carry, (start.zs, start.mask, start.resets), way)
 
 
 def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
@@ -55,7 +61,7 @@ def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
 
 
 def scan(
-    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, **options: Any
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, way: Way
 ) -> tuple[PyTree, PyTree]:
     """`lax.scan` that first gives the carry the type it has after a step.
 
@@ -65,7 +71,8 @@ def scan(
     if not all(jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves((carry, steps))):
         result, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
         carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, result)
-    return lax.scan(step, carry, steps, **options)
+    unroll = way.unroll if isinstance(way.unroll, int) else True
+    return lax.scan(step, carry, steps, reverse=way.reverse, unroll=unroll)
 
 
 def _first(leaf: Array) -> Array:

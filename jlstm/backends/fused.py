@@ -1,0 +1,88 @@
+"""The LSTM's recurrence with a derivative of its own: a linear recurrence, from which the weights' gradient is taken out.
+
+Left to `lax.scan`, the gradient of the recurrent kernel is added up step by step, one small matrix product each. Here the
+tangent of a step's pre-activations, dz + dh U + h dU, has its last term computed for all steps at once; JAX transposes that one
+matrix product to one matrix product. What remains in the loop is linear in (dz, dh, dc), so that forward and reverse mode, and
+all orders of both, are JAX's own.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlstm.backends import scan
+from jlstm.backends.scan import Recurrence, Way, select
+from jlstm.cell import Carry, Cell, PyTree
+from jlstm.cells.lstm import Gates, LSTMCell
+
+
+class Residuals(NamedTuple):
+    """What the linear recurrence needs of each step: the carry it began with, what its gates let through, and tanh(c)."""
+
+    before: Carry
+    gates: Gates
+    output: Float[Array, "time *batch units"]
+
+
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """The same as `scan.run`, and nothing else for cells that are not the plain LSTM."""
+    if not is_plain(cell, start.context):
+        return scan.run(cell, start, way)
+    kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
+    return _recurrence(cell, way, start._replace(params=kernel, context={}))
+
+
+def is_plain(cell: Cell, context: PyTree) -> bool:
+    """Whether a cell is the LSTM with the usual activations, and its context has no dropout of h."""
+    return (
+        type(cell) is LSTMCell
+        and (cell.recurrent_activation, cell.activation) == ("sigmoid", "tanh")
+        and cell.output_activation in (None, "tanh")
+        and "recurrent" not in context
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _recurrence(cell: LSTMCell, way: Way, start: Recurrence) -> tuple[Carry, tuple[Array, PyTree]]:
+    return scan.run(cell, start, way)
+
+
+@_recurrence.defjvp
+def _jvp(cell: LSTMCell, way: Way, primals: tuple[Recurrence], tangents: tuple[Recurrence]) -> tuple[Any, Any]:
+    (start,), (change,) = primals, tangents
+
+    def keep(before: Carry, z: Array, after: Carry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
+        gates = cell.gates(start.params, {}, before, z)
+        return Residuals(before, gates, jnp.tanh(after.c)), way.keep(before, z, after) if way.keep else None
+
+    carry, (ys, (residuals, kept)) = scan.run(cell, start, way._replace(keep=keep))
+    dzs = change.zs + residuals.before.h @ change.params["recurrent_kernel"]
+    return (carry, (ys, kept)), _tangent(way, start, residuals, change._replace(zs=dzs))
+
+
+def _tangent(way: Way, start: Recurrence, residuals: Residuals, change: Recurrence) -> tuple[Carry, tuple[Array, PyTree]]:
+    """Linear in `change`, whose `zs` has the tangent of the recurrent kernel in it already."""
+    kernel = start.params["recurrent_kernel"]
+    coefficients = _coefficients(residuals)
+
+    def step(carry: Carry, inputs: tuple[Any, ...]) -> tuple[Carry, tuple[Array, PyTree]]:
+        dz, (of_i, of_f, of_g, f, of_o, of_c), counts, reset = inputs
+        before = carry if reset is None else select(reset, change.initial, carry)
+        i, f_, g, o = jnp.split(dz + before.h @ kernel, 4, axis=-1)
+        c = f * before.c + of_i * i + of_f * f_ + of_g * g
+        after = Carry(of_o * o + of_c * c, c)
+        out = (after.h, way.keep(before, dz, after) if way.keep else None)
+        if counts is None:
+            return after, out
+        return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
+
+    return scan.scan(step, change.carry, (change.zs, coefficients, start.mask, start.resets), way)
+
+
+def _coefficients(residuals: Residuals) -> tuple[Array, ...]:
+    """∂c/∂z of i, f and g, ∂c/∂c before, ∂h/∂z of o, ∂h/∂c."""
+    (_, c), (i, f, g, o), output = residuals
+    return g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), f, output * o * (1 - o), o * (1 - output**2)
