@@ -68,7 +68,7 @@ def learn(model: SequenceClassifier, options: SentimentOptions, console: Console
             f"Train Accuracy: {record.train['accuracy']:.3f} Val Accuracy: {record.validation['accuracy']:.3f}"
         )
 
-    loss = partial(reviews.loss_fn, model, squared_error)
+    loss = partial(reviews.loss_fn, model, squared_error, options.word_dropout)
     rate = optax.cosine_decay_schedule(options.learning_rate, options.epochs * len(batches))
     adadelta = optax.adadelta(rate, options.rho, options.epsilon)
     optimizer = optax.chain(optax.clip_by_global_norm(1), adadelta)
@@ -91,7 +91,7 @@ def main(options: SentimentOptions) -> None:
         reviews.judge(options.predict, model, params, options, console)
         return
     _, _, test = reviews.load(options, share=0.1)
-    loss = partial(reviews.loss_fn, model, squared_error)
+    loss = partial(reviews.loss_fn, model, squared_error, options.word_dropout)
     batches = reviews.batches(test, options, width=50)
     accuracy = train.evaluate(loss, params, batches, mesh=options.mesh())["accuracy"]
     if options.test:

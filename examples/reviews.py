@@ -24,6 +24,7 @@ class ReviewOptions(Options):
     words: int = 5_000  # different words that are told apart, the most frequent ones
     length: int = 300  # words of a review, its last ones
     reviews: int | None = None  # only so many of the training and of the test reviews, for a quick look
+    word_dropout: float = 0.0  # share of the words that training makes unknown ones (Iyyer et al. 2015)
     predict: str | None = None  # a text to judge with the weights in --out, word by word, instead of training
 
     def prepare(self) -> None:
@@ -31,6 +32,8 @@ class ReviewOptions(Options):
         for name, least in (("words", 4), ("length", 1), ("reviews", 10)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"--{name} must be at least {least}, got {value}")
+        if not 0 <= self.word_dropout < 1:
+            raise ValueError(f"--word-dropout must be a share in [0, 1), got {self.word_dropout}")
         if self.predict is not None and not words(self.predict):
             raise ValueError("--predict needs a text with at least one word")
         super().prepare()
@@ -55,10 +58,14 @@ def batches(reviews: Reviews, options: ReviewOptions, width: int, seed: int | No
 
 
 def loss_fn(
-    model: SequenceClassifier, loss: Any, params: Any, batch: Bucketed, key: jax.Array | None, carry: None
+    model: SequenceClassifier, loss: Any, rate: float, params: Any, batch: Bucketed, key: jax.Array | None, carry: None
 ) -> train.Outcome:
-    """`loss(logits, labels)`, and whether the verdict is right."""
-    logits = model.apply({"params": params}, batch.tokens, key=key)
+    """`loss(logits, labels)`, and whether the verdict is right; with a key, without a share of the words."""
+    tokens = batch.tokens
+    if key is not None and rate:
+        key, draw = jax.random.split(key)
+        tokens = jax.numpy.where((tokens > UNKNOWN) & jax.random.bernoulli(draw, rate, tokens.shape), UNKNOWN, tokens)
+    logits = model.apply({"params": params}, tokens, key=key)
     return train.Outcome(loss(logits, batch.labels.astype(logits.dtype)), {"accuracy": (logits > 0) == (batch.labels > 0)}, carry)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import tyro
 import films
 from films import imported
 from jlstm import train
-from jlstm.data import Minibatches
+from jlstm.data import Bucketed, Minibatches
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
 SMALL = ("--words", str(films.WORDS), "--length", "20")
@@ -65,7 +65,7 @@ def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
 
 def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
     """It goes both ways, and is built anew from the same options to judge a text."""
-    given = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--epochs", "2")
+    given = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--learning-rate", "0.01", "--epochs", "4")
     run(example, *given, out=tmp_path)
     assert float(capsys.readouterr().out.splitlines()[-1].removeprefix("Test accuracy: ")) > 0.9
     run(example, *given, "--predict", "The plot was awful", out=tmp_path)
@@ -82,6 +82,21 @@ def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
     assert (seen[0].pool, seen[0].bidirectional, seen[0].features) == tuple(
         example.BEST[name] for name in ("pool", "bidirectional", "features")
     )
+
+
+def test_training_leaves_out_a_share_of_the_words(example):
+    """They become unknown; padding and the mark of the beginning stay, and validation sees all."""
+    tokens = np.tile(np.r_[np.zeros(10), 1, np.arange(3, 1003)].astype(np.int32), (4, 1))
+    batch = Bucketed(tokens, np.full(4, 1001, np.int32), np.ones(4, np.int32))
+    seen = []
+    model = SimpleNamespace(apply=lambda params, tokens, key: seen.append(np.asarray(tokens)) or jnp.zeros(4))
+    for key in (None, jax.random.key(0)):
+        example.reviews.loss_fn(model, optax.sigmoid_binary_cross_entropy, 0.3, {}, batch, key, None)
+    dropped = seen[1] == example.reviews.UNKNOWN
+    np.testing.assert_array_equal(seen[0], tokens)
+    np.testing.assert_array_equal(seen[1][~dropped], tokens[~dropped])
+    assert not dropped[:, :11].any()
+    assert 0.25 < dropped[:, 11:].mean() < 0.35
 
 
 def test_adam_is_that_of_keras(example, keras):
@@ -115,7 +130,7 @@ def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     batch = next(example.reviews.batches(reviews, example.replace(options, batch=160), width=20).epoch(0)).examples
     model = example.network(options)
     params = model.init(jax.random.key(0), batch.tokens)["params"]
-    loss = example.partial(example.reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy)
+    loss = example.partial(example.reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy, 0.0)
     trained = train.fit(loss, params, example.adam(1e-3), Minibatches(batch, 16), epochs=1).params
 
     layers = keras.layers
@@ -154,6 +169,7 @@ def weights(params) -> list[np.ndarray]:
         (["--reviews", "3"], "error: --reviews must be at least 10, got 3"),
         (["--seeds", "0"], "error: --seeds must be at least 1, got 0"),
         (["--dropout", "1"], r"error: dropout must"),
+        (["--word-dropout", "1"], r"error: --word-dropout must be a share in \[0, 1\), got 1"),
     ],
 )
 def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):

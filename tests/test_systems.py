@@ -184,7 +184,6 @@ def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
     written = json.loads(out.read_text())
     assert [row.stock for row in report.rows(written)] == [None, "0.9050 ± 0.0050"]
     assert "its own optimizer" in capsys.readouterr().out
-    assert "Keras' classifier, 2 epochs: 0.9050 ± 0.0050." in tables.markdown(written)
 
 
 def test_options_reach_the_examples(sides, tmp_path):

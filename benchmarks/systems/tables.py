@@ -31,16 +31,7 @@ def markdown(report: Report) -> str:
         seconds = " / ".join(f"{value:.1f}" for value in row.seconds)
         memory = " / ".join(f"{value / 1e6:.0f}" for value in row.memory)
         lines.append(f"| {row.title} | {' / '.join(row.figures)} | {seconds} | {row.ratio:.1f} | {memory} |")
-    lines += [
-        "",
-        f"jlstm / Keras on TensorFlow; `just systems`, {_where(report)}; ± is the standard error of the mean over seeds.",
-    ]
-    stock = [f"{row.title}: {row.stock}" for row in rows(report) if row.stock]
-    if stock:
-        lines += [
-            "Keras squares the gradients of a repeated word one by one; here they are added first. "
-            f"With its own optimizer it reaches: {'; '.join(stock)}."
-        ]
+    lines += ["", f"jlstm / Keras on TensorFlow, by `just systems` on {report['machine']['cores']} cores, {report['date'][:10]}."]
     return "\n".join(lines)
 
 
