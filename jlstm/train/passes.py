@@ -51,7 +51,7 @@ def initial(task: Task, params: Params) -> State:
 def probe(task: Task, params: Params, batches: Batches[Any], key: Array | None) -> Outcome:
     """Trace the loss of a batch, so that what cannot be is refused before anything is computed or a checkpoint is opened."""
     own = next(batches.epoch(0, 0, sharding.part(task.mesh, batches.size)))
-    whole = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batches.size, *leaf.shape[1:]), leaf.dtype), own)
+    whole = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batches.size, *leaf.shape[1:]), jnp.result_type(leaf)), own)
     return jax.eval_shape(partial(outcome_of, task.loss_fn), params, whole, key, task.carry(batches.size))
 
 
