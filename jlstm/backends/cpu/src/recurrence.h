@@ -1,0 +1,257 @@
+// The LSTM over time, forward and backward.
+//
+// Units are computed in blocks of kUnits. What is indexed by gate lies block by block, in a block gate by gate (i, f, g, o), in a
+// gate unit by unit: so all four pre-activations of a unit come out of one tile of a matrix product, in registers, and become c
+// and h there. Where `units` is no multiple of kUnits, the last block is filled up with zeros.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "product.h"
+#include "vector.h"
+
+namespace jlstm {
+
+struct Sizes {
+  int64_t time, batch, features, units;
+  bool reverse;
+};
+
+template <class T>
+inline int64_t blocks(const Sizes& n) {
+  return (n.units + kUnits<T> - 1) / kUnits<T>;
+}
+
+template <class T>
+inline int64_t columns(const Sizes& n) {
+  return blocks<T>(n) * kColumns<T>;
+}
+
+template <class T>
+inline int64_t padded(const Sizes& n) {
+  return blocks<T>(n) * kUnits<T>;
+}
+
+// Part of a gate's units: `lanes` of them count, all but in the last block.
+template <class T>
+inline void store_some(T* to, const Vector<T>& v, int64_t lanes) {
+  if (lanes >= kLanes<T>) return store<T>(to, v);
+  if (lanes > 0) std::memcpy(to, &v, size_t(lanes) * sizeof(T));
+}
+
+template <class T>
+inline Vector<T> load_some(const T* from, int64_t lanes) {
+  if (lanes >= kLanes<T>) return load<T>(from);
+  Vector<T> v{};
+  if (lanes > 0) std::memcpy(&v, from, size_t(lanes) * sizeof(T));
+  return v;
+}
+
+// Weights (rows, 4 units), columns i | f | g | o, as panels: block, row, gate, unit.
+template <class T>
+inline void pack(const T* weights, int64_t rows, const Sizes& n, int64_t block, T* panel) {
+  const int64_t first = block * kUnits<T>, count = std::min<int64_t>(kUnits<T>, n.units - first);
+  for (int64_t k = 0; k < rows; ++k, panel += kColumns<T>) {
+    for (int64_t gate = 0; gate < 4; ++gate) {
+      T* to = panel + gate * kUnits<T>;
+      std::memcpy(to, weights + (k * 4 + gate) * n.units + first, size_t(count) * sizeof(T));
+      std::fill(to + count, to + kUnits<T>, T(0));
+    }
+  }
+}
+
+// The same weights transposed: rows are the columns of `pack`, in its order, columns are `rows` of them from `first` on.
+template <class T>
+inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int64_t first, T* panel) {
+  const int64_t count = std::min<int64_t>(kColumns<T>, rows - first);
+  for (int64_t block = 0; block < blocks<T>(n); ++block) {
+    for (int64_t gate = 0; gate < 4; ++gate) {
+      for (int64_t unit = block * kUnits<T>; unit < (block + 1) * kUnits<T>; ++unit, panel += kColumns<T>) {
+        std::fill(panel, panel + kColumns<T>, T(0));
+        if (unit >= n.units) continue;
+        for (int64_t c = 0; c < count; ++c) panel[c] = weights[((first + c) * 4 + gate) * n.units + unit];
+      }
+    }
+  }
+}
+
+// What the forward run reads and writes. Arrays are (time, batch, …); those that are not wanted are null.
+template <class T>
+struct Forward {
+  Sizes n;
+  const T *xs, *kernel, *recurrent, *bias;  // kernels packed, bias packed
+  const T *h0, *c0;
+  const uint8_t *mask, *resets;
+  const T* zs;  // pre-activations without h U, or null: then x W + b is computed here
+  T* ys;
+  T *h, *c;      // the carry at the end (batch, units)
+  T* gates;      // (time, batch, columns)
+  T* cs;         // c after each step (time, batch, padded), or, without gates, (batch, padded)
+  T* hs;         // with a mask or resets: h before each step (time, batch, units), or, without gates, (2, batch, units)
+
+  int64_t step_of(int64_t k) const { return n.reverse ? n.time - 1 - k : k; }
+  bool counts(int64_t t, int64_t row) const { return !mask || mask[t * n.batch + row]; }
+  bool starts(int64_t t, int64_t row) const { return resets && resets[t * n.batch + row]; }
+  bool carried() const { return mask || resets; }
+
+  // h before the k-th step.
+  T* before(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
+  const T* h_before(int64_t k) const {
+    if (carried()) return before(k);
+    return k == 0 ? h0 : ys + step_of(k - 1) * n.batch * n.units;
+  }
+  const T* c_before(int64_t k) const { return k == 0 || !gates ? nullptr : cs + step_of(k - 1) * n.batch * padded<T>(n); }
+};
+
+// Make ready what a run begins with: rows from `begin` to `end`.
+template <class T>
+void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
+  const int64_t units = f.n.units, first = f.n.time ? f.step_of(0) : 0;
+  for (int64_t row = begin; row < end; ++row) {
+    if (!f.gates) {
+      std::memcpy(f.cs + row * padded<T>(f.n), f.c0 + row * units, size_t(units) * sizeof(T));
+    }
+    if (f.carried() && f.n.time) {
+      T* h = f.before(0) + row * units;
+      if (f.starts(first, row) && f.counts(first, row)) {
+        std::fill(h, h + units, T(0));
+      } else {
+        std::memcpy(h, f.h0 + row * units, size_t(units) * sizeof(T));
+      }
+    }
+  }
+}
+
+// The k-th step for some rows and blocks.
+template <class T>
+void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
+  using V = Vector<T>;
+  const Sizes& n = f.n;
+  const int64_t t = f.step_of(k), units = n.units, width = padded<T>(n), wide = columns<T>(n);
+  const T* h_before = f.h_before(k);
+  const bool last = k + 1 == n.time;
+  const int64_t next = last ? t : f.step_of(k + 1);
+
+  for (int64_t block = block_begin; block < block_end; ++block) {
+    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
+      constexpr int R = decltype(rows)::value;
+      const T *x[R], *h[R];
+      for (int r = 0; r < R; ++r) {
+        x[r] = f.xs ? f.xs + (t * n.batch + row + r) * n.features : nullptr;
+        h[r] = h_before + (row + r) * units;
+      }
+      for (int part = 0; part < kParts<T>; ++part) {
+        const int64_t offset = part * kLanes<T>, unit = block * kUnits<T> + offset, lanes = units - unit;
+        V sums[R][4];
+        for (int r = 0; r < R; ++r) {
+          const T* from = f.zs ? f.zs + (t * n.batch + row + r) * wide : f.bias;
+          for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(from + block * kColumns<T> + gate * kUnits<T> + offset);
+        }
+        if (!f.zs) multiply<T, R, 4>(x, n.features, f.kernel + block * n.features * kColumns<T> + offset, sums);
+        multiply<T, R, 4>(h, units, f.recurrent + block * units * kColumns<T> + offset, sums);
+        for (int r = 0; r < R; ++r) {
+          const int64_t at = row + r;
+          const bool counts = f.counts(t, at);
+          const T* c_from = f.gates ? f.c_before(k) : f.cs;
+          V c_before = c_from ? load<T>(c_from + at * width + unit) : load_some<T>(f.c0 + at * units + unit, lanes);
+          V c = c_before, y{};
+          if (counts) {
+            if (f.starts(t, at)) c_before = V{};
+            const V i = sigmoid<T>(sums[r][0]), forget = sigmoid<T>(sums[r][1]), g = tanh<T>(sums[r][2]), o = sigmoid<T>(sums[r][3]);
+            c = forget * c_before + i * g;
+            y = o * tanh<T>(c);
+            if (f.gates) {
+              T* to = f.gates + (t * n.batch + at) * wide + block * kColumns<T> + offset;
+              store<T>(to, i);
+              store<T>(to + kUnits<T>, forget);
+              store<T>(to + 2 * kUnits<T>, g);
+              store<T>(to + 3 * kUnits<T>, o);
+            }
+          }
+          store<T>((f.gates ? f.cs + t * n.batch * width : f.cs) + at * width + unit, c);
+          store_some<T>(f.ys + (t * n.batch + at) * units + unit, y, lanes);
+          if (last) store_some<T>(f.c + at * units + unit, c, lanes);
+          if (f.carried()) {
+            V after = counts ? y : load_some<T>(h_before + at * units + unit, lanes);
+            if (last) {
+              store_some<T>(f.h + at * units + unit, after, lanes);
+            } else {
+              if (f.starts(next, at) && f.counts(next, at)) after = V{};
+              store_some<T>(f.before(k + 1) + at * units + unit, after, lanes);
+            }
+          } else if (last) {
+            store_some<T>(f.h + at * units + unit, y, lanes);
+          }
+        }
+      }
+    });
+  }
+}
+
+// What the backward run reads and writes.
+template <class T>
+struct Backward {
+  Forward<T> f;         // its gates, cs and what they were made from
+  const T* transposed;  // the recurrent kernel as pack_transposed makes it
+  const T* dys;
+  T* dzs;               // (time, batch, columns)
+  T *dh, *dc;           // gradients of the carry (batch, padded): in, of the last; out, of the first
+};
+
+// Gradients of the carry before the k-th step, and of its pre-activations' product with the recurrent kernel; k from time - 1 down to 0
+// for some rows and panels of units; k = -1 finishes dh.
+template <class T>
+void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
+  using V = Vector<T>;
+  const Forward<T>& f = b.f;
+  const Sizes& n = f.n;
+  const int64_t width = padded<T>(n), wide = columns<T>(n), after = k + 1 < n.time ? f.step_of(k + 1) : -1;
+  const int64_t t = k >= 0 ? f.step_of(k) : -1;
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
+      constexpr int R = decltype(rows)::value;
+      const T* dz[R];
+      for (int r = 0; r < R; ++r) dz[r] = b.dzs + (after * n.batch + row + r) * wide;
+      for (int part = 0; part < kParts<T>; ++part) {
+        V sums[R][4] = {};
+        if (after >= 0) multiply<T, R, 4>(dz, wide, b.transposed + panel * wide * kColumns<T> + part * kLanes<T>, sums);
+        for (int v = 0; v < 4; ++v) {
+          const int64_t block = panel * 4 + v, unit = block * kUnits<T> + part * kLanes<T>, lanes = n.units - unit;
+          if (unit >= width) continue;
+          for (int r = 0; r < R; ++r) {
+            const int64_t at = row + r;
+            T* dh_at = b.dh + at * width + unit;
+            V dh = load<T>(dh_at);  // of the carry after step `after`, where that does not count
+            if (after >= 0 && f.counts(after, at)) dh = f.starts(after, at) ? V{} : sums[r][v];
+            store<T>(dh_at, dh);
+            if (t < 0) continue;
+            T* to = b.dzs + (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
+            if (!f.counts(t, at)) {
+              for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, V{});
+              continue;
+            }
+            dh += load_some<T>(b.dys + (t * n.batch + at) * n.units + unit, lanes);
+            const T* gates = f.gates + (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
+            const V i = load<T>(gates), forget = load<T>(gates + kUnits<T>), g = load<T>(gates + 2 * kUnits<T>),
+                    o = load<T>(gates + 3 * kUnits<T>);
+            V c_before = k > 0 ? load<T>(f.c_before(k) + at * width + unit) : load_some<T>(f.c0 + at * n.units + unit, lanes);
+            if (f.starts(t, at)) c_before = V{};
+            const V y = tanh<T>(load<T>(f.cs + (t * n.batch + at) * width + unit));
+            T* dc_at = b.dc + at * width + unit;
+            const V dc = load<T>(dc_at) + dh * o * (1 - y * y);
+            store<T>(to, dc * g * i * (1 - i));
+            store<T>(to + kUnits<T>, dc * c_before * forget * (1 - forget));
+            store<T>(to + 2 * kUnits<T>, dc * i * (1 - g * g));
+            store<T>(to + 3 * kUnits<T>, dh * y * o * (1 - o));
+            store<T>(dc_at, f.starts(t, at) ? V{} : dc * forget);
+          }
+        }
+      }
+    });
+  }
+}
+
+}  // namespace jlstm

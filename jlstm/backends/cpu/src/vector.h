@@ -1,0 +1,139 @@
+// Vectors of the compiler's own kind, and the functions of an LSTM on them.
+//
+// A vector has as many lanes as one register of the processor that this is compiled for; the same source serves all of them.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace jlstm {
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
+
+template <class T>
+constexpr int kLanes = kRegisterBytes / int(sizeof(T));
+
+template <class T>
+using Vector __attribute__((vector_size(kRegisterBytes))) = T;
+
+template <class T>
+struct Real;  // what is particular to one floating-point type
+
+template <>
+struct Real<float> {
+  using Int = int32_t;
+  static constexpr int mantissa = 23, bias = 127;
+  static constexpr float smallest = -104;                            // exp(-104) is 0
+  static constexpr float saturated = 10;                             // tanh(10) is 1
+  static constexpr float round = 0x1.8p23f;                          // x + round - round is the integer beside x
+  static constexpr float log2e = 0x1.715476p0f;                      // 1 / ln 2
+  static constexpr float ln2[] = {0x1.62e400p-1f, 0x1.7f7d1cp-20f};  // ln 2 in two parts; n times the first is exact
+  // (exp(r) - 1 - r) / r² in powers of r, for |r| <= ln 2 / 2; off by 5e-10 of exp(r) - 1
+  static constexpr float exp[] = {0.5f, 0.1666666716f, 0.04166646302f, 0.008333310485f, 0.001393368584f, 0.0001989103039f};
+  // (tanh(x) - x) / x³ in powers of x², for |x| <= 9/16; off by 1.4e-10 of tanh(x)
+  static constexpr float tanh[] = {-0.3333333433f,  0.1333332211f,    -0.05396406353f,
+                                   0.02181190252f, -0.008499247953f, 0.002487614751f};
+};
+
+template <>
+struct Real<double> {
+  using Int = int64_t;
+  static constexpr int mantissa = 52, bias = 1023;
+  static constexpr double smallest = -746;
+  static constexpr double saturated = 20;
+  static constexpr double round = 0x1.8p52;
+  static constexpr double log2e = 0x1.71547652b82fep0;
+  static constexpr double ln2[] = {0x1.62e42fefa0000p-1, 0x1.cf79abc9e3b3ap-40};
+  static constexpr double exp[] = {0.5,                    0.16666666666666665741, 0.041666666666666678231, 0.0083333333333332742371,
+                                   0.0013888888888879712732, 0.00019841269841494379523, 2.4801587334242688343e-05,
+                                   2.7557318865066489252e-06, 2.7557265741031401117e-07, 2.5052351234351944994e-08,
+                                   2.0917238110895926033e-09, 1.6011313411235466613e-10};
+  static constexpr double tanh[] = {
+      -0.33333333333333331483,   0.13333333333333333148,    -0.053968253968252798136,  0.021869488536087128977,
+      -0.0088632355276908447034, 0.0035921279919641823167,  -0.0014558337915350806624, 0.00059002197117957863245,
+      -0.0002390937768875619682, 9.6753362436833461636e-05, -3.8752864545871271672e-05, 1.4732885177525728703e-05,
+      -4.6468104398878984636e-06, 8.5015210917938098463e-07};
+};
+
+template <class T>
+inline Vector<T> fill(T value) {
+  return Vector<T>{} + value;
+}
+
+template <class T>
+inline Vector<T> load(const T* from) {
+  Vector<T> v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class T>
+inline void store(T* to, const Vector<T>& v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+// A polynomial by Horner's rule.
+template <class T, int N>
+inline Vector<T> polynomial(const T (&coefficients)[N], Vector<T> x) {
+  Vector<T> sum = fill<T>(coefficients[N - 1]);
+#pragma GCC unroll 16
+  for (int k = N - 2; k >= 0; --k) sum = sum * x + coefficients[k];
+  return sum;
+}
+
+template <class T>
+inline Vector<T> power_of_two(const Vector<typename Real<T>::Int>& n) {
+  return (Vector<T>)((n + Real<T>::bias) << Real<T>::mantissa);
+}
+
+// exp(x) as `significand` times 2^n.
+template <class T>
+inline Vector<T> exponential(const Vector<T>& x, Vector<typename Real<T>::Int>& n) {
+  using Ints = Vector<typename Real<T>::Int>;
+  const Vector<T> shifted = x * Real<T>::log2e + Real<T>::round;
+  const Vector<T> count = shifted - Real<T>::round;
+  const Vector<T> r = (x - count * Real<T>::ln2[0]) - count * Real<T>::ln2[1];
+  n = (Ints)shifted - (Ints)fill<T>(Real<T>::round);
+  return r * r * polynomial<T>(Real<T>::exp, r) + r + 1;
+}
+
+// 1 / (1 + exp(-x)), from e = exp(-|x|), which cannot overflow. Where e is very small, its power of two is no normal number: it is
+// multiplied in two parts. The quotient is corrected by what was lost when e was added to 1 and when it was rounded.
+template <class T>
+inline Vector<T> sigmoid(const Vector<T>& x) {
+  Vector<T> low = x > 0 ? -x : x;
+  low = low < Real<T>::smallest ? fill<T>(Real<T>::smallest) : low;
+  Vector<typename Real<T>::Int> n;
+  const Vector<T> significand = exponential<T>(low, n);
+  const auto half = n >> 1;
+  const Vector<T> e = significand * power_of_two<T>(half) * power_of_two<T>(n - half);
+  const Vector<T> above = x > 0 ? fill<T>(1) : e;
+  const Vector<T> below = 1 + e;
+  const Vector<T> lost = e - (below - 1);
+  const Vector<T> inverse = 1 / below;
+  const Vector<T> y = above * inverse;
+  return y + ((above - y * below) - y * lost) * inverse;
+}
+
+// tanh(x): a polynomial near 0, where the other form, 1 - 2 / (exp(2|x|) + 1), would cancel.
+template <class T>
+inline Vector<T> tanh(const Vector<T>& x) {
+  Vector<T> size = x < 0 ? -x : x;
+  const Vector<T> square = x * x;
+  const Vector<T> near = x * square * polynomial<T>(Real<T>::tanh, square) + x;
+  const auto small = size < T(0.5625);
+  size = size > Real<T>::saturated ? fill<T>(Real<T>::saturated) : size;
+  Vector<typename Real<T>::Int> n;
+  const Vector<T> significand = exponential<T>(size + size, n);
+  const Vector<T> far = 1 - 2 / (significand * power_of_two<T>(n) + 1);
+  return small ? near : x < 0 ? -far : far;
+}
+
+}  // namespace jlstm
