@@ -48,8 +48,7 @@ def recur(
         xs = steps.xs
         if steps.mask is not None:  # before the projection: 0 · NaN would be NaN in the weight gradient
             xs = select(steps.mask, xs, jnp.zeros_like(xs))
-        zs = cell.project(params, context, xs)
-        start = Recurrence(params, context, initial, carry, zs, steps.mask, steps.resets)
+        start = Recurrence(params, context, initial, carry, xs, steps.mask, steps.resets)
         return BACKENDS[options.backend](cell, start, way)
 
     if options.remat is not False:

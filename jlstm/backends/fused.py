@@ -32,7 +32,8 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
     if not is_plain(cell, start.context):
         return scan.run(cell, start, way)
     kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
-    return _recurrence(cell, way, start._replace(params=kernel, context={}))
+    zs = cell.project(start.params, start.context, start.xs)
+    return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=None), zs)
 
 
 def is_plain(cell: Cell, context: PyTree) -> bool:
@@ -46,25 +47,29 @@ def is_plain(cell: Cell, context: PyTree) -> bool:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(cell: LSTMCell, way: Way, start: Recurrence) -> tuple[Carry, tuple[Array, PyTree]]:
-    return scan.run(cell, start, way)
+def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: Array) -> tuple[Carry, tuple[Array, PyTree]]:
+    return scan.loop(cell, start, zs, way)
 
 
 @_recurrence.defjvp
-def _jvp(cell: LSTMCell, way: Way, primals: tuple[Recurrence], tangents: tuple[Recurrence]) -> tuple[Any, Any]:
-    (start,), (change,) = primals, tangents
+def _jvp(
+    cell: LSTMCell, way: Way, primals: tuple[Recurrence, Array], tangents: tuple[Recurrence, Array]
+) -> tuple[tuple[Carry, tuple[Array, PyTree]], tuple[Carry, tuple[Array, PyTree]]]:
+    (start, zs), (change, dzs) = primals, tangents
 
     def keep(before: Carry, z: Array, after: Carry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
         gates = cell.gates(start.params, {}, before, z)
         return Residuals(before, gates, jnp.tanh(after.c)), way.keep(before, z, after) if way.keep else None
 
-    carry, (ys, (residuals, kept)) = scan.run(cell, start, way._replace(keep=keep))
-    dzs = change.zs + residuals.before.h @ change.params["recurrent_kernel"]
-    return (carry, (ys, kept)), _tangent(way, start, residuals, change._replace(zs=dzs))
+    carry, (ys, (residuals, kept)) = scan.loop(cell, start, zs, way._replace(keep=keep))
+    dzs = dzs + residuals.before.h @ change.params["recurrent_kernel"]
+    return (carry, (ys, kept)), tangent(way, start, residuals, change, dzs)
 
 
-def _tangent(way: Way, start: Recurrence, residuals: Residuals, change: Recurrence) -> tuple[Carry, tuple[Array, PyTree]]:
-    """Linear in `change`, whose `zs` has the tangent of the recurrent kernel in it already."""
+def tangent(
+    way: Way, start: Recurrence, residuals: Residuals, change: Recurrence, dzs: Array
+) -> tuple[Carry, tuple[Array, PyTree]]:
+    """Linear in `change` and in `dzs`, which has the tangent of the recurrent kernel in it already."""
     kernel = start.params["recurrent_kernel"]
     coefficients = _coefficients(residuals)
 
@@ -79,7 +84,7 @@ def _tangent(way: Way, start: Recurrence, residuals: Residuals, change: Recurren
             return after, out
         return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan.scan(step, change.carry, (change.zs, coefficients, start.mask, start.resets), way)
+    return scan.scan(step, change.carry, (dzs, coefficients, start.mask, start.resets), way)
 
 
 def _coefficients(residuals: Residuals) -> tuple[Array, ...]:

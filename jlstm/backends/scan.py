@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from jlstm.cell import Cell, Params, PyTree
 
@@ -18,7 +18,7 @@ class Recurrence(NamedTuple):
     context: PyTree
     initial: PyTree  # the cell's own carry, put back by `resets`
     carry: PyTree
-    zs: PyTree
+    xs: Float[Array, "time *batch features"]
     mask: Bool[Array, "time *batch"] | None
     resets: Bool[Array, "time *batch"] | None
 
@@ -36,6 +36,11 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
 
     A step that `mask` leaves out does not count: the carry stays as it is, whatever `resets` says, and what it yields is zero.
     """
+    return loop(cell, start, cell.project(start.params, start.context, start.xs), way)
+
+
+def loop(cell: Cell, start: Recurrence, zs: PyTree, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """The same from inputs that are projected already; `start.xs` is not read."""
 
     def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
         z, counts, reset = inputs
@@ -48,7 +53,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
             return after, out
         return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan(step, start.carry, (start.zs, start.mask, start.resets), way)
+    return scan(step, start.carry, (zs, start.mask, start.resets), way)
 
 
 def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:

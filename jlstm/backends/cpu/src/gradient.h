@@ -81,8 +81,10 @@ struct WeightsGradient {
   void transpose(int64_t chunk, int64_t begin, int64_t end) const {
     const int64_t first = chunk * kDepth, depth = std::min(kDepth, f.n.time * f.n.batch - first), features = f.n.features;
     for (int64_t k = 0; k < depth; ++k) {
-      const T *x = f.xs + (first + k) * features, *h = h_row(first + k) - features;
-      for (int64_t m = begin; m < end; ++m) left[m * kDepth + k] = m < features ? x[m] : m + 1 < count() ? h[m] : T(1);
+      const int64_t row = first + k;
+      const bool counts = f.counts(row / f.n.batch, row % f.n.batch);  // else dz is 0, and 0 times what is infinite would be NaN
+      const T *x = f.xs + row * features, *h = h_row(row) - features;
+      for (int64_t m = begin; m < end; ++m) left[m * kDepth + k] = !counts ? T(0) : m < features ? x[m] : m + 1 < count() ? h[m] : T(1);
     }
   }
 

@@ -79,49 +79,48 @@ inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int6
 }
 
 // What the forward run reads and writes. Arrays are (time, batch, …); those that are not wanted are null.
+//
+// "Before" a step means: after the step before and after a reset, so that all that a step starts from lies at one place.
 template <class T>
 struct Forward {
   Sizes n;
-  const T *xs, *kernel, *recurrent, *bias;  // kernels packed, bias packed
+  const T *xs, *kernel, *recurrent, *bias;  // weights packed
   const T *h0, *c0;
   const uint8_t *mask, *resets;
   const T* zs;  // pre-activations without h U, or null: then x W + b is computed here
   T* ys;
-  T *h, *c;      // the carry at the end (batch, units)
-  T* gates;      // (time, batch, columns)
-  T* cs;         // c after each step (time, batch, padded), or, without gates, (batch, padded)
-  T* hs;         // with a mask or resets: h before each step (time, batch, units), or, without gates, (2, batch, units)
+  T *h, *c;  // the carry at the end (batch, units)
+  T* gates;  // (time, batch, columns), or null where there is to be no backward run
+  T* cs;     // c before each step (time, batch, padded), or, without gates, before the next one (batch, padded)
+  T* hs;     // with a mask or resets: h before each step (time, batch, units), or, without gates, (2, batch, units)
 
   int64_t step_of(int64_t k) const { return n.reverse ? n.time - 1 - k : k; }
   bool counts(int64_t t, int64_t row) const { return !mask || mask[t * n.batch + row]; }
-  bool starts(int64_t t, int64_t row) const { return resets && resets[t * n.batch + row]; }
+  bool starts(int64_t t, int64_t row) const { return resets && resets[t * n.batch + row] && counts(t, row); }
   bool carried() const { return mask || resets; }
 
-  // h before the k-th step.
-  T* before(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
+  T* h_carried(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
   const T* h_before(int64_t k) const {
-    if (carried()) return before(k);
+    if (carried()) return h_carried(k);
     return k == 0 ? h0 : ys + step_of(k - 1) * n.batch * n.units;
   }
-  const T* c_before(int64_t k) const { return k == 0 || !gates ? nullptr : cs + step_of(k - 1) * n.batch * padded<T>(n); }
+  T* c_before(int64_t k) const { return gates ? cs + step_of(k) * n.batch * padded<T>(n) : cs; }
 };
 
-// Make ready what a run begins with: rows from `begin` to `end`.
+// Make ready what the first step begins with, for rows from `begin` to `end`.
 template <class T>
 void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
-  const int64_t units = f.n.units, first = f.n.time ? f.step_of(0) : 0;
+  const int64_t units = f.n.units, width = padded<T>(f.n), first = f.step_of(0);
+  const auto copy = [&](const T* from, T* to, int64_t row) {
+    if (f.starts(first, row)) from = nullptr;
+    if (from) std::copy(from, from + units, to);
+    if (!from) std::fill(to, to + units, T(0));
+  };
   for (int64_t row = begin; row < end; ++row) {
-    if (!f.gates) {
-      std::memcpy(f.cs + row * padded<T>(f.n), f.c0 + row * units, size_t(units) * sizeof(T));
-    }
-    if (f.carried() && f.n.time) {
-      T* h = f.before(0) + row * units;
-      if (f.starts(first, row) && f.counts(first, row)) {
-        std::fill(h, h + units, T(0));
-      } else {
-        std::memcpy(h, f.h0 + row * units, size_t(units) * sizeof(T));
-      }
-    }
+    T* c = f.c_before(0) + row * width;
+    copy(f.c0 + row * units, c, row);
+    std::fill(c + units, c + width, T(0));
+    if (f.carried()) copy(f.h0 + row * units, f.h_carried(0) + row * units, row);
   }
 }
 
@@ -140,7 +139,7 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
       constexpr int R = decltype(rows)::value;
       const T *x[R], *h[R];
       for (int r = 0; r < R; ++r) {
-        x[r] = f.xs ? f.xs + (t * n.batch + row + r) * n.features : nullptr;
+        x[r] = f.xs + (t * n.batch + row + r) * n.features;
         h[r] = h_before + (row + r) * units;
       }
       for (int part = 0; part < kParts<T>; ++part) {
@@ -154,37 +153,31 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
         multiply<T, R, 4>(h, units, f.recurrent + block * units * kColumns<T> + offset, sums);
         for (int r = 0; r < R; ++r) {
           const int64_t at = row + r;
-          const bool counts = f.counts(t, at);
-          const T* c_from = f.gates ? f.c_before(k) : f.cs;
-          V c_before = c_from ? load<T>(c_from + at * width + unit) : load_some<T>(f.c0 + at * units + unit, lanes);
-          V c = c_before, y{};
-          if (counts) {
-            if (f.starts(t, at)) c_before = V{};
+          T* gates = f.gates ? f.gates + (t * n.batch + at) * wide + block * kColumns<T> + offset : nullptr;
+          V c = load<T>(f.c_before(k) + at * width + unit), y{}, after;
+          if (f.counts(t, at)) {
             const V i = sigmoid<T>(sums[r][0]), forget = sigmoid<T>(sums[r][1]), g = tanh<T>(sums[r][2]), o = sigmoid<T>(sums[r][3]);
-            c = forget * c_before + i * g;
-            y = o * tanh<T>(c);
-            if (f.gates) {
-              T* to = f.gates + (t * n.batch + at) * wide + block * kColumns<T> + offset;
-              store<T>(to, i);
-              store<T>(to + kUnits<T>, forget);
-              store<T>(to + 2 * kUnits<T>, g);
-              store<T>(to + 3 * kUnits<T>, o);
+            c = forget * c + i * g;
+            after = y = o * tanh<T>(c);
+            if (gates) {
+              store<T>(gates, i);
+              store<T>(gates + kUnits<T>, forget);
+              store<T>(gates + 2 * kUnits<T>, g);
+              store<T>(gates + 3 * kUnits<T>, o);
             }
+          } else {
+            after = load_some<T>(h_before + at * units + unit, lanes);
+            for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, V{});
           }
-          store<T>((f.gates ? f.cs + t * n.batch * width : f.cs) + at * width + unit, c);
           store_some<T>(f.ys + (t * n.batch + at) * units + unit, y, lanes);
-          if (last) store_some<T>(f.c + at * units + unit, c, lanes);
-          if (f.carried()) {
-            V after = counts ? y : load_some<T>(h_before + at * units + unit, lanes);
-            if (last) {
-              store_some<T>(f.h + at * units + unit, after, lanes);
-            } else {
-              if (f.starts(next, at) && f.counts(next, at)) after = V{};
-              store_some<T>(f.before(k + 1) + at * units + unit, after, lanes);
-            }
-          } else if (last) {
-            store_some<T>(f.h + at * units + unit, y, lanes);
+          if (last) {
+            store_some<T>(f.c + at * units + unit, c, lanes);
+            store_some<T>(f.h + at * units + unit, after, lanes);
+            continue;
           }
+          if (f.starts(next, at)) c = after = V{};
+          store<T>(f.c_before(k + 1) + at * width + unit, c);
+          if (f.carried()) store_some<T>(f.h_carried(k + 1) + at * units + unit, after, lanes);
         }
       }
     });
@@ -197,7 +190,7 @@ struct Backward {
   Forward<T> f;         // its gates, cs and what they were made from
   const T* transposed;  // the recurrent kernel as pack_transposed makes it
   const T* dys;
-  T* dzs;               // (time, batch, columns)
+  T* dzs;               // (time, batch, columns); may be where the gates are
   T *dh, *dc;           // gradients of the carry (batch, padded): in, of the last; out, of the first
 };
 
@@ -237,9 +230,8 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
             const T* gates = f.gates + (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
             const V i = load<T>(gates), forget = load<T>(gates + kUnits<T>), g = load<T>(gates + 2 * kUnits<T>),
                     o = load<T>(gates + 3 * kUnits<T>);
-            V c_before = k > 0 ? load<T>(f.c_before(k) + at * width + unit) : load_some<T>(f.c0 + at * n.units + unit, lanes);
-            if (f.starts(t, at)) c_before = V{};
-            const V y = tanh<T>(load<T>(f.cs + (t * n.batch + at) * width + unit));
+            const V c_before = load<T>(f.c_before(k) + at * width + unit);
+            const V y = tanh<T>(forget * c_before + i * g);
             T* dc_at = b.dc + at * width + unit;
             const V dc = load<T>(dc_at) + dh * o * (1 - y * y);
             store<T>(to, dc * g * i * (1 - i));

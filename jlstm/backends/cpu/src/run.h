@@ -62,7 +62,6 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
   f.kernel = kernel, f.recurrent = recurrent, f.bias = bias;
   if (!f.gates) f.cs = make<T>(allocate, n.batch * padded<T>(n));
   if (!f.gates && f.carried()) f.hs = make<T>(allocate, 2 * n.batch * n.units);
-  if (!f.gates) std::fill(f.cs, f.cs + n.batch * padded<T>(n), T(0));
 
   if (by_rows<T>(n, threads)) {
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);
@@ -87,7 +86,10 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
 
 template <class T>
 struct Gradients {
-  T *dxs, *dkernel, *drecurrent, *dbias, *dh0, *dc0;  // dxs may be null
+  T *dzs;                              // (time, batch, columns); may be where the gates are
+  T *dxs;                              // null: not wanted
+  T *dkernel, *drecurrent, *dbias;     // null: not wanted
+  T *dh0, *dc0;
 };
 
 // f is what `forward` filled, dys, dh and dc the gradients of its results.
@@ -99,7 +101,7 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
   const int64_t panels = (blocks<T>(n) + 3) / 4, input_panels = (n.features + kColumns<T> - 1) / kColumns<T>;
   T* transposed = make<T>(allocate, panels * wide * kColumns<T>);
   T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * wide * kColumns<T>) : nullptr;
-  Backward<T> b{f, transposed, dys, make<T>(allocate, rows * wide), make<T>(allocate, n.batch * width), make<T>(allocate, n.batch * width)};
+  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * width), make<T>(allocate, n.batch * width)};
   team.run(1, panels + (to.dxs ? input_panels : 0), [&](int64_t, int64_t panel) {
     if (panel < panels) {
       pack_transposed<T>(w.recurrent, n.units, n, panel * kColumns<T>, transposed + panel * wide * kColumns<T>);
@@ -130,15 +132,16 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
     std::copy(b.dh + row * width, b.dh + row * width + n.units, to.dh0 + row * n.units);
     std::copy(b.dc + row * width, b.dc + row * width + n.units, to.dc0 + row * n.units);
   }
-  WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr, nullptr};
-  if (rows == 0) {
-    for (int64_t m = 0; m < g.count(); ++m) std::fill(g.to(m), g.to(m) + 4 * n.units, T(0));
-    return;
-  }
   if (to.dxs) {
     team.run(1, threads, [&](int64_t, int64_t item) {
       gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, share(rows, item, threads), share(rows, item + 1, threads), 0, input_panels);
     });
+  }
+  if (!to.dkernel) return;
+  WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr, nullptr};
+  if (rows == 0) {
+    for (int64_t m = 0; m < g.count(); ++m) std::fill(g.to(m), g.to(m) + 4 * n.units, T(0));
+    return;
   }
   g.left = make<T>(allocate, g.count() * kDepth);
   g.panels = make<T>(allocate, blocks<T>(n) * kDepth * kColumns<T>);

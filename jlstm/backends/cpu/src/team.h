@@ -3,11 +3,13 @@
 // A phase is a number of items; it begins when all items of the phase before are done. Whoever is there takes the next item: the
 // caller begins at once and alone, if need be, and helpers from the thread pool join when they get to run. Nobody waits for a
 // helper that has not come, so that several callers at once cannot lock each other out of the pool. Each helper tries first the item
-// that it had in the phase before, whose weights are in its cache.
+// that it had in the phase before, whose weights are in its cache. All compute in the caller's floating-point mode: results do not
+// depend on who does what.
 
 #pragma once
 
 #include <atomic>
+#include <cfenv>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -29,7 +31,7 @@ class Team {
     if (phases <= 0 || items <= 0) return;
     auto shared = std::make_shared<Shared>(phases, items, std::move(work));
     for (int64_t helper = 1; helper < threads_ && helper < items; ++helper) {
-      schedule_([shared, helper] { shared->join(helper); });
+      schedule_([shared, helper] { shared->help(helper); });
     }
     shared->join(0);
     shared->wait(phases * items);
@@ -41,7 +43,17 @@ class Team {
   };
 
   struct Shared {
-    Shared(int64_t phases, int64_t items, Work work) : phases(phases), items(items), work(std::move(work)), taken(items) {}
+    Shared(int64_t phases, int64_t items, Work work) : phases(phases), items(items), work(std::move(work)), taken(items) {
+      std::fegetenv(&mode);
+    }
+
+    void help(int64_t member) {
+      std::fenv_t own;
+      std::fegetenv(&own);
+      std::fesetenv(&mode);
+      join(member);
+      std::fesetenv(&own);
+    }
 
     void join(int64_t member) {
       for (int64_t phase = done.value.load(std::memory_order_acquire) / items; phase < phases; ++phase) {
@@ -69,6 +81,7 @@ class Team {
     }
 
     const int64_t phases, items;
+    std::fenv_t mode;
     const Work work;
     std::vector<Counter> taken;  // phases in which each item was taken
     Counter done;                // items, over all phases

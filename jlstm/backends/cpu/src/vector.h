@@ -104,6 +104,21 @@ inline Vector<T> exponential(const Vector<T>& x, Vector<typename Real<T>::Int>& 
   return r * r * polynomial<T>(Real<T>::exp, r) + r + 1;
 }
 
+// a - b c, as if rounded once. Where the processor does not do that by itself, b and c are split in halves whose products are exact
+// (Dekker 1971).
+template <class T>
+inline Vector<T> remainder(const Vector<T>& a, const Vector<T>& b, const Vector<T>& c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return a - b * c;  // contracted
+#else
+  constexpr T split = T(int64_t(1) << (Real<T>::mantissa + 2) / 2) + 1;
+  const Vector<T> product = b * c;
+  const Vector<T> b_high = split * b - (split * b - b), b_low = b - b_high;
+  const Vector<T> c_high = split * c - (split * c - c), c_low = c - c_high;
+  return (a - product) - (((b_high * c_high - product) + b_high * c_low + b_low * c_high) + b_low * c_low);
+#endif
+}
+
 // 1 / (1 + exp(-x)), from e = exp(-|x|), which cannot overflow. Where e is very small, its power of two is no normal number: it is
 // multiplied in two parts. The quotient is corrected by what was lost when e was added to 1 and when it was rounded.
 template <class T>
@@ -119,7 +134,7 @@ inline Vector<T> sigmoid(const Vector<T>& x) {
   const Vector<T> lost = e - (below - 1);
   const Vector<T> inverse = 1 / below;
   const Vector<T> y = above * inverse;
-  return y + ((above - y * below) - y * lost) * inverse;
+  return y + (remainder<T>(above, y, below) - y * lost) * inverse;
 }
 
 // tanh(x): a polynomial near 0, where the other form, 1 - 2 / (exp(2|x|) + 1), would cancel.

@@ -1,0 +1,68 @@
+"""What the kernels compute, in JAX: their meaning, their derivatives' derivatives, and what other platforms run."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jlstm.backends import fused, scan
+from jlstm.backends.cpu.operands import Inputs, Kept, Outputs, pack, unpack
+from jlstm.backends.scan import Recurrence, Way, select
+from jlstm.cell import Carry
+from jlstm.cells.lstm import Gates, LSTMCell
+
+
+def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
+    """Return the outputs and, with `keep`, what is kept."""
+    cell = LSTMCell(inputs.units)
+    start = _start(inputs)
+
+    def kept(before: Carry, z: Array, _: Carry) -> tuple[Carry, Gates]:
+        return before, cell.gates(start.params, {}, before, z)
+
+    carry, (ys, out) = scan.run(cell, start, Way(reverse, keep=kept if keep else None))
+    outputs = Outputs(ys, *carry)
+    if not keep:
+        return tuple(outputs)
+    before, gates = out
+    return *outputs, *Kept(pack(gates), pack((before.c,)), before.h if inputs.carried else ys[:0, :0, :0])
+
+
+def tangent(inputs: Inputs, ys: Array, kept: Kept, change: Sequence[Array], *, reverse: bool) -> Outputs:
+    """Return the outputs' tangents, linear in those of `inputs.differentiable`."""
+    dxs, dkernel, drecurrent, dbias, dh, dc = change
+    hs, start = h_before(inputs, ys, kept, reverse=reverse), _start(inputs)
+    if start.mask is not None:  # what a carry that goes through holds may not be finite
+        hs = select(start.mask, hs, jnp.zeros_like(hs))
+    i, f, g, o = unpack(kept.gates, 4, inputs.units)
+    (c,) = unpack(kept.cs, 1, inputs.units)
+    residuals = fused.Residuals(Carry(hs, c), Gates(i, f, g, o), jnp.tanh(f * c + i * g))
+    dzs = dxs @ inputs.kernel + inputs.xs @ dkernel + dbias[None, None] + hs @ drecurrent
+    moved = start._replace(carry=Carry(dh, dc))
+    carry, (dys, _) = fused.tangent(Way(reverse), start, residuals, moved, dzs)
+    return Outputs(dys, *carry)
+
+
+def transposed(inputs: Inputs, ys: Array, kept: Kept, change: Outputs, *, reverse: bool) -> tuple[Array, ...]:
+    """The transpose of `tangent`."""
+
+    def of(*change: Array) -> Outputs:
+        return tangent(inputs, ys, kept, change, reverse=reverse)
+
+    return jax.linear_transpose(of, *inputs.differentiable)(change)
+
+
+def h_before(inputs: Inputs, ys: Array, kept: Kept, *, reverse: bool) -> Array:
+    """Return h before each step."""
+    if inputs.carried:
+        return kept.hs
+    first = inputs.h[None]
+    return jnp.concatenate([ys, first])[1:] if reverse else jnp.concatenate([first, ys])[:-1]
+
+
+def _start(inputs: Inputs) -> Recurrence:
+    params = {"kernel": inputs.kernel, "recurrent_kernel": inputs.recurrent_kernel, "bias": inputs.bias}
+    zeros = jnp.zeros_like(inputs.h)
+    mask, resets = (steps if steps.size else None for steps in (inputs.mask, inputs.resets))
+    return Recurrence(params, {}, Carry(zeros, zeros), Carry(inputs.h, inputs.c), inputs.xs, mask, resets)
