@@ -55,7 +55,7 @@ def sources(folder: Path) -> str:
 
 def _path(folder: Path, instructions: str) -> Path:
     suffix = ".dylib" if sysconfig.get_platform().startswith("macosx") else ".so"
-    return folder / f"libkernel_{instructions}{suffix}"
+    return folder / f"libkernel-{instructions}{suffix}"
 
 
 def _ask(library: ctypes.CDLL, function: str) -> str:
