@@ -6,12 +6,14 @@ machine that installed had no C++ compiler, everything works without them.
 
 import ctypes
 import hashlib
+import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
+SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 
 class Library(NamedTuple):
@@ -48,14 +50,13 @@ def find(folders: tuple[Path, ...], built_from: str) -> Library:
 
 def sources(folder: Path) -> str:
     """A hash of the kernel's sources, as CMakeLists.txt computes it."""
-    files = [folder / "CMakeLists.txt", *sorted(file for file in (folder / "src").iterdir() if file.suffix in (".cc", ".h", ".map"))]
-    hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    files = sorted(file for file in (folder / "src").iterdir() if file.suffix in (".cc", ".h", ".map"))
+    hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in (folder / "CMakeLists.txt", *files))
     return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def _path(folder: Path, instructions: str) -> Path:
-    suffix = ".dylib" if sysconfig.get_platform().startswith("macosx") else ".so"
-    return folder / f"libkernel-{instructions}{suffix}"
+    return folder / f"libkernel-{instructions}{SUFFIX}"
 
 
 def _ask(library: ctypes.CDLL, function: str) -> str:
