@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NEWEST = "--newest" in sys.argv[1:]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
+KERNEL = ROOT / "jlstm" / "backends" / "cpu"
 EXTRAS = "train,dev" if NEWEST else "parity,examples,dev"
 
 
@@ -27,7 +28,8 @@ def main() -> None:
         make_environment()
     is_new = version(python, remedy=f"delete the folder {ENVIRONMENT.name} and run this again") >= (3, 12)
     pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + pins.read_bytes()).hexdigest()
+    files = [ROOT / "pyproject.toml", pins, KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))]
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = ENVIRONMENT / "installed.sha256"
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -37,6 +39,8 @@ def main() -> None:
     if failed:
         sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")
     stamp.write_text(wanted)
+    told = "found = library.load(); print(found.reason or f'The kernel is built, for {found.instructions} on this machine')"
+    subprocess.run([python, "-c", f"from jlstm.backends.cpu import library; {told}"], cwd=ROOT)
 
 
 def make_environment() -> None:

@@ -1,0 +1,65 @@
+"""The compiled kernel, as shared libraries: one for each instruction set, of which the processor at hand takes one.
+
+They lie beside this file, or in site-packages where the package is installed as editable. Where none was built, because the
+machine that installed had no C++ compiler, everything works without them.
+"""
+
+import ctypes
+import hashlib
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
+
+
+class Library(NamedTuple):
+    """The functions of a library and the instruction set it was compiled for; or no functions, and in one sentence why."""
+
+    functions: ctypes.CDLL | None
+    instructions: str = ""  # "avx512", "avx2" or "baseline"
+    reason: str = ""
+
+
+@cache
+def load() -> Library:
+    """The best library for this processor, of those that were built from the sources beside this file."""
+    inside = HERE.relative_to(HERE.parents[2])
+    return find((HERE, *(Path(sysconfig.get_path(kind)) / inside for kind in ("purelib", "platlib"))), sources(HERE))
+
+
+def find(folders: tuple[Path, ...], built_from: str) -> Library:
+    """The same, from the first of these folders that has libraries."""
+    folder = next((folder for folder in folders if _path(folder, "baseline").exists()), None)
+    if folder is None:
+        return Library(None, reason="no kernel was built: install jlstm again on a machine with a C++ compiler")
+    try:
+        baseline = ctypes.CDLL(str(_path(folder, "baseline")))  # runs everywhere, so it can be asked
+        if _ask(baseline, "jlstm_sources") != built_from:
+            return Library(None, reason=f"the kernel in {folder} was built from other sources: install jlstm again")
+        best = _ask(baseline, "jlstm_processor")
+        if not _path(folder, best).exists():  # an old compiler
+            best = "baseline"
+        return Library(ctypes.CDLL(str(_path(folder, best))), best)
+    except (OSError, AttributeError) as error:
+        return Library(None, reason=f"the kernel in {folder} could not be loaded: {error}")
+
+
+def sources(folder: Path) -> str:
+    """A hash of the kernel's sources, as CMakeLists.txt computes it."""
+    files = sorted(file for file in (folder / "src").iterdir() if file.suffix in (".cc", ".h", ".map"))
+    hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in (folder / "CMakeLists.txt", *files))
+    return hashlib.sha256(hashes.encode()).hexdigest()
+
+
+def _path(folder: Path, instructions: str) -> Path:
+    return folder / f"libkernel-{instructions}{SUFFIX}"
+
+
+def _ask(library: ctypes.CDLL, function: str) -> str:
+    asked = library[function]
+    asked.restype = ctypes.c_char_p
+    return asked().decode()

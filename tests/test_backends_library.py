@@ -1,0 +1,82 @@
+"""The compiled kernel's libraries: found, of the right sources, and the right one for the processor."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jlstm.backends.cpu import library
+
+HANDLERS = sorted(set(re.findall(r"\bJlstm\w+", (library.HERE / "src" / "handlers.cc").read_text(encoding="utf-8"))))
+
+
+@pytest.fixture
+def loaded():
+    """The library of this machine."""
+    found = library.load()
+    if found.functions is None and found.reason.startswith("no kernel was built"):
+        pytest.skip("this machine had no C++ compiler when the package was installed")
+    return found
+
+
+@pytest.fixture
+def copies(loaded, tmp_path):
+    """A folder with this machine's libraries."""
+    for file in Path(loaded.functions._name).parent.glob("libkernel-*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def test_a_library_loads(loaded):
+    """There is one for this processor, and it tells its instruction set."""
+    assert loaded.functions is not None, loaded.reason
+    assert loaded.instructions in ("avx512", "avx2", "baseline")
+    assert loaded.reason == ""
+    assert library.load() is loaded
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_handlers_are_exported(loaded, name):
+    """What handlers.cc names for XLA can be looked up in the library."""
+    assert loaded.functions[name]
+
+
+def test_the_baseline_takes_the_place_of_a_library_that_an_old_compiler_could_not_build(copies):
+    """The libraries with AVX are optional."""
+    for file in copies.glob("libkernel-avx*"):
+        file.unlink()
+    assert library.find((copies,), library.sources(library.HERE)).instructions == "baseline"
+
+
+def test_other_sources_are_noticed(copies):
+    """A library built from sources other than those beside the Python code is not used, and the reason says what to do."""
+    found = library.find((copies,), "0" * 64)
+    assert found.functions is None
+    assert found.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
+
+
+@pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "src/exported.map"])
+def test_any_change_of_the_sources_changes_their_hash(tmp_path, name):
+    """How the kernel is compiled counts too; what an editor leaves there does not."""
+    folder = shutil.copytree(library.HERE, tmp_path / "cpu")
+    (folder / "src" / "run.h~").touch()
+    assert library.sources(folder) == library.sources(library.HERE)
+    with (folder / name).open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert library.sources(folder) != library.sources(library.HERE)
+
+
+def test_no_library_is_no_error(tmp_path):
+    """Without a compiler at installation there is a sentence instead."""
+    found = library.find((tmp_path,), "")
+    assert found.functions is None
+    assert found.reason == "no kernel was built: install jlstm again on a machine with a C++ compiler"
+
+
+def test_a_broken_library_is_no_error(tmp_path):
+    """One for another processor or system does not stop anything."""
+    (tmp_path / f"libkernel-baseline{library.SUFFIX}").write_bytes(b"not a library")
+    found = library.find((tmp_path,), "")
+    assert found.functions is None
+    assert found.reason.startswith(f"the kernel in {tmp_path} could not be loaded: ")
