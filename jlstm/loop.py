@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jlstm.backends import BACKENDS
+from jlstm import backends
 from jlstm.backends.scan import Recurrence, Way, scan, select
 from jlstm.cell import Cell, Params, PyTree
 
@@ -49,7 +49,7 @@ def recur(
         if steps.mask is not None:  # before the projection: 0 · NaN would be NaN in the weight gradient
             xs = select(steps.mask, xs, jnp.zeros_like(xs))
         start = Recurrence(params, context, initial, carry, xs, steps.mask, steps.resets)
-        return BACKENDS[options.backend](cell, start, way)
+        return backends.run(options.backend, cell, start, way)
 
     if options.remat is not False:
         run = in_chunks(run, options.remat, options.reverse)

@@ -1,10 +1,68 @@
-"""Ways to run a whole recurrence. `scan` is the meaning of all others."""
+"""Ways to run a whole recurrence. `scan` is the meaning of all others.
+
+Each is a module with `run`, the recurrence, and `obstacle`, which says why it cannot serve a call, or nothing.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import jax
+from jaxtyping import Array
 
 from jlstm.backends import cpu, fused, scan
+from jlstm.backends.scan import Recurrence, Way
+from jlstm.cell import Cell, PyTree
 
-def _auto(cell, start, way):
-    return (cpu if jax.default_backend() == "cpu" else fused).run(cell, start, way)
+MODULES = {"cpu": cpu, "fused": fused, "scan": scan}  # the fastest first
+BACKENDS = ("auto", *MODULES)
+LOG = logging.getLogger(__name__)
 
-BACKENDS = {"auto": _auto, "scan": scan.run, "fused": fused.run, "cpu": cpu.run}
+
+class Choice(NamedTuple):
+    """The backend that runs a cell, and why those before it do not: their names and one sentence each."""
+
+    cell: Cell
+    backend: str
+    obstacles: dict[str, str]
+
+    def __str__(self) -> str:
+        others = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
+        return f"{self.cell} is run by {self.backend}{others}"
+
+
+_choices: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
+
+
+def run(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """The same as `scan.run`, by a backend or, where it cannot, by the next one that can."""
+    choice = choose(backend, cell, start, way)
+    LOG.debug("%s", choice)
+    if (choices := _choices.get()) is not None:
+        choices.append(choice)
+    return MODULES[choice.backend].run(cell, start, way)
+
+
+def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> Choice:
+    """Take the first that can serve a call, from `backend` on; "auto" begins with the fastest for JAX' default platform."""
+    names = list(MODULES)
+    first = "cpu" if backend == "auto" and jax.default_backend() == "cpu" else "fused" if backend == "auto" else backend
+    obstacles: dict[str, str] = {}
+    for name in names[names.index(first) :]:
+        if not (why := MODULES[name].obstacle(cell, start, way)):
+            break
+        obstacles[name] = why
+    return Choice(cell, name, obstacles)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Choice]]:
+    """Collect what is chosen in a block of code."""
+    choices: list[Choice] = []
+    before = _choices.set(choices)
+    try:
+        yield choices
+    finally:
+        _choices.reset(before)

@@ -28,22 +28,20 @@ class Residuals(NamedTuple):
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """The same as `scan.run`, and nothing else for cells that are not the plain LSTM."""
-    if not is_plain(cell, start.context):
-        return scan.run(cell, start, way)
+    """The same as `scan.run`."""
     kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
     zs = cell.project(start.params, start.context, start.xs)
     return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=None), zs)
 
 
-def is_plain(cell: Cell, context: PyTree) -> bool:
-    """Whether a cell is the LSTM with the usual activations, and its context has no dropout of h."""
-    return (
-        type(cell) is LSTMCell
-        and (cell.recurrent_activation, cell.activation) == ("sigmoid", "tanh")
-        and cell.output_activation in (None, "tanh")
-        and "recurrent" not in context
-    )
+def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:  # noqa: ARG001
+    """Why this cannot serve a call, or nothing: it is for the plain LSTM."""
+    if type(cell) is not LSTMCell:
+        return f"it is not for {type(cell).__name__}"
+    usual = (cell.recurrent_activation, cell.activation) == ("sigmoid", "tanh") and cell.output_activation in (None, "tanh")
+    if not usual:
+        return "it is for the activations sigmoid and tanh"
+    return "h has dropout" if "recurrent" in start.context else ""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

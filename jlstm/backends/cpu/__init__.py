@@ -7,37 +7,32 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jlstm.backends import fused
-from jlstm.backends.cpu import library, primitives
+from jlstm.backends.cpu import kernel, primitives
 from jlstm.backends.cpu.operands import Inputs
 from jlstm.backends.scan import Recurrence, Way
 from jlstm.cell import Carry, Cell, PyTree
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:  # noqa: ARG001
     """The same as `scan.run`."""
-    if obstacle(cell, start, way) is not None:
-        return fused.run(cell, start, way)
     *batch, units = start.carry.h.shape
-    outputs = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)
-    h, c = (each.reshape(*batch, units) for each in (outputs.h, outputs.c))
-    return Carry(h, c), (outputs.ys.reshape(*start.xs.shape[:-1], units), None)
+    ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)
+    return Carry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str | None:
-    """Say in a few words why the kernel cannot serve a call, or None."""
-    if (reason := library.load().reason) is not None:
-        return reason
-    masks = start.context.get("inputs") if isinstance(start.context, dict) else None
-    leaves = jax.tree.leaves((start.params, start.carry, start.xs))
+def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
+    """Why the kernel cannot serve a call, or nothing: it is for the plain LSTM in float32 and float64."""
+    if why := fused.obstacle(cell, start, way) or kernel.obstacle():
+        return why
+    masks, leaves = start.context.get("inputs"), jax.tree.leaves((start.params, start.carry, start.xs))
     obstacles = {
-        "the cell is not the plain LSTM with σ and tanh, or h has dropout": not fused.is_plain(cell, start.context),
-        "the inputs have another dropout mask for each gate": masks is not None and masks.shape[0] != 1,
+        "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
         "the carries of all steps are asked for": way.keep is not None,
-        "the dtype is neither float32 nor float64": start.xs.dtype not in (jnp.float32, jnp.float64),
+        "it computes in float32 and float64": start.xs.dtype not in (jnp.float32, jnp.float64),
         "a size is symbolic": not all(isinstance(size, int) for size in start.xs.shape),
-        "arrays are spread over an explicit mesh": any(_is_explicit(leaf) for leaf in leaves),
+        "arrays are spread over a mesh with explicit axes": any(map(_is_explicit, leaves)),
     }
-    return next((text for text, holds in obstacles.items() if holds), None)
+    return next((why for why, holds in obstacles.items() if holds), "")
 
 
 def _is_explicit(leaf: Array) -> bool:

@@ -1,6 +1,7 @@
 """Calls of the native kernel, each device with its own part of the batch."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,9 +10,25 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from jlstm.backends.cpu import library
 from jlstm.backends.cpu.operands import OF_INPUTS, OF_KEPT, OF_OUTPUTS, Inputs, Kept, Outputs, blocks, lanes
 
 Axes = Sequence[int | None]
+
+
+@cache
+def obstacle() -> str:
+    """Make the kernel known to XLA; return why that cannot be, or nothing."""
+    found = library.load()
+    if found.functions is None:
+        return found.reason
+    try:
+        jax.devices("cpu")  # before the registration, which otherwise would be refused in the middle of JAX' start
+        for name, handler in (("jlstm_forward", "JlstmForward"), ("jlstm_backward", "JlstmBackward")):
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(found.functions[handler]), platform="cpu")
+    except RuntimeError as error:
+        return f"this JAX cannot call the kernel: {error}"
+    return ""
 
 
 def is_callable(context: Any) -> bool:
