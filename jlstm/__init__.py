@@ -3,7 +3,7 @@
 from jlstm.cell import Carry, Cell
 from jlstm.cells import ElmanCell, LSTMCell
 from jlstm.io import load, save
-from jlstm.layers import LSTM, RNN, Bidirectional, Layer, Stack, cell_states
+from jlstm.layers import LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 
 __all__ = [
     "LSTM",
@@ -16,6 +16,7 @@ __all__ = [
     "Layer",
     "Stack",
     "cell_states",
+    "explain",
     "load",
     "save",
 ]

@@ -8,6 +8,8 @@ import hypothesis
 import jax
 import pytest
 
+from jlstm import backends
+
 hypothesis.settings.register_profile(
     "jlstm",
     deadline=None,  # the first example compiles
@@ -18,8 +20,20 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("jlstm")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--backend", help='the one that "auto" takes, or, where it cannot, the next')
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "loose: runs optax's adam or nnx.Optimizer, which mix dtypes and ranks")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def backend(request):
+    """Run layers on the backend that the command line asks for."""
+    if name := request.config.getoption("--backend"):
+        for before in list(backends.MODULES)[: list(backends.MODULES).index(name)]:
+            del backends.MODULES[before]
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +51,11 @@ def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def native():
+    """Only where there is a compiled kernel, and tests run on it."""
+    if "cpu" not in backends.MODULES or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
+        pytest.skip("there is no native kernel, or the tests are for another backend")
+    assert not why, why

@@ -34,12 +34,12 @@ def matmuls(layer):
 
 def test_inputs_are_projected_in_one_matmul():
     """One product outside the scan sees all time steps, one inside sees h, and there is no other."""
-    assert matmuls(LSTM(UNITS)) == ([(TIME, BATCH, FEATURES)], [(BATCH, UNITS)])
+    assert matmuls(LSTM(UNITS, backend="fused")) == ([(TIME, BATCH, FEATURES)], [(BATCH, UNITS)])
 
 
 def test_with_remat_each_chunk_is_projected_in_one_matmul():
     """With remat the one projection moves into the chunk: kept outside it would take O(T) memory."""
-    assert matmuls(LSTM(UNITS, remat=2)) == ([], [(2, BATCH, FEATURES), (BATCH, UNITS)])
+    assert matmuls(LSTM(UNITS, remat=2, backend="fused")) == ([], [(2, BATCH, FEATURES), (BATCH, UNITS)])
 
 
 @pytest.mark.parametrize("options", [{}, {"remat": True}, {"unroll": 3}, {"reverse": True}], ids=repr)
@@ -57,7 +57,7 @@ def test_compile_effort_does_not_grow_with_time(options):
 @pytest.mark.parametrize(("unroll", "expected"), [(1, 1), (5, 5), (True, 10)])
 def test_unrolling_puts_that_many_steps_into_an_iteration(unroll, expected):
     """The compiled loop has `unroll` steps an iteration, or all of them."""
-    jaxpr = jax.make_jaxpr(LSTM(UNITS, unroll=unroll).apply)(*layer_shapes(LSTM(UNITS), 10)).jaxpr
+    jaxpr = jax.make_jaxpr(LSTM(UNITS, unroll=unroll, backend="fused").apply)(*layer_shapes(LSTM(UNITS), 10)).jaxpr
     assert [eqn.params["unroll"] for _, eqn in equations(jaxpr) if eqn.primitive.name == "scan"] == [expected]
 
 

@@ -97,7 +97,15 @@ def test_step_starts_from_the_layers_own_carry():
 
 @pytest.mark.parametrize(
     "options",
-    [{"unroll": 2}, {"unroll": True}, {"remat": True}, {"remat": 2}, {"backend": "scan"}, {"backend": "fused"}],
+    [
+        {"unroll": 2},
+        {"unroll": True},
+        {"remat": True},
+        {"remat": 2},
+        {"backend": "scan"},
+        {"backend": "fused"},
+        {"backend": "cpu"},
+    ],
     ids=repr,
 )
 def test_how_it_is_run_changes_nothing(options):

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-import jax
 from jaxtyping import Array
 
 from jlstm.backends import cpu, fused, scan
@@ -46,11 +45,10 @@ def run(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, 
 
 
 def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> Choice:
-    """Take the first that can serve a call, from `backend` on; "auto" begins with the fastest for JAX' default platform."""
+    """Take the first that can serve a call, from `backend` on; the order is that of MODULES, and "auto" begins with its first."""
     names = list(MODULES)
-    first = "cpu" if backend == "auto" and jax.default_backend() == "cpu" else "fused" if backend == "auto" else backend
     obstacles: dict[str, str] = {}
-    for name in names[names.index(first) :]:
+    for name in names[0 if backend == "auto" else names.index(backend) :]:
         if not (why := MODULES[name].obstacle(cell, start, way)):
             break
         obstacles[name] = why

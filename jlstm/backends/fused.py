@@ -31,7 +31,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
     """The same as `scan.run`."""
     kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
     zs = cell.project(start.params, start.context, start.xs)
-    return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=None), zs)
+    return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=start.xs[:0]), zs)
 
 
 def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:  # noqa: ARG001

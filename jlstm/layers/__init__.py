@@ -1,8 +1,9 @@
 """The layers."""
 
 from jlstm.layers.bidirectional import Bidirectional
+from jlstm.layers.choices import explain
 from jlstm.layers.layer import Layer, cell_states
 from jlstm.layers.recurrent import LSTM, RNN
 from jlstm.layers.stack import Stack
 
-__all__ = ["LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states"]
+__all__ = ["LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states", "explain"]

@@ -26,6 +26,7 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
         return why
     masks, leaves = start.context.get("inputs"), jax.tree.leaves((start.params, start.carry, start.xs))
     obstacles = {
+        f"JAX computes on {jax.default_backend()}": jax.default_backend() != "cpu",
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
         "the carries of all steps are asked for": way.keep is not None,
         "it computes in float32 and float64": start.xs.dtype not in (jnp.float32, jnp.float64),
@@ -44,12 +45,16 @@ def _inputs(start: Recurrence, batch: int) -> Inputs:
     xs, params = start.xs, start.params
     time, features = xs.shape[0], xs.shape[-1]
     if start.context:
-        xs = xs * start.context["inputs"][0]
+        xs = xs * start.context["inputs"]  # one mask for all gates and steps
     units = params["recurrent_kernel"].shape[0]
     bias = params.get("bias", jnp.zeros(4 * units, xs.dtype))
-    mask, resets = (jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (start.mask, start.resets))
+    mask, resets = (
+        jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (start.mask, start.resets)
+    )
     h, c = (each.reshape(batch, units) for each in start.carry)
-    return _alike(Inputs(xs.reshape(time, batch, features), params["kernel"], params["recurrent_kernel"], bias, h, c, mask, resets))
+    return _alike(
+        Inputs(xs.reshape(time, batch, features), params["kernel"], params["recurrent_kernel"], bias, h, c, mask, resets)
+    )
 
 
 def _alike(inputs: Inputs) -> Inputs:
@@ -57,4 +62,6 @@ def _alike(inputs: Inputs) -> Inputs:
     varying = [jax.typeof(leaf).manual_axis_type.varying for leaf in inputs]
     axes = frozenset().union(*varying)
     missing = (tuple(sorted(axes - own)) for own in varying)
-    return Inputs(*(jax.lax.pcast(leaf, which, to="varying") if which else leaf for leaf, which in zip(inputs, missing, strict=True)))
+    return Inputs(
+        *(jax.lax.pcast(leaf, which, to="varying") if which else leaf for leaf, which in zip(inputs, missing, strict=True))
+    )

@@ -11,9 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jlstm.backends.cpu import library
-from jlstm.backends.cpu.operands import OF_INPUTS, OF_KEPT, OF_OUTPUTS, Inputs, Kept, Outputs, blocks, lanes
-
-Axes = Sequence[int | None]
+from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUTS, Axes, Inputs, Kept, Outputs, blocks, lanes
 
 
 @cache
@@ -46,9 +44,10 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
         part = Inputs(*operands)
         time, batch, _ = part.xs.shape
         padded = blocks(part.units, part.xs.dtype) * lanes(part.xs.dtype)
-        shapes = [(time, batch, part.units), (batch, part.units), (batch, part.units)]
-        kept = [(time, batch, 4 * padded), (time, batch, padded), *[(time, batch, part.units)] * carried]
-        return _call("jlstm_forward", shapes + kept * keep, part, reverse)
+        shapes: list[tuple[int, ...]] = [(time, batch, part.units), (batch, part.units), (batch, part.units)]
+        if keep:
+            shapes += [(time, batch, 4 * padded), (time, batch, padded)] + [(time, batch, part.units)] * carried
+        return _call("jlstm_forward", shapes, part, reverse)
 
     of_results = OF_OUTPUTS + (OF_KEPT if carried else OF_KEPT[:2]) * keep
     out = _each_its_part(call, inputs, OF_INPUTS, of_results)
@@ -71,7 +70,7 @@ def transposed(
         return _call("jlstm_backward", [gates.shape, *shapes], operands, reverse, {len(inputs) + 1: 0})
 
     operands = (*inputs, kept.hs if inputs.carried else ys, kept.gates, kept.cs, *change)
-    of_results = (OF_KEPT.gates, *OF_INPUTS.differentiable)
+    of_results = (OF_KEPT[0], *OF_CHANGE)
     return tuple(_each_its_part(call, operands, (*OF_INPUTS, *OF_KEPT, *OF_OUTPUTS), of_results)[1:])
 
 
@@ -79,7 +78,7 @@ def _call(
     name: str, shapes: Sequence[tuple[int, ...]], operands: Sequence[Array], reverse: bool, aliases: dict[int, int] | None = None
 ) -> list[Array]:
     results = [jax.ShapeDtypeStruct(shape, operands[0].dtype) for shape in shapes]
-    return jax.ffi.ffi_call(name, results, input_output_aliases=aliases)(*operands, reverse=reverse)
+    return list(jax.ffi.ffi_call(name, results, input_output_aliases=aliases)(*operands, reverse=reverse))
 
 
 def _each_its_part(call: Callable, operands: Sequence[Array], of_operands: Axes, of_results: Axes) -> list[Array]:
@@ -99,7 +98,9 @@ def _each_its_part(call: Callable, operands: Sequence[Array], of_operands: Axes,
             out = call(*operands)
             return [x if at is not None or axis is None else jax.lax.psum(x, axis) for x, at in zip(out, of_results, strict=True)]
 
-        to, back = ([NamedSharding(mesh, each) for each in specs(*of, axis)] for of in ((wanted, of_results), (given, of_operands)))
+        to, back = (
+            [NamedSharding(mesh, each) for each in specs(*of, axis)] for of in ((wanted, of_results), (given, of_operands))
+        )
         return mesh, lower, to, tuple(back)
 
     def factors(arrays: Sequence[Any], of: Axes, prefix: str) -> str:

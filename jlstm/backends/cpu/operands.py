@@ -82,6 +82,8 @@ def unpack(packed: Array, number: int, units: int) -> tuple[Array, ...]:
 
 
 # At which axis each of them has the batch
-OF_INPUTS = Inputs(1, None, None, None, 0, 0, 1, 1)
-OF_OUTPUTS = Outputs(1, 0, 0)
-OF_KEPT = Kept(1, 1, 1)
+Axes = tuple[int | None, ...]
+OF_INPUTS: Axes = (1, None, None, None, 0, 0, 1, 1)
+OF_CHANGE: Axes = OF_INPUTS[:6]  # of what is differentiable
+OF_OUTPUTS: Axes = (1, 0, 0)
+OF_KEPT: Axes = (1, 1, 1)

@@ -16,7 +16,8 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 from jlstm.backends.cpu import kernel, reference
-from jlstm.backends.cpu.operands import OF_INPUTS, OF_KEPT, OF_OUTPUTS, Inputs, Kept, Outputs
+from jlstm.backends.cpu.folding import fold
+from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUTS, Inputs, Kept, Outputs
 
 run_p, linear_p = Primitive("jlstm_run"), Primitive("jlstm_linear")
 run_p.multiple_results = linear_p.multiple_results = True
@@ -111,47 +112,18 @@ def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted:
 
 # --- over an axis more ---
 
+
 def _batch_run(operands: Sequence[Array], axes: Sequence[Any], *, keep: bool, reverse: bool) -> tuple[Any, Any]:
     of_results = OF_OUTPUTS + OF_KEPT * keep
-    return _fold(partial(_bind, run_p, keep=keep, reverse=reverse), operands, axes, OF_INPUTS, of_results)
+    return fold(partial(_bind, run_p, keep=keep, reverse=reverse), operands, axes, OF_INPUTS, of_results)
 
 
 def _batch_map(operands: Sequence[Array], axes: Sequence[Any], **options: Any) -> tuple[Any, Any]:
-    inner = OF_INPUTS.differentiable
+    of_change, of_results = OF_CHANGE, OF_OUTPUTS
     if options["transposed"]:
-        of_change, of_results = OF_OUTPUTS, tuple(at for at, is_wanted in zip(inner, options["wanted"], strict=True) if is_wanted)
-    else:
-        of_change, of_results = inner, OF_OUTPUTS
-    return _fold(partial(_bind, linear_p, **options), operands, axes, (*OF_INPUTS, 1, *OF_KEPT, *of_change), of_results)
-
-
-def _fold(
-    bind: Callable, operands: Sequence[Array], axes: Sequence[Any], of_operands: Sequence[Any], of_results: Sequence[Any]
-) -> tuple[Any, Any]:
-    """Make the mapped axis a part of the batch; where weights or their gradients have it, go through it one by one."""
-    size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
-    foldable = all(at is not None or axis is None for at, axis in zip(of_operands, axes, strict=True))
-    if not foldable or None in of_results:
-        moved = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True)]
-        mapped = [x for x, axis in zip(moved, axes, strict=True) if axis is not None]
-
-        def one(mapped: Sequence[Array]) -> list[Array]:
-            iterator = iter(mapped)
-            return bind(*[x if axis is None else next(iterator) for x, axis in zip(operands, axes, strict=True)])
-
-        out = jax.lax.map(one, mapped)
-        return out, [0] * len(out)
-    folded = [_into(x, axis, at, size) for x, axis, at in zip(operands, axes, of_operands, strict=True)]
-    out = bind(*folded)
-    split = [x.reshape(*x.shape[:at], size, x.shape[at] // size, *x.shape[at + 1 :]) for x, at in zip(out, of_results, strict=True)]
-    return split, of_results
-
-
-def _into(x: Array, axis: int | None, at: int | None, size: int) -> Array:
-    if at is None or not any(x.shape):  # what is left out
-        return x
-    spread = jnp.broadcast_to(jnp.expand_dims(x, at), (*x.shape[:at], size, *x.shape[at:])) if axis is None else jnp.moveaxis(x, axis, at)
-    return spread.reshape(*spread.shape[:at], spread.shape[at] * spread.shape[at + 1], *spread.shape[at + 2 :])
+        of_results = tuple(at for at, is_wanted in zip(OF_CHANGE, options["wanted"], strict=True) if is_wanted)
+        of_change = OF_OUTPUTS
+    return fold(partial(_bind, linear_p, **options), operands, axes, (*OF_INPUTS, 1, *OF_KEPT, *of_change), of_results)
 
 
 # --- on which platform ---

@@ -207,7 +207,7 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
     for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
       constexpr int R = decltype(rows)::value;
       const T* dz[R];
-      for (int r = 0; r < R; ++r) dz[r] = b.dzs + (after * n.batch + row + r) * wide;
+      for (int r = 0; r < R; ++r) dz[r] = after < 0 ? nullptr : b.dzs + (after * n.batch + row + r) * wide;
       for (int part = 0; part < kParts<T>; ++part) {
         V sums[R][4] = {};
         if (after >= 0) multiply<T, R, 4>(dz, wide, b.transposed + panel * wide * kColumns<T> + part * kLanes<T>, sums);

@@ -1,0 +1,39 @@
+"""Which backend runs what."""
+
+from typing import Any
+
+import jax
+
+from jlstm import backends
+from jlstm.cell import Params
+from jlstm.layers.layer import Layer
+
+
+def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -> str:
+    """Say which backend runs a call of `layer.apply`, and why the faster ones do not, one line for each run of a cell.
+
+    Nothing is computed: arrays may be `jax.ShapeDtypeStruct`s. The same lines go to the log "jlstm.backends" (level DEBUG) when a
+    call is traced.
+
+    Args:
+        layer: any layer.
+        params: as `init` makes them.
+        xs: inputs.
+        args: the carry, if any.
+        options: as for `Layer.apply`.
+
+    Raises:
+        ValueError, TypeError: what `Layer.apply` raises.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4, backend="fused")
+        >>> params = layer.init(jax.random.key(0), 3)
+        >>> print(jlstm.explain(layer, params, jax.numpy.ones((2, 5, 3))))
+        LSTMCell(units=4) is run by fused
+        >>> print(jlstm.explain(jlstm.LSTM(4, backend="fused", activation="relu"), params, jax.numpy.ones((2, 5, 3))))
+        LSTMCell(units=4, activation='relu') is run by scan; not by fused: it is for the activations sigmoid and tanh
+    """
+    with backends.recorded() as choices:
+        jax.eval_shape(lambda *given: layer.apply(*given, **options), params, xs, *args)
+    return "\n".join(map(str, choices))

@@ -1,0 +1,105 @@
+"""Which backend runs a call, and what people are told about it."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlstm
+from jlstm import LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
+from jlstm.backends.cpu import kernel, library
+from problems import FEATURES, TIME, UNITS, assert_close, problem
+
+XS = jax.ShapeDtypeStruct((2, TIME, FEATURES), jnp.float32)
+
+
+def explained(layer, xs=XS, **options):
+    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), FEATURES))
+    return jlstm.explain(layer, params, xs, **options)
+
+
+@pytest.mark.usefixtures("native")
+def test_auto_takes_the_native_kernel_on_a_cpu():
+    """The fastest that can serve the call, for each run of a cell."""
+    assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
+    lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
+    assert lines == ["LSTMCell(units=4) is run by cpu"] * 2 + ["LSTMCell(units=6) is run by cpu"]
+
+
+NOT_BY_THE_KERNEL = {
+    "float16": (LSTM(UNITS, dtype="float16"), "it computes in float32 and float64"),
+    "another activation": (LSTM(UNITS, activation="relu"), "it is for the activations sigmoid and tanh"),
+    "another cell": (RNN(ElmanCell(UNITS)), "it is not for ElmanCell"),
+    "dropout of h": (LSTM(UNITS, recurrent_dropout=0.5), "h has dropout"),
+}
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("name", NOT_BY_THE_KERNEL)
+def test_what_the_kernel_cannot_do_is_told(name):
+    """One sentence a backend."""
+    layer, why = NOT_BY_THE_KERNEL[name]
+    told = explained(layer, **({"key": jax.random.key(0)} if layer.stochastic else {}))
+    assert f"not by cpu: {why}" in told
+    assert "is run by fused" in told or f"not by fused: {why}" in told
+
+
+@pytest.mark.usefixtures("native")
+def test_dropout_masks_for_each_gate_and_all_carries_are_not_for_the_kernel():
+    """Inputs with one mask for all gates are."""
+    layer = LSTM(UNITS, dropout=0.5)
+    assert explained(layer, key=jax.random.key(0)).endswith("is run by cpu")
+    noise = {"inputs": np.ones((4, 2, FEATURES), np.float32)}
+    assert "not by cpu: the inputs have a dropout mask for each gate" in explained(layer, noise=noise)
+    with backends.recorded() as choices:
+        layer, params, xs, _ = problem(LSTM(UNITS), dtype=np.float32)
+        jlstm.cell_states(layer, params, xs)
+    assert str(choices[0]).endswith("is run by fused; not by cpu: the carries of all steps are asked for")
+
+
+def test_a_backend_asked_for_is_where_the_search_begins():
+    """`scan` serves every call."""
+    assert explained(LSTM(UNITS, backend="scan")) == "LSTMCell(units=4) is run by scan"
+    assert explained(LSTM(UNITS, backend="fused")) == "LSTMCell(units=4) is run by fused"
+
+
+def test_choices_are_logged(caplog):
+    """At the level DEBUG, when a call is traced."""
+    with caplog.at_level(logging.DEBUG, "jlstm.backends"):
+        explained(LSTM(UNITS, backend="fused"))
+    assert caplog.messages == ["LSTMCell(units=4) is run by fused"]
+
+
+@pytest.fixture
+def without_kernel(monkeypatch):
+    """A machine without a compiler."""
+    none = library.Library(None, reason="no kernel was built")
+    monkeypatch.setattr(library, "load", lambda: none)
+    kernel.obstacle.cache_clear()
+    yield
+    kernel.obstacle.cache_clear()
+
+
+@pytest.mark.usefixtures("without_kernel")
+def test_without_a_kernel_all_goes_on():
+    """The pure JAX backend serves what would be the kernel's, and says why."""
+    assert explained(LSTM(UNITS, backend="cpu")) == "LSTMCell(units=4) is run by fused; not by cpu: no kernel was built"
+    layer, params, xs, carry = problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    assert_close(layer.apply(params, xs, carry), LSTM(UNITS, backend="scan").apply(params, xs, carry), atol=1e-6)
+
+
+def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
+    """One that was compiled for a newer JAX."""
+
+    def refuse(*_, **__):
+        raise RuntimeError("API version (9.9) is incompatible")
+
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    kernel.obstacle.cache_clear()
+    try:
+        why = kernel.obstacle()
+        assert why == library.load().reason or why == "this JAX cannot call the kernel: API version (9.9) is incompatible"
+    finally:
+        kernel.obstacle.cache_clear()

@@ -1,0 +1,289 @@
+"""The native kernel: what it computes, under every transformation, at odd sizes and for odd numbers, and how it refuses."""
+
+import re
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jlstm import LSTM, Carry
+from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, problem
+
+pytestmark = pytest.mark.usefixtures("native")
+
+# --- at all sizes ---
+
+SIZES = {  # batch, time, features, units
+    "one": (1, 1, 1, 1),
+    "few": (2, 3, 2, 3),
+    "one block and one unit": (3, 4, 5, 17),
+    "one batch row": (1, 9, 5, 33),
+    "more rows than a tile has": (20, 4, 30, 70),
+    "rows shared out": (64, 3, 16, 24),
+    "weights beyond the cache": (2, 3, 200, 650),
+    "no rows": (0, 3, 2, 4),
+    "no steps": (2, 0, 3, 4),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", SIZES)
+def test_any_size_equals_scan(name, reverse, dtype):
+    """Values and gradients, with a mask and resets and without."""
+    batch, time, features, units = SIZES[name]
+    one = problem(LSTM(units, reverse=reverse, backend="cpu"), batch=batch, time=time, features=features)
+    cotangent, (_, params, xs, carry) = cotangent_of(one), one
+    params = jax.tree.map(lambda leaf: leaf / np.sqrt(units), params)  # else a long sum makes a small difference large
+    cast = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    masks = {name: flags(share, batch=batch, time=time) for name, share in (("mask", 0.6), ("resets", 0.3))}
+    for sequence in ({}, masks):
+        truth = differentiate(LSTM(units, reverse=reverse, backend="scan"), cotangent, params, xs, carry, **sequence)
+        got = differentiate(one.layer, *map(cast, (cotangent, params, xs, carry)), **sequence)
+        scale = max([1.0, *(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(truth))])
+        assert_close(got, truth, atol=scale * 50 * np.finfo(dtype).eps)  # sums over up to 650 units and 192 rows
+
+
+def test_programs_call_the_kernel():
+    """The tests here would pass without it too."""
+    layer, params, xs, carry = problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    loss = lambda params: layer.apply(params, xs, carry)[1].sum()
+    called = lambda function: set(re.findall(r"jlstm_\w+", jax.jit(function).lower(params).compile().as_text()))
+    assert "jlstm_forward" in called(loss)
+    assert {"jlstm_forward", "jlstm_backward"} <= called(jax.grad(loss))
+
+
+# --- under every transformation ---
+
+ONE = problem(LSTM(UNITS, backend="cpu"))
+SEQUENCES = {"plain": {}, "mask and resets": {"mask": flags(0.6), "resets": flags(0.3)}}
+
+
+def scalar(layer, sequence):
+    """A loss whose second derivatives are not zero, of params, xs and carry."""
+    cotangent = cotangent_of(ONE)
+
+    def loss(params, xs, carry):
+        out = layer.apply(params, xs, carry, **sequence)
+        return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, out, cotangent))) ** 2
+
+    return loss
+
+
+def two(tree):
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), tree)
+
+
+def along(primals):
+    return jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)), primals)
+
+
+def hessian_times(outer, inner):
+    """A Hessian times a direction, by one mode over another."""
+
+    def product(f):
+        args = tuple(ONE[1:])
+        if inner == "reverse":
+            gradient = lambda *args: jax.grad(f, (0, 1, 2))(*args)
+            if outer == "forward":
+                return jax.jvp(gradient, args, along(args))[1]
+            return jax.vjp(gradient, *args)[1](along(args))
+        slope = lambda *args: jax.jvp(f, args, along(args))[1]
+        return jax.grad(slope, (0, 1, 2))(*args) if outer == "reverse" else jax.jvp(slope, args, along(args))[1]
+
+    return product
+
+
+MODES = {
+    "grad": lambda f: jax.grad(f, (0, 1, 2))(*ONE[1:]),
+    "grad of xs": lambda f: jax.grad(f, 1)(*ONE[1:]),
+    "grad of weights": lambda f: jax.jit(jax.grad(f))(*ONE[1:]),
+    "grad of the bias": lambda f: jax.grad(lambda bias: f(ONE.params | {"bias": bias}, *ONE[2:]))(ONE.params["bias"]),
+    "grad of the carry": lambda f: jax.grad(f, 2)(*ONE[1:]),
+    "jvp": lambda f: jax.jvp(f, tuple(ONE[1:]), along(tuple(ONE[1:]))),
+    "linearize": lambda f: jax.linearize(f, *ONE[1:])[1](*along(tuple(ONE[1:]))),
+    "jacfwd": lambda f: jax.jacfwd(f, 2)(*ONE[1:]),
+    "jacrev": lambda f: jax.jacrev(f, (0, 2))(*ONE[1:]),
+    "forward over reverse": hessian_times("forward", "reverse"),
+    "reverse over reverse": hessian_times("reverse", "reverse"),
+    "reverse over forward": hessian_times("reverse", "forward"),
+    "forward over forward": hessian_times("forward", "forward"),
+    "hessian": lambda f: jax.jit(jax.hessian(f, 2))(*ONE[1:]),
+    "vmap over data": lambda f: jax.vmap(jax.grad(f, (1, 2)), (None, 0, 0))(ONE.params, two(ONE.xs), two(ONE.carry)),
+    "a gradient for each example": lambda f: jax.vmap(jax.grad(f), (None, 0, 0))(ONE.params, two(ONE.xs), two(ONE.carry)),
+    "vmap over inputs only": lambda f: jax.vmap(f, (None, 0, None))(ONE.params, two(ONE.xs), ONE.carry),
+    "vmap over the carry only": lambda f: jax.vmap(jax.grad(f, 2), (None, None, 0))(*ONE[1:3], two(ONE.carry)),
+    "vmap over another axis": lambda f: jax.vmap(f, (None, 1, None))(ONE.params, jnp.stack([ONE.xs, ONE.xs + 1], 1), ONE.carry),
+    "vmap over weights": lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None, None))(two(ONE.params), *ONE[2:]),
+    "vmap over all": lambda f: jax.vmap(jax.grad(f, (0, 1, 2)))(*map(two, ONE[1:])),
+    "vmap twice": lambda f: jax.vmap(jax.vmap(f, (None, 0, 0)), (None, 0, None))(ONE.params, two(two(ONE.xs)), two(ONE.carry)),
+    "grad of vmap": lambda f: jax.grad(lambda *a: jax.vmap(f, (None, 0, 0))(*a).sum())(ONE.params, two(ONE.xs), two(ONE.carry)),
+    "checkpoint": lambda f: jax.grad(jax.checkpoint(f))(*ONE[1:]),
+    "inside scan": lambda f: jax.grad(lambda p: lax.scan(lambda s, x: (s + f(p, x, ONE.carry), None), 0.0, two(ONE.xs))[0])(
+        ONE.params
+    ),
+    "inside cond": lambda f: jax.jit(jax.grad(lambda p, yes: lax.cond(yes, f, lambda *_: 0.0, p, *ONE[2:])))(ONE.params, True),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("sequence", SEQUENCES)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_transformation_equals_scans(mode, sequence):
+    """First and second derivatives in all orders, mapped, recomputed, inside control flow."""
+    got, expected = (MODES[mode](scalar(LSTM(UNITS, backend=name), SEQUENCES[sequence])) for name in ("cpu", "scan"))
+    scale = max(1.0, *(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected)))
+    assert_close(got, expected, atol=1e-12 * scale)
+
+
+def test_an_exported_program_runs_without_the_kernel():
+    """What is taken elsewhere is plain JAX."""
+    layer, params, xs, carry = problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    exported = jax.export.export(jax.jit(layer.apply))(params, xs, carry)
+    assert "jlstm_forward" not in exported.mlir_module()
+    assert_close(exported.call(params, xs, carry), apply(layer, params, xs, carry), atol=1e-6)
+
+
+# --- to the bit ---
+
+
+def test_results_are_the_same_to_the_bit_whatever_the_batch():
+    """From run to run, for a part of the batch, and whether anything is kept for a gradient."""
+    layer, params, xs, carry = problem(LSTM(24, backend="cpu"), batch=70, time=12, features=9, dtype=np.float32)
+    whole = apply(layer, params, xs, carry)
+    assert_close(apply(layer, params, xs, carry), whole, atol=0)
+    for part in (slice(0, 1), slice(3, 8), slice(10, 70)):
+        some = apply(layer, params, xs[part], jax.tree.map(lambda leaf, part=part: leaf[part], carry))
+        assert_close(some, jax.tree.map(lambda leaf, part=part: leaf[part], whole), atol=0)
+    assert_close(differentiate(layer, whole, params, xs, carry)[0], whole, atol=0)
+
+
+# --- odd numbers ---
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e4, 1e38], ids=str)
+def test_saturated_gates_and_tiny_numbers_equal_scan(scale):
+    """Gates at their ends, numbers without a normal exponent: no NaN, and what scan gives."""
+    _, params, xs, carry = problem(LSTM(UNITS), dtype=np.float32)
+    given = params, xs * np.float32(scale), carry
+    got, expected = (apply(LSTM(UNITS, backend=name), *given) for name in ("cpu", "scan"))
+    assert_close(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_what_is_not_finite_comes_through_as_in_scan(value):
+    """One sequence has it, the others know nothing of it."""
+    _, params, xs, carry = problem(LSTM(UNITS), batch=3, dtype=np.float32)
+    xs[1, 2, 0] = value
+    got, expected = (apply(LSTM(UNITS, backend=name), params, xs, carry) for name in ("cpu", "scan"))
+    assert_close(got, expected, atol=1e-6)  # equal_nan
+    assert np.isfinite(np.asarray(got[1])[[0, 2]]).all()
+
+
+def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient():
+    """A sequence of length 0 hands its carry through."""
+    _, params, xs, carry = problem(LSTM(UNITS), dtype=np.float32)
+    carry = Carry(*(np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf) for leaf in carry))
+    layer = LSTM(UNITS, backend="cpu")
+    gradients = jax.grad(lambda params: (layer.apply(params, xs, carry, lengths=np.array([0, TIME]))[1] ** 2).sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in gradients.values())
+
+
+# --- many at once ---
+
+
+def test_calls_from_many_threads_at_once():
+    """They share one pool and neither wait for each other for ever nor disturb each other."""
+    sizes = {"rows": (64, 20, 8, 24), "units": (1, 50, 8, 96)}
+    layer = LSTM(24, backend="cpu")
+    cases = []
+    for batch, time, features, units in sizes.values():
+        layer, params, xs, _ = problem(LSTM(units, backend="cpu"), batch=batch, time=time, features=features, dtype=np.float32)
+        gradient = jax.jit(jax.grad(lambda params, xs, layer=layer: (layer.apply(params, xs)[1] ** 2).sum()))
+        cases.append((gradient, params, xs, gradient(params, xs)))
+    wrong, failed = [], []
+
+    def call(case):
+        gradient, params, xs, expected = case
+        try:
+            for _ in range(20):
+                got = gradient(params, xs)
+                wrong.extend(name for name in got if not np.array_equal(got[name], expected[name]))
+        except Exception as error:  # which a thread would only print
+            failed.append(error)
+
+    threads = [threading.Thread(target=call, args=(cases[k % 2],), daemon=True) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not failed
+    assert not wrong
+
+
+# --- how it refuses ---
+
+F32 = jnp.float32
+OPERANDS = {  # of a run with time 3, batch 2, features 5, units 4
+    "xs": (3, 2, 5),
+    "kernel": (5, 16),
+    "recurrent_kernel": (4, 16),
+    "bias": (16,),
+    "h": (2, 4),
+    "c": (2, 4),
+    "mask": (0, 0),
+    "resets": (0, 0),
+}
+WRONG = {
+    "xs": (3, 5),
+    "kernel": (4, 16),
+    "recurrent_kernel": (4, 12),
+    "bias": (12,),
+    "h": (4, 2),
+    "c": (2, 5),
+    "mask": (3, 1),
+    "resets": (2, 2),
+}
+
+
+def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), **shapes):
+    dtypes = {"mask": bool, "resets": bool}
+    operands = [jnp.zeros(shape, dtypes.get(name, F32)) for name, shape in (OPERANDS | shapes).items()]
+    call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(shape, F32) for shape in results])
+    return jax.block_until_ready(call(*operands, reverse=False))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_shapes_are_refused(name):
+    """The handler checks all that it is given and reads nothing of it before."""
+    assert len(call_directly()) == 3
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {name} "):
+        call_directly(**{name: WRONG[name]})
+
+
+@pytest.mark.parametrize(
+    ("results", "what"),
+    [
+        (((3, 2, 5), (2, 4), (2, 4)), "ys"),
+        (((3, 2, 4), (2, 4), (4, 2)), "final c"),
+        (((3, 2, 4), (2, 4), (2, 4), (3, 2, 64)), "what is kept"),
+        (((3, 2, 4), (2, 4), (2, 4), (3, 2, 60), (3, 2, 16)), "gates"),
+    ],
+)
+def test_wrong_results_are_refused(results, what):
+    """So it does for what it is to write."""
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {what} "):
+        call_directly(results)
+
+
+def test_other_dtypes_are_refused():
+    """Those that the layer would not hand on."""
+    operands = [jnp.zeros(shape, jnp.bfloat16) for shape in OPERANDS.values()]
+    call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((3, 2, 4), (2, 4), (2, 4))])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xs must be float32 or float64"):
+        jax.block_until_ready(call(*operands, reverse=False))
