@@ -113,12 +113,12 @@ def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted:
 # --- over an axis more ---
 
 
-def _batch_run(operands: Sequence[Array], axes: Sequence[Any], *, keep: bool, reverse: bool) -> tuple[Any, Any]:
+def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, reverse: bool) -> tuple[Any, Any]:
     of_results = OF_OUTPUTS + OF_KEPT * keep
     return fold(partial(_bind, run_p, keep=keep, reverse=reverse), operands, axes, OF_INPUTS, of_results)
 
 
-def _batch_map(operands: Sequence[Array], axes: Sequence[Any], **options: Any) -> tuple[Any, Any]:
+def _batch_map(operands: Sequence[Array], axes: Axes, **options: Any) -> tuple[Any, Any]:
     of_change, of_results = OF_CHANGE, OF_OUTPUTS
     if options["transposed"]:
         of_results = tuple(at for at, is_wanted in zip(OF_CHANGE, options["wanted"], strict=True) if is_wanted)
