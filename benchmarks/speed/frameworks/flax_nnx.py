@@ -1,0 +1,37 @@
+"""Flax nnx: `nnx.RNN(nnx.OptimizedLSTMCell)`, time-major, split into graph and parameters under `jax.jit`. One bias."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from benchmarks.speed.frameworks import Setting
+from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
+from benchmarks.speed.points import Point
+
+
+def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+    """Split and merged by hand, which costs less a call than `nnx.jit`."""
+    if point.form == "matrix":
+        return {}
+    rngs, xs = nnx.Rngs(0), point.inputs()
+    if point.form == "step":
+        cell = nnx.OptimizedLSTMCell(point.features, point.units[0], rngs=rngs)
+        carry = cell.initialize_carry(xs[0].shape, rngs)
+        graph, params, rest = nnx.split(cell, nnx.Param, ...)
+        return {"step": waiting(lambda params, carry, x: nnx.merge(graph, params, rest)(carry, x), params, carry, xs[0])}
+    layers = nnx.List([_layer(*size, rngs) for size in point.layers])
+    graph, params, rest = nnx.split(layers, nnx.Param, ...)
+    lengths = point.lengths if point.form == "ragged" else None
+
+    def outputs(params: Any, xs: jax.Array) -> jax.Array:
+        for layer in nnx.merge(graph, params, rest):
+            xs = layer(xs, seq_lengths=lengths, time_major=True)
+        return unpadded(xs, point) if point.form == "ragged" else xs
+
+    return sequence(outputs, params, point)
+
+
+def _layer(features: int, units: int, directions: int, rngs: nnx.Rngs) -> Any:
+    layers = [nnx.RNN(nnx.OptimizedLSTMCell(features, units, rngs=rngs), rngs=rngs) for _ in range(directions)]
+    return nnx.Bidirectional(*layers, rngs=rngs) if directions == 2 else layers[0]
