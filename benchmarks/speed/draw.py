@@ -49,7 +49,8 @@ def look(report: Report, name: str) -> dict[str, Any]:
         place = ours.index(name)
         return {"color": BLUE, "linestyle": LINES[place % 4], "marker": MARKERS[place % 10], "linewidth": 2.6, "zorder": 3}
     place = [each for each in report["frameworks"] if each not in ours].index(name)
-    return {"color": OTHERS[place % len(OTHERS)], "linestyle": "-", "marker": MARKERS[-1 - place % 10], "linewidth": 1.2}
+    line = LINES[place // len(OTHERS) % len(LINES)]
+    return {"color": OTHERS[place % len(OTHERS)], "linestyle": line, "marker": MARKERS[-1 - place % 10], "linewidth": 1.2}
 
 
 def _sizes(report: Report, job: str, ax: "Axes") -> None:

@@ -19,7 +19,7 @@ NOTES = {
     "processes": "each framework has its own; while one is measured, all others wait",
     "rounds": "each framework in turn, every other round in reverse; in each some calls, the first of which does not count",
     "median": "of the rounds' medians, in seconds; low and high are the lowest and the highest of these",
-    "first_seconds": "the first call, compilation with it; build_seconds is what went before: parameters, the model of Keras or ONNX",
+    "first_seconds": "the first call, compiling with it; build_seconds is what went before: parameters, the model of Keras",
     "peak_bytes": "most that was resident during two calls, beyond what was resident before the job was built: inputs, "
     "parameters, program and results with it, what compiling needed without it; null on a GPU and where the system does not tell",
     "flops": "of matrix products only, padding left out; training is without the gradient of the inputs",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from benchmarks.speed.frameworks import FRAMEWORKS
+from benchmarks.speed.points import WARM
 from benchmarks.systems import side
 
 PAUSE = 20  # seconds that a process gets to end by itself
@@ -55,30 +56,38 @@ class Worker:
         self.errors.close()
 
     def ask(self, do: str, **more: Any) -> dict[str, Any]:
-        """Have something done.
+        """Have something done, and wait for the answer.
 
         Raises:
             WorkerError: it failed, or the process has ended.
+        """
+        self.tell(do, **more)
+        return self.answer()
+
+    def tell(self, do: str, **more: Any) -> None:
+        """Have something done whose answer is fetched later.
+
+        Raises:
+            WorkerError: the process has ended.
         """
         try:
             print(json.dumps({"do": do} | more), file=self.process.stdin, flush=True)
         except BrokenPipeError as error:
             raise WorkerError(f"{self.name}: {self._last_words()}") from error
-        answer = self.answer()
-        if "error" in answer:
-            raise WorkerError(f"{self.name}: {answer['error']}")
-        return answer
 
     def answer(self) -> dict[str, Any]:
         """Wait for the next line.
 
         Raises:
-            WorkerError: the process has ended.
+            WorkerError: what was to be done failed, or the process has ended.
         """
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
             raise WorkerError(f"{self.name}: {self._last_words()}")
-        return json.loads(line)
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(f"{self.name}: {answer['error']}")
+        return answer
 
     def _last_words(self) -> str:
         status = self.process.wait()
@@ -98,7 +107,7 @@ def start(names: Sequence[str], asked: Sequence[str], threads: int, *, gpu: bool
         gpu: whether to use it.
 
     Raises:
-        WorkerError: one that must not be left out cannot be imported.
+        WorkerError: one that must not be left out cannot be imported, or one cannot do a small problem.
     """
     workers: list[Worker] = []
     try:
@@ -113,6 +122,10 @@ def start(names: Sequence[str], asked: Sequence[str], threads: int, *, gpu: bool
                 raise WorkerError(f"{worker.name} cannot be imported ({answer['not_importable']}): {remedy}")
             else:
                 print(f"left out: {worker.name} ({answer['not_importable']})", flush=True)
+        for worker in ready.values():
+            worker.tell("warm_up", point=WARM._asdict())
+        for worker in ready.values():
+            worker.answer()
         yield ready
     finally:
         for worker in workers:

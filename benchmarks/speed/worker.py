@@ -69,6 +69,17 @@ class Server:
         gc.enable()
         return {"calls": len(times), "median": statistics.median(times), "lowest": min(times)}
 
+    def warm_up(self, point: dict[str, Any]) -> Answer:
+        """Do all jobs of a small point once, so that what is loaded then is neither time nor memory of the first point."""
+        from benchmarks.speed.points import Point
+
+        small = Point.of(point)
+        for job in self.build(small, self.setting).values() if small.form == "plain" else ():
+            job()
+        gc.collect()
+        gc.freeze()  # what is there now stays, and need not be searched again at each point
+        return {}
+
     def release(self) -> Answer:
         """Forget the job."""
         self.job = None
