@@ -62,9 +62,8 @@ def parser() -> argparse.ArgumentParser:
 
 def check(usage: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with a sentence if something makes no sense."""
-    known = {"point": (options.points or (), POINTS), "peer": (options.peers or (), frameworks.PEERS)}
-    for kind, (given, names) in known.items():
-        if unknown := [name for name in given if name not in names]:
+    for kind, given, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(frameworks.PEERS))):
+        if unknown := [name for name in given or () if name not in names]:
             usage.error(f"there is no {kind} {unknown[0]!r}: choose among {', '.join(names)}")
     for name in options.peers or ():
         if not options.gpu and "cpu" not in frameworks.PEERS[name].on:

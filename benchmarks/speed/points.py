@@ -106,8 +106,11 @@ class Point(NamedTuple):
 
 
 def _named(sizes: str) -> dict[str, Point]:
-    numbers = {size: [int(number) for number in size.split("x")] for size in sizes.split()}
-    return {size: Point(*three, (units,)) for size, (*three, units) in numbers.items()}
+    points = {}
+    for name in sizes.split():
+        batch, time, features, units = map(int, name.split("x"))
+        points[name] = Point(batch, time, features, (units,))
+    return points
 
 
 GRID = _named(

@@ -35,7 +35,7 @@ class Worker:
         command = [sys.executable, "-m", "benchmarks.speed.worker", name, str(threads), "gpu" if gpu else "cpu"]
         self.process = subprocess.Popen(
             command,
-            env=os.environ | environment(threads, gpu=gpu) | FRAMEWORKS[name].environment,
+            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment),
             cwd=side.ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

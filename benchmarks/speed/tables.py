@@ -77,7 +77,8 @@ def _times(report: Report, job: str, title: str) -> Sheet:
     columns = _columns(report, points, job)
     rows = [["batch × time × features × units", *columns, "fastest peer", "its time / ours"]]
     for point in points:
-        times, fastest, ratio = (of(report, point, job) for of in (figures.times, figures.fastest_peer, figures.ratio))
+        times, fastest = figures.times(report, point, job), figures.fastest_peer(report, point, job)
+        ratio = figures.ratio(report, point, job)
         best = ["", ""] if fastest is None or ratio is None else [fastest[0], _two(ratio)]
         rows.append([_title(report, point), *_cells(columns, times, lambda each: _three(each * 1e3)), *best])
     grid = {name: figures.relative(report, job, name) for name in columns}
@@ -103,8 +104,8 @@ def _long(report: Report, job: str) -> Sheet:
     for point in points:
         time = report["points"][point]["time"]
         first = {row["framework"]: row["first_seconds"] for row in report["rows"] if (row["point"], row["job"]) == (point, job)}
-        each = _cells(columns, figures.times(report, point, job), lambda seconds, time=time: _three(seconds / time * 1e6))
-        rows.append([f"{time:,}", *each, *_cells(columns, first, _two)])
+        each = {name: seconds / time * 1e6 for name, seconds in figures.times(report, point, job).items()}
+        rows.append([f"{time:,}", *_cells(columns, each, _three), *_cells(columns, first, _two)])
     return Sheet(f"Long sequences, {job}", rows)
 
 

@@ -20,8 +20,9 @@ class Model(nn.Module):
         """The outputs of all steps, time-major."""
         lengths = self.point.lengths if self.point.form == "ragged" else None
         for units in self.point.units:
-            layers = [nn.RNN(nn.OptimizedLSTMCell(units)) for _ in range(2 if self.point.form == "bidirectional" else 1)]
-            layer: Any = nn.Bidirectional(*layers) if len(layers) == 2 else layers[0]
+            layer: Any = nn.RNN(nn.OptimizedLSTMCell(units))
+            if self.point.form == "bidirectional":
+                layer = nn.Bidirectional(layer, nn.RNN(nn.OptimizedLSTMCell(units)))
             xs = layer(xs, seq_lengths=lengths, time_major=True)
         return unpadded(xs, self.point) if self.point.form == "ragged" else xs
 
@@ -36,4 +37,8 @@ def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes 
         carry = cell.initialize_carry(key, xs[0].shape)
         return {"step": waiting(cell.apply, cell.init(key, carry, xs[0]), carry, xs[0])}
     model = Model(point._replace(units=tuple(point.units)))  # modules are hashed
-    return sequence(model.apply, model.init(key, xs), point)
+
+    def outputs(params: Any, xs: jax.Array) -> Any:
+        return model.apply(params, xs)
+
+    return sequence(outputs, model.init(key, xs), point)

@@ -7,7 +7,7 @@ from flax import nnx
 
 from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
-from benchmarks.speed.points import Point
+from benchmarks.speed.points import Point, Size
 
 
 def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
@@ -21,12 +21,12 @@ def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes 
     if point.form == "step":
         cell = nnx.OptimizedLSTMCell(point.features, point.units[0], rngs=rngs)
         carry = cell.initialize_carry(xs[0].shape, rngs)
-        graph, params, rest = nnx.split(cell, nnx.Param, ...)
+        graph, params, rest = _split(cell)
         return {
             "step": waiting(lambda params, carry, x: nnx.merge(graph, params, rest, copy=True)(carry, x), params, carry, xs[0])
         }
-    layers = nnx.List([_layer(*size, rngs) for size in point.layers])
-    graph, params, rest = nnx.split(layers, nnx.Param, ...)
+    layers = nnx.List([_layer(size, rngs) for size in point.layers])
+    graph, params, rest = _split(layers)
     lengths = point.lengths if point.form == "ragged" else None
 
     def outputs(params: Any, xs: jax.Array) -> jax.Array:
@@ -37,6 +37,10 @@ def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes 
     return sequence(outputs, params, point)
 
 
-def _layer(features: int, units: int, directions: int, rngs: nnx.Rngs) -> Any:
-    layers = [nnx.RNN(nnx.OptimizedLSTMCell(features, units, rngs=rngs), rngs=rngs) for _ in range(directions)]
-    return nnx.Bidirectional(*layers, rngs=rngs) if directions == 2 else layers[0]
+def _layer(size: Size, rngs: nnx.Rngs) -> Any:
+    forward, backward = (nnx.RNN(nnx.OptimizedLSTMCell(size.features, size.units, rngs=rngs), rngs=rngs) for _ in range(2))
+    return nnx.Bidirectional(forward, backward, rngs=rngs) if size.directions == 2 else forward
+
+
+def _split(module: Any) -> Any:
+    return nnx.split(module, nnx.Param, ...)

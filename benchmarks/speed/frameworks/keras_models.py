@@ -1,6 +1,5 @@
 """The model that both of Keras' backends run: batch-major, since Keras has no other; one bias."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -30,7 +29,7 @@ def inputs(point: Point) -> list[np.ndarray]:
     return [xs, np.arange(point.time) < point.lengths[:, None]] if point.form == "ragged" else [xs]
 
 
-def cell(point: Point) -> tuple[Callable[..., Any], list[np.ndarray]]:
+def cell(point: Point) -> tuple[Any, list[np.ndarray]]:
     """One step, and the states that it starts from."""
     made = keras.layers.LSTMCell(point.units[0])
     made.build((point.batch, point.features))

@@ -30,32 +30,35 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def _model(point: Point) -> bytes:
-    rng, weights, nodes, given = np.random.default_rng(2), [], [], "xs"
+    rng, weights, nodes, last = np.random.default_rng(2), [], [], "xs"
+    states = {"ragged": ["lengths"], "step": ["", "h", "c"]}.get(point.form, [])
+    after = ["h_after", "c_after"] if point.form == "step" else []
     for number, size in enumerate(point.layers):
-        arrays = _weights(size, rng)
-        weights += [numpy_helper.from_array(array, f"{name}{number}") for name, array in arrays.items()]
-        extra = {"ragged": ["lengths"], "step": ["", "h", "c"]}.get(point.form, [])
-        results = [f"Y{number}", *(["h_after", "c_after"] if point.form == "step" else [])]
+        arrays = {f"{name}{number}": array for name, array in _weights(size, rng).items()}
+        weights += [numpy_helper.from_array(array, name) for name, array in arrays.items()]
         direction = "bidirectional" if size.directions == 2 else "forward"
-        inputs = [given, *(f"{name}{number}" for name in arrays), *extra]
-        nodes.append(helper.make_node("LSTM", inputs, results, hidden_size=size.units, direction=direction))
-        # (time, directions, batch, units) to (time, batch, directions · units)
-        nodes.append(helper.make_node("Transpose", [f"Y{number}"], [f"T{number}"], perm=[0, 2, 1, 3]))
-        shape = np.array([0, 0, size.directions * size.units], np.int64)
-        weights.append(numpy_helper.from_array(shape, f"shape{number}"))
-        given = f"ys{number}"
-        nodes.append(helper.make_node("Reshape", [f"T{number}", f"shape{number}"], [given]))
-    outputs = [given, *(["h_after", "c_after"] if point.form == "step" else [])]
-    inputs = [helper.make_tensor_value_info("xs", TensorProto.FLOAT, [point.time, point.batch, point.features])]
-    if point.form == "ragged":
-        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [point.batch]))
-    if point.form == "step":
-        shape = [1, point.batch, point.units[0]]
-        inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("h", "c")]
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-    graph = helper.make_graph(nodes, "lstm", inputs, results, weights)
+        inputs, results = [last, *(name for name in arrays if name[0] in "WRB"), *states], [f"Y{number}", *after]
+        last = f"ys{number}"
+        nodes += [
+            helper.make_node("LSTM", inputs, results, hidden_size=size.units, direction=direction),
+            # (time, directions, batch, units) to (time, batch, directions · units)
+            helper.make_node("Transpose", [f"Y{number}"], [f"transposed{number}"], perm=[0, 2, 1, 3]),
+            helper.make_node("Reshape", [f"transposed{number}", f"shape{number}"], [last]),
+        ]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (last, *after)]
+    graph = helper.make_graph(nodes, "lstm", _inputs(point), results, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     return model.SerializeToString()
+
+
+def _inputs(point: Point) -> list[Any]:
+    shapes = {"xs": (point.time, point.batch, point.features)}
+    if point.form == "step":
+        shapes |= dict.fromkeys("hc", (1, point.batch, point.units[0]))
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    if point.form == "ragged":
+        infos.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [point.batch]))
+    return infos
 
 
 def _weights(size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -66,4 +69,5 @@ def _weights(size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "B": (directions, 8 * units),
     }
     limit = units**-0.5
-    return {name: rng.uniform(-limit, limit, shape).astype(np.float32) for name, shape in shapes.items()}
+    drawn = {name: rng.uniform(-limit, limit, shape).astype(np.float32) for name, shape in shapes.items()}
+    return drawn | {"shape": np.array([0, 0, directions * units], np.int64)}  # 0 leaves an axis as it is

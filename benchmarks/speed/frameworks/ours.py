@@ -1,6 +1,7 @@
 """Our own LSTM, time-major, compiled by `jax.jit`. The variant is the backend."""
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
@@ -19,5 +20,5 @@ def build(point: Point, setting: Setting) -> Jobs:
         given = params, layer.initial_carry(params, (point.batch,)), point.inputs()[0]
         nothing = waiting(lambda _params, carry, x: (carry, x), *given)
         return {"step": waiting(layer.step, *given), "empty": nothing} if setting.variant == "auto" else {}
-    lengths = point.lengths if point.form == "ragged" else None
+    lengths = jnp.asarray(point.lengths) if point.form == "ragged" else None
     return sequence(lambda params, xs: layer.apply(params, xs, lengths=lengths)[1], params, point)
