@@ -242,6 +242,14 @@ def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
         pool.start(["numpy"], ["numpy"], 1, gpu=False).__enter__()
 
 
+def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
+    """The same; the line has the framework's own words."""
+    monkeypatch.setattr(pool, "WARM", SMALL["plain"]._replace(units=(-4,)))
+    with pool.start(["flax-linen"], [], 1, gpu=False) as workers:
+        assert workers == {}
+    assert capsys.readouterr().out.startswith("left out: flax-linen: ")
+
+
 def test_what_fails_is_told_and_the_others_go_on():
     """A job that raises, and one whose result is too small, are errors of the report; both leave no row."""
 

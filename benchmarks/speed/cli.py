@@ -13,6 +13,7 @@ from benchmarks.speed.figures import Report
 from benchmarks.speed.points import POINTS, QUICK
 from benchmarks.systems.side import ROOT
 
+BUSY = 0.25  # processes a core that others may run
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 
 
@@ -88,6 +89,9 @@ def run(options: argparse.Namespace, command: str) -> Report:
     plan = measure.QUICK if options.quick else measure.FULL
     plan = plan._replace(rounds=options.rounds or plan.rounds)
     points = {name: POINTS[name] for name in options.points or (QUICK if options.quick else POINTS)}
+    if (load := os.getloadavg()[0]) > BUSY * cores():
+        sentence = "times are then unsteady, and those of frameworks whose threads wait for each other (OpenMP) far too long"
+        print(f"the machine is busy, {load:.1f} processes want {cores()} cores: {sentence}", flush=True)
     with pool.start(names, [*frameworks.OURS, *(wanted or ())], options.threads, gpu=options.gpu) as workers:
         report = measure.begin(command, options.threads, options.gpu, plan, workers)
         for _ in measure.run(report, points, workers, lambda words: print(words, flush=True)):

@@ -26,6 +26,7 @@ NOTES = {
     "training": "gradients of the sum of all squared outputs with respect to the parameters, not to the inputs; no optimizer",
     "peak": "the fastest float32 product of two matrices of 2048 by 2048 in this run, with the same number of threads",
     "values": "numbers in the result: all outputs, or one gradient a parameter",
+    "gpu": "float32 as each framework multiplies by default, which on NVIDIA's GPUs may be TF32",
     "load_before": "processes that wanted to run when this one began, averaged over a minute",
 }
 
@@ -76,9 +77,10 @@ def run(report: Report, points: Mapping[str, Point], workers: Mapping[str, Worke
     for name, point in {"peak": PEAK, **points}.items():
         report["points"][name] = point._asdict() | {"flops": {job: point.flops(job) for job in point.jobs}}
         for job in point.jobs:
+            load = os.getloadavg()[0]
             rows = [row for row in _job(report, name, point, job, workers, plan) if row["rounds"]]
             for row in rows:
-                row |= summary(row)
+                row |= summary(row) | {"load_before": load}
             report["rows"] += rows
             times = sorted((row["median"], row["framework"]) for row in rows)
             say(f"{name} {job}: " + ", ".join(f"{framework} {seconds * 1e3:.3g} ms" for seconds, framework in times))

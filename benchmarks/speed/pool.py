@@ -107,35 +107,45 @@ def start(names: Sequence[str], asked: Sequence[str], threads: int, *, gpu: bool
         gpu: whether to use it.
 
     Raises:
-        WorkerError: one that must not be left out cannot be imported, or one cannot do a small problem.
+        WorkerError: one that must not be left out cannot be imported, or cannot do a small problem.
     """
     workers: list[Worker] = []
     try:
-        workers += [Worker(name, threads, gpu=gpu) for name in names]
-        ready = {}
-        for worker in workers:
-            answer = worker.answer()
-            if "version" in answer:
-                worker.version, ready[worker.name] = answer["version"], worker
-            elif worker.name in asked:
-                remedy = "pip install 'jlstm[peers,parity]', or leave it out"
-                raise WorkerError(f"{worker.name} cannot be imported ({answer['not_importable']}): {remedy}")
-            else:
-                print(f"left out: {worker.name} ({answer['not_importable']})", flush=True)
+        workers += [Worker(name, threads, gpu=gpu) for name in names]  # all import at once
+        ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in asked)}
         for worker in ready.values():
             worker.tell("warm_up", point=WARM._asdict())
-        for worker in ready.values():
-            worker.answer()
-        yield ready
+        yield {name: worker for name, worker in ready.items() if _warm(worker, name in asked)}
     finally:
         for worker in workers:
             worker.__exit__()
 
 
+def _imported(worker: Worker, is_asked: bool) -> bool:
+    answer = worker.answer()
+    worker.version = answer.get("version", "")
+    if "not_importable" in answer and is_asked:
+        remedy = "pip install 'jlstm[peers,parity]', or leave it out"
+        raise WorkerError(f"{worker.name} cannot be imported ({answer['not_importable']}): {remedy}")
+    if "not_importable" in answer:
+        print(f"left out: {worker.name} ({answer['not_importable']})", flush=True)
+    return "version" in answer
+
+
+def _warm(worker: Worker, is_asked: bool) -> bool:
+    try:
+        worker.answer()
+    except WorkerError as error:
+        if is_asked:
+            raise
+        print(f"left out: {error}", flush=True)
+        return False
+    return True
+
+
 def environment(threads: int, *, gpu: bool) -> dict[str, str]:
     """Of all processes: the number of threads by every name that a library reads, memory kept as in `benchmarks.systems`."""
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    hidden = ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES") if gpu else ()
-    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # several processes, one GPU
-    kept = {name: value for name, value in side.ENVIRONMENT.items() if name not in hidden}
-    return kept | shared | dict.fromkeys(counts, str(threads))
+    kept = {name: value for name, value in side.ENVIRONMENT.items() if not gpu or name != "CUDA_VISIBLE_DEVICES"}
+    on = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # several processes, one GPU
+    return kept | on | dict.fromkeys(counts, str(threads))
