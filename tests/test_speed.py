@@ -248,6 +248,8 @@ def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
     with pool.start(["flax-linen"], [], 1, gpu=False) as workers:
         assert workers == {}
     assert capsys.readouterr().out.startswith("left out: flax-linen: ")
+    with pytest.raises(WorkerError, match="a small problem already fails on this device: flax-linen: "):
+        pool.start(["flax-linen"], ["flax-linen"], 1, gpu=False).__enter__()
 
 
 def test_what_fails_is_told_and_the_others_go_on():

@@ -137,7 +137,7 @@ def _warm(worker: Worker, is_asked: bool) -> bool:
         worker.answer()
     except WorkerError as error:
         if is_asked:
-            raise
+            raise WorkerError(f"a small problem already fails on this device: {error}") from error
         print(f"left out: {error}", flush=True)
         return False
     return True
