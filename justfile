@@ -1,7 +1,7 @@
 set positional-arguments
 
 python := ".venv/bin/python"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*'"
 
 # list the recipes
 default:
@@ -26,6 +26,10 @@ systems *args: setup
 # run the examples in full and keep the figures that they print (names choose some of them)
 figures *args: setup
     @{{python}} -m benchmarks.figures "$@"
+
+# measure speed against other frameworks, which are installed for it (--help tells the options)
+bench *args: setup
+    @python3 requirements/install.py --peers && {{python}} -m benchmarks "$@"
 
 # run the tests, with coverage unless arguments choose some of them
 test *args: setup

@@ -1,6 +1,7 @@
 """Make a virtual environment and install the project in it with the pinned packages; done in no time when nothing has changed.
 
 python3 requirements/install.py            .venv, with this Python
+python3 requirements/install.py --peers    .venv, with the frameworks that the speed is compared with
 python3 requirements/install.py --newest   .venv-newest, with the newest Python of this machine, for the tests of the core
 """
 
@@ -14,9 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NEWEST = "--newest" in sys.argv[1:]
+PEERS = "--peers" in sys.argv[1:]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
 KERNEL = ROOT / "jlstm" / "backends" / "cpu"
-EXTRAS = "train,dev" if NEWEST else "parity,examples,dev"
+EXTRAS = "train,dev" if NEWEST else "parity,examples,dev" + (",peers" if PEERS else "")
 
 
 def main() -> None:
@@ -30,10 +32,10 @@ def main() -> None:
     pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
     files = [ROOT / "pyproject.toml", pins, KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    stamp = ENVIRONMENT / "installed.sha256"
+    stamp = ENVIRONMENT / ("peers.sha256" if PEERS else "installed.sha256")
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print(f"Installing into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
+    print(f"Installing {'more ' if PEERS else ''}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
     if failed:

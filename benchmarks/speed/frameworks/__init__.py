@@ -1,0 +1,82 @@
+"""The frameworks: one file each, imported only in the process that runs it.
+
+A file has `build(point, setting) -> jobs`: callables without arguments by the name of the job, such as "forward" and "training".
+A job that the framework has no usual way to do is left out. A callable returns its result once that is there, not before.
+"""
+
+import importlib
+from collections.abc import Mapping
+from importlib import metadata
+from types import MappingProxyType, ModuleType
+from typing import NamedTuple
+
+from jlstm.backends import BACKENDS
+
+
+class Setting(NamedTuple):
+    """How to build.
+
+    Attributes:
+        threads: that it may use.
+        variant: of the framework, such as the backend.
+        gpu: whether to run on the GPU.
+    """
+
+    threads: int
+    variant: str = ""
+    gpu: bool = False
+
+
+class Framework(NamedTuple):
+    """A line of the tables.
+
+    Attributes:
+        module: the file in this folder.
+        package: whose version is noted.
+        variant: passed on to `build`.
+        environment: of its process, besides what all have.
+        ours: whether it is this library.
+        peer: whether it is in the race; NumPy only multiplies matrices.
+        on: where it runs, "cpu" and "gpu".
+        long: whether it is run on very long sequences.
+    """
+
+    module: str
+    package: str
+    variant: str = ""
+    environment: Mapping[str, str] = MappingProxyType({})
+    ours: bool = False
+    peer: bool = True
+    on: tuple[str, ...] = ("cpu", "gpu")
+    long: bool = False
+
+
+def _ours(backend: str) -> Framework:
+    return Framework("ours", "jlstm", backend, ours=True, peer=False, long=True)
+
+
+OURS = {"jlstm" if backend == "auto" else f"jlstm {backend}": _ours(backend) for backend in BACKENDS}
+PEERS = {
+    "torch": Framework("torch", "torch"),
+    "onnxruntime": Framework("onnxruntime", "onnxruntime", on=("cpu",)),
+    "keras-tf": Framework("keras_tensorflow", "tensorflow", on=("cpu",)),
+    "keras-tf-xla": Framework("keras_tensorflow", "tensorflow", "jit_compile", on=("cpu",)),
+    "keras-jax": Framework("keras_jax", "keras", environment={"KERAS_BACKEND": "jax"}, on=("cpu",)),
+    "flax-linen": Framework("flax_linen", "flax", long=True),
+    "flax-nnx": Framework("flax_nnx", "flax"),
+    "haiku": Framework("haiku", "dm-haiku"),
+    "equinox": Framework("equinox", "equinox"),
+    "jax-cudnn": Framework("jax_cudnn", "jax", on=("gpu",)),
+}
+NUMPY = {"numpy": Framework("numpy", "numpy", peer=False, on=("cpu",))}
+FRAMEWORKS = OURS | PEERS | NUMPY
+
+
+def load(name: str) -> tuple[ModuleType, str]:
+    """Import a framework; return its file as a module, and its version.
+
+    Raises:
+        ImportError: it is not installed, or not usable.
+    """
+    framework = FRAMEWORKS[name]
+    return importlib.import_module(f"{__name__}.{framework.module}"), metadata.version(framework.package)

@@ -1,0 +1,48 @@
+"""Equinox: `eqx.nn.LSTMCell` in `lax.scan`, as its documentation has it, and `vmap` over the batch. One bias.
+
+It has nothing for ragged batches.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks.speed.frameworks import Setting
+from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
+from benchmarks.speed.points import Point
+
+
+def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+    """The modules are their own parameters; `eqx.partition` leaves only arrays to `jax.jit`."""
+    if point.form in ("matrix", "ragged"):
+        return {}
+    keys = iter(jax.random.split(jax.random.key(0), 2 * len(point.layers)))
+    layers = [[eqx.nn.LSTMCell(f, units, key=next(keys)) for _ in range(directions)] for f, units, directions in point.layers]
+    params, static = eqx.partition(layers, eqx.is_array)
+    if point.form == "step":
+        state = tuple(jnp.zeros((point.batch, point.units[0])) for _ in range(2))
+
+        def step(params: Any, x: jax.Array, state: Any) -> Any:
+            return jax.vmap(eqx.combine(params, static)[0][0])(x, state)
+
+        return {"step": waiting(step, params, point.inputs()[0], state)}
+
+    def outputs(params: Any, xs: jax.Array) -> jax.Array:
+        for cells in eqx.combine(params, static):
+            ys = [jax.vmap(lambda xs, k=k, cell=cell: _run(cell, xs, k == 1), 1, 1)(xs) for k, cell in enumerate(cells)]
+            xs = jnp.concatenate(ys, axis=-1)
+        return xs
+
+    return sequence(outputs, params, point)
+
+
+def _run(cell: Any, xs: jax.Array, reverse: bool) -> jax.Array:
+    def step(state: Any, x: jax.Array) -> Any:
+        state = cell(x, state)
+        return state, state[0]
+
+    start = jnp.zeros(cell.hidden_size), jnp.zeros(cell.hidden_size)
+    return lax.scan(step, start, xs, reverse=reverse)[1]

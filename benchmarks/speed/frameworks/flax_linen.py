@@ -1,0 +1,44 @@
+"""Flax linen: `nn.RNN(nn.OptimizedLSTMCell)`, time-major, under `jax.jit`. One bias."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from benchmarks.speed.frameworks import Setting
+from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
+from benchmarks.speed.points import Point
+
+
+class Model(nn.Module):
+    """A layer after the other."""
+
+    point: Point
+
+    @nn.compact
+    def __call__(self, xs: jax.Array) -> jax.Array:
+        """The outputs of all steps, time-major."""
+        lengths = self.point.lengths if self.point.form == "ragged" else None
+        for units in self.point.units:
+            layer: Any = nn.RNN(nn.OptimizedLSTMCell(units))
+            if self.point.form == "bidirectional":
+                layer = nn.Bidirectional(layer, nn.RNN(nn.OptimizedLSTMCell(units)))
+            xs = layer(xs, seq_lengths=lengths, time_major=True)
+        return unpadded(xs, self.point) if self.point.form == "ragged" else xs
+
+
+def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+    """The outputs of the model; one step by the cell."""
+    if point.form == "matrix":
+        return {}
+    key, xs = jax.random.key(0), point.inputs()
+    if point.form == "step":
+        cell = nn.OptimizedLSTMCell(point.units[0])
+        carry = cell.initialize_carry(key, xs[0].shape)
+        return {"step": waiting(cell.apply, cell.init(key, carry, xs[0]), carry, xs[0])}
+    model = Model(point._replace(units=tuple(point.units)))  # modules are hashed
+
+    def outputs(params: Any, xs: jax.Array) -> Any:
+        return model.apply(params, xs)
+
+    return sequence(outputs, model.init(key, xs), point)

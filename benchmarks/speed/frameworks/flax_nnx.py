@@ -1,0 +1,46 @@
+"""Flax nnx: `nnx.RNN(nnx.OptimizedLSTMCell)`, time-major, split into graph and parameters under `jax.jit`. One bias."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from benchmarks.speed.frameworks import Setting
+from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
+from benchmarks.speed.points import Point, Size
+
+
+def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+    """Split and merged by hand, which costs less a call than `nnx.jit`.
+
+    Merged as a copy, since a layer counts how often it has drawn a carry, and must not count in what is traced.
+    """
+    if point.form == "matrix":
+        return {}
+    rngs, xs = nnx.Rngs(0), point.inputs()
+    if point.form == "step":
+        cell = nnx.OptimizedLSTMCell(point.features, point.units[0], rngs=rngs)
+        carry = cell.initialize_carry(xs[0].shape, rngs)
+        graph, params, rest = _split(cell)
+        return {
+            "step": waiting(lambda params, carry, x: nnx.merge(graph, params, rest, copy=True)(carry, x), params, carry, xs[0])
+        }
+    layers = nnx.List([_layer(size, rngs) for size in point.layers])
+    graph, params, rest = _split(layers)
+    lengths = point.lengths if point.form == "ragged" else None
+
+    def outputs(params: Any, xs: jax.Array) -> jax.Array:
+        for layer in nnx.merge(graph, params, rest, copy=True):
+            xs = layer(xs, seq_lengths=lengths, time_major=True)
+        return unpadded(xs, point) if point.form == "ragged" else xs
+
+    return sequence(outputs, params, point)
+
+
+def _layer(size: Size, rngs: nnx.Rngs) -> Any:
+    forward, backward = (nnx.RNN(nnx.OptimizedLSTMCell(size.features, size.units, rngs=rngs), rngs=rngs) for _ in range(2))
+    return nnx.Bidirectional(forward, backward, rngs=rngs) if size.directions == 2 else forward
+
+
+def _split(module: Any) -> Any:
+    return nnx.split(module, nnx.Param, ...)

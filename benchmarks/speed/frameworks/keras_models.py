@@ -1,0 +1,36 @@
+"""The model that both of Keras' backends run: batch-major, since Keras has no other; one bias."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.speed.points import Point
+
+
+def sequential(point: Point) -> keras.Model:
+    """A layer after the other, each with the outputs of all steps; zeros where padding is."""
+    layers: list[Any] = []
+    for units in point.units:
+        options = {"zero_output_for_mask": True} if point.form == "ragged" else {}
+        layer = keras.layers.LSTM(units, return_sequences=True, **options)
+        layers.append(keras.layers.Bidirectional(layer) if point.form == "bidirectional" else layer)
+    inputs = keras.Input((point.time, point.features), batch_size=point.batch)
+    ys: Any = inputs
+    mask = keras.Input((point.time,), batch_size=point.batch, dtype="bool")
+    for layer in layers:
+        ys = layer(ys, mask=mask) if point.form == "ragged" else layer(ys)
+    return keras.Model([inputs, mask] if point.form == "ragged" else inputs, ys)
+
+
+def inputs(point: Point) -> list[np.ndarray]:
+    """What the model takes: inputs and, for a ragged batch, which steps count."""
+    xs = np.ascontiguousarray(point.inputs().swapaxes(0, 1))
+    return [xs, np.arange(point.time) < point.lengths[:, None]] if point.form == "ragged" else [xs]
+
+
+def cell(point: Point) -> tuple[Any, list[np.ndarray]]:
+    """One step, and the states that it starts from."""
+    made = keras.layers.LSTMCell(point.units[0])
+    made.build((point.batch, point.features))
+    return made, [np.zeros((point.batch, point.units[0]), np.float32) for _ in range(2)]

@@ -1,0 +1,15 @@
+"""NumPy, which only multiplies matrices: for the machine's peak."""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.speed.frameworks import Setting
+from benchmarks.speed.points import Point
+
+
+def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:  # noqa: ARG001  # its threads are set by the environment
+    """The product of two matrices."""
+    if point.form != "matrix":
+        return {}
+    a, b = point.factors()
+    return {"product": lambda: a @ b}

@@ -1,0 +1,68 @@
+"""The page of a report, and the report as a file."""
+
+import json
+from pathlib import Path
+
+from benchmarks.speed import draw, figures, tables
+from benchmarks.speed.figures import Report
+from jlstm import io
+
+WORDS = """\
+`fastest peer` leaves out this library's own backends. The last row has geometric means over the grid: each framework's time over
+that of `jlstm`, and at the end the fastest peer's at each point. What is not of the grid is not in them.
+"""
+
+
+def read(path: Path) -> Report:
+    """Read a report.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is none of these reports.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}: python -m benchmarks --out {path} makes it")
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(report, dict) or not {"points", "rows", "frameworks"} <= report.keys():
+        raise ValueError(f"{path} is no report of python -m benchmarks: name one that is")
+    return report
+
+
+def write(path: Path, report: Report) -> None:
+    """Write a report."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    io.write(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def publish(path: Path, report: Report) -> list[Path]:
+    """Write page and picture of a report beside it; return where they are."""
+    page, picture = path.with_suffix(".md"), path.with_suffix(".png")
+    draw.save(report, picture)
+    io.write(page, markdown(report, picture.name).encode())
+    return [page, picture]
+
+
+def markdown(report: Report, picture: str) -> str:
+    """The page: where it was measured, the picture, all tables."""
+    notes = "\n".join(f"- {name}: {words}" for name, words in report["notes"].items())
+    blocks = [
+        "# Speed",
+        f"Made by `{report['command']}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
+        where(report),
+        f"![GFLOP/s of each framework by size]({picture})",
+        WORDS.strip(),
+        *(sheet.markdown() for sheet in tables.sheets(report)),
+        tables.details(report).markdown(),
+        "## What the numbers are",
+        notes,
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def where(report: Report) -> str:
+    """One paragraph: machine, threads, peak, versions."""
+    machine, highest = report["machine"], figures.peak(report)
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    peak = "" if highest is None else f", which multiply matrices at {highest / 1e9:,.0f} GFLOP/s"
+    threads = "on the GPU" if report["gpu"] else f"{report['threads']} threads"
+    return f"{machine['processor']}, {threads}{peak}, float32, {report['date'][:10]}. {versions}."

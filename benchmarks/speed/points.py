@@ -1,0 +1,130 @@
+"""What is measured: the frozen grid, what is shown besides, and how many operations each costs."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+JOBS = {"step": ("step", "empty"), "matrix": ("product",)}  # by form; all others have these two:
+SEQUENCE = ("forward", "training")
+
+
+class Size(NamedTuple):
+    """Of one layer."""
+
+    features: int
+    units: int
+    directions: int
+
+
+class Point(NamedTuple):
+    """One problem.
+
+    Attributes:
+        batch: sequences.
+        time: steps of each.
+        features: of the inputs.
+        units: of each layer.
+        form: "plain", "ragged", "bidirectional", "step" (one step from a given carry) or "matrix" (a product, no LSTM).
+        group: "grid" is in the means; "besides", "long" and "peak" are not.
+    """
+
+    batch: int
+    time: int
+    features: int
+    units: Sequence[int]
+    form: str = "plain"
+    group: str = "grid"
+
+    @classmethod
+    def of(cls, known: dict[str, Any]) -> Self:
+        """The point that was written as JSON."""
+        return cls(**{name: known[name] for name in cls._fields})
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """What is timed."""
+        return JOBS.get(self.form, SEQUENCE)
+
+    @property
+    def layers(self) -> list[Size]:
+        """Sizes of all layers, the first one's features being those of the inputs."""
+        directions = 2 if self.form == "bidirectional" else 1
+        features = [self.features, *(directions * units for units in self.units)]
+        return [Size(before, units, directions) for before, units in zip(features, self.units, strict=False)]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many steps of each sequence count, between one and all; in random order, the first being the longest."""
+        drawn = np.random.default_rng(0).integers(1, self.time + 1, self.batch, dtype=np.int32)
+        drawn[0] = self.time
+        return drawn
+
+    @property
+    def steps(self) -> int:
+        """How many steps count, over all sequences."""
+        return int(self.lengths.sum()) if self.form == "ragged" else self.batch * self.time
+
+    def inputs(self) -> np.ndarray:
+        """Inputs of shape (time, batch, features), float32."""
+        return np.random.default_rng(1).standard_normal((self.time, self.batch, self.features), np.float32)
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two matrices, float32: (batch, features) and (features, units)."""
+        draw = np.random.default_rng(1).standard_normal
+        return draw((self.batch, self.features), np.float32), draw((self.features, self.units[0]), np.float32)
+
+    def flops(self, job: str) -> int | None:
+        """Floating-point operations in the matrix products of a job; None where they are not what it is about.
+
+        forward: 2 · steps · (features + units) · 4 units in each layer and direction.
+        training: that, and as much again for each of the products of the backward pass: the gradients of both weights
+            (features + units), and of h before each step (units). The gradient of a layer's inputs (features) counts where
+            another layer is below, and not in the first, whose inputs need none.
+        Padding does not count as steps, and element by element operations do not count.
+        """
+        if job == "product":
+            return 2 * self.batch * self.features * self.units[0]
+        if job not in SEQUENCE:
+            return None
+        widths = 0
+        for number, (features, units, directions) in enumerate(self.layers):
+            backward = (features + units) + units + (features if number else 0)
+            widths += directions * 4 * units * (features + units + (backward if job == "training" else 0))
+        return 2 * self.steps * widths
+
+    def results(self, job: str) -> tuple[int, int] | None:
+        """How few and how many numbers a job must return: all outputs, or one gradient a parameter, with one bias or two."""
+        if job == "forward":
+            outputs = self.batch * self.time * self.units[-1] * self.layers[-1].directions
+            return outputs, outputs
+        if job == "training":
+            kernels = sum(directions * 4 * units * (features + units) for features, units, directions in self.layers)
+            biases = sum(directions * 4 * units for _, units, directions in self.layers)
+            return kernels + biases, kernels + 2 * biases
+        return None
+
+
+def _named(sizes: str) -> dict[str, Point]:
+    points = {}
+    for name in sizes.split():
+        batch, time, features, units = map(int, name.split("x"))
+        points[name] = Point(batch, time, features, (units,))
+    return points
+
+
+GRID = _named(
+    "128x28x128x128 20x35x650x650 128x300x15x10 1x1000x64x256 64x100x512x512 "
+    "32x200x300x128 16x100x128x1024 256x50x40x64 1x100x32x32 8x500x80x320"
+)
+BESIDES = {
+    "ragged": Point(32, 200, 300, (128,), "ragged", "besides"),
+    "bidirectional": Point(32, 200, 300, (128,), "bidirectional", "besides"),
+    "two-layers": Point(32, 200, 300, (128, 64), "plain", "besides"),
+    "step": Point(1, 1, 64, (256,), "step", "besides"),
+}
+LONG = {f"T{time}": Point(8, time, 16, (32,), "plain", "long") for time in (100, 1_000, 10_000, 100_000)}
+POINTS = GRID | BESIDES | LONG
+QUICK = ("128x28x128x128", "256x50x40x64", "1x100x32x32", "step")
+WARM = Point(2, 3, 4, (5,), "plain", "warm")  # for what a framework does only once in a process
+PEAK = Point(2048, 1, 2048, (2048,), "matrix", "peak")  # always measured, for the share of the machine's peak

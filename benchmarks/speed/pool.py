@@ -1,0 +1,151 @@
+"""The parent's side: starts a process for each framework, and asks them one at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from benchmarks.speed.frameworks import FRAMEWORKS
+from benchmarks.speed.points import WARM
+from benchmarks.systems import side
+
+PAUSE = 20  # seconds that a process gets to end by itself
+
+
+class WorkerError(RuntimeError):
+    """A framework's process could not do what it was asked to."""
+
+
+class Worker:
+    """A framework's process.
+
+    Args:
+        name: of the framework.
+        threads: that it may use.
+        gpu: whether it runs on the GPU.
+    """
+
+    def __init__(self, name: str, threads: int, *, gpu: bool) -> None:
+        self.name, self.version = name, ""
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+        command = [sys.executable, "-m", "benchmarks.speed.worker", name, str(threads), "gpu" if gpu else "cpu"]
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment),
+            cwd=side.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        try:
+            self.process.communicate(timeout=PAUSE)  # closes its stdin, which is its sign to stop
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.communicate()
+        self.errors.close()
+
+    def ask(self, do: str, **more: Any) -> dict[str, Any]:
+        """Have something done, and wait for the answer.
+
+        Raises:
+            WorkerError: it failed, or the process has ended.
+        """
+        self.tell(do, **more)
+        return self.answer()
+
+    def tell(self, do: str, **more: Any) -> None:
+        """Have something done whose answer is fetched later.
+
+        Raises:
+            WorkerError: the process has ended.
+        """
+        try:
+            print(json.dumps({"do": do} | more), file=self.process.stdin, flush=True)
+        except BrokenPipeError as error:
+            raise WorkerError(f"{self.name}: {self._last_words()}") from error
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the next line.
+
+        Raises:
+            WorkerError: what was to be done failed, or the process has ended.
+        """
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if not line:
+            raise WorkerError(f"{self.name}: {self._last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(f"{self.name}: {answer['error']}")
+        return answer
+
+    def _last_words(self) -> str:
+        status = self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return f"its process ended with exit status {status}{': ' + lines[-1] if lines else ''}"
+
+
+@contextmanager
+def start(names: Sequence[str], asked: Sequence[str], threads: int, *, gpu: bool) -> Iterator[dict[str, Worker]]:
+    """The processes of the frameworks that can be imported; for each of the others a line is printed.
+
+    Args:
+        names: of the frameworks.
+        asked: those that must not be left out.
+        threads: for each.
+        gpu: whether to use it.
+
+    Raises:
+        WorkerError: one that must not be left out cannot be imported, or cannot do a small problem.
+    """
+    workers: list[Worker] = []
+    try:
+        workers += [Worker(name, threads, gpu=gpu) for name in names]  # all import at once
+        ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in asked)}
+        for worker in ready.values():
+            worker.tell("warm_up", point=WARM._asdict())
+        yield {name: worker for name, worker in ready.items() if _warm(worker, name in asked)}
+    finally:
+        for worker in workers:
+            worker.__exit__()
+
+
+def _imported(worker: Worker, is_asked: bool) -> bool:
+    answer = worker.answer()
+    worker.version = answer.get("version", "")
+    if "not_importable" in answer and is_asked:
+        remedy = "pip install 'jlstm[peers,parity]', or leave it out"
+        raise WorkerError(f"{worker.name} cannot be imported ({answer['not_importable']}): {remedy}")
+    if "not_importable" in answer:
+        print(f"left out: {worker.name} ({answer['not_importable']})", flush=True)
+    return "version" in answer
+
+
+def _warm(worker: Worker, is_asked: bool) -> bool:
+    try:
+        worker.answer()
+    except WorkerError as error:
+        if is_asked:
+            raise WorkerError(f"a small problem already fails on this device: {error}") from error
+        print(f"left out: {error}", flush=True)
+        return False
+    return True
+
+
+def environment(threads: int, *, gpu: bool) -> dict[str, str]:
+    """Of all processes: the number of threads by every name that a library reads, memory kept as in `benchmarks.systems`."""
+    counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    kept = {name: value for name, value in side.ENVIRONMENT.items() if not gpu or name != "CUDA_VISIBLE_DEVICES"}
+    on = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # several processes, one GPU
+    return kept | on | dict.fromkeys(counts, str(threads))

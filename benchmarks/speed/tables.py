@@ -1,0 +1,133 @@
+"""Tables from a report, for a terminal and as Markdown."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from benchmarks.speed import figures
+from benchmarks.speed.figures import OURS, Report
+
+Format = Callable[[float], str]
+
+
+class Sheet(NamedTuple):
+    """A table of words: its first row has the heads."""
+
+    title: str
+    rows: list[list[str]]
+
+    def terminal(self) -> Table:
+        """For a person at a terminal."""
+        table = Table(title=self.title, title_justify="left", padding=(0, 0, 0, 1))
+        for number, head in enumerate(self.rows[0]):
+            table.add_column(head.replace(" ", "\n") if number else head, justify="right" if number else "left", no_wrap=True)
+        for row in self.rows[1:]:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For a page."""
+        head, *rows = (f"| {' | '.join(row)} |" for row in self.rows)
+        line = "|---" + "|---:" * (len(self.rows[0]) - 1) + "|"
+        return "\n".join((f"## {self.title}", "", head, line, *rows))
+
+
+def sheets(report: Report) -> list[Sheet]:
+    """What is printed after a run: times by point and framework, a step, long sequences; empty ones left out."""
+    made = [
+        _times(report, "forward", "Forward, milliseconds"),
+        _times(report, "training", "Forward and backward, milliseconds"),
+        _step(report),
+        *(_long(report, job) for job in ("forward", "training")),
+    ]
+    return [sheet for sheet in made if len(sheet.rows) > 1]
+
+
+def details(report: Report) -> Sheet:
+    """A row for all that was measured."""
+    highest = figures.peak(report)
+    rows = [["point", "job", "framework", "ms", "low–high", "GFLOP/s", "of the peak", "first call, s", "peak memory, MB"]]
+    for row in report["rows"]:
+        rate = figures.rate(report, row)
+        spread = f"{_three(row['low'] * 1e3)}–{_three(row['high'] * 1e3)}"
+        share = "" if rate is None or highest is None else f"{rate / highest:.1%}"
+        memory = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
+        what = [row["point"], row["job"], row["framework"], _three(row["median"] * 1e3), spread]
+        rows.append([*what, "" if rate is None else _three(rate / 1e9), share, f"{row['first_seconds']:.2f}", memory])
+    return Sheet("All that was measured", rows)
+
+
+def comparison(old: Report, new: Report) -> Sheet:
+    """Old times over new ones, and over the grid their geometric mean."""
+    found = figures.compared(old, new)
+    columns = [name for name in new["frameworks"] if any(name in ratios for _, _, ratios in found)]
+    rows = [["old / new", *columns]]
+    rows += [[f"{point} {job}", *_cells(columns, ratios, _two)] for point, job, ratios in found]
+    for job in ("forward", "training"):
+        grid = [ratios for point, its, ratios in found if its == job and new["points"][point]["group"] == "grid"]
+        means = {name: figures.geometric_mean(ratios[name] for ratios in grid if name in ratios) for name in columns}
+        if grid:
+            rows.append([f"geometric mean, {job}", *_cells(columns, means, _two)])
+    return Sheet(f"Times of {old['date'][:10]} over times of {new['date'][:10]}: above 1 is faster now", rows)
+
+
+def _times(report: Report, job: str, title: str) -> Sheet:
+    points = figures.names(report, job, "grid", "besides")
+    columns = _columns(report, points, job)
+    rows = [["batch × time × features × units", *columns, "fastest peer", "its time / ours"]]
+    for point in points:
+        times, fastest = figures.times(report, point, job), figures.fastest_peer(report, point, job)
+        ratio = figures.ratio(report, point, job)
+        best = ["", ""] if fastest is None or ratio is None else [fastest[0], _two(ratio)]
+        rows.append([_title(report, point), *_cells(columns, times, lambda each: _three(each * 1e3)), *best])
+    grid = {name: figures.relative(report, job, name) for name in columns}
+    if any(grid.values()):
+        mean = figures.mean_ratio(report, job)
+        rows.append([f"grid, over {OURS}'s time", *_cells(columns, grid, _two), "", "" if mean is None else _two(mean)])
+    return Sheet(title, rows)
+
+
+def _step(report: Report) -> Sheet:
+    rows = [["one step at a time", "µs", "low–high"]]
+    for row in report["rows"]:
+        if row["job"] in ("step", "empty"):
+            name = "an empty call" if row["job"] == "empty" else row["framework"]
+            rows.append([name, _three(row["median"] * 1e6), f"{_three(row['low'] * 1e6)}–{_three(row['high'] * 1e6)}"])
+    return Sheet("One step, batch 1", rows)
+
+
+def _long(report: Report, job: str) -> Sheet:
+    points = figures.names(report, job, "long")
+    columns = _columns(report, points, job)
+    rows = [["time", *(f"{name}, {what}" for what in ("µs a step", "first call, s") for name in columns)]]
+    for point in points:
+        time = report["points"][point]["time"]
+        first = {row["framework"]: row["first_seconds"] for row in report["rows"] if (row["point"], row["job"]) == (point, job)}
+        each = {name: seconds / time * 1e6 for name, seconds in figures.times(report, point, job).items()}
+        rows.append([f"{time:,}", *_cells(columns, each, _three), *_cells(columns, first, _two)])
+    return Sheet(f"Long sequences, {job}", rows)
+
+
+def _columns(report: Report, points: Iterable[str], job: str) -> list[str]:
+    found = [figures.times(report, point, job) for point in points]
+    return [name for name in report["frameworks"] if any(name in each for each in found)]
+
+
+def _cells(columns: list[str], values: dict[str, Any], form: Format) -> list[str]:
+    return ["" if values.get(name) is None else form(values[name]) for name in columns]
+
+
+def _title(report: Report, name: str) -> str:
+    point = report["points"][name]
+    sizes = "×".join(map(str, (point["batch"], point["time"], point["features"], "+".join(map(str, point["units"])))))
+    return sizes if point["group"] == "grid" else f"{sizes}, {name}"
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, and no exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
