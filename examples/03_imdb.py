@@ -5,8 +5,7 @@ LSTM of 10, binary cross-entropy, Adam as Keras has it, batches of 128, 5 epochs
 validate with. Needs `pip install 'jlstm[examples]'`.
 
     python examples/03_imdb.py --seeds 5                    Keras' classifier from five seeds: mean and standard error
-    python examples/03_imdb.py --devices 2                  on two processors, each with half of every batch
-    python examples/03_imdb.py --best                       in both directions, masked, with dropout, the maximum over time
+    python examples/03_imdb.py --best                       in both directions, masked, with dropout, three networks' mean
     python examples/03_imdb.py --predict "What a film!"     the verdict, and the score word by word
 """
 
@@ -20,6 +19,7 @@ import numpy as np
 import optax
 import reviews
 import tyro
+from ensemble import Ensemble
 from options import one_sentence
 from rich.console import Console
 
@@ -36,19 +36,22 @@ class ImdbOptions(reviews.ReviewOptions):
     epochs: int = 5  # passes over the training reviews
     features: int = 15  # of the embedding
     units: int = 10  # of the LSTM
-    masked: bool = False  # whether the LSTM leaves out the padding, and reviews come in batches of similar length
+    masked: bool = False  # leave out the padding, and take batches of reviews of similar length
     bidirectional: bool = False  # whether a second LSTM reads from the end to the start
     pool: Literal["last", "mean", "max"] = "last"  # what becomes of the LSTM's outputs
     input_dropout: float = 0.0  # share of the embedding's features that is zeroed, the same for all words of a review
     dropout: float = 0.0  # share of the pooled outputs that is zeroed
     learning_rate: float = 1e-3  # of Adam
+    cosine: bool = False  # lower the learning rate to zero along a cosine
     best: bool = False  # take this file's table BEST for options that are at their defaults
-    seeds: int = 1  # train this often, with seeds from --seed upwards; what --predict takes and the last line are the first's
+    seeds: int = 1  # train this often, with seeds from --seed upwards; --predict takes the first
+    ensemble: bool = False  # judge by the mean of all seeds' logits in the last line, which else is about the first
     out: Path = Path("results/imdb")  # folder for checkpoints, history.jsonl, weights.safetensors and pictures
 
 
 BEST = {"words": 10_000, "length": 400, "features": 64, "units": 32, "masked": True, "bidirectional": True, "pool": "max"}
-BEST |= {"word_dropout": 0.3, "input_dropout": 0.5, "dropout": 0.5, "batch": 64, "learning_rate": 2e-3, "epochs": 3}
+BEST |= {"word_dropout": 0.3, "input_dropout": 0.5, "dropout": 0.5, "batch": 64, "learning_rate": 2e-3, "cosine": True}
+BEST |= {"epochs": 3, "seeds": 3, "ensemble": True}
 
 
 def network(options: ImdbOptions) -> SequenceClassifier:
@@ -59,14 +62,13 @@ def network(options: ImdbOptions) -> SequenceClassifier:
     return SequenceClassifier(options.words, options.features, layer, **choices)
 
 
-def adam(learning_rate: float) -> optax.GradientTransformation:
+def adam(learning_rate: Any) -> optax.GradientTransformation:
     """Keras' Adam: its ε of 1e-7 is beside the square root before that is corrected for its start from zero, optax' after."""
     return optax.inject_hyperparams(optax.adam)(learning_rate, eps=lambda step: 1e-7 / jax.numpy.sqrt(1 - 0.999 ** (step + 1)))
 
 
-def learn(splits: tuple[Reviews, Reviews, Reviews], options: ImdbOptions, console: Console) -> tuple[Any, float]:
-    """Train from one seed; return the last parameters, or the best with --best, and their test accuracy."""
-    learned, validation, test = splits
+def learn(learned: Reviews, validation: Reviews, options: ImdbOptions, console: Console) -> Any:
+    """Train from one seed; return the last parameters, or the best with --best."""
     model, width = network(options), 50 if options.masked else options.length
     loss = partial(reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy, options.word_dropout)
     params = model.init(jax.random.key(options.seed), np.zeros((1, 1), np.int32))["params"]
@@ -76,11 +78,18 @@ def learn(splits: tuple[Reviews, Reviews, Reviews], options: ImdbOptions, consol
         figures = ", ".join(f"{name} accuracy {of['accuracy']:.4f}, loss {of['loss']:.4f}" for name, of in parts.items())
         console.print(f"Epoch {record.epoch:.3g}/{options.epochs}: {figures} ({record.seconds:.1f} s)")
 
-    batches = reviews.batches(learned, options, width, options.seed)
-    check = reviews.batches(validation, options, width)
-    result = options.fit(loss, params, adam(options.learning_rate), batches, validation=check, callbacks=[report])
-    chosen = result.best if options.best else result.params
-    return chosen, train.evaluate(loss, chosen, reviews.batches(test, options, width), mesh=options.mesh())["accuracy"]
+    padded = partial(reviews.batches, options=options, width=width)
+    batches, rate = padded(learned, seed=options.seed), options.learning_rate
+    optimizer = adam(optax.cosine_decay_schedule(rate, options.epochs * len(batches)) if options.cosine else rate)
+    result = options.fit(loss, params, optimizer, batches, validation=padded(validation), callbacks=[report])
+    return result.best if options.best else result.params
+
+
+def accuracy(model: Any, params: Any, test: Reviews, options: ImdbOptions) -> float:
+    """The share of the test reviews that are judged rightly."""
+    batches = reviews.batches(test, options, 50 if options.masked else options.length)
+    loss = partial(reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy, 0.0)
+    return train.evaluate(loss, params, batches, mesh=options.mesh())["accuracy"]
 
 
 def main(options: ImdbOptions) -> None:
@@ -89,23 +98,22 @@ def main(options: ImdbOptions) -> None:
         left = {name: value for name, value in BEST.items() if getattr(options, name) == getattr(ImdbOptions, name)}
         options = replace(options, **left)
     options.prepare()
-    console, accuracies = Console(highlight=False, soft_wrap=True), []
+    console, model, members, accuracies = Console(highlight=False, soft_wrap=True), network(options), [], []
     if options.predict is not None:
-        model = network(options)
         reviews.judge(options.predict, model, reviews.restore(model, options.out, best=options.best), options, console)
         return
-    splits = reviews.load(options, share=0.2)
+    *splits, test = reviews.load(options, share=0.2)
     for seed in range(options.seed, options.seed + options.seeds):
         folder = options.out if seed == options.seed else options.out / f"seed_{seed}"
-        params, accuracy = learn(splits, replace(options, seed=seed, out=folder), console)
-        accuracies.append(accuracy)
-        console.print(f"Seed {seed}: test accuracy {accuracy:.4f}")
-        if seed == options.seed:
-            jlstm.save(options.out / "weights.safetensors", params)
+        members.append(learn(*splits, replace(options, seed=seed, out=folder), console))
+        accuracies.append(accuracy(model, members[-1], test, options))
+        console.print(f"Seed {seed}: test accuracy {accuracies[-1]:.4f}")
+        jlstm.save(folder / "weights.safetensors", members[-1])
     if options.seeds > 1:
-        error = np.std(accuracies, ddof=1) / np.sqrt(options.seeds)
-        console.print(f"Mean of {options.seeds} seeds: {np.mean(accuracies):.4f} ± {error:.4f} (standard error)")
-    console.print(f"Test accuracy: {accuracies[0]:.4f}")
+        mean, error = np.mean(accuracies), np.std(accuracies, ddof=1) / np.sqrt(options.seeds)
+        console.print(f"Mean of {options.seeds} seeds: {mean:.4f} ± {error:.4f} (standard error)")
+    together = accuracy(Ensemble(model), members, test, options) if options.ensemble else accuracies[0]
+    console.print(f"Test accuracy: {together:.4f}")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,10 @@ def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
 def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
     """It goes both ways, and is built anew from the same options to judge a text."""
     given = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--learning-rate", "0.01", "--epochs", "4")
-    run(example, *given, out=tmp_path)
-    assert float(capsys.readouterr().out.splitlines()[-1].removeprefix("Test accuracy: ")) > 0.9
+    run(example, *given, "--seeds", "2", out=tmp_path)
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^Seed \d: test accuracy", printed, re.MULTILINE)) == 2
+    assert float(printed.splitlines()[-1].removeprefix("Test accuracy: ")) > 0.9
     run(example, *given, "--predict", "The plot was awful", out=tmp_path)
     assert re.search(r"\nVerdict: negative \(0\.\d{3}\)\n$", capsys.readouterr().out)
 
@@ -75,7 +77,8 @@ def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
 def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
     """What was given stays."""
     seen = []
-    monkeypatch.setattr(example, "learn", lambda splits, options, console: seen.append(options) or ({}, 0.5))
+    monkeypatch.setattr(example, "learn", lambda learned, validation, options, console: seen.append(options) or {})
+    monkeypatch.setattr(example, "accuracy", lambda *_: 0.5)
     monkeypatch.setattr(example.jlstm, "save", lambda *_: None)
     run(example, "--best", "--units", "7", out=tmp_path)
     assert (seen[0].units, seen[0].length, seen[0].words) == (7, 20, films.WORDS)
@@ -176,3 +179,10 @@ def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
     """The script ends with it."""
     with pytest.raises(SystemExit, match=message), example.one_sentence():
         run(example, *arguments, out=tmp_path)
+
+
+def test_an_ensemble_judges_by_the_mean_of_the_logits(example):
+    """Two that disagree give the mean of what they say."""
+    model = SimpleNamespace(apply=lambda variables, tokens: variables["params"] * tokens)
+    together = example.Ensemble(model).apply({"params": [jnp.float32(1), jnp.float32(-3)]}, jnp.ones(2))
+    np.testing.assert_array_equal(together, [-1, -1])

@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from jlstm.backends.cpu import kernel, reference
 from jlstm.backends.cpu.folding import fold
-from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUTS, Inputs, Kept, Outputs
+from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUTS, Axes, Inputs, Kept, Outputs
 
 run_p, linear_p = Primitive("jlstm_run"), Primitive("jlstm_linear")
 run_p.multiple_results = linear_p.multiple_results = True
