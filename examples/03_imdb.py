@@ -95,8 +95,7 @@ def accuracy(model: Any, params: Any, test: Reviews, options: ImdbOptions) -> fl
 def main(options: ImdbOptions) -> None:
     """Train and test, or judge a text."""
     if options.best:
-        left = {name: value for name, value in BEST.items() if getattr(options, name) == getattr(ImdbOptions, name)}
-        options = replace(options, **left)
+        options = replace(options, **{k: v for k, v in BEST.items() if getattr(options, k) == getattr(ImdbOptions, k)})
     options.prepare()
     console, model, members, accuracies = Console(highlight=False, soft_wrap=True), network(options), [], []
     if options.predict is not None:
