@@ -83,7 +83,7 @@ def test_only_gradients_travel(name):
 
 def test_gradients_travel_once():
     """No sum over devices is in the loop over time, where `lax.scan` itself would add up the recurrent weights' gradient."""
-    for backend, within in (("auto", 0), ("scan", 1)):
+    for backend, within in (("fused", 0), ("scan", 1)):
         program = compiled(scaling.classifier(backend=backend), mesh())
         outside = program[program.index("\nENTRY") :]
         assert " while(" in outside
