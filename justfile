@@ -1,6 +1,7 @@
 set positional-arguments
 
 python := ".venv/bin/python"
+loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_properties.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_dtypes.py tests/test_sharding.py tests/test_cells_lstm.py"
 core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*'"
 
 # list the recipes
@@ -38,6 +39,10 @@ test *args: setup
 # run the tests of the core with the newest Python and JAX
 test-newest *args:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup {{core}} "$@"
+
+# run the tests of layers and the loop on the backends that "auto" does not take here
+test-backends *args: setup
+    @for backend in fused scan; do {{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup --backend $backend {{loops}} "$@" || exit 1; done
 
 # lint, format, types, import contracts, docstring coverage
 check: setup
