@@ -40,9 +40,9 @@ test *args: setup
 test-newest *args:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup {{core}} "$@"
 
-# run the tests of layers and the loop on the backends that "auto" does not take here
-test-backends *args: setup
-    @for backend in fused scan; do {{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup --backend $backend {{loops}} "$@" || exit 1; done
+# run parity, and the tests of layers and the loop, on the backends that "auto" does not take here
+test-backends: setup
+    @for backend in fused scan; do {{python}} -m parity --backend $backend --dtype float64 && {{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup --backend $backend {{loops}} || exit 1; done
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

@@ -12,7 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jlstm.backends import BACKENDS
 from parity import peers, report, table
+from parity.backends import on
+from parity.case import Problem
 from parity.pool import run
 from parity.table import DTYPES, Case
 
@@ -56,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add = usage.add_argument
     add("--peer", help="framework to compare with (default: all that are installed)")
     add("--case", metavar="PATTERN", default="*", help="only cases whose name has this in it; * and ? stand for any text")
+    add("--backend", choices=BACKENDS, default="auto", help="what runs our side (default: auto)")
     add("--dtype", choices=DTYPES, help="only cases in this dtype")
     add("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")
     add("--quick", action="store_true", help="every seventh case, in under a minute")
@@ -71,7 +75,13 @@ def selected(options: argparse.Namespace) -> list[Case]:
     if options.quick:
         cases = cases[::7]
     cases = [case for case in cases if fnmatch(case.name, f"*{options.case}*") and options.dtype in (None, case.problem.dtype)]
-    return [replace(case, problem=replace(case.problem, seed=case.problem.seed + 1000 * options.seed)) for case in cases]
+    return [replace(case, problem=problem(case, options.seed, options.backend)) for case in cases]
+
+
+def problem(case: Case, seed: int, backend: str) -> Problem:
+    """A case's problem, with other random numbers and on another backend."""
+    given = case.problem
+    return replace(given, seed=given.seed + 1000 * seed, layer=on(backend, given.layer))
 
 
 def with_peers(cases: list[Case], asked: str | None) -> list[Case]:

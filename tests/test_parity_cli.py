@@ -12,6 +12,7 @@ import pytest
 import parity.__main__ as cli
 from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from parity import Problem, assert_same, compare, ours, peers, pool, report, table
+from parity.backends import on
 from parity.case import draw
 from parity.measure import Comparison, Quantity
 
@@ -162,6 +163,16 @@ def test_list_names_the_cases_and_runs_none(capsys):
     assert cli.main(["--list", "--dtype", "bfloat16"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(case.problem.dtype == "bfloat16" for case in table.cases())
+
+
+def test_the_backend_asked_for_runs_our_side_however_deep():
+    """Every cell of every layer, and the case's name stays."""
+    options = cli.parser().parse_args(["--backend", "scan"])
+    layers = {case.name: case.problem.layer for case in cli.selected(options)}
+    assert layers.keys() == {case.name for case in cli.selected(cli.parser().parse_args([]))}
+    assert all("backend='scan'" in repr(layer) for layer in layers.values())
+    nested = Stack((Bidirectional(LSTM(3)), LSTM(2, backend="fused")))
+    assert on("scan", nested) == Stack((Bidirectional(LSTM(3, backend="scan")), LSTM(2, backend="scan")))
 
 
 def test_quick_is_a_part_and_seed_another_draw():

@@ -40,15 +40,16 @@ void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dx
                         int64_t panel_begin, int64_t panel_end) {
   const int64_t wide = columns<T>(n);
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
-      constexpr int R = decltype(rows)::value;
+    const int64_t vectors_left = (n.features - panel * kColumns<T> + kUnits<T> - 1) / kUnits<T>;
+    for_tiles(row_begin, row_end, vectors_left, [&](auto rows, auto vectors, int64_t row) {
+      constexpr int R = decltype(rows)::value, N = decltype(vectors)::value;
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * wide;
       for (int offset = 0; offset < kUnits<T>; offset += kLanes<T>) {
-        Vector<T> sums[R][4] = {};
-        multiply<T, R, 4>(dz, wide, transposed + panel * wide * kColumns<T> + offset, sums);
+        Vector<T> sums[R][N] = {};
+        multiply<T, R, N>(dz, wide, transposed + panel * wide * kColumns<T> + offset, sums);
         for (int r = 0; r < R; ++r) {
-          for (int v = 0; v < 4; ++v) {
+          for (int v = 0; v < N; ++v) {
             const int64_t first = panel * kColumns<T> + v * kUnits<T> + offset;
             store_some<T>(dxs + (row + r) * n.features + first, sums[r][v], n.features - first);
           }
@@ -60,8 +61,8 @@ void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dx
 
 constexpr int64_t kDepth = 384;  // rows that are added up in registers before the result is written
 
-// The weights' gradient: [x, h before, 1]ᵀ dz, added up over chunks of kDepth rows. For each chunk first some columns of the left
-// matrix are transposed, so that a tile reads them in order, then some blocks of the result are computed.
+// The weights' gradient: [x, h before, 1]ᵀ dz, added up over chunks of kDepth rows. For each chunk first some columns of the
+// left matrix are transposed, so that a tile reads them in order, then some blocks of the result are computed.
 template <class T>
 struct WeightsGradient {
   Forward<T> f;
@@ -84,7 +85,9 @@ struct WeightsGradient {
       const int64_t row = first + k;
       const bool counts = f.counts(row / f.n.batch, row % f.n.batch);  // else dz is 0, and 0 times what is infinite would be NaN
       const T *x = f.xs + row * features, *h = h_row(row) - features;
-      for (int64_t m = begin; m < end; ++m) left[m * kDepth + k] = !counts ? T(0) : m < features ? x[m] : m + 1 < count() ? h[m] : T(1);
+      for (int64_t m = begin; m < end; ++m) {
+        left[m * kDepth + k] = !counts ? T(0) : m < features ? x[m] : m + 1 < count() ? h[m] : T(1);
+      }
     }
   }
 

@@ -58,7 +58,8 @@ Arena& arena() {
 }
 
 Team team_of(ffi::ThreadPool pool) {
-  return Team(std::max<int64_t>(pool.num_threads(), 1), [pool](std::function<void()> task) mutable { pool.Schedule(std::move(task)); });
+  const auto schedule = [pool](std::function<void()> task) mutable { pool.Schedule(std::move(task)); };
+  return Team(std::max<int64_t>(pool.num_threads(), 1), schedule);
 }
 
 using Shape = std::initializer_list<int64_t>;

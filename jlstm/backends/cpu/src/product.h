@@ -1,13 +1,14 @@
 // Matrix products whose result stays in registers until it has been used.
 //
 // A tile is a few rows of a result, and as many of its columns as fill the registers. Weights are packed in the order in which a
-// tile reads them: panels of kColumns columns, and in a panel row after row. An element of a result is the sum over k in the order of
-// k, whatever the tile it is in, so that it does not depend on how rows are shared out.
+// tile reads them: panels of kColumns columns, and in a panel row after row. An element of a result is the sum over k in the
+// order of k, whatever the tile it is in, so that it does not depend on how rows are shared out.
 
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "vector.h"
 
@@ -64,6 +65,15 @@ inline void for_tiles(int64_t begin, int64_t end, F&& f) {
     }
     row = next;
   }
+}
+
+// The same with f(number of rows, number of vectors, first row): the least of 1, 2 and 4 vectors that hold so many blocks of units.
+template <class F>
+inline void for_tiles(int64_t begin, int64_t end, int64_t blocks, F&& f) {
+  const auto with = [&](auto vectors) { for_tiles(begin, end, [&](auto rows, int64_t row) { f(rows, vectors, row); }); };
+  if (blocks <= 1) return with(std::integral_constant<int, 1>{});
+  if (blocks <= 2) return with(std::integral_constant<int, 2>{});
+  with(std::integral_constant<int, 4>{});
 }
 
 }  // namespace jlstm

@@ -156,7 +156,8 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
           T* gates = f.gates ? f.gates + (t * n.batch + at) * wide + block * kColumns<T> + offset : nullptr;
           V c = load<T>(f.c_before(k) + at * width + unit), y{}, after;
           if (f.counts(t, at)) {
-            const V i = sigmoid<T>(sums[r][0]), forget = sigmoid<T>(sums[r][1]), g = tanh<T>(sums[r][2]), o = sigmoid<T>(sums[r][3]);
+            const V i = sigmoid<T>(sums[r][0]), forget = sigmoid<T>(sums[r][1]);
+            const V g = tanh<T>(sums[r][2]), o = sigmoid<T>(sums[r][3]);
             c = forget * c + i * g;
             after = y = o * tanh<T>(c);
             if (gates) {
@@ -194,8 +195,8 @@ struct Backward {
   T *dh, *dc;           // gradients of the carry (batch, padded): in, of the last; out, of the first
 };
 
-// Gradients of the carry before the k-th step, and of its pre-activations' product with the recurrent kernel; k from time - 1 down to 0
-// for some rows and panels of units; k = -1 finishes dh.
+// Gradients of the k-th step's pre-activations and of the carry before it, but for dh, which the next call computes from the
+// pre-activations': k goes from time - 1 down to -1. For some rows and panels of units.
 template <class T>
 void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
   using V = Vector<T>;
@@ -204,14 +205,14 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
   const int64_t width = padded<T>(n), wide = columns<T>(n), after = k + 1 < n.time ? f.step_of(k + 1) : -1;
   const int64_t t = k >= 0 ? f.step_of(k) : -1;
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
-      constexpr int R = decltype(rows)::value;
+    for_tiles(row_begin, row_end, blocks<T>(n) - 4 * panel, [&](auto rows, auto vectors, int64_t row) {
+      constexpr int R = decltype(rows)::value, N = decltype(vectors)::value;
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = after < 0 ? nullptr : b.dzs + (after * n.batch + row + r) * wide;
       for (int part = 0; part < kParts<T>; ++part) {
-        V sums[R][4] = {};
-        if (after >= 0) multiply<T, R, 4>(dz, wide, b.transposed + panel * wide * kColumns<T> + part * kLanes<T>, sums);
-        for (int v = 0; v < 4; ++v) {
+        V sums[R][N] = {};
+        if (after >= 0) multiply<T, R, N>(dz, wide, b.transposed + panel * wide * kColumns<T> + part * kLanes<T>, sums);
+        for (int v = 0; v < N; ++v) {
           const int64_t block = panel * 4 + v, unit = block * kUnits<T> + part * kLanes<T>, lanes = n.units - unit;
           if (unit >= width) continue;
           for (int r = 0; r < R; ++r) {

@@ -1,7 +1,7 @@
 // One layer over a whole sequence: what is shared out among threads, and how.
 //
-// Where a thread's share of the batch fills its tiles and all weights fit into its cache, threads take rows of the batch and never wait
-// for each other. Otherwise they take units, and wait for each other after every step, since the next needs all of h.
+// Where a thread's share of the batch fills its tiles and all weights fit into its cache, threads take rows of the batch and
+// never wait for each other. Otherwise they take units, and wait for each other after every step, since the next needs all of h.
 
 #pragma once
 
@@ -134,7 +134,8 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
   }
   if (to.dxs) {
     team.run(1, threads, [&](int64_t, int64_t item) {
-      gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, share(rows, item, threads), share(rows, item + 1, threads), 0, input_panels);
+      const int64_t begin = share(rows, item, threads), end = share(rows, item + 1, threads);
+      gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, begin, end, 0, input_panels);
     });
   }
   if (!to.dkernel) return;

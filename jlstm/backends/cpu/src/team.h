@@ -2,9 +2,9 @@
 //
 // A phase is a number of items; it begins when all items of the phase before are done. Whoever is there takes the next item: the
 // caller begins at once and alone, if need be, and helpers from the thread pool join when they get to run. Nobody waits for a
-// helper that has not come, so that several callers at once cannot lock each other out of the pool. Each helper tries first the item
-// that it had in the phase before, whose weights are in its cache. All compute in the caller's floating-point mode: results do not
-// depend on who does what.
+// helper that has not come, so that several callers at once cannot lock each other out of the pool. Each helper tries first the
+// item that it had in the phase before, whose weights are in its cache. All compute in the caller's floating-point mode: results
+// do not depend on who does what.
 
 #pragma once
 
