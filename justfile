@@ -1,8 +1,9 @@
 set positional-arguments
 
 python := ".venv/bin/python"
+parallel := "-n auto --maxprocesses 4 --dist loadgroup"
 loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_properties.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_dtypes.py tests/test_sharding.py tests/test_cells_lstm.py"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*' --ignore-glob='*/test_backends_sanitizers*'"
 
 # list the recipes
 default:
@@ -34,15 +35,16 @@ bench *args: setup
 
 # run the tests, with coverage unless arguments choose some of them
 test *args: setup
-    @{{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup {{ if args == "" { "--cov" } else { "" } }} "$@"
+    @{{python}} -m pytest {{parallel}} {{ if args == "" { "--cov" } else { "" } }} "$@"
 
-# run the tests of the core with the newest Python and JAX
-test-newest *args:
-    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup {{core}} "$@"
+# run the tests of the core with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
+test-newest:
+    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} {{core}} --backend fused
+    @.venv-newest/bin/python -m pytest {{parallel}} tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py
 
-# run parity, and the tests of layers and the loop, on the backends that "auto" does not take here
-test-backends: setup
-    @for backend in fused scan; do {{python}} -m parity --backend $backend --dtype float64 && {{python}} -m pytest -n auto --maxprocesses 4 --dist loadgroup --backend $backend {{loops}} || exit 1; done
+# run parity, and the tests of layers and the loop, by plain `lax.scan`
+test-scan: setup
+    @{{python}} -m parity --backend scan --dtype float64 && {{python}} -m pytest {{parallel}} --backend scan {{loops}}
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

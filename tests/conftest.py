@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("jlstm")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", help='the one that "auto" takes, or, where it cannot, the next')
+    parser.addoption("--backend", default=backends.FIRST, help='the one that "auto" takes, or, where it cannot, the next')
 
 
 def pytest_configure(config):
@@ -29,11 +29,9 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def backend(request):
-    """Run layers on the backend that the command line asks for."""
-    if name := request.config.getoption("--backend"):
-        for before in list(backends.MODULES)[: list(backends.MODULES).index(name)]:
-            del backends.MODULES[before]
+def first_backend(request):
+    """Let "auto" begin where the command line says."""
+    backends.FIRST = request.config.getoption("--backend")
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +54,6 @@ def x64():
 @pytest.fixture
 def native():
     """Only where there is a compiled kernel, and tests run on it."""
-    if "cpu" not in backends.MODULES or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
+    if backends.FIRST != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
         pytest.skip("there is no native kernel, or the tests are for another backend")
     assert not why, why

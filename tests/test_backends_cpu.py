@@ -122,6 +122,7 @@ MODES = {
     "vmap over all": lambda f: jax.vmap(jax.grad(f, (0, 1, 2)))(*map(two, ONE[1:])),
     "vmap twice": lambda f: jax.vmap(jax.vmap(f, (None, 0, 0)), (None, 0, None))(ONE.params, two(two(ONE.xs)), two(ONE.carry)),
     "grad of vmap": lambda f: jax.grad(lambda *a: jax.vmap(f, (None, 0, 0))(*a).sum())(ONE.params, two(ONE.xs), two(ONE.carry)),
+    "vmap over nothing": lambda f: jax.vmap(jax.grad(f, 1), (None, 0, None))(ONE.params, two(ONE.xs)[:0], ONE.carry),
     "checkpoint": lambda f: jax.grad(jax.checkpoint(f))(*ONE[1:]),
     "inside scan": lambda f: jax.grad(lambda p: lax.scan(lambda s, x: (s + f(p, x, ONE.carry), None), 0.0, two(ONE.xs))[0])(
         ONE.params
@@ -136,8 +137,16 @@ MODES = {
 def test_every_transformation_equals_scans(mode, sequence):
     """First and second derivatives in all orders, mapped, recomputed, inside control flow."""
     got, expected = (MODES[mode](scalar(LSTM(UNITS, backend=name), SEQUENCES[sequence])) for name in ("cpu", "scan"))
-    scale = max(1.0, *(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected)))
+    scale = max(1.0, *(float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(expected)))
     assert_close(got, expected, atol=1e-12 * scale)
+
+
+def test_without_jit():
+    """`jax.disable_jit` is for debugging, and finds the kernel as it is."""
+    layer, params, xs, carry = problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    with jax.disable_jit():
+        got = layer.apply(params, xs, carry)
+    assert_close(got, apply(layer, params, xs, carry), atol=0)
 
 
 def test_an_exported_program_runs_without_the_kernel():

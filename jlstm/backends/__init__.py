@@ -17,6 +17,7 @@ from jlstm.cell import Cell, PyTree
 
 MODULES = {"cpu": cpu, "fused": fused, "scan": scan}  # the fastest first
 BACKENDS = ("auto", *MODULES)
+FIRST = "cpu"  # where "auto" begins
 LOG = logging.getLogger(__name__)
 
 
@@ -45,10 +46,10 @@ def run(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, 
 
 
 def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> Choice:
-    """Take the first that can serve a call, from `backend` on; the order is that of MODULES, and "auto" begins with its first."""
+    """Take the first of MODULES that can serve a call, from `backend` on, or from FIRST on for "auto"."""
     names = list(MODULES)
     obstacles: dict[str, str] = {}
-    for name in names[0 if backend == "auto" else names.index(backend) :]:
+    for name in names[names.index(FIRST if backend == "auto" else backend) :]:
         if not (why := MODULES[name].obstacle(cell, start, way)):
             break
         obstacles[name] = why

@@ -22,23 +22,26 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
 
 def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     """Why the kernel cannot serve a call, or nothing: it is for the plain LSTM in float32 and float64."""
-    if why := fused.obstacle(cell, start, way) or kernel.obstacle():
+    if why := fused.obstacle(cell, start, way):
+        return why
+    if (platform := jax.default_backend()) != "cpu":
+        return f"JAX computes on {platform}"
+    if why := kernel.obstacle():
         return why
     masks, leaves = start.context.get("inputs"), jax.tree.leaves((start.params, start.carry, start.xs))
     obstacles = {
-        f"JAX computes on {jax.default_backend()}": jax.default_backend() != "cpu",
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
         "the carries of all steps are asked for": way.keep is not None,
         "it computes in float32 and float64": start.xs.dtype not in (jnp.float32, jnp.float64),
         "a size is symbolic": not all(isinstance(size, int) for size in start.xs.shape),
-        "arrays are spread over a mesh with explicit axes": any(map(_is_explicit, leaves)),
+        "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_is_on_such_a_mesh, leaves)),
     }
     return next((why for why, holds in obstacles.items() if holds), "")
 
 
-def _is_explicit(leaf: Array) -> bool:
+def _is_on_such_a_mesh(leaf: Array) -> bool:
     mesh = jax.typeof(leaf).sharding.mesh
-    return not mesh.empty and jax.sharding.AxisType.Explicit in mesh.axis_types
+    return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
 
 
 def _inputs(start: Recurrence, batch: int) -> Inputs:

@@ -25,7 +25,11 @@ def fold(
         the results, and at which axis each of them is mapped.
     """
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
-    if None in of_results or any(at is None and axis is not None for at, axis in zip(of_operands, axes, strict=True)):
+    if (
+        size == 0
+        or None in of_results
+        or any(at is None and axis is not None for at, axis in zip(of_operands, axes, strict=True))
+    ):
         return _one_by_one(bind, operands, axes)
     out = bind(*(_into(x, axis, at, size) for x, axis, at in zip(operands, axes, of_operands, strict=True)))
     return [_out_of(x, at, size) for x, at in zip(out, of_results, strict=True)], of_results

@@ -30,10 +30,11 @@ def obstacle() -> str:
 
 
 def is_callable(context: Any) -> bool:
-    """Whether a program that is being lowered may call the kernel: not if it is to run elsewhere, or on devices not yet known."""
+    """Whether a program that is being lowered may call the kernel: not if it is to run elsewhere or its mesh is not known."""
     module = context.module_context
-    devices = getattr(module.axis_context, "device_assignment", True)  # True: inside shard_map
-    return not module.lowering_parameters.for_export and devices is not None
+    around = module.axis_context
+    on_one = getattr(around, "num_devices", 1) == 1  # there is no such number inside shard_map
+    return not module.lowering_parameters.for_export and (on_one or around.abstract_mesh is not None)
 
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:

@@ -28,7 +28,11 @@ class Library(NamedTuple):
 def load() -> Library:
     """The best library for this processor, of those that were built from the sources beside this file."""
     inside = HERE.relative_to(HERE.parents[2])
-    return find((HERE, *(Path(sysconfig.get_path(kind)) / inside for kind in ("purelib", "platlib"))), sources(HERE))
+    try:
+        built_from = sources(HERE)
+    except OSError as error:
+        return Library(None, reason=f"the kernel's sources, which tell whether it fits, cannot be read: {error}")
+    return find((HERE, *(Path(sysconfig.get_path(kind)) / inside for kind in ("purelib", "platlib"))), built_from)
 
 
 def find(folders: tuple[Path, ...], built_from: str) -> Library:

@@ -141,7 +141,11 @@ def _register(primitive: Primitive, meaning: Callable, native: Callable, jvp: Ca
     def compiled(**options: Any) -> Callable:
         return jax.jit(partial(_bind, primitive, **options))
 
-    primitive.def_impl(_without_devices(lambda *operands, **options: compiled(**options)(*operands)))
+    def call(*operands: Array, **options: Any) -> list[Array]:
+        with jax.disable_jit(False):  # else a call without jit would come here again
+            return compiled(**options)(*operands)
+
+    primitive.def_impl(_without_devices(call))
     primitive.def_abstract_eval(_without_devices(abstract))
     mlir.register_lowering(primitive, mlir.lower_fun(_without_devices(meaning), multiple_results=True))
     mlir.register_lowering(primitive, _without_devices(lower), platform="cpu")

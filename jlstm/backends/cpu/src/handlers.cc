@@ -15,26 +15,32 @@ namespace ffi = xla::ffi;
 using namespace jlstm;
 
 // Memory that a thread keeps from call to call: fresh memory would cost a page fault for every 4 KiB, at every call. XLA's own
-// allocator for such memory gives none on the CPU.
+// allocator for such memory gives none on the CPU. What is more than kKept is given back when the call ends.
+constexpr size_t kKept = 64 << 20;
+
 class Arena {
  public:
   void* take(size_t bytes) {
     bytes = (bytes + 63) / 64 * 64;
-    used_ += bytes;
-    if (used_ <= size_) return block_.get() + used_ - bytes;
+    if (used_ + bytes <= size_) {
+      used_ += bytes;
+      return block_.get() + used_ - bytes;
+    }
     overflow_.push_back(allocate(bytes));
+    spilled_ += bytes;
     return overflow_.back().get();
   }
 
-  // All that was taken may be used anew.
-  void reset() {
-    if (used_ > size_) {
-      overflow_.clear();
-      block_.reset();
-      block_ = allocate(used_);
-      size_ = used_;
-    }
-    used_ = 0;
+  // Nothing of what was taken is used any more; the next call finds a block of that size, if it is not too large.
+  void release() {
+    const size_t wanted = std::min(used_ + spilled_, kKept);
+    overflow_.clear();
+    used_ = spilled_ = 0;
+    if (wanted <= size_) return;
+    size_ = 0;
+    block_.reset();
+    block_ = allocate(wanted);
+    size_ = wanted;
   }
 
  private:
@@ -48,13 +54,22 @@ class Arena {
 
   Block block_{nullptr, &std::free};
   std::vector<Block> overflow_;
-  size_t size_ = 0, used_ = 0;
+  size_t size_ = 0, used_ = 0, spilled_ = 0;
 };
 
-Arena& arena() {
-  static thread_local Arena arena;
-  arena.reset();
-  return arena;
+thread_local Arena arena;
+
+// Calls f with an allocator of this thread's memory.
+template <class F>
+ffi::Error with_memory(F&& f) {
+  try {
+    f([](size_t bytes) { return arena.take(bytes); });
+    arena.release();
+    return ffi::Error::Success();
+  } catch (const std::bad_alloc&) {
+    arena = Arena();
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jlstm's kernel: there is not enough memory");
+  }
 }
 
 Team team_of(ffi::ThreadPool pool) {
@@ -161,9 +176,7 @@ ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::
     }
   }
   if (check.failed()) return check.error();
-  Arena& memory = arena();
-  forward<T>(f, weights<T>(in), team_of(pool), [&](size_t bytes) { return memory.take(bytes); });
-  return ffi::Error::Success();
+  return with_memory([&](const Allocate& allocate) { forward<T>(f, weights<T>(in), team_of(pool), allocate); });
 }
 
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
@@ -213,10 +226,9 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Kept& kept
   f.gates = data<T>(kept.gates), f.cs = data<T>(kept.cs);
   const Gradients<T> gradients{data<T>(*to.dzs),     data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
                                data<T>(*to.dbias), data<T>(*to.dh0), data<T>(*to.dc0)};
-  Arena& memory = arena();
-  backward<T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_of(pool),
-              [&](size_t bytes) { return memory.take(bytes); });
-  return ffi::Error::Success();
+  return with_memory([&](const Allocate& allocate) {
+    backward<T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_of(pool), allocate);
+  });
 }
 
 ffi::Error run_back(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,

@@ -138,7 +138,7 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
       gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, begin, end, 0, input_panels);
     });
   }
-  if (!to.dkernel) return;
+  if (!to.drecurrent) return;
   WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr, nullptr};
   if (rows == 0) {
     for (int64_t m = 0; m < g.count(); ++m) std::fill(g.to(m), g.to(m) + 4 * n.units, T(0));

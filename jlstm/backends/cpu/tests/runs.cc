@@ -108,9 +108,23 @@ void check(const Sizes& n, bool masked, bool reset) {
   }
 }
 
+// Helpers that come when all is done find nothing to do, and touch nothing of the caller's.
+void check_late_helpers() {
+  std::vector<std::function<void()>> late;
+  {
+    std::vector<int> done(5);
+    const Team team(4, [&](std::function<void()> task) { late.push_back(std::move(task)); });
+    team.run(3, 5, [&](int64_t phase, int64_t item) { done[size_t(item)] += int(phase) + 1; });
+    for (int count : done) expect(count == 6, "the caller alone does all");
+  }
+  expect(late.size() == 3, "helpers were asked for");
+  for (const auto& task : late) task();
+}
+
 }  // namespace
 
 void test_runs() {
+  check_late_helpers();
   const int64_t sizes[][4] = {{5, 3, 7, 4},   {4, 5, 3, 17}, {6, 20, 30, 70}, {9, 1, 5, 33}, {7, 64, 16, 40},
                               {2, 13, 3, 70}, {1, 1, 1, 1},  {0, 2, 3, 4},    {3, 0, 2, 4},  {40, 11, 2, 3}};
   for (const auto& [time, batch, features, units] : sizes) {
