@@ -34,7 +34,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
     return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=start.xs[:0]), zs)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:  # noqa: ARG001
+def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     """Why this cannot serve a call, or nothing: it is for the plain LSTM."""
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"

@@ -39,7 +39,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
     return loop(cell, start, cell.project(start.params, start.context, start.xs), way)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:  # noqa: ARG001
+def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     """Nothing: this can serve every call."""
     return ""
 

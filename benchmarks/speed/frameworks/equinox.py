@@ -15,7 +15,7 @@ from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
 from benchmarks.speed.points import Point
 
 
-def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+def build(point: Point, setting: Setting) -> Jobs:
     """The modules are their own parameters; `eqx.partition` leaves only arrays to `jax.jit`."""
     if point.form in ("matrix", "ragged"):
         return {}

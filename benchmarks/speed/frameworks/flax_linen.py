@@ -27,7 +27,7 @@ class Model(nn.Module):
         return unpadded(xs, self.point) if self.point.form == "ragged" else xs
 
 
-def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+def build(point: Point, setting: Setting) -> Jobs:
     """The outputs of the model; one step by the cell."""
     if point.form == "matrix":
         return {}

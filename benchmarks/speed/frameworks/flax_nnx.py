@@ -10,7 +10,7 @@ from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
 from benchmarks.speed.points import Point, Size
 
 
-def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+def build(point: Point, setting: Setting) -> Jobs:
     """Split and merged by hand, which costs less a call than `nnx.jit`.
 
     Merged as a copy, since a layer counts how often it has drawn a carry, and must not count in what is traced.

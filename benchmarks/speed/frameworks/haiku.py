@@ -9,7 +9,7 @@ from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
 from benchmarks.speed.points import Point
 
 
-def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+def build(point: Point, setting: Setting) -> Jobs:
     """Both directions are two unrolls, whose outputs are joined."""
     if point.form in ("matrix", "ragged"):
         return {}

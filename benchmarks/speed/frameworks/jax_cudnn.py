@@ -11,7 +11,7 @@ from benchmarks.speed.frameworks.jitted import Jobs, sequence
 from benchmarks.speed.points import Point
 
 
-def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # the GPU has no threads to be told
+def build(point: Point, setting: Setting) -> Jobs:
     """One call a layer; the layers may differ in size, which one call cannot do."""
     if point.form in ("matrix", "step"):
         return {}

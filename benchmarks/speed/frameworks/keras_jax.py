@@ -14,7 +14,7 @@ if keras.backend.backend() != "jax":
     raise ImportError(f"Keras runs on {keras.backend.backend()!r} here, set KERAS_BACKEND=jax")
 
 
-def build(point: Point, setting: Setting) -> Jobs:  # noqa: ARG001  # XLA takes the cores that the process may use
+def build(point: Point, setting: Setting) -> Jobs:
     """Forward, and gradients with respect to the trainable variables."""
     if point.form == "matrix":
         return {}

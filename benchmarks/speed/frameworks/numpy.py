@@ -7,7 +7,7 @@ from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.points import Point
 
 
-def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:  # noqa: ARG001  # its threads are set by the environment
+def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     """The product of two matrices."""
     if point.form != "matrix":
         return {}

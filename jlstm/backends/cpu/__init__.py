@@ -13,7 +13,7 @@ from jlstm.backends.scan import Recurrence, Way
 from jlstm.cell import Carry, Cell, PyTree
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:  # noqa: ARG001
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
     """The same as `scan.run`."""
     *batch, units = start.carry.h.shape
     ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)

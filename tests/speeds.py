@@ -1,0 +1,44 @@
+"""Small points and reports for the tests of the speed benchmarks."""
+
+from benchmarks.speed.points import Point
+
+SMALL = {
+    "plain": Point(2, 5, 3, (4,)),
+    "ragged": Point(2, 5, 3, (4,), "ragged", "besides"),
+    "bidirectional": Point(2, 5, 3, (4,), "bidirectional", "besides"),
+    "two-layers": Point(2, 5, 3, (4, 6), "plain", "besides"),
+    "step": Point(1, 1, 3, (4,), "step", "besides"),
+}
+
+
+def report(*rows, peers=("torch", "flax-linen"), **more):
+    """A report with medians, each from three rounds of which one took half as long again; its points are of the grid."""
+    names = dict.fromkeys(point for point, *_ in rows)
+    known = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
+    made = {
+        "command": "python -m benchmarks",
+        "date": "2026-01-02T03:04:05+00:00",
+        "machine": {"processor": "a processor"},
+        "versions": {"jax": "1"},
+        "threads": 2,
+        "gpu": False,
+        "notes": {"median": "of the rounds"},
+        "frameworks": known,
+        "errors": [],
+    }
+    made["points"] = {name: point(4, 10, 3, (5,)) for name in names}
+    made["rows"] = [row(*each) for each in rows]
+    return made | more
+
+
+def point(*sizes, **more):
+    """A point as it is written."""
+    made = Point(*sizes, **more)
+    return made._asdict() | {"flops": {job: made.flops(job) for job in made.jobs}}
+
+
+def row(where, job, framework, seconds):
+    """What was measured of one framework."""
+    rounds = [{"calls": 3, "median": factor * seconds, "lowest": seconds} for factor in (1.5, 1, 1)]
+    made = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0, "peak_bytes": None}
+    return made | figures.summary(made)
