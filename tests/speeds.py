@@ -1,5 +1,6 @@
 """Small points and reports for the tests of the speed benchmarks."""
 
+from benchmarks.speed import figures
 from benchmarks.speed.points import Point
 
 SMALL = {
