@@ -18,7 +18,7 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
     cell = LSTMCell(inputs.units)
     start = _start(inputs)
 
-    def kept(before: Carry, z: Array, _: Carry) -> tuple[Carry, Gates]:
+    def kept(before: Carry, z: Gates, _: Carry) -> tuple[Carry, Gates]:
         return before, cell.gates(start.params, {}, before, z)
 
     carry, (ys, out) = scan.run(cell, start, Way(reverse, keep=kept if keep else None))

@@ -34,59 +34,68 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
   }
 }
 
-// dxs = dzs Wᵀ for some rows and panels of features.
+// dxs = dzs Wᵀ for some rows and all features.
 template <class T>
-void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dxs, int64_t row_begin, int64_t row_end,
-                        int64_t panel_begin, int64_t panel_end) {
+void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dxs, int64_t row_begin, int64_t row_end) {
   const int64_t wide = columns<T>(n);
-  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    const int64_t vectors_left = (n.features - panel * kColumns<T> + kUnits<T> - 1) / kUnits<T>;
-    for_tiles(row_begin, row_end, vectors_left, [&](auto rows, auto vectors, int64_t row) {
-      constexpr int R = decltype(rows)::value, N = decltype(vectors)::value;
+  for_groups(0, (n.features + kUnits<T> - 1) / kUnits<T>, [&](auto group, int64_t block) {
+    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
+      constexpr int R = decltype(rows)::value, N = decltype(group)::value;
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * wide;
       for (int offset = 0; offset < kUnits<T>; offset += kLanes<T>) {
         Vector<T> sums[R][N] = {};
-        multiply<T, R, N>(dz, wide, transposed + panel * wide * kColumns<T> + offset, sums);
+        multiply<T, R, N>(dz, wide, in_panel<T>(transposed, wide, block) + offset, sums);
         for (int r = 0; r < R; ++r) {
           for (int v = 0; v < N; ++v) {
-            const int64_t first = panel * kColumns<T> + v * kUnits<T> + offset;
+            const int64_t first = (block + v) * kUnits<T> + offset;
             store_some<T>(dxs + (row + r) * n.features + first, sums[r][v], n.features - first);
           }
         }
       }
     });
-  }
+  });
 }
 
-constexpr int64_t kDepth = 384;  // rows that are added up in registers before the result is written
+constexpr int64_t kDepth = 768;  // rows that are added up in registers before the result is written
 
-// The weights' gradient: [x, h before, 1]ᵀ dz, added up over chunks of kDepth rows. For each chunk first some columns of the
-// left matrix are transposed, so that a tile reads them in order, then some blocks of the result are computed.
+// The weights' gradient: [x, h before, 1]ᵀ dz, added up over chunks of kDepth rows. For each chunk first the left matrix is packed
+// in the order in which tiles read it, kRows of its columns at a time, then some blocks of the result are computed.
 template <class T>
 struct WeightsGradient {
   Forward<T> f;
   const T* dzs;
   T *dkernel, *drecurrent, *dbias;
-  T* left;    // (features + units + 1, kDepth)
-  T* panels;  // (blocks, kDepth, columns of a panel)
+  T* left;    // (tiles, kDepth, kRows), filled up with zeros
 
   int64_t count() const { return f.n.features + f.n.units + 1; }
+  int64_t tiles() const { return (count() + kRows - 1) / kRows; }
   int64_t chunks() const { return (f.n.time * f.n.batch + kDepth - 1) / kDepth; }
+  int64_t depth(int64_t chunk) const { return std::min(kDepth, f.n.time * f.n.batch - chunk * kDepth); }
 
   const T* h_row(int64_t row) const {
     const int64_t t = row / f.n.batch, k = f.n.reverse ? f.n.time - 1 - t : t;
     return f.h_before(k) + (row % f.n.batch) * f.n.units;
   }
 
-  void transpose(int64_t chunk, int64_t begin, int64_t end) const {
-    const int64_t first = chunk * kDepth, depth = std::min(kDepth, f.n.time * f.n.batch - first), features = f.n.features;
-    for (int64_t k = 0; k < depth; ++k) {
-      const int64_t row = first + k;
+  void pack_left(int64_t chunk, int64_t begin, int64_t end) const {
+    const int64_t features = f.n.features, all = features + f.n.units;
+    for (int64_t k = 0; k < depth(chunk); ++k) {
+      const int64_t row = chunk * kDepth + k;
       const bool counts = f.counts(row / f.n.batch, row % f.n.batch);  // else dz is 0, and 0 times what is infinite would be NaN
-      const T *x = f.xs + row * features, *h = h_row(row) - features;
-      for (int64_t m = begin; m < end; ++m) {
-        left[m * kDepth + k] = !counts ? T(0) : m < features ? x[m] : m + 1 < count() ? h[m] : T(1);
+      const T *x = f.xs + row * features, *h = h_row(row);
+      for (int64_t tile = begin; tile < end; ++tile) {
+        T* to = left + (tile * kDepth + k) * kRows;
+        const int64_t first = tile * kRows, past = first + kRows;
+        if (!counts) {
+          std::fill(to, to + kRows, T(0));
+        } else if (past <= features) {
+          std::copy(x + first, x + past, to);
+        } else if (first >= features && past <= all) {
+          std::copy(h + first - features, h + past - features, to);
+        } else {
+          for (int64_t m = first; m < past; ++m) to[m - first] = m < features ? x[m] : m < all ? h[m - features] : T(m == all);
+        }
       }
     }
   }
@@ -96,28 +105,28 @@ struct WeightsGradient {
     return m < features ? dkernel + m * width : m + 1 < count() ? drecurrent + (m - features) * width : dbias;
   }
 
-  void add(int64_t chunk, int64_t block) const {
-    const int64_t first = chunk * kDepth, depth = std::min(kDepth, f.n.time * f.n.batch - first), wide = columns<T>(f.n);
-    T* panel = panels + block * kDepth * kColumns<T>;
-    for (int64_t k = 0; k < depth; ++k) {
+  // A block of the result; `panel` (kDepth, columns of a panel) is the caller's own.
+  void add(int64_t chunk, int64_t block, T* panel) const {
+    const int64_t first = chunk * kDepth, wide = columns<T>(f.n);
+    for (int64_t k = 0; k < depth(chunk); ++k) {
       std::memcpy(panel + k * kColumns<T>, dzs + (first + k) * wide + block * kColumns<T>, kColumns<T> * sizeof(T));
     }
-    for_tiles(0, count(), [&](auto rows, int64_t m) {
-      constexpr int R = decltype(rows)::value;
-      const T* a[R];
-      for (int r = 0; r < R; ++r) a[r] = left + (m + r) * kDepth;
+    for (int64_t tile = 0; tile < tiles(); ++tile) {
+      const T* a = left + tile * kDepth * kRows;
+      const auto packed = [&](int r, int64_t k) __attribute__((always_inline)) { return a[k * kRows + r]; };
       for (int offset = 0; offset < kUnits<T>; offset += kLanes<T>) {
         const int64_t unit = block * kUnits<T> + offset, lanes = f.n.units - unit;
-        Vector<T> sums[R][4] = {};
-        multiply<T, R, 4>(a, depth, panel + offset, sums);
-        for (int r = 0; r < R; ++r) {
+        Vector<T> sums[kRows][4] = {};
+        multiply<T, kRows, 4>(packed, depth(chunk), panel + offset, sums);
+        for (int r = 0; r < kRows; ++r) {
+          if (tile * kRows + r >= count()) break;
           for (int gate = 0; gate < 4; ++gate) {
-            T* at = to(m + r) + gate * f.n.units + unit;
+            T* at = to(tile * kRows + r) + gate * f.n.units + unit;
             store_some<T>(at, chunk ? load_some<T>(at, lanes) + sums[r][gate] : sums[r][gate], lanes);
           }
         }
       }
-    });
+    }
   }
 };
 

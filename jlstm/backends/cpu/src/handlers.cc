@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pages.h"
 #include "run.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -49,6 +50,7 @@ class Arena {
   static Block allocate(size_t bytes) {
     Block block(static_cast<char*>(std::aligned_alloc(64, bytes)), &std::free);
     if (!block) throw std::bad_alloc();
+    prefer_large_pages(block.get(), bytes);
     return block;
   }
 
@@ -72,9 +74,10 @@ ffi::Error with_memory(F&& f) {
   }
 }
 
-Team team_of(ffi::ThreadPool pool) {
+template <class T>
+Team team_for(const Sizes& n, ffi::ThreadPool pool) {
   const auto schedule = [pool](std::function<void()> task) mutable { pool.Schedule(std::move(task)); };
-  return Team(std::max<int64_t>(pool.num_threads(), 1), schedule);
+  return Team(useful_threads<T>(n, std::max<int64_t>(pool.num_threads(), 1)), schedule);
 }
 
 using Shape = std::initializer_list<int64_t>;
@@ -114,6 +117,14 @@ constexpr ffi::DataType kType = sizeof(T) == 4 ? ffi::F32 : ffi::F64;
 template <class T, class Buffer>
 T* data(const Buffer& buffer) {
   return buffer.element_count() ? static_cast<T*>(buffer.untyped_data()) : nullptr;
+}
+
+// The same of a result, which is memory that nobody has touched yet.
+template <class T, class Buffer>
+T* fresh(Buffer& buffer) {
+  T* to = data<T>(buffer);
+  if (to) prefer_large_pages(to, buffer.size_bytes());
+  return to;
 }
 
 struct Inputs {
@@ -161,22 +172,22 @@ ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::
   check("ys", *ys, kType<T>, {n.time, n.batch, n.units});
   check("final h", *h, kType<T>, {n.batch, n.units});
   check("final c", *c, kType<T>, {n.batch, n.units});
-  f.ys = data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
+  f.ys = fresh<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
   if (kept.size() != 0) {
     if (kept.size() != (f.carried() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
     if (check.failed()) return check.error();
     auto gates = *kept.get<ffi::AnyBuffer>(0), cs = *kept.get<ffi::AnyBuffer>(1);
     check("gates", *gates, kType<T>, {n.time, n.batch, columns<T>(n)});
     check("cs", *cs, kType<T>, {n.time, n.batch, padded<T>(n)});
-    f.gates = data<T>(*gates), f.cs = data<T>(*cs);
+    f.gates = fresh<T>(*gates), f.cs = fresh<T>(*cs);
     if (f.carried()) {
       auto hs = *kept.get<ffi::AnyBuffer>(2);
       check("hs", *hs, kType<T>, {n.time, n.batch, n.units});
-      f.hs = data<T>(*hs);
+      f.hs = fresh<T>(*hs);
     }
   }
   if (check.failed()) return check.error();
-  return with_memory([&](const Allocate& allocate) { forward<T>(f, weights<T>(in), team_of(pool), allocate); });
+  return with_memory([&](const Allocate& allocate) { forward<T>(f, weights<T>(in), team_for<T>(n, pool), allocate); });
 }
 
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
@@ -224,10 +235,10 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Kept& kept
   if (check.failed()) return check.error();
   (f.carried() ? f.hs : f.ys) = data<T>(kept.hs);
   f.gates = data<T>(kept.gates), f.cs = data<T>(kept.cs);
-  const Gradients<T> gradients{data<T>(*to.dzs),     data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
+  const Gradients<T> gradients{data<T>(*to.dzs),     fresh<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
                                data<T>(*to.dbias), data<T>(*to.dh0), data<T>(*to.dc0)};
   return with_memory([&](const Allocate& allocate) {
-    backward<T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_of(pool), allocate);
+    backward<T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool), allocate);
   });
 }
 

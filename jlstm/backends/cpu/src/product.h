@@ -30,20 +30,26 @@ constexpr int kRows = 6;
 constexpr int kRows = 2;
 #endif
 
-// sums[r][g] += a[r][k] w[k][g] over k, for V vectors of a panel that are kUnits apart.
-template <class T, int R, int V>
-inline __attribute__((always_inline)) void multiply(const T* const (&a)[R], int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
+// sums[r][v] += a(r, k) w[k][v] over k, for V vectors of a panel that are kUnits apart.
+template <class T, int R, int V, class A>
+inline __attribute__((always_inline)) void multiply(const A& a, int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
   for (int64_t k = 0; k < depth; ++k, w += kColumns<T>) {
     Vector<T> weights[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) weights[v] = load<T>(w + v * kUnits<T>);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Vector<T> x = fill<T>(a[r][k]);
+      const Vector<T> x = fill<T>(a(r, k));
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sums[r][v] += x * weights[v];
     }
   }
+}
+
+// The same for rows that lie apart from each other.
+template <class T, int R, int V>
+inline __attribute__((always_inline)) void multiply(const T* const (&a)[R], int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
+  multiply<T, R, V>([&](int r, int64_t k) __attribute__((always_inline)) { return a[r][k]; }, depth, w, sums);
 }
 
 // Calls f(number of rows as a type, first row) for tiles of nearly equal height that cover the rows from `begin` to `end`.
@@ -67,13 +73,22 @@ inline void for_tiles(int64_t begin, int64_t end, F&& f) {
   }
 }
 
-// The same with f(number of rows, number of vectors, first row): the least of 1, 2 and 4 vectors that hold so many blocks of units.
+// Calls f(number of blocks as a type, first block) for groups of 4, 2 or 1 that cover the blocks from `begin` to `end`, none of
+// them across the border of a panel of 4.
 template <class F>
-inline void for_tiles(int64_t begin, int64_t end, int64_t blocks, F&& f) {
-  const auto with = [&](auto vectors) { for_tiles(begin, end, [&](auto rows, int64_t row) { f(rows, vectors, row); }); };
-  if (blocks <= 1) return with(std::integral_constant<int, 1>{});
-  if (blocks <= 2) return with(std::integral_constant<int, 2>{});
-  with(std::integral_constant<int, 4>{});
+inline void for_groups(int64_t begin, int64_t end, F&& f) {
+  for (int64_t block = begin; block < end;) {
+    if (block % 4 == 0 && end - block >= 4) {
+      f(std::integral_constant<int, 4>{}, block);
+      block += 4;
+    } else if (block % 2 == 0 && end - block >= 2) {
+      f(std::integral_constant<int, 2>{}, block);
+      block += 2;
+    } else {
+      f(std::integral_constant<int, 1>{}, block);
+      block += 1;
+    }
+  }
 }
 
 }  // namespace jlstm

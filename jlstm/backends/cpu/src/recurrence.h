@@ -78,6 +78,12 @@ inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int6
   }
 }
 
+// Where a block of columns begins in panels that are `depth` rows deep.
+template <class T>
+inline const T* in_panel(const T* panels, int64_t depth, int64_t block) {
+  return panels + block / 4 * depth * kColumns<T> + block % 4 * kUnits<T>;
+}
+
 // What the forward run reads and writes. Arrays are (time, batch, …); those that are not wanted are null.
 //
 // "Before" a step means: after the step before and after a reset, so that all that a step starts from lies at one place.
@@ -87,7 +93,8 @@ struct Forward {
   const T *xs, *kernel, *recurrent, *bias;  // weights packed
   const T *h0, *c0;
   const uint8_t *mask, *resets;
-  const T* zs;  // pre-activations without h U, or null: then x W + b is computed here
+  const T* zs;  // pre-activations without h U of steps from `zs_first` on, or null: then x W + b is computed here
+  int64_t zs_first;
   T* ys;
   T *h, *c;  // the carry at the end (batch, units)
   T* gates;  // (time, batch, columns), or null where there is to be no backward run
@@ -146,7 +153,7 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
         const int64_t offset = part * kLanes<T>, unit = block * kUnits<T> + offset, lanes = units - unit;
         V sums[R][4];
         for (int r = 0; r < R; ++r) {
-          const T* from = f.zs ? f.zs + (t * n.batch + row + r) * wide : f.bias;
+          const T* from = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * wide : f.bias;
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(from + block * kColumns<T> + gate * kUnits<T> + offset);
         }
         if (!f.zs) multiply<T, R, 4>(x, n.features, f.kernel + block * n.features * kColumns<T> + offset, sums);
@@ -196,25 +203,24 @@ struct Backward {
 };
 
 // Gradients of the k-th step's pre-activations and of the carry before it, but for dh, which the next call computes from the
-// pre-activations': k goes from time - 1 down to -1. For some rows and panels of units.
+// pre-activations': k goes from time - 1 down to -1. For some rows and blocks.
 template <class T>
-void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
+void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
   using V = Vector<T>;
   const Forward<T>& f = b.f;
   const Sizes& n = f.n;
   const int64_t width = padded<T>(n), wide = columns<T>(n), after = k + 1 < n.time ? f.step_of(k + 1) : -1;
   const int64_t t = k >= 0 ? f.step_of(k) : -1;
-  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    for_tiles(row_begin, row_end, blocks<T>(n) - 4 * panel, [&](auto rows, auto vectors, int64_t row) {
-      constexpr int R = decltype(rows)::value, N = decltype(vectors)::value;
+  for_groups(block_begin, block_end, [&](auto group, int64_t first) {
+    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
+      constexpr int R = decltype(rows)::value, N = decltype(group)::value;
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = after < 0 ? nullptr : b.dzs + (after * n.batch + row + r) * wide;
       for (int part = 0; part < kParts<T>; ++part) {
         V sums[R][N] = {};
-        if (after >= 0) multiply<T, R, N>(dz, wide, b.transposed + panel * wide * kColumns<T> + part * kLanes<T>, sums);
+        if (after >= 0) multiply<T, R, N>(dz, wide, in_panel<T>(b.transposed, wide, first) + part * kLanes<T>, sums);
         for (int v = 0; v < N; ++v) {
-          const int64_t block = panel * 4 + v, unit = block * kUnits<T> + part * kLanes<T>, lanes = n.units - unit;
-          if (unit >= width) continue;
+          const int64_t block = first + v, unit = block * kUnits<T> + part * kLanes<T>, lanes = n.units - unit;
           for (int r = 0; r < R; ++r) {
             const int64_t at = row + r;
             T* dh_at = b.dh + at * width + unit;
@@ -244,7 +250,7 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
         }
       }
     });
-  }
+  });
 }
 
 }  // namespace jlstm

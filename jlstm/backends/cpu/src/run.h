@@ -12,6 +12,8 @@
 namespace jlstm {
 
 constexpr int64_t kCacheBytes = 768 << 10;  // of the weights that a thread may want to keep at hand
+constexpr int64_t kSharedProducts = 32 << 10;  // multiplications of a step that are worth to be shared
+constexpr int64_t kProjectedBytes = 2 << 20, kProjectedRows = 96;  // of pre-activations that are computed ahead, at least
 
 using Allocate = std::function<void*(size_t bytes)>;
 
@@ -27,6 +29,13 @@ template <class T>
 bool by_rows(const Sizes& n, int64_t threads) {
   const int64_t bytes = (n.features + n.units) * columns<T>(n) * int64_t(sizeof(T));
   return threads == 1 ? bytes <= kCacheBytes : n.batch >= 4 * threads && bytes <= kCacheBytes;
+}
+
+// How many of `threads` a run should have: one, if what they would share in a step takes no longer than waiting for each other.
+template <class T>
+int64_t useful_threads(const Sizes& n, int64_t threads) {
+  const int64_t products = n.batch * columns<T>(n) * (n.features + n.units);
+  return by_rows<T>(n, threads) || products >= kSharedProducts ? threads : 1;
 }
 
 // Layout of what the caller hands in: weights as in jlstm, (rows, 4 units).
@@ -72,15 +81,22 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
     });
     return;
   }
-  T* zs = f.gates ? f.gates : make<T>(allocate, rows * wide);
-  const int64_t items = std::min(threads, blocks<T>(n));
-  team.run(1, items, [&](int64_t, int64_t item) {
-    if (item == 0) begin_forward<T>(f, 0, n.batch);
-    project<T>(n, f.xs, kernel, bias, zs, 0, rows, share(blocks<T>(n), item, items), share(blocks<T>(n), item + 1, items));
-  });
-  f.zs = zs;
-  team.run(n.time, items, [&](int64_t k, int64_t item) {
-    forward_step<T>(f, k, 0, n.batch, share(blocks<T>(n), item, items), share(blocks<T>(n), item + 1, items));
+  const int64_t step_bytes = n.batch * wide * int64_t(sizeof(T)), fitting = std::max(kProjectedRows / n.batch, kProjectedBytes / step_bytes);
+  const int64_t span = std::min(n.time, fitting + 1), chunks = (n.time + span - 1) / span, items = std::min(threads, blocks<T>(n));
+  T* zs = f.gates ? f.gates : make<T>(allocate, span * n.batch * wide);
+  team.run(1, 1, [&](int64_t, int64_t) { begin_forward<T>(f, 0, n.batch); });
+  team.run(chunks + n.time, items, [&](int64_t phase, int64_t item) {
+    const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
+    const int64_t chunk = phase / (span + 1), done = chunk * span, steps = std::min(span, n.time - done);
+    const int64_t first = n.reverse ? n.time - done - steps : done;
+    Forward<T> of_chunk = f;
+    of_chunk.zs = zs, of_chunk.zs_first = f.gates ? 0 : first;
+    if (phase % (span + 1) == 0) {
+      const T* xs = f.xs + first * n.batch * n.features;
+      project<T>(n, xs, kernel, bias, zs + (first - of_chunk.zs_first) * n.batch * wide, 0, steps * n.batch, begin, end);
+    } else {
+      forward_step<T>(of_chunk, phase - chunk - 1, 0, n.batch, begin, end);
+    }
   });
 }
 
@@ -120,12 +136,13 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);
     team.run(1, items, [&](int64_t, int64_t item) {
       const int64_t begin = share(n.batch, item, items), end = share(n.batch, item + 1, items);
-      for (int64_t k = n.time - 1; k >= -1; --k) backward_step<T>(b, k, begin, end, 0, panels);
+      for (int64_t k = n.time - 1; k >= -1; --k) backward_step<T>(b, k, begin, end, 0, blocks<T>(n));
     });
   } else {
-    const int64_t items = std::min(threads, panels);
+    const int64_t items = std::min(threads, blocks<T>(n));
     team.run(n.time + 1, items, [&](int64_t phase, int64_t item) {
-      backward_step<T>(b, n.time - 1 - phase, 0, n.batch, share(panels, item, items), share(panels, item + 1, items));
+      const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
+      backward_step<T>(b, n.time - 1 - phase, 0, n.batch, begin, end);
     });
   }
   for (int64_t row = 0; row < n.batch; ++row) {
@@ -135,23 +152,23 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
   if (to.dxs) {
     team.run(1, threads, [&](int64_t, int64_t item) {
       const int64_t begin = share(rows, item, threads), end = share(rows, item + 1, threads);
-      gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, begin, end, 0, input_panels);
+      gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, begin, end);
     });
   }
   if (!to.drecurrent) return;
-  WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr, nullptr};
+  WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr};
   if (rows == 0) {
     for (int64_t m = 0; m < g.count(); ++m) std::fill(g.to(m), g.to(m) + 4 * n.units, T(0));
     return;
   }
-  g.left = make<T>(allocate, g.count() * kDepth);
-  g.panels = make<T>(allocate, blocks<T>(n) * kDepth * kColumns<T>);
+  g.left = make<T>(allocate, g.tiles() * kDepth * kRows);
+  T* panels_of_weights = make<T>(allocate, threads * kDepth * kColumns<T>);
   team.run(2 * g.chunks(), threads, [&](int64_t phase, int64_t item) {
     if (phase % 2 == 0) {
-      g.transpose(phase / 2, share(g.count(), item, threads), share(g.count(), item + 1, threads));
+      g.pack_left(phase / 2, share(g.tiles(), item, threads), share(g.tiles(), item + 1, threads));
     } else {
       for (int64_t block = share(blocks<T>(n), item, threads); block < share(blocks<T>(n), item + 1, threads); ++block) {
-        g.add(phase / 2, block);
+        g.add(phase / 2, block, panels_of_weights + item * kDepth * kColumns<T>);
       }
     }
   });

@@ -6,6 +6,9 @@
 
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace jlstm {
 
@@ -88,20 +91,26 @@ inline Vector<T> polynomial(const T (&coefficients)[N], Vector<T> x) {
   return sum;
 }
 
+// x times 2^n, for integers n; in two parts, since 2^n itself may be no normal number.
 template <class T>
-inline Vector<T> power_of_two(const Vector<typename Real<T>::Int>& n) {
-  return (Vector<T>)((n + Real<T>::bias) << Real<T>::mantissa);
+inline Vector<T> scale(const Vector<T>& x, const Vector<T>& n) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (Vector<T>)_mm512_scalef_ps((__m512)x, (__m512)n);
+  if constexpr (sizeof(T) == 8) return (Vector<T>)_mm512_scalef_pd((__m512d)x, (__m512d)n);
+#else
+  using Ints = Vector<typename Real<T>::Int>;
+  const Ints whole = (Ints)(n + Real<T>::round) - (Ints)fill<T>(Real<T>::round), half = whole >> 1;
+  const auto power = [](const Ints& k) { return (Vector<T>)((k + Real<T>::bias) << Real<T>::mantissa); };
+  return x * power(half) * power(whole - half);
+#endif
 }
 
-// exp(x) as `significand` times 2^n.
+// exp(x).
 template <class T>
-inline Vector<T> exponential(const Vector<T>& x, Vector<typename Real<T>::Int>& n) {
-  using Ints = Vector<typename Real<T>::Int>;
-  const Vector<T> shifted = x * Real<T>::log2e + Real<T>::round;
-  const Vector<T> count = shifted - Real<T>::round;
-  const Vector<T> r = (x - count * Real<T>::ln2[0]) - count * Real<T>::ln2[1];
-  n = (Ints)shifted - (Ints)fill<T>(Real<T>::round);
-  return r * r * polynomial<T>(Real<T>::exp, r) + r + 1;
+inline Vector<T> exponential(const Vector<T>& x) {
+  const Vector<T> n = (x * Real<T>::log2e + Real<T>::round) - Real<T>::round;
+  const Vector<T> r = (x - n * Real<T>::ln2[0]) - n * Real<T>::ln2[1];
+  return scale<T>(r * r * polynomial<T>(Real<T>::exp, r) + r + 1, n);
 }
 
 // a - b c, as if rounded once. Where the processor does not do that by itself, b and c are split in halves whose products are exact
@@ -119,16 +128,13 @@ inline Vector<T> remainder(const Vector<T>& a, const Vector<T>& b, const Vector<
 #endif
 }
 
-// 1 / (1 + exp(-x)), from e = exp(-|x|), which cannot overflow. Where e is very small, its power of two is no normal number: it is
-// multiplied in two parts. The quotient is corrected by what was lost when e was added to 1 and when it was rounded.
+// 1 / (1 + exp(-x)), from e = exp(-|x|), which cannot overflow. The quotient is corrected by what was lost when e was added to 1
+// and when it was rounded.
 template <class T>
 inline Vector<T> sigmoid(const Vector<T>& x) {
   Vector<T> low = x > 0 ? -x : x;
   low = low < Real<T>::smallest ? fill<T>(Real<T>::smallest) : low;
-  Vector<typename Real<T>::Int> n;
-  const Vector<T> significand = exponential<T>(low, n);
-  const auto half = n >> 1;
-  const Vector<T> e = significand * power_of_two<T>(half) * power_of_two<T>(n - half);
+  const Vector<T> e = exponential<T>(low);
   const Vector<T> above = x > 0 ? fill<T>(1) : e;
   const Vector<T> below = 1 + e;
   const Vector<T> lost = e - (below - 1);
@@ -145,9 +151,7 @@ inline Vector<T> tanh(const Vector<T>& x) {
   const Vector<T> near = x * square * polynomial<T>(Real<T>::tanh, square) + x;
   const auto small = size < T(0.5625);
   size = size > Real<T>::saturated ? fill<T>(Real<T>::saturated) : size;
-  Vector<typename Real<T>::Int> n;
-  const Vector<T> significand = exponential<T>(size + size, n);
-  const Vector<T> far = 1 - 2 / (significand * power_of_two<T>(n) + 1);
+  const Vector<T> far = 1 - 2 / (exponential<T>(size + size) + 1);
   return small ? near : x < 0 ? -far : far;
 }
 
