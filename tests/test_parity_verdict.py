@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jlstm import RNN, Bidirectional, Carry, LSTMCell
+from jlstm.cells.lstm import Gates, by_gate
 from parity import Problem, ours, textbook
 from parity.case import draw, truth
 from parity.measure import judge
@@ -58,20 +59,17 @@ def gates(*order):
     """Exchange gates: the columns i, f, g, o in another order, as one who mixes up two frameworks' layouts does."""
 
     def change(cell, params, context, carry, z):
-        def permuted(a):
-            return jnp.concatenate([jnp.split(a, 4, -1)[k] for k in order], -1)
-
-        kernel = permuted(params["recurrent_kernel"])
+        blocks = jnp.split(params["recurrent_kernel"], 4, -1)
+        kernel = jnp.concatenate([blocks[k] for k in order], -1)
         masks = {name: mask[np.array(order)] for name, mask in context.items()}
-        return cell.step(params | {"recurrent_kernel": kernel}, masks, carry, permuted(z))
+        return cell.step(params | {"recurrent_kernel": kernel}, masks, carry, Gates(*(z[k] for k in order)))
 
     return cell_with(change)
 
 
 def added_to_forget_gate(amount):
     def change(cell, params, context, carry, z):
-        units = carry.h.shape[-1]
-        return cell.step(params, context, carry, z.at[..., units : 2 * units].add(amount))
+        return cell.step(params, context, carry, z._replace(f=z.f + amount))
 
     return cell_with(change)
 
@@ -92,7 +90,7 @@ def swapped_carry(cell, params, context, carry, z):
 
 
 def dropped_bias(cell, params, context, carry, z):
-    return cell.step(params, context, carry, z - jnp.broadcast_to(params["bias"], z.shape))
+    return cell.step(params, context, carry, jax.tree.map(lambda a, b: a - b[None], z, by_gate(params["bias"])))
 
 
 def one_recurrent_mask(cell, params, context, carry, z):

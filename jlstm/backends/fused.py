@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jlstm.backends import scan
 from jlstm.backends.scan import Recurrence, Way, select
 from jlstm.cell import Carry, Cell, PyTree
-from jlstm.cells.lstm import Gates, LSTMCell
+from jlstm.cells.lstm import Gates, LSTMCell, by_gate
 
 
 class Residuals(NamedTuple):
@@ -45,23 +45,23 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: Array) -> tuple[Carry, tuple[Array, PyTree]]:
+def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: Gates) -> tuple[Carry, tuple[Array, PyTree]]:
     return scan.loop(cell, start, zs, way)
 
 
 @_recurrence.defjvp
 def _jvp(
-    cell: LSTMCell, way: Way, primals: tuple[Recurrence, Array], tangents: tuple[Recurrence, Array]
+    cell: LSTMCell, way: Way, primals: tuple[Recurrence, Gates], tangents: tuple[Recurrence, Gates]
 ) -> tuple[tuple[Carry, tuple[Array, PyTree]], tuple[Carry, tuple[Array, PyTree]]]:
     (start, zs), (change, dzs) = primals, tangents
 
-    def keep(before: Carry, z: Array, after: Carry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
+    def keep(before: Carry, z: Gates, after: Carry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
         gates = cell.gates(start.params, {}, before, z)
         return Residuals(before, gates, jnp.tanh(after.c)), way.keep(before, z, after) if way.keep else None
 
     carry, (ys, (residuals, kept)) = scan.loop(cell, start, zs, way._replace(keep=keep))
-    dzs = dzs + residuals.before.h @ change.params["recurrent_kernel"]
-    return (carry, (ys, kept)), tangent(way, start, residuals, change, dzs)
+    columns = jnp.concatenate(dzs, axis=-1) + residuals.before.h @ change.params["recurrent_kernel"]
+    return (carry, (ys, kept)), tangent(way, start, residuals, change, columns)
 
 
 def tangent(
@@ -74,7 +74,7 @@ def tangent(
     def step(carry: Carry, inputs: tuple[Any, ...]) -> tuple[Carry, tuple[Array, PyTree]]:
         dz, (of_i, of_f, of_g, f, of_o, of_c), counts, reset = inputs
         before = carry if reset is None else select(reset, change.initial, carry)
-        i, f_, g, o = jnp.split(dz + before.h @ kernel, 4, axis=-1)
+        i, f_, g, o = by_gate(dz + before.h @ kernel)
         c = f * before.c + of_i * i + of_f * f_ + of_g * g
         after = Carry(of_o * o + of_c * c, c)
         out = (after.h, way.keep(before, dz, after) if way.keep else None)

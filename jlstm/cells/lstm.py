@@ -15,12 +15,17 @@ from jlstm.initializers import Initializer, draw, initializer
 
 
 class Gates(NamedTuple):
-    """What the gates of an LSTM let through at a step, after their activation functions; `g` is the candidate."""
+    """One array for each gate of an LSTM, before or after their activation functions; `g` is the candidate."""
 
     i: Float[Array, "*batch units"]
     f: Float[Array, "*batch units"]
     g: Float[Array, "*batch units"]
     o: Float[Array, "*batch units"]
+
+
+def by_gate(columns: Float[Array, "... columns"]) -> Gates:
+    """Take apart what a kernel yields: columns i | f | g | o."""
+    return Gates(*jnp.split(columns, 4, axis=-1))
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,21 +141,20 @@ class LSTMCell(Cell):
             context = bernoulli_masks(key, rates, {name: (gates, *batch_shape, size) for name, size in sizes.items()}, dtype)
         return Carry(zeros, zeros), context
 
-    def project(
-        self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]
-    ) -> Float[Array, "time *batch columns"]:
-        """x W + b, for all steps in one matmul."""
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:
+        """x W + b, for all steps in one matmul, gate by gate: XLA reads parts of an array in a loop one number at a time."""
         masks = context.get("inputs")
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
-        return zs + jnp.expand_dims(params["bias"], range(zs.ndim - 1)) if self.use_bias else zs
+        return by_gate(zs + jnp.expand_dims(params["bias"], range(zs.ndim - 1)) if self.use_bias else zs)
 
-    def gates(self, params: Params, context: Noise, carry: Carry, z: Float[Array, "*batch columns"]) -> Gates:
+    def gates(self, params: Params, context: Noise, carry: Carry, z: Gates) -> Gates:
         """σ(i), σ(f), φ(g) and σ(o)."""
         gate, candidate = activation(self.recurrent_activation), activation(self.activation)
-        i, f, g, o = jnp.split(z + gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")), 4, axis=-1)
+        recurrent = by_gate(gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))
+        i, f, g, o = jax.tree.map(jnp.add, z, recurrent)
         return Gates(gate(i), gate(f), candidate(g), gate(o))
 
-    def step(self, params: Params, context: Noise, carry: Carry, z: Float[Array, "*batch columns"]) -> tuple[Carry, Array]:
+    def step(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Carry, Array]:
         """The equations."""
         output = activation(self._output_activation)
         i, f, g, o = self.gates(params, context, carry, z)
