@@ -100,15 +100,22 @@ def test_tables_say_what_was_measured():
     ]
     made = report(*rows, ("T10", "forward", "jlstm", 1e-5))
     made["points"]["T10"]["group"] = "long"
-    forward, training, long = tables.sheets(made)
+    made["rows"][0]["peak_bytes"] = 1_234_567
+    forward, training, memory, long = tables.sheets(made)
     assert forward.rows[1:] == [
         ["4×10×3×5", "2.00", "6.20", "torch", "3.10"],
         ["grid, over jlstm's time", "1.00", "3.10", "", "3.10"],
     ]
     assert training.rows == forward.rows
+    assert memory.rows == [["batch × time × features × units", "jlstm"], ["4×10×3×5", "1.2"]]
     assert long.rows == [["time", "jlstm, µs a step", "jlstm, first call, s"], ["10", "1.00", "2.00"]]
-    assert tables.details(made).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00", ""]
+    assert tables.details(made).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00", "1"]
     text = page.markdown(made, "speed.png")
+    step = tables.sheets(report(("a", "step", "jlstm", 3e-5), ("a", "empty", "jlstm", 2e-5)))[0]
+    assert step.rows[1:] == [
+        ["3×5", "jlstm", "30.0", "30.0–45.0", "1.50"],
+        ["3×5", "an empty call", "20.0", "20.0–30.0", "1.00"],
+    ]
     assert "| a | forward | torch | 6.20 | 6.20–9.30 |" in text
     assert "a processor, 2 threads, float32, 2026-01-02. jax 1." in text
 

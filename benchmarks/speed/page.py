@@ -10,6 +10,7 @@ from jlstm import io
 WORDS = """\
 `fastest peer` leaves out this library's own backends. The last row has geometric means over the grid: each framework's time over
 that of `jlstm`, and at the end the fastest peer's at each point. What is not of the grid is not in them.
+Peak memory is what a process holds at the most during a call beyond what it held before: inputs, parameters, program, results.
 """
 
 

@@ -122,9 +122,10 @@ BESIDES = {
     "bidirectional": Point(32, 200, 300, (128,), "bidirectional", "besides"),
     "two-layers": Point(32, 200, 300, (128, 64), "plain", "besides"),
     "step": Point(1, 1, 64, (256,), "step", "besides"),
+    "small-step": Point(1, 1, 64, (64,), "step", "besides"),
 }
 LONG = {f"T{time}": Point(8, time, 16, (32,), "plain", "long") for time in (100, 1_000, 10_000, 100_000)}
 POINTS = GRID | BESIDES | LONG
-QUICK = ("128x28x128x128", "256x50x40x64", "1x100x32x32", "step")
+QUICK = ("128x28x128x128", "256x50x40x64", "1x100x32x32", "small-step")
 WARM = Point(2, 3, 4, (5,), "plain", "warm")  # for what a framework does only once in a process
 PEAK = Point(2048, 1, 2048, (2048,), "matrix", "peak")  # always measured, for the share of the machine's peak

@@ -39,6 +39,8 @@ def sheets(report: Report) -> list[Sheet]:
         _times(report, "forward", "Forward, milliseconds"),
         _times(report, "training", "Forward and backward, milliseconds"),
         _step(report),
+        _memory(report, "forward", "Peak memory, forward, MB"),
+        _memory(report, "training", "Peak memory, forward and backward, MB"),
         *(_long(report, job) for job in ("forward", "training")),
     ]
     return [sheet for sheet in made if len(sheet.rows) > 1]
@@ -89,12 +91,27 @@ def _times(report: Report, job: str, title: str) -> Sheet:
 
 
 def _step(report: Report) -> Sheet:
-    rows = [["one step at a time", "µs", "low–high"]]
+    rows = [["one step at a time, features × units", "framework", "µs", "low–high", "/ an empty call"]]
     for row in report["rows"]:
         if row["job"] in ("step", "empty"):
+            point = report["points"][row["point"]]
+            empty = figures.times(report, row["point"], "empty").get(OURS)
             name = "an empty call" if row["job"] == "empty" else row["framework"]
-            rows.append([name, _three(row["median"] * 1e6), f"{_three(row['low'] * 1e6)}–{_three(row['high'] * 1e6)}"])
+            spread = f"{_three(row['low'] * 1e6)}–{_three(row['high'] * 1e6)}"
+            share = "" if empty is None else _two(row["median"] / empty)
+            rows.append([f"{point['features']}×{point['units'][0]}", name, _three(row["median"] * 1e6), spread, share])
     return Sheet("One step, batch 1", rows)
+
+
+def _memory(report: Report, job: str, title: str) -> Sheet:
+    found: dict[str, dict[str, int]] = {}
+    for row in report["rows"]:
+        if row["job"] == job and row["peak_bytes"] is not None and report["points"][row["point"]]["group"] == "grid":
+            found.setdefault(row["point"], {})[row["framework"]] = row["peak_bytes"]
+    columns = [name for name in report["frameworks"] if any(name in each for each in found.values())]
+    rows = [["batch × time × features × units", *columns]]
+    rows += [[_title(report, point), *_cells(columns, each, lambda peak: f"{peak / 1e6:.1f}")] for point, each in found.items()]
+    return Sheet(title, rows)
 
 
 def _long(report: Report, job: str) -> Sheet:
