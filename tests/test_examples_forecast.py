@@ -72,9 +72,8 @@ def test_what_runs_on_is_what_would_be_forecast_had_it_come_so(example):
     each, ahead = example.forecast(params, known[-48:], test)
     assert each[0] == ahead[0]
     own, _ = example.forecast(params, known[-48:], ahead)
-    np.testing.assert_allclose(
-        own, ahead, atol=1e-5
-    )  # float32, fed back 24 times; steps and sequences are rounded in other orders
+    # float32, rounded in other orders, and fed back 24 times, which makes the difference a hundred times as large
+    np.testing.assert_allclose(own, ahead, atol=1e-4)
 
 
 def test_windows_are_followed_by_the_next_months(example, tmp_path, monkeypatch):
