@@ -24,6 +24,7 @@ SIZES = {  # batch, time, features, units
     "more rows than a tile has": (20, 4, 30, 70),
     "rows shared out": (64, 3, 16, 24),
     "weights beyond the cache": (2, 3, 200, 650),
+    "inputs and gradients of weights in pieces": (7, 400, 2, 40),
     "no rows": (0, 3, 2, 4),
     "no steps": (2, 0, 3, 4),
 }

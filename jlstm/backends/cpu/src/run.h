@@ -12,7 +12,7 @@
 namespace jlstm {
 
 constexpr int64_t kCacheBytes = 768 << 10;  // of the weights that a thread may want to keep at hand
-constexpr int64_t kSharedProducts = 32 << 10;  // multiplications of a step that are worth to be shared
+constexpr int64_t kSharedRun = 1 << 20, kSharedStep = 32 << 10;  // multiplications that are worth to be shared
 constexpr int64_t kProjectedBytes = 2 << 20, kProjectedRows = 96;  // of pre-activations that are computed ahead, at least
 
 using Allocate = std::function<void*(size_t bytes)>;
@@ -31,11 +31,16 @@ bool by_rows(const Sizes& n, int64_t threads) {
   return threads == 1 ? bytes <= kCacheBytes : n.batch >= 4 * threads && bytes <= kCacheBytes;
 }
 
-// How many of `threads` a run should have: one, if what they would share in a step takes no longer than waiting for each other.
+// How many of `threads` a run should have: one, if all that it computes takes no longer than to call for help.
 template <class T>
 int64_t useful_threads(const Sizes& n, int64_t threads) {
-  const int64_t products = n.batch * columns<T>(n) * (n.features + n.units);
-  return by_rows<T>(n, threads) || products >= kSharedProducts ? threads : 1;
+  return n.time * n.batch * columns<T>(n) * (n.features + n.units) < kSharedRun ? 1 : threads;
+}
+
+// Among how many threads blocks of units are shared out: one, if a step takes no longer than waiting for each other.
+template <class T>
+int64_t shares_of_units(const Sizes& n, int64_t threads) {
+  return n.batch * columns<T>(n) * (n.features + n.units) < kSharedStep ? 1 : std::min(threads, blocks<T>(n));
 }
 
 // Layout of what the caller hands in: weights as in jlstm, (rows, 4 units).
@@ -57,7 +62,7 @@ void pack_all(const Sizes& n, const Weights<T>& w, T* kernel, T* recurrent, T* b
 template <class T>
 void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
-  const int64_t wide = columns<T>(n), threads = team.threads(), rows = n.time * n.batch;
+  const int64_t wide = columns<T>(n), threads = team.threads();
   if (n.batch == 0) return;
   if (n.time == 0) {
     std::copy(f.h0, f.h0 + n.batch * n.units, f.h);
@@ -82,7 +87,7 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
     return;
   }
   const int64_t step_bytes = n.batch * wide * int64_t(sizeof(T)), fitting = std::max(kProjectedRows / n.batch, kProjectedBytes / step_bytes);
-  const int64_t span = std::min(n.time, fitting + 1), chunks = (n.time + span - 1) / span, items = std::min(threads, blocks<T>(n));
+  const int64_t span = std::min(n.time, std::max<int64_t>(fitting, 1)), chunks = (n.time + span - 1) / span, items = shares_of_units<T>(n, threads);
   T* zs = f.gates ? f.gates : make<T>(allocate, span * n.batch * wide);
   team.run(1, 1, [&](int64_t, int64_t) { begin_forward<T>(f, 0, n.batch); });
   team.run(chunks + n.time, items, [&](int64_t phase, int64_t item) {
@@ -139,7 +144,7 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
       for (int64_t k = n.time - 1; k >= -1; --k) backward_step<T>(b, k, begin, end, 0, blocks<T>(n));
     });
   } else {
-    const int64_t items = std::min(threads, blocks<T>(n));
+    const int64_t items = shares_of_units<T>(n, threads);
     team.run(n.time + 1, items, [&](int64_t phase, int64_t item) {
       const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
       backward_step<T>(b, n.time - 1 - phase, 0, n.batch, begin, end);
