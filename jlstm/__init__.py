@@ -1,19 +1,25 @@
 """jlstm: the LSTM library for JAX."""
 
 from jlstm.cell import Carry, Cell
-from jlstm.cells import ElmanCell, LSTMCell
+from jlstm.cells import ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from jlstm.io import load, save
-from jlstm.layers import LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
+from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 
 __all__ = [
+    "GRU",
     "LSTM",
     "RNN",
     "Bidirectional",
     "Carry",
     "Cell",
     "ElmanCell",
+    "GRUCell",
     "LSTMCell",
     "Layer",
+    "MLSTMCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "SLSTMCell",
     "Stack",
     "cell_states",
     "explain",

@@ -39,6 +39,29 @@ def number(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, got {value!r}") from error
 
 
+def probability(name: str, value: Any) -> float:
+    """Return a number from 0 to 1 as float."""
+    value = number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value!r}")
+    return value
+
+
+def bound(name: str, value: Any) -> float:
+    """Return a number above zero as float."""
+    value = number(name, value)
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return value
+
+
+def needs(name: str, on: Any, **options: Any) -> None:
+    """Refuse options, those that are neither None nor False, of something that is off."""
+    for option, value in options.items():
+        if on is None and value is not None and value is not False:
+            raise ValueError(f"{option} is for {name}, which is off: give {name}, or leave out {option}")
+
+
 def flag(name: str, value: Any) -> None:
     """Require True or False."""
     if not isinstance(value, bool):
@@ -146,3 +169,12 @@ def noise(
             raise ValueError(f"noise[{name!r}] must have shape {shapes[0]} or {shapes[1]}, got {jnp.shape(mask)}")
         masks[name] = jnp.asarray(mask, dtype)
     return masks
+
+
+def masks(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> dict[str, Array]:
+    """Return a wrapper's masks in the compute dtype; require known names, each with its own shape."""
+    for name, mask in given.items():
+        one_of("a key of noise", name, shapes)
+        if jnp.shape(mask) != shapes[name]:
+            raise ValueError(f"noise[{name!r}] must have shape {shapes[name]}, got {jnp.shape(mask)}")
+    return {name: jnp.asarray(mask, dtype) for name, mask in given.items()}

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from jlstm.backends import cpu, fused, scan
+from jlstm.backends import cpu, fused, parallel, scan
 from jlstm.backends.scan import Recurrence, Way
 from jlstm.cell import Cell, PyTree
 
-MODULES = {"cpu": cpu, "fused": fused, "scan": scan}  # the fastest first
+MODULES = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}  # each comes before those that can do what it cannot
 BACKENDS = ("auto", *MODULES)
 FIRST = "cpu"  # where "auto" begins
 LOG = logging.getLogger(__name__)

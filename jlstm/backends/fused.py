@@ -16,7 +16,10 @@ from jaxtyping import Array, Float
 from jlstm.backends import scan
 from jlstm.backends.scan import Recurrence, Way, select
 from jlstm.cell import Carry, Cell, PyTree
-from jlstm.cells.lstm import Gates, LSTMCell, by_gate
+from jlstm.cells.gates import Gates, by_gate
+from jlstm.cells.lstm import LSTMCell
+
+VARIANTS = ("peephole", "projection", "cell_clip", "gate_clip", "coupled", "layer_norm")
 
 
 class Residuals(NamedTuple):
@@ -38,10 +41,12 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     """Why this cannot serve a call, or nothing: it is for the plain LSTM."""
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"
-    usual = (cell.recurrent_activation, cell.activation) == ("sigmoid", "tanh") and cell.output_activation in (None, "tanh")
-    if not usual:
+    if (cell.recurrent_activation, cell.activation, cell.psi) != ("sigmoid", "tanh", "tanh"):
         return "it is for the activations sigmoid and tanh"
-    return "h has dropout" if "recurrent" in start.context else ""
+    for name in VARIANTS:
+        if getattr(cell, name) not in (None, False):
+            return f"it is for LSTMs without {name}"
+    return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in start.context else ""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

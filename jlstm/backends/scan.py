@@ -1,12 +1,12 @@
 """The recurrence as a plain `lax.scan`: always there, on every platform."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from jlstm.cell import Cell, Params, PyTree
 
@@ -18,7 +18,7 @@ class Recurrence(NamedTuple):
     context: PyTree
     initial: PyTree  # the cell's own carry, put back by `resets`
     carry: PyTree
-    xs: Float[Array, "time *batch features"]
+    xs: Any  # (time, *batch, features), or Noisy
     mask: Bool[Array, "time *batch"] | None
     resets: Bool[Array, "time *batch"] | None
 

@@ -1,7 +1,6 @@
-"""The LSTM: its equations and nothing else."""
+"""The LSTM and its variants: options and parameters; the equations are in gates.py."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +9,11 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation, activation
 from jlstm.cell import Carry, Cell, Noise, Params
+from jlstm.cells import normalization
+from jlstm.cells.gates import COUPLINGS, Gates, by_gate, output, through
+from jlstm.cells.normalization import SCHEMES, along, normalize
 from jlstm.dropout import bernoulli_masks, gated_matmul
 from jlstm.initializers import Initializer, draw, initializer
-
-
-class Gates(NamedTuple):
-    """One array for each gate of an LSTM, before or after their activation functions; `g` is the candidate."""
-
-    i: Float[Array, "*batch units"]
-    f: Float[Array, "*batch units"]
-    g: Float[Array, "*batch units"]
-    o: Float[Array, "*batch units"]
-
-
-def by_gate(columns: Float[Array, "... columns"]) -> Gates:
-    """Take apart what a kernel yields: columns i | f | g | o."""
-    return Gates(*jnp.split(columns, 4, axis=-1))
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,27 +26,38 @@ class LSTMCell(Cell):
         c' = σ(f) c + σ(i) φ(g)
         h' = σ(o) ψ(c')
 
-    Parameters: `kernel` W (features, 4·units), `recurrent_kernel` U (units, 4·units), `bias` b (4·units,), columns
+    Parameters: `kernel` W (features, 4·units), `recurrent_kernel` U (size of h, 4·units), `bias` b (4·units,), columns
     i | f | g | o. These are Keras' names, shapes and order. The forget bias is part of `bias` from the start.
 
     Args:
-        units: size of h and c.
+        units: size of c, and of h without `projection`.
         activation: φ, a name or a callable. A callable equals only itself, so that a new one makes `jit` compile again.
         recurrent_activation: σ.
         output_activation: ψ; None takes `activation`, as Keras does.
         use_bias: whether there is a `bias`.
         forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
+        peephole: the gates i and f also see c, and o sees c', each through weights of its own: `peephole_kernel` (3, units),
+            rows i, f, o, added to their sums as p ⊙ c.
+        projection: size of h if not `units`: h' = (σ(o) ψ(c')) P, with P the `projection_kernel` (units, projection).
+        projection_bias: whether a `projection_bias` (projection,) is added to that.
+        projection_clip, cell_clip, gate_clip: h', c' (before the output gate sees it), or the four sums (before their activation
+            functions, as ONNX' `clip`) are cut off at ± this.
+        coupled: "f=1-i" or "i=1-f" has one gate do for both (after σ); the other has no weights then, and no columns and rows.
+        layer_norm: "ba2016", "tf_contrib", "addons" or "tflite": see `jlstm.cells.normalization`, also for its parameters.
+        layer_norm_epsilon: ε; None takes the one that was published with the scheme.
         dropout: share of input features zeroed, one mask for a whole sequence (Gal & Ghahramani 2016).
         recurrent_dropout: share of h zeroed where it enters the gates; each gate then has its own masks, for x too, as in Keras.
-        kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
+        recurrent_dropout_on: "h", or "g": share of φ(g) zeroed instead, one mask for a whole sequence (Semeniuta 2016).
+        kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`. `kernel_init` also draws the
+            projection; peepholes start at zero.
 
     Raises:
-        ValueError: units ≤ 0, a rate outside [0, 1), or an unknown name.
+        ValueError: a size or bound ≤ 0, a rate outside [0, 1), an unknown name, an option of something that is off.
 
-    Reference: Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000; its bias of 1:
-    Jozefowicz, Zaremba & Sutskever 2015.
+    Reference: Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000; its bias of 1: Jozefowicz,
+    Zaremba & Sutskever 2015; peepholes: Gers & Schmidhuber 2000; projection: Sak, Senior & Beaufays 2014.
     Differs from: PyTorch has two biases and initialises without a forget bias; TensorFlow 1 has columns i | g | f | o and
-    adds the forget bias at run time.
+    adds the forget bias at run time; ONNX and TensorFlow contrib keep weights of the gate that is coupled away.
     """
 
     units: int
@@ -68,8 +67,18 @@ class LSTMCell(Cell):
     output_activation: Activation | None = None
     use_bias: bool = True
     forget_bias: float | None = 1.0
+    peephole: bool = False
+    projection: int | None = None
+    projection_bias: bool = False
+    projection_clip: float | None = None
+    cell_clip: float | None = None
+    gate_clip: float | None = None
+    coupled: str | None = None
+    layer_norm: str | None = None
+    layer_norm_epsilon: float | None = None
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    recurrent_dropout_on: str = "h"
     kernel_init: Initializer = "glorot_uniform"
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
@@ -77,24 +86,45 @@ class LSTMCell(Cell):
     def __post_init__(self) -> None:
         normal: dict[str, float] = {"units": checks.positive("units", self.units)}
         normal |= {name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")}
+        bounds = ("projection_clip", "cell_clip", "gate_clip", "layer_norm_epsilon")
+        normal |= {name: checks.bound(name, value) for name in bounds if (value := getattr(self, name)) is not None}
+        if self.projection is not None:
+            normal["projection"] = checks.positive("projection", self.projection)
         if self.forget_bias is not None:
             normal["forget_bias"] = checks.number("forget_bias", self.forget_bias)
         for name, value in normal.items():
             object.__setattr__(self, name, value)
-        checks.flag("use_bias", self.use_bias)
-        for function in (self.activation, self.recurrent_activation, self._output_activation):
+        for name in ("use_bias", "peephole", "projection_bias"):
+            checks.flag(name, getattr(self, name))
+        checks.one_of("coupled", self.coupled, COUPLINGS)
+        checks.one_of("layer_norm", self.layer_norm, (None, *SCHEMES))
+        checks.one_of("recurrent_dropout_on", self.recurrent_dropout_on, ("h", "g"))
+        checks.needs("projection", self.projection, projection_bias=self.projection_bias, projection_clip=self.projection_clip)
+        checks.needs("layer_norm", self.layer_norm, layer_norm_epsilon=self.layer_norm_epsilon)
+        for function in (self.activation, self.recurrent_activation, self.psi):
             activation(function)
         for init in (self.kernel_init, self.recurrent_init, self.bias_init):
             initializer(init)
 
     @property
-    def _output_activation(self) -> Activation:
+    def psi(self) -> Activation:
+        """The output activation: `activation` where none is given."""
         return self.activation if self.output_activation is None else self.output_activation
 
     @property
+    def epsilon(self) -> float:
+        """The ε of `layer_norm`."""
+        return self.layer_norm_epsilon or SCHEMES[self.layer_norm or "ba2016"].epsilon
+
+    @property
+    def names(self) -> str:
+        """The gates that have weights, in the order of their columns: "ifgo", or three of them if two are coupled."""
+        return COUPLINGS[self.coupled]
+
+    @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
-        return self.units
+        """The size of h: `projection`, or `units`."""
+        return self.projection or self.units
 
     @property
     def stochastic(self) -> bool:
@@ -102,19 +132,28 @@ class LSTMCell(Cell):
         return bool(self.dropout or self.recurrent_dropout)
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""
+        """Draw `kernel`, `recurrent_kernel` and what the options ask for."""
         checks.positive("features", features)
-        columns = 4 * self.units
+        columns = len(self.names) * self.units
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
-        params = {
+        params: dict[str, Params] = {
             "kernel": draw(self.kernel_init, for_kernel, (features, columns), dtype),
-            "recurrent_kernel": draw(self.recurrent_init, for_recurrent, (self.units, columns), dtype),
+            "recurrent_kernel": draw(self.recurrent_init, for_recurrent, (self.features_out, columns), dtype),
         }
         if self.use_bias:
-            bias = draw(self.bias_init, for_bias, (columns,), dtype)
-            if self.forget_bias is not None:
-                bias = bias.at[self.units : 2 * self.units].set(self.forget_bias)
-            params["bias"] = bias
+            params["bias"] = draw(self.bias_init, for_bias, (columns,), dtype)
+            if self.forget_bias is not None and "f" in self.names:
+                first = self.names.index("f") * self.units
+                params["bias"] = params["bias"].at[first : first + self.units].set(self.forget_bias)
+        if self.peephole:
+            params["peephole_kernel"] = jnp.zeros((len(self.names) - 1, self.units), dtype)
+        if self.projection is not None:
+            for_projection = jax.random.fold_in(key, 1)
+            params["projection_kernel"] = draw(self.kernel_init, for_projection, (self.units, self.projection), dtype)
+        if self.projection_bias:
+            params["projection_bias"] = jnp.zeros(self.features_out, dtype)
+        if self.layer_norm is not None:
+            params |= normalization.parameters(SCHEMES[self.layer_norm], columns, self.units, dtype)
         return params
 
     def begin(
@@ -128,36 +167,34 @@ class LSTMCell(Cell):
     ) -> tuple[Carry, Noise]:
         """Return zeros, and the dropout masks as context.
 
-        `noise` may hold `inputs` (gates, *batch, features) and `recurrent` (gates, *batch, units), factors by which x and h
-        are multiplied; gates is 4 (one mask a gate) or 1 (one mask for all).
+        `noise` may hold `inputs` (gates, *batch, features) and `recurrent` (gates, *batch, size of h), or, with dropout on g,
+        `recurrent` (1, *batch, units): factors of x, h and φ(g); gates is the number of `names` (one mask a gate) or 1.
         """
-        zeros = jnp.zeros((*batch_shape, self.units), dtype)
-        sizes = {"inputs": params["kernel"].shape[0], "recurrent": self.units}
+        carry = Carry(*(jnp.zeros((*batch_shape, size), dtype) for size in (self.features_out, self.units)))
+        on_h = self.recurrent_dropout_on == "h"
+        sizes = {"inputs": params["kernel"].shape[0], "recurrent": self.features_out if on_h else self.units}
         if noise is not None:
-            context = checks.noise(noise, gates=4, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
-        else:
-            gates = 4 if self.recurrent_dropout else 1
-            rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
-            context = bernoulli_masks(key, rates, {name: (gates, *batch_shape, size) for name, size in sizes.items()}, dtype)
-        return Carry(zeros, zeros), context
+            gates = len(self.names) if on_h else 1
+            return carry, checks.noise(noise, gates=gates, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
+        gates = len(self.names) if on_h and self.recurrent_dropout else 1
+        rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
+        return carry, bernoulli_masks(key, rates, {name: (gates, *batch_shape, size) for name, size in sizes.items()}, dtype)
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:
         """x W + b, for all steps in one matmul, gate by gate: XLA reads parts of an array in a loop one number at a time."""
         masks = context.get("inputs")
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
-        return by_gate(zs + jnp.expand_dims(params["bias"], range(zs.ndim - 1)) if self.use_bias else zs)
+        if "kernel_norm" in params:
+            zs = normalize(zs, params["kernel_norm"], self.epsilon)
+        biased = self.use_bias and "gate_norm" not in params  # there the bias comes after the normalisation of the whole sum
+        return by_gate(zs + along(params["bias"], zs) if biased else zs, self.names)
 
     def gates(self, params: Params, context: Noise, carry: Carry, z: Gates) -> Gates:
         """σ(i), σ(f), φ(g) and σ(o)."""
-        gate, candidate = activation(self.recurrent_activation), activation(self.activation)
-        recurrent = by_gate(gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))
-        i, f, g, o = jax.tree.map(jnp.add, z, recurrent)
-        return Gates(gate(i), gate(f), candidate(g), gate(o))
+        return through(self, params, context, carry, z)[0]
 
     def step(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Carry, Array]:
         """The equations."""
-        output = activation(self._output_activation)
-        i, f, g, o = self.gates(params, context, carry, z)
-        c = f * carry.c + i * g
-        h = o * output(c)
+        gates, c = through(self, params, context, carry, z)
+        h = output(self, params, gates.o, c)
         return Carry(h, c), h

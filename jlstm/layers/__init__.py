@@ -3,7 +3,7 @@
 from jlstm.layers.bidirectional import Bidirectional
 from jlstm.layers.choices import explain
 from jlstm.layers.layer import Layer, cell_states
-from jlstm.layers.recurrent import LSTM, RNN
+from jlstm.layers.recurrent import GRU, LSTM, RNN
 from jlstm.layers.stack import Stack
 
-__all__ = ["LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states", "explain"]
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states", "explain"]

@@ -1,9 +1,9 @@
-"""RNN: any cell as a layer; LSTM: the layer that most people want."""
+"""RNN: any cell as a layer; LSTM and GRU: the layers that most people want."""
 
 import inspect
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.backends import BACKENDS
-from jlstm.cell import Cell, Params, PyTree
-from jlstm.cells import LSTMCell
+from jlstm.cell import Cell, Noisy, Params, PyTree
+from jlstm.cells import GRUCell, LSTMCell
 from jlstm.layers.layer import Layer
 from jlstm.loop import Options, Results, Steps, recur
 
@@ -95,9 +95,11 @@ class RNN(Layer):
         dtype = self._compute_dtype(steps.xs.dtype)
         params, carry, xs = _cast((params, carry, steps.xs), dtype)
         initial, context = self.cell.begin(params, xs.shape[1:-1], dtype, key=key, noise=noise)
+        fresh = self.cell.each_step(params, xs.shape[:-1], dtype, key=key, noise=noise)
         options = Options(self.reverse, self.unroll, self.remat, self.backend)
         start = initial if carry is None else carry
-        return recur(self.cell, params, steps._replace(xs=xs), start, initial, context, options, states)
+        steps = steps._replace(xs=xs if fresh is None else Noisy(xs, fresh))
+        return recur(self.cell, params, steps, start, initial, context, options, states)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
         """Project and run one step."""
@@ -123,7 +125,7 @@ def LSTM(units: int, **options: Any) -> RNN:
     """Return `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it. This is a function, not a class.
 
     Args:
-        units: size of h and c.
+        units: size of c, and of h without a projection.
         **options: those of `LSTMCell` (activation, use_bias, dropout, …) and of `RNN` (reverse, time_major, remat, …).
 
     Raises:
@@ -137,19 +139,44 @@ def LSTM(units: int, **options: Any) -> RNN:
         >>> ys.shape, carry.c.shape
         ((2, 5, 4), (2, 4))
     """
-    unknown = options.keys() - _CELL_OPTIONS - _LOOP_OPTIONS
-    if unknown:
-        known = ", ".join(sorted(_CELL_OPTIONS | _LOOP_OPTIONS))
-        wrong = sorted(unknown)[0]
-        meant = "".join(f", perhaps {close!r}" for close in get_close_matches(wrong, _CELL_OPTIONS | _LOOP_OPTIONS, 1))
-        raise TypeError(f"LSTM has no option {wrong!r}{meant}: it takes {known}")
-    of_loop = {name: options.pop(name) for name in _LOOP_OPTIONS & options.keys()}
-    return RNN(LSTMCell(units, **options), **of_loop)
+    return _layer("LSTM", LSTMCell, units, options)
 
 
-_CELL_OPTIONS = {field.name for field in fields(LSTMCell)} - {"units"}
+def GRU(units: int, **options: Any) -> RNN:
+    """Return `RNN(GRUCell(units, …), …)`: each option goes to the one of the two that has it. This is a function, not a class.
+
+    Args:
+        units: size of h.
+        **options: those of `GRUCell` (reset_after, use_bias, dropout, …) and of `RNN` (reverse, time_major, remat, …).
+
+    Raises:
+        TypeError: neither has such an option.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.GRU(4, reset_after=False)
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry.h.shape
+        ((2, 5, 4), (2, 4))
+    """
+    return _layer("GRU", GRUCell, units, options)
+
+
 _LOOP_OPTIONS = {field.name for field in fields(RNN)} - {"cell"}
-LSTM.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # completion in notebooks lists the options
-    [*inspect.signature(LSTMCell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]],
-    return_annotation=RNN,
-)
+
+
+def _layer(name: str, cell: type[Cell], units: int, options: dict[str, Any]) -> RNN:
+    known = _LOOP_OPTIONS | {field.name for field in fields(cast(Any, cell))} - {"units"}
+    if unknown := sorted(options.keys() - known):
+        meant = "".join(f", perhaps {close!r}" for close in get_close_matches(unknown[0], known, 1))
+        raise TypeError(f"{name} has no option {unknown[0]!r}{meant}: it takes {', '.join(sorted(known))}")
+    of_loop = {option: options.pop(option) for option in _LOOP_OPTIONS & options.keys()}
+    return RNN(cast(Any, cell)(units, **options), **of_loop)
+
+
+for _function, _cell in ((LSTM, LSTMCell), (GRU, GRUCell)):
+    cast(Any, _function).__signature__ = inspect.Signature(  # completion in notebooks lists the options
+        [*inspect.signature(_cell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]],
+        return_annotation=RNN,
+    )

@@ -55,7 +55,7 @@ def _ours(backend: str) -> Framework:
     return Framework("ours", "jlstm", backend, ours=True, peer=False, long=True)
 
 
-OURS = {"jlstm" if backend == "auto" else f"jlstm {backend}": _ours(backend) for backend in BACKENDS}
+OURS = {"jlstm" if backend == "auto" else f"jlstm {backend}": _ours(backend) for backend in BACKENDS if backend != "parallel"}
 PEERS = {
     "torch": Framework("torch", "torch"),
     "onnxruntime": Framework("onnxruntime", "onnxruntime", on=("cpu",)),

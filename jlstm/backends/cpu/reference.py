@@ -10,7 +10,8 @@ from jlstm.backends import fused, scan
 from jlstm.backends.cpu.operands import Inputs, Kept, Outputs, pack, unpack
 from jlstm.backends.scan import Recurrence, Way, select
 from jlstm.cell import Carry
-from jlstm.cells.lstm import Gates, LSTMCell
+from jlstm.cells.gates import Gates
+from jlstm.cells.lstm import LSTMCell
 
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:

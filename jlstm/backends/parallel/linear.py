@@ -1,0 +1,30 @@
+"""Cells whose step is linear in the carry: an associative scan, O(log time) steps deep.
+
+Two steps h' = a h + b and h'' = a' h' + b' are one such step, with a' a and a' b + b'.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jlstm.backends.scan import Recurrence, Way, select
+from jlstm.cell import Cell
+from jlstm.cells.minimal import Linear, MinimalCarry
+
+
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MinimalCarry, Array]:
+    """Return the last carry and the outputs."""
+    steps = cell.project(start.params, start.context, start.xs)
+    if start.resets is not None:
+        anew = Linear(jnp.zeros_like(steps.decay), steps.decay * start.initial.h[None] + steps.added)
+        steps = select(start.resets, anew, steps)
+    if start.mask is not None:
+        steps = select(start.mask, steps, Linear(jnp.ones_like(steps.decay), jnp.zeros_like(steps.added)))
+    decay, added = lax.associative_scan(_both, steps, reverse=way.reverse)
+    hs = decay * start.carry.h[None] + added
+    last = MinimalCarry(hs[0 if way.reverse else -1])
+    return last, hs if start.mask is None else select(start.mask, hs, jnp.zeros_like(hs))
+
+
+def _both(first: Linear, second: Linear) -> Linear:
+    return Linear(first.decay * second.decay, second.decay * first.added + second.added)

@@ -1,0 +1,50 @@
+"""The mLSTM over all steps at once, as attention with weights that decay: O(time²) memory, and no loop (Beck et al. 2024)."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jlstm.backends.scan import Recurrence, Way
+from jlstm.cell import Cell
+from jlstm.cells.mlstm import MLSTMCarry
+
+
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MLSTMCarry, Array]:
+    """Return the last carry and the outputs."""
+    steps = cell.project(start.params, start.context, start.xs)
+    steps = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), steps) if way.reverse else steps
+    mask, resets = (each if each is None or not way.reverse else jnp.flip(each, 0) for each in (start.mask, start.resets))
+    q, k, v, forget, enter, o = steps
+    if mask is not None:
+        forget = jnp.where(mask[..., None], forget, 0)
+        enter = jnp.where(mask[..., None], enter, -jnp.inf)
+    time = forget.shape[0]
+    total = jnp.cumsum(forget, axis=0)
+    later = jnp.tril(jnp.ones((time, time), bool)).reshape(time, time, *(1,) * (forget.ndim - 1))
+    since = total  # log of how much of the initial carry is left
+    m0, matrix0, n0 = (
+        jnp.broadcast_to(each[None], (time, *each.shape)) for each in (start.carry.m, start.carry.C, start.carry.n)
+    )
+    if resets is not None:
+        counted = resets if mask is None else resets & mask
+        number = jnp.cumsum(counted, axis=0)[..., None]
+        later = later & (number[:, None] == number[None])
+        at = lax.cummax(jnp.where(counted, jnp.expand_dims(jnp.arange(time), range(1, counted.ndim)), -1), axis=0)[..., None]
+        before = jnp.take_along_axis(total - forget, jnp.maximum(at, 0), axis=0)
+        anew = at >= 0
+        since = jnp.where(anew, total - before, total)
+        m0 = jnp.where(anew, start.initial.m[None], m0)
+        matrix0 = jnp.where(anew[..., None, None], start.initial.C[None], matrix0)
+        n0 = jnp.where(anew[..., None], start.initial.n[None], n0)
+    logs = jnp.where(later, total[:, None] - total[None] + enter[None], -jnp.inf)  # (time read, time written, *batch, heads)
+    m = jnp.maximum(logs.max(axis=1), since + m0)
+    weights, rest = jnp.exp(logs - m[:, None]), jnp.exp(since + m0 - m)
+    scores = weights * jnp.einsum("t...k,s...k->ts...", q, k)
+    read = jnp.einsum("ts...,s...v->t...v", scores, v) + rest[..., None] * jnp.einsum("...vk,...k->...v", matrix0, q)
+    norm = scores.sum(axis=1) + rest * jnp.einsum("...k,...k->...", n0, q)
+    ys = o * (read / jnp.maximum(jnp.abs(norm), jnp.exp(-m))[..., None]).reshape(o.shape)
+    matrix = jnp.einsum("s...,s...v,s...k->...vk", weights[-1], v, k) + rest[-1][..., None, None] * matrix0[-1]
+    n = jnp.einsum("s...,s...k->...k", weights[-1], k) + rest[-1][..., None] * n0[-1]
+    ys = ys if mask is None else jnp.where(mask[..., None], ys, 0)
+    return MLSTMCarry(matrix, n, m[-1]), jnp.flip(ys, 0) if way.reverse else ys

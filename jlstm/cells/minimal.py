@@ -1,0 +1,144 @@
+"""Cells whose gates see no carry, so that a run is linear in it and can be computed for all steps at once."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlstm import checks
+from jlstm.cell import Cell, Noise, Params
+from jlstm.cells.normalization import along
+from jlstm.initializers import Initializer, draw, initializer
+
+
+class MinimalCarry(NamedTuple):
+    """What a minimal cell hands from one step to the next: its output `h`."""
+
+    h: Float[Array, "*batch units"]
+
+
+jax.export.register_namedtuple_serialization(MinimalCarry, serialized_name="jlstm.MinimalCarry")
+
+
+class Linear(NamedTuple):
+    """h' = decay ⊙ h + added."""
+
+    decay: Float[Array, "*batch units"]
+    added: Float[Array, "*batch units"]
+
+
+@dataclass(frozen=True, repr=False)
+class _Minimal(Cell):
+    units: int
+    _: KW_ONLY
+    use_bias: bool = True
+    kernel_init: Initializer = "glorot_uniform"
+    bias_init: Initializer = "zeros"
+    columns: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "units", checks.positive("units", self.units))
+        checks.flag("use_bias", self.use_bias)
+        for init in (self.kernel_init, self.bias_init):
+            initializer(init)
+
+    @property
+    def features_out(self) -> int:
+        """The size of h: `units`."""
+        return self.units
+
+    def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
+        """Draw `kernel` and, with `use_bias`, `bias`."""
+        checks.positive("features", features)
+        for_kernel, for_bias = jax.random.split(key)
+        params = {"kernel": draw(self.kernel_init, for_kernel, (features, self.columns * self.units), dtype)}
+        if self.use_bias:
+            params["bias"] = draw(self.bias_init, for_bias, (self.columns * self.units,), dtype)
+        return params
+
+    def begin(
+        self,
+        params: Params,  # noqa: ARG002
+        batch_shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
+        *,
+        key: Array | None = None,  # noqa: ARG002
+        noise: Noise | None = None,
+    ) -> tuple[MinimalCarry, Noise]:
+        """Return zeros; there is no dropout."""
+        if noise is not None:
+            checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
+        return MinimalCarry(jnp.zeros((*batch_shape, self.units), dtype)), {}
+
+    def step(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> tuple[MinimalCarry, Array]:  # noqa: ARG002
+        """The last equation."""
+        h = z.decay * carry.h + z.added
+        return MinimalCarry(h), h
+
+    def _columns(self, params: Params, xs: Float[Array, "time *batch features"]) -> list[Array]:
+        zs = xs @ params["kernel"]
+        return jnp.split(zs + along(params["bias"], zs) if self.use_bias else zs, self.columns, axis=-1)
+
+
+@dataclass(frozen=True, repr=False)
+class MinGRUCell(_Minimal):
+    """The minimal gated recurrent unit.
+
+        z, g = split(x W + b)
+        h' = (1 - σ(z)) ⊙ h + σ(z) ⊙ g
+
+    Parameters: `kernel` W (features, 2·units) and `bias` b (2·units,), columns z | g. With `RNN(cell, backend="parallel")` a
+    run takes O(log time) steps.
+
+    Args:
+        units: size of h.
+        use_bias: whether there is a `bias`.
+        kernel_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
+
+    Raises:
+        ValueError: units ≤ 0, or an unknown name.
+
+    Reference: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024.
+    Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
+    """
+
+    columns: ClassVar[int] = 2
+
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:  # noqa: ARG002
+        """All but the last equation's sum, for all steps at once."""
+        z, g = self._columns(params, xs)
+        return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
+
+
+@dataclass(frozen=True, repr=False)
+class MinLSTMCell(_Minimal):
+    """The minimal LSTM.
+
+        i, f, g = split(x W + b)
+        h' = (σ(f) ⊙ h + σ(i) ⊙ g) / (σ(f) + σ(i))
+
+    Parameters: `kernel` W (features, 3·units) and `bias` b (3·units,), columns i | f | g. With `RNN(cell, backend="parallel")` a
+    run takes O(log time) steps.
+
+    Args:
+        units: size of h.
+        use_bias: whether there is a `bias`.
+        kernel_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
+
+    Raises:
+        ValueError: units ≤ 0, or an unknown name.
+
+    Reference: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024.
+    Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
+    """
+
+    columns: ClassVar[int] = 3
+
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:  # noqa: ARG002
+        """All but the last equation's sum, for all steps at once."""
+        i, f, g = self._columns(params, xs)
+        share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))  # σ(i) / (σ(f) + σ(i)), also where both are tiny
+        return Linear(1 - share, share * g)

@@ -1,0 +1,154 @@
+"""The mLSTM: an LSTM whose state is a matrix, with exponential gates; its equations and nothing else."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlstm import checks
+from jlstm.cell import Cell, Noise, Params
+from jlstm.cells.normalization import along
+from jlstm.initializers import Initializer, draw, initializer
+
+
+class MLSTMCarry(NamedTuple):
+    """What an mLSTM hands from one step to the next: the paper's matrix and normaliser are C exp(m) and n exp(m)."""
+
+    C: Float[Array, "*batch heads size size"]
+    n: Float[Array, "*batch heads size"]
+    m: Float[Array, "*batch heads"]
+
+
+jax.export.register_namedtuple_serialization(MLSTMCarry, serialized_name="jlstm.MLSTMCarry")
+
+
+class Projected(NamedTuple):
+    """What an mLSTM reads of each step: query, key and value of each head, log of its forget and input gate, σ(o)."""
+
+    q: Float[Array, "*batch heads size"]
+    k: Float[Array, "*batch heads size"]
+    v: Float[Array, "*batch heads size"]
+    forget: Float[Array, "*batch heads"]
+    enter: Float[Array, "*batch heads"]
+    o: Float[Array, "*batch units"]
+
+
+@dataclass(frozen=True, repr=False)
+class MLSTMCell(Cell):
+    """The matrix LSTM of xLSTM.
+
+    In each head, of size d = units / heads, with φ the forget gate's function:
+
+        q, k, v, o = split(x W + b),  i, f = split(x V + a)
+        m' = max(log φ(f) + m, i)
+        C' = φ(f) exp(m - m') C + exp(i - m') v (k / √d)ᵀ
+        n' = φ(f) exp(m - m') n + exp(i - m') k / √d
+        h' = σ(o) ⊙ C' q / max(|n'ᵀ q|, exp(-m'))
+
+    m keeps the exponentials in range and cancels out of h. Nothing sees h: `RNN(cell, backend="parallel")` computes all steps at
+    once, with a matrix of size time × time.
+
+    Parameters: `kernel` W (features, 4·units) and `bias` b (4·units,), columns q | k | v | o; `gate_kernel` V (features, 2·heads)
+    and `gate_bias` a (2·heads,), columns i | f.
+
+    Args:
+        units: size of h.
+        heads: number of matrices.
+        forget_gate: φ, "sigmoid" or "exp".
+        use_bias: whether there are `bias` and `gate_bias`.
+        forget_bias: initial value of the forget gates' bias; None leaves it to `bias_init`.
+        kernel_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
+
+    Raises:
+        ValueError: units ≤ 0, heads that do not divide them, or an unknown name.
+
+    Reference: Beck et al. 2024, equations 19 to 27 and, for all steps at once, 62 to 76.
+    Differs from: the authors' code (NX-AI/xlstm) adds 1e-6 to the denominator.
+    """
+
+    units: int
+    _: KW_ONLY
+    heads: int = 1
+    forget_gate: str = "sigmoid"
+    use_bias: bool = True
+    forget_bias: float | None = 3.0
+    kernel_init: Initializer = "glorot_uniform"
+    bias_init: Initializer = "zeros"
+
+    def __post_init__(self) -> None:
+        for name in ("units", "heads"):
+            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        if self.units % self.heads:
+            raise ValueError(f"heads must divide units, got {self.heads} heads for {self.units} units")
+        if self.forget_bias is not None:
+            object.__setattr__(self, "forget_bias", checks.number("forget_bias", self.forget_bias))
+        checks.one_of("forget_gate", self.forget_gate, ("sigmoid", "exp"))
+        checks.flag("use_bias", self.use_bias)
+        for init in (self.kernel_init, self.bias_init):
+            initializer(init)
+
+    @property
+    def features_out(self) -> int:
+        """The size of h: `units`."""
+        return self.units
+
+    def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
+        """Draw `kernel`, `gate_kernel` and, with `use_bias`, their biases."""
+        checks.positive("features", features)
+        keys = jax.random.split(key, 4)
+        columns = {"": 4 * self.units, "gate_": 2 * self.heads}
+        params = {
+            f"{name}kernel": draw(self.kernel_init, each, (features, size), dtype)
+            for each, (name, size) in zip(keys, columns.items(), strict=False)
+        }
+        if self.use_bias:
+            biases = {
+                f"{name}bias": draw(self.bias_init, each, (size,), dtype)
+                for each, (name, size) in zip(keys[2:], columns.items(), strict=True)
+            }
+            if self.forget_bias is not None:
+                biases["gate_bias"] = biases["gate_bias"].at[self.heads :].set(self.forget_bias)
+            params |= biases
+        return params
+
+    def begin(
+        self,
+        params: Params,  # noqa: ARG002
+        batch_shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
+        *,
+        key: Array | None = None,  # noqa: ARG002
+        noise: Noise | None = None,
+    ) -> tuple[MLSTMCarry, Noise]:
+        """Return zeros; there is no dropout."""
+        if noise is not None:
+            checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
+        size = self.units // self.heads
+        shapes = (self.heads, size, size), (self.heads, size), (self.heads,)
+        return MLSTMCarry(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in shapes)), {}
+
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Projected:  # noqa: ARG002
+        """All that needs no carry, for all steps at once."""
+
+        def linear(name: str) -> Array:
+            zs = xs @ params[f"{name}kernel"]
+            return zs + along(params[f"{name}bias"], zs) if self.use_bias else zs
+
+        q, k, v, o = jnp.split(linear(""), 4, axis=-1)
+        i, f = jnp.split(linear("gate_"), 2, axis=-1)
+        q, k, v = (each.reshape(*each.shape[:-1], self.heads, -1) for each in (q, k, v))
+        forget = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
+        return Projected(q, k / k.shape[-1] ** 0.5, v, forget, i, jax.nn.sigmoid(o))
+
+    def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:  # noqa: ARG002
+        """The equations."""
+        m = jnp.maximum(z.forget + carry.m, z.enter)
+        forget, enter = jnp.exp(z.forget + carry.m - m)[..., None], jnp.exp(z.enter - m)[..., None]
+        matrix = forget[..., None] * carry.C + enter[..., None] * z.v[..., :, None] * z.k[..., None, :]
+        n = forget * carry.n + enter * z.k
+        read, weight = jnp.einsum("...vk,...k->...v", matrix, z.q), jnp.einsum("...k,...k->...", n, z.q)
+        h = read / jnp.maximum(jnp.abs(weight), jnp.exp(-m))[..., None]
+        return MLSTMCarry(matrix, n, m), z.o * h.reshape(z.o.shape)

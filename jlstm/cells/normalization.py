@@ -1,0 +1,60 @@
+"""Layer normalisation of an LSTM: four published schemes, which differ in what they normalise and in what is carried.
+
+A vector a is normalised over its last axis: (a - mean) / sqrt(variance + ε), times a scale and, where there is one, plus an
+offset.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jlstm.cell import Params
+
+
+class Scheme(NamedTuple):
+    """One of them.
+
+    Attributes:
+        apart: x W and h U are each normalised over all columns, then added to the bias; else their sum is, with the peepholes,
+            gate by gate, and the bias added after.
+        state: "carried" normalises c for the output and for the next step, "output" for the output only, "" not at all.
+        epsilon: ε as published.
+    """
+
+    apart: bool
+    state: str
+    epsilon: float
+
+
+SCHEMES = {
+    "ba2016": Scheme(apart=True, state="output", epsilon=1e-5),  # Ba, Kiros & Hinton 2016, equations 20 to 22
+    "tf_contrib": Scheme(apart=False, state="carried", epsilon=1e-12),  # tf.contrib.rnn.LayerNormBasicLSTMCell
+    "addons": Scheme(apart=True, state="carried", epsilon=1e-3),  # tfa.rnn.LayerNormLSTMCell
+    "tflite": Scheme(apart=False, state="", epsilon=1e-8),  # TensorFlow Lite's LSTM kernels
+}
+
+
+def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
+    """Scales of one and offsets of zero: `kernel_norm` and `recurrent_norm`, or `gate_norm`, and, with a state, `state_norm`."""
+
+    def pair(size: int) -> Params:
+        return {"scale": jnp.ones(size, dtype), "offset": jnp.zeros(size, dtype)}
+
+    sums = {"kernel_norm": pair(columns), "recurrent_norm": pair(columns)}
+    gates = {"gate_norm": {"scale": jnp.ones(columns, dtype)}}
+    return (sums if scheme.apart else gates) | ({"state_norm": pair(units)} if scheme.state else {})
+
+
+def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> Float[Array, "... size"]:
+    """Normalise over the last axis."""
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    scaled = centred * lax.rsqrt(variance + epsilon) * along(weights["scale"], x)
+    return scaled + along(weights["offset"], x) if "offset" in weights else scaled
+
+
+def along(weights: Float[Array, " size"], x: Float[Array, "... size"]) -> Array:
+    """With as many axes as x."""
+    return jnp.expand_dims(weights, range(x.ndim - 1))

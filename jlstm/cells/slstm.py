@@ -1,0 +1,139 @@
+"""The sLSTM: an LSTM with exponential gates, a normaliser, and a stabiliser; its equations and nothing else."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlstm import checks
+from jlstm.cell import Cell, Noise, Params
+from jlstm.cells.gates import Gates, by_gate
+from jlstm.cells.normalization import along
+from jlstm.initializers import Initializer, draw, initializer
+
+
+class SLSTMCarry(NamedTuple):
+    """What an sLSTM hands from one step to the next.
+
+    The state and the normaliser of the paper are c exp(m) and n exp(m).
+    """
+
+    h: Float[Array, "*batch units"]
+    c: Float[Array, "*batch units"]
+    n: Float[Array, "*batch units"]
+    m: Float[Array, "*batch units"]
+
+
+jax.export.register_namedtuple_serialization(SLSTMCarry, serialized_name="jlstm.SLSTMCarry")
+
+
+@dataclass(frozen=True, repr=False)
+class SLSTMCell(Cell):
+    """The scalar LSTM of xLSTM.
+
+        i, f, g, o = split(x W + h U + b)
+        m' = max(log φ(f) + m, i), and i where n is 0
+        c' = φ(f) exp(m - m') c + exp(i - m') tanh(g)
+        n' = φ(f) exp(m - m') n + exp(i - m')
+        h' = σ(o) c' / n'
+
+    with φ the forget gate's function. m keeps the exponentials in range and cancels out of h.
+
+    Parameters: `kernel` W (features, 4·units), `bias` b (4·units,), columns i | f | g | o; `recurrent_kernel` U (heads,
+    units / heads, 4·units / heads), in each head the same columns: heads do not see each other's h.
+
+    Args:
+        units: size of h, c, n and m.
+        heads: parts of h that only see themselves.
+        forget_gate: φ, "sigmoid" or "exp".
+        use_bias: whether there is a `bias`.
+        forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
+        kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
+
+    Raises:
+        ValueError: units ≤ 0, heads that do not divide them, or an unknown name.
+
+    Reference: Beck et al. 2024, equations 8 to 17.
+    Differs from: the authors' code (NX-AI/xlstm) draws forget biases that rise from unit to unit.
+    """
+
+    units: int
+    _: KW_ONLY
+    heads: int = 1
+    forget_gate: str = "sigmoid"
+    use_bias: bool = True
+    forget_bias: float | None = 3.0
+    kernel_init: Initializer = "glorot_uniform"
+    recurrent_init: Initializer = "orthogonal"
+    bias_init: Initializer = "zeros"
+
+    def __post_init__(self) -> None:
+        for name in ("units", "heads"):
+            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        if self.units % self.heads:
+            raise ValueError(f"heads must divide units, got {self.heads} heads for {self.units} units")
+        if self.forget_bias is not None:
+            object.__setattr__(self, "forget_bias", checks.number("forget_bias", self.forget_bias))
+        checks.one_of("forget_gate", self.forget_gate, ("sigmoid", "exp"))
+        checks.flag("use_bias", self.use_bias)
+        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
+            initializer(init)
+
+    @property
+    def features_out(self) -> int:
+        """The size of h: `units`."""
+        return self.units
+
+    def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
+        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""
+        checks.positive("features", features)
+        for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
+        head = self.units // self.heads
+        recurrent = [
+            draw(self.recurrent_init, each, (head, 4 * head), dtype) for each in jax.random.split(for_recurrent, self.heads)
+        ]
+        params = {
+            "kernel": draw(self.kernel_init, for_kernel, (features, 4 * self.units), dtype),
+            "recurrent_kernel": jnp.stack(recurrent),
+        }
+        if self.use_bias:
+            params["bias"] = draw(self.bias_init, for_bias, (4 * self.units,), dtype)
+            if self.forget_bias is not None:
+                params["bias"] = params["bias"].at[self.units : 2 * self.units].set(self.forget_bias)
+        return params
+
+    def begin(
+        self,
+        params: Params,  # noqa: ARG002
+        batch_shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
+        *,
+        key: Array | None = None,  # noqa: ARG002
+        noise: Noise | None = None,
+    ) -> tuple[SLSTMCarry, Noise]:
+        """Return zeros; there is no dropout."""
+        if noise is not None:
+            checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
+        zeros = jnp.zeros((*batch_shape, self.units), dtype)
+        return SLSTMCarry(zeros, zeros, zeros, zeros), {}
+
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:  # noqa: ARG002
+        """x W + b, for all steps in one matmul."""
+        zs = xs @ params["kernel"]
+        return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)
+
+    def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> tuple[SLSTMCarry, Array]:  # noqa: ARG002
+        """The equations."""
+        h, c, n, m = carry
+        heads = h.reshape(*h.shape[:-1], self.heads, -1)
+        recurrent = by_gate(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
+        i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))
+        kept = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
+        m = jnp.where(n == 0, i, jnp.maximum(kept, i))
+        forget, enter = jnp.exp(jnp.where(n == 0, 0, kept - m)), jnp.exp(i - m)
+        c, n = forget * c + enter * jnp.tanh(g), forget * n + enter
+        h = jax.nn.sigmoid(o) * c / n
+        return SLSTMCarry(h, c, n, m), h

@@ -1,0 +1,135 @@
+"""Closed forms of the cells, and what they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jlstm import RNN
+from jlstm.cells import GRUCell, LSTMCell, MinGRUCell, MLSTMCell, SLSTMCell
+from problems import FEATURES, UNITS, apply, problem
+
+
+def test_an_open_forget_gate_adds_up_its_inputs(x64):
+    """With f = 1 and i = 1, c is the sum of the candidates."""
+    layer, params, xs, _ = problem(RNN(LSTMCell(UNITS)))
+    bias = np.concatenate([np.full(2 * UNITS, 50.0), np.zeros(2 * UNITS)])
+    params = {"kernel": params["kernel"], "recurrent_kernel": 0 * params["recurrent_kernel"], "bias": bias}
+    params["kernel"][:, : 2 * UNITS] = 0
+    carry, _ = apply(layer, params, xs)
+    np.testing.assert_allclose(carry.c, np.tanh(xs @ params["kernel"][:, 2 * UNITS : 3 * UNITS]).sum(1), rtol=1e-12)
+
+
+def test_bounds_that_are_never_reached_change_nothing(x64):
+    """Nor do peepholes of zero, a projection by the identity, and scales of one on what is normalised already."""
+    plain, params, xs, carry = problem(RNN(LSTMCell(UNITS)))
+    wide = {"cell_clip": 1e6, "gate_clip": 1e6, "projection_clip": 1e6, "projection": UNITS, "peephole": True}
+    more = params | {"projection_kernel": np.eye(UNITS), "peephole_kernel": np.zeros((3, UNITS))}
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13),
+        apply(RNN(LSTMCell(UNITS, **wide)), more, xs, carry),
+        apply(plain, params, xs, carry),
+    )
+
+
+def test_bounds_bind(x64):
+    """No c beyond ±0.3, no h beyond ±0.1, and gates between σ(-0.1) and σ(0.1)."""
+    layer, params, xs, _ = problem(RNN(LSTMCell(UNITS, cell_clip=0.3, projection=3, projection_clip=0.1, gate_clip=0.1)))
+    carry, ys = apply(layer, params, 10 * xs)
+    assert np.abs(carry.c).max() <= 0.3
+    assert np.abs(ys).max() == 0.1
+    z = jax.tree.map(lambda leaf: leaf[0], layer.cell.project(params, {}, 10 * xs[None, :, 0]))
+    gates = layer.cell.gates(params, {}, layer.initial_carry(params, (2,)), z)
+    low, high = 1 / (1 + np.exp(0.1)), 1 / (1 + np.exp(-0.1))
+    for leaf in (gates.i, gates.f, gates.o):
+        assert leaf.min() == pytest.approx(low)
+        assert leaf.max() == pytest.approx(high)
+
+
+def test_normalised_sums_do_not_see_the_size_of_the_inputs(x64):
+    """A kernel ten times as large gives the same with layer normalisation, which divides by the deviation."""
+    for scheme in ("ba2016", "addons"):
+        layer, params, xs, _ = problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
+        larger = params | {"kernel": 10 * params["kernel"], "recurrent_kernel": 7 * params["recurrent_kernel"]}
+        np.testing.assert_allclose(apply(layer, larger, xs)[1], apply(layer, params, xs)[1], rtol=1e-9)
+
+
+def test_a_gru_that_updates_nothing_keeps_its_carry(x64):
+    """z = 1."""
+    layer, params, xs, carry = problem(RNN(GRUCell(UNITS)))
+    params["bias"][:UNITS] = 1e3
+    np.testing.assert_allclose(apply(layer, params, xs, carry)[0].h, carry.h, rtol=1e-14)
+
+
+def test_a_minimal_gru_is_a_moving_average(x64):
+    """With z constant, h is an exponentially weighted mean of the candidates."""
+    layer, params, xs, _ = problem(RNN(MinGRUCell(UNITS)))
+    params["kernel"][:, :UNITS], params["bias"][:UNITS] = 0, np.log(0.25 / 0.75)
+    g = xs @ params["kernel"][:, UNITS:] + params["bias"][UNITS:]
+    weights = 0.25 * 0.75 ** np.arange(xs.shape[1])[::-1]
+    np.testing.assert_allclose(apply(layer, params, xs)[0].h, np.einsum("t,btu->bu", weights, g), rtol=1e-12)
+
+
+@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
+def test_the_stabiliser_cancels_out_of_an_slstm(forget_gate, x64):
+    """One without it, written down from the paper, gives the same where nothing overflows."""
+    layer, params, xs, _ = problem(RNN(SLSTMCell(UNITS, forget_gate=forget_gate)))
+    phi = np.exp if forget_gate == "exp" else lambda f: 1 / (1 + np.exp(-f))
+    h = c = n = np.zeros((2, UNITS))
+    for t in range(xs.shape[1]):
+        i, f, g, o = np.split(xs[:, t] @ params["kernel"] + h @ params["recurrent_kernel"][0] + params["bias"], 4, -1)
+        c, n = phi(f) * c + np.exp(i) * np.tanh(g), phi(f) * n + np.exp(i)
+        h = c / n / (1 + np.exp(-o))
+    np.testing.assert_allclose(apply(layer, params, xs)[0].h, h, rtol=1e-10)
+
+
+@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
+def test_the_stabiliser_cancels_out_of_an_mlstm(forget_gate, x64):
+    """One without it, written down from the paper, gives the same where nothing overflows."""
+    layer, params, xs, _ = problem(RNN(MLSTMCell(UNITS, forget_gate=forget_gate)))
+    phi = np.exp if forget_gate == "exp" else lambda f: 1 / (1 + np.exp(-f))
+    matrix, n = np.zeros((2, UNITS, UNITS)), np.zeros((2, UNITS))
+    for t in range(xs.shape[1]):
+        q, k, v, o = np.split(xs[:, t] @ params["kernel"] + params["bias"], 4, -1)
+        i, f = np.split(xs[:, t] @ params["gate_kernel"] + params["gate_bias"], 2, -1)
+        k = k / np.sqrt(UNITS)
+        matrix = phi(f)[..., None] * matrix + np.exp(i)[..., None] * v[:, :, None] * k[:, None]
+        n = phi(f) * n + np.exp(i) * k
+        h = np.einsum("bvk,bk->bv", matrix, q) / np.maximum(np.abs((n * q).sum(-1)), 1)[:, None] / (1 + np.exp(-o))
+    np.testing.assert_allclose(apply(layer, params, xs)[1][:, -1], h, rtol=1e-10)
+
+
+@pytest.mark.parametrize("cell", [SLSTMCell(UNITS), MLSTMCell(UNITS)], ids=repr)
+def test_large_gates_do_not_overflow(cell):
+    """Pre-activations of hundreds, whose exponentials are no float32."""
+    layer = RNN(cell)
+    params = jax.tree.map(lambda leaf: 200 * leaf, layer.init(jax.random.key(0), FEATURES))
+    grads = jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES)))[1].sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"projection_clip": 1.0}, "projection_clip is for projection, which is off"),
+        ({"projection_bias": True}, "projection_bias is for projection, which is off"),
+        ({"layer_norm_epsilon": 1e-3}, "layer_norm_epsilon is for layer_norm, which is off"),
+        ({"cell_clip": 0}, "cell_clip must be above 0, got 0.0"),
+        ({"gate_clip": float("nan")}, "gate_clip must be above 0"),
+        ({"coupled": "f=i"}, "coupled must be one of None, 'f=1-i', 'i=1-f'"),
+        ({"layer_norm": "keras"}, "layer_norm must be one of None, 'ba2016', 'tf_contrib', 'addons', 'tflite'"),
+        ({"projection": 0}, "projection must be a whole number of at least 1, got 0"),
+        ({"recurrent_dropout_on": "c"}, "recurrent_dropout_on must be one of 'h', 'g'"),
+    ],
+)
+def test_options_that_make_no_sense(options, words):
+    """One sentence each."""
+    with pytest.raises(ValueError, match=words):
+        LSTMCell(UNITS, **options)
+
+
+@pytest.mark.parametrize("cell", [SLSTMCell, MLSTMCell])
+def test_heads_divide_units(cell):
+    """Else there is no such cell."""
+    with pytest.raises(ValueError, match="heads must divide units, got 3 heads for 4 units"):
+        cell(4, heads=3)
