@@ -25,6 +25,13 @@ class Carry(NamedTuple):
 jax.export.register_namedtuple_serialization(Carry, serialized_name="jlstm.Carry")  # so that `jax.export` can write layers
 
 
+class Noisy(NamedTuple):
+    """Inputs, and what `Cell.each_step` drew for them."""
+
+    xs: Float[Array, "time *batch features"]
+    noise: PyTree
+
+
 class Options:
     """Base of dataclasses of options: prints those that differ from the defaults."""
 
@@ -42,6 +49,7 @@ class Cell(Options, abc.ABC):
 
     A sequence is run as `begin`, `project` once over all time steps, then `step` once for each.
     Arrays of a sequence are time-major here: `xs` is (time, *batch, features).
+    A cell may define `each_step`, for noise that is fresh at every step; then `project` gets `Noisy` inputs where there is some.
     A cell may offer `gates(params, context, carry, z)`, a NamedTuple of what its gates let through, for `jlstm.inspect`.
     """
 
@@ -54,6 +62,10 @@ class Cell(Options, abc.ABC):
     def stochastic(self) -> bool:
         """Whether `begin` draws from a key."""
         return False
+
+    def features_in(self, params: Params) -> int:
+        """The size of the last axis of the inputs that parameters are for."""
+        return params["kernel"].shape[0]
 
     @abc.abstractmethod
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
@@ -74,8 +86,20 @@ class Cell(Options, abc.ABC):
         The context (dropout masks, say) is drawn from `key` or taken from `noise`; with neither the cell is in inference.
         """
 
+    def each_step(
+        self,
+        params: Params,  # noqa: ARG002
+        shape: tuple[int, ...],  # noqa: ARG002
+        dtype: jax.typing.DTypeLike,  # noqa: ARG002
+        *,
+        key: Array | None = None,  # noqa: ARG002
+        noise: PyTree | None = None,  # noqa: ARG002
+    ) -> PyTree | None:
+        """Return what is drawn anew at each step, with leaves (time, *batch, …) for `shape` (time, *batch), or None."""
+        return None
+
     @abc.abstractmethod
-    def project(self, params: Params, context: PyTree, xs: Array) -> PyTree:
+    def project(self, params: Params, context: PyTree, xs: Any) -> PyTree:
         """Compute for all time steps at once everything that needs no carry."""
 
     @abc.abstractmethod

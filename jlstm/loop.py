@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from jlstm import backends
 from jlstm.backends.scan import Recurrence, Way, scan, select
@@ -16,7 +16,7 @@ from jlstm.cell import Cell, Params, PyTree
 class Steps(NamedTuple):
     """The time steps of a sequence: inputs, and which of them count and start anew (None: all, none)."""
 
-    xs: Float[Array, "time *batch features"]
+    xs: Any  # (time, *batch, features), or Noisy
     mask: Bool[Array, "time *batch"] | None = None
     resets: Bool[Array, "time *batch"] | None = None
 
@@ -47,7 +47,7 @@ def recur(
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
         xs = steps.xs
         if steps.mask is not None:  # before the projection: 0 · NaN would be NaN in the weight gradient
-            xs = select(steps.mask, xs, jnp.zeros_like(xs))
+            xs = select(steps.mask, xs, jax.tree.map(jnp.zeros_like, xs))
         start = Recurrence(params, context, initial, carry, xs, steps.mask, steps.resets)
         return backends.run(options.backend, cell, start, way)
 
@@ -69,13 +69,13 @@ def in_chunks(run: Callable, size: int | str, reverse: bool) -> Callable:
     """
 
     def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
-        time = steps.xs.shape[0]
+        time, *batch = jax.tree.leaves(steps.xs)[0].shape[:-1]
         if not isinstance(time, int):
             raise ValueError("remat cuts time into chunks and so needs a known number of steps, got a symbolic one: leave it out")
         length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))
         chunks, extra = -(-time // length), -time % length
         if extra:  # steps that do not count fill the last chunk
-            mask = jnp.ones(steps.xs.shape[:-1], bool) if steps.mask is None else steps.mask
+            mask = jnp.ones((time, *batch), bool) if steps.mask is None else steps.mask
             steps = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)), steps._replace(mask=mask))
         split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), steps)
         carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, Way(reverse))

@@ -1,0 +1,101 @@
+"""A cell around a cell: whatever it does not change is the inner cell's."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array
+
+from jlstm import checks
+from jlstm.cell import Cell, Noisy, Params, PyTree
+
+
+class Both(NamedTuple):
+    """What belongs to the wrapper, and what to the cell in it."""
+
+    own: Any
+    inner: Any
+
+
+@dataclass(frozen=True, repr=False)
+class Wrapper(Cell):
+    """Base of the wrappers.
+
+    Parameters and carry are the inner cell's unless a wrapper says otherwise; context, noise of each step and projected inputs
+    are `Both`. `noise` may hold what the wrapper says, and `cell`, the inner cell's.
+    """
+
+    cell: Cell
+
+    def __post_init__(self) -> None:
+        checks.instance("cell", self.cell, Cell, "LSTMCell(units)")
+
+    @property
+    def features_out(self) -> int:
+        """The inner cell's."""
+        return self.cell.features_out
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the wrapper or the inner cell draws."""
+        return self.cell.stochastic
+
+    def features_in(self, params: Params) -> int:
+        """The inner cell's."""
+        return self.cell.features_in(params)
+
+    def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
+        """The inner cell's parameters."""
+        return self.cell.init(key, features, dtype)
+
+    def begin(
+        self,
+        params: Params,
+        batch_shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
+        *,
+        key: Array | None = None,
+        noise: PyTree | None = None,
+    ) -> tuple[PyTree, Both]:
+        """Return the inner cell's carry, and the contexts."""
+        carry, context = self.cell.begin(params, batch_shape, dtype, key=_inner_key(key), noise=_inner_noise(self, noise))
+        return carry, Both(None, context)
+
+    def each_step(
+        self,
+        params: Params,
+        shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
+        *,
+        key: Array | None = None,
+        noise: PyTree | None = None,
+    ) -> Both | None:
+        """Return what the wrapper and the inner cell draw anew at each step."""
+        inner = self.cell.each_step(params, shape, dtype, key=_inner_key(key), noise=_inner_noise(self, noise))
+        own = self.own_of_each_step(params, shape, dtype, key, noise)
+        return None if inner is None and own is None else Both(own, inner)
+
+    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:  # noqa: ARG002
+        """What only the wrapper draws anew at each step, or None."""
+        return None
+
+    def project(self, params: Params, context: Both, xs: Any) -> Both:
+        """The noise of each step, beside what the inner cell projects."""
+        xs, noise = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
+        return Both(noise.own, self.cell.project(params, context.inner, xs if noise.inner is None else Noisy(xs, noise.inner)))
+
+    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+        """The inner cell's."""
+        return self.cell.step(params, context.inner, carry, z.inner)
+
+
+def _inner_key(key: Array | None) -> Array | None:
+    return None if key is None else jax.random.fold_in(key, 1)
+
+
+def _inner_noise(cell: Cell, noise: PyTree | None) -> PyTree | None:
+    if noise is None:
+        return None
+    if not isinstance(noise, dict):
+        raise TypeError(f"noise of {type(cell).__name__} must be a dict, got {type(noise).__name__}")
+    return noise.get("cell")

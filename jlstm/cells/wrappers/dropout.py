@@ -1,0 +1,95 @@
+"""Dropout around a cell."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from jlstm import checks
+from jlstm.cell import Noisy, Params, PyTree
+from jlstm.cells.wrappers.base import Both, Wrapper
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(Wrapper):
+    """Parts of what goes into a cell, comes out of it, and is handed on, zeroed and the rest divided by 1 - rate.
+
+        h', y = cell(h, x ⊙ m_x),  then y ⊙ m_y, and h' ⊙ m_h is handed on
+
+    Args:
+        cell: one that carries h, where `state` is not 0.
+        inputs, outputs, state: rates.
+        variational: one mask for all steps of a sequence instead of a fresh one for each.
+
+    `noise` may hold `inputs` (time, *batch, features), `outputs` (time, *batch, features out) and `state` (time, *batch, size of
+    h), the factors; with `variational` without time.
+
+    Raises:
+        ValueError: a rate outside [0, 1).
+
+    Reference: Zaremba, Sutskever & Vinyals 2014; `variational`: Gal & Ghahramani 2016.
+    Differs from: TensorFlow 1's DropoutWrapper is this, with rates of what is kept; like it, c is not touched.
+    """
+
+    _: KW_ONLY
+    inputs: float = 0.0
+    outputs: float = 0.0
+    state: float = 0.0
+    variational: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("inputs", "outputs", "state"):
+            object.__setattr__(self, name, checks.rate(name, getattr(self, name)))
+        checks.flag("variational", self.variational)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether something is zeroed, or the inner cell draws."""
+        return bool(self.inputs or self.outputs or self.state) or self.cell.stochastic
+
+    def begin(
+        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
+    ) -> tuple[PyTree, Both]:
+        """Return the inner cell's carry, and the masks that stay."""
+        carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
+        own = self._masks(params, batch_shape, dtype, key, noise) if self.variational else {}
+        return carry, context._replace(own=own)
+
+    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
+        """Return the fresh masks."""
+        return None if self.variational else self._masks(params, shape, dtype, key, noise) or None
+
+    def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
+        carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])
+        sizes = {"inputs": self.features_in(params), "outputs": self.features_out, "state": getattr(carry, "h", carry).shape[-1]}
+        shapes = {name: (*shape, size) for name, size in sizes.items() if getattr(self, name)}
+        if noise is not None:
+            return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
+        if key is None or not shapes:
+            return {}
+        drawn = {}
+        for each, (name, of) in zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True):
+            keep = 1 - getattr(self, name)
+            drawn[name] = jax.random.bernoulli(each, keep, of).astype(dtype) / keep
+        return drawn
+
+    def project(self, params: Params, context: Both, xs: Any) -> Both:
+        """The masks of each step, beside what the inner cell projects from masked inputs."""
+        plain, noise = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
+        masks = noise.own or {}
+        if "inputs" in masks:
+            plain = plain * masks["inputs"]
+        elif "inputs" in context.own:
+            plain = plain * context.own["inputs"][None]
+        z = self.cell.project(params, context.inner, plain if noise.inner is None else Noisy(plain, noise.inner))
+        return Both({name: mask for name, mask in masks.items() if name != "inputs"}, z)
+
+    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+        """The cell's step, masked."""
+        masks = context.own | z.own
+        after, y = super().step(params, context, carry, z)
+        if "state" in masks:
+            after = after._replace(h=after.h * masks["state"])
+        return after, y * masks["outputs"] if "outputs" in masks else y

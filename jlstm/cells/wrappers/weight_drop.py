@@ -1,0 +1,61 @@
+"""Weights dropped for a whole sequence."""
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from jlstm import checks
+from jlstm.cell import Params, PyTree
+from jlstm.cells.wrappers.base import Both, Wrapper
+
+
+@dataclass(frozen=True, repr=False)
+class WeightDrop(Wrapper):
+    """The recurrent kernel with some of its weights zeroed for a whole sequence, and for all of the batch: DropConnect.
+
+        U' = U ⊙ d / (1 - rate), with d zeros and ones, zeros with the rate's probability
+
+    Args:
+        cell: a cell with a `recurrent_kernel`.
+        rate: share of its weights that is zeroed.
+
+    `noise` may hold `recurrent_kernel`, factors of its shape.
+
+    Raises:
+        ValueError: a rate outside [0, 1).
+
+    Reference: Wan et al. 2013; for LSTMs Merity, Keskar & Socher 2018.
+    """
+
+    _: KW_ONLY
+    rate: float = field(default=0.5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "rate", checks.rate("rate", self.rate))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether weights are dropped, or the inner cell draws."""
+        return bool(self.rate) or self.cell.stochastic
+
+    def begin(
+        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
+    ) -> tuple[PyTree, Both]:
+        """Return the inner cell's carry, and the factors."""
+        carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
+        shape = params["recurrent_kernel"].shape
+        if noise is not None:
+            given = {name: value for name, value in noise.items() if name != "cell"}
+            return carry, context._replace(own=checks.masks(given, {"recurrent_kernel": shape}, dtype).get("recurrent_kernel"))
+        if key is None or not self.rate:
+            return carry, context
+        return carry, context._replace(own=jax.random.bernoulli(key, 1 - self.rate, shape).astype(dtype) / (1 - self.rate))
+
+    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+        """The cell's step with such weights."""
+        if context.own is not None:
+            params = params | {"recurrent_kernel": params["recurrent_kernel"] * context.own}
+        return super().step(params, context, carry, z)

@@ -1,0 +1,67 @@
+"""Zoneout: some units keep what they carried."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from jlstm import checks
+from jlstm.cell import Params, PyTree
+from jlstm.cells.wrappers.base import Both, Wrapper
+
+
+@dataclass(frozen=True, repr=False)
+class Zoneout(Wrapper):
+    """Units of h and c that keep their old value, drawn anew at each step.
+
+        h'' = d_h ⊙ h + (1 - d_h) ⊙ h',  c'' = d_c ⊙ c + (1 - d_c) ⊙ c'
+
+    with h' and c' what the cell returns (h' from c', not from c'') and d zeros and ones, ones with the rate's probability; in
+    inference the rate itself. The output is h''.
+
+    Args:
+        cell: a cell that carries h, and c where `c` is not 0.
+        h, c: rates.
+
+    `noise` may hold `h` and `c` (time, *batch, size), what is kept.
+
+    Raises:
+        ValueError: a rate outside [0, 1].
+
+    Reference: Krueger et al. 2017.
+    """
+
+    _: KW_ONLY
+    h: float = 0.0
+    c: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("h", "c"):
+            object.__setattr__(self, name, checks.probability(name, getattr(self, name)))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether something is kept, or the inner cell draws."""
+        return bool(self.h or self.c) or self.cell.stochastic
+
+    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
+        """What is kept, zeros and ones, of each part of the carry that has a rate."""
+        carry = jax.eval_shape(lambda: self.cell.begin(params, shape[1:], dtype)[0])
+        shapes = {name: (shape[0], *getattr(carry, name).shape) for name in ("h", "c") if getattr(self, name)}
+        if noise is not None:
+            return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype) or None
+        if key is None or not shapes:
+            return None
+        keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
+        return {name: jax.random.bernoulli(each, getattr(self, name), size).astype(dtype) for each, (name, size) in keys}
+
+    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+        """The cell's step, and what is kept of the old carry."""
+        after, y = super().step(params, context, carry, z)
+        for name in ("h", "c"):
+            if rate := getattr(self, name):
+                kept = rate if z.own is None else z.own.get(name, 0)
+                after = after._replace(**{name: kept * getattr(carry, name) + (1 - kept) * getattr(after, name)})
+        return after, after.h if self.h else y

@@ -1,0 +1,150 @@
+"""What wrappers do to a cell, against its equations written down and against what many draws come to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jlstm import RNN
+from jlstm.cells import GRUCell, LSTMCell
+from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+
+CELL = LSTMCell(UNITS)
+RNG = np.random.default_rng(7)
+
+
+def steps(params, xs, carry, inputs=None, outputs=None, state=None, kept=None):
+    """An LSTM step by step, with factors of x, y and h, and what is kept of the carry; masks are (time, batch, size)."""
+    h, c = carry
+    ys = []
+    for t in range(xs.shape[1]):
+        x = xs[:, t] if inputs is None else xs[:, t] * inputs[t]
+        i, f, g, o = np.split(x @ params["kernel"] + h @ params["recurrent_kernel"] + params["bias"], 4, -1)
+        sigmoid = lambda a: 1 / (1 + np.exp(-a))
+        new_c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        new_h = sigmoid(o) * np.tanh(new_c)
+        y = new_h
+        if kept is not None:
+            new_h, new_c = (k[t] * old + (1 - k[t]) * new for k, old, new in zip(kept, (h, c), (new_h, new_c), strict=True))
+            y = new_h
+        h, c = new_h if state is None else new_h * state[t], new_c
+        ys.append(y if outputs is None else y * outputs[t])
+    return (h, c), np.stack(ys, 1)
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_dropout_multiplies_inputs_outputs_and_h(variational, x64):
+    """By the factors that `noise` holds, fresh at each step or the same for all; the output is not what is handed on."""
+    layer, params, xs, carry = problem(RNN(Dropout(CELL, inputs=0.5, outputs=0.5, state=0.5, variational=variational)))
+    sizes = {"inputs": FEATURES, "outputs": UNITS, "state": UNITS}
+    noise = {name: RNG.normal(size=(BATCH, size) if variational else (TIME, BATCH, size)) for name, size in sizes.items()}
+    masks = {name: np.broadcast_to(mask, (TIME, *mask.shape)) if variational else mask for name, mask in noise.items()}
+    last, ys = apply(layer, params, xs, carry, noise=noise)
+    expected_last, expected_ys = steps(params, xs, carry, **masks)
+    np.testing.assert_allclose(ys, expected_ys, rtol=1e-12)
+    np.testing.assert_allclose(last, expected_last, rtol=1e-12)
+
+
+def test_zoneout_keeps_some_of_h_and_c(x64):
+    """Those that `noise` says; h comes from the new c, not from what is kept of it. In inference, the rates' shares of both."""
+    layer, params, xs, carry = problem(RNN(Zoneout(CELL, h=0.3, c=0.6)))
+    kept = [(RNG.random((TIME, BATCH, UNITS)) < 0.5).astype(float) for _ in "hc"]
+    for noise, shares in (({"h": kept[0], "c": kept[1]}, kept), (None, [np.full((TIME, 1, 1), rate) for rate in (0.3, 0.6)])):
+        last, ys = apply(layer, params, xs, carry, noise=noise)
+        expected_last, expected_ys = steps(params, xs, carry, kept=shares)
+        np.testing.assert_allclose(ys, expected_ys, rtol=1e-12)
+        np.testing.assert_allclose(last, expected_last, rtol=1e-12)
+
+
+def test_zoneout_of_all_keeps_the_carry(x64):
+    """Rate 1."""
+    layer, params, xs, carry = problem(RNN(Zoneout(CELL, h=1.0, c=1.0)))
+    np.testing.assert_array_equal(apply(layer, params, xs, carry, key=jax.random.key(0))[0], carry)
+
+
+def test_dropped_weights_are_those_of_a_cell_with_zeros(x64):
+    """One mask for all steps and all of the batch."""
+    layer, params, xs, carry = problem(RNN(WeightDrop(CELL, rate=0.5)))
+    factors = 2.0 * (RNG.random(params["recurrent_kernel"].shape) < 0.5)
+    masked = params | {"recurrent_kernel": params["recurrent_kernel"] * factors}
+    got = apply(layer, params, xs, carry, noise={"recurrent_kernel": factors})
+    jax.tree.map(np.testing.assert_array_equal, got, apply(RNN(CELL, backend="scan"), masked, xs, carry))
+
+
+def test_residual_and_highway_are_their_equations(x64):
+    """y + x, and t y + (1 - t) x."""
+    cell = GRUCell(FEATURES)
+    layer, params, xs, _ = problem(RNN(Highway(cell)))
+    inner = apply(RNN(cell), params["cell"], xs)[1]
+    t = 1 / (1 + np.exp(-(xs @ params["kernel"] + params["bias"])))
+    np.testing.assert_allclose(apply(layer, params, xs)[1], t * inner + (1 - t) * xs, rtol=1e-12)
+    np.testing.assert_allclose(apply(RNN(Residual(cell)), params["cell"], xs)[1], inner + xs, rtol=1e-12)
+
+
+def test_a_learned_carry_begins_resets_and_learns(x64):
+    """The same as that carry given, put back by resets, with the sum of all sequences' gradients."""
+    layer, params, xs, _ = problem(RNN(LearnedCarry(CELL)))
+    start = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (BATCH, *leaf.shape)), params["carry"])
+    resets = np.zeros((BATCH, TIME), bool)
+    resets[:, 2] = True
+    _, ys = apply(layer, params, xs, resets=resets)
+    _, first = apply(RNN(CELL), params["cell"], xs[:, :2], start)
+    _, second = apply(RNN(CELL), params["cell"], xs[:, 2:], start)
+    np.testing.assert_allclose(ys, np.concatenate([first, second], 1), rtol=1e-12)
+    of_params = jax.grad(lambda p: layer.apply(p, xs)[1].sum())(params)["carry"]
+    of_start = jax.grad(lambda c: RNN(CELL).apply(params["cell"], xs, c)[1].sum())(start)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.sum(0), rtol=1e-10), of_params, of_start)
+
+
+def ratio_of(cell, key):
+    """Outputs with dropout over outputs without, of constant inputs."""
+    layer = RNN(cell)
+    params = layer.init(jax.random.key(0), FEATURES)
+    xs = jnp.ones((BATCH, TIME, FEATURES))
+    return layer.apply(params, xs, key=key)[1] / layer.apply(params, xs)[1]
+
+
+def test_masks_have_their_mean_and_variance():
+    """Over many keys, factors of 0 and 1 / keep: mean 1, variance rate / keep; fresh at each step unless variational."""
+    keys = jax.random.split(jax.random.key(0), 2000)
+    for variational in (False, True):
+        cell = Dropout(CELL, outputs=0.25, variational=variational)
+        factors = jax.jit(jax.vmap(lambda key, cell=cell: ratio_of(cell, key)))(keys)
+        np.testing.assert_allclose(factors.mean(0), 1, atol=5 * np.sqrt(0.25 / 0.75 / 2000))
+        np.testing.assert_allclose(factors.var(0), 0.25 / 0.75, rtol=0.2)
+        same = np.isclose(factors[:, :, :1], factors).mean()
+        assert same == 1 if variational else same < 0.8
+
+
+def test_chunks_do_not_repeat_their_masks():
+    """With `remat` fresh masks are the same as without: they are drawn for the whole sequence."""
+    cell = Dropout(Zoneout(CELL, h=0.2, c=0.2), inputs=0.3, outputs=0.4, state=0.2)
+    params = RNN(cell).init(jax.random.key(0), FEATURES)
+    xs = normal(np.empty((BATCH, TIME, FEATURES)), rng=RNG, dtype=np.float32)
+    plain, chunked = (RNN(cell, remat=remat).apply(params, xs, key=jax.random.key(1))[1] for remat in (False, 2))
+    np.testing.assert_allclose(plain, chunked, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Zoneout(CELL, h=1.5), "h must be from 0 to 1, got 1.5"),
+        (lambda: Dropout(CELL, inputs=1.0), "inputs must be a rate in"),
+        (lambda: Residual(CELL).init(jax.random.key(0), FEATURES), "inputs must have 4 features as the outputs have, got 3"),
+        (
+            lambda: RNN(WeightDrop(CELL)).apply(CELL.init(jax.random.key(0), 3), np.ones((2, 5, 3)), noise={"x": 1}),
+            "a key of noise",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make, words):
+    """In one sentence."""
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_wrapper_needs_a_cell():
+    """Not a layer."""
+    with pytest.raises(TypeError, match=r"cell must be a Cell such as LSTMCell\(units\)"):
+        Zoneout(RNN(CELL))
