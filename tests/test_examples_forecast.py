@@ -72,7 +72,7 @@ def test_what_runs_on_is_what_would_be_forecast_had_it_come_so(example):
     each, ahead = example.forecast(params, known[-48:], test)
     assert each[0] == ahead[0]
     own, _ = example.forecast(params, known[-48:], ahead)
-    # float32, rounded in other orders, and fed back 24 times, which makes the difference a hundred times as large
+    # float32, rounded in other orders, and fed back 24 times, which makes the difference grow
     np.testing.assert_allclose(own, ahead, atol=1e-4)
 
 

@@ -1,7 +1,7 @@
 // Large pages of memory, where the operating system has them for the asking.
 //
 // XLA takes the memory of results from the C library at every call, which takes many megabytes from the operating system and gives
-// them back each time. In pages of 4 KiB, to have them cleared one by one costs a training step up to a third of its time.
+// them back each time. In pages of 4 KiB, the faults of a large training step take a good part of its time.
 
 #pragma once
 
