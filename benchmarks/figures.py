@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; write the results after each."""
     usage = argparse.ArgumentParser(prog="python -m benchmarks.figures", description="Run examples and keep what they print.")
     usage.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(FIGURES)}; none means all")
-    usage.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="JSON; other names in it are kept")
+    usage.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="FILE", help="JSON, with Markdown beside it; other names stay"
+    )
     options = usage.parse_args(arguments)
     if unknown := set(options.names) - set(FIGURES):
         usage.error(f"there is no {', '.join(sorted(unknown))}: choose among {', '.join(FIGURES)}")
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         order = [each for each in FIGURES if each in known or each == name]
         written = {each: figure if each == name else known[each] for each in order}
         io.write(options.out, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
+        io.write(options.out.with_suffix(".md"), page(written).encode())
         print(f"{name}: {figure['printed'][-1] if figure['printed'] else ''} ({figure['seconds']:.0f} s)", flush=True)
     return 0
 
@@ -81,6 +84,17 @@ def run(example: str, out: Path) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def page(figures: dict[str, dict[str, Any]]) -> str:
+    """All that the examples printed, as Markdown."""
+    parts = [
+        "# What the examples print\n\nWritten by `python -m benchmarks.figures`; machine and versions are in the JSON file.\n"
+    ]
+    for name, figure in figures.items():
+        ran = f"`{figure['command']}`, {figure['date'][:10]}, commit {figure['commit']}, {figure['seconds']:.0f} seconds"
+        parts.append("\n".join((f"## {name}\n\n{ran}\n\n```text", *figure["printed"], "```\n")))
+    return "\n".join(parts)
 
 
 def git(*arguments: str) -> str:

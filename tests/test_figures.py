@@ -13,16 +13,20 @@ def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypa
     monkeypatch.setattr(figures, "FIGURES", names)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "figures.json"
-    path.write_text(json.dumps({"other": {"printed": ["kept"]}, "digits": {"printed": ["old"]}, "unlisted": {}}))
+    other = {"printed": ["kept"], "command": "python other.py", "date": "2026-01-02T03", "commit": "abc", "seconds": 4.4}
+    path.write_text(json.dumps({"other": other, "digits": {"printed": ["old"]}, "unlisted": {}}))
     assert figures.main(["digits", "--out", str(path)]) == 0
     kept = json.loads(path.read_text())
     assert list(kept) == ["other", "digits"]
-    assert kept["other"] == {"printed": ["kept"]}
+    assert kept["other"] == other
     figure = kept["digits"]
     assert figure["command"] == "python examples/01_mnist.py --dataset digits --steps 20"
     assert figure["printed"][0].startswith("Step 20: train accuracy")
     assert figure["printed"][-1].startswith("Test accuracy: 0.")
     assert 0 < figure["seconds"] < 600
+    page = path.with_suffix(".md").read_text()
+    assert "## other\n\n`python other.py`, 2026-01-02, commit abc, 4 seconds\n\n```text\nkept\n```\n\n## digits\n" in page
+    assert page.endswith(f"{figure['printed'][-1]}\n```\n")
     assert capsys.readouterr().out == f"digits: {figure['printed'][-1]} ({figure['seconds']:.0f} s)\n"
 
 
