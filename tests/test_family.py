@@ -96,11 +96,11 @@ def test_results_have_the_dtype_of_the_inputs(cell, dtype):
 @every
 def test_layers_modules_and_files_take_it(cell, tmp_path):
     """Backwards, in both directions, stacked, recomputed, in linen, on disk."""
-    layer = Stack((Bidirectional(RNN(cell, remat=2)), RNN(cell, reverse=True)))
+    layer = Stack((Bidirectional(RNN(cell, remat=2), merge="sum"), RNN(cell, reverse=True)))
     params = layer.init(jax.random.key(0), FEATURES)
     xs = normal(np.empty((2, TIME, FEATURES)), rng=np.random.default_rng(0), dtype=np.float32)
     _, ys = apply(layer, params, xs)
-    plain = Stack((Bidirectional(RNN(cell)), RNN(cell, reverse=True)))
+    plain = Stack((Bidirectional(RNN(cell), merge="sum"), RNN(cell, reverse=True)))
     assert_close(apply(plain, params, xs)[1], ys, atol=1e-6)
     jlstm.save(tmp_path / "x.safetensors", params)
     loaded = jlstm.load(tmp_path / "x.safetensors", like=params)

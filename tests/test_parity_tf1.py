@@ -1,18 +1,21 @@
 """The LSTM's variants against TensorFlow 1's own cell, run by `dynamic_rnn`: outputs, states and all gradients in float64."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from jlstm import RNN, LSTMCell
-from problems import FEATURES, TIME, UNITS, cotangent_of, differentiate, problem
+from jlstm.cells import Dropout, Residual
+from problems import BATCH, FEATURES, TIME, UNITS, cotangent_of, differentiate, problem
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 LENGTHS = np.array([3, TIME])
 
 
-def theirs(cell, params, xs, carry, cotangent):
+def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
     """What TensorFlow 1 returns, and its gradients, under our names and in our order of columns: theirs are i, g, f, o."""
     from tf_keras.src.layers.rnn import legacy_cells
 
@@ -23,12 +26,15 @@ def theirs(cell, params, xs, carry, cotangent):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         options = {"cell_clip": cell.cell_clip, "num_proj": cell.projection, "proj_clip": cell.projection_clip}
         one = legacy_cells.LSTMCell(cell.units, use_peepholes=cell.peephole, forget_bias=0.0, dtype=tf.float64, **options)
+        one = wrap(one)
         x, h, c = (tf.constant(each) for each in (xs, carry.h, carry.c))
         state = legacy_cells.LSTMStateTuple(c, h)
         ys, last = tf.compat.v1.nn.dynamic_rnn(one, x, sequence_length=LENGTHS, initial_state=state)
         (of_carry, of_ys) = cotangent
         loss = sum(tf.reduce_sum(a * b) for a, b in ((ys, of_ys), (last.h, of_carry.h), (last.c, of_carry.c)))
-        variables = {variable.name.split("/", 2)[-1].split(":")[0]: variable for variable in one.trainable_variables}
+        variables = {
+            re.search(r"(projection/)?\w+(?=:0$)", variable.name)[0]: variable for variable in tf.compat.v1.trainable_variables()
+        }
         weights = {"kernel": order(np.concatenate([params["kernel"], params["recurrent_kernel"]])), "bias": order(params["bias"])}
         if cell.peephole:
             weights |= {f"w_{gate}_diag": row for gate, row in zip("ifo", params["peephole_kernel"], strict=True)}
@@ -65,12 +71,46 @@ def theirs(cell, params, xs, carry, cotangent):
 )
 def test_variants_are_those_of_tensorflow_1(options, x64):
     """With lengths, from a carry."""
-    layer = RNN(LSTMCell(UNITS, **options))
-    given = problem(layer, features=FEATURES)
+    cell = LSTMCell(UNITS, **options)
+    check(cell, cell)
+
+
+def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
+    """Compare our cell, around the inner one or that itself, with theirs."""
+    layer = RNN(ours)
+    given = problem(layer, features=features)
     cotangent, (_, params, xs, carry) = cotangent_of(given), given
-    (last, ys), (of_params, of_xs, of_carry) = differentiate(layer, cotangent, params, xs, carry, lengths=LENGTHS)
-    values, grads = theirs(layer.cell, params, xs, carry, cotangent)
+    (last, ys), (of_params, of_xs, of_carry) = differentiate(layer, cotangent, params, xs, carry, lengths=LENGTHS, **noise)
+    values, grads = theirs(inner, params, xs, carry, cotangent, wrap)
     close = {"rtol": 1e-10, "atol": 1e-12}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), (ys, last.h, last.c), values)
     assert of_params.keys() == grads[0].keys()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), (of_params, of_xs, of_carry.h, of_carry.c), grads)
+
+
+def test_variational_dropout_is_that_of_tensorflow_1(x64):
+    """DropoutWrapper with rates of what is kept and its uniform numbers handed over, from which the masks follow."""
+    from tf_keras.src.layers.rnn.legacy_cell_wrappers import DropoutWrapper
+
+    rng = np.random.default_rng(3)
+    keep = {"inputs": 0.75, "state": 0.5, "outputs": 0.625}  # TensorFlow keeps them in float32
+    drawn = {name: rng.random((BATCH, FEATURES if name == "inputs" else UNITS)) for name in keep}
+
+    def wrap(cell):
+        rates = {f"{name.removesuffix('s')}_keep_prob": share for name, share in keep.items()}
+        wrapper = DropoutWrapper(cell, variational_recurrent=True, dtype=tf.float64, input_size=FEATURES, **rates)
+        wrapper._recurrent_input_noise = tf.constant(drawn["inputs"])
+        wrapper._recurrent_output_noise = tf.constant(drawn["outputs"])
+        wrapper._recurrent_state_noise = type(wrapper._recurrent_state_noise)(*[tf.constant(drawn["state"])] * 2)
+        return wrapper
+
+    cell = LSTMCell(UNITS)
+    ours = Dropout(cell, variational=True, **{name: 1 - share for name, share in keep.items()})
+    check(ours, cell, wrap, noise={name: np.floor(keep[name] + drawn[name]) / keep[name] for name in keep})
+
+
+def test_a_residual_is_that_of_tensorflow_1(x64):
+    """ResidualWrapper."""
+    from tf_keras.src.layers.rnn.legacy_cell_wrappers import ResidualWrapper
+
+    check(Residual(LSTMCell(UNITS)), LSTMCell(UNITS), ResidualWrapper, features=UNITS)
