@@ -1,0 +1,114 @@
+"""What jlstm's cells can do, which frameworks can too, and the test that proves ours.
+
+python tests/features.py    writes the table of docs/cells.md
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "cells.md"
+BEGIN, END = "<!-- features -->\n", "<!-- /features -->"
+FRAMEWORKS = {  # a letter each in the rows below
+    "T": "TensorFlow 1",
+    "K": "Keras 3",
+    "P": "PyTorch",
+    "O": "ONNX Runtime",
+    "L": "TF Lite",
+    "F": "Flax",
+    "H": "Haiku",
+    "E": "Equinox",
+}
+
+
+class Feature(NamedTuple):
+    """One row: what it is, how it is asked for, who else has it, and `file::test`."""
+
+    name: str
+    ours: str
+    others: str
+    proof: str
+
+
+FEATURES = (
+    Feature("LSTM with forget gate", "LSTMCell(units)", "TKPOLFHE", "test_parity_table::test_every_sensible_pair_is_held"),
+    Feature("Peepholes", "LSTMCell(peephole=True)", "TOL", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
+    Feature("Projection of h", "LSTMCell(projection=size)", "TPL", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
+    Feature("Bias of the projection", "projection_bias=True", "L", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("Bounds of h and c", "projection_clip, cell_clip", "TL", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
+    Feature("Bound of the gates' sums", "gate_clip", "O", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("Coupled gates, f = 1 - i", 'coupled="f=1-i"', "O", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("Coupled gates, i = 1 - f", 'coupled="i=1-f"', "TL", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("Layer normalisation", 'layer_norm="ba2016"', "", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("… of TensorFlow contrib", 'layer_norm="tf_contrib"', "T", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("… of TensorFlow Addons", 'layer_norm="addons"', "", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("… of TensorFlow Lite", 'layer_norm="tflite"', "L", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature(
+        "Other functions for gates and g",
+        "recurrent_activation, activation",
+        "KOF",
+        "test_parity_table::test_every_sensible_pair_is_held",
+    ),
+    Feature("Another function for c", "output_activation", "O", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature("No bias", "use_bias=False", "KPOE", "test_parity_table::test_every_sensible_pair_is_held"),
+    Feature("All options in pairs", "LSTMCell(…)", "", "test_cells_pairs::test_every_pair_equals_numpy"),
+    Feature(
+        "Dropout of x and h, one mask", "dropout, recurrent_dropout", "TK", "test_parity_table::test_every_sensible_pair_is_held"
+    ),
+    Feature("Dropout of g", 'recurrent_dropout_on="g"', "T", "test_cells_pairs::test_every_pair_equals_numpy"),
+    Feature("GRU, reset after the product", "GRUCell(units)", "KPOFE", "test_parity_gru::test_values_and_gradients_equal_keras"),
+    Feature(
+        "GRU, reset before it", "GRUCell(reset_after=False)", "TKOH", "test_parity_gru::test_values_and_gradients_equal_keras"
+    ),
+    Feature("Convolutional LSTM", "ConvLSTMCell(filters, …)", "TKFH", "test_parity_conv::test_values_and_gradients_equal_keras"),
+    Feature("Plain recurrent network", "ElmanCell(units)", "TKPOFH", "test_parity_elman::test_values_and_gradients_equal_keras"),
+    Feature("sLSTM", "SLSTMCell(units, heads=…)", "", "test_goldens::test_outputs_last_carry_and_gradients"),
+    Feature(
+        "mLSTM, step by step", "MLSTMCell(units, heads=…)", "", "test_cells_variants::test_the_stabiliser_cancels_out_of_an_mlstm"
+    ),
+    Feature(
+        "… all steps at once",
+        'RNN(cell, backend="parallel")',
+        "",
+        "test_family::test_all_steps_at_once_are_the_same_as_one_by_one",
+    ),
+    Feature("Minimal LSTM and GRU", "MinLSTMCell, MinGRUCell", "", "test_cells_variants::test_a_minimal_gru_is_a_moving_average"),
+    Feature(
+        "Dropout around a cell", "Dropout(cell, …)", "T", "test_parity_tf1::test_variational_dropout_is_that_of_tensorflow_1"
+    ),
+    Feature("Zoneout", "Zoneout(cell, h=…, c=…)", "", "test_cells_wrappers::test_zoneout_keeps_some_of_h_and_c"),
+    Feature(
+        "Dropped weights",
+        "WeightDrop(cell, rate=…)",
+        "",
+        "test_cells_wrappers::test_dropped_weights_are_those_of_a_cell_with_zeros",
+    ),
+    Feature("Residual connection", "Residual(cell)", "T", "test_parity_tf1::test_a_residual_is_that_of_tensorflow_1"),
+    Feature("Highway connection", "Highway(cell)", "T", "test_cells_wrappers::test_residual_and_highway_are_their_equations"),
+    Feature(
+        "Learned first carry", "LearnedCarry(cell)", "", "test_cells_wrappers::test_a_learned_carry_begins_resets_and_learns"
+    ),
+    Feature("Any mask of steps", "apply(…, mask=)", "K", "test_family::test_padding_counts_for_nothing"),
+    Feature("Lengths", "apply(…, lengths=)", "TPOF", "test_family::test_padding_counts_for_nothing"),
+    Feature("Resets within a sequence", "apply(…, resets=)", "H", "test_family::test_resets_start_anew"),
+)
+
+
+def table() -> str:
+    """The rows as Markdown; a test is linked to its file."""
+    head = ["", "here", *FRAMEWORKS.values(), "proven by"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name, ours, others, proof in FEATURES:
+        file, test = proof.split("::")
+        marks = ["✓" if letter in others else "" for letter in FRAMEWORKS]
+        lines.append(f"| {' | '.join([name, f'`{ours}`', *marks, f'[`{test}`](../tests/{file}.py)'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def into(page: str) -> str:
+    """Put the table between the page's marks."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(into(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
