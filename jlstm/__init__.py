@@ -1,7 +1,7 @@
 """jlstm: the LSTM library for JAX."""
 
 from jlstm.cell import Carry, Cell
-from jlstm.cells import ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
+from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from jlstm.io import load, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 
@@ -12,6 +12,7 @@ __all__ = [
     "Bidirectional",
     "Carry",
     "Cell",
+    "ConvLSTMCell",
     "ElmanCell",
     "GRUCell",
     "LSTMCell",

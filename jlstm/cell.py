@@ -48,7 +48,8 @@ class Cell(Options, abc.ABC):
     """One step of a recurrence. Subclasses are frozen dataclasses of options; their methods are pure.
 
     A sequence is run as `begin`, `project` once over all time steps, then `step` once for each.
-    Arrays of a sequence are time-major here: `xs` is (time, *batch, features).
+    Arrays of a sequence are time-major here: `xs` is (time, *batch, features), or, of a cell that says so, (time, *batch,
+    *spatial_in, features).
     A cell may define `each_step`, for noise that is fresh at every step; then `project` gets `Noisy` inputs where there is some.
     A cell may offer `gates(params, context, carry, z)`, a NamedTuple of what its gates let through, for `jlstm.inspect`.
     """
@@ -59,13 +60,23 @@ class Cell(Options, abc.ABC):
         """The size of the last axis of one step's output."""
 
     @property
+    def spatial_in(self) -> tuple[int, ...]:
+        """The sizes of an input's axes between those of the batch and the features: none."""
+        return ()
+
+    @property
+    def spatial_out(self) -> tuple[int, ...]:
+        """The same of an output."""
+        return ()
+
+    @property
     def stochastic(self) -> bool:
         """Whether `begin` draws from a key."""
         return False
 
     def features_in(self, params: Params) -> int:
         """The size of the last axis of the inputs that parameters are for."""
-        return params["kernel"].shape[0]
+        return params["kernel"].shape[-2]
 
     @abc.abstractmethod
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:

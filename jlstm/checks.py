@@ -23,6 +23,15 @@ def positive(name: str, value: Any, *words: str) -> int:
     return int(value)
 
 
+def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
+    """Return whole numbers of at least 1 for so many axes: one where all are the same, else a tuple."""
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
+    if len(values) != axes:
+        raise ValueError(f"{name} must be one whole number or {axes}, one for each spatial axis, got {value!r}")
+    sizes = tuple(positive(name, each) for each in values)
+    return sizes if len(set(sizes)) > 1 else sizes[0]
+
+
 def rate(name: str, value: Any) -> float:
     """Return a dropout rate, the share of what is zeroed, as float."""
     value = number(name, value)
@@ -92,11 +101,17 @@ def available(name: str, dtype: np.dtype) -> None:
         raise ValueError(f"{name} is float64 but JAX computes in float32: call jax.config.update('jax_enable_x64', True) first")
 
 
-def inputs(name: str, xs: Any, *, axes: tuple[str, ...]) -> Array:
-    """Return the inputs as an array; require floats and at least the named axes."""
+def inputs(name: str, xs: Any, *, axes: tuple[str, ...], spatial: tuple[int, ...] = ()) -> Array:
+    """Return the inputs as an array; require floats, at least the named axes, and `spatial` sizes before the last of them."""
     xs = jnp.asarray(xs)
-    if xs.ndim < len(axes):
-        raise ValueError(f"{name} must have at least the axes ({', '.join(axes)}), got shape {xs.shape}")
+    if xs.ndim < len(axes) + len(spatial):
+        shown = (*axes[:-1], *map(str, spatial), axes[-1])
+        raise ValueError(f"{name} must have at least the axes ({', '.join(shown)}), got shape {xs.shape}")
+    if (got := xs.shape[-1 - len(spatial) : -1]) != spatial:
+        raise ValueError(
+            f"{name} must have the spatial sizes {spatial} before its features, got {got} in shape {xs.shape}: resize {name}, "
+            f"or make the cell with spatial={got}"
+        )
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         remedy = "embed token indices" if jnp.issubdtype(xs.dtype, jnp.integer) else "pass real numbers"
         raise TypeError(f"{name} must be floating, got {xs.dtype}: {remedy} or cast with {name}.astype('float32')")
@@ -156,15 +171,21 @@ def _readable(value: Any) -> bool:
 
 
 def noise(
-    value: Mapping[str, Array], *, gates: int, batch_shape: tuple[int, ...], sizes: Mapping[str, int], dtype: Any
+    value: Mapping[str, Array],
+    *,
+    gates: int,
+    batch_shape: tuple[int, ...],
+    sizes: Mapping[str, int | tuple[int, ...]],
+    dtype: Any,
 ) -> dict[str, Array]:
-    """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, size)."""
+    """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, *size)."""
     if not isinstance(value, Mapping):
         raise TypeError(f"noise must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
     masks = {}
     for name, mask in value.items():
         one_of("a key of noise", name, sizes)
-        shapes = [(g, *batch_shape, sizes[name]) for g in (gates, 1)]
+        size = sizes[name]
+        shapes = [(g, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for g in (gates, 1)]
         if jnp.shape(mask) not in shapes:
             raise ValueError(f"noise[{name!r}] must have shape {shapes[0]} or {shapes[1]}, got {jnp.shape(mask)}")
         masks[name] = jnp.asarray(mask, dtype)

@@ -1,6 +1,6 @@
 """Variational dropout: masks drawn once for a sequence, and the product that sees them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,18 @@ def bernoulli_masks(
 
 
 def gated_matmul(
-    x: Float[Array, "... features"], kernel: Float[Array, "features columns"], masks: Float[Array, "gates ... features"] | None
+    x: Float[Array, "... features"],
+    kernel: Float[Array, "... features columns"],
+    masks: Float[Array, "gates ... features"] | None,
+    product: Callable[[Array, Array], Array] = jnp.matmul,
 ) -> Float[Array, "... columns"]:
-    """x @ kernel, where the columns of each gate see x under that gate's mask; one mask serves all gates, None none."""
+    """x @ kernel, where the columns of each gate see x under that gate's mask; one mask serves all gates, None none.
+
+    Another `product` than that of matrices makes columns of a kernel too.
+    """
     if masks is None:
-        return x @ kernel
+        return product(x, kernel)
     if len(masks) == 1:
-        return (x * masks[0]) @ kernel
+        return product(x * masks[0], kernel)
     columns = jnp.split(kernel, len(masks), axis=-1)
-    return jnp.concatenate([(x * mask) @ part for mask, part in zip(masks, columns, strict=True)], axis=-1)
+    return jnp.concatenate([product(x * mask, part) for mask, part in zip(masks, columns, strict=True)], axis=-1)

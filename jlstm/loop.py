@@ -52,7 +52,7 @@ def recur(
         return backends.run(options.backend, cell, start, way)
 
     if options.remat is not False:
-        run = in_chunks(run, options.remat, options.reverse)
+        run = in_chunks(run, options.remat, options.reverse, len(cell.spatial_in) + 1)
     carry, (ys, all_states) = run(carry, steps)
     return Results(carry, ys, all_states)
 
@@ -62,14 +62,15 @@ def after(before: PyTree, z: PyTree, after: PyTree) -> PyTree:  # noqa: ARG001
     return after
 
 
-def in_chunks(run: Callable, size: int | str, reverse: bool) -> Callable:
+def in_chunks(run: Callable, size: int | str, reverse: bool, behind: int) -> Callable:
     """Run chunk by chunk, and keep only the carries between chunks for the backward pass, which runs each chunk anew.
 
-    With chunks of √T steps that is O(√T) memory instead of O(T) for one more forward pass (Chen et al. 2016).
+    With chunks of √T steps that is O(√T) memory instead of O(T) for one more forward pass (Chen et al. 2016). `behind` is the
+    number of axes that one step of one sequence has.
     """
 
     def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
-        time, *batch = jax.tree.leaves(steps.xs)[0].shape[:-1]
+        time, *batch = jax.tree.leaves(steps.xs)[0].shape[:-behind]
         if not isinstance(time, int):
             raise ValueError("remat cuts time into chunks and so needs a known number of steps, got a symbolic one: leave it out")
         length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))

@@ -1,11 +1,13 @@
 """The table of cells that all generic tests read: a new cell is one row more."""
 
-from jlstm import cells
+from dataclasses import replace
+
+from jlstm import Cell, cells
 from jlstm.cells import wrappers
 
 UNITS = 4
 
-CELLS = {
+CELLS: dict[str, Cell] = {
     "LSTM": cells.LSTMCell(UNITS),
     "peephole": cells.LSTMCell(UNITS, peephole=True),
     "projection": cells.LSTMCell(UNITS, projection=3),
@@ -40,5 +42,21 @@ CELLS = {
     "all around": wrappers.LearnedCarry(
         wrappers.Residual(wrappers.Zoneout(wrappers.Dropout(cells.LSTMCell(3), inputs=0.3, outputs=0.2), h=0.1, c=0.2))
     ),
+    "ConvLSTM 1-D": cells.ConvLSTMCell(UNITS, 3, spatial=(5,), padding="same", dropout=0.3, recurrent_dropout=0.4),
+    "ConvLSTM 2-D, strided": cells.ConvLSTMCell(UNITS, 2, spatial=(5, 4), strides=(2, 1), padding="same", use_bias=False),
+    "ConvLSTM 2-D, valid": cells.ConvLSTMCell(UNITS, (2, 1), spatial=(3, 2), dilation=2, peephole=True),
+    "ConvLSTM 3-D": cells.ConvLSTMCell(UNITS, (1, 3, 2), spatial=(2, 3, 2), padding="same", dropout=0.3),
+    "ConvLSTM with all around": wrappers.LearnedCarry(
+        wrappers.Highway(
+            wrappers.Zoneout(
+                wrappers.Dropout(cells.ConvLSTMCell(3, 3, (4,), padding="same"), inputs=0.3, outputs=0.2, state=0.1), c=0.2
+            )
+        )
+    ),
     "mLSTM, exp": cells.MLSTMCell(UNITS, forget_gate="exp", use_bias=False),
 }
+
+
+def above(cell):
+    """One that takes what the cell yields, spatial sizes and all: the same where it can."""
+    return cell if cell.spatial_out == cell.spatial_in else replace(cell, spatial=cell.spatial_out, padding="same")

@@ -26,7 +26,7 @@ def problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float6
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
     carry = jax.eval_shape(lambda p: layer.initial_carry(p, (batch,)), params)
     draw = partial(normal, rng=np.random.default_rng(seed), dtype=dtype)
-    return Problem(layer, draw(params), draw(np.empty((batch, time, features))), draw(carry))
+    return Problem(layer, draw(params), draw(np.empty((batch, time, *layer.spatial_in, features))), draw(carry))
 
 
 def normal(tree, *, rng, dtype=np.float64):

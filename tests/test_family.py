@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.nnx import Rngs
 from jax.test_util import check_grads
 
 import jlstm
-from family import CELLS
-from jlstm import RNN, Bidirectional, Stack
-from jlstm.linen import Recurrent
-from problems import FEATURES, TIME, apply, assert_close, flags, normal, problem
+from family import CELLS, above
+from jlstm import RNN, Bidirectional, Stack, linen, nnx
+from problems import FEATURES, TIME, apply, assert_close, flags, problem
 
 every = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 
@@ -37,7 +37,8 @@ def test_padding_counts_for_nothing(cell, x64):
     """A sequence gives what it gives alone, and zeros behind, where NaN harms neither results nor gradients."""
     layer, params, xs, _ = problem(RNN(cell))
     lengths = np.array([3, 0])
-    padded = np.where(np.arange(TIME)[:, None] < lengths[:, None, None], xs, np.nan)
+    counts = np.arange(TIME) < lengths[:, None]
+    padded = np.where(np.expand_dims(counts, tuple(range(2, xs.ndim))), xs, np.nan)
     carry, ys = apply(layer, params, padded, lengths=lengths)
     alone = apply(layer, params, xs[:1, :3])
     assert_close((jax.tree.map(lambda leaf: leaf[:1], carry), ys[:1, :3]), alone, atol=1e-13)
@@ -87,7 +88,7 @@ def test_results_have_the_dtype_of_the_inputs(cell, dtype):
     """And are near those of float32."""
     layer = RNN(cell)
     params = layer.init(jax.random.key(0), FEATURES)
-    xs = normal(np.empty((2, TIME, FEATURES)), rng=np.random.default_rng(0), dtype=np.float32)
+    _, _, xs, _ = problem(layer, dtype=np.float32)
     out = apply(layer, params, jnp.asarray(xs, dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype(dtype)}
     assert_close(out[1], apply(layer, params, xs)[1], atol={"bfloat16": 0.15, "float16": 0.02, "float32": 0}[dtype])
@@ -95,19 +96,22 @@ def test_results_have_the_dtype_of_the_inputs(cell, dtype):
 
 @every
 def test_layers_modules_and_files_take_it(cell, tmp_path):
-    """Backwards, in both directions, stacked, recomputed, in linen, on disk."""
-    layer = Stack((Bidirectional(RNN(cell, remat=2), merge="sum"), RNN(cell, reverse=True)))
+    """Backwards, in both directions, stacked, recomputed, in linen and NNX, on disk."""
+    # averaged: a residual cell takes no wider inputs
+    layer = Stack((Bidirectional(RNN(cell, remat=2), "ave"), RNN(above(cell), reverse=True)))
     params = layer.init(jax.random.key(0), FEATURES)
-    xs = normal(np.empty((2, TIME, FEATURES)), rng=np.random.default_rng(0), dtype=np.float32)
+    _, _, xs, _ = problem(layer, dtype=np.float32)
     _, ys = apply(layer, params, xs)
-    plain = Stack((Bidirectional(RNN(cell), merge="sum"), RNN(cell, reverse=True)))
+    plain = Stack((Bidirectional(RNN(cell), "ave"), RNN(above(cell), reverse=True)))
     assert_close(apply(plain, params, xs)[1], ys, atol=1e-6)
     jlstm.save(tmp_path / "x.safetensors", params)
     loaded = jlstm.load(tmp_path / "x.safetensors", like=params)
     assert_close(apply(layer, loaded, xs)[1], ys, atol=0)
-    module = Recurrent(RNN(cell))
-    variables = module.init(jax.random.key(0), xs)
-    assert_close(module.apply(variables, xs), RNN(cell).apply(variables["params"], xs), atol=0)
+    module, model = linen.Recurrent(RNN(cell)), nnx.Recurrent(RNN(cell), FEATURES, rngs=Rngs(0))
+    model.eval()
+    of_linen = module.init(jax.random.key(0), xs)["params"]
+    assert_close(module.apply({"params": of_linen}, xs), apply(RNN(cell), of_linen, xs), atol=1e-6)
+    assert_close(model(xs), apply(RNN(cell), model.params, xs), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.stochastic])
@@ -115,7 +119,7 @@ def test_dropout_is_drawn_from_a_key(name):
     """The same key the same result, another key another one, no key none."""
     layer = RNN(CELLS[name])
     params = layer.init(jax.random.key(0), FEATURES)
-    xs = jnp.ones((2, TIME, FEATURES))
+    xs = jnp.ones((2, TIME, *layer.spatial_in, FEATURES))
     one, same, other = (layer.apply(params, xs, key=jax.random.key(k))[1] for k in (1, 1, 2))
     none = layer.apply(params, xs)[1]
     np.testing.assert_array_equal(one, same)

@@ -1,5 +1,6 @@
 """The cells: one family a file."""
 
+from jlstm.cells.conv import ConvLSTMCell
 from jlstm.cells.elman import ElmanCarry, ElmanCell
 from jlstm.cells.gates import Gates
 from jlstm.cells.gru import GRUCarry, GRUCell, GRUGates
@@ -10,6 +11,7 @@ from jlstm.cells.slstm import SLSTMCarry, SLSTMCell
 from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
 
 __all__ = [
+    "ConvLSTMCell",
     "Dropout",
     "ElmanCarry",
     "ElmanCell",

@@ -55,6 +55,6 @@ def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> F
     return scaled + along(weights["offset"], x) if "offset" in weights else scaled
 
 
-def along(weights: Float[Array, " size"], x: Float[Array, "... size"]) -> Array:
+def along(weights: Float[Array, "*sizes"], x: Float[Array, "..."]) -> Array:
     """With as many axes as x."""
-    return jnp.expand_dims(weights, range(x.ndim - 1))
+    return jnp.expand_dims(weights, range(x.ndim - weights.ndim))

@@ -55,6 +55,16 @@ class Bidirectional(Layer):
         return self.layer.features_out * (2 if self.merge == "concat" else 1)
 
     @property
+    def spatial_in(self) -> tuple[int, ...]:
+        """The layer's."""
+        return self.layer.spatial_in
+
+    @property
+    def spatial_out(self) -> tuple[int, ...]:
+        """The layer's."""
+        return self.layer.spatial_out
+
+    @property
     def unmerged(self) -> bool:
         """With merge=None."""
         return self.merge is None

@@ -26,6 +26,16 @@ class Layer(Options, abc.ABC):
         """The size of the last axis of the outputs."""
 
     @property
+    def spatial_in(self) -> tuple[int, ...]:
+        """The sizes of an input's axes between those of batch and time and the features: none, unless the layer says so."""
+        return ()
+
+    @property
+    def spatial_out(self) -> tuple[int, ...]:
+        """The same of an output."""
+        return ()
+
+    @property
     def unmerged(self) -> bool:
         """Whether the outputs are two sequences, a dict with both directions, and so no inputs for another layer."""
         return False
@@ -76,7 +86,8 @@ class Layer(Options, abc.ABC):
 
         Args:
             params: as `init` makes them.
-            xs: inputs; with `time_major` (time, *batch, features), and `mask` and `resets` follow.
+            xs: inputs; with `time_major` (time, *batch, features), and `mask` and `resets` follow. Of a layer with `spatial_in`
+                those axes come before the features.
             carry: where to start; None takes `initial_carry`.
             lengths: how many steps of each sequence count, from its first; the rest is padding. Traced ones, which cannot be
                 checked, are clipped to what there is.
@@ -99,39 +110,41 @@ class Layer(Options, abc.ABC):
         Raises:
             ValueError: a shape does not fit, or the layer needs the whole sequence (reverse, Bidirectional).
         """
-        x = checks.inputs("x", x, axes=("features",))
+        x = checks.inputs("x", x, axes=("features",), spatial=self.spatial_in)
         self._check_trees(params, carry, x.shape, "x")
         return self.run_step(params, carry, x)
 
     def _checked_run(
         self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any, key: Any, noise: Any, *, states: bool
     ) -> Results:
-        xs = checks.inputs("xs", xs, axes=("time", "features"))
+        xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=self.spatial_in)
+        behind = len(self.spatial_in) + 1  # axes of one step of one sequence
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask are both given, expected at most one: put the lengths into the mask, or drop one")
         if key is not None and noise is not None:
             raise ValueError("key and noise are both given, expected at most one: noise holds the masks that a key would draw")
-        mask, resets = (None if v is None else checks.flags(n, v, xs.shape[:-1]) for n, v in (("mask", mask), ("resets", resets)))
+        mask, resets = (
+            None if v is None else checks.flags(n, v, xs.shape[:-behind]) for n, v in (("mask", mask), ("resets", resets))
+        )
         if not self.time_major:
-            xs, mask, resets = _time_first(xs, -2), _time_first(mask, -1), _time_first(resets, -1)
+            xs, mask, resets = _time_first(xs, -1 - behind), _time_first(mask, -1), _time_first(resets, -1)
         self._check_trees(params, carry, xs.shape[1:], "xs")
         if lengths is not None:
-            lengths = checks.lengths(lengths, xs.shape[1:-1], xs.shape[0])
-            mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - 1)) < jnp.expand_dims(lengths, 0)
+            lengths = checks.lengths(lengths, xs.shape[1:-behind], xs.shape[0])
+            mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - behind)) < jnp.expand_dims(lengths, 0)
         results = self.run(params, Steps(xs, mask, resets), carry, key, noise, states)
         if self.time_major:
             return results
-        last = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, xs.ndim - 2), (results.ys, results.states))
+        last = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, xs.ndim - 1 - behind), (results.ys, results.states))
         return Results(results.carry, *last)
 
     def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
-        *batch_shape, features = x_shape
+        batch, features = x_shape[: -1 - len(self.spatial_in)], x_shape[-1]
         remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
         checks.tree("params", params, _param_shapes(self, features), remedy)
         if hasattr(carry, "shape"):
             raise ValueError(f"carry must be a tree like Carry(h, c), got an array of shape {carry.shape}: pass lengths by name")
         if carry is not None:
-            batch = tuple(batch_shape)
             expected = jax.eval_shape(lambda: self.initial_carry(params, batch, "float32"))
             checks.tree("carry", carry, expected, f"pass initial_carry(params, {batch}) or what apply returned for such a batch")
 

@@ -71,6 +71,16 @@ class RNN(Layer):
         return self.cell.features_out
 
     @property
+    def spatial_in(self) -> tuple[int, ...]:
+        """The cell's."""
+        return self.cell.spatial_in
+
+    @property
+    def spatial_out(self) -> tuple[int, ...]:
+        """The cell's."""
+        return self.cell.spatial_out
+
+    @property
     def stochastic(self) -> bool:
         """The cell's."""
         return self.cell.stochastic
@@ -94,8 +104,9 @@ class RNN(Layer):
         """Cast everything to the compute dtype, begin, and loop over time."""
         dtype = self._compute_dtype(steps.xs.dtype)
         params, carry, xs = _cast((params, carry, steps.xs), dtype)
-        initial, context = self.cell.begin(params, xs.shape[1:-1], dtype, key=key, noise=noise)
-        fresh = self.cell.each_step(params, xs.shape[:-1], dtype, key=key, noise=noise)
+        steps_of_batch = xs.shape[: -1 - len(self.spatial_in)]
+        initial, context = self.cell.begin(params, steps_of_batch[1:], dtype, key=key, noise=noise)
+        fresh = self.cell.each_step(params, steps_of_batch, dtype, key=key, noise=noise)
         options = Options(self.reverse, self.unroll, self.remat, self.backend)
         start = initial if carry is None else carry
         steps = steps._replace(xs=xs if fresh is None else Noisy(xs, fresh))
@@ -107,7 +118,7 @@ class RNN(Layer):
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
         dtype = self._compute_dtype(x.dtype)
         params, carry, x = _cast((params, carry, x), dtype)
-        initial, context = self.cell.begin(params, x.shape[:-1], dtype)
+        initial, context = self.cell.begin(params, x.shape[: -1 - len(self.spatial_in)], dtype)
         z = jax.tree.map(lambda leaf: leaf[0], self.cell.project(params, context, x[None]))
         return self.cell.step(params, context, initial if carry is None else carry, z)
 

@@ -1,6 +1,7 @@
 """Stack: layers one upon the other."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import jax
@@ -21,7 +22,8 @@ class Stack(Layer):
         layers: the lowest first.
 
     Raises:
-        ValueError: no layers, layers that disagree on `time_major`, or a layer with merge=None below another.
+        ValueError: no layers, layers that disagree on `time_major`, a layer with merge=None below another, or one whose outputs
+            have other spatial axes than the next one takes.
         TypeError: an entry that is no layer.
     """
 
@@ -38,7 +40,12 @@ class Stack(Layer):
                 raise TypeError(f"layers must be Layers such as LSTM(units), got {layer!r}")
         if len({layer.time_major for layer in self.layers}) > 1:
             raise ValueError("layers must agree on time_major, got both: set it on all of them or on none")
-        for layer in self.layers[:-1]:
+        for layer, above in pairwise(self.layers):
+            if layer.spatial_out != above.spatial_in:
+                raise ValueError(
+                    f"a layer must take what the one below it yields, spatial sizes {layer.spatial_out}, but one takes "
+                    f"{above.spatial_in}: make it for {layer.spatial_out}"
+                )
             if layer.unmerged:
                 raise ValueError(
                     "only the last layer may have merge=None, since a layer takes one sequence and not two: merge below it"
@@ -48,6 +55,16 @@ class Stack(Layer):
     def features_out(self) -> int:
         """The last layer's."""
         return self.layers[-1].features_out
+
+    @property
+    def spatial_in(self) -> tuple[int, ...]:
+        """The first layer's."""
+        return self.layers[0].spatial_in
+
+    @property
+    def spatial_out(self) -> tuple[int, ...]:
+        """The last layer's."""
+        return self.layers[-1].spatial_out
 
     @property
     def unmerged(self) -> bool:

@@ -18,6 +18,11 @@ def _same_size(wrapper: Wrapper, features: int) -> None:
     if wrapper.features_out != features:
         name, size = type(wrapper).__name__, wrapper.features_out
         raise ValueError(f"{name} adds inputs to outputs: inputs must have {size} features as the outputs have, got {features}")
+    if wrapper.spatial_out != (sizes := wrapper.spatial_in):
+        name, out = type(wrapper).__name__, wrapper.spatial_out
+        raise ValueError(
+            f"{name} adds inputs to outputs: the cell must keep their spatial sizes {sizes}, but makes {out} of them"
+        )
 
 
 @dataclass(frozen=True, repr=False)

@@ -36,6 +36,16 @@ class Wrapper(Cell):
         return self.cell.features_out
 
     @property
+    def spatial_in(self) -> tuple[int, ...]:
+        """The inner cell's."""
+        return self.cell.spatial_in
+
+    @property
+    def spatial_out(self) -> tuple[int, ...]:
+        """The inner cell's."""
+        return self.cell.spatial_out
+
+    @property
     def stochastic(self) -> bool:
         """Whether the wrapper or the inner cell draws."""
         return self.cell.stochastic

@@ -63,8 +63,12 @@ class Dropout(Wrapper):
 
     def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
         carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])
-        sizes = {"inputs": self.features_in(params), "outputs": self.features_out, "state": getattr(carry, "h", carry).shape[-1]}
-        shapes = {name: (*shape, size) for name, size in sizes.items() if getattr(self, name)}
+        ends = {
+            "inputs": (*self.spatial_in, self.features_in(params)),
+            "outputs": (*self.spatial_out, self.features_out),
+            "state": getattr(carry, "h", carry).shape,
+        }
+        shapes = {name: (*shape, *end) for name, end in ends.items() if getattr(self, name)}
         if noise is not None:
             return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
         if key is None or not shapes:
