@@ -56,6 +56,16 @@ def probability(name: str, value: Any) -> float:
     return value
 
 
+def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | None:
+    """Return an initial bias as float, or None; refuse one that was asked for where the forget gate has no bias."""
+    if value is None:
+        return None
+    value = number("forget_bias", value)
+    if not biased and value != default:
+        raise ValueError(f"forget_bias is for a forget gate with a bias, which this cell has none of, got {value}: leave it out")
+    return value
+
+
 def bound(name: str, value: Any) -> float:
     """Return a number above zero as float."""
     value = number(name, value)

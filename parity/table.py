@@ -1,6 +1,5 @@
 """The table of cases: every sensible pair of options occurs together in some case; known bugs of peers stand beside them."""
 
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,6 +8,7 @@ from typing import Any
 
 from jlstm import LSTM, Bidirectional, Layer, Stack
 from parity.case import Problem
+from parity.covering import covering, pairs
 
 DTYPES = ("float64", "float32", "bfloat16")
 SIZES = ((2, 6, 3, 4), (3, 6, 5, 2), (4, 6, 2, 3))  # batch, time, features, units: all different, time in three pieces
@@ -74,32 +74,9 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
 
 
 @cache
-def rows(candidates: int = 60) -> tuple[dict[str, Any], ...]:
-    """Rows of options that together hold every sensible pair: greedily the random candidate that has most of those missing."""
-    rng = random.Random(0)
-    missing, chosen = set(sensible_pairs()), []
-    while missing:
-        wanted = dict(min(missing, key=repr))
-        best = max((_complete(wanted, rng) for _ in range(candidates)), key=lambda row: len(pairs(row) & missing))
-        missing -= pairs(best)
-        chosen.append(best)
-    return tuple(chosen)
-
-
-def _complete(wanted: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    while True:
-        row = dict(wanted)
-        for name in rng.sample(list(OPTIONS), len(OPTIONS)):
-            sensible = [value for value in OPTIONS[name] if makes_sense(row | {name: value})]
-            if name not in row and sensible:
-                row[name] = rng.choice(sensible)
-        if len(row) == len(OPTIONS):
-            return {name: row[name] for name in OPTIONS}
-
-
-def pairs(row: dict[str, Any]) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
-    """All pairs of options that occur together in a row."""
-    return set(combinations(row.items(), 2))
+def rows() -> tuple[dict[str, Any], ...]:
+    """Rows of options that together hold every sensible pair."""
+    return covering(OPTIONS, sensible_pairs(), makes_sense)
 
 
 @cache

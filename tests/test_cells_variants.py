@@ -1,12 +1,14 @@
 """Closed forms of the cells, and what they refuse."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jlstm import RNN
-from jlstm.cells import GRUCell, LSTMCell, MinGRUCell, MLSTMCell, SLSTMCell
+from jlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, MinGRUCell, MLSTMCell, SLSTMCell
 from problems import FEATURES, UNITS, apply, problem
 
 
@@ -126,6 +128,15 @@ def test_options_that_make_no_sense(options, words):
     """One sentence each."""
     with pytest.raises(ValueError, match=words):
         LSTMCell(UNITS, **options)
+
+
+@pytest.mark.parametrize("cell", [SLSTMCell, MLSTMCell, partial(ConvLSTMCell, kernel_size=3, spatial=(8,))], ids=repr)
+def test_a_forget_bias_needs_a_bias(cell):
+    """One that was asked for; the default, and None, speak of biases that there are."""
+    with pytest.raises(ValueError, match=r"forget_bias is for a forget gate with a bias, which this cell has none of, got 0\.5"):
+        cell(4, use_bias=False, forget_bias=0.5)
+    assert cell(4, use_bias=False).forget_bias == cell(4).forget_bias > 0
+    assert cell(4, use_bias=False, forget_bias=None).forget_bias is None
 
 
 @pytest.mark.parametrize("cell", [SLSTMCell, MLSTMCell])

@@ -96,13 +96,13 @@ class ConvLSTMCell(Cell):
         for name in ("kernel_size", "strides", "dilation"):
             normal[name] = checks.per_axis(name, getattr(self, name), len(normal["spatial"]))
         normal |= {name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")}
-        if self.forget_bias is not None:
-            normal["forget_bias"] = checks.number("forget_bias", self.forget_bias)
         for name, value in normal.items():
             object.__setattr__(self, name, value)
         checks.one_of("padding", self.padding, ("valid", "same"))
         for name in ("use_bias", "peephole"):
             checks.flag(name, getattr(self, name))
+        forget_bias = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
+        object.__setattr__(self, "forget_bias", forget_bias)
         for function in (self.activation, self.recurrent_activation):
             activation(function)
         for init in (self.kernel_init, self.recurrent_init, self.bias_init):

@@ -35,7 +35,7 @@ class LSTMCell(Cell):
         recurrent_activation: σ.
         output_activation: ψ; None takes `activation`, as Keras does.
         use_bias: whether there is a `bias`.
-        forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
+        forget_bias: initial value of the forget gate's bias, where it has one; None leaves it to `bias_init`.
         peephole: the gates i and f also see c, and o sees c', each through weights of its own: `peephole_kernel` (3, units),
             rows i, f, o, added to their sums as p ⊙ c.
         projection: size of h if not `units`: h' = (σ(o) ψ(c')) P, with P the `projection_kernel` (units, projection).
@@ -90,8 +90,6 @@ class LSTMCell(Cell):
         normal |= {name: checks.bound(name, value) for name in bounds if (value := getattr(self, name)) is not None}
         if self.projection is not None:
             normal["projection"] = checks.positive("projection", self.projection)
-        if self.forget_bias is not None:
-            normal["forget_bias"] = checks.number("forget_bias", self.forget_bias)
         for name, value in normal.items():
             object.__setattr__(self, name, value)
         for name in ("use_bias", "peephole", "projection_bias"):
@@ -99,6 +97,8 @@ class LSTMCell(Cell):
         checks.one_of("coupled", self.coupled, COUPLINGS)
         checks.one_of("layer_norm", self.layer_norm, (None, *SCHEMES))
         checks.one_of("recurrent_dropout_on", self.recurrent_dropout_on, ("h", "g"))
+        biased = self.use_bias and "f" in self.names
+        object.__setattr__(self, "forget_bias", checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=biased))
         checks.needs("projection", self.projection, projection_bias=self.projection_bias, projection_clip=self.projection_clip)
         checks.needs("layer_norm", self.layer_norm, layer_norm_epsilon=self.layer_norm_epsilon)
         for function in (self.activation, self.recurrent_activation, self.psi):

@@ -75,10 +75,10 @@ class SLSTMCell(Cell):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
         if self.units % self.heads:
             raise ValueError(f"heads must divide units, got {self.heads} heads for {self.units} units")
-        if self.forget_bias is not None:
-            object.__setattr__(self, "forget_bias", checks.number("forget_bias", self.forget_bias))
         checks.one_of("forget_gate", self.forget_gate, ("sigmoid", "exp"))
         checks.flag("use_bias", self.use_bias)
+        forget_bias = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
+        object.__setattr__(self, "forget_bias", forget_bias)
         for init in (self.kernel_init, self.recurrent_init, self.bias_init):
             initializer(init)
 

@@ -1,0 +1,119 @@
+"""Every pair of the LSTM's options that makes sense, together in some row, against NumPy; those that make none are refused."""
+
+from functools import partial
+from itertools import combinations, product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import variants
+from jlstm import RNN, Carry, LSTMCell
+from parity.covering import covering, pairs
+from problems import BATCH, FEATURES, UNITS, assert_close, cotangent_of, differentiate, normal, problem
+
+OPTIONS = {  # the first of each is the default
+    "peephole": (False, True),
+    "projection": (None, 3),
+    "projection_bias": (False, True),
+    "projection_clip": (None, 0.4),
+    "cell_clip": (None, 0.6),
+    "gate_clip": (None, 0.9),
+    "coupled": (None, "f=1-i", "i=1-f"),
+    "layer_norm": (None, "ba2016", "tf_contrib", "addons", "tflite"),
+    "layer_norm_epsilon": (None, 0.02),
+    "activation": ("tanh", "relu", "softsign"),
+    "recurrent_activation": ("sigmoid", "hard_sigmoid"),
+    "output_activation": (None, "linear", "sigmoid"),
+    "use_bias": (True, False),
+    "forget_bias": (1.0, None, 0.5),
+    "dropout": (0.0, 0.3),
+    "recurrent_dropout": (0.0, 0.4),
+    "recurrent_dropout_on": ("h", "g"),
+}
+DEFAULTS = {name: values[0] for name, values in OPTIONS.items()}
+SENSELESS = {  # and what the refusal says
+    (("projection", None), ("projection_bias", True)): "projection_bias is for projection, which is off: give projection",
+    (("projection", None), ("projection_clip", 0.4)): "projection_clip is for projection, which is off: give projection",
+    (("layer_norm", None), ("layer_norm_epsilon", 0.02)): "layer_norm_epsilon is for layer_norm, which is off: give layer_norm",
+    (("use_bias", False), ("forget_bias", 0.5)): "forget_bias is for a forget gate with a bias, which this cell has none of",
+    (("coupled", "f=1-i"), ("forget_bias", 0.5)): "forget_bias is for a forget gate with a bias, which this cell has none of",
+}
+KEY = jax.random.key(3)
+
+
+def makes_sense(row):
+    """Whether options, all or only some of them, can be asked for together."""
+    return not any(row.items() >= set(pair) for pair in SENSELESS)
+
+
+def sensible_pairs():
+    """All but the senseless ones."""
+    every = {((a, x), (b, y)) for a, b in combinations(OPTIONS, 2) for x, y in product(OPTIONS[a], OPTIONS[b])}
+    return every - SENSELESS.keys()
+
+
+ROWS = covering(OPTIONS, sensible_pairs(), makes_sense)
+
+
+def named(row):
+    return {name: value for name, value in row.items() if value != DEFAULTS[name]}
+
+
+def test_the_rows_hold_every_pair():
+    """Of all options that have an influence on the equations, each with all others."""
+    held = set().union(*map(pairs, ROWS))
+    assert held == sensible_pairs()
+    drawn = {"units", "kernel_init", "recurrent_init", "bias_init"}
+    assert OPTIONS.keys() == {field for field in LSTMCell.__dataclass_fields__ if field != "_"} - drawn
+    assert {name: getattr(LSTMCell(UNITS), name) for name in OPTIONS} == DEFAULTS
+
+
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
+def everything(layer, cotangent, offsets, xs, carry):
+    """Initial parameters, masks, values to compute with, results and gradients, in one program."""
+    initial = layer.init(KEY, FEATURES)
+    params = jax.tree.map(jnp.add, initial, offsets)
+    masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
+    out, gradients = differentiate(layer, cotangent, params, xs, carry, key=KEY)
+    return initial, masks, (params, xs, carry), out, gradients
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in named(row).items()))
+def test_every_pair_equals_numpy(row, x64):
+    """Outputs, carry and dropout masks; the gradient for each array along a random direction, by central differences."""
+    layer = RNN(LSTMCell(UNITS, kernel_init="zeros", recurrent_init="zeros", **row), param_dtype="float64")
+    given = problem(layer)
+    cotangent = cotangent_of(given)
+    initial, masks, values, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *given[1:]))
+    assert ("bias" in initial) == row["use_bias"]
+    if row["use_bias"]:
+        np.testing.assert_array_equal(initial["bias"], variants.initial_bias(row, UNITS))
+    assert {name: mask.shape for name, mask in masks.items()} == variants.mask_shapes(row, BATCH, FEATURES, UNITS)
+    for name, rate in (("inputs", row["dropout"]), ("recurrent", row["recurrent_dropout"])):
+        assert set(np.unique(masks.get(name, 0.0))) <= {0.0, 1 / (1 - rate)}
+
+    def expected(params, xs, carry):
+        h, c, ys = variants.run(row, params, xs, *carry, masks)
+        return Carry(h, c), ys
+
+    assert_close(out, expected(*values), atol=1e-12)
+    leaves, structure = jax.tree.flatten(values)
+    for k, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
+        direction = normal(leaf, rng=np.random.default_rng(k))
+        moved = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-5, -1e-5)]
+        after, before = (weighed(expected(*jax.tree.unflatten(structure, each)), cotangent) for each in moved)
+        assert np.vdot(gradient, direction) == pytest.approx((after - before) / 2e-5, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(("pair", "words"), SENSELESS.items(), ids=repr)
+def test_senseless_pairs_are_refused(pair, words):
+    """In one sentence."""
+    with pytest.raises(ValueError, match=words):
+        LSTMCell(UNITS, **dict(pair))
+
+
+def weighed(results, cotangent):
+    """The number whose gradient the cotangent asks for."""
+    return sum(np.vdot(*each) for each in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))

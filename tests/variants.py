@@ -1,0 +1,107 @@
+"""The LSTM's variants once more: float64 NumPy, step by step and gate by gate, written from the papers and without gradients.
+
+It shares no code with `jlstm`. Peepholes: Gers & Schmidhuber 2000; projection: Sak, Senior & Beaufays 2014; layer normalisation:
+Ba, Kiros & Hinton 2016, and what TensorFlow contrib, TensorFlow Addons and TensorFlow Lite make of it; dropout: Gal & Ghahramani
+2016 on x and h, Semeniuta, Severyn & Barth 2016 on g.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from parity.textbook import ACTIVATIONS
+
+EPSILON = {"ba2016": 1e-5, "tf_contrib": 1e-12, "addons": 1e-3, "tflite": 1e-8}
+WEIGHTED = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # the gates that have weights, in the order of their columns
+
+
+def initial_bias(options, units):
+    """What the bias starts from: zeros, and the forget bias where there is a forget gate with weights."""
+    forget = options["forget_bias"] or 0.0
+    return np.concatenate([np.full(units, forget if name == "f" else 0.0) for name in WEIGHTED[options["coupled"]]])
+
+
+def mask_shapes(options, batch, features, units):
+    """The masks that a key draws: with dropout on h one for each gate that has weights, for x too, else one for all."""
+    on_h = options["recurrent_dropout_on"] == "h"
+    gates = len(WEIGHTED[options["coupled"]]) if on_h and options["recurrent_dropout"] else 1
+    sizes = {"inputs": features, "recurrent": (options["projection"] or units) if on_h else units}
+    rates = {"inputs": options["dropout"], "recurrent": options["recurrent_dropout"]}
+    return {name: (gates, batch, size) for name, size in sizes.items() if rates[name]}
+
+
+def run(options, params, xs, h, c, masks):
+    """Return the last h and c, and all h, of inputs (batch, time, features)."""
+    ys = []
+    for t in range(xs.shape[1]):
+        h, c = step(options, params, xs[:, t], h, c, masks)
+        ys.append(h)
+    return h, c, np.stack(ys, 1)
+
+
+def step(options, params, x, h, c, masks):
+    """One step: h and c."""
+    names, scheme, epsilon = WEIGHTED[options["coupled"]], options["layer_norm"], epsilon_of(options)
+    on_g = options["recurrent_dropout_on"] == "g"
+    of_x = product(x, params["kernel"], names, masks.get("inputs"))
+    of_h = product(h, params["recurrent_kernel"], names, None if on_g else masks.get("recurrent"))
+    if scheme in ("ba2016", "addons"):  # each product over all its columns, before the bias
+        of_x, of_h = normalised(of_x, params["kernel_norm"], epsilon), normalised(of_h, params["recurrent_norm"], epsilon)
+    sums = columns(of_x + of_h, names)
+    let = partial(gate, options, params, sums)
+    i = None if options["coupled"] == "i=1-f" else let("i", c)
+    f = 1 - i if options["coupled"] == "f=1-i" else let("f", c)
+    i = 1 - f if options["coupled"] == "i=1-f" else i
+    g = let("g", c) * (masks["recurrent"][0] if on_g and "recurrent" in masks else 1.0)
+    c = f * c + i * g
+    if scheme in ("tf_contrib", "addons"):  # what is carried is normalised
+        c = normalised(c, params["state_norm"], epsilon)
+    c = clipped(c, options["cell_clip"])
+    o = let("o", c)
+    shown = normalised(c, params["state_norm"], epsilon) if scheme == "ba2016" else c  # only what is shown is
+    h = o * ACTIVATIONS[options["output_activation"] or options["activation"]][0](shown)
+    if options["projection"]:
+        h = h @ params["projection_kernel"] + params.get("projection_bias", 0.0)
+    return clipped(h, options["projection_clip"]), c
+
+
+def gate(options, params, sums, name, c):
+    """What a gate makes of its sum and of the c that it sees."""
+    names, total = WEIGHTED[options["coupled"]], sums[name]
+    if options["peephole"] and name != "g":
+        total = total + params["peephole_kernel"][names.replace("g", "").index(name)] * c
+    if options["layer_norm"] in ("tf_contrib", "tflite"):  # the sum of each gate, without its bias
+        scale = columns(params["gate_norm"]["scale"], names)[name]
+        total = normalised(total, {"scale": scale, "offset": 0.0}, epsilon_of(options))
+    if options["use_bias"]:
+        total = total + columns(params["bias"], names)[name]
+    function = options["activation" if name == "g" else "recurrent_activation"]
+    return ACTIVATIONS[function][0](clipped(total, options["gate_clip"]))
+
+
+def epsilon_of(options):
+    """The one that was published with the scheme, unless another is asked for."""
+    return options["layer_norm_epsilon"] or EPSILON.get(options["layer_norm"])
+
+
+def clipped(a, bound):
+    """Cut off beyond ±bound."""
+    return a if bound is None else np.clip(a, -bound, bound)
+
+
+def columns(a, names):
+    """The part of each gate."""
+    return dict(zip(names, np.split(a, len(names), -1), strict=True))
+
+
+def product(x, kernel, names, masks):
+    """Each gate's columns times x under that gate's mask."""
+    parts = columns(kernel, names)
+    seen = [x if masks is None else x * masks[min(k, len(masks) - 1)] for k in range(len(names))]
+    return np.concatenate([one @ parts[name] for one, name in zip(seen, names, strict=True)], -1)
+
+
+def normalised(a, weights, epsilon):
+    """Mean 0 and variance 1 over the last axis, then scale and offset."""
+    mean, variance = a.mean(-1, keepdims=True), a.var(-1, keepdims=True)
+    return (a - mean) / np.sqrt(variance + epsilon) * weights["scale"] + weights["offset"]
