@@ -1,6 +1,7 @@
 """Closed forms of the convolutional LSTM, how it fits into layers, and what it refuses."""
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCell, Stack, cell_states, linen
 from jlstm.cells.wrappers import Highway, Residual
+from jlstm.inspect import gradient_flow, saturation, trace
 from problems import BATCH, TIME, UNITS, apply, assert_close, problem
 
 
@@ -51,6 +53,25 @@ def test_time_stands_before_the_spatial_axes(time_major, x64):
     np.testing.assert_array_equal(given(states.c)[0, 3], carry.c[0])
 
 
+@pytest.mark.parametrize("time_major", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_traces_obey_the_equations(time_major, reverse, x64):
+    """Every c is what its gates make of the one before, every h what they let out, where a step counts."""
+    layer = RNN(ConvLSTMCell(UNITS, (2, 3), (3, 4), peephole=True), reverse=reverse, time_major=time_major)
+    given = problem(replace(layer, time_major=False))
+    turned = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
+    traced = jax.tree.map(turned, trace(layer, given.params, turned(given.xs), given.carry, lengths=np.array([TIME, 2])))
+    assert_close(traced.h, apply(given.layer, *given[1:], lengths=np.array([TIME, 2]))[1], atol=1e-13)
+    for b, length in enumerate((TIME, 2)):
+        c = given.carry.c[b]
+        for t in reversed(range(length)) if reverse else range(length):
+            c = traced.f[b, t] * c + traced.i[b, t] * traced.g[b, t]
+            np.testing.assert_allclose(traced.c[b, t], c, atol=1e-13)
+            np.testing.assert_allclose(traced.h[b, t], traced.o[b, t] * np.tanh(c), atol=1e-13)
+        np.testing.assert_array_equal(traced.f[b, length:], 0)
+    assert saturation(traced).below.f.shape == (UNITS,)
+
+
 def test_equal_cells_are_equal():
     """However their sizes are written; only options that differ from the defaults are shown."""
     cells = [ConvLSTMCell(4, 3, (8, 6)), ConvLSTMCell(4, (3, 3), [8, np.int64(6)], strides=(1, 1), dilation=[1, 1])]
@@ -73,6 +94,12 @@ def test_layers_tell_the_sizes_that_they_take_and_yield():
 
 RNN_2D = RNN(ConvLSTMCell(4, 3, (8, 6)))
 PARAMS = RNN_2D.init(jax.random.key(0), 2)
+
+
+def test_gradient_flow_is_for_units():
+    """And not for places."""
+    with pytest.raises(TypeError, match="gradient_flow needs layers without spatial axes"):
+        gradient_flow(RNN_2D, PARAMS, np.ones((2, 5, 8, 6, 2), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,7 @@ class ConvLSTMCell(Cell):
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`. Peepholes start at zero.
 
     Raises:
-        ValueError: a size ≤ 0, sizes for another number of axes, a kernel that does not fit into the inputs, a rate outside
-            [0, 1), an unknown name.
+        ValueError: a size ≤ 0, sizes that do not fit each other, a rate outside [0, 1), an unknown name.
 
     Reference: Shi et al. 2015.
     Differs from: Keras reads the spatial sizes off the inputs and refuses strides with dilation; the paper pads as "same" does
@@ -88,21 +87,19 @@ class ConvLSTMCell(Cell):
     bias_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        sizes = self.spatial if isinstance(self.spatial, Iterable) else (self.spatial,)
+        sizes = tuple(self.spatial) if isinstance(self.spatial, Iterable) else (self.spatial,)
         normal: dict[str, Any] = {"spatial": tuple(checks.positive("spatial", size) for size in sizes)}
-        if len(normal["spatial"]) not in (1, 2, 3):
+        if len(sizes) not in (1, 2, 3):
             raise ValueError(f"spatial must be 1, 2 or 3 sizes, those of the inputs without batch, time, features, got {sizes!r}")
         normal["filters"] = checks.positive("filters", self.filters)
-        for name in ("kernel_size", "strides", "dilation"):
-            normal[name] = checks.per_axis(name, getattr(self, name), len(normal["spatial"]))
+        normal |= {n: checks.per_axis(n, getattr(self, n), len(sizes)) for n in ("kernel_size", "strides", "dilation")}
         normal |= {name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")}
+        normal["forget_bias"] = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
         for name, value in normal.items():
             object.__setattr__(self, name, value)
         checks.one_of("padding", self.padding, ("valid", "same"))
         for name in ("use_bias", "peephole"):
             checks.flag(name, getattr(self, name))
-        forget_bias = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
-        object.__setattr__(self, "forget_bias", forget_bias)
         for function in (self.activation, self.recurrent_activation):
             activation(function)
         for init in (self.kernel_init, self.recurrent_init, self.bias_init):
@@ -164,14 +161,13 @@ class ConvLSTMCell(Cell):
         `noise` may hold `inputs` (gates, *batch, *spatial, features) and `recurrent` (gates, *batch, *spatial sizes of h,
         filters), factors of x and h; gates is 4 (one mask a gate) or 1 (one mask for all).
         """
-        zeros = jnp.zeros((*batch_shape, *self.spatial_out, self.filters), dtype)
+        carry = Carry(*(jnp.zeros((*batch_shape, *self.spatial_out, self.filters), dtype) for _ in range(2)))
         sizes = {"inputs": (*self.spatial, self.features_in(params)), "recurrent": (*self.spatial_out, self.filters)}
         if noise is not None:
-            return Carry(zeros, zeros), checks.noise(noise, gates=4, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
+            return carry, checks.noise(noise, gates=4, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
         gates = 4 if self.recurrent_dropout else 1
         rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
-        masks = bernoulli_masks(key, rates, {name: (gates, *batch_shape, *size) for name, size in sizes.items()}, dtype)
-        return Carry(zeros, zeros), masks
+        return carry, bernoulli_masks(key, rates, {name: (gates, *batch_shape, *size) for name, size in sizes.items()}, dtype)
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> Gates:
         """x * W + b, for all steps in one convolution."""
@@ -180,14 +176,25 @@ class ConvLSTMCell(Cell):
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
         return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)
 
+    def gates(self, params: Params, context: Noise, carry: Carry, z: Gates) -> Gates:
+        """σ(i), σ(f), φ(g) and σ(o)."""
+        return self._through(params, context, carry, z)[0]
+
     def step(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Carry, Array]:
         """The equations."""
+        gates, c = self._through(params, context, carry, z)
+        h = gates.o * activation(self.activation)(c)
+        return Carry(h, c), h
+
+    def _through(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Gates, Array]:
         gate, phi = activation(self.recurrent_activation), activation(self.activation)
         recurrent = by_gate(gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"), convolve))
         i, f, g, o = jax.tree.map(jnp.add, z, recurrent)
-        if self.peephole:
-            of_i, of_f, of_o = (along(weights, i) for weights in params["peephole_kernel"])
-            i, f = i + of_i * carry.c, f + of_f * carry.c
-        c = gate(f) * carry.c + gate(i) * phi(g)
-        h = gate(o + of_o * c if self.peephole else o) * phi(c)
-        return Carry(h, c), h
+        see = dict(zip("ifo", params["peephole_kernel"], strict=True)) if self.peephole else {}
+
+        def let(name: str, total: Array, c: Array) -> Array:
+            return gate(total + along(see[name], c) * c if see else total)
+
+        i, f, g = let("i", i, carry.c), let("f", f, carry.c), phi(g)
+        c = f * carry.c + i * g
+        return Gates(i, f, g, let("o", o, c)), c

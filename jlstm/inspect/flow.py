@@ -52,7 +52,7 @@ def gradient_flow(
         `"forward"` and `"backward"`. L always is that of the whole.
 
     Raises:
-        TypeError: a cell that does not carry `h` and return it.
+        TypeError: a cell that does not carry `h` and return it, or that has spatial axes.
         ValueError, TypeError: what `Layer.apply` raises.
 
     Reference: Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013.
@@ -67,6 +67,8 @@ def gradient_flow(
         ((5,), 1.0)
     """
     jax.eval_shape(lambda: cell_states(layer, params, xs))  # refuses what does not fit, and computes nothing
+    if layer.spatial_in:
+        raise TypeError(f"gradient_flow needs layers without spatial axes, since it follows each unit, got {layer!r}")
     if jnp.shape(xs)[0 if layer.time_major else -2] == 0:
         raise ValueError("gradient_flow needs at least one time step, got xs without any")
     loss = loss_fn or partial(_sum_of_last, 0 if layer.time_major else -2)

@@ -29,9 +29,10 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
     after = in_order(layer, states)
     dtype = jax.tree.leaves(after)[0].dtype
     params, xs = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, in_order(layer, xs)))
-    initial, context = layer.cell.begin(params, xs.shape[1:-1], dtype)
+    batch_shape = xs.shape[1 : -_behind(layer)]
+    initial, context = layer.cell.begin(params, batch_shape, dtype)
     if lengths is not None:
-        steps = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - 1))
+        steps = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, len(batch_shape) + 1))
         mask = steps < jnp.asarray(lengths).astype(int)[None]
         mask = jnp.flip(mask, 0) if layer.reverse else mask
     elif mask is not None:
@@ -45,8 +46,9 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
     return Run(params, context, layer.cell.project(params, context, xs), before, after, mask)
 
 
-def in_order(layer: RNN, tree: PyTree, *, behind: int = 1) -> PyTree:
+def in_order(layer: RNN, tree: PyTree, *, behind: int | None = None) -> PyTree:
     """Put time first, in the order in which the layer runs; `behind` tells how many axes follow it in what users hold."""
+    behind = _behind(layer) if behind is None else behind
 
     def leaf(a: Any) -> Array:
         first = jnp.asarray(a) if layer.time_major else jnp.moveaxis(jnp.asarray(a), -1 - behind, 0)
@@ -56,13 +58,18 @@ def in_order(layer: RNN, tree: PyTree, *, behind: int = 1) -> PyTree:
 
 
 def as_given(layer: RNN, tree: PyTree) -> PyTree:
-    """Put time back where the layer's users have it, before the last axis or first."""
+    """Put time back where the layer's users have it, before the axes of one step or first."""
 
     def leaf(a: Array) -> Array:
         turned = jnp.flip(a, 0) if layer.reverse else a
-        return turned if layer.time_major else jnp.moveaxis(turned, 0, -2)
+        return turned if layer.time_major else jnp.moveaxis(turned, 0, -1 - _behind(layer))
 
     return jax.tree.map(leaf, tree)
+
+
+def _behind(layer: RNN) -> int:
+    """How many axes one step of one sequence has."""
+    return len(layer.spatial_in) + 1
 
 
 def _shifted(start: PyTree, after: PyTree, mask: Array | None) -> PyTree:
