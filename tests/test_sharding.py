@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jlstm import LSTM, Bidirectional, Stack
+from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from problems import TIME, UNITS, assert_close, flags, problem
 
 DEVICES, BATCH = 8, 16
@@ -20,6 +20,18 @@ CASES = {
     "mask, reverse, unrolled": (LSTM(UNITS, reverse=True, unroll=2), {"mask": flags(0.6, batch=BATCH)}),
     "bidirectional": (Bidirectional(LSTM(UNITS)), {"lengths": np.arange(BATCH) % (TIME + 1)}),
     "stack": (Stack((LSTM(UNITS), LSTM(6, use_bias=False))), {}),
+    "convolutional": (RNN(ConvLSTMCell(UNITS, 2, (3, 2), padding="same")), {"lengths": np.arange(BATCH) % (TIME + 1)}),
+}
+MESHES = {
+    "explicit, carry": (AxisType.Explicit, True),
+    "explicit": (AxisType.Explicit, False),
+    "automatic": (AxisType.Auto, False),
+}
+ON_MESHES = {  # JAX has no gradient of a convolution on explicit axes: it asks where to put that of the kernel
+    f"{name}, {mesh}": (*case, *MESHES[mesh])
+    for name, case in CASES.items()
+    for mesh in MESHES
+    if (name, mesh[:8]) != ("convolutional", "explicit")
 }
 DROPOUT = LSTM(UNITS, dropout=0.3, recurrent_dropout=0.2)
 
@@ -49,15 +61,9 @@ def spread(mesh, params, *rest):
     return put(P())(params), *put(P("data"))(rest)
 
 
-@pytest.mark.parametrize(
-    ("axis_type", "with_carry"),
-    [(AxisType.Explicit, True), (AxisType.Explicit, False), (AxisType.Auto, False)],
-    ids=["explicit, carry", "explicit", "automatic"],
-)
-@pytest.mark.parametrize("name", CASES)
-def test_mesh(name, axis_type, with_carry):
+@pytest.mark.parametrize(("layer", "sequence", "axis_type", "with_carry"), ON_MESHES.values(), ids=ON_MESHES)
+def test_mesh(layer, sequence, axis_type, with_carry):
     """On a mesh with explicit or automatic axes all gradients are right, split as the inputs are, and nothing is gathered."""
-    layer, sequence = CASES[name]
     _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
     args = (params, xs, carry if with_carry else None, sequence)
     expected = jax.jit(gradients(layer, with_carry))(*args)
@@ -67,7 +73,7 @@ def test_mesh(name, axis_type, with_carry):
         compiled = jax.jit(gradients(layer, with_carry)).lower(*args).compile()
         got = compiled(*args)
     assert_close(got, expected, rtol=1e-4, atol=1e-4)  # float32 sums over a batch of 16, in another order
-    assert got[1][1].sharding.is_equivalent_to(NamedSharding(mesh, P("data")), 3)
+    assert got[1][1].sharding.is_equivalent_to(NamedSharding(mesh, P("data")), xs.ndim)
     assert gathers(compiled) == set()
 
 

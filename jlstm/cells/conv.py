@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation, activation
 from jlstm.cell import Carry, Cell, Noise, Params
-from jlstm.cells.convolution import Sizes, axes, convolve, sizes_after
+from jlstm.cells.convolution import Sizes, axes, convolve, convolve_steps, sizes_after
 from jlstm.cells.gates import Gates, by_gate
 from jlstm.cells.normalization import along
 from jlstm.dropout import bernoulli_masks, gated_matmul
@@ -171,7 +171,7 @@ class ConvLSTMCell(Cell):
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> Gates:
         """x * W + b, for all steps in one convolution."""
-        product = partial(convolve, strides=self.strides, padding=self.padding, dilation=self.dilation)
+        product = partial(convolve_steps, strides=self.strides, padding=self.padding, dilation=self.dilation)
         masks = context.get("inputs")
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
         return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)

@@ -1,7 +1,9 @@
 """Convolutions over the spatial axes of a step, on XLA's own."""
 
 import math
+from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -40,3 +42,11 @@ def convolve(
         dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
     )
     return out.reshape(*batch, *out.shape[1:])
+
+
+def convolve_steps(
+    xs: Float[Array, "time ..."], kernel: Float[Array, "*window features columns"], **how: Any
+) -> Float[Array, "time ..."]:
+    """The same for all time steps: (time, *batch, *spatial, features)."""
+    last = -kernel.ndim  # time behind the batch, which, merged the other way round, could not stay spread over devices
+    return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, last), kernel, **how), last, 0)
