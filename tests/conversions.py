@@ -1,0 +1,68 @@
+"""What the tests of all converters share."""
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+
+def refusal(call):
+    """The sentence with which a call ends: one ValueError, on one line, with a remedy after a colon."""
+    with pytest.raises(ValueError, match=r"(?s).") as caught:
+        call()
+    sentence = str(caught.value)
+    assert "\n" not in sentence, sentence
+    assert ": " in sentence, sentence
+    return sentence
+
+
+SPOILS = {
+    "shorter": lambda array: array[..., :-1],
+    "longer": lambda array: np.concatenate([array, array]),
+    "another axis": lambda array: array[None],
+    "no axis": lambda array: array.sum(),
+    "empty": lambda array: array[:0],
+    "whole numbers": lambda array: array.astype(int),
+    "complex": lambda array: array.astype(complex),
+    "text": lambda array: array.astype(str),
+    "objects": lambda array: array.astype(object),
+    "another dtype": lambda array: array.astype(np.float32 if array.dtype == np.float64 else np.float64),
+}
+
+
+@st.composite
+def spoiled(draw, weights):
+    """Weights of which one is missing, one too many, or one of another shape or dtype."""
+    name = draw(st.sampled_from(sorted(weights)))
+    how = draw(st.sampled_from(["missing", "too many", *SPOILS]))
+    if how == "missing":
+        return {other: array for other, array in weights.items() if other != name}
+    if how == "too many":
+        return weights | {f"{name}_more": weights[name]}
+    return weights | {name: SPOILS[how](weights[name])}
+
+
+def damaged(content):
+    """A file with some bytes changed, or cut off."""
+    changes = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=8)
+    return st.one_of(
+        st.integers(0, len(content) - 1).map(lambda size: content[:size]), changes.map(lambda chosen: _changed(content, chosen))
+    )
+
+
+def _changed(content, changes):
+    result = bytearray(content)
+    for place, value in changes:
+        result[place] = value
+    return bytes(result)
+
+
+def survives(read, path, content):
+    """A damaged file is read or refused in one sentence; nothing else happens."""
+    path.write_bytes(content)
+    sentence = "read: all of it"
+    try:
+        read(path)
+    except ValueError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    assert ": " in sentence
