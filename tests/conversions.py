@@ -16,29 +16,29 @@ def refusal(call):
 
 
 SPOILS = {
-    "shorter": lambda array: array[..., :-1],
-    "longer": lambda array: np.concatenate([array, array]),
-    "another axis": lambda array: array[None],
-    "no axis": lambda array: array.sum(),
-    "empty": lambda array: array[:0],
-    "whole numbers": lambda array: array.astype(int),
-    "complex": lambda array: array.astype(complex),
-    "text": lambda array: array.astype(str),
-    "objects": lambda array: array.astype(object),
-    "another dtype": lambda array: array.astype(np.float32 if array.dtype == np.float64 else np.float64),
+    "shorter": lambda array, axis: array.take(range(array.shape[axis] - 1), axis),
+    "longer": lambda array, axis: np.concatenate([array, array], axis),
+    "another axis": lambda array, axis: array[None],
+    "no axis": lambda array, axis: array.sum(),
+    "empty": lambda array, axis: array[:0],
+    "whole numbers": lambda array, axis: array.astype(int),
+    "complex": lambda array, axis: array.astype(complex),
+    "text": lambda array, axis: array.astype(str),
+    "objects": lambda array, axis: array.astype(object),
+    "another dtype": lambda array, axis: array.astype(np.float32 if array.dtype == np.float64 else np.float64),
 }
 
 
 @st.composite
-def spoiled(draw, weights):
-    """Weights of which one is missing, one too many, or one of another shape or dtype."""
+def spoiled(draw, weights, axis):
+    """Weights of which one is missing, one too many, or one of another shape, with gates along that axis, or dtype."""
     name = draw(st.sampled_from(sorted(weights)))
     how = draw(st.sampled_from(["missing", "too many", *SPOILS]))
     if how == "missing":
         return {other: array for other, array in weights.items() if other != name}
     if how == "too many":
         return weights | {f"{name}_more": weights[name]}
-    return weights | {name: SPOILS[how](weights[name])}
+    return weights | {name: SPOILS[how](weights[name], axis)}
 
 
 def damaged(content):

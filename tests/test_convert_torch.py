@@ -205,7 +205,7 @@ WEIGHTS = {
 }
 
 
-@given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled(WEIGHTS[kind])))
+@given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled(WEIGHTS[kind], 0)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
     """Missing, too many, of another shape or dtype."""

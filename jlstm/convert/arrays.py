@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 def floating(where: str, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -28,9 +29,9 @@ def _array(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors that cannot be NumPy arrays
         reason = str(error).split("\n")[0]
         raise ValueError(f"{name} must be an array, got {_brief(value)} ({reason}): convert it with NumPy") from error
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name} must be floating, got {array.dtype}: pass real numbers such as float32")
-    return array
+    if array.dtype.name not in FLOATS:
+        raise ValueError(f"{name} must be one of {', '.join(FLOATS)}, got {array.dtype.name}: cast it to float32, say")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str) -> np.ndarray:

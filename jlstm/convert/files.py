@@ -66,3 +66,16 @@ def members(path: Path) -> zipfile.ZipFile:
         archive.close()
         raise ValueError(f"{path} is compressed, expected a plain zip file as the framework writes it: pack it again with zip -0")
     return archive
+
+
+def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read one member of an archive that `members` opened.
+
+    Raises:
+        ValueError: it is not there, or damaged.
+    """
+    try:
+        return archive.read(name)
+    except (KeyError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"{path} has no whole {name} in it ({reason}): write or download it again") from error

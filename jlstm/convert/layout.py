@@ -55,10 +55,14 @@ def rnn(name: str, params: dict[str, np.ndarray], **options: Any) -> Part:
 
 def assemble(layers: Sequence[Sequence[Part]], merge: str | None = "concat") -> tuple[Layer, Params]:
     """A layer from parts: one or two directions of one or more layers, the lowest first."""
-    made = [_sides(*parts, merge=merge) for parts in layers]
-    if len(made) == 1:
-        return made[0]
-    return Stack(tuple(layer for layer, _ in made)), tuple(params for _, params in made)
+    return stack([_sides(*parts, merge=merge) for parts in layers])
+
+
+def stack(layers: Sequence[tuple[Layer, Params]]) -> tuple[Layer, Params]:
+    """One layer as it is, more as a Stack, the lowest first."""
+    if len(layers) == 1:
+        return layers[0]
+    return Stack(tuple(layer for layer, _ in layers)), tuple(params for _, params in layers)
 
 
 def _sides(forward: Part, backward: Part | None = None, *, merge: str | None) -> tuple[Layer, Params]:
@@ -119,8 +123,8 @@ def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[
         if field.name in ("units", "use_bias", *_DROPOUT, *_INITIAL, *but):
             continue
         value, plain = getattr(cell, field.name), field.default
-        if field.name == "output_activation" and "activation" not in but:
-            value, plain = cell.psi, "tanh"  # type: ignore[attr-defined]  # None stands for `activation`
+        if field.name == "output_activation":  # None stands for `activation`
+            value, plain = cast(Any, cell).psi, cast(Any, cell).activation
         if value != plain:
             raise ValueError(f"{framework} has no {field.name}={value!r}, only {plain!r}: leave the option out")
 

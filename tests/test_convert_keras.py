@@ -1,0 +1,195 @@
+"""Weights of Keras 3 and tf-keras: the same outputs in float64, there and back to the same bits, and all their files."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conversions import refusal, spoiled
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from jlstm.convert import keras as convert
+from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+
+import tf_keras  # isort: skip  # after the environment is set
+
+pytestmark = [
+    pytest.mark.usefixtures("x64"),
+    pytest.mark.xdist_group("tensorflow"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
+]
+CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
+OPTIONS = [
+    ("LSTM", {}),
+    ("LSTM", {"use_bias": False}),
+    ("LSTM", {"go_backwards": True}),
+    ("LSTM", {"activation": "relu", "recurrent_activation": "hard_sigmoid"}),
+    ("GRU", {}),
+    ("GRU", {"reset_after": False}),
+    ("GRU", {"use_bias": False}),
+    ("GRU", {"go_backwards": True, "reset_after": False, "activation": "softsign"}),
+]
+
+
+def randomly(model):
+    """The same model with random weights, biases too."""
+    model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
+    return model
+
+
+def ours(framework, options):
+    """Keras' options under our names."""
+    renamed = {("reverse" if name == "go_backwards" else name): value for name, value in options.items() if name != "use_bias"}
+    if framework is tf_keras and options.get("recurrent_activation") == "hard_sigmoid":
+        renamed["recurrent_activation"] = "hard_sigmoid_0.2"
+    return renamed
+
+
+def layers(framework, kind, options, *, bidirectional, depth):
+    """One or more layers, with random weights."""
+    make = lambda: getattr(framework.layers, kind)(UNITS, return_sequences=True, dtype="float64", **options)
+    made = [framework.layers.Bidirectional(make(), dtype="float64") if bidirectional else make() for _ in range(depth)]
+    model = framework.Sequential(made)
+    model.build((None, None, FEATURES))
+    return randomly(model).layers
+
+
+def outputs(model, xs, reverse):
+    """Of each layer in turn, in the order of the inputs."""
+    for layer in model:
+        xs = layer(tf.constant(xs))
+        xs = xs[:, ::-1] if reverse else xs
+    return np.asarray(xs)
+
+
+@pytest.mark.parametrize("framework", [keras, tf_keras], ids=lambda each: each.__name__.split(".")[0])
+@pytest.mark.parametrize(("bidirectional", "depth"), [(False, 1), (False, 2), (True, 2)])
+@pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=str)
+def test_the_same_weights_give_the_same_outputs(framework, kind, options, bidirectional, depth):
+    """For layers, directions, activations, biases and both conventions of the GRU."""
+    if bidirectional and options.get("go_backwards"):
+        options = options | {"go_backwards": False}  # Keras' Bidirectional takes turns by itself
+    theirs = layers(framework, kind, options, bidirectional=bidirectional, depth=depth)
+    weights = [layer.get_weights() for layer in theirs]
+    layer, params = convert.load(weights if depth > 1 else weights[0], **ours(framework, options))
+    _, ys = apply(layer, params, XS)
+    np.testing.assert_allclose(ys, outputs(theirs, XS, options.get("go_backwards")), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LSTM(UNITS),
+        LSTM(UNITS, use_bias=False, reverse=True, activation="relu"),
+        GRU(UNITS),
+        GRU(UNITS, reset_after=False),
+        Bidirectional(GRU(UNITS)),
+        Stack((Bidirectional(LSTM(UNITS)), LSTM(2))),
+    ],
+    ids=repr,
+)
+def test_what_is_dumped_comes_back(layer):
+    """To the same bits, signs of zeros too."""
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    options = {"reverse": True, "activation": "relu"} if getattr(layer, "reverse", False) else {}
+    _, back = convert.load(convert.dump(layer, params), **options)
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), back, params)
+
+
+def test_dumped_weights_are_theirs():
+    """`set_weights` takes them, and the outputs are ours."""
+    known = problem(Bidirectional(GRU(UNITS), "sum"))
+    theirs = keras.layers.Bidirectional(keras.layers.GRU(UNITS, return_sequences=True), merge_mode="sum", dtype="float64")
+    theirs.forward_layer.dtype_policy = theirs.backward_layer.dtype_policy = keras.DTypePolicy("float64")
+    theirs.build((None, None, FEATURES))
+    theirs.set_weights(convert.dump(known.layer, known.params))
+    _, ys = apply(known.layer, known.params, known.xs)
+    np.testing.assert_allclose(ys, theirs(known.xs), rtol=0, atol=1e-5)  # their variables are float32 here
+
+
+def model(framework):
+    """A model with every kind of layer, one inside another model."""
+    of = framework.layers
+    inside = framework.Sequential([framework.Input((None, 2)), of.LSTM(3, return_sequences=True, name="deep")], name="inner")
+    xs = framework.Input((None, FEATURES))
+    ys = of.Bidirectional(of.LSTM(UNITS, return_sequences=True), merge_mode="sum", name="both")(xs)
+    ys = of.GRU(3, return_sequences=True, reset_after=False, recurrent_activation="hard_sigmoid", name="lstm")(ys)
+    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2, activation="relu")], return_sequences=True, name="cells")(ys)
+    ys = of.Dense(2)(inside(ys))
+    return randomly(
+        framework.Model(xs, of.LSTM(5, return_sequences=True, unit_forget_bias=False, use_bias=False, name="last")(ys))
+    )
+
+
+@pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
+def saved(request, tmp_path_factory):
+    """A model and its files."""
+    folder, whole = tmp_path_factory.mktemp("models"), model(request.param)
+    for name in ("model.keras", "whole.h5"):
+        whole.save(folder / name)
+    whole.save_weights(folder / "model.weights.h5")
+    if request.param is tf_keras:
+        whole.save_weights(folder / "weights.h5", save_format="h5")
+    return whole, folder
+
+
+@pytest.mark.parametrize("name", ["model.keras", "whole.h5"])
+def test_files_of_whole_models_are_read_by_name(saved, name):
+    """Each layer with its own options and weights: it does what the layer in the model does."""
+    whole, folder = saved
+    found = convert.read(folder / name)
+    assert found.keys() == {"both", "lstm", "cells", "inner/deep", "last"}
+    ys = XS.astype(np.float32)
+    for part in whole.layers[1:]:
+        expected, ys_before = np.asarray(part(ys)), ys
+        full = {"inner": "inner/deep"}.get(part.name, part.name)
+        ys = expected
+        if full in found:
+            layer, params = found[full]
+            _, got = apply(layer, params, ys_before)
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    assert found["last"][0].cell.forget_bias is None
+    assert found["both"][0].merge == "sum"
+
+
+def test_files_of_weights_alone_are_read_by_name(saved):
+    """Options come from the caller there."""
+    whole, folder = saved
+    for path in folder.glob("*weights.h5"):
+        found = convert.read(path)
+        kinds = {layer.name: layer.get_weights() for layer in whole.layers if layer.name in ("both", "last")}
+        by_end = {name.rsplit("/", 1)[-1]: value for name, value in found.items()}
+        for name, weights in kinds.items():
+            if name in by_end:  # tf-keras numbers layers in a `.weights.h5` file and does not name them
+                jax.tree.map(np.testing.assert_array_equal, convert.dump(*by_end[name]), weights)
+        assert len(found) == 5
+
+
+WEIGHTS = {
+    "LSTM": dict(enumerate(convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params))),
+    "GRU": dict(enumerate(convert.dump(GRU(UNITS), problem(GRU(UNITS)).params))),
+}
+
+
+@given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled({str(k): v for k, v in WEIGHTS[kind].items()}, -1)))
+@settings(max_examples=100)
+def test_weights_that_do_not_fit_are_one_sentence(weights):
+    """Missing, too many, of another shape or dtype; without its bias alone it is another layer."""
+    if weights.keys() != {"0", "1"}:
+        refusal(lambda: convert.load([weights[name] for name in sorted(weights)]))
+
+
+def test_options_that_keras_lacks_are_refused():
+    """By name."""
+    for options, complaint in (
+        ({"peephole": True}, "Keras has no peephole=True"),
+        ({"projection": 2}, "Keras has no projection=2"),
+        ({"output_activation": "relu"}, "Keras has no output_activation='relu', only 'tanh'"),
+    ):
+        layer = LSTM(UNITS, **options)
+        assert complaint in refusal(lambda layer=layer: convert.dump(layer, problem(layer).params))
+    assert "no option 'colour'" in refusal(lambda: convert.load(list(WEIGHTS["LSTM"].values()), colour=1))

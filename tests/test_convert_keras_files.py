@@ -1,0 +1,136 @@
+"""Keras' files from anywhere: damaged ones, and those that declare more than they hold."""
+
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conversions import damaged, refusal, survives
+from jlstm.convert import keras as convert
+
+CONFIG = {
+    "class_name": "LSTM",
+    "config": {"name": "one", "units": 1, "activation": "tanh", "recurrent_activation": "sigmoid", "unit_forget_bias": True},
+}
+SHAPES = {"0": (2, 4), "1": (1, 4), "2": (4,)}
+
+
+def weights(path, where="layers/lstm/cell/vars", **datasets):
+    """A file of weights as Keras writes it, with other datasets in place of some."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group(where)
+        for name, shape in SHAPES.items():
+            datasets.get(f"at_{name}", lambda name, shape: group.create_dataset(name, data=np.ones(shape, "f4")))(name, shape)
+    return path
+
+
+def archive(path, config=CONFIG, compression=zipfile.ZIP_STORED, **other):
+    """A `.keras` file."""
+    model = {"class_name": "Sequential", "config": {"layers": [config]}}
+    content = weights(path.with_suffix(".weights.h5")).read_bytes()
+    members = {"config.json": json.dumps(model), "metadata.json": '{"keras_version": "3.15.1"}', "model.weights.h5": content}
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, value in (members | {name.replace("_", "."): value for name, value in other.items()}).items():
+            file.writestr(name, value)
+    return path
+
+
+def test_the_files_of_these_tests_are_whole(tmp_path):
+    """What is damaged below reads as it is."""
+    assert convert.read(weights(tmp_path / "a.weights.h5")).keys() == {"layers/lstm"}
+    assert convert.read(archive(tmp_path / "a.keras")).keys() == {"one"}
+
+
+@given(st.data())
+@settings(max_examples=80)
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_damaged_files_are_read_or_refused(tmp_path, ending, data):
+    """Whatever bytes are cut off or changed."""
+    path = (archive if ending == "keras" else weights)(tmp_path / f"model.{ending}")
+    survives(convert.read, path, data.draw(damaged(path.read_bytes())))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"shape": (10**6, 4 * 10**5), "dtype": "f4"}, "declares more numbers in layers/lstm/cell/vars than it holds"),
+        ({"shape": (10**6, 4 * 10**5), "dtype": "f4", "chunks": (10, 10)}, "declares more numbers"),
+        ({"data": np.ones((2, 4), "f4"), "compression": "gzip"}, "compressed or not written in full"),
+        ({"data": np.ones((2, 4), "i4")}, "in int32, expected float64, float32"),
+        ({"shape": (2, 4), "dtype": "f4", "external": "/etc/hostname"}, "in another file"),
+        ({"data": [["text"] * 4]}, "in object, expected float64"),
+    ],
+    ids=str,
+)
+def test_datasets_of_another_kind_are_refused(tmp_path, options, complaint):
+    """Huge, compressed, elsewhere, of whole numbers or text."""
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(weights(path), "a") as file:
+        del file["layers/lstm/cell/vars/0"]
+        file["layers/lstm/cell/vars"].create_dataset("0", **options)
+    assert complaint in refusal(lambda: convert.read(path))
+
+
+@pytest.mark.parametrize("link", [h5py.SoftLink("/layers/lstm/cell/vars/2"), h5py.ExternalLink("/etc/hostname", "/x")], ids=repr)
+def test_links_are_not_followed(tmp_path, link):
+    """A link in place of a dataset is a dataset that is missing."""
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(weights(path), "a") as file:
+        del file["layers/lstm/cell/vars/1"]
+        file["layers/lstm/cell/vars/1"] = link
+    assert "has no LSTM or GRU layer" in refusal(lambda: convert.read(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"activation": "gelu"}, "one has activation='gelu', which is not ours"),
+        ({"activation": {"class_name": "Function", "config": "mine"}}, "one has activation="),
+        ({"activation": 3}, "one has activation='3'"),
+        ({"dropout": "much"}, "dropout must be a number"),
+        ({"go_backwards": "yes"}, "reverse must be True or False"),
+    ],
+)
+def test_options_that_are_not_ours_are_refused_by_name(tmp_path, changes, complaint):
+    """And those that no Keras writes."""
+    path = archive(tmp_path / "a.keras", CONFIG | {"config": CONFIG["config"] | changes})
+    assert complaint in refusal(lambda: convert.read(path))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"config": []}',
+        b'{"config": {"layers": [1]}}',
+        b"[" * 10**5,
+        b"\xff",
+        b"null",
+        b'{"config": {"layers": 3}}',
+    ],
+)
+def test_descriptions_that_are_none_are_one_sentence(tmp_path, config):
+    """Empty, of another structure, too deep, no text."""
+    refusal(lambda: convert.read(archive(tmp_path / "a.keras", config_json=config)))
+
+
+def test_archives_are_checked_before_they_are_unpacked(tmp_path):
+    """A compressed one, one without a member, one with weights of another layer, options that the file tells itself."""
+    bomb = archive(tmp_path / "a.keras", compression=zipfile.ZIP_DEFLATED, config_json=b" " * 10**7)
+    assert "is compressed, expected a plain zip file" in refusal(lambda: convert.read(bomb))
+    whole = archive(tmp_path / "b.keras")
+    with zipfile.ZipFile(whole) as file, zipfile.ZipFile(tmp_path / "c.keras", "w") as short:
+        short.writestr("config.json", file.read("config.json"))
+    assert "has no whole metadata.json in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))
+    two = [CONFIG, CONFIG | {"config": CONFIG["config"] | {"name": "two"}}]
+    model = json.dumps({"class_name": "Sequential", "config": {"layers": two}})
+    assert "has weights of two in 0 places" in refusal(lambda: convert.read(archive(tmp_path / "d.keras", config_json=model)))
+    assert "leave the options out" in refusal(lambda: convert.read(whole, activation="relu"))
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        convert.read(tmp_path / "nowhere.keras")
