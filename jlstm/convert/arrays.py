@@ -34,16 +34,16 @@ def _array(name: str, value: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str) -> np.ndarray:
+def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str, axes: int = 2) -> np.ndarray:
     """Return the array that tells the sizes of all others.
 
     Raises:
-        ValueError: it is missing, has not two axes, or one is empty.
+        ValueError: it is missing, has not that many axes, or one is empty.
     """
     if name not in arrays:
         known = ", ".join(map(str, list(arrays)[:4]))
         raise ValueError(f"{where} has no {name}, expected {layout}, got {known}: pass all weights of one layer")
-    if arrays[name].ndim != 2 or not arrays[name].size:
+    if arrays[name].ndim != axes or not arrays[name].size:
         raise ValueError(f"{where}[{name!r}] must be {layout}, got shape {arrays[name].shape}: pass it in this layout")
     return arrays[name]
 

@@ -80,10 +80,7 @@ def _part(weights: Sequence[Any], options: dict[str, Any]) -> Part:
         first, second = given["bias"]
         given["bias"] = np.concatenate([layout.merge(first, second)[: 2 * units], first[2 * units :]])
         given["recurrent_bias"] = second[2 * units :]
-    try:
-        return layout.rnn(name, given, **options)
-    except TypeError as error:
-        raise ValueError(f"{error}: or load the layers one by one") from error
+    return layout.rnn(name, units, given, **options)
 
 
 def dump(layer: Layer, params: Params) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from jlstm import checks
 from jlstm.cell import Cell, Params
 from jlstm.cells import GRUCell, LSTMCell
+from jlstm.cells.gates import COUPLINGS
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack
 
 OURS = {"LSTM": "ifgo", "GRU": "zrg"}
@@ -25,14 +26,14 @@ class Part(NamedTuple):
 
 
 def order(columns: np.ndarray, given: str, wanted: str, axis: int = -1) -> np.ndarray:
-    """Put blocks of equal size, one for each letter of `given`, into the order of `wanted`.
+    """Put blocks of equal size, one for each letter of `given`, into the order of `wanted`; of others, zeros.
 
     Examples:
         >>> order(np.array([1, 2, 3, 4]), "iofg", "ifgo").tolist()
         [1, 3, 4, 2]
     """
     blocks = dict(zip(given, np.split(columns, len(given), axis), strict=True))
-    return np.concatenate([blocks[gate] for gate in wanted], axis)
+    return np.concatenate([blocks.get(gate, np.zeros_like(blocks[given[0]])) for gate in wanted], axis)
 
 
 def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -45,12 +46,23 @@ def kind(cell: Cell) -> str:
     return "GRU" if isinstance(cell, GRUCell) else "LSTM"
 
 
-def rnn(name: str, params: dict[str, np.ndarray], **options: Any) -> Part:
-    """The layer that parameters are for: an "LSTM" or a "GRU", with options that no array tells."""
-    units = params["recurrent_kernel"].shape[1] // len(OURS[name])
+def gates(name: str, coupled: str | None = None) -> str:
+    """The gates that have weights, in our order."""
+    return COUPLINGS[coupled] if name == "LSTM" else OURS[name]
+
+
+def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) -> Part:
+    """The layer that parameters are for: an "LSTM" or a "GRU", with options that no array tells.
+
+    Raises:
+        ValueError: an option that it does not have, or not with such a value.
+    """
     make = GRU if name == "GRU" else LSTM
     dtype = params["recurrent_kernel"].dtype
-    return Part(make(units, use_bias="bias" in params, param_dtype=dtype, **options), params)
+    try:
+        return Part(make(units, use_bias="bias" in params, param_dtype=dtype, **options), params)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the weights are of {name} layers, which cannot have such options ({error}): give others") from error
 
 
 def assemble(layers: Sequence[Sequence[Part]], merge: str | None = "concat") -> tuple[Layer, Params]:

@@ -94,7 +94,7 @@ def _part(name: str, given: dict[str, np.ndarray], suffix: str, *, backward: boo
     if f"weight_hr{suffix}" in given:
         params["projection_kernel"] = given[f"weight_hr{suffix}"].T
         options["projection"] = params["projection_kernel"].shape[1]
-    return layout.rnn(name, params, **options)
+    return layout.rnn(name, len(given[f"weight_hh{suffix}"]) // len(GATES[name]), params, **options)
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
