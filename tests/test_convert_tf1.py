@@ -1,0 +1,158 @@
+"""TensorFlow 1's cells: the same outputs as `dynamic_rnn` in float64, there and back, and checkpoints of TensorFlow 1 and 2."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conversions import damaged, refusal, spoiled, survives
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from jlstm.convert import tf1 as convert
+from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
+
+import tf_keras  # isort: skip  # after the environment is set
+from tf_keras.src.layers.rnn import legacy_cells  # isort: skip
+
+pytestmark = [
+    pytest.mark.usefixtures("x64"),
+    pytest.mark.xdist_group("tensorflow"),
+    pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning"),
+]
+CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
+F64 = {"dtype": tf.float64}
+CELLS = [
+    (lambda: legacy_cells.BasicLSTMCell(UNITS, **F64), {}),
+    (lambda: legacy_cells.BasicLSTMCell(UNITS, forget_bias=0.25, **F64), {"forget_bias": 0.25}),
+    (lambda: legacy_cells.LSTMCell(UNITS, use_peepholes=True, cell_clip=0.3, **F64), {"cell_clip": 0.3}),
+    (lambda: legacy_cells.LSTMCell(UNITS, num_proj=2, proj_clip=0.2, **F64), {"projection_clip": 0.2}),
+    (lambda: legacy_cells.LSTMCell(UNITS, num_proj=2, use_peepholes=True, forget_bias=0.0, **F64), {"forget_bias": 0.0}),
+    (lambda: legacy_cells.GRUCell(UNITS, **F64), {}),
+]
+
+
+def run(build, path):
+    """What a graph gives for XS with random weights, its variables by name, and a checkpoint of them."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        ys = build(tf.constant(XS))
+        variables, rng = tf.compat.v1.global_variables(), np.random.default_rng(0)
+        session.run([variable.assign(rng.normal(size=variable.shape)) for variable in variables])
+        tf.compat.v1.train.Saver(variables).save(session, str(path), write_meta_graph=False)
+        return session.run((ys, {variable.name.removesuffix(":0"): variable for variable in variables}))
+
+
+def unrolled(cell):
+    """A cell, run by `dynamic_rnn`."""
+    return lambda xs: tf.compat.v1.nn.dynamic_rnn(cell, xs, dtype=tf.float64)[0]
+
+
+@pytest.mark.parametrize(("cell", "options"), CELLS, ids=lambda value: str(value) if isinstance(value, dict) else "")
+def test_the_same_weights_give_the_same_outputs(tmp_path, cell, options):
+    """From arrays and from the checkpoint, the forget bias being folded in."""
+    expected, variables = run(lambda xs: unrolled(cell())(xs), tmp_path / "model.ckpt")
+    layer, params = convert.load({name.split("/", 2)[-1]: value for name, value in variables.items()}, **options)
+    _, ys = apply(layer, params, XS)
+    np.testing.assert_allclose(ys, expected, **CLOSE)
+    ((name, (again, back)),) = convert.read(tmp_path / "model.ckpt", **options).items()
+    assert (name, again) == ("rnn", layer)
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+
+
+def test_stacks_and_directions_are_found_in_checkpoints(tmp_path):
+    """`MultiRNNCell` is a Stack, `bidirectional_dynamic_rnn` is Bidirectional; names are those of the scopes."""
+
+    def build(xs):
+        many = lambda: legacy_cells.MultiRNNCell([legacy_cells.BasicLSTMCell(UNITS, **F64), legacy_cells.BasicLSTMCell(2, **F64)])
+        ys, _ = tf.compat.v1.nn.dynamic_rnn(many(), xs, dtype=tf.float64, scope="below")
+        both, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(many(), many(), ys, dtype=tf.float64)
+        return ys, tf.concat(both, -1)
+
+    (ys, both), _ = run(build, tmp_path / "model.ckpt")
+    found = convert.read(tmp_path / "model.ckpt")
+    assert found.keys() == {"below", "bidirectional_rnn"}
+    assert isinstance(found["below"][0], Stack)
+    _, first = apply(*found["below"], XS)
+    _, second = apply(*found["bidirectional_rnn"], first)
+    np.testing.assert_allclose(first, ys, **CLOSE)
+    np.testing.assert_allclose(second, both, **CLOSE)
+
+
+def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
+    """Keras' layers by the names of the objects."""
+    of = tf_keras.layers
+    rnns = [of.Bidirectional(of.LSTM(UNITS, return_sequences=True)), of.GRU(3, return_sequences=True)]
+    model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), *rnns])
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "two"))
+    found = convert.read(path)
+    assert sorted(found) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
+    ys = XS.astype(np.float32)
+    for name in sorted(found):
+        _, ys = apply(*found[name], ys)
+    np.testing.assert_allclose(ys, model(XS.astype(np.float32)), rtol=1e-5, atol=1e-5)  # in float32
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LSTM(UNITS), LSTM(UNITS, peephole=True, projection=2), GRU(UNITS, reset_after=False)],
+    ids=repr,
+)
+def test_what_is_dumped_comes_back(layer):
+    """With no forget bias to the same bits; with one, the cell that adds it does the same to rounding."""
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    _, back = convert.load(convert.dump(layer, params, forget_bias=0.0), forget_bias=0.0)
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), back, params)
+    _, back = convert.load(convert.dump(layer, params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), back, params)
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (LSTM(UNITS, recurrent_activation="hard_sigmoid"), "TensorFlow 1 has no recurrent_activation='hard_sigmoid'"),
+        (LSTM(UNITS, projection=2, projection_bias=True), "TensorFlow 1 has no projection_bias=True"),
+        (LSTM(UNITS, layer_norm="tf_contrib"), "TensorFlow 1 has no layer_norm"),
+        (GRU(UNITS), "TensorFlow 1 has no reset_after=True"),
+        (Bidirectional(LSTM(UNITS)), "TensorFlow 1 has single cells"),
+        (Stack((LSTM(UNITS), LSTM(2))), "TensorFlow 1 has single cells"),
+    ],
+    ids=repr,
+)
+def test_what_tensorflow_1_does_not_have_is_refused(layer, complaint):
+    """Each refusal names the option."""
+    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+
+
+WEIGHTS = [
+    convert.dump(layer, problem(layer).params)
+    for layer in (LSTM(UNITS), LSTM(UNITS, peephole=True), GRU(UNITS, reset_after=False))
+]
+
+
+@given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], -1)))
+@settings(max_examples=100)
+def test_weights_that_do_not_fit_are_one_sentence(weights):
+    """Missing, too many, of another shape or dtype."""
+    refusal(lambda: convert.load(weights))
+
+
+@given(st.data())
+@settings(max_examples=40)
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+def test_damaged_checkpoints_are_read_or_refused(tmp_path, ending, data):
+    """Whatever bytes are cut off or changed, in either file."""
+    kernel = tf.Variable(np.ones((3, 8), np.float32)), tf.Variable(np.ones(8, np.float32))
+    whole = tf.train.Checkpoint(**{"rnn/lstm_cell/kernel": kernel[0], "rnn/lstm_cell/bias": kernel[1]})
+    path = whole.write(str(tmp_path / "model"))
+    damage = damaged((tmp_path / f"model.{ending}").read_bytes())
+    survives(lambda _: convert.read(path), tmp_path / f"model.{ending}", data.draw(damage))
+
+
+def test_checkpoints_that_are_not_there_are_told(tmp_path):
+    """And those without a recurrent layer."""
+    with pytest.raises(FileNotFoundError, match=r"without \.index and"):
+        convert.read(tmp_path / "nowhere")
+    path = tf.train.Checkpoint(one=tf.Variable(1.0)).write(str(tmp_path / "other"))
+    assert "has no recurrent layer" in refusal(lambda: convert.read(path))
