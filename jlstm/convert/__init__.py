@@ -12,6 +12,6 @@ they declare is checked before memory is taken. What a framework cannot represen
 dropout, initialisers and loop options (`time_major`, `remat`, …) are not in the weights.
 """
 
-from jlstm.convert import keras, onnx, tf1, torch
+from jlstm.convert import equinox, flax, haiku, keras, onnx, tf1, torch
 
-__all__ = ["keras", "onnx", "tf1", "torch"]
+__all__ = ["equinox", "flax", "haiku", "keras", "onnx", "tf1", "torch"]

@@ -1,0 +1,59 @@
+"""Equinox' weights: the same outputs as its own cells in float64, and there and back to the same bits."""
+
+import equinox
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conversions import refusal, spoiled
+from jlstm import GRU, LSTM, Bidirectional
+from jlstm.convert import equinox as convert
+from problems import FEATURES, TIME, UNITS, apply, normal, problem
+
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
+CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+def test_the_same_weights_give_the_same_outputs(kind, use_bias):
+    """Of a cell, run over a sequence; its arrays come back to the same bits."""
+    cell = getattr(equinox.nn, kind)(FEATURES, UNITS, use_bias=use_bias, key=jax.random.key(0))
+    cell = normal(cell, rng=np.random.default_rng(0))
+    layer, params = convert.load(cell)
+    xs = np.random.default_rng(3).normal(size=(TIME, FEATURES))
+    state, expected = (np.zeros(UNITS), np.zeros(UNITS)) if kind == "LSTMCell" else np.zeros(UNITS), []
+    for x in xs:
+        state = cell(x, state)
+        expected.append(state[0] if kind == "LSTMCell" else state)
+    _, ys = apply(layer, params, xs)
+    np.testing.assert_allclose(ys, np.stack(expected), **CLOSE)
+    for name, array in convert.dump(layer, params).items():
+        np.testing.assert_array_equal(array, getattr(cell, name))
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (LSTM(UNITS, peephole=True), "Equinox has no peephole=True"),
+        (GRU(UNITS, reset_after=False), "Equinox has no reset_after=False"),
+        (Bidirectional(LSTM(UNITS)), "Equinox has single cells"),
+    ],
+    ids=repr,
+)
+def test_what_equinox_does_not_have_is_refused(layer, complaint):
+    """Each refusal names the option."""
+    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+
+
+WEIGHTS = [convert.dump(layer, problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS))]
+
+
+@given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], 0)))
+@settings(max_examples=100)
+def test_weights_that_do_not_fit_are_one_sentence(weights):
+    """Missing, too many, of another shape or dtype; without its bias alone an LSTM is another layer."""
+    if weights.keys() != {"weight_ih", "weight_hh"}:
+        refusal(lambda: convert.load(weights))

@@ -1,0 +1,102 @@
+"""Flax' weights, of linen and of nnx: the same outputs as its own modules in float64, and there and back to the same bits."""
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conversions import refusal, spoiled
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from jlstm.convert import flax as convert
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
+CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
+F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}
+
+
+def of_linen(cell, bidirectional, options):
+    """Random variables, and the outputs."""
+    make = lambda: linen.RNN(getattr(linen, cell)(UNITS, **options, **F64))
+    module = linen.Bidirectional(make(), make()) if bidirectional else make()
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), XS))
+    variables = normal(shapes, rng=np.random.default_rng(0))
+    return variables, module.apply(variables, XS)
+
+
+def of_nnx(cell, bidirectional, options):
+    """Random variables, and the outputs."""
+    make = lambda: nnx.RNN(getattr(nnx, cell)(FEATURES, UNITS, rngs=nnx.Rngs(0), **options, **F64))
+    module = nnx.Bidirectional(make(), make()) if bidirectional else make()
+    variables = normal(nnx.to_pure_dict(nnx.state(module, nnx.Param)), rng=np.random.default_rng(0))
+    state = nnx.state(module, nnx.Param)
+    nnx.replace_by_pure_dict(state, variables)
+    nnx.update(module, state)
+    return variables, module(XS)
+
+
+@pytest.mark.parametrize("options", [{}, {"activation_fn": jax.nn.relu, "gate_fn": jax.nn.hard_sigmoid}], ids=["", "relu"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("make", "cell"), [*product([of_linen, of_nnx], ["LSTMCell", "OptimizedLSTMCell", "GRUCell"])])
+def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, options):
+    """For cells, directions and activations."""
+    variables, expected = make(cell, bidirectional, options)
+    ours = {"activation": "relu", "recurrent_activation": "hard_sigmoid"} if options else {}
+    layer, params = convert.load(variables, **ours)
+    _, ys = apply(layer, params, XS)
+    np.testing.assert_allclose(ys, expected, **CLOSE)
+    module = "linen" if make is of_linen else "nnx.OptimizedLSTMCell" if cell == "OptimizedLSTMCell" else "nnx"
+    back = convert.dump(layer, params, module=module)
+    jax.tree.map(np.testing.assert_array_equal, back, variables["params"] if make is of_linen else variables)
+
+
+@pytest.mark.parametrize("module", ["linen", "nnx", "nnx.OptimizedLSTMCell"])
+@pytest.mark.parametrize("layer", [LSTM(UNITS), GRU(UNITS), Bidirectional(LSTM(UNITS))], ids=repr)
+def test_what_is_dumped_comes_back(layer, module):
+    """To the same bits, signs of zeros too."""
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    if module != "linen" and "recurrent_bias" in params:
+        assert "nnx.GRUCell has no recurrent_bias" in refusal(lambda: convert.dump(layer, params, module=module))
+        params["recurrent_bias"] = np.zeros(UNITS)
+    again, back = convert.load(convert.dump(layer, params, module=module))
+    assert again == (Bidirectional(LSTM(UNITS, param_dtype="float64")) if isinstance(layer, Bidirectional) else again)
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), *map(whole, (back, params)))
+
+
+def whole(tree):
+    """In memory as it reads."""
+    return jax.tree.map(np.ascontiguousarray, tree)
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (LSTM(UNITS, peephole=True), "Flax has no peephole=True"),
+        (GRU(UNITS, reset_after=False), "Flax has no reset_after=False"),
+        (Stack((LSTM(UNITS), LSTM(2))), "Flax has no stack of layers"),
+    ],
+    ids=repr,
+)
+def test_what_flax_does_not_have_is_refused(layer, complaint):
+    """Each refusal names the option."""
+    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+
+
+WEIGHTS = [
+    dict(convert._flat(convert.dump(layer, problem(layer).params, module=module)["cell"]))
+    for layer, module in ((LSTM(UNITS), "linen"), (LSTM(UNITS), "nnx.OptimizedLSTMCell"), (GRU(UNITS), "linen"))
+]
+
+
+@given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], -1)))
+@settings(max_examples=100)
+def test_weights_that_do_not_fit_are_one_sentence(weights):
+    """Missing, too many, of another shape or dtype."""
+    refusal(lambda: convert.load(weights))
