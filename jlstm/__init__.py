@@ -2,7 +2,7 @@
 
 from jlstm.cell import Carry, Cell
 from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
-from jlstm.io import load, save
+from jlstm.io import load, load_layer, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "cell_states",
     "explain",
     "load",
+    "load_layer",
     "save",
 ]

@@ -11,6 +11,7 @@ from jlstm import checks
 from jlstm.cell import Cell, Params
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.cells.gates import COUPLINGS
+from jlstm.description import features_in, shapes
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack
 
 OURS = {"LSTM": "ifgo", "GRU": "zrg"}
@@ -90,29 +91,12 @@ def parts(layer: Layer, params: Params) -> list[list[Part]]:
         ValueError: parameters that are not the layer's, or a layer that no framework has in one piece.
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
-    with jax.enable_x64(True):  # shapes do not depend on it
-        try:
-            features = _features(layer, params)
-            expected = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"params must be what init of {layer!r} returns, got another tree: pass those") from error
-        checks.tree("params", params, expected, f"pass what init(key, features={features}) of this layer returns")
+    features = features_in(layer, params)
+    checks.tree("params", params, shapes(layer, features), f"pass what init(key, features={features}) of this layer returns")
     arrays = jax.tree.map(np.asarray, params)
     if isinstance(layer, Stack):
         return [_directions(one, p) for one, p in zip(layer.layers, arrays, strict=True)]
     return [_directions(layer, arrays)]
-
-
-def _features(layer: Layer, params: Params) -> int:
-    match layer:
-        case Stack():
-            return _features(layer.layers[0], params[0])
-        case Bidirectional():
-            return _features(layer.layer, params["forward"])
-        case RNN():
-            return layer.cell.features_in(params)
-        case _:
-            raise TypeError(f"{type(layer).__name__} is no layer of jlstm")
 
 
 def _directions(layer: Layer, params: Params) -> list[Part]:

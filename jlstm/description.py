@@ -1,0 +1,107 @@
+"""A layer as JSON, and back: classes and options by their names, so that reading one executes nothing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlstm import cells, checks
+from jlstm.cell import Cell, Params, PyTree
+from jlstm.cells import wrappers
+from jlstm.layers import RNN, Bidirectional, Layer, Stack
+
+_CELLS = [value for module in (cells, wrappers) for name in module.__all__ if isinstance(value := getattr(module, name), type)]
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (RNN, Bidirectional, Stack, *_CELLS) if issubclass(kind, Layer | Cell)}
+_MOST = 64
+
+
+def describe(layer: Layer) -> str:
+    """Return a layer's classes and options as JSON.
+
+    Raises:
+        ValueError: an option is a function, or a class is not one of jlstm.
+    """
+    checks.instance("layer", layer, Layer, "LSTM(units)")
+    return json.dumps(_described(layer, "layer"))
+
+
+def _described(value: Any, name: str) -> Any:
+    if isinstance(value, Layer | Cell):
+        kind = type(value).__name__
+        if KINDS.get(kind) is not type(value):
+            raise ValueError(f"{name} is a {kind}, which is not of jlstm: save its params alone, and build it yourself")
+        own: Any = value
+        return {"kind": kind} | {
+            field.name: _described(getattr(value, field.name), field.name) for field in fields(own) if field.init
+        }
+    if isinstance(value, tuple | list):
+        return [_described(each, name) for each in value]
+    if isinstance(value, np.dtype):
+        return value.name
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"{name} is a {type(value).__name__}, which a file cannot hold: give it by its name, or save params alone")
+
+
+def build(text: str) -> Layer:
+    """Return the layer that `describe` described. Only classes of jlstm are made, with options that they check.
+
+    Raises:
+        ValueError: it is no description, or one of classes or options that this jlstm does not have.
+    """
+    try:
+        layer = _built(json.loads(text), _MOST)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"a layer must be described in JSON, got something else ({error}): save it again") from error
+    except RecursionError as error:
+        raise ValueError(f"layers must be nested at most {_MOST} deep, got more: save it again") from error
+    if not isinstance(layer, Layer):
+        raise ValueError(f"a file must describe a layer, got {type(layer).__name__}: save it with layer=")
+    return layer
+
+
+def _built(value: Any, depth: int) -> Any:
+    if depth == 0:
+        raise ValueError(f"layers must be nested at most {_MOST} deep, got more: save it again")
+    if isinstance(value, list):
+        return tuple(_built(each, depth - 1) for each in value)
+    if not isinstance(value, Mapping):
+        return value
+    kind = KINDS.get(value["kind"]) if isinstance(value.get("kind"), str) else None
+    if kind is None:
+        raise ValueError(f"there is no kind {str(value.get('kind'))[:40]!r}, expected {', '.join(KINDS)}: update jlstm")
+    options = {name: _built(each, depth - 1) for name, each in value.items() if name != "kind"}
+    if unknown := sorted(options.keys() - {field.name for field in fields(kind) if field.init}):
+        raise ValueError(f"{kind.__name__} has no option {unknown[0][:40]!r} here: update jlstm")
+    try:
+        return kind(**options)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{kind.__name__} cannot have the options that are described ({error}): save it again") from error
+
+
+def features_in(layer: Layer, params: Params) -> int:
+    """The size of the last axis of the inputs that parameters are for.
+
+    Raises:
+        ValueError: parameters of another structure.
+    """
+    try:
+        match layer:
+            case Stack():
+                return features_in(layer.layers[0], params[0])
+            case Bidirectional():
+                return features_in(layer.layer, params["forward"])
+            case RNN():
+                return layer.cell.features_in(params)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"params must be what init of {layer!r} returns, got another tree: pass those") from error
+    raise ValueError(f"layer must be made of RNN, Bidirectional and Stack, got {type(layer).__name__}: use these")
+
+
+def shapes(layer: Layer, features: int) -> PyTree:
+    """The shapes of a layer's parameters; nothing is computed."""
+    with jax.enable_x64(True):  # they do not depend on it
+        return jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
