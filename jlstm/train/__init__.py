@@ -5,6 +5,7 @@ from jlstm.train.fit import Result, fit
 from jlstm.train.history import Record, early_stopping
 from jlstm.train.memory import keep_memory
 from jlstm.train.nonfinite import NonFiniteError
+from jlstm.train.optimizers import keras_optimizer
 from jlstm.train.outcome import Outcome
 from jlstm.train.passes import evaluate
 from jlstm.train.sharding import mesh
@@ -19,6 +20,7 @@ __all__ = [
     "evaluate",
     "fit",
     "keep_memory",
+    "keras_optimizer",
     "mesh",
     "restore",
     "tensorboard",

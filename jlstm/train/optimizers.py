@@ -1,0 +1,120 @@
+"""Optimizers of optax, set up to Keras' formulas."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jlstm import checks
+
+
+def keras_optimizer(
+    name: str,
+    *,
+    clipnorm: float | None = None,
+    clipvalue: float | None = None,
+    global_clipnorm: float | None = None,
+    **options: Any,
+) -> optax.GradientTransformation:
+    r"""Return the optax optimizer that takes the steps of Keras' optimizer of that name.
+
+    With g the gradient after clipping, η the learning rate and ε Keras' `epsilon`, one step changes a parameter by
+
+    | name | options and Keras' defaults | change |
+    |---|---|---|
+    | sgd | learning_rate=0.01, momentum=0, nesterov=False | m = μ m - η g; m, or with Nesterov μ m - η g |
+    | adam | learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7 | -η √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε) |
+    | rmsprop | learning_rate=0.001, rho=0.9, momentum=0, epsilon=1e-7, centered=False | n = μ n + η g / √(v + ε); -n |
+    | adadelta | learning_rate=0.001, rho=0.95, epsilon=1e-7 | -η g √(u + ε) / √(v + ε) |
+
+    where m and v are the running means of g and g² (v less the square of the mean if `centered`), u that of the squared changes
+    before η, and t counts the steps from 1.
+
+    Args:
+        name: "sgd", "adam", "rmsprop" or "adadelta", in upper or lower case.
+        clipnorm: each parameter's gradient is scaled down to at most this norm.
+        clipvalue: each number of the gradients is cut off at ± this.
+        global_clipnorm: all gradients together are scaled down to at most this norm. At most one of the three.
+        **options: as in the table; a learning rate may also be an optax schedule, which counts steps from 0.
+
+    Returns:
+        The optimizer, for `fit` or for your own loop.
+
+    Raises:
+        ValueError: an unknown name, or two kinds of clipping, or a bound ≤ 0.
+        TypeError: an option that this optimizer does not have.
+
+    Reference: Kingma & Ba 2015 (Keras' ε is the "epsilon hat" before their section 2.1); Tieleman & Hinton 2012; Zeiler 2012.
+    Differs from: `optax.adam` adds ε to the root of v after its correction by 1 - β₂ᵗ, which Keras does before, and has 1e-8;
+    `optax.rmsprop` has 1e-8 too; `optax.adadelta` has ρ = 0.9, ε = 1e-6 and no default learning rate (Zeiler's is 1, Keras' 0.001);
+    `optax.sgd` applies a schedule's learning rate also to the momentum gathered before it changed.
+    Keras itself keeps the learning rate in float32 whatever the parameters' dtype and, on TensorFlow, the momentum and betas.
+
+    Examples:
+        >>> from jlstm.train import keras_optimizer
+        >>> optimizer = keras_optimizer("adam", learning_rate=0.002, global_clipnorm=5.0)
+    """
+    make = OPTIMIZERS.get(str(name).lower())
+    if make is None:
+        raise ValueError(f"there is no optimizer {name!r} here: choose among {', '.join(OPTIMIZERS)}")
+    if unknown := sorted(options.keys() - signature(make).parameters.keys()):
+        raise TypeError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(signature(make).parameters)}, and clipping")
+    bounds = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+    given = {kind: checks.bound(kind, value) for kind, value in bounds.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given, expected at most one kind of clipping, as in Keras")
+    return optax.chain(*(CLIPPINGS[kind](value) for kind, value in given.items()), make(**options))
+
+
+def _sgd(learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False) -> optax.GradientTransformation:
+    return optax.chain(optax.scale_by_learning_rate(learning_rate), _momentum(momentum, nesterov))
+
+
+def _adam(
+    learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
+) -> optax.GradientTransformation:
+    def corrected(count: Array) -> Array:  # Keras adds ε to the root of the mean before its correction
+        return epsilon / jnp.sqrt(1 - jnp.asarray(beta_2) ** (count + 1))
+
+    scale = optax.inject_hyperparams(optax.scale_by_adam, static_args=("b1", "b2", "eps_root"))
+    return optax.chain(scale(b1=beta_1, b2=beta_2, eps=corrected), optax.scale_by_learning_rate(learning_rate))
+
+
+def _rmsprop(
+    learning_rate: Any = 0.001, rho: float = 0.9, momentum: float = 0.0, epsilon: float = 1e-7, centered: bool = False
+) -> optax.GradientTransformation:
+    scale = optax.scale_by_stddev if centered else optax.scale_by_rms
+    return optax.chain(scale(rho, epsilon), optax.scale_by_learning_rate(learning_rate), _momentum(momentum))
+
+
+def _adadelta(learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float = 1e-7) -> optax.GradientTransformation:
+    return optax.chain(optax.scale_by_adadelta(rho, epsilon), optax.scale_by_learning_rate(learning_rate))
+
+
+def _momentum(momentum: float, nesterov: bool = False) -> optax.GradientTransformation:
+    return optax.trace(momentum, nesterov) if momentum else optax.identity()
+
+
+def _clip_each(bound: float) -> optax.GradientTransformation:
+    def clipped(gradient: Array) -> Array:
+        norm = jnp.linalg.norm(gradient.ravel())
+        return jnp.where(norm > bound, gradient * (bound / norm), gradient)
+
+    return optax.stateless(lambda gradients, _: jax.tree.map(clipped, gradients))
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "rmsprop": _rmsprop,
+    "adadelta": _adadelta,
+}
+CLIPPINGS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "clipnorm": _clip_each,
+    "clipvalue": optax.clip,
+    "global_clipnorm": optax.clip_by_global_norm,
+}
