@@ -1,6 +1,7 @@
 """Proof that the same weights give the same outputs and gradients in another framework, or the reason why not."""
 
 from parity.case import Problem
+from parity.diagnosis import Diagnosis, diagnose
 from parity.measure import Comparison, Quantity, assert_same, compare
 
-__all__ = ["Comparison", "Problem", "Quantity", "assert_same", "compare"]
+__all__ = ["Comparison", "Diagnosis", "Problem", "Quantity", "assert_same", "compare", "diagnose"]

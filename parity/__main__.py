@@ -117,6 +117,8 @@ def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]
         task = progress.add_task("parity", total=total)
         for outcome in outcomes:
             console.print(report.line(outcome), style=colours[outcome.comparison.verdict])
+            if why := report.diagnosis(outcome):
+                console.print(why)
             shown.append(outcome)
             progress.advance(task)
     return shown

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ import numpy as np
 from jlstm import checks
 from parity import ours, peers
 from parity.case import Problem, Quantities, Values, draw, truth
+from parity.diagnosis import Diagnosis, explain
+from parity.diagnosis.facts import errors_by_time, is_sequence
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Quantity:
         eps: spacing of the dtype's numbers at 1.
         limit: the largest distance of ours that passes.
         peer_limit: the largest of the peer's, infinite where only the peer's own rounding says what can be asked.
+        ours_by_time, peer_by_time: the distances at each step, of outputs and of the inputs' gradient; else empty.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Quantity:
     eps: float
     limit: float
     peer_limit: float
+    ours_by_time: tuple[float, ...] = ()
+    peer_by_time: tuple[float, ...] = ()
 
     @property
     def ours_ulp(self) -> float:
@@ -63,11 +68,12 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All quantities of one problem."""
+    """All quantities of one problem, and what is wrong with the side that is off, if one is."""
 
     peer: str
     dtype: str
     quantities: tuple[Quantity, ...]
+    diagnosis: Diagnosis | None = None
 
     @property
     def verdict(self) -> str:
@@ -112,7 +118,8 @@ def judge(truths: Quantities, ours_: Quantities, peer: Quantities, *, dtype: str
             limit = peer_limit = 1e-12 * max(1, time / 100) * scale
         else:
             limit, peer_limit = 8 * max(from_peer, 4 * eps * scale), np.inf
-        quantities.append(Quantity(name, scale, from_ours, from_peer, eps, limit, peer_limit))
+        by_time = (_by_time(name, side[name], true) for side in (ours_, peer))
+        quantities.append(Quantity(name, scale, from_ours, from_peer, eps, limit, peer_limit, *by_time))
     return tuple(quantities)
 
 
@@ -138,11 +145,15 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
     framework = peers.load(peer)
     values = draw(problem)
     sides = (truth(problem, values), run(problem, values), framework.run(problem, values))
-    return Comparison(peer, problem.dtype, judge(*sides, dtype=problem.dtype, time=values.xs.shape[1]))
+    compared = Comparison(peer, problem.dtype, judge(*sides, dtype=problem.dtype, time=values.xs.shape[1]))
+    if compared.verdict == "pass":
+        return compared
+    wrong = sides[1] if compared.verdict == "fail" else sides[2]
+    return replace(compared, diagnosis=explain(problem, values, sides[0], wrong))
 
 
 def assert_same(problem: Problem, peer: str = "keras") -> None:
-    """Raise AssertionError with the quantities that differ, unless `compare` passes: for your own tests.
+    """Raise AssertionError with the quantities that differ and a diagnosis, unless `compare` passes: for your own tests.
 
     Examples:
         >>> from jlstm import LSTM, Stack
@@ -152,8 +163,15 @@ def assert_same(problem: Problem, peer: str = "keras") -> None:
     comparison = compare(problem, peer)
     wrong = [q for q in comparison.quantities if q.verdict != "pass"]
     if wrong:
+        who = "ours" if comparison.verdict == "fail" else peer
         lines = [f"{q.name}: {q.verdict}, off by {q.ours:.2g} (allowed {q.limit:.2g}), {peer} by {q.peer:.2g}" for q in wrong]
+        lines.append(f"{who}: {comparison.diagnosis}")
         raise AssertionError(f"{problem.layer} in {problem.dtype} is not the same as {peer}'s:\n" + "\n".join(lines))
+
+
+def _by_time(name: str, got: Any, true: np.ndarray) -> tuple[float, ...]:
+    same = is_sequence(name) and true.ndim == 3 and np.shape(got) == true.shape
+    return tuple(errors_by_time(np.asarray(got), true).tolist()) if same else ()
 
 
 def _distance(got: Any, true: np.ndarray) -> float:

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -45,6 +46,15 @@ def line(outcome: Outcome) -> str:
     if worst.verdict == "fail":
         return f"{shown}{outcome.case.name} (allowed {worst.limit:.2g}, the peer is off by {worst.peer:.2g})"
     return shown + outcome.case.name
+
+
+def diagnosis(outcome: Outcome) -> str:
+    """What is wrong with the side that is off, in lines that stand below the case's; nothing where none is, or it is known."""
+    comparison = outcome.comparison
+    if comparison.diagnosis is None or outcome.accepted:
+        return ""
+    who = "ours" if comparison.verdict == "fail" else outcome.case.peer
+    return textwrap.indent(f"{who}: {comparison.diagnosis}", " " * 9)
 
 
 LARGEST_RATIO = 1.1  # of our rounding errors to a peer's, the median over a whole table
@@ -102,13 +112,15 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         "dtype": comparison.dtype,
         "quantities": [_quantity(quantity) for quantity in comparison.quantities],
         "verdict": comparison.verdict,
+        "diagnosis": str(comparison.diagnosis) if comparison.diagnosis else None,
         "known_bug": case.known_bug,
     }
 
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:
     names = ("name", "scale", "ours", "peer", "ours_ulp", "peer_ulp", "ratio", "limit", "verdict")
-    return {name: _number(getattr(quantity, name)) for name in names}
+    by_time = {name: list(map(_number, getattr(quantity, name))) for name in ("ours_by_time", "peer_by_time")}
+    return {name: _number(getattr(quantity, name)) for name in names} | by_time
 
 
 def _number(value: Any) -> Any:

@@ -29,6 +29,8 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
     assert len(written["cases"]) > 1
     for case in written["cases"]:
         assert (case["peer"], case["dtype"], case["verdict"]) == ("keras", "float64", "pass")
+        ys = next(q for q in case["quantities"] if q["name"] == "ys")
+        assert max(ys["peer_by_time"]) == ys["peer"]
         assert {"ys", "carry.1.c", "d_xs", "d_params.0.kernel", "d_params.1.recurrent_kernel"} <= {
             q["name"] for q in case["quantities"]
         }
@@ -63,7 +65,9 @@ def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
 
     monkeypatch.setattr(pool, "compare", lambda problem, peer: compare(problem, peer, run=wrong))
     assert cli.main(["--case", "lstm wide", "--dtype", "float32"]) == 1
-    assert "fail     float32" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fail     float32" in printed
+    assert "\n         ours: the outputs agree, but d_xs is zero\n         worst: d_xs at batch " in printed
 
 
 def test_unknown_bug_of_a_peer_is_not_accepted():
@@ -199,7 +203,8 @@ def test_assert_same_says_what_differs(monkeypatch):
     monkeypatch.setattr(
         peers.load("keras"), "run", lambda problem, values: ours.run(problem, values) | {"ys": np.zeros((2, 6, 4))}
     )
-    with pytest.raises(AssertionError, match=r"is not the same as keras's:\nys: peer-bug, off by .*keras by 0\.\d+"):
+    message = r"is not the same as keras's:\nys: peer-bug, off by .*keras by 0\.\d+\nkeras: nothing that was tried explains"
+    with pytest.raises(AssertionError, match=message):
         assert_same(Problem(LSTM(4), dtype="float64"))
 
 

@@ -50,7 +50,7 @@ def keras_optimizer(
 
     Reference: Kingma & Ba 2015 (Keras' ε is the "epsilon hat" before their section 2.1); Tieleman & Hinton 2012; Zeiler 2012.
     Differs from: `optax.adam` adds ε to the root of v after its correction by 1 - β₂ᵗ, which Keras does before, and has 1e-8;
-    `optax.rmsprop` has 1e-8 too; `optax.adadelta` has ρ = 0.9, ε = 1e-6 and no default learning rate (Zeiler's is 1, Keras' 0.001);
+    `optax.rmsprop` has 1e-8 too; `optax.adadelta` has ρ = 0.9, ε = 1e-6 and no default learning rate (Keras has 0.001);
     `optax.sgd` applies a schedule's learning rate also to the momentum gathered before it changed.
     Keras itself keeps the learning rate in float32 whatever the parameters' dtype and, on TensorFlow, the momentum and betas.
 

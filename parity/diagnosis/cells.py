@@ -1,0 +1,132 @@
+"""Faults of one step and of what goes from step to step: activations, the carry, dropout."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+import jlstm
+from parity import textbook
+from parity.case import Problem, Quantities, Values, named, pieces
+from parity.diagnosis.fault import Before, Fault, Run, cells, on_cells, outputs
+from parity.diagnosis.sequence import on_values
+
+
+def activations(problem: Problem, _: Values) -> Iterator[Fault]:
+    """Every activation that the textbook knows, in each place."""
+    if not all(isinstance(layer.cell, jlstm.LSTMCell) for _, layer in cells(problem.layer)):
+        return
+    for name in textbook.ACTIVATIONS:
+        known = f"{name}{HARD.get(name, '')}"
+        kinds: dict[str, dict[str, str]] = {
+            f"the recurrent activation is {known}": {"recurrent_activation": name},
+            f"the activation is {known}": {"activation": name, "output_activation": name},
+            f"the activation of the candidate g alone is {known}": {"activation": name},
+            f"the activation of the output alone is {known}": {"output_activation": name},
+        }
+        for says, options in kinds.items():
+            yield Fault(says, _with(options))
+
+
+HARD = {
+    "hard_sigmoid": " (relu6(x + 3) / 6, as in Keras 3)",
+    "hard_sigmoid_0.2": " (0.2 x + 0.5 cut off, as in Keras 2 and ONNX)",
+}
+
+
+def _with(options: dict[str, str]) -> Before:
+    def changed(cell: jlstm.LSTMCell) -> jlstm.LSTMCell:
+        return replace(cell, **{"output_activation": cell.psi} | options)  # type: ignore[arg-type]
+
+    return lambda problem, values: (replace(problem, layer=on_cells(problem.layer, changed)), values)
+
+
+def carries(problem: Problem, values: Values) -> Iterator[Fault]:
+    """The carry ignored, its parts exchanged, or not handed on."""
+    if values.carry is not None:
+        yield Fault("the initial carry is ignored", on_values(carry=lambda _: None))
+        yield Fault("h and c of the initial carry are swapped", on_values(carry=_exchanged))
+        yield Fault("h and c are swapped in the initial and the last carry", on_values(carry=_exchanged), _swapped_names)
+    yield Fault("h and c of the last carry are swapped", after=_swapped_names)
+    if problem.batches > 1:
+        yield Fault("the carry is not handed on from batch to batch", run=_anew)
+    if not (isinstance(problem.layer, jlstm.RNN) and isinstance(problem.layer.cell, jlstm.LSTMCell)):
+        return
+    if problem.outputs == "all" and problem.batches == 1:
+        yield Fault("the output is c instead of h", run=_stepwise(lambda _, after: after, of="c"))
+        yield Fault("h and c are swapped after every step", run=_stepwise(lambda _, after: _swap(after), returned=_swap))
+        for says, kept in (
+            ("the carry is not handed on from step to step", lambda start, _: start),
+            ("h is not handed on from step to step", lambda start, after: after._replace(h=start.h)),
+            ("c is not handed on from step to step", lambda start, after: after._replace(c=start.c)),
+        ):
+            yield Fault(says, run=_stepwise(kept))
+
+
+def _anew(problem: Problem, values: Values) -> Quantities:
+    one = replace(problem, time=values.xs.shape[1] // problem.batches, batches=1)
+    results = [outputs(one, piece) for piece in pieces(problem, values)]
+    return {name: _joined(name, [r[name] for r in results]) for name in results[0]}
+
+
+def _joined(name: str, parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts, 1) if name.startswith("ys") else parts[-1]
+
+
+def _stepwise(kept: Callable[[Any, Any], Any], returned: Callable[[Any], Any] = lambda carry: carry, of: str = "h") -> Run:
+    """Run one step after the other, each from what `kept` makes of the very first carry and the one after the last step."""
+
+    def run(problem: Problem, values: Values) -> Quantities:
+        layer: Any = problem.layer
+        right = outputs(problem, values)
+        zeros: Any = (np.zeros_like(right["carry.h"]), np.zeros_like(right["carry.c"]))
+        carry = after = start = values.carry or jlstm.Carry(*zeros)
+        ys = np.zeros_like(right["ys"])
+        for t in range(ys.shape[1])[:: -1 if layer.reverse else 1]:
+            mask = np.ones((len(ys), 1), bool) if values.mask is None else values.mask[:, [t]]
+            after, _, _ = textbook.run(layer, values.params, values.xs[:, [t]], carry, mask, None, values.noise)
+            carry, ys[:, t] = kept(start, after), mask * getattr(after, of)
+        return named(ys, returned(after), None, None, None)
+
+    return run
+
+
+def _exchanged(carry: Any) -> Any:
+    return jax.tree.map(_swap, carry, is_leaf=lambda leaf: isinstance(leaf, jlstm.Carry))
+
+
+def _swap(carry: Any) -> Any:
+    return jlstm.Carry(carry.c, carry.h)
+
+
+def _swapped_names(_: Problem, __: Values, results: Quantities) -> Quantities:
+    other = {"h": "c", "c": "h"}
+    return {name[:-1] + other[name[-1]] if name.startswith("carry") else name: value for name, value in results.items()}
+
+
+def dropouts(_: Problem, values: Values) -> Iterator[Fault]:
+    """Masks ignored, not scaled, scaled twice, or those of other gates."""
+    if values.noise is None:
+        return
+    yield Fault("dropout is off", on_values(noise=lambda _: None))
+    for name in ("inputs", "recurrent"):
+        yield Fault(f"dropout of the {PLACES[name]} is off", on_values(noise=_masks(name, np.ones_like)))
+        yield Fault(f"dropout masks of the {PLACES[name]} are not scaled", on_values(noise=_masks(name, np.sign)))
+        yield Fault(f"dropout masks of the {PLACES[name]} are scaled twice", on_values(noise=_masks(name, np.square)))
+        yield Fault(
+            f"one dropout mask of the {PLACES[name]} is used for all gates", on_values(noise=_masks(name, lambda mask: mask[:1]))
+        )
+    yield Fault("dropout masks are not scaled", on_values(noise=lambda noise: jax.tree.map(np.sign, noise)))
+    yield Fault("dropout masks are scaled twice", on_values(noise=lambda noise: jax.tree.map(np.square, noise)))
+
+
+PLACES = {"inputs": "inputs", "recurrent": "recurrent part"}
+
+
+def _masks(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    def of(path: Any, leaf: np.ndarray) -> np.ndarray:
+        return change(leaf) if jax.tree_util.keystr(path[-1:], simple=True) == name else leaf
+
+    return lambda noise: jax.tree_util.tree_map_with_path(of, noise)

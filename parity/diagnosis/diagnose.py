@@ -1,0 +1,175 @@
+"""The diagnosis: causes that explain a difference, and facts that hold whatever the cause."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+import numpy as np
+
+from jlstm import checks
+from parity.case import Problem, Quantities, Values, draw, truth
+from parity.diagnosis.dropout import dropout_left_on
+from parity.diagnosis.facts import Worst, by_gate, error, errors_by_time, is_result, is_sequence, worst
+from parity.diagnosis.gradients import gradient_causes
+from parity.diagnosis.growth import Growth, dtype_of, growth
+from parity.diagnosis.search import search
+
+MOST_CAUSES = 3
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a side is not the truth.
+
+    Args:
+        causes: what explains the difference, in words; each alone does. Empty if nothing that was tried explains it.
+        worst: the element that is farthest off; None if there is no difference or only one of shapes.
+        growth: the course of the difference over time; None without a sequence that differs.
+        by_gate: for the gradients of matrices and biases, the error in each gate's columns relative to the largest value.
+        different: names of the quantities that differ by more than rounding.
+    """
+
+    causes: tuple[str, ...] = ()
+    worst: Worst | None = None
+    growth: Growth | None = None
+    by_gate: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    different: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """One line: the causes, or that none was found."""
+        if not self.different:
+            return "no difference but rounding"
+        return "; or ".join(self.causes) or "nothing that was tried explains the difference"
+
+    def __str__(self) -> str:
+        lines = [self.headline]
+        if self.worst:
+            lines.append(f"worst: {self.worst}")
+        if self.growth:
+            lines.append(str(self.growth))
+        for name, errors in self.by_gate.items():
+            lines.append(f"error by gate of {name}: " + ", ".join(f"{gate} {off:.2g}" for gate, off in errors.items()))
+        return "\n".join(lines)
+
+
+def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
+    """Say why somebody's results of a problem are not those of the float64 truth.
+
+    Args:
+        problem: what was run. With your own `params` and `xs` it is those, else what its seed draws (`parity.case.draw`).
+        theirs: any of the quantities of a comparison by name, as float64 arrays: "ys" alone will do; "carry.h", "carry.c",
+            "d_xs", "d_params.kernel", … tell more.
+
+    Returns:
+        Causes and facts; `str` of it is what `python -m parity` prints.
+
+    Raises:
+        TypeError: `problem` is none.
+        ValueError: `theirs` is empty or has quantities that the problem does not have.
+
+    Examples:
+        >>> import numpy as np
+        >>> from jlstm import LSTM
+        >>> from parity import Problem, diagnose
+        >>> from parity.case import draw, truth
+        >>> problem = Problem(LSTM(4), dtype="float64")
+        >>> right = truth(problem, draw(problem))
+        >>> print(diagnose(problem, {"ys": right["ys"][:, ::-1]}).headline)
+        matches if the outputs are reversed
+    """
+    checks.instance("problem", problem, Problem, "Problem(layer)")
+    values = draw(problem)
+    return explain(problem, values, truth(problem, values), theirs)
+
+
+def explain(problem: Problem, values: Values, truths: Quantities, theirs: Quantities) -> Diagnosis:
+    """`diagnose` where the problem's values and truth are there already.
+
+    Args:
+        problem: what was run.
+        values: its numbers.
+        truths: what the textbook makes of them.
+        theirs: what is to be explained.
+
+    Returns:
+        Causes and facts.
+
+    Raises:
+        ValueError: `theirs` is empty or has quantities that the problem does not have.
+    """
+    theirs = {name: np.asarray(value, np.float64) for name, value in theirs.items()}
+    if not theirs or (unknown := sorted(theirs.keys() - truths.keys())):
+        what = f"got {unknown[0]!r}" if theirs else "got none"
+        raise ValueError(f"theirs must have some of the quantities {', '.join(truths)}, {what}")
+    allowed = rounding(problem.dtype, values.xs.shape[1])
+    wrong = [name for name, value in theirs.items() if not error(value, truths[name]) <= allowed]
+    if not wrong:
+        return Diagnosis()
+    course = _course(problem, theirs, truths, wrong, allowed)
+    return Diagnosis(
+        causes=_causes(problem, values, truths, theirs, wrong, course),
+        worst=worst(problem, theirs, truths, wrong),
+        growth=course,
+        by_gate=by_gate(problem, {name: theirs[name] for name in wrong}, truths),
+        different=tuple(wrong),
+    )
+
+
+def rounding(dtype: str, time: int) -> float:
+    """What a side may be off relative to the largest value: 1e-12 in float64, growing with time; 32 · eps below it."""
+    return 1e-12 * max(1, time / 100) if dtype == "float64" else 32 * float(jnp.finfo(dtype).eps)
+
+
+def _course(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], allowed: float) -> Growth | None:
+    """The growth of the first sequence that differs, outputs before the inputs' gradient."""
+    for name in (name for name in wrong if is_sequence(name) and theirs[name].shape == truths[name].shape):
+        if truths[name].shape[1] > 1:
+            backward = getattr(problem.layer, "reverse", False) != (name == "d_xs")  # gradients go the other way
+            scale = float(np.abs(truths[name]).max(initial=0)) or 1.0
+            return growth(errors_by_time(theirs[name], truths[name]), allowed * scale, reverse=backward)
+    return None
+
+
+def _causes(
+    problem: Problem, values: Values, truths: Quantities, theirs: Quantities, wrong: list[str], course: Growth | None
+) -> tuple[str, ...]:
+    results = {name: value for name, value in theirs.items() if is_result(name)}
+    off = max((error(value, truths[name]) for name, value in results.items()), default=0.0)
+    computed = dtype_of(results, problem.dtype)
+    close = 1e-9 if computed == "float64" else 16 * float(jnp.finfo(computed).eps)
+    if any(not np.isfinite(value).all() for value in results.values()):
+        return ("the results are not finite",)
+    only = "only padded steps differ" if _only_padding(values, truths, results) else ""
+    if off > close / 4:
+        found = search(problem, values, results, off, close)
+        if found:
+            return tuple(": ".join(filter(None, (only, f"matches if {one.fault.says}"))) for one in found[:MOST_CAUSES])
+        if said := dropout_left_on(problem, values, results, truths, close):
+            return (said,)
+    if not any(name in wrong for name in results):
+        return gradient_causes(problem, theirs, truths, wrong, close)
+    return (only,) if only else _precision(problem.dtype, computed, off, course)
+
+
+def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bool:
+    if values.mask is None:
+        return False
+    for name, got in results.items():
+        true = truths[name]
+        if got.shape != true.shape:
+            return False
+        at = values.mask[:, :, None] if got.shape[:2] == values.mask.shape and name.startswith("ys") else True
+        if error(np.where(at, got, true), true) > 1e-9:
+            return False
+    return True
+
+
+def _precision(dtype: str, computed: str, off: float, course: Growth | None) -> tuple[str, ...]:
+    if computed != dtype and off <= 64 * float(jnp.finfo(computed).eps):
+        return (f"precision: computed in {computed} and returned as {dtype}",)
+    if dtype == "float64" and 1e-9 < off <= 1e-5 and not (course and course.gradual):
+        return ("precision: the difference is of the size of float32's rounding",)
+    if off <= 1e-3 and (off <= 1e-9 or (course and course.gradual)):
+        return (f"{course}: rounding" if course else "rounding, more of it than there should be",)
+    return ()

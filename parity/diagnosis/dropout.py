@@ -1,0 +1,61 @@
+"""Dropout that one side has and the other does not, found without knowing its masks."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+import jlstm
+from parity import textbook
+from parity.case import Problem, Quantities, Values
+
+RATES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
+LARGEST = 6  # features: all subsets of them are tried
+
+
+def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths: Quantities, close: float) -> str | None:
+    """Say so if the outputs are those of a run with dropout: on the outputs, or one mask on the inputs of each sequence."""
+    if values.noise is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
+        return None
+    return _of_outputs(theirs["ys"], truths["ys"], close) or _of_inputs(problem, values, theirs["ys"], close)
+
+
+def _of_outputs(got: np.ndarray, true: np.ndarray, close: float) -> str | None:
+    zero, scale = got == 0, float(np.abs(true).max(initial=0))
+    kept = ~zero & (np.abs(true) > close * scale)
+    if not kept.any() or not (zero & (true != 0)).any():
+        return None
+    factor = float(np.median(got[kept] / true[kept]))
+    if np.abs(np.where(zero, 0, factor * true) - got).max() > close * scale:
+        return None
+    share = (zero & (true != 0)).sum() / (true != 0).sum()
+    return f"dropout is left on: {share:.0%} of the outputs are zero and the others are scaled by {factor:.4g}"
+
+
+def _of_inputs(problem: Problem, values: Values, got: np.ndarray, close: float) -> str | None:
+    features = values.xs.shape[2]
+    if not isinstance(problem.layer, jlstm.RNN) or features > LARGEST or problem.batches > 1:
+        return None
+    subsets = np.array(list(product((0.0, 1.0), repeat=features)))
+    for scale, scaled in [(1.0, ", not scaled")] + [(1 / (1 - rate), f", scaled by {1 / (1 - rate):.4g}") for rate in RATES]:
+        tried = _tried(problem, values, scale * subsets)  # (subsets, batch, time, units)
+        off = np.abs(tried - got).max((2, 3)) / (np.abs(got).max() or 1.0)
+        best = subsets[off.argmin(0)]
+        if off.min(0).max() <= close and not best.all():
+            rows = ", ".join(str(sorted(np.flatnonzero(row == 0).tolist())) for row in best)
+            return f"dropout is left on: features {rows} of the sequences are dropped from the inputs{scaled}"
+    return None
+
+
+def _tried(problem: Problem, values: Values, masks: np.ndarray) -> np.ndarray:
+    """The outputs under each of the masks, as one large batch."""
+    number, batch = len(masks), len(values.xs)
+
+    def repeated(leaf: Any) -> Any:
+        return None if leaf is None else np.concatenate([leaf] * number)
+
+    carry = values.carry and type(values.carry)(*map(repeated, values.carry))
+    noise = {"inputs": np.repeat(masks, batch, 0)[None]}
+    options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
+    run = textbook.run(problem.layer, values.params, repeated(values.xs), carry, repeated(values.mask), None, noise, **options)
+    return run[1].reshape(number, batch, *run[1].shape[1:])

@@ -1,0 +1,103 @@
+"""What can be said of a difference without knowing its cause: where it is worst, when it starts, which gates it is in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.case import Problem, Quantities
+from parity.diagnosis.fault import cells
+from parity.diagnosis.weights import gate_names
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element that is farthest off, for its quantity's size.
+
+    Args:
+        quantity: its name.
+        index: where it is, by the names of the axes: batch, time, unit, …, and the gate for a column.
+        got, expected: both values.
+    """
+
+    quantity: str
+    index: Mapping[str, int | str]
+    got: float
+    expected: float
+
+    def __str__(self) -> str:
+        place = ", ".join(f"{axis} {k}" for axis, k in self.index.items())
+        return f"{self.quantity} at {place or 'its only element'}: {self.got:.9g} instead of {self.expected:.9g}"
+
+
+def error(got: np.ndarray, true: np.ndarray) -> float:
+    """The largest difference, relative to the truth's largest value; infinite for another shape, NaN for what is not finite."""
+    if got.shape != true.shape:
+        return float("inf")
+    if not np.isfinite(got).all():
+        return float("nan")
+    scale = float(np.abs(true).max(initial=0)) or 1.0
+    return float(np.abs(got - true).max(initial=0)) / scale
+
+
+def worst(problem: Problem, theirs: Quantities, truths: Quantities, names: Sequence[str]) -> Worst | None:
+    """The worst element of the named quantities, outputs before gradients; None if no shapes are the same."""
+    same = [name for name in names if theirs[name].shape == truths[name].shape]
+    first = [name for name in same if is_result(name)] or same
+    if not first:
+        return None
+    name = max(first, key=lambda one: np.nan_to_num(error(theirs[one], truths[one]), nan=np.inf))
+    off = np.nan_to_num(np.abs(theirs[name] - truths[name]), nan=np.inf)
+    at = tuple(int(k) for k in np.unravel_index(off.argmax(), off.shape))
+    return Worst(name, _named_index(problem, name, at, off.shape), float(theirs[name][at]), float(truths[name][at]))
+
+
+def is_result(name: str) -> bool:
+    """Whether a quantity is an output or part of the last carry, not a gradient."""
+    return name.startswith(("ys", "carry"))
+
+
+def is_sequence(name: str) -> bool:
+    """Whether a quantity has an axis of time: outputs and the inputs' gradient."""
+    return name.startswith("ys") or name == "d_xs"
+
+
+def errors_by_time(got: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """The largest absolute difference at each step."""
+    return np.abs(got - true).max(axis=(0, 2), initial=0)
+
+
+def by_gate(problem: Problem, theirs: Quantities, truths: Quantities) -> dict[str, dict[str, float]]:
+    """The largest error, relative to the largest value, in the columns of each gate, for all gradients of matrices and biases."""
+    found = {}
+    for name, true in truths.items():
+        names = gates_of(problem, name, true.shape)
+        if names and name in theirs and theirs[name].shape == true.shape:
+            scale = float(np.abs(true).max(initial=0)) or 1.0
+            parts = zip(names, np.split(theirs[name] - true, len(names), -1), strict=True)
+            found[name] = {gate: float(np.abs(part).max(initial=0)) / scale for gate, part in parts}
+    return found
+
+
+def gates_of(problem: Problem, name: str, shape: tuple[int, ...]) -> str:
+    """The gates whose columns a gradient has, or nothing."""
+    if not name.startswith("d_params.") or name.rsplit(".", 1)[-1] not in ("kernel", "recurrent_kernel", "bias"):
+        return ""
+    wanted = name.removeprefix("d_params.").split(".")[:-1]
+    for path, layer in cells(problem.layer):
+        if [str(part) for part in path] == wanted:
+            return gate_names(layer.cell, shape[-1])
+    return ""
+
+
+def _named_index(problem: Problem, name: str, at: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, int | str]:
+    if is_sequence(name) and len(at) == 3:
+        return dict(zip(("batch", "time", "feature" if name == "d_xs" else "unit"), at, strict=True))
+    if name.startswith(("carry", "d_carry")) and len(at) == 2:
+        return dict(zip(("batch", "unit"), at, strict=True))
+    names = gates_of(problem, name, shape)
+    if names:
+        size = shape[-1] // len(names)
+        rows: dict[str, int | str] = {"row": at[0]} if len(at) == 2 else {}
+        return rows | {"gate": names[at[-1] // size], "unit": at[-1] % size}
+    return {f"axis {k}": position for k, position in enumerate(at)}

@@ -1,0 +1,49 @@
+"""What a wrong gradient is, where the outputs are right."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from parity.case import Problem, Quantities
+from parity.diagnosis.facts import error, gates_of, is_sequence
+
+
+def gradient_causes(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], close: float) -> tuple[str, ...]:
+    """Say of each wrong gradient what it is, as far as that is known; the same words are said once."""
+    said: dict[str, list[str]] = {}
+    for name in wrong:
+        said.setdefault(_cause(problem, name, theirs[name], truths[name], close), []).append(name)
+    return tuple(
+        f"the outputs agree, but {', '.join(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in said.items()
+    )
+
+
+def _cause(problem: Problem, name: str, got: np.ndarray, true: np.ndarray, close: float) -> str:
+    if got.shape != true.shape:
+        return f"of shape {got.shape} instead of {true.shape}"
+    if not np.isfinite(got).all():
+        return "not finite"
+    return next(
+        (says for says, candidate in _candidates(problem, name, got, true) if error(got, candidate) <= close), "different"
+    )
+
+
+def _candidates(problem: Problem, name: str, got: np.ndarray, true: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    yield "zero", np.zeros_like(true)
+    yield "of the opposite sign", -true
+    factor = float(np.vdot(got, true) / (np.vdot(true, true) or 1.0))
+    yield f"{factor:.4g} times the right one", factor * true
+    if is_sequence(name):
+        yield "reversed in time", true[:, ::-1]
+        yield "in reverse order along the batch", true[::-1]
+    names = gates_of(problem, name, true.shape)
+    parts = np.split(true, len(names) or 1, -1)
+    for a, b in combinations(range(len(names)), 2):
+        order = list(range(len(names)))
+        order[a], order[b] = b, a
+        yield f"right if the {names[a]} and {names[b]} gates are swapped", np.concatenate([parts[k] for k in order], -1)
+    if true.ndim == 2 and true.shape[0] == true.shape[1]:
+        yield "transposed", true.T
+    if true.ndim == 2 and names and parts[0].shape[0] == parts[0].shape[1]:
+        yield "transposed gate by gate", np.concatenate([part.T for part in parts], -1)

@@ -1,0 +1,59 @@
+"""How a difference develops over time, and whether it is the rounding of a dtype."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from parity.case import Quantities
+
+LOWER = {"float64": ("bfloat16", "float16", "float32"), "float32": ("bfloat16", "float16")}
+
+
+class Growth(NamedTuple):
+    """The course of a difference over time.
+
+    Args:
+        first: the first step, in the order of computation, at which it is more than rounding.
+        shape: "grows", "fades", "stays about the same" or "is at that step alone".
+        gradual: whether it was there, smaller, at the steps before, as rounding is.
+    """
+
+    first: int
+    shape: str
+    gradual: bool
+
+    def __str__(self) -> str:
+        return f"difference starts at step {self.first} and {self.shape}"
+
+
+def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Growth | None:
+    """Describe errors step by step; None if none is more than what is allowed."""
+    order = np.arange(len(errors))[:: -1 if reverse else 1]
+    off = np.nan_to_num(errors[order], nan=np.inf)
+    beyond = np.flatnonzero(off > allowed)
+    if not len(beyond):
+        return None
+    first = int(beyond[0])
+    rest, before = off[first:], off[:first]
+    part = max(1, len(rest) // 3)
+    start, end = float(np.median(rest[:part])), float(np.median(rest[-part:]))
+    if len(beyond) == 1 and len(rest) > 1:
+        shape = "is at that step alone"
+    elif len(rest) == 1 or start / 4 <= end <= 4 * start:
+        shape = "stays about the same"
+    else:
+        shape = "grows" if end > start else "fades"
+    gradual = first > 0 and float(before[-1]) > allowed / 100
+    return Growth(int(order[first]), shape, gradual)
+
+
+def dtype_of(results: Quantities, dtype: str) -> str:
+    """The lowest dtype in which all the results can be represented, if it is lower than `dtype`; else `dtype`."""
+    values = np.concatenate([value.ravel() for value in results.values()]) if results else np.zeros(0)
+    if len(np.unique(values)) < 4:  # zeros and ones are in all of them
+        return dtype
+    for lower in LOWER.get(dtype, ()):
+        if (values == values.astype(jnp.dtype(lower)).astype(np.float64)).all():
+            return lower
+    return dtype

@@ -1,0 +1,128 @@
+"""Faults of time, padding and the order of axes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+import jlstm
+from parity.case import Problem, Quantities, Values
+from parity.diagnosis.fault import After, Before, Fault
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def time(problem: Problem, _: Values) -> Iterator[Fault]:
+    """The sequence, or only its outputs, in another order, or shifted."""
+    flipped = with_options(layer=problem.layer.flipped())
+    yield Fault("the sequence is reversed, and its outputs are left in that order", flipped, on_ys(_reversed))
+    yield Fault("the sequence is reversed, and its outputs are put back in order", flipped)
+    yield Fault("the sequence is reversed with its padding", on_values(xs=_reversed), on_ys(_reversed))
+    yield Fault("the sequence is reversed with its padding, and its outputs are left in that order", on_values(xs=_reversed))
+    yield Fault("the outputs are reversed", after=on_ys(_reversed))
+    for says, steps in (("late", 1), ("early", -1)):
+        yield Fault(f"the outputs are one step {says}", after=on_ys(partial(_shifted, steps=steps)))
+        yield Fault(f"the inputs are one step {says}", on_values(xs=partial(_shifted, steps=steps)))
+    if problem.outputs == "all":
+        yield Fault("only the last step's output is returned", with_options(outputs="last"))
+        yield Fault("only the output at the end is returned, padding or not", after=on_ys(lambda ys: ys[:, -1:]))
+        yield Fault("only the output at the start is returned", after=on_ys(lambda ys: ys[:, :1]))
+    else:
+        everything = with_options(outputs="all")
+        yield Fault("the outputs of all steps are returned", everything)
+        yield Fault("the output is that of the first step", everything, on_ys(lambda ys: ys[:, :1]))
+        yield Fault("the output is that of the end, padding or not", everything, on_ys(lambda ys: ys[:, -1:]))
+
+
+def axes(problem: Problem, values: Values) -> Iterator[Fault]:
+    """Batch and time exchanged, by a transpose or by a reshape."""
+    batch, steps, _ = values.xs.shape
+
+    def reread(leaf: np.ndarray) -> np.ndarray:
+        return leaf.reshape(steps, batch, -1).swapaxes(0, 1)
+
+    yield Fault("batch and time are swapped in the outputs", after=on_ys(_swapped))
+    yield Fault("batch and time are swapped by a reshape of the inputs", on_values(xs=reread))
+    yield Fault(
+        "batch and time are swapped by a reshape of inputs and outputs",
+        on_values(xs=reread),
+        on_ys(lambda ys: ys.swapaxes(0, 1).reshape(ys.shape)),
+    )
+    if values.carry is None and problem.batches == 1 and problem.outputs == "all" and values.noise is None:
+        turned = on_values(xs=_swapped, d_ys=partial(jax.tree.map, _swapped), mask=lambda mask: None if mask is None else mask.T)
+        yield Fault("batch and time are swapped: the layer runs along the batch", turned, on_ys(_swapped))
+        yield Fault("batch and time are swapped: the layer runs along the batch, and so are its outputs", turned)
+    yield Fault("the rows of the batch are in reverse order", on_values(xs=lambda xs: xs[::-1]))
+
+
+def padding(problem: Problem, values: Values) -> Iterator[Fault]:
+    """The mask ignored, moved, or its steps filled with something else than zeros."""
+    if values.mask is None:
+        return
+    given = values.mask
+
+    zeroed = on_ys(lambda ys: ys * given[:, :, None] if ys.shape[:2] == given.shape else ys)
+    ignored = on_values(mask=lambda _: None)
+    yield Fault("the mask is ignored", ignored)
+    yield Fault("the mask is ignored but for the outputs, which are zero there", ignored, zeroed)
+    if isinstance(problem.layer, jlstm.RNN) and problem.outputs == "all" and problem.batches == 1:
+        yield Fault("outputs are held instead of zero where a step does not count", after=_held)
+    yield Fault("the mask is off by one step: too late", on_values(mask=lambda mask: np.roll(mask, 1, 1)))
+    yield Fault("the mask is off by one step: too early", on_values(mask=lambda mask: np.roll(mask, -1, 1)))
+    yield Fault("the mask is reversed: padding is taken to be at the other end", on_values(mask=_reversed))
+    yield Fault("the mask is inverted", on_values(mask=np.logical_not))
+    for says, zero in (("zero", True), ("held", False)):
+        yield Fault(f"the last output is {says} where the last step does not count", with_options(zero_output=zero))
+
+
+def _held(problem: Problem, values: Values, results: Quantities) -> Quantities:
+    """Keras' outputs: those of the last step that counted, zeros before the first."""
+
+    def hold(ys: np.ndarray) -> np.ndarray:
+        turn = slice(None, None, -1 if getattr(problem.layer, "reverse", False) else 1)
+        mask, turned = np.asarray(values.mask)[:, turn], ys[:, turn].copy()
+        for t in range(1, turned.shape[1]):
+            turned[:, t] = np.where(mask[:, t, None], turned[:, t], turned[:, t - 1])
+        return turned[:, turn]
+
+    return on_ys(hold)(problem, values, results)
+
+
+def with_options(**options: Any) -> Before:
+    """Change how the problem is run."""
+    return lambda problem, values: (replace(problem, **options), values)
+
+
+def on_values(**changes: Any) -> Before:
+    """Change some of the values."""
+
+    def before(problem: Problem, values: Values) -> tuple[Problem, Values]:
+        return problem, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()})
+
+    return before
+
+
+def on_ys(change: Change) -> After:
+    """Change the outputs."""
+
+    def after(_: Problem, __: Values, results: Quantities) -> Quantities:
+        return {name: change(value) if name.startswith("ys") else value for name, value in results.items()}
+
+    return after
+
+
+def _reversed(leaf: np.ndarray) -> np.ndarray:
+    return leaf[:, ::-1]
+
+
+def _swapped(leaf: np.ndarray) -> np.ndarray:
+    return leaf.swapaxes(0, 1)
+
+
+def _shifted(leaf: np.ndarray, steps: int) -> np.ndarray:
+    shifted = np.roll(leaf, steps, 1)
+    shifted[:, 0 if steps > 0 else -1] = 0
+    return shifted

@@ -1,0 +1,84 @@
+"""Faults of layers around layers: their order, directions and how these are merged."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+import jlstm
+from parity.case import Problem, Quantities, Values
+from parity.diagnosis.fault import Fault, cells
+from parity.diagnosis.sequence import on_values, on_ys, with_options
+from parity.textbook import MERGES
+
+
+def structures(problem: Problem, values: Values) -> Iterator[Fault]:
+    """The order of layers and directions, in weights and in results."""
+    layer = problem.layer
+    if isinstance(layer, jlstm.Stack):
+        yield from _stacks(values)
+    if isinstance(layer, jlstm.Bidirectional):
+        yield from _directions(layer)
+    if any("backward" in path for path, _ in cells(layer)):
+        yield Fault("the parameters of the directions are swapped", on_values(params=_turned))
+    if values.carry is not None and any("backward" in path for path, _ in cells(layer)):
+        yield Fault("the carries of the directions are swapped", on_values(carry=_turned))
+
+
+def _stacks(values: Values) -> Iterator[Fault]:
+    if _palindrome(values.params):
+        yield Fault("the layers are in reverse order", on_values(params=lambda params: params[::-1]))
+    if values.carry is not None and _palindrome(values.carry):
+        yield Fault("the carries of the layers are in reverse order", on_values(carry=lambda carry: carry[::-1]))
+
+
+def _palindrome(trees: Any) -> bool:
+    shapes = [jax.tree.map(np.shape, one) for one in trees]
+    return shapes == shapes[::-1]
+
+
+def _turned(tree: Any) -> Any:
+    """The tree with its directions exchanged, however deep."""
+    if isinstance(tree, dict) and tree.keys() == {"forward", "backward"}:
+        return {"forward": tree["backward"], "backward": tree["forward"]}
+    if isinstance(tree, tuple) and not isinstance(tree, jlstm.Carry):
+        return tuple(map(_turned, tree))
+    return tree
+
+
+def _directions(layer: jlstm.Bidirectional) -> Iterator[Fault]:
+    def merged(_: Problem, __: Values, results: Quantities) -> Quantities:
+        others = {name: value for name, value in results.items() if not name.startswith("ys")}
+        forward, backward = results["ys.forward"], results["ys.backward"][:, ::-1]
+        if layer.merge is None:
+            return others | {"ys.forward": forward, "ys.backward": backward}
+        return others | {"ys": MERGES[layer.merge][0](forward, backward)}
+
+    yield Fault(
+        "the outputs of the backward direction are left in reverse order", with_options(layer=replace(layer, merge=None)), merged
+    )
+    if layer.merge == "concat":
+        yield Fault(
+            "the outputs of the directions are joined in the other order",
+            after=on_ys(lambda ys: np.concatenate(np.split(ys, 2, -1)[::-1], -1)),
+        )
+    if layer.merge is None:
+        yield Fault("the outputs of the directions are swapped", after=_other_names("ys"))
+    yield Fault("the carries of the directions are swapped in the results", after=_other_names("carry"))
+    for merge in ("concat", "sum", "mul", "ave"):
+        if layer.merge not in (merge, None):
+            yield Fault(f"the directions are merged by {merge!r}", with_options(layer=replace(layer, merge=merge)))
+
+
+def _other_names(kind: str) -> Any:
+    other = {"forward": "backward", "backward": "forward"}
+
+    def after(_: Problem, __: Values, results: Quantities) -> Quantities:
+        return {
+            ".".join(other.get(part, part) for part in name.split(".")) if name.startswith(kind) else name: value
+            for name, value in results.items()
+        }
+
+    return after

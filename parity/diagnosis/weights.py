@@ -1,0 +1,156 @@
+"""Faults of weights that were loaded in another framework's layout: gates, transposed matrices, biases."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from parity.case import Problem, Values
+from parity.diagnosis.fault import Fault, OfCell, at, cells, of_cells, on_cells
+
+MATRICES = {"kernel": "the kernel", "recurrent_kernel": "the recurrent kernel", "bias": "the bias"}
+
+
+def gate_names(cell: Any, columns: int) -> str:
+    """The gates in the order of their columns, one letter each; nothing if these are not the columns of gates."""
+    names = getattr(cell, "names", None) or {4: "ifgo", 3: "zrn"}.get(columns // cell.units, "")
+    return names if columns == len(names) * cell.units else ""
+
+
+def gates(problem: Problem, values: Values) -> Iterator[Fault]:
+    """Columns in another order, in all matrices: first those that are told by two names."""
+    names = _names(problem, values)
+    for order in sorted(permutations(range(len(names))), key=_moved)[1:]:
+        yield from of_cells(_order_says(names, order), problem, values, _reordering(order))
+
+
+def gates_of_one_matrix(problem: Problem, values: Values) -> Iterator[Fault]:
+    """Two gates swapped in one of the matrices."""
+    names = _names(problem, values)
+    orders = [order for order in permutations(range(len(names))) if _moved(order) == 2]
+    for only, said in MATRICES.items():
+        for order in orders:
+            says = f"{_order_says(names, order)} in {said}"
+            yield from of_cells(says, problem, values, _reordering(order, only))
+
+
+def layouts(problem: Problem, values: Values) -> Iterator[Fault]:
+    """Matrices transposed, exchanged, or with their columns unit by unit instead of gate by gate."""
+    for name, said in list(MATRICES.items())[:2]:
+
+        def turned(_: Any, params: Any, name: str = name) -> Any:
+            return params | {name: params[name].T.reshape(params[name].shape)}
+
+        def square(_: Any, params: Any, name: str = name) -> Any:
+            rows, columns = params[name].shape
+            return params | {name: params[name].T} if rows == columns else None
+
+        def blocks(cell: Any, params: Any, name: str = name) -> Any:
+            rows, columns = params[name].shape
+            parts = np.split(params[name], columns // cell.units, 1)
+            return params | {name: np.concatenate([part.T for part in parts], 1)} if rows == cell.units else None
+
+        yield from of_cells(f"{said} is transposed", problem, values, square)
+        yield from of_cells(f"{said} is transposed gate by gate", problem, values, blocks)
+        yield from of_cells(f"{said} is transposed (stored so, and read in our shape)", problem, values, turned)
+
+    def exchanged(_: Any, params: Any) -> Any:
+        kernel, recurrent = params["kernel"], params["recurrent_kernel"]
+        return params | {"kernel": recurrent, "recurrent_kernel": kernel} if kernel.shape == recurrent.shape else None
+
+    def reshaped(first: str) -> Any:
+        return lambda cell, params: {
+            name: _transposed_columns(value, cell.units, first) if name in MATRICES else value for name, value in params.items()
+        }
+
+    yield from of_cells("the kernel and the recurrent kernel are swapped", problem, values, exchanged)
+    yield from of_cells("the columns are stored unit by unit instead of gate by gate", problem, values, reshaped("gates"))
+    yield from of_cells("the columns are read unit by unit instead of gate by gate", problem, values, reshaped("units"))
+
+
+def biases(problem: Problem, values: Values) -> Iterator[Fault]:
+    """The forget bias added again or left out, the bias missing or twice."""
+
+    def scaled(factor: float) -> Any:
+        return lambda _, params: params | {"bias": factor * params["bias"]} if "bias" in params else None
+
+    names = _names(problem, values)
+    for gate in sorted(names, key=lambda name: name != "f"):
+        if "f" not in names:
+            break
+        for sign in (1, -1):
+
+            def added(cell: Any, params: Any, gate: str = gate, sign: int = sign) -> Any:
+                return _added(cell, params, gate, sign) if "bias" in params else None
+
+            yield from of_cells(_bias_says(gate, sign), problem, values, added)
+    yield from of_cells("the bias is missing", problem, values, scaled(0))
+    yield from of_cells("the bias is added twice", problem, values, scaled(2))
+    if "f" in names and not any("bias" in params for params in _all_params(problem, values)):
+        yield Fault("a forget bias of 1 is added", _with_forget_bias)
+
+
+def _with_forget_bias(problem: Problem, values: Values) -> tuple[Problem, Values]:
+    def with_bias(cell: Any, params: Any) -> Any:
+        return _added(cell, params | {"bias": np.zeros(params["kernel"].shape[1])}, "f", 1)
+
+    (fault, *_) = of_cells("", problem, values, with_bias)
+    _, values = fault.before(problem, values)
+    return replace(problem, layer=on_cells(problem.layer, lambda cell: replace(cell, use_bias=True))), values
+
+
+def _bias_says(gate: str, sign: int) -> str:
+    if gate == "f":
+        return "the forget bias is added twice" if sign > 0 else "the forget bias is missing"
+    return f"a forget bias is {'added to' if sign > 0 else 'taken from'} the {gate} gate"
+
+
+def _added(cell: Any, params: Any, gate: str, sign: int) -> Any:
+    """The parameters with the forget bias, 1 unless the cell says otherwise, added to a gate's bias."""
+    columns = np.array(list(gate_names(cell, len(params["bias"])))) == gate
+    amount = sign * (getattr(cell, "forget_bias", None) or 1.0)
+    return params | {"bias": params["bias"] + amount * np.repeat(columns, cell.units)}
+
+
+def _names(problem: Problem, values: Values) -> str:
+    """The gates of the first cell: all cells of a layer have the same, or the faults of gates are not tried."""
+    found = {gate_names(layer.cell, at(values.params, path)["recurrent_kernel"].shape[1]) for path, layer in cells(problem.layer)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _all_params(problem: Problem, values: Values) -> list[Any]:
+    return [at(values.params, path) for path, _ in cells(problem.layer)]
+
+
+def _moved(order: Sequence[int]) -> int:
+    return sum(k != to for k, to in enumerate(order))
+
+
+def _order_says(names: str, order: Sequence[int]) -> str:
+    moved = [names[k] for k, to in enumerate(order) if k != to]
+    if len(moved) == 2:
+        return f"the {moved[0]} and {moved[1]} gates are swapped"
+    return f"the columns of {', '.join(names[k] for k in order)} are taken for {', '.join(names)}"
+
+
+def _reordering(order: Sequence[int], only: str | None = None) -> OfCell:
+    wanted = [only] if only else list(MATRICES)
+
+    def blocks(value: np.ndarray) -> np.ndarray:
+        parts = np.split(value, len(order), -1)
+        return np.concatenate([parts[k] for k in order], -1)
+
+    def change(_: Any, params: Any) -> Any:
+        if only and only not in params:
+            return None
+        return {name: blocks(value) if name in wanted else value for name, value in params.items()}
+
+    return change
+
+
+def _transposed_columns(value: np.ndarray, units: int, first: str) -> np.ndarray:
+    columns = value.shape[-1]
+    split = (columns // units, units) if first == "gates" else (units, columns // units)
+    return value.reshape(*value.shape[:-1], *split).swapaxes(-1, -2).reshape(value.shape)

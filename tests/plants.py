@@ -1,0 +1,221 @@
+"""Faults planted on Keras' side, or in the numbers that come from it: none of this is shared with what diagnoses them.
+
+A plant makes, of a problem and its values, what somebody would have whose port has that fault.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import jax
+import numpy as np
+
+import jlstm
+from jlstm import LSTM
+from parity import Problem, peers
+from parity.case import draw
+
+UNITS = 4
+
+
+@cache
+def problem(layer=None, **options):
+    return Problem(layer or LSTM(UNITS), **({"dtype": "float64", "batch": 2, "time": 6, "features": 3} | options))
+
+
+@cache
+def right(given):
+    """What Keras computes without a fault."""
+    return keras(given, draw(given))
+
+
+def keras(given, values):
+    return dict(peers.load("keras").run(given, values))
+
+
+def with_values(**changes):
+    """Keras on changed values."""
+
+    def plant(given, values):
+        return keras(given, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()}))
+
+    return plant
+
+
+def with_layer(layer):
+    """Keras' layer with other options."""
+    return lambda given, values: keras(replace(given, layer=layer), values)
+
+
+def with_results(**changes):
+    """Right results, some of them changed."""
+    return lambda given, values: (
+        right(given)
+        | {name: changes[name.split(".")[0]](value) for name, value in right(given).items() if name.split(".")[0] in changes}
+    )
+
+
+def params(change, path=()):
+    """Keras with the parameters of one cell changed, or of all that have no name in the path."""
+
+    def of(tree, left):
+        if isinstance(tree, dict) and "kernel" in tree:
+            return tree if left else change(tree)
+        if isinstance(tree, dict):
+            return {k: of(v, left[1:]) if not left or k == left[0] else v for k, v in tree.items()}
+        return tuple(of(v, left[1:]) if not left or k == left[0] else v for k, v in enumerate(tree))
+
+    return with_values(params=lambda tree: of(tree, path))
+
+
+def gates(letters, only=("kernel", "recurrent_kernel", "bias")):
+    """Columns handed over in this order to one who takes them for i, f, g, o."""
+    columns = ["ifgo".index(letter) for letter in letters]
+
+    def change(one):
+        blocks = {name: value.reshape(*value.shape[:-1], 4, -1) for name, value in one.items()}
+        return one | {name: blocks[name][..., columns, :].reshape(one[name].shape) for name in only}
+
+    return change
+
+
+def bias(**amounts):
+    """Numbers added to the biases of gates."""
+    added = np.repeat([amounts.get(letter, 0.0) for letter in "ifgo"], UNITS)
+    return lambda one: one | {"bias": one["bias"] + added}
+
+
+def scaled_bias(factor):
+    return lambda one: one | {"bias": factor * one["bias"]}
+
+
+def blocks_transposed(name):
+    def change(one):
+        blocks = [one[name][:, k * UNITS : (k + 1) * UNITS].T for k in range(4)]
+        return one | {name: np.hstack(blocks)}
+
+    return change
+
+
+def both(*changes):
+    def change(one):
+        for each in changes:
+            one = each(one)
+        return one
+
+    return change
+
+
+def in_dtype(dtype):
+    """Keras in a lower precision."""
+    return lambda given, values: keras(replace(given, dtype=dtype), values)
+
+
+def along_batch(given, values):
+    """One who hands (batch, time) to a layer that takes (time, batch)."""
+    d_carry = jlstm.Carry(*np.ones((2, given.time, UNITS)))
+    results = keras(given, values._replace(xs=values.xs.swapaxes(0, 1), d_ys=values.d_ys.swapaxes(0, 1), d_carry=d_carry))
+    return {"ys": results["ys"].swapaxes(0, 1)}
+
+
+def forget_bias_alone(given, values):
+    """Keras' layer with a bias where there should be none."""
+    with_bias = values._replace(params=values.params | {"bias": np.repeat([0.0, 1, 0, 0], UNITS)})
+    results = keras(problem(LSTM(UNITS)), with_bias)
+    return {"ys": results["ys"]}
+
+
+def held(given, values):
+    """Keras alone: it repeats the last output where a step does not count."""
+    peers.load("keras")
+    import keras as framework
+    import tensorflow as tf
+
+    layer = framework.layers.LSTM(
+        given.layer.cell.units, return_sequences=True, dtype="float64", go_backwards=given.layer.reverse
+    )
+    layer.build(values.xs.shape)
+    layer.set_weights([values.params[name] for name in ("kernel", "recurrent_kernel", "bias")])
+    xs, mask, *state = map(tf.constant, (values.xs, values.mask, *values.carry))
+    ys = layer(xs, mask=mask, initial_state=state).numpy()
+    return {"ys": ys[:, ::-1] if given.layer.reverse else ys}
+
+
+def in_tf_keras(**options):
+    """Keras 2 with other options."""
+
+    def plant(given, values):
+        peers.load("keras")
+        import tensorflow as tf
+        import tf_keras
+
+        layer = tf_keras.layers.LSTM(given.layer.cell.units, return_sequences=True, dtype="float64", **options)
+        layer.build(values.xs.shape)
+        layer.set_weights([values.params[name] for name in ("kernel", "recurrent_kernel", "bias")])
+        return {"ys": layer(tf.constant(values.xs), initial_state=list(map(tf.constant, values.carry))).numpy()}
+
+    return plant
+
+
+def dropping(**options):
+    """Keras in training mode, with masks of its own."""
+
+    def plant(given, values):
+        peers.load("keras")
+        import keras as framework
+
+        layer = framework.layers.LSTM(given.layer.cell.units, return_sequences=True, dtype="float64", seed=3, **options)
+        layer.build(values.xs.shape)
+        layer.set_weights([values.params[name] for name in ("kernel", "recurrent_kernel", "bias")])
+        return {"ys": layer(values.xs, initial_state=list(values.carry), training=True).numpy()}
+
+    return plant
+
+
+def outputs_dropped(given, values):
+    """Dropout on the outputs."""
+    keep = np.random.default_rng(0).random(right(given)["ys"].shape) >= 0.25
+    return {"ys": right(given)["ys"] * keep / 0.75}
+
+
+def anew_each_batch(given, values):
+    """Keras' layer called on each batch without its state."""
+    parts = []
+    for xs, d_ys in zip(np.split(values.xs, given.batches, 1), np.split(values.d_ys, given.batches, 1), strict=True):
+        one = replace(given, batches=1, time=xs.shape[1])
+        parts.append(keras(one, values._replace(xs=xs, d_ys=d_ys)))
+    return {"ys": np.concatenate([part["ys"] for part in parts], 1)} | {
+        name: value for name, value in parts[-1].items() if name.startswith("carry")
+    }
+
+
+def anew_each_step(given, values):
+    """The cell called on each step from the initial state."""
+    return {"ys": anew_each_batch(replace(given, batches=given.time), values)["ys"]}
+
+
+def two_directions(merge):
+    """Keras' two layers by hand, merged by somebody."""
+
+    def plant(given, values):
+        sides = []
+        for name, reverse in (("forward", False), ("backward", True)):
+            one = problem(LSTM(UNITS, reverse=reverse))
+            carry, one_params = values.carry[name], values.params[name]
+            sides.append(keras(one, values._replace(params=one_params, carry=carry, d_carry=carry, d_ys=np.ones((2, 6, 4)))))
+        return {"ys": merge(sides[0]["ys"], sides[1]["ys"])}
+
+    return plant
+
+
+def perturbed(given, values):
+    """Keras from a state that is off by the last bit, on weights that make such a difference grow."""
+    return with_values(carry=lambda carry: jax.tree.map(lambda leaf: leaf * (1 + 2**-52), carry))(given, values)
+
+
+def carry_swapped(carry):
+    return jlstm.Carry(carry.c, carry.h)
+
+
+def last_carry_swapped(given, values):
+    results = right(given)
+    return results | {"carry.h": results["carry.c"], "carry.c": results["carry.h"]}

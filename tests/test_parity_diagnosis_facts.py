@@ -1,0 +1,83 @@
+"""What a diagnosis tells besides the cause: where, when and in which gates; and what it makes of gradients, NaN and nothing."""
+
+import numpy as np
+import pytest
+
+from parity import diagnose
+from parity.case import draw, truth
+from plants import problem, right
+
+pytestmark = pytest.mark.xdist_group("tensorflow")
+
+
+def test_the_facts_name_the_element_and_the_step():
+    """The worst element is told by batch, time and unit with both values; the course says where it starts."""
+    given = problem()
+    correct = truth(given, draw(given))
+    ys = correct["ys"].copy()
+    ys[1, 4, 2] += 0.5
+    diagnosis = diagnose(given, {"ys": ys})
+    assert diagnosis.worst.index == {"batch": 1, "time": 4, "unit": 2}
+    assert diagnosis.worst.got - diagnosis.worst.expected == pytest.approx(0.5)
+    assert str(diagnosis.worst).startswith("ys at batch 1, time 4, unit 2: ")
+    assert str(diagnosis.growth) == "difference starts at step 4 and is at that step alone"
+    assert diagnosis.headline == "nothing that was tried explains the difference"
+
+
+def test_the_error_is_told_by_gate():
+    """A gradient that is wrong in the columns of one gate."""
+    given = problem()
+    correct = truth(given, draw(given))
+    kernel = correct["d_params.kernel"].copy()
+    kernel[2, 9] += 1
+    diagnosis = diagnose(given, correct | {"d_params.kernel": kernel})
+    assert diagnosis.worst.index == {"row": 2, "gate": "g", "unit": 1}
+    errors = diagnosis.by_gate["d_params.kernel"]
+    assert [errors[gate] > 0 for gate in "ifgo"] == [False, False, True, False]
+    assert "error by gate of d_params.kernel: i 0, f 0, g " in str(diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("d_xs", lambda leaf: leaf[:, ::-1], "d_xs is reversed in time"),
+        ("d_xs", np.zeros_like, "d_xs is zero"),
+        ("d_params.bias", lambda leaf: 2 * leaf, "d_params.bias is 2 times the right one"),
+        ("d_params.kernel", np.negative, "d_params.kernel is of the opposite sign"),
+        (
+            "d_params.recurrent_kernel",
+            lambda leaf: leaf[:, [*range(4), *range(8, 12), *range(4, 8), *range(12, 16)]],
+            "d_params.recurrent_kernel is right if the f and g gates are swapped",
+        ),
+        ("d_carry.h", lambda leaf: leaf[:, :1], "d_carry.h is of shape (2, 1) instead of (2, 4)"),
+    ],
+)
+def test_a_wrong_gradient_is_described(name, change, says):
+    """Where the outputs agree."""
+    given = problem()
+    correct = truth(given, draw(given))
+    (cause,) = diagnose(given, correct | {name: change(correct[name])}).causes
+    assert cause == f"the outputs agree, but {says}"
+
+
+def test_right_results_have_no_diagnosis():
+    """Keras' own, and ours."""
+    assert diagnose(problem(), right(problem())).headline == "no difference but rounding"
+    assert diagnose(problem(dtype="bfloat16"), right(problem(dtype="bfloat16"))).headline == "no difference but rounding"
+
+
+def test_nan_is_said_to_be_nan():
+    """It cannot be searched."""
+    given = problem()
+    diagnosis = diagnose(given, {"ys": np.full((2, 6, 4), np.nan)})
+    assert diagnosis.headline == "the results are not finite"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [({}, "theirs must have some of the quantities carry.h, .* ys, got none"), ({"y": np.ones(1)}, "got 'y'")],
+)
+def test_quantities_that_are_none_are_refused(theirs, message):
+    """In one sentence that names those that there are."""
+    with pytest.raises(ValueError, match=message):
+        diagnose(problem(), theirs)
