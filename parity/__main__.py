@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jlstm.backends import BACKENDS
-from parity import peers, report, table
+from parity import junit, page, peers, report, table
 from parity.backends import on
 from parity.case import Problem
 from parity.pool import run
@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage.error(f"--jobs must be at least 1, got {options.jobs}")
     if options.seed < 0:
         usage.error(f"--seed must not be negative, got {options.seed}")
-    if options.json and not Path(options.json).parent.is_dir():
-        usage.error(f"there is no folder {Path(options.json).parent} to write {Path(options.json).name} to")
+    for file in filter(None, (options.json, options.html, options.junit)):
+        if not Path(file).parent.is_dir():
+            usage.error(f"there is no folder {Path(file).parent} to write {Path(file).name} to")
     cases = selected(options)
     if not cases:
         usage.error(f"no case has {options.case!r} in its name: --list names them all")
@@ -44,10 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     outcomes = show(run(cases, options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)), len(cases))
     held = table.coverage(row for case in cases if (row := table.named_rows().get(case.name)))
-    print(report.summary(outcomes, held, time.monotonic() - started))
+    seconds = time.monotonic() - started
+    print(report.summary(outcomes, held, seconds))
+    write_files(options, outcomes, held, seconds)
+    return 0 if report.accepted(outcomes) else 1
+
+
+def write_files(options: argparse.Namespace, outcomes: list[report.Outcome], held: tuple[int, int], seconds: float) -> None:
+    """Write the files that the command line asks for."""
     if options.json:
         report.write_json(options.json, outcomes, held)
-    return 0 if report.accepted(outcomes) else 1
+    if options.html:
+        page.write_html(options.html, report.contents(outcomes, held))
+    if options.junit:
+        junit.write_junit(options.junit, outcomes, seconds)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="every seventh case, in under a minute")
     add("--jobs", type=int, metavar="N", help="processes (default: one a core, up to 4, where there is work for them)")
     add("--json", metavar="FILE", help="write all that was measured to this file")
+    add("--html", metavar="FILE", help="write a page to look at to this file")
+    add("--junit", metavar="FILE", help="write JUnit's XML, for systems that read it, to this file")
     add("--list", action="store_true", help="name the cases and stop")
     return usage
 

@@ -86,10 +86,10 @@ def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
-def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: tuple[int, int]) -> None:
-    """Write everything that was measured; beside the file first, then renamed."""
+def contents(outcomes: Sequence[Outcome], held: tuple[int, int]) -> dict[str, Any]:
+    """Everything that was measured, and with what, as JSON has it."""
     used = sorted({o.case.peer for o in outcomes})
-    report = {
+    return {
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {
             "python": platform.python_version(),
@@ -101,7 +101,11 @@ def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: 
         "median_ratio": _number(median_ratio(outcomes)),
         "cases": [_as_dict(outcome) for outcome in outcomes],
     }
-    write(path, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: tuple[int, int]) -> None:
+    """Write everything that was measured; beside the file first, then renamed."""
+    write(path, (json.dumps(contents(outcomes, held), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:

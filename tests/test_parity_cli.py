@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree as ET
 
 import jax
 import numpy as np
@@ -19,10 +20,14 @@ from parity.measure import Comparison, Quantity
 pytestmark = pytest.mark.xdist_group("tensorflow")  # a gigabyte a process: one worker runs all of these
 
 
+FLAGS = {"json": "--json", "html": "--html", "xml": "--junit"}
+
+
 def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path):
     """Cases chosen by pattern and dtype pass, are named with dtype, error and verdict, and the JSON holds every quantity."""
     path = tmp_path / "report.json"
-    status = cli.main(["--case", "stack2*unrolled", "--dtype", "float64", "--json", str(path), "--jobs", "1"])
+    files = [text for kind in ("json", "html", "xml") for text in (FLAGS[kind], str(tmp_path / f"report.{kind}"))]
+    status = cli.main(["--case", "stack2*unrolled", "--dtype", "float64", "--jobs", "1", *files])
     printed = capsys.readouterr().out
     written = json.loads(path.read_text())
     assert status == 0
@@ -38,7 +43,9 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
     assert f"{len(written['cases'])} cases in" in printed
     assert "tensorflow" in written["versions"]["keras"]
     assert written["pairs"]["held"] < written["pairs"]["sensible"]
-    assert list(tmp_path.iterdir()) == [path]
+    assert f"<title>Parity with keras: 0 of {len(written['cases'])} fail</title>" in (tmp_path / "report.html").read_text()
+    assert len(list(ET.parse(tmp_path / "report.xml").iter("testcase"))) == len(written["cases"])
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_two_processes_give_what_one_gives():
@@ -90,6 +97,8 @@ def test_unknown_bug_of_a_peer_is_not_accepted():
         (["--seed", "-1"], "--seed must not be negative"),
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--json", "/no/such/folder/report.json"], "there is no folder /no/such/folder"),
+        (["--html", "/no/such/folder/report.html"], "there is no folder /no/such/folder"),
+        (["--junit", "/no/such/folder/report.xml"], "there is no folder /no/such/folder"),
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, capsys):

@@ -123,7 +123,8 @@ def rounding(dtype: str, time: int) -> float:
 
 def _course(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], allowed: float) -> Growth | None:
     """The growth of the first sequence that differs, outputs before the inputs' gradient."""
-    for name in (name for name in wrong if is_sequence(name) and theirs[name].shape == truths[name].shape):
+    sequences = [name for name in wrong if is_sequence(name) and theirs[name].shape == truths[name].shape]
+    for name in sorted(sequences, key=is_result, reverse=True):
         if truths[name].shape[1] > 1:
             backward = getattr(problem.layer, "reverse", False) != (name == "d_xs")  # gradients go the other way
             scale = float(np.abs(truths[name]).max(initial=0)) or 1.0

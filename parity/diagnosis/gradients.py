@@ -30,6 +30,7 @@ def _cause(problem: Problem, name: str, got: np.ndarray, true: np.ndarray, close
 
 
 def _candidates(problem: Problem, name: str, got: np.ndarray, true: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    yield "off by more rounding than there should be", true
     yield "zero", np.zeros_like(true)
     yield "of the opposite sign", -true
     factor = float(np.vdot(got, true) / (np.vdot(true, true) or 1.0))

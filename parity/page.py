@@ -1,0 +1,165 @@
+"""The report as one HTML page that needs nothing else: summary, table, heat map, curves, versions and machine."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from jlstm.io import write
+
+MARKS = {"pass": "✓", "peer-bug": "⚑", "fail": "✗"}  # so that nothing is told by colour alone
+COLUMNS = (
+    ("verdict", "verdict"),
+    ("dtype", "dtype"),
+    ("peer", "peer"),
+    ("case", "case"),
+    ("worst", "worst in"),
+    ("ulp", "ULP"),
+    ("ratio", "ours/peer"),
+)
+BOUNDS = (0.5, 1, 2, 4, 8, 16, 32)  # ULP, between the colours
+LONG = 20  # steps from which on a curve is shown below, whatever the verdict
+POINTS = 120  # of a curve
+FEATURED = 24
+
+
+def write_html(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
+    """Write the page; beside the file first, then renamed.
+
+    Args:
+        path: the file.
+        report: what `parity.report.contents` returns.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write(path, page(report).encode())
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The page as text.
+
+    Args:
+        report: what `parity.report.contents` returns.
+
+    Returns:
+        HTML with its styles, its script and its pictures inside.
+    """
+    templates = Environment(loader=PackageLoader("parity"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    picture = templates.get_template("curve.svg")
+    kinds = _kinds(report["cases"])
+    rows = [_row(case, kinds) for case in report["cases"]]
+    featured = [row for row in rows if row["curve"] and (row["verdict"] == "fail" or row["curve"]["last"] >= LONG)]
+    return templates.get_template("report.html").render(
+        report=report,
+        rows=rows,
+        featured=sorted(featured, key=lambda row: row["verdict"] != "fail")[:FEATURED],
+        counts=dict.fromkeys(MARKS, 0) | Counter(row["verdict"] for row in rows),
+        choices={name: sorted({row[name] for row in rows}) for name in ("verdict", "dtype", "peer")},
+        peers=", ".join(sorted({row["peer"] for row in rows})),
+        kinds=kinds,
+        legend=[f"≤ {BOUNDS[0]}", *(f"≤ {bound}" for bound in BOUNDS[1:]), f"> {BOUNDS[-1]} or NaN"],
+        columns=COLUMNS,
+        marks=MARKS,
+        curve=lambda points: Markup(picture.render(c=points)),  # the template escapes
+    )
+
+
+def _kinds(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The quantities of all cases without the layers and directions that they are of."""
+    names = {_kind(quantity["name"]) for case in cases for quantity in case["quantities"]}
+    first = ("ys", "carry", "d_xs", "d_carry", "d_params")
+    return sorted(names, key=lambda name: (*(not name.startswith(prefix) for prefix in first), name))
+
+
+def _kind(name: str) -> str:
+    head, *rest = name.split(".")
+    last = [part for part in rest if not part.isdigit() and part not in ("forward", "backward")]
+    return ".".join([head, *last])
+
+
+def _row(case: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    quantities = case["quantities"]
+    side = "peer_ulp" if case["verdict"] == "peer-bug" else "ours_ulp"
+    worst = max(quantities, key=lambda quantity: _number(quantity[side]))
+    ratios = sorted(quantity["ratio"] if quantity["ratio"] is not None else math.inf for quantity in quantities)
+    ratio = ratios[len(ratios) // 2]
+    heat = []
+    for kind in kinds:
+        same = [quantity for quantity in quantities if _kind(quantity["name"]) == kind]
+        heat.append(_cell(*(max(_number(q[name]) for q in same) for name in ("ours_ulp", "peer_ulp"))) if same else None)
+    return {
+        "verdict": case["verdict"],
+        "rank": list(MARKS).index(case["verdict"]),
+        "dtype": case["dtype"],
+        "peer": case["peer"],
+        "name": case["name"],
+        "worst": worst,
+        "ulp": min(_number(worst[side]), 1e300),
+        "shown_ulp": _shown(_number(worst[side])),
+        "ratio": min(ratio, 1e300),
+        "shown_ratio": f"{ratio:.2f}" if ratio < 100 else _shown(ratio),
+        "why": "\n".join(filter(None, (case["known_bug"], case["diagnosis"]))),
+        "heat": heat,
+        "curve": _curve(quantities),
+    }
+
+
+def _number(value: float | None) -> float:
+    """JSON's null was not finite."""
+    return math.inf if value is None else value
+
+
+def _shown(ulp: float) -> str:
+    return "∞" if math.isinf(ulp) else f"{ulp:.1f}" if ulp < 1e4 else f"{ulp:.0e}"
+
+
+def _cell(ours: float, peer: float) -> dict[str, Any]:
+    bins = {f"{name}_bin": sum(ulp > bound for bound in BOUNDS) for name, ulp in (("ours", ours), ("peer", peer))}
+    return {"ours": _shown(ours), "peer": _shown(peer), **bins}
+
+
+def _curve(quantities: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The outputs' errors of both sides at each step as lines of a picture with a logarithmic axis; None for a single step."""
+    found = [q for q in quantities if q["name"].startswith("ys") and len(q["ours_by_time"]) > 1]
+    if not found:
+        return None
+    sides = {
+        side: _thinned([_largest(step) for step in zip(*(q[f"{side}_by_time"] for q in found), strict=True)]) for side in SIDES
+    }
+    positive = [value for values in sides.values() for value in values if 0 < value < math.inf]
+    low, high = (math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))) if positive else (-1, 0)
+    high = max(high, low + 1)
+
+    def height(value: float) -> float:
+        exponent = low if value <= 0 else high if math.isinf(value) else math.log10(value)
+        return round(100 - 92 * (exponent - low) / (high - low), 1)
+
+    lines = {
+        side: " ".join(f"{44 + 268 * k / (len(values) - 1):.1f},{height(value)}" for k, value in enumerate(values))
+        for side, values in sides.items()
+    }
+    steps = range(low, high + 1, max(1, (high - low) // 4))
+    return {
+        "last": len(found[0]["ours_by_time"]) - 1,
+        "ticks": [(height(10.0**exponent), f"1e{exponent}") for exponent in steps],
+        **lines,
+        **{f"{side}_max": f"{max(values):.2g}" for side, values in sides.items()},
+    }
+
+
+SIDES = ("ours", "peer")
+
+
+def _largest(values: Sequence[float | None]) -> float:
+    return max(map(_number, values))
+
+
+def _thinned(values: list[float]) -> list[float]:
+    """At most so many points, each the largest of those it stands for."""
+    size = math.ceil(len(values) / POINTS)
+    return [max(values[k : k + size]) for k in range(0, len(values), size)]

@@ -1,0 +1,49 @@
+"""A headless Chromium that loads a page from a file, without a network, and says what became of it."""
+
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Browser:
+    """Chromium with a profile of its own."""
+
+    def __init__(self, folder: Path):
+        self.program = next(filter(None, map(shutil.which, NAMES)), None)
+        assert self.program, "these tests look at the page in Chromium: install it (apt-get install chromium)"
+        self.folder = folder
+
+    def run(self, page: str, *flags: str, address: str = "") -> subprocess.CompletedProcess:
+        file = self.folder / "page.html"
+        file.write_text(page)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
+        alone = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self.folder / 'profile'}"]
+        command = [self.program, *options, *alone, *flags, f"file://{file}{address}"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+    def load(self, page: str, *flags: str, address: str = "") -> tuple[str, list[str]]:
+        """The page's elements once its script has run, and what the console said."""
+        result = self.run(page, "--dump-dom", *flags, address=address)
+        return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+
+    def asked(self, page: str, question: str, *flags: str, width: int = 1200) -> str:
+        """What a JavaScript expression of `window` and `document` is in a frame of that width."""
+        frame = f'<iframe style="border:0" width="{width}" height="900" srcdoc="{html.escape(page)}"></iframe>'
+        asking = (
+            'onload = () => { const window = document.querySelector("iframe").contentWindow; '
+            f"const answer = ((window, document) => ({question}))(window, window.document); "
+            'const tag = document.createElement("output"); tag.id = "answer"; tag.textContent = String(answer); '
+            "document.body.replaceChildren(tag); }"
+        )
+        dom, console = self.load(f"<!doctype html><body>{frame}<script>{asking}</script></body>", *flags)
+        assert not console, console
+        return html.unescape(re.search(r'<output id="answer">(.*?)</output>', dom, re.DOTALL)[1])
+
+
+def with_script(page: str, script: str) -> str:
+    """The page, and somebody who clicks and types."""
+    return page.replace("</body>", f"<script>{script}</script></body>")
