@@ -69,7 +69,7 @@ def test_gradients_are_those_of_finite_differences(cell, x64):
     sequence = {"mask": flags(0.8, time=3), "resets": flags(0.2, time=3, seed=3)}
     carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, carry)  # a normaliser is positive
     scaled = jax.tree.map(lambda leaf: 0.5 * leaf, params)
-    check_grads(lambda *given: layer.apply(*given, **sequence), (scaled, xs, carry), order=1, atol=2e-4, rtol=2e-4)
+    check_grads(jax.jit(lambda *given: layer.apply(*given, **sequence)), (scaled, xs, carry), order=1, atol=2e-4, rtol=2e-4)
 
 
 @every
