@@ -102,6 +102,13 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(made, browser):
     assert browser.asked(made, question, width=390) == "390,390"
 
 
+@pytest.mark.parametrize("width", [390, 1200])
+def test_what_is_hidden_is_not_seen(made, browser, width):
+    """No style of ours brings a hidden row back."""
+    hide = "((row) => { row.hidden = true; return window.getComputedStyle(row).display; })(document.querySelector('tbody tr'))"
+    assert browser.asked(made, hide, width=width) == "none"
+
+
 def test_the_page_is_dark_where_the_system_is(made, browser):
     """And text stands out from the background in both."""
     question = (

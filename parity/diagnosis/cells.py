@@ -102,8 +102,10 @@ def _swap(carry: Any) -> Any:
 
 
 def _swapped_names(_: Problem, __: Values, results: Quantities) -> Quantities:
-    other = {"h": "c", "c": "h"}
-    return {name[:-1] + other[name[-1]] if name.startswith("carry") else name: value for name, value in results.items()}
+    def other(name: str) -> str:
+        return name[:-1] + {"h": "c", "c": "h"}.get(name[-1], name[-1]) if name.startswith("carry") else name
+
+    return {other(name): value for name, value in results.items()}
 
 
 def dropouts(_: Problem, values: Values) -> Iterator[Fault]:

@@ -143,7 +143,7 @@ def _causes(
         return ("the results are not finite",)
     only = "only padded steps differ" if _only_padding(values, truths, results) else ""
     if off > close / 4:
-        found = search(problem, values, results, off, close)
+        found = search(problem, values, results, off, close, two=not only)
         if found:
             return tuple(": ".join(filter(None, (only, f"matches if {one.fault.says}"))) for one in found[:MOST_CAUSES])
         if said := dropout_left_on(problem, values, results, truths, close):

@@ -27,7 +27,8 @@ class Worst:
 
     def __str__(self) -> str:
         place = ", ".join(f"{axis} {k}" for axis, k in self.index.items())
-        return f"{self.quantity} at {place or 'its only element'}: {self.got:.9g} instead of {self.expected:.9g}"
+        digits = 17 if f"{self.got:.9g}" == f"{self.expected:.9g}" else 9
+        return f"{self.quantity} at {place or 'its only element'}: {self.got:.{digits}g} instead of {self.expected:.{digits}g}"
 
 
 def error(got: np.ndarray, true: np.ndarray) -> float:
@@ -64,7 +65,7 @@ def is_sequence(name: str) -> bool:
 
 def errors_by_time(got: np.ndarray, true: np.ndarray) -> np.ndarray:
     """The largest absolute difference at each step."""
-    return np.abs(got - true).max(axis=(0, 2), initial=0)
+    return np.abs(got - true).max(axis=(0, *range(2, true.ndim)), initial=0)
 
 
 def by_gate(problem: Problem, theirs: Quantities, truths: Quantities) -> dict[str, dict[str, float]]:

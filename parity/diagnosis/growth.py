@@ -36,15 +36,16 @@ def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Grow
         return None
     first = int(beyond[0])
     rest, before = off[first:], off[:first]
+    gradual = first > 0 and float(before[-1]) > allowed / 100
     part = max(1, len(rest) // 3)
-    start, end = float(np.median(rest[:part])), float(np.median(rest[-part:]))
-    if len(beyond) == 1 and len(rest) > 1:
+    start = float(np.median(before if gradual else rest[:part]))
+    end = float(np.median(rest if gradual else rest[-part:]))
+    if len(beyond) == 1 and len(rest) > 1 and not gradual:
         shape = "is at that step alone"
-    elif len(rest) == 1 or start / 4 <= end <= 4 * start:
+    elif (len(rest) == 1 and not gradual) or start / 4 <= end <= 4 * start:
         shape = "stays about the same"
     else:
         shape = "grows" if end > start else "fades"
-    gradual = first > 0 and float(before[-1]) > allowed / 100
     return Growth(int(order[first]), shape, gradual)
 
 

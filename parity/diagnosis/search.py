@@ -35,7 +35,9 @@ class Found(NamedTuple):
     remains: float
 
 
-def search(problem: Problem, values: Values, theirs: Quantities, error_now: float, close: float) -> list[Found]:
+def search(
+    problem: Problem, values: Values, theirs: Quantities, error_now: float, close: float, *, two: bool = True
+) -> list[Found]:
     """The faults that explain a difference: those that leave least of it, at most `close` and a quarter of it.
 
     Args:
@@ -44,11 +46,12 @@ def search(problem: Problem, values: Values, theirs: Quantities, error_now: floa
         theirs: outputs and last carry to be explained.
         error_now: the largest error without any fault.
         close: what counts as equal.
+        two: whether to try two faults at a time where no single one explains it.
 
     Returns:
         The faults that remain as good as the best one, in the order of the tables; none if nothing explains it.
     """
-    for faults in (_one(problem, values), _two(problem, values)):
+    for faults in (_one(problem, values), _two(problem, values) if two else ()):
         found = [Found(fault, remaining(fault, problem, values, theirs)) for fault in faults]
         best = min((one.remains for one in found), default=np.inf)
         if best <= min(close, error_now / 4):

@@ -39,10 +39,10 @@ def time(problem: Problem, _: Values) -> Iterator[Fault]:
 
 def axes(problem: Problem, values: Values) -> Iterator[Fault]:
     """Batch and time exchanged, by a transpose or by a reshape."""
-    batch, steps, _ = values.xs.shape
+    batch, steps = values.xs.shape[:2]
 
     def reread(leaf: np.ndarray) -> np.ndarray:
-        return leaf.reshape(steps, batch, -1).swapaxes(0, 1)
+        return leaf.reshape(steps, batch, *leaf.shape[2:]).swapaxes(0, 1)
 
     yield Fault("batch and time are swapped in the outputs", after=on_ys(_swapped))
     yield Fault("batch and time are swapped by a reshape of the inputs", on_values(xs=reread))

@@ -15,8 +15,9 @@ MATRICES = {"kernel": "the kernel", "recurrent_kernel": "the recurrent kernel", 
 
 def gate_names(cell: Any, columns: int) -> str:
     """The gates in the order of their columns, one letter each; nothing if these are not the columns of gates."""
-    names = getattr(cell, "names", None) or {4: "ifgo", 3: "zrn"}.get(columns // cell.units, "")
-    return names if columns == len(names) * cell.units else ""
+    units = getattr(cell, "units", 0)
+    names = getattr(cell, "names", None) or ({4: "ifgo", 3: "zrn"}.get(columns // units, "") if units else "")
+    return names if columns == len(names) * units else ""
 
 
 def gates(problem: Problem, values: Values) -> Iterator[Fault]:
@@ -38,6 +39,9 @@ def gates_of_one_matrix(problem: Problem, values: Values) -> Iterator[Fault]:
 
 def layouts(problem: Problem, values: Values) -> Iterator[Fault]:
     """Matrices transposed, exchanged, or with their columns unit by unit instead of gate by gate."""
+    matrices = [params.get(name) for params in _all_params(problem, values) for name in ("kernel", "recurrent_kernel")]
+    if not _names(problem, values) or any(np.ndim(matrix) != 2 for matrix in matrices):
+        return
     for name, said in list(MATRICES.items())[:2]:
 
         def turned(_: Any, params: Any, name: str = name) -> Any:
@@ -116,7 +120,8 @@ def _added(cell: Any, params: Any, gate: str, sign: int) -> Any:
 
 def _names(problem: Problem, values: Values) -> str:
     """The gates of the first cell: all cells of a layer have the same, or the faults of gates are not tried."""
-    found = {gate_names(layer.cell, at(values.params, path)["recurrent_kernel"].shape[1]) for path, layer in cells(problem.layer)}
+    kernels = ((layer.cell, at(values.params, path).get("recurrent_kernel")) for path, layer in cells(problem.layer))
+    found = {gate_names(cell, np.shape(kernel)[-1] if np.ndim(kernel) else 0) for cell, kernel in kernels}
     return found.pop() if len(found) == 1 else ""
 
 
