@@ -188,9 +188,20 @@ def anew_each_batch(given, values):
     }
 
 
-def anew_each_step(given, values):
-    """The cell called on each step from the initial state."""
-    return {"ys": anew_each_batch(replace(given, batches=given.time), values)["ys"]}
+def step_by_step(kept, of="h"):
+    """Keras called on one step after the other, from what somebody makes of the first carry and of the last one."""
+
+    def plant(given, values):
+        carry, ys = values.carry, []
+        for t in range(given.time):
+            one = values._replace(xs=values.xs[:, [t]], d_ys=values.d_ys[:, [t]], carry=carry)
+            results = keras(replace(given, time=1), one)
+            after = jlstm.Carry(results["carry.h"], results["carry.c"])
+            ys.append(getattr(after, of))
+            carry = kept(values.carry, after)
+        return {"ys": np.stack(ys, 1)}
+
+    return plant
 
 
 def two_directions(merge):

@@ -10,7 +10,7 @@ import plants
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, diagnose, textbook
 from parity.case import draw
-from plants import bias, both, gates, params, problem, with_layer, with_results, with_values
+from plants import bias, both, gates, params, problem, step_by_step, with_layer, with_results, with_values
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -133,6 +133,12 @@ PLANTS = {
         "only padded steps differ",
     ),
     "mask late": (with_values(mask=lambda mask: np.roll(mask, 1, 1)), {"mask": "holes"}, "the mask is off by one step: too late"),
+    "mask early": (
+        with_values(mask=lambda mask: np.roll(mask, -1, 1)),
+        {"mask": "left"},
+        "the mask is off by one step: too early",
+    ),
+    "mask inverted": (with_values(mask=np.logical_not), {"mask": "holes"}, "the mask is inverted"),
     "mask reversed": (with_values(mask=lambda mask: mask[:, ::-1]), {"mask": "right"}, "padding is taken to be at the other end"),
     # carry
     "no carry": (
@@ -142,7 +148,25 @@ PLANTS = {
     ),
     "last carry": (plants.last_carry_swapped, {}, "h and c of the last carry are swapped"),
     "new each batch": (plants.anew_each_batch, {"batches": 3}, "the carry is not handed on from batch to batch"),
-    "new each step": (plants.anew_each_step, {}, "the carry is not handed on from step to step"),
+    "new each step": (step_by_step(lambda start, after: start), {}, "the carry is not handed on from step to step"),
+    "h forgotten": (step_by_step(lambda start, after: after._replace(h=start.h)), {}, "h is not handed on from step to step"),
+    "c forgotten": (step_by_step(lambda start, after: after._replace(c=start.c)), {}, "c is not handed on from step to step"),
+    "c is the output": (step_by_step(lambda start, after: after, of="c"), {}, "the output is c instead of h"),
+    "exchanged each step": (
+        step_by_step(lambda start, after: plants.carry_swapped(after)),
+        {},
+        "h and c are swapped after every step",
+    ),
+    "carries of layers": (
+        with_values(carry=lambda carry: carry[::-1]),
+        {"layer": STACK},
+        "carries of the layers are in reverse",
+    ),
+    "carries of directions": (
+        with_values(carry=lambda carry: {"forward": carry["backward"], "backward": carry["forward"]}),
+        {"layer": BOTH},
+        "the carries of the directions are swapped",
+    ),
     # activation
     "hard sigmoid of Keras 3": (
         with_layer(LSTM(4, recurrent_activation="hard_sigmoid")),
@@ -173,6 +197,11 @@ PLANTS = {
         with_values(noise=lambda noise: noise | {"inputs": noise["inputs"] * 0.7}),
         {"layer": DROPPING},
         "dropout masks of the inputs are not scaled",
+    ),
+    "recurrent dropout scaled twice": (
+        with_values(noise=lambda noise: noise | {"recurrent": noise["recurrent"] / 0.6}),
+        {"layer": DROPPING},
+        "dropout masks of the recurrent part are scaled twice",
     ),
     "one mask": (
         with_values(noise=lambda noise: noise | {"recurrent": np.stack([noise["recurrent"][0]] * 4)}),
