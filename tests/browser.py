@@ -9,11 +9,16 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
+def program() -> str | None:
+    """Where Chromium is, if it is installed."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 class Browser:
     """Chromium with a profile of its own."""
 
     def __init__(self, folder: Path):
-        self.program = next(filter(None, map(shutil.which, NAMES)), None)
+        self.program = program()
         assert self.program, "these tests look at the page in Chromium: install it (apt-get install chromium)"
         self.folder = folder
 

@@ -3,6 +3,7 @@
 import os
 from importlib.util import find_spec
 
+from browser import program
 from compilation import FLAGS
 
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))  # before JAX starts
@@ -15,6 +16,7 @@ from jlstm import backends
 
 PEERS = ("torch", "onnx", "haiku", "equinox")  # the extra "peers", which CI always has
 collect_ignore_glob = [f"test_*_{name}.py" for name in PEERS if find_spec(name) is None]
+collect_ignore_glob += [] if program() else ["test_parity_page.py"]
 
 hypothesis.settings.register_profile(
     "jlstm",
