@@ -148,10 +148,10 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
         ("LSTM", {"activations": ["Tanh"]}, "activations must be 3 names"),
         ("LSTM", {"activations": ["Sigmoid", "ScaledTanh", "Tanh"]}, "we have no activation 'ScaledTanh'"),
         ("LSTM", {"activations": ["Sigmoid", "Elu", "Tanh"], "activation_alpha": [0.5]}, "'Elu' with alpha=0.5"),
-        ("LSTM", {"colour": 1}, "an LSTM node has no colour"),
+        ("LSTM", {"colour": 1}, "an LSTM node has no 'colour'"),
         ("LSTM", {"clip": -1.0}, "gate_clip must be above 0"),
         ("GRU", {"clip": 1.0}, "our GRU has no clip"),
-        ("GRU", {"peephole": True}, "has P, which is not part of this layer"),
+        ("GRU", {"peephole": True}, "has 'P', which is not part of this layer"),
     ],
     ids=str,
 )

@@ -41,7 +41,7 @@ def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str,
         ValueError: it is missing, has not that many axes, or one is empty.
     """
     if name not in arrays:
-        known = ", ".join(map(str, list(arrays)[:4]))
+        known = ", ".join(map(repr, list(arrays)[:4]))
         raise ValueError(f"{where} has no {name}, expected {layout}, got {known}: pass all weights of one layer")
     if arrays[name].ndim != axes or not arrays[name].size:
         raise ValueError(f"{where}[{name!r}] must be {layout}, got shape {arrays[name].shape}: pass it in this layout")
@@ -76,7 +76,7 @@ def fit(where: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple
                 "pass weights of one layer"
             )
     if extra := _first(arrays.keys() - shapes.keys()):
-        raise ValueError(f"{where} has {extra}, which is not part of this layer: pass weights of one layer and no others")
+        raise ValueError(f"{where} has {extra[:80]!r}, which is not part of this layer: pass weights of one layer and no others")
 
 
 def _first(names: Iterable[Any]) -> str:

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from importlib import import_module
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
+
+
+class RefusalError(ValueError):
+    """What our own checks of a file say, apart from what its reader complains of."""
+
+
+def reason(error: Exception) -> str:
+    """The first line of what a reader complains of."""
+    return str(error).split("\n")[0][:200]
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -21,6 +31,12 @@ def existing(path: str | os.PathLike[str]) -> Path:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: check its name")
     return Path(path)
+
+
+def mapped(path: Path) -> bytes | mmap:
+    """Return a file's content, of which only what is looked at is read."""
+    with path.open("rb") as file:
+        return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
 
 
 def needed(module: str, path: Path) -> Any:
@@ -47,7 +63,7 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names if file.get_slice(name).get_dtype() in FLOATS}
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({error}): write it again") from error
+        raise ValueError(f"{path} is not a safetensors file ({reason(error)}): write it again") from error
 
 
 def members(path: Path) -> zipfile.ZipFile:
@@ -59,7 +75,7 @@ def members(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path} is not a whole zip file ({error}): write or download it again") from error
+        raise ValueError(f"{path} is not a whole zip file ({reason(error)}): write or download it again") from error
     entries = archive.infolist()
     packed = any(info.compress_type != zipfile.ZIP_STORED for info in entries)
     if packed or sum(info.file_size for info in entries) > path.stat().st_size:
@@ -77,5 +93,4 @@ def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} has no whole {name} in it ({reason}): write or download it again") from error
+        raise ValueError(f"{path} has no whole {name} in it ({reason(error)}): write or download it again") from error

@@ -1,16 +1,15 @@
-"""Keras' HDF5 files: where the weights of recurrent cells lie, read without following links and within the file's own size."""
+"""Keras' HDF5 files: where the weights of recurrent cells lie."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jlstm.convert import files
 from jlstm.convert.arrays import FLOATS
+from jlstm.convert.hdf5_format import Dataset, File
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
 _LEGACY = "model_weights"
@@ -33,65 +32,47 @@ class Content(NamedTuple):
     version: str
 
 
-@contextmanager
-def opened(path: Path, source: BinaryIO | Path) -> Iterator[Any]:
-    """Open a file, and turn what its reader complains of into one sentence.
-
-    Raises:
-        ImportError: h5py is not installed.
-        ValueError: it is no whole HDF5 file.
-    """
-    h5py = files.needed("h5py", path)
-    try:
-        with h5py.File(source, "r") as file:
-            yield file
-    except (OSError, KeyError, RuntimeError, TypeError, UnicodeDecodeError, OverflowError, MemoryError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} is not a whole HDF5 file ({reason}): write or download it again") from error
-
-
-def read(path: Path, source: BinaryIO | Path, size: int) -> Content:
+def read(path: Path, content: bytes | mmap) -> Content:
     """Read the weights of all recurrent cells.
 
     Args:
         path: the file's, for messages.
-        source: the HDF5 file.
-        size: how many bytes it has, which all that is read may not exceed.
+        content: of the HDF5 file.
 
     Raises:
-        ImportError: h5py is not installed.
-        ValueError: it is no whole HDF5 file, or declares more than it holds.
+        ValueError: it is no whole HDF5 file as Keras writes it, or declares more than it holds.
     """
-    with opened(path, source) as file:
-        datasets: dict[str, Any] = {}
-        names: dict[str, str] = {}
-
-        def visit(name: str, item: Any) -> None:
-            if hasattr(item, "shape"):
-                datasets[name] = item
-            elif name.endswith("/vars") and isinstance(item.attrs.get("name"), str):
-                names[name.removesuffix("/vars")] = item.attrs["name"]
-
-        file.visititems(visit)  # hard links only, each object once
-        layers: dict[str, Found] = {}
-        for group, members in _cells(datasets).items():
+    try:
+        file = File(content)
+        left, layers = len(content), dict[str, Found]()
+        for group, members in _cells(file.datasets).items():
             base, direction, cell = _place(group)
-            if sum(dataset.nbytes for dataset in members) > size:
-                raise ValueError(f"{path} declares more numbers in {group} than it holds: write or download it again")
-            weights = [_array(path, dataset) for dataset in members]
-            size -= sum(array.nbytes for array in weights)
+            weights = []
+            for name, dataset in members.items():
+                left -= _checked(f"{group}/{name}", dataset, left)
+                weights.append(file.array(dataset))
             getattr(layers.setdefault(base, Found({}, {})), direction)[cell] = weights
-        config, version = file.attrs.get("model_config"), file.attrs.get("keras_version")
-        return Content(layers, names, None if config is None else _text(config), "" if version is None else _text(version))
+    except files.RefusalError as error:
+        raise ValueError(f"{path} is not a whole HDF5 file as Keras writes it ({error}): write or download it again") from error
+    root = file.attributes.get("", {})
+    names = {group.removesuffix("/vars"): words["name"] for group, words in file.attributes.items() if "name" in words}
+    return Content(layers, names, root.get("model_config"), root.get("keras_version", ""))
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _checked(name: str, dataset: Dataset, left: int) -> int:
+    """How many bytes it takes of those that are left."""
+    if dataset.obstacle:
+        raise files.RefusalError(f"{name!r} is {dataset.obstacle}")
+    if dataset.dtype is None:
+        raise files.RefusalError(f"{name!r} is not in one of {', '.join(FLOATS)}")
+    if dataset.nbytes > left or dataset.size < dataset.nbytes:
+        raise files.RefusalError(f"{name!r} declares more numbers than it holds")
+    return dataset.nbytes
 
 
-def _cells(datasets: dict[str, Any]) -> dict[str, list[Any]]:
+def _cells(datasets: dict[str, Dataset]) -> dict[str, dict[str, Dataset]]:
     """Groups with kernel, recurrent kernel and perhaps bias, which new files number."""
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Dataset]] = {}
     for name, dataset in datasets.items():
         group, _, last = name.rpartition("/")
         role = last.removesuffix(":0")
@@ -99,7 +80,7 @@ def _cells(datasets: dict[str, Any]) -> dict[str, list[Any]]:
             role = ROLES[int(role)]
         groups.setdefault(group, {})[role] = dataset
     return {
-        group: [members[role] for role in ROLES if role in members]
+        group: {role: members[role] for role in ROLES if role in members}
         for group, members in groups.items()
         if "recurrent_kernel" in members and members.keys() <= set(ROLES)
     }
@@ -122,17 +103,3 @@ def _place(group: str) -> tuple[str, str, str]:
         direction = side
         parts.pop()
     return "/".join(parts), direction, cell
-
-
-def _array(path: Path, dataset: Any) -> np.ndarray:
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{path} has {dataset.name} in another file: write it again, with all weights in one")
-    half = dataset.dtype.str == "|V2" and _text(dataset.attrs.get("dtype", "")) == "bfloat16"
-    if not half and dataset.dtype.name not in FLOATS:
-        raise ValueError(
-            f"{path} has {dataset.name} in {dataset.dtype.name}, expected {', '.join(FLOATS)}: write it in one of these"
-        )
-    if dataset.id.get_storage_size() < dataset.nbytes:
-        raise ValueError(f"{path} has {dataset.name} compressed or not written in full: write it again, without compression")
-    array = np.asarray(dataset[()])
-    return array.view(jnp.bfloat16) if half else array

@@ -3,7 +3,6 @@
 With reset_after, the bias of a GRU is (2, 3·units): one for the inputs and one for h.
 """
 
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -118,11 +117,10 @@ def read(path: str | os.PathLike[str], **options: Any) -> dict[str, tuple[Layer,
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImportError: h5py is not installed.
         ValueError: it is no such file, holds no such layer, or one with an option that we do not have.
     """
     path = files.existing(path)
-    content = _archive(path) if path.suffix == ".keras" else hdf5.read(path, path, path.stat().st_size)
+    content = _archive(path) if path.suffix == ".keras" else hdf5.read(path, files.mapped(path))
     if content.config is None:
         found = {content.names.get(base, base): _weights(path, base, one, None, options) for base, one in content.layers.items()}
     elif options:
@@ -142,7 +140,7 @@ def _archive(path: Path) -> hdf5.Content:
         version = str(json.loads(metadata)["keras_version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has a metadata.json without Keras' version: save the model again") from error
-    content = hdf5.read(path, io.BytesIO(weights), len(weights))
+    content = hdf5.read(path, weights)
     return content._replace(config=config, version=version)
 
 
@@ -154,7 +152,7 @@ def _by_description(path: Path, layers: list[keras_config.Described], content: h
         at = [base for base in content.layers if base == (one.path if numbered else one.name)]
         at = at or [base for base in content.layers if not numbered and base.split("/")[-1] == last]
         if len(at) != 1:
-            raise ValueError(f"{path} has weights of {one.name} in {len(at)} places, expected 1: save the model again")
+            raise ValueError(f"{path} has weights of {one.name!r} in {len(at)} places, expected 1: save the model again")
         found[one.name] = _weights(path, one.name, content.layers[at[0]], one, {})
     return found
 
@@ -168,7 +166,7 @@ def _weights(path: Path, name: str, found: hdf5.Found, one: keras_config.Describ
         known = [[cell for cell, _, _ in one.cells], [cell for _, cell, _ in one.cells]]
         names = next((given for given in known if set(given) == set(names)), names)
     if not all(side.keys() == set(names) for side in sides) or len(each) != len(names) or not names:
-        raise ValueError(f"{path} has other cells in {name} than it describes, {', '.join(names)}: save the model again")
+        raise ValueError(f"{path} has other cells in {name!r} than it describes, {names}: save the model again")
     merge = "concat" if one is None else one.merge
     try:
         return layout.stack(
@@ -178,4 +176,4 @@ def _weights(path: Path, name: str, found: hdf5.Found, one: keras_config.Describ
             ]
         )
     except ValueError as error:
-        raise ValueError(f"{path}: {name}: {error}") from error
+        raise ValueError(f"{path}: {name!r}: {error}") from error

@@ -31,7 +31,7 @@ def described(path: Path, text: str | bytes, version: str) -> list[Described]:
     try:
         return list(_layers(json.loads(text), "", "", version))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} has a description that is not JSON ({error}): save the model again") from error
+        raise ValueError(f"{path} has a description that is not JSON ({type(error).__name__}): save the model again") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} has a description without {error}, which Keras writes: save the model again") from error
     except ValueError as error:
@@ -83,10 +83,12 @@ def _bidirectional(path: str, name: str, config: Mapping[str, Any], version: str
     sides = [config[side] for side in ("layer", "backward_layer") if config.get(side) is not None]
     kinds = {side["class_name"] for side in sides}
     if len(kinds) > 1 or not kinds <= {"LSTM", "GRU"}:
-        raise ValueError(f"{name} is Bidirectional around {' and '.join(sorted(kinds))}, expected LSTM or GRU: take it apart")
+        raise ValueError(
+            f"{name!r} is Bidirectional around {' and '.join(map(repr, kinds))}, expected LSTM or GRU: take it apart"
+        )
     options = [_options(side["class_name"], side["config"], side["config"], version) for side in sides]
     if len(options) > 1 and options[1] != options[0] | {"reverse": not options[0]["reverse"]}:
-        raise ValueError(f"{name} has a backward_layer with other options than its layer: take it apart")
+        raise ValueError(f"{name!r} has a backward_layer with other options than its layer: take it apart")
     return Described(path, name, [("", "", options[0])], config["merge_mode"])
 
 
@@ -106,6 +108,6 @@ def _activation(config: Mapping[str, Any], option: str, value: Any, version: str
         return "hard_sigmoid" if version.startswith("3") else "hard_sigmoid_0.2"
     if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ValueError(
-            f"{config.get('name')} has {option}={str(value)[:80]!r}, which is not ours: load its weights with your own"
+            f"{config.get('name')!r} has {option}={str(value)[:80]!r}, which is not ours: load its weights with your own"
         )
     return ACTIVATIONS[value]

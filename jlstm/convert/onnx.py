@@ -55,7 +55,7 @@ def _sides(node: Node) -> list[Part]:
     features = arrays.matrix("weights", given, "W", "(directions, gates·units, features)", 3).shape[2]
     name = arrays.gates("weights['R']", rows, units, {4: "LSTM", 3: "GRU"})
     found = options(name, {key: value for key, value in node.items() if key not in _ARRAYS}, units)
-    expected = DIRECTIONS[node.get("direction", "forward")]
+    expected = DIRECTIONS[node.get("direction", "forward")]  # which `options` has checked
     if count != expected:
         raise ValueError(f"weights['R'] has {count} directions, expected {expected}: give direction, or other weights")
     shapes: dict[str, tuple[int, ...]] = {"W": (count, rows, features), "R": (count, rows, units)}
@@ -158,7 +158,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, tuple[Layer, Params]]:
         try:
             found[name] = load(node)
         except ValueError as error:
-            raise ValueError(f"{path}: {name}: {error}") from error
+            raise ValueError(f"{path}: {name!r}: {error}") from error
     if not found:
         raise ValueError(f"{path} has no LSTM or GRU node in its graph: read the file of a model that has one")
     return found

@@ -41,10 +41,10 @@ def options(kind: str, given: Mapping[str, Any], units: int) -> dict[str, Any]:
     Raises:
         ValueError: an attribute that is none, or that is not ours.
     """
-    if unknown := sorted(given.keys() - set(ATTRIBUTES)):
-        raise ValueError(f"an {kind} node has no {unknown[0]}: it has W, R, B, P and {', '.join(ATTRIBUTES)}")
+    if unknown := sorted(map(str, given.keys() - set(ATTRIBUTES))):
+        raise ValueError(f"an {kind} node has no {unknown[0][:40]!r}: it has W, R, B, P and {', '.join(ATTRIBUTES)}")
     direction = given.get("direction", "forward")
-    if direction not in DIRECTIONS:
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {str(direction)[:40]!r}: give one of them")
     if given.get("hidden_size", units) != units:
         raise ValueError(f"hidden_size is {given['hidden_size']} but R is for {units} units: give the one that R has")

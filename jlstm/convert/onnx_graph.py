@@ -39,33 +39,36 @@ def nodes(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         arrays = {key: _array(onnx, path, name, constants, given[key]) for key in ("W", "R", "B", "P") if key in given}
         for key in ("initial_h", "initial_c"):
             if given.get(key) in constants and _array(onnx, path, name, constants, given[key]).any():
-                raise ValueError(f"{path}: {name} starts from a constant {key}: make it an input, and pass it to apply as carry")
+                raise ValueError(
+                    f"{path}: {name!r} starts from a constant {key}: make it an input, and pass it to apply as carry"
+                )
         yield name, arrays | {attribute.name: _attribute(onnx, attribute) for attribute in node.attribute}
 
 
 def _array(onnx: Any, path: Path, name: str, constants: dict[str, Any], which: str) -> np.ndarray:
     tensor = constants.get(which)
     if tensor is None:
-        raise ValueError(f"{path}: {name} has weights {which!r} that are computed, expected constants: fold constants first")
+        raise ValueError(f"{path}: {name!r} has weights {which!r} that are computed, expected constants: fold constants first")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ValueError(f"{path}: {name} has weights {which!r} in another file: save the model as one file")
+        raise ValueError(f"{path}: {name!r} has weights {which!r} in another file: save the model as one file")
     try:
         return onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(f"{path}: {name} has weights {which!r} of another size than they declare: export it again") from error
+        raise ValueError(f"{path}: {name!r} has weights {which!r} of another size than they declare: export it again") from error
 
 
 def _attribute(onnx: Any, attribute: Any) -> Any:
+    """A number, a word, or a list of these."""
+    types = onnx.AttributeProto
     try:
-        value = onnx.helper.get_attribute_value(attribute)
-        decoded = [each.decode() if isinstance(each, bytes) else each for each in (value if _is_list(value) else [value])]
+        if attribute.type in (types.FLOAT, types.INT, types.STRING):
+            value = onnx.helper.get_attribute_value(attribute)
+            return value.decode() if isinstance(value, bytes) else value
+        if attribute.type in (types.FLOATS, types.INTS, types.STRINGS):
+            return [each.decode() if isinstance(each, bytes) else each for each in onnx.helper.get_attribute_value(attribute)]
     except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"the attribute {attribute.name[:40]!r} has no value that can be read: export it again") from error
-    return decoded if _is_list(value) else decoded[0]
-
-
-def _is_list(value: Any) -> bool:
-    return not isinstance(value, str | bytes | int | float) and hasattr(value, "__iter__")
+        raise ValueError(f"the attribute {attribute.name!r} has no value that can be read: export it again") from error
+    raise ValueError(f"the attribute {attribute.name!r} is neither a number nor a word: export it again")
 
 
 def write(path: str | os.PathLike[str], given: Sequence[dict[str, Any]], *, time_major: bool) -> None:

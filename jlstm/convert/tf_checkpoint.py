@@ -48,7 +48,7 @@ def read(path: str | os.PathLike[str], of_cell: Callable[[Mapping[str, Any]], Ma
         try:
             made[name] = make()
         except ValueError as error:
-            raise ValueError(f"{path}: {name}: {error}") from error
+            raise ValueError(f"{path}: {name!r}: {error}") from error
     if not made:
         raise ValueError(f"{path} has no recurrent layer that is found by its name: pass its variables to load")
     return made
@@ -86,8 +86,7 @@ def _variables(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path} declares {declared} bytes and holds {held}: copy all its files")
         return {name: reader.get_tensor(name) for name in names}
     except (tf.errors.OpError, RuntimeError, TypeError, UnicodeDecodeError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} is not a whole checkpoint ({reason}): copy all its files") from error
+        raise ValueError(f"{path} is not a whole checkpoint ({files.reason(error)}): copy all its files") from error
 
 
 def _escaped(name: str) -> str:

@@ -155,7 +155,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, tuple[Layer, Params]]:
         try:
             found[prefix.removesuffix(".")] = load(_of_module(weights, prefix))
         except ValueError as error:
-            raise ValueError(f"{path}: {prefix}{error}") from error
+            raise ValueError(f"{path}: {prefix!r}: {error}") from error
     return found
 
 
@@ -171,7 +171,7 @@ def _pickled(path: Path) -> dict[str, np.ndarray]:
     try:  # mapped, so that a storage cannot be larger than the file
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, UnpicklingError) as error:
-        reason = str(error).split("\n")[0][:200]
+        reason = files.reason(error)
         raise ValueError(f"{path} is not a state_dict that PyTorch reads with weights_only=True ({reason}): save one") from error
     if not isinstance(weights, Mapping):
         raise ValueError(f"{path} must hold a state_dict, got {type(weights).__name__}: save module.state_dict()")

@@ -1,0 +1,194 @@
+"""HDF5 as Keras writes it, read without the HDF5 library, which a damaged file can keep busy for ever.
+
+That is the format's first version: symbol tables, plain object headers, contiguous datasets. Every block is looked at once and
+has to lie within the file. Links are not followed; what is compressed or in chunks is not read.
+
+Reference: The HDF Group, HDF5 File Format Specification, version 3.0, sections II to IV.
+"""
+
+from collections.abc import Iterator
+from struct import unpack_from
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jlstm.convert.files import RefusalError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DATASPACE, _DATATYPE, _EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED, _TABLE = 0x01, 0x03, 0x07, 0x08, 0x0C, 0x10, 0x11
+_IEEE = {  # the datatype message of IEEE numbers, but for its first byte and the byte order
+    2: (np.float16, bytes((0, 0, 16, 0, 10, 5, 0, 10, 15, 0, 0, 0))),
+    4: (np.float32, bytes((0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0))),
+    8: (np.float64, bytes((0, 0, 64, 0, 52, 11, 0, 52, 255, 3, 0, 0))),
+}
+
+
+class Dataset(NamedTuple):
+    """Where an array lies; its dtype is None if it holds anything but floating numbers."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    start: int
+    size: int
+    obstacle: str
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it declares."""
+        return int(np.prod(self.shape, dtype=object)) * (self.dtype.itemsize if self.dtype else 1)
+
+
+class File:
+    """A file's groups, with their attributes that are words, and its datasets.
+
+    Raises:
+        RefusalError: it is no such file, or not whole.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self._content, self._seen = content, set[int]()
+        self.attributes: dict[str, dict[str, str]] = {}
+        self.datasets: dict[str, Dataset] = {}
+        if bytes(content[:8]) != _SIGNATURE or self._numbers("<3B", 13)[:2] != (8, 8) or content[8] > 1:
+            raise RefusalError("it is not of the format's first version, as Keras writes it")
+        waiting = [("", self._numbers("<Q", 64 if content[8] == 0 else 68)[0])]
+        while waiting:
+            name, header = waiting.pop()
+            if header not in self._seen:
+                waiting += self._object(name, header)
+
+    def array(self, dataset: Dataset) -> np.ndarray:
+        """Read an array."""
+        return np.frombuffer(self._bytes(dataset.start if dataset.nbytes else 0, dataset.nbytes), dataset.dtype).reshape(
+            dataset.shape
+        )
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        if start + size > len(self._content):
+            raise RefusalError("it ends before what it declares")
+        return bytes(self._content[start : start + size])
+
+    def _numbers(self, layout: str, start: int) -> tuple[int, ...]:
+        if start + 48 > len(self._content):
+            return unpack_from(layout, self._bytes(start, min(48, max(0, len(self._content) - start))).ljust(48, b"\0"))
+        return unpack_from(layout, self._content, start)
+
+    def _once(self, start: int, signature: bytes = b"") -> int:
+        if start in self._seen or self._bytes(start, len(signature)) != signature:
+            raise RefusalError("its blocks are not where it says")
+        self._seen.add(start)
+        return start + len(signature)
+
+    def _object(self, name: str, header: int) -> list[tuple[str, int]]:
+        messages: dict[int, bytes] = {}
+        attributes: dict[str, str] = {}
+        for kind, data in self._messages(header):
+            if kind == _ATTRIBUTE:
+                attributes |= self._attribute(data)
+            messages[kind] = data
+        if _TABLE in messages:
+            self.attributes[name] = attributes
+            tree, heap = unpack_from("<2Q", _padded(messages[_TABLE]))
+            return [(f"{name}/{own}".lstrip("/"), at) for own, at in self._links(tree, heap)]
+        if _LAYOUT in messages and _DATASPACE in messages and _DATATYPE in messages:
+            self.datasets[name] = _dataset(messages, attributes)
+        return []
+
+    def _messages(self, header: int) -> Iterator[tuple[int, bytes]]:
+        version, _, count, _, size = self._numbers("<BBHII", self._once(header))
+        if version != 1:
+            raise RefusalError("it has object headers of a later version than Keras writes")
+        blocks = [(header + 16, size)]
+        while blocks and count:
+            start, size = blocks.pop(0)
+            end = start + size
+            while start + 8 <= end and count:
+                kind, length = self._numbers("<2H", start)
+                data = self._bytes(start + 8, length)
+                if kind == _CONTINUED:
+                    more, extent = unpack_from("<2Q", _padded(data))
+                    blocks.append((self._once(more), extent))
+                yield kind, data
+                start, count = start + 8 + length, count - 1
+
+    def _links(self, tree: int, heap: int) -> Iterator[tuple[str, int]]:
+        names = self._numbers("<2Q Q", self._once(heap, b"HEAP") + 4)[2]
+        nodes = [tree]
+        while nodes:
+            node = nodes.pop()
+            if self._bytes(node, 4) == b"TREE":
+                start = self._once(node, b"TREE")
+                kind, _, count = self._numbers("<BBH", start)
+                if kind != 0:
+                    raise RefusalError("its blocks are not where it says")
+                nodes += [self._numbers("<Q", start + 28 + 16 * k)[0] for k in range(count)]
+                continue
+            start = self._once(node, b"SNOD")
+            for k in range(self._numbers("<BBH", start)[2]):
+                offset, header, cached = self._numbers("<2QI", start + 4 + 40 * k)
+                if cached != 2:  # else it is a symbolic link
+                    yield self._word(names + offset), header
+
+    def _word(self, start: int) -> str:
+        word = bytes(self._content[start : start + 1024]).split(b"\0")[0]
+        return word.decode(errors="replace")
+
+    def _attribute(self, data: bytes) -> dict[str, str]:
+        """An attribute that is one word: text of fixed length, or of any, which lies elsewhere."""
+        version, _, *sizes = unpack_from("<BB3H", _padded(data))
+        parts, start = [], 8 if version < 3 else 9
+        for size in sizes:
+            parts.append(data[start : start + size])
+            start += -(-size // 8) * 8 if version == 1 else size
+        name, datatype, space = parts
+        value, kind = data[start:], datatype[0] & 15 if datatype else 0
+        if len(space) < 2 or space[1]:
+            return {}
+        if kind == 9 and datatype[1] & 15 == 1:
+            length, collection, index = unpack_from("<IQI", _padded(value))
+            value = self._collected(collection, index)[:length]
+        elif kind != 3:
+            return {}
+        return {name.split(b"\0")[0].decode(errors="replace"): value.rstrip(b"\0").decode(errors="replace")}
+
+    def _collected(self, collection: int, wanted: int) -> bytes:
+        if self._bytes(collection, 4) != b"GCOL":
+            raise RefusalError("its blocks are not where it says")
+        start, end = collection + 16, collection + self._numbers("<Q", collection + 8)[0]
+        while start + 16 <= min(end, len(self._content)):
+            index, _, _, size = self._numbers("<HHIQ", start)
+            if index == wanted:
+                return self._bytes(start + 16, size)
+            if index == 0:
+                break
+            start += 16 + -(-size // 8) * 8
+        raise RefusalError("it has no text where it says")
+
+
+def _dataset(messages: dict[int, bytes], attributes: dict[str, str]) -> Dataset:
+    space, datatype, layout = _padded(messages[_DATASPACE]), _padded(messages[_DATATYPE]), _padded(messages[_LAYOUT])
+    rank, first = space[1], 8 if space[0] == 1 else 4
+    if len(messages[_DATASPACE]) < first + 8 * rank:
+        raise RefusalError("it has a shape that is not whole")
+    shape = unpack_from(f"<{rank}Q", messages[_DATASPACE], first)
+    dtype = _dtype(datatype, attributes)
+    start, size = unpack_from("<2Q", layout, 2)
+    if _EXTERNAL in messages:
+        return Dataset(shape, dtype, 0, 0, "in another file")
+    plain = layout[0] == 3 and layout[1] == 1
+    return Dataset(shape, dtype, start if plain else 0, size if plain else 0, "" if plain else "compressed or in chunks")
+
+
+def _dtype(datatype: bytes, attributes: dict[str, str]) -> Any:
+    size = unpack_from("<I", datatype, 4)[0]
+    if datatype[0] & 15 == 5 and size == 2 and attributes.get("dtype") == "bfloat16":
+        return jnp.dtype(jnp.bfloat16)
+    known, properties = _IEEE.get(size, (None, b""))
+    if known is None or datatype[0] & 15 != 1 or datatype[8:20] != properties:
+        return None
+    return np.dtype(known).newbyteorder(">" if datatype[1] & 1 else "<")
+
+
+def _padded(data: bytes) -> bytes:
+    return data.ljust(64, b"\0")

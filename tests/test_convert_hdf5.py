@@ -1,0 +1,61 @@
+"""Our own reader of HDF5 against the HDF5 library."""
+
+import h5py
+import numpy as np
+import pytest
+
+from jlstm.convert.files import RefusalError
+from jlstm.convert.hdf5_format import File
+
+
+def test_what_the_library_writes_is_read(tmp_path):
+    """Groups deep and wide, every floating dtype in either byte order, words as attributes, to the same bits."""
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["short"], file.attrs["long"] = "word", "wörd" * 10**5
+        file.attrs["bytes"], file.attrs["number"], file.attrs["words"] = np.bytes_(b"four"), 3.0, ["a", "b"]
+        for k in range(300):  # more than one block of a symbol table
+            file.create_group(f"wide/{k}").attrs["name"] = f"layer_{k}"
+        file["/".join("deep" for _ in range(50)) + "/x"] = rng.normal(size=3)
+        for dtype in ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8"):
+            file[f"floats/{dtype}"] = rng.normal(size=(2, 3, 4)).astype(dtype)
+        file["floats/scalar"], file["floats/none"] = np.float32(1), np.zeros((0, 3))
+        file["whole"] = np.arange(3)
+    ours = File((tmp_path / "a.h5").read_bytes())
+    assert ours.attributes[""] == {"short": "word", "long": "wörd" * 10**5, "bytes": "four"}
+    with h5py.File(tmp_path / "a.h5") as file:
+        theirs = {}
+        file.visititems(lambda name, item: theirs.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        assert all(ours.attributes[f"wide/{k}"]["name"] == file[f"wide/{k}"].attrs["name"] for k in range(300))
+    assert ours.datasets.keys() == theirs.keys()
+    assert ours.datasets.pop("whole").dtype is None
+    for name, dataset in ours.datasets.items():
+        np.testing.assert_array_equal(ours.array(dataset), theirs[name])
+        assert ours.array(dataset).dtype == theirs[name].dtype
+
+
+def test_the_later_format_is_refused(tmp_path):
+    """Keras does not write it."""
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["x"] = np.ones(3)
+    with pytest.raises(RefusalError, match="first version"):
+        File((tmp_path / "a.h5").read_bytes())
+
+
+def test_groups_within_themselves_are_read_once(tmp_path):
+    """A circle of groups, and a dataset with two names."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one/x"] = np.ones(3)
+        file["one/again"], file["y"] = file["one"], file["one/x"]
+    assert len(File((tmp_path / "a.h5").read_bytes()).datasets) == 1
+
+
+def test_a_circle_of_blocks_is_refused(tmp_path):
+    """A symbol table whose node is itself, which the library would read for ever."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one/x"] = np.ones(3)
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    node = content.index(b"TREE")
+    content[node + 32 : node + 40] = node.to_bytes(8, "little")
+    with pytest.raises(RefusalError, match="not where it says"):
+        File(bytes(content))
