@@ -50,6 +50,14 @@ def test_groups_within_themselves_are_read_once(tmp_path):
     assert len(File((tmp_path / "a.h5").read_bytes()).datasets) == 1
 
 
+def test_a_path_without_end_is_refused(tmp_path):
+    """Names of groups in groups would take memory with the square of their number."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["/".join("deep" for _ in range(1000)) + "/x"] = np.ones(3)
+    with pytest.raises(RefusalError, match="nested too deep"):
+        File((tmp_path / "a.h5").read_bytes())
+
+
 def test_a_circle_of_blocks_is_refused(tmp_path):
     """A symbol table whose node is itself, which the library would read for ever."""
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -12,7 +12,7 @@ from jlstm.convert.arrays import FLOATS
 from jlstm.convert.hdf5_format import Dataset, File
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
-_LEGACY = "model_weights"
+_LEGACY, _MOST_AXES = "model_weights", 8
 _NUMBERED = re.compile(r"(.*?)/cell(?:/cells/([^/]+))?/vars")
 
 
@@ -65,7 +65,7 @@ def _checked(name: str, dataset: Dataset, left: int) -> int:
         raise files.RefusalError(f"{name!r} is {dataset.obstacle}")
     if dataset.dtype is None:
         raise files.RefusalError(f"{name!r} is not in one of {', '.join(FLOATS)}")
-    if dataset.nbytes > left or dataset.size < dataset.nbytes:
+    if len(dataset.shape) > _MOST_AXES or max(dataset.nbytes, *dataset.shape, 0) > left or dataset.size < dataset.nbytes:
         raise files.RefusalError(f"{name!r} declares more numbers than it holds")
     return dataset.nbytes
 

@@ -1,7 +1,8 @@
 """HDF5 as Keras writes it, read without the HDF5 library, which a damaged file can keep busy for ever.
 
 That is the format's first version: symbol tables, plain object headers, contiguous datasets. Every block is looked at once and
-has to lie within the file. Links are not followed; what is compressed or in chunks is not read.
+has to lie within the file, and all blocks together are no longer than it: so reading takes time and memory in proportion to its
+size. Links are not followed; what is compressed or in chunks is not read.
 
 Reference: The HDF Group, HDF5 File Format Specification, version 3.0, sections II to IV.
 """
@@ -15,6 +16,7 @@ import numpy as np
 
 from jlstm.convert.files import RefusalError
 
+_LONGEST = 4096  # of a name with all its groups
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DATASPACE, _DATATYPE, _EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED, _TABLE = 0x01, 0x03, 0x07, 0x08, 0x0C, 0x10, 0x11
 _IEEE = {  # the datatype message of IEEE numbers, but for its first byte and the byte order
@@ -47,7 +49,8 @@ class File:
     """
 
     def __init__(self, content: Any) -> None:
-        self._content, self._seen = content, set[int]()
+        self._content, self._seen, self._left = content, set[int](), len(content)
+        self._texts: dict[int, dict[int, tuple[int, int]]] = {}
         self.attributes: dict[str, dict[str, str]] = {}
         self.datasets: dict[str, Dataset] = {}
         if bytes(content[:8]) != _SIGNATURE or self._numbers("<3B", 13)[:2] != (8, 8) or content[8] > 1:
@@ -55,6 +58,8 @@ class File:
         waiting = [("", self._numbers("<Q", 64 if content[8] == 0 else 68)[0])]
         while waiting:
             name, header = waiting.pop()
+            if len(name) > _LONGEST:
+                raise RefusalError(f"its groups are nested too deep, in names of more than {_LONGEST} letters")
             if header not in self._seen:
                 waiting += self._object(name, header)
 
@@ -79,6 +84,12 @@ class File:
             raise RefusalError("its blocks are not where it says")
         self._seen.add(start)
         return start + len(signature)
+
+    def _spend(self, size: int) -> None:
+        """Blocks that do not overlap are together no longer than the file."""
+        self._left -= size
+        if self._left < 0:
+            raise RefusalError("its blocks are not where it says")
 
     def _object(self, name: str, header: int) -> list[tuple[str, int]]:
         messages: dict[int, bytes] = {}
@@ -105,6 +116,7 @@ class File:
             end = start + size
             while start + 8 <= end and count:
                 kind, length = self._numbers("<2H", start)
+                self._spend(8 + length)
                 data = self._bytes(start + 8, length)
                 if kind == _CONTINUED:
                     more, extent = unpack_from("<2Q", _padded(data))
@@ -122,10 +134,12 @@ class File:
                 kind, _, count = self._numbers("<BBH", start)
                 if kind != 0:
                     raise RefusalError("its blocks are not where it says")
+                self._spend(16 * count)
                 nodes += [self._numbers("<Q", start + 28 + 16 * k)[0] for k in range(count)]
                 continue
             start = self._once(node, b"SNOD")
             for k in range(self._numbers("<BBH", start)[2]):
+                self._spend(40)
                 offset, header, cached = self._numbers("<2QI", start + 4 + 40 * k)
                 if cached != 2:  # else it is a symbolic link
                     yield self._word(names + offset), header
@@ -153,17 +167,20 @@ class File:
         return {name.split(b"\0")[0].decode(errors="replace"): value.rstrip(b"\0").decode(errors="replace")}
 
     def _collected(self, collection: int, wanted: int) -> bytes:
-        if self._bytes(collection, 4) != b"GCOL":
-            raise RefusalError("its blocks are not where it says")
-        start, end = collection + 16, collection + self._numbers("<Q", collection + 8)[0]
-        while start + 16 <= min(end, len(self._content)):
-            index, _, _, size = self._numbers("<HHIQ", start)
-            if index == wanted:
-                return self._bytes(start + 16, size)
-            if index == 0:
-                break
-            start += 16 + -(-size // 8) * 8
-        raise RefusalError("it has no text where it says")
+        if collection not in self._texts:
+            texts = self._texts[collection] = {}
+            start = self._once(collection, b"GCOL") + 12
+            end = min(collection + self._numbers("<Q", collection + 8)[0], len(self._content))
+            while start + 16 <= end:
+                index, _, _, size = self._numbers("<HHIQ", start)
+                if index == 0:
+                    break
+                self._spend(16 + size)
+                texts[index] = (start + 16, size)
+                start += 16 + -(-size // 8) * 8
+        if wanted not in self._texts[collection]:
+            raise RefusalError("it has no text where it says")
+        return self._bytes(*self._texts[collection][wanted])
 
 
 def _dataset(messages: dict[int, bytes], attributes: dict[str, str]) -> Dataset:

@@ -80,7 +80,7 @@ def _cells(config: Mapping[str, Any], version: str) -> list[tuple[str, str, dict
 
 
 def _bidirectional(path: str, name: str, config: Mapping[str, Any], version: str) -> Described:
-    sides = [config[side] for side in ("layer", "backward_layer") if config.get(side) is not None]
+    sides = [config["layer"]] + ([] if config.get("backward_layer") is None else [config["backward_layer"]])
     kinds = {side["class_name"] for side in sides}
     if len(kinds) > 1 or not kinds <= {"LSTM", "GRU"}:
         raise ValueError(

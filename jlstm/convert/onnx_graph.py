@@ -79,42 +79,63 @@ def write(path: str | os.PathLike[str], given: Sequence[dict[str, Any]], *, time
         ValueError: a dtype that the nodes do not have.
     """
     onnx = files.needed("onnx", Path(path))
-    make, to_proto = onnx.helper, onnx.numpy_helper.from_array
     dtype = given[0]["W"].dtype
     if dtype.name not in ("float16", "float32", "float64"):
         raise ValueError(f"ONNX' nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
-    kind = make.np_dtype_to_tensor_dtype(dtype)
-    sides = ("time", "batch") if time_major else ("batch", "time")
-    inputs = [("xs", kind, (*sides, given[0]["W"].shape[2])), ("lengths", onnx.TensorProto.INT32, ("batch",))]
-    outputs: list[Any] = []
-    steps: list[Any] = []
-    constants: list[Any] = []
-    current = "xs"
-    if not time_major:
-        steps.append(make.make_node("Transpose", ["xs"], ["time_first"], perm=(1, 0, 2)))
-        current = "time_first"
-    for k, node in enumerate(given):
-        arrays = {name: value for name, value in node.items() if isinstance(value, np.ndarray)}
-        name = "LSTM" if arrays["R"].shape[1] == 4 * arrays["R"].shape[2] else "GRU"
-        constants += [to_proto(value, f"{key}_{k}") for key, value in arrays.items()]
-        states = ("h", "c") if name == "LSTM" else ("h",)
-        names = {"X": current, "sequence_lens": "lengths"} | {key: f"{key}_{k}" for key in arrays}
-        names |= {f"initial_{state}": f"{state}_{k}" for state in states}
-        known = _INPUTS if name == "LSTM" else _INPUTS[:6]
-        results = [f"all_{k}", *(f"last_{state}_{k}" for state in states)]
-        attributes = {key: value for key, value in node.items() if key not in arrays}
-        steps.append(make.make_node(name, [names.get(key, "") for key in known], results, f"layer_{k}", **attributes))
-        directions, units = len(arrays["R"]), arrays["R"].shape[2]
-        inputs += [(f"{state}_{k}", kind, (directions, "batch", units)) for state in states]
-        outputs += [(result, kind, (directions, "batch", units)) for result in results[1:]]
-        constants.append(to_proto(np.array([0, 0, directions * units]), f"shape_{k}"))
-        steps.append(make.make_node("Transpose", [f"all_{k}"], [f"features_last_{k}"], perm=(0, 2, 1, 3)))
-        steps.append(make.make_node("Reshape", [f"features_last_{k}", f"shape_{k}"], [f"ys_{k}"]))
-        current, width = f"ys_{k}", directions * units
-    steps.append(make.make_node("Transpose", [current], ["ys"], perm=(0, 1, 2) if time_major else (1, 0, 2)))
-    outputs.insert(0, ("ys", kind, (*sides, width)))
-    described = [[make.make_tensor_value_info(*each) for each in values] for values in (inputs, outputs)]
-    graph = make.make_graph(steps, "jlstm", *described, constants)
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", _OPSET)], producer_name="jlstm", ir_version=_IR)
+    model = _Graph(onnx, onnx.helper.np_dtype_to_tensor_dtype(dtype)).model(
+        given, ("time", "batch") if time_major else ("batch", "time")
+    )
     onnx.checker.check_model(model, full_check=True)
     io.write(path, model.SerializeToString())
+
+
+class _Graph:
+    """A graph in the making."""
+
+    def __init__(self, onnx: Any, kind: int) -> None:
+        self._onnx, self._make, self._kind = onnx, onnx.helper, kind
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+        self._steps: list[Any] = []
+        self._constants: list[Any] = []
+
+    def model(self, given: Sequence[dict[str, Any]], sides: tuple[str, str]) -> Any:
+        """The model of nodes one upon the other; `sides` are the first two axes of xs and ys."""
+        swap = (0, 1, 2) if sides[0] == "time" else (1, 0, 2)
+        self._inputs += [self._described("xs", *sides, given[0]["W"].shape[2])]
+        self._inputs += [self._make.make_tensor_value_info("lengths", self._onnx.TensorProto.INT32, ("batch",))]
+        self._step("Transpose", ["xs"], ["time_first"], perm=swap)
+        current = "time_first"
+        for k, node in enumerate(given):
+            current = self._layer(k, node, current)
+        self._step("Transpose", [current], ["ys"], perm=swap)
+        width = given[-1]["R"].shape[0] * given[-1]["R"].shape[2]
+        outputs = [self._described("ys", *sides, width), *self._outputs]
+        graph = self._make.make_graph(self._steps, "jlstm", self._inputs, outputs, self._constants)
+        opsets = [self._make.make_opsetid("", _OPSET)]
+        return self._make.make_model(graph, opset_imports=opsets, producer_name="jlstm", ir_version=_IR)
+
+    def _layer(self, k: int, node: dict[str, Any], current: str) -> str:
+        """Add an LSTM or GRU that takes `current`, and return the name of its outputs, with both directions side by side."""
+        arrays = {key: value for key, value in node.items() if isinstance(value, np.ndarray)}
+        directions, rows, units = arrays["R"].shape
+        name, states, places = ("LSTM", "hc", _INPUTS) if rows == 4 * units else ("GRU", "h", _INPUTS[:6])
+        names = {"X": current, "sequence_lens": "lengths"} | {key: f"{key}_{k}" for key in arrays}
+        names |= {f"initial_{state}": f"{state}_{k}" for state in states}
+        attributes = {key: value for key, value in node.items() if key not in arrays}
+        results = [f"all_{k}", *(f"last_{state}_{k}" for state in states)]
+        self._step(name, [names.get(place, "") for place in places], results, f"layer_{k}", **attributes)
+        self._inputs += [self._described(f"{state}_{k}", directions, "batch", units) for state in states]
+        self._outputs += [self._described(result, directions, "batch", units) for result in results[1:]]
+        shape = {f"shape_{k}": np.array([0, 0, directions * units])}
+        self._constants += [self._onnx.numpy_helper.from_array(arrays[key], names[key]) for key in arrays]
+        self._constants += [self._onnx.numpy_helper.from_array(value, key) for key, value in shape.items()]
+        self._step("Transpose", [f"all_{k}"], [f"features_last_{k}"], perm=(0, 2, 1, 3))
+        self._step("Reshape", [f"features_last_{k}", *shape], [f"ys_{k}"])
+        return f"ys_{k}"
+
+    def _step(self, *what: Any, **attributes: Any) -> None:
+        self._steps.append(self._make.make_node(*what, **attributes))
+
+    def _described(self, name: str, *shape: str | int) -> Any:
+        return self._make.make_tensor_value_info(name, self._kind, shape)
