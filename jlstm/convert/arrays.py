@@ -23,6 +23,18 @@ def floating(where: str, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return arrays
 
 
+def several(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
+    """Return one dict of weights, or several in a list, as a list.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = [weights] if isinstance(weights, Mapping) else weights
+    if not isinstance(found, list | tuple) or not found or not all(isinstance(one, Mapping) for one in found):
+        raise ValueError(f"{where} must be a dict of arrays by name, or a list of such, got {_brief(weights)}: pass {example}")
+    return list(found)
+
+
 def _array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)

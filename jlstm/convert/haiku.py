@@ -35,12 +35,8 @@ def load(weights: Module | Sequence[Module]) -> tuple[Layer, Params]:
         >>> layer, params["bias"].tolist()[4:8]
         (RNN(cell=LSTMCell(units=4), param_dtype='float64'), [1.0, 1.0, 1.0, 1.0])
     """
-    modules = [weights] if isinstance(weights, Mapping) else list(weights)
-    if not modules:
-        raise ValueError("weights must be a module's or several, got none: pass params['lstm/linear'], say")
-    return layout.stack(
-        [_gru(given) if "w_h" in given else _lstm(given) for given in (arrays.floating("weights", m) for m in modules)]
-    )
+    modules = [arrays.floating("weights", one) for one in arrays.several("weights", weights, "params['lstm/linear'], say")]
+    return layout.stack([_gru(given) if "w_h" in given else _lstm(given) for given in modules])
 
 
 def _lstm(given: dict[str, np.ndarray]) -> Part:

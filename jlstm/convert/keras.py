@@ -41,7 +41,8 @@ def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any
         >>> layer
         RNN(cell=LSTMCell(units=4), param_dtype='float64')
     """
-    layers = weights if weights and all(isinstance(one, list | tuple) for one in weights) else [weights]
+    nested = isinstance(weights, list | tuple) and weights and all(isinstance(one, list | tuple) for one in weights)
+    layers = weights if nested else [weights]
     return layout.assemble([_directions(one, options) for one in layers], merge)
 
 
@@ -109,7 +110,8 @@ def _theirs(part: Part) -> list[np.ndarray]:
 def read(path: str | os.PathLike[str], **options: Any) -> dict[str, tuple[Layer, Params]]:
     """Return all LSTM and GRU layers in a `.keras`, `.weights.h5` or `.h5` file, by their names, "outer/inner" in nested models.
 
-    A file with a description of the model tells the options too. Keras is not imported.
+    A file with a description of the model tells the options too. Layers inside layers that are no models (`TimeDistributed`, your
+    own classes) are not in that description. Neither Keras nor the HDF5 library is imported.
 
     Args:
         path: the file.

@@ -43,9 +43,7 @@ def load(weights: Node | Sequence[Node]) -> tuple[Layer, Params]:
         >>> layer
         RNN(cell=LSTMCell(units=4, use_bias=False), reverse=True, param_dtype='float64')
     """
-    nodes = [weights] if isinstance(weights, Mapping) else list(weights)
-    if not nodes:
-        raise ValueError("weights must be a node or several, got none: pass a dict with W and R")
+    nodes = arrays.several("weights", weights, "a node's, with W and R")
     return layout.stack([layout.assemble([_sides(node)]) for node in nodes])
 
 
