@@ -43,9 +43,11 @@ def rate(name: str, value: Any) -> float:
 def number(name: str, value: Any) -> float:
     """Return a number as float, so that scalars of NumPy and JAX promote nothing."""
     try:
-        return float(value)
+        if not isinstance(value, bool | str):
+            return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a number, got {value!r}") from error
+    raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def probability(name: str, value: Any) -> float:
@@ -193,6 +195,8 @@ def noise(
         raise TypeError(f"noise must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
     masks = {}
     for name, mask in value.items():
+        if not sizes:
+            raise ValueError(f"noise is for a cell with dropout, and this one has none, got {name!r}: leave noise out")
         one_of("a key of noise", name, sizes)
         size = sizes[name]
         shapes = [(g, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for g in (gates, 1)]
@@ -203,9 +207,11 @@ def noise(
 
 
 def masks(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> dict[str, Array]:
-    """Return a wrapper's masks in the compute dtype; require known names, each with its own shape."""
+    """Return a wrapper's masks in the compute dtype; require names that have a rate, and their shapes; an axis may be 1."""
     for name, mask in given.items():
-        one_of("a key of noise", name, shapes)
-        if jnp.shape(mask) != shapes[name]:
-            raise ValueError(f"noise[{name!r}] must have shape {shapes[name]}, got {jnp.shape(mask)}")
-    return {name: jnp.asarray(mask, dtype) for name, mask in given.items()}
+        if name not in shapes:
+            raise ValueError(f"noise has {name!r}, whose rate is 0: leave it out, or give a rate")
+        size, wanted = jnp.shape(mask), shapes[name]
+        if len(size) != len(wanted) or any(n not in (1, m) for n, m in zip(size, wanted, strict=True)):
+            raise ValueError(f"noise[{name!r}] must have shape {wanted}, got {size}")
+    return {name: jnp.broadcast_to(jnp.asarray(mask, dtype), shapes[name]) for name, mask in given.items()}

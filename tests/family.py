@@ -40,7 +40,7 @@ CELLS: dict[str, Cell] = {
     "Highway": wrappers.Highway(cells.LSTMCell(3)),
     "LearnedCarry": wrappers.LearnedCarry(cells.LSTMCell(UNITS)),
     "all around": wrappers.LearnedCarry(
-        wrappers.Residual(wrappers.Zoneout(wrappers.Dropout(cells.LSTMCell(3), inputs=0.3, outputs=0.2), h=0.1, c=0.2))
+        wrappers.Residual(wrappers.Dropout(wrappers.Zoneout(cells.LSTMCell(3), h=0.1, c=0.2), inputs=0.3, outputs=0.2))
     ),
     "ConvLSTM 1-D": cells.ConvLSTMCell(UNITS, 3, spatial=(5,), padding="same", dropout=0.3, recurrent_dropout=0.4),
     "ConvLSTM 2-D, strided": cells.ConvLSTMCell(UNITS, 2, spatial=(5, 4), strides=(2, 1), padding="same", use_bias=False),
@@ -53,6 +53,8 @@ CELLS: dict[str, Cell] = {
             )
         )
     ),
+    "LearnedCarry of an sLSTM": wrappers.LearnedCarry(wrappers.Zoneout(cells.SLSTMCell(UNITS), h=0.3)),
+    "WeightDrop inside": wrappers.Highway(wrappers.Dropout(wrappers.WeightDrop(cells.GRUCell(3), rate=0.4), inputs=0.2)),
     "mLSTM, exp": cells.MLSTMCell(UNITS, forget_gate="exp", use_bias=False),
 }
 

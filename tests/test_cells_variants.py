@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jlstm import RNN
-from jlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, MinGRUCell, MLSTMCell, SLSTMCell
+from jlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from problems import FEATURES, UNITS, apply, problem
 
 
@@ -63,11 +63,13 @@ def test_a_gru_that_updates_nothing_keeps_its_carry(x64):
     np.testing.assert_allclose(apply(layer, params, xs, carry)[0].h, carry.h, rtol=1e-14)
 
 
-def test_a_minimal_gru_is_a_moving_average(x64):
-    """With z constant, h is an exponentially weighted mean of the candidates."""
-    layer, params, xs, _ = problem(RNN(MinGRUCell(UNITS)))
-    params["kernel"][:, :UNITS], params["bias"][:UNITS] = 0, np.log(0.25 / 0.75)
-    g = xs @ params["kernel"][:, UNITS:] + params["bias"][UNITS:]
+@pytest.mark.parametrize(("cell", "gates"), [(MinGRUCell(UNITS), [0.25]), (MinLSTMCell(UNITS), [0.2, 0.6])], ids=repr)
+def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
+    """With z constant, or i and f (0.2 / (0.2 + 0.6) is 0.25), h is an exponentially weighted mean of the candidates."""
+    layer, params, xs, _ = problem(RNN(cell))
+    first = len(gates) * UNITS
+    params["kernel"][:, :first], params["bias"][:first] = 0, np.repeat([np.log(p / (1 - p)) for p in gates], UNITS)
+    g = xs @ params["kernel"][:, first:] + params["bias"][first:]
     weights = 0.25 * 0.75 ** np.arange(xs.shape[1])[::-1]
     np.testing.assert_allclose(apply(layer, params, xs)[0].h, np.einsum("t,btu->bu", weights, g), rtol=1e-12)
 
@@ -99,6 +101,51 @@ def test_the_stabiliser_cancels_out_of_an_mlstm(forget_gate, x64):
         n = phi(f) * n + np.exp(i) * k
         h = np.einsum("bvk,bk->bv", matrix, q) / np.maximum(np.abs((n * q).sum(-1)), 1)[:, None] / (1 + np.exp(-o))
     np.testing.assert_allclose(apply(layer, params, xs)[1][:, -1], h, rtol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["scan", "parallel"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("shut", [-12.0, -100.0])
+def test_shut_gates_have_gradients(backend, dtype, shut):
+    """Of an mLSTM whose input gates let nothing in, exp(-m) is beyond all numbers."""
+    layer = RNN(MLSTMCell(UNITS), backend=backend, param_dtype=dtype)
+    params = layer.init(jax.random.key(0), FEATURES)
+    params["gate_bias"] = params["gate_bias"].at[0].set(shut)
+    carry = jax.tree.map(lambda leaf: leaf - 30, layer.initial_carry(params, (2,))) if shut == -100 else None
+    grads = jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES), dtype), carry)[1].sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_all_steps_at_once_are_as_exact_as_one_by_one():
+    """In bfloat16 too, whose sums of 200 logarithms would be off by whole numbers."""
+    cell = MLSTMCell(UNITS, forget_bias=-3.0)
+    params = RNN(cell).init(jax.random.key(0), FEATURES)
+    xs = jax.random.normal(jax.random.key(1), (2, 200, FEATURES))
+    truth = RNN(cell).apply(params, xs)[1]
+    for backend in ("scan", "parallel"):
+        ys = RNN(cell, backend=backend).apply(params, xs.astype("bfloat16"))[1]
+        np.testing.assert_allclose(ys.astype("float32"), truth, atol=0.05)
+
+
+@pytest.mark.parametrize("scheme", ["ba2016", "tf_contrib", "addons", "tflite"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_normalised_zeros_have_gradients(scheme, dtype):
+    """In 16 bits, where ε is 0 and a root's derivative beyond all numbers; padding included."""
+    layer = RNN(LSTMCell(UNITS, layer_norm=scheme), param_dtype=dtype)
+    params = layer.init(jax.random.key(0), FEATURES)
+    xs = jnp.zeros((2, 5, FEATURES), dtype).at[0].set(1)
+    lengths = jnp.array([3, 5])
+    ys, grads = jax.value_and_grad(lambda p: layer.apply(p, xs, lengths=lengths)[1].sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ys, grads)))
+
+
+def test_an_slstm_from_any_c_is_its_equations(x64):
+    """From a carry whose n is 0 and whose c is not, as a learned one may be."""
+    layer, params, xs, carry = problem(RNN(SLSTMCell(UNITS)), time=1)
+    carry = carry._replace(n=np.zeros_like(carry.n))
+    i, f, g, o = np.split(xs[:, 0] @ params["kernel"] + carry.h @ params["recurrent_kernel"][0] + params["bias"], 4, -1)
+    c = carry.c * np.exp(carry.m) / (1 + np.exp(-f)) + np.exp(i) * np.tanh(g)
+    np.testing.assert_allclose(apply(layer, params, xs, carry)[1][:, 0], c / np.exp(i) / (1 + np.exp(-o)), rtol=1e-10)
 
 
 @pytest.mark.parametrize("cell", [SLSTMCell(UNITS), MLSTMCell(UNITS)], ids=repr)

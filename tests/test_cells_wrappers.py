@@ -134,7 +134,7 @@ def test_chunks_do_not_repeat_their_masks():
         (lambda: Residual(CELL).init(jax.random.key(0), FEATURES), "inputs must have 4 features as the outputs have, got 3"),
         (
             lambda: RNN(WeightDrop(CELL)).apply(CELL.init(jax.random.key(0), 3), np.ones((2, 5, 3)), noise={"x": 1}),
-            "a key of noise",
+            "a key of the noise of WeightDrop must be",
         ),
     ],
 )

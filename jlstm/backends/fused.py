@@ -6,6 +6,7 @@ matrix product to one matrix product. What remains in the loop is linear in (dz,
 all orders of both, are JAX's own.
 """
 
+from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ from jlstm.cell import Carry, Cell, PyTree
 from jlstm.cells.gates import Gates, by_gate
 from jlstm.cells.lstm import LSTMCell
 
-VARIANTS = ("peephole", "projection", "cell_clip", "gate_clip", "coupled", "layer_norm")
+FUNCTIONS = {"activation", "recurrent_activation", "output_activation"}
+OUTSIDE = {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}  # of the recurrence
+INITIAL = {"kernel_init", "recurrent_init", "bias_init"}
 
 
 class Residuals(NamedTuple):
@@ -43,9 +46,9 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
         return f"it is not for {type(cell).__name__}"
     if (cell.recurrent_activation, cell.activation, cell.psi) != ("sigmoid", "tanh", "tanh"):
         return "it is for the activations sigmoid and tanh"
-    for name in VARIANTS:
-        if getattr(cell, name) not in (None, False):
-            return f"it is for LSTMs without {name}"
+    for option in fields(cell):
+        if option.name not in FUNCTIONS | OUTSIDE | INITIAL and getattr(cell, option.name) != option.default:
+            return f"it is for LSTMs without {option.name}"
     return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in start.context else ""
 
 

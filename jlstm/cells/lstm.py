@@ -135,7 +135,7 @@ class LSTMCell(Cell):
         """Draw `kernel`, `recurrent_kernel` and what the options ask for."""
         checks.positive("features", features)
         columns = len(self.names) * self.units
-        for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
+        for_kernel, for_recurrent, for_bias, for_projection = jax.random.split(key, 4)
         params: dict[str, Params] = {
             "kernel": draw(self.kernel_init, for_kernel, (features, columns), dtype),
             "recurrent_kernel": draw(self.recurrent_init, for_recurrent, (self.features_out, columns), dtype),
@@ -148,7 +148,6 @@ class LSTMCell(Cell):
         if self.peephole:
             params["peephole_kernel"] = jnp.zeros((len(self.names) - 1, self.units), dtype)
         if self.projection is not None:
-            for_projection = jax.random.fold_in(key, 1)
             params["projection_kernel"] = draw(self.kernel_init, for_projection, (self.units, self.projection), dtype)
         if self.projection_bias:
             params["projection_bias"] = jnp.zeros(self.features_out, dtype)

@@ -150,5 +150,6 @@ class MLSTMCell(Cell):
         matrix = forget[..., None] * carry.C + enter[..., None] * z.v[..., :, None] * z.k[..., None, :]
         n = forget * carry.n + enter * z.k
         read, weight = jnp.einsum("...vk,...k->...v", matrix, z.q), jnp.einsum("...k,...k->...", n, z.q)
-        h = read / jnp.maximum(jnp.abs(weight), jnp.exp(-m))[..., None]
+        scale = jnp.exp(jnp.minimum(m, 0))  # exp(-m) may be too large a number, and its derivative NaN
+        h = read * (scale / jnp.maximum(jnp.abs(weight) * scale, jnp.exp(-jnp.maximum(m, 0))))[..., None]
         return MLSTMCarry(matrix, n, m), z.o * h.reshape(z.o.shape)

@@ -7,6 +7,7 @@ offset.
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -48,10 +49,11 @@ def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
 
 
 def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> Float[Array, "... size"]:
-    """Normalise over the last axis."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    """Normalise over the last axis; in float32 at least, since float16 has neither 1e-12 nor its root's inverse."""
+    wide = x.astype(np.promote_types(x.dtype, "float32"))
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-    scaled = centred * lax.rsqrt(variance + epsilon) * along(weights["scale"], x)
+    scaled = (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype) * along(weights["scale"], x)
     return scaled + along(weights["offset"], x) if "offset" in weights else scaled
 
 

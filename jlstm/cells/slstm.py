@@ -1,5 +1,6 @@
 """The sLSTM: an LSTM with exponential gates, a normaliser, and a stabiliser; its equations and nothing else."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
@@ -133,7 +134,8 @@ class SLSTMCell(Cell):
         i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))
         kept = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
         m = jnp.where(n == 0, i, jnp.maximum(kept, i))
-        forget, enter = jnp.exp(jnp.where(n == 0, 0, kept - m)), jnp.exp(i - m)
+        most = math.log(jnp.finfo(m.dtype).max) / 2  # only where n is 0 is kept above m, perhaps beyond all bounds
+        forget, enter = jnp.exp(jnp.minimum(kept - m, most)), jnp.exp(i - m)
         c, n = forget * c + enter * jnp.tanh(g), forget * n + enter
         h = jax.nn.sigmoid(o) * c / n
         return SLSTMCarry(h, c, n, m), h

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -16,6 +17,8 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MLSTMCarry, Array]:
     steps = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), steps) if way.reverse else steps
     mask, resets = (each if each is None or not way.reverse else jnp.flip(each, 0) for each in (start.mask, start.resets))
     q, k, v, forget, enter, o = steps
+    wide = np.promote_types(q.dtype, "float32")  # sums of logarithms grow with time
+    forget, enter = forget.astype(wide), enter.astype(wide)
     if mask is not None:
         forget = jnp.where(mask[..., None], forget, 0)
         enter = jnp.where(mask[..., None], enter, -jnp.inf)
@@ -24,7 +27,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MLSTMCarry, Array]:
     later = jnp.tril(jnp.ones((time, time), bool)).reshape(time, time, *(1,) * (forget.ndim - 1))
     since = total  # log of how much of the initial carry is left
     m0, matrix0, n0 = (
-        jnp.broadcast_to(each[None], (time, *each.shape)) for each in (start.carry.m, start.carry.C, start.carry.n)
+        jnp.broadcast_to(each[None], (time, *each.shape)) for each in (start.carry.m.astype(wide), start.carry.C, start.carry.n)
     )
     if resets is not None:
         counted = resets if mask is None else resets & mask
@@ -34,17 +37,18 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MLSTMCarry, Array]:
         before = jnp.take_along_axis(total - forget, jnp.maximum(at, 0), axis=0)
         anew = at >= 0
         since = jnp.where(anew, total - before, total)
-        m0 = jnp.where(anew, start.initial.m[None], m0)
+        m0 = jnp.where(anew, start.initial.m[None].astype(wide), m0)
         matrix0 = jnp.where(anew[..., None, None], start.initial.C[None], matrix0)
         n0 = jnp.where(anew[..., None], start.initial.n[None], n0)
     logs = jnp.where(later, total[:, None] - total[None] + enter[None], -jnp.inf)  # (time read, time written, *batch, heads)
     m = jnp.maximum(logs.max(axis=1), since + m0)
-    weights, rest = jnp.exp(logs - m[:, None]), jnp.exp(since + m0 - m)
+    weights, rest = jnp.exp(logs - m[:, None]).astype(q.dtype), jnp.exp(since + m0 - m).astype(q.dtype)
     scores = weights * jnp.einsum("t...k,s...k->ts...", q, k)
     read = jnp.einsum("ts...,s...v->t...v", scores, v) + rest[..., None] * jnp.einsum("...vk,...k->...v", matrix0, q)
     norm = scores.sum(axis=1) + rest * jnp.einsum("...k,...k->...", n0, q)
-    ys = o * (read / jnp.maximum(jnp.abs(norm), jnp.exp(-m))[..., None]).reshape(o.shape)
+    scale, bound = (jnp.exp(each).astype(q.dtype) for each in (jnp.minimum(m, 0), -jnp.maximum(m, 0)))  # as in the cell
+    ys = o * (read * (scale / jnp.maximum(jnp.abs(norm) * scale, bound))[..., None]).reshape(o.shape)
     matrix = jnp.einsum("s...,s...v,s...k->...vk", weights[-1], v, k) + rest[-1][..., None, None] * matrix0[-1]
     n = jnp.einsum("s...,s...k->...k", weights[-1], k) + rest[-1][..., None] * n0[-1]
     ys = ys if mask is None else jnp.where(mask[..., None], ys, 0)
-    return MLSTMCarry(matrix, n, m[-1]), jnp.flip(ys, 0) if way.reverse else ys
+    return MLSTMCarry(matrix, n, m[-1].astype(q.dtype)), jnp.flip(ys, 0) if way.reverse else ys

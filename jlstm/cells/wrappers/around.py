@@ -38,6 +38,11 @@ class Residual(Wrapper):
     Reference: Wu et al. 2016.
     """
 
+    @property
+    def gives_h(self) -> bool:
+        """No: the sum."""
+        return False
+
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """The inner cell's parameters."""
         _same_size(self, features)
@@ -57,7 +62,8 @@ class Residual(Wrapper):
 class Highway(Wrapper):
     """The output through a gate, the input through the rest of it: y' = t ⊙ y + (1 - t) ⊙ x, t = σ(x W + b).
 
-    Parameters: `cell`, the inner cell's; `kernel` W (features, features), `bias` b (features,), which starts at 1.
+    Parameters: `cell`, the inner cell's; `kernel` W (features, features), `bias` b (features,), which starts at -1, so that
+    most of the input passes.
 
     Args:
         cell: one with as many features out as in.
@@ -65,15 +71,21 @@ class Highway(Wrapper):
     Raises:
         ValueError: at `init`, if it has not.
 
-    Reference: Srivastava, Greff & Schmidhuber 2015. TensorFlow contrib's HighwayWrapper has this form, with t for 1 - t.
+    Reference: Srivastava, Greff & Schmidhuber 2015.
+    Differs from: TensorFlow contrib's HighwayWrapper computes 1 - t, from weights of the other sign.
     """
+
+    @property
+    def gives_h(self) -> bool:
+        """No: the sum."""
+        return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw all."""
         _same_size(self, features)
         for_cell, for_kernel = jax.random.split(key)
         kernel = draw("glorot_uniform", for_kernel, (features, features), dtype)
-        return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": jnp.ones(features, dtype)}
+        return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
     def begin(self, params: Params, *rest: Any, **noise: Any) -> tuple[PyTree, Both]:
         """The inner cell's."""

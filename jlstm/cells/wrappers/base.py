@@ -1,7 +1,7 @@
 """A cell around a cell: whatever it does not change is the inner cell's."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from jaxtyping import Array
@@ -22,10 +22,11 @@ class Wrapper(Cell):
     """Base of the wrappers.
 
     Parameters and carry are the inner cell's unless a wrapper says otherwise; context, noise of each step and projected inputs
-    are `Both`. `noise` may hold what the wrapper says, and `cell`, the inner cell's.
+    are `Both`. `noise` may hold what the wrapper says, and `cell`, the inner cell's; what is missing there is as in inference.
     """
 
     cell: Cell
+    noises: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         checks.instance("cell", self.cell, Cell, "LSTMCell(units)")
@@ -44,6 +45,11 @@ class Wrapper(Cell):
     def spatial_out(self) -> tuple[int, ...]:
         """The inner cell's."""
         return self.cell.spatial_out
+
+    @property
+    def gives_h(self) -> bool:
+        """Whether the output is the h that is carried, where there is one."""
+        return getattr(self.cell, "gives_h", True)
 
     @property
     def stochastic(self) -> bool:
@@ -68,7 +74,7 @@ class Wrapper(Cell):
         noise: PyTree | None = None,
     ) -> tuple[PyTree, Both]:
         """Return the inner cell's carry, and the contexts."""
-        carry, context = self.cell.begin(params, batch_shape, dtype, key=_inner_key(key), noise=_inner_noise(self, noise))
+        carry, context = self.cell.begin(params, batch_shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
         return carry, Both(None, context)
 
     def each_step(
@@ -81,8 +87,8 @@ class Wrapper(Cell):
         noise: PyTree | None = None,
     ) -> Both | None:
         """Return what the wrapper and the inner cell draw anew at each step."""
-        inner = self.cell.each_step(params, shape, dtype, key=_inner_key(key), noise=_inner_noise(self, noise))
-        own = self.own_of_each_step(params, shape, dtype, key, noise)
+        inner = self.cell.each_step(params, shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
+        own = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
         return None if inner is None and own is None else Both(own, inner)
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:  # noqa: ARG002
@@ -99,13 +105,16 @@ class Wrapper(Cell):
         return self.cell.step(params, context.inner, carry, z.inner)
 
 
-def _inner_key(key: Array | None) -> Array | None:
-    return None if key is None else jax.random.fold_in(key, 1)
+def keys(key: Array | None) -> tuple[Array | None, Array | None]:
+    """The wrapper's own key, and the inner cell's."""
+    return (None, None) if key is None else tuple(jax.random.split(key))
 
 
-def _inner_noise(cell: Cell, noise: PyTree | None) -> PyTree | None:
+def _inner_noise(cell: Wrapper, noise: PyTree | None) -> PyTree | None:
     if noise is None:
         return None
     if not isinstance(noise, dict):
         raise TypeError(f"noise of {type(cell).__name__} must be a dict, got {type(noise).__name__}")
+    for name in noise:
+        checks.one_of(f"a key of the noise of {type(cell).__name__}", name, (*cell.noises, "cell"))
     return noise.get("cell")

@@ -1,14 +1,15 @@
 """Dropout around a cell."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.cell import Noisy, Params, PyTree
-from jlstm.cells.wrappers.base import Both, Wrapper
+from jlstm.cells.wrappers.base import Both, Wrapper, keys
+from jlstm.dropout import bernoulli_masks
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,13 +24,15 @@ class Dropout(Wrapper):
         variational: one mask for all steps of a sequence instead of a fresh one for each.
 
     `noise` may hold `inputs` (time, *batch, features), `outputs` (time, *batch, features out) and `state` (time, *batch, size of
-    h), the factors; with `variational` without time.
+    h), the factors; with `variational` without time. Any axis may have size 1.
 
     Raises:
         ValueError: a rate outside [0, 1).
+        TypeError: a rate of `state` and a cell that carries no h.
 
     Reference: Zaremba, Sutskever & Vinyals 2014; `variational`: Gal & Ghahramani 2016.
-    Differs from: TensorFlow 1's DropoutWrapper is this, with rates of what is kept; like it, c is not touched.
+    Differs from: TensorFlow 1's DropoutWrapper has rates of what is kept and, with `variational`, draws one mask for the whole
+    batch: to have that, give `noise` with a batch of 1. There too c is not touched.
     """
 
     _: KW_ONLY
@@ -37,12 +40,18 @@ class Dropout(Wrapper):
     outputs: float = 0.0
     state: float = 0.0
     variational: bool = False
+    noises: ClassVar[tuple[str, ...]] = ("inputs", "outputs", "state")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("inputs", "outputs", "state"):
             object.__setattr__(self, name, checks.rate(name, getattr(self, name)))
         checks.flag("variational", self.variational)
+
+    @property
+    def gives_h(self) -> bool:
+        """Not where outputs or h are masked."""
+        return super().gives_h and not (self.outputs or self.state)
 
     @property
     def stochastic(self) -> bool:
@@ -54,7 +63,9 @@ class Dropout(Wrapper):
     ) -> tuple[PyTree, Both]:
         """Return the inner cell's carry, and the masks that stay."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
-        own = self._masks(params, batch_shape, dtype, key, noise) if self.variational else {}
+        if self.state and not hasattr(carry, "h"):
+            raise TypeError(f"state is for a cell that carries h, got {self.cell!r}: leave state out")
+        own = self._masks(params, batch_shape, dtype, keys(key)[0], noise) if self.variational else {}
         return carry, context._replace(own=own)
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
@@ -66,18 +77,12 @@ class Dropout(Wrapper):
         ends = {
             "inputs": (*self.spatial_in, self.features_in(params)),
             "outputs": (*self.spatial_out, self.features_out),
-            "state": getattr(carry, "h", carry).shape,
+            "state": carry.h.shape if self.state else (),
         }
         shapes = {name: (*shape, *end) for name, end in ends.items() if getattr(self, name)}
         if noise is not None:
             return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
-        if key is None or not shapes:
-            return {}
-        drawn = {}
-        for each, (name, of) in zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True):
-            keep = 1 - getattr(self, name)
-            drawn[name] = jax.random.bernoulli(each, keep, of).astype(dtype) / keep
-        return drawn
+        return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
 
     def project(self, params: Params, context: Both, xs: Any) -> Both:
         """The masks of each step, beside what the inner cell projects from masked inputs."""

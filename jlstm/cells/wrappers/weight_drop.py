@@ -1,14 +1,14 @@
 """Weights dropped for a whole sequence."""
 
-from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
-import jax
 from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.cell import Params, PyTree
-from jlstm.cells.wrappers.base import Both, Wrapper
+from jlstm.cells.wrappers.base import Both, Wrapper, keys
+from jlstm.dropout import bernoulli_masks
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,12 +25,14 @@ class WeightDrop(Wrapper):
 
     Raises:
         ValueError: a rate outside [0, 1).
+        TypeError: a cell without a recurrent kernel.
 
     Reference: Wan et al. 2013; for LSTMs Merity, Keskar & Socher 2018.
     """
 
     _: KW_ONLY
-    rate: float = field(default=0.5)
+    rate: float = 0.5
+    noises: ClassVar[tuple[str, ...]] = ("recurrent_kernel",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,13 +48,16 @@ class WeightDrop(Wrapper):
     ) -> tuple[PyTree, Both]:
         """Return the inner cell's carry, and the factors."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
+        if not isinstance(params, dict) or "recurrent_kernel" not in params:
+            raise TypeError(
+                f"WeightDrop is for a cell with a recurrent_kernel, got {self.cell!r}: put it around the innermost cell"
+            )
         shape = params["recurrent_kernel"].shape
         if noise is not None:
             given = {name: value for name, value in noise.items() if name != "cell"}
             return carry, context._replace(own=checks.masks(given, {"recurrent_kernel": shape}, dtype).get("recurrent_kernel"))
-        if key is None or not self.rate:
-            return carry, context
-        return carry, context._replace(own=jax.random.bernoulli(key, 1 - self.rate, shape).astype(dtype) / (1 - self.rate))
+        masks = bernoulli_masks(keys(key)[0], {"recurrent_kernel": self.rate}, {"recurrent_kernel": shape}, dtype)
+        return carry, context._replace(own=masks.get("recurrent_kernel"))
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
         """The cell's step with such weights."""

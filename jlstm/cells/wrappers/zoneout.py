@@ -1,7 +1,7 @@
 """Zoneout: some units keep what they carried."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array
@@ -24,10 +24,12 @@ class Zoneout(Wrapper):
         cell: a cell that carries h, and c where `c` is not 0.
         h, c: rates.
 
-    `noise` may hold `h` and `c` (time, *batch, size), what is kept.
+    `noise` may hold `h` and `c` (time, *batch, size), what is kept; any axis may have size 1.
 
     Raises:
-        ValueError: a rate outside [0, 1].
+        ValueError: a rate outside [0, 1]; a rate of h and a cell whose output is not its h; a rate of c and a cell whose c has a
+            scale of its own at every step, as an sLSTM's.
+        TypeError: a rate of something that the cell does not carry.
 
     Reference: Krueger et al. 2017.
     """
@@ -35,16 +37,29 @@ class Zoneout(Wrapper):
     _: KW_ONLY
     h: float = 0.0
     c: float = 0.0
+    noises: ClassVar[tuple[str, ...]] = ("h", "c")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("h", "c"):
             object.__setattr__(self, name, checks.probability(name, getattr(self, name)))
+        if self.h and not getattr(self.cell, "gives_h", True):
+            raise ValueError(f"Zoneout of h is for a cell whose output is its h, got {self.cell!r}: put Zoneout inside of that")
 
     @property
     def stochastic(self) -> bool:
         """Whether something is kept, or the inner cell draws."""
         return bool(self.h or self.c) or self.cell.stochastic
+
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Both]:
+        """Return the inner cell's."""
+        carry, context = super().begin(params, batch_shape, dtype, **noise)
+        for name in ("h", "c"):
+            if getattr(self, name) and not hasattr(carry, name):
+                raise TypeError(f"{name} is for a cell that carries {name}, got {self.cell!r}: leave {name} out")
+        if self.c and hasattr(carry, "m"):
+            raise ValueError(f"c of {self.cell!r} has another scale at every step, exp(m): zone out h only")
+        return carry, context
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
         """What is kept, zeros and ones, of each part of the carry that has a rate."""
@@ -62,6 +77,6 @@ class Zoneout(Wrapper):
         after, y = super().step(params, context, carry, z)
         for name in ("h", "c"):
             if rate := getattr(self, name):
-                kept = rate if z.own is None else z.own.get(name, 0)
+                kept = (z.own or {}).get(name, rate)
                 after = after._replace(**{name: kept * getattr(carry, name) + (1 - kept) * getattr(after, name)})
         return after, after.h if self.h else y
