@@ -156,6 +156,16 @@ def test_files_of_whole_models_are_read_by_name(saved, name):
     assert found["both"][0].merge == "sum"
 
 
+def test_a_second_stack_of_cells_is_found(tmp_path):
+    """Keras numbers what it puts around the cells, in a legacy file too."""
+    of = keras.layers
+    stacks = [of.RNN([of.LSTMCell(2), of.LSTMCell(3)], return_sequences=True, name=name) for name in ("one", "two")]
+    keras.Sequential([keras.Input((None, FEATURES)), *stacks]).save(tmp_path / "model.h5")
+    for name, (layer, params) in convert.read(tmp_path / "model.h5").items():
+        theirs = next(stack for stack in stacks if stack.name == name).get_weights()
+        jax.tree.map(np.testing.assert_array_equal, convert.dump(layer, params), [theirs[:3], theirs[3:]])
+
+
 def test_files_of_weights_alone_are_read_by_name(saved):
     """Options come from the caller there."""
     whole, folder = saved

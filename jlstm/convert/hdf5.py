@@ -13,6 +13,7 @@ from jlstm.convert.hdf5_format import Dataset, File
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
 _LEGACY, _MOST_AXES = "model_weights", 8
+_STACKED = re.compile(r"stacked_rnn_cells(_\d+)?")  # numbered where a program makes several
 _NUMBERED = re.compile(r"(.*?)/cell(?:/cells/([^/]+))?/vars")
 
 
@@ -97,7 +98,7 @@ def _place(group: str) -> tuple[str, str, str]:
         return base.removeprefix("/"), direction, cell or ""
     parts = group.removeprefix(f"{_LEGACY}/").split("/")[1:] or group.split("/")
     cell = parts.pop() if len(parts) > 1 and "cell" in parts[-1] else ""
-    if len(parts) > 1 and parts[-1] == "stacked_rnn_cells":
+    if len(parts) > 1 and _STACKED.fullmatch(parts[-1]):
         parts.pop()
     if len(parts) > 1 and (side := parts[-1].split("_")[0]) in Found._fields:
         direction = side
