@@ -1,4 +1,7 @@
-"""Run the table: `python -m parity`. Exit status 0: all the same; 1: not; 2: wrong usage or a missing peer."""
+"""Run the table: `python -m parity`, or check a model: `python -m parity model.keras`.
+
+Exit status 0: all the same; 1: not; 2: wrong usage, a file that cannot be read, or a missing peer.
+"""
 
 import argparse
 import os
@@ -13,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jlstm.backends import BACKENDS
-from parity import junit, page, peers, report, table
+from parity import junit, model, page, peers, report, table
 from parity.backends import on
 from parity.case import Problem
 from parity.pool import run
@@ -28,9 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage.error(f"--jobs must be at least 1, got {options.jobs}")
     if options.seed < 0:
         usage.error(f"--seed must not be negative, got {options.seed}")
-    for file in filter(None, (options.json, options.html, options.junit)):
+    for file in filter(None, (options.json, options.html, options.junit, options.save)):
         if not Path(file).parent.is_dir():
             usage.error(f"there is no folder {Path(file).parent} to write {Path(file).name} to")
+    if options.model:
+        return of_model(options)
+    if options.inputs or options.save:
+        usage.error("--inputs and --save are for a model: name its file")
     cases = selected(options)
     if not cases:
         usage.error(f"no case has {options.case!r} in its name: --list names them all")
@@ -51,7 +58,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if report.accepted(outcomes) else 1
 
 
-def write_files(options: argparse.Namespace, outcomes: list[report.Outcome], held: tuple[int, int], seconds: float) -> None:
+def of_model(options: argparse.Namespace) -> int:
+    """Check a model's recurrent layers, and return the exit status."""
+    started = time.monotonic()
+    try:
+        inputs = options.inputs and model.read_inputs(options.inputs)
+        found, originals = model.read(options.model, options.case)
+        checked = {"inputs": inputs, "seed": options.seed, "dtype": options.dtype, "backend": options.backend}
+        if options.list:
+            print("\n".join(f"{name}: {layer}" for name, (layer, _) in found.items()))
+            return 0
+        outcomes = show(model.outcomes(found, originals, **checked), len(found))
+        if not outcomes:
+            raise ValueError(f"there is nothing to compare in {options.dtype}: leave --dtype out")
+        same = all(outcome.accepted for outcome in outcomes)
+        seconds = time.monotonic() - started
+        print(report.summary(outcomes, None, seconds))
+        write_files(options, outcomes, None, seconds)
+        if options.save and same:
+            for name, file in model.save(options.save, found).items():
+                print(f"{name or 'the layer'}: written to {file}")
+    except (ValueError, ImportError, OSError) as error:
+        print(f"parity: {error}", file=sys.stderr)
+        return 2
+    if options.save and not same:
+        print("nothing is written to --save: layers differ", file=sys.stderr)
+    return 0 if same else 1
+
+
+def write_files(
+    options: argparse.Namespace, outcomes: list[report.Outcome], held: tuple[int, int] | None, seconds: float
+) -> None:
     """Write the files that the command line asks for."""
     if options.json:
         report.write_json(options.json, outcomes, held)
@@ -65,11 +102,22 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     usage = argparse.ArgumentParser(
         prog="python -m parity",
-        description="Run the same weights here and in another framework, and hold both against a float64 textbook.",
+        description="Run the same weights here and in another framework, and hold both against a float64 textbook. With a "
+        "FILE, convert the recurrent layers of a model and run each beside the framework's own, on the same inputs.",
     )
     add = usage.add_argument
+    add("model", metavar="FILE", nargs="?", help=f"a model: {', '.join(model.FRAMEWORKS)}; without one, the table is run")
+    add(
+        "--inputs", metavar="NPZ", help="besides random inputs, one array (batch, time, features), given to the layers themselves"
+    )
+    add("--save", metavar="FILE", help="write the model's converted layers, if they are the same, for jlstm.load_layer")
     add("--peer", help="framework to compare with (default: all that are installed)")
-    add("--case", metavar="PATTERN", default="*", help="only cases whose name has this in it; * and ? stand for any text")
+    add(
+        "--case",
+        metavar="PATTERN",
+        default="*",
+        help="only cases, or a model's layers, whose name has this in it; * and ? stand for any text",
+    )
     add("--backend", choices=BACKENDS, default="auto", help="what runs our side (default: auto)")
     add("--dtype", choices=DTYPES, help="only cases in this dtype")
     add("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")

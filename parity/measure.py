@@ -68,12 +68,16 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All quantities of one problem, and what is wrong with the side that is off, if one is."""
+    """All quantities of one problem, and what is wrong with the side that is off, if one is.
+
+    `diagnosed` is the side that the diagnosis is of, "ours" or the peer's name; None: the one that the verdict says is wrong.
+    """
 
     peer: str
     dtype: str
     quantities: tuple[Quantity, ...]
     diagnosis: Diagnosis | None = None
+    diagnosed: str | None = None
 
     @property
     def verdict(self) -> str:

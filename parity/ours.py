@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 import jlstm
 from jlstm.layers.bidirectional import MERGES
-from parity.case import Problem, Quantities, Values, biases, in_pieces
+from parity.case import Problem, Quantities, Values, biases, in_pieces, named
 
 
 def run(problem: Problem, values: Values) -> Quantities:
@@ -23,6 +23,19 @@ def run(problem: Problem, values: Values) -> Quantities:
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):  # no TF32 on GPUs
         initial = problem.layer.init(jax.random.key(problem.seed), values.xs.shape[-1]) if problem.weights == "initial" else None
         return in_pieces(problem, values, run_piece, initial and biases(initial))
+
+
+def outputs(problem: Problem, values: Values) -> Quantities:
+    """Compute the outputs and the last carry alone, in the problem's dtype, from values without a carry, a mask or noise."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        params, xs = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), (values.params, values.xs))
+        carry, ys = _apply(problem.layer, params, time_first(problem.layer, xs))
+        return named(time_first(problem.layer, ys), carry, None, None, None)
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(layer: jlstm.Layer, params: Any, xs: Any) -> Any:
+    return layer.apply(params, xs)
 
 
 @partial(jax.jit, static_argnums=0)

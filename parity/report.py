@@ -53,7 +53,7 @@ def diagnosis(outcome: Outcome) -> str:
     comparison = outcome.comparison
     if comparison.diagnosis is None or outcome.accepted:
         return ""
-    who = "ours" if comparison.verdict == "fail" else outcome.case.peer
+    who = comparison.diagnosed or ("ours" if comparison.verdict == "fail" else outcome.case.peer)
     return textwrap.indent(f"{who}: {comparison.diagnosis}", " " * 9)
 
 
@@ -66,18 +66,24 @@ def accepted(outcomes: Sequence[Outcome]) -> bool:
     return all(outcome.accepted for outcome in outcomes) and (len(outcomes) < 100 or ratio is None or ratio <= LARGEST_RATIO)
 
 
-def summary(outcomes: Sequence[Outcome], held: tuple[int, int], seconds: float) -> str:
-    """The last lines: counts, pairs of options held, the median ratio of the errors below float64, versions."""
+def summary(outcomes: Sequence[Outcome], held: tuple[int, int] | None, seconds: float) -> str:
+    """The last lines: counts, pairs of options held by a table, the median ratio of the errors below float64, versions."""
     counts = Counter(outcome.comparison.verdict for outcome in outcomes)
     verdicts = ", ".join(f"{counts[name]} {name}" for name in ("pass", "peer-bug", "fail") if counts[name] or name != "peer-bug")
-    used = ", ".join(peers.load(name).version() for name in sorted({o.case.peer for o in outcomes}))
+    used = ", ".join(versions(outcomes).values())
+    options = f" Pairs of options: {held[0]} of {held[1]}." if held else ""
     ratio = median_ratio(outcomes)
     return (
-        f"{len(outcomes)} cases in {seconds:.0f} s: {verdicts}. Pairs of options: {held[0]} of {held[1]}.\n"
+        f"{len(outcomes)} cases in {seconds:.0f} s: {verdicts}.{options}\n"
         f"Median of our error over the peer's below float64: {'none run' if ratio is None else f'{ratio:.2f}'} "
         f"(a whole table may have {LARGEST_RATIO}). "
         f"jax {jax.__version__}, {used}."
     )
+
+
+def versions(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """The versions of the frameworks that were compared with, by name."""
+    return {name: peers.version(name) for name in sorted({outcome.case.peer for outcome in outcomes})}
 
 
 def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
@@ -86,24 +92,23 @@ def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
-def contents(outcomes: Sequence[Outcome], held: tuple[int, int]) -> dict[str, Any]:
+def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None) -> dict[str, Any]:
     """Everything that was measured, and with what, as JSON has it."""
-    used = sorted({o.case.peer for o in outcomes})
     return {
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {
             "python": platform.python_version(),
             "jax": jax.__version__,
             "numpy": np.__version__,
-            **{name: peers.load(name).version() for name in used},
+            **versions(outcomes),
         },
-        "pairs": {"held": held[0], "sensible": held[1]},
+        "pairs": {"held": held[0], "sensible": held[1]} if held else None,
         "median_ratio": _number(median_ratio(outcomes)),
         "cases": [_as_dict(outcome) for outcome in outcomes],
     }
 
 
-def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: tuple[int, int]) -> None:
+def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: tuple[int, int] | None) -> None:
     """Write everything that was measured; beside the file first, then renamed."""
     write(path, (json.dumps(contents(outcomes, held), indent=1, allow_nan=False) + "\n").encode())
 

@@ -76,6 +76,23 @@ def run(
     raise TypeError(f"the textbook knows LSTM, Bidirectional and Stack, got {layer!r}")
 
 
+def knows(layer: Any) -> bool:
+    """Whether `run` is the truth of a layer: of LSTM cells, with no option besides biases, activations and dropout."""
+    if isinstance(layer, jlstm.Stack):
+        return all(map(knows, layer.layers))
+    if isinstance(layer, jlstm.Bidirectional):
+        return knows(layer.layer)
+    cell = getattr(layer, "cell", None)
+    if not isinstance(cell, jlstm.LSTMCell):
+        return False
+    names = {str(name) for name in (cell.recurrent_activation, cell.activation, cell.output_activation or cell.activation)}
+    plain = jlstm.LSTMCell(cell.units)
+    return names <= ACTIVATIONS.keys() and all(getattr(cell, name) == getattr(plain, name) for name in _UNKNOWN)
+
+
+_UNKNOWN = ("peephole", "projection", "cell_clip", "gate_clip", "coupled", "layer_norm", "recurrent_dropout_on")
+
+
 def initial_bias(layer: Any) -> list[np.ndarray]:
     """What biases start from, in the order of the layers: zeros, and the forget bias in the second quarter."""
     if isinstance(layer, jlstm.Stack):

@@ -17,7 +17,9 @@ def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths
     """Say so if the outputs are those of a run with dropout: on the outputs, or one mask on the inputs of each sequence."""
     if values.noise is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
         return None
-    return _of_outputs(theirs["ys"], truths["ys"], close) or _of_inputs(problem, values, theirs["ys"], close)
+    if said := _of_outputs(theirs["ys"], truths["ys"], close):
+        return said
+    return _of_inputs(problem, values, theirs["ys"], close) if textbook.knows(problem.layer) else None
 
 
 def _of_outputs(got: np.ndarray, true: np.ndarray, close: float) -> str | None:

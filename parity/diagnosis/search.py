@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity import textbook
 from parity.case import Problem, Quantities, Values
 from parity.diagnosis import cells, sequence, structure, weights
 from parity.diagnosis.facts import error
@@ -51,6 +52,8 @@ def search(
     Returns:
         The faults that remain as good as the best one, in the order of the tables; none if nothing explains it.
     """
+    if not textbook.knows(problem.layer):
+        return []
     for faults in (_one(problem, values), _two(problem, values) if two else ()):
         found = [Found(fault, remaining(fault, problem, values, theirs)) for fault in faults]
         best = min((one.remains for one in found), default=np.inf)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from types import ModuleType
 
 
@@ -38,6 +39,14 @@ def load(name: str) -> ModuleType:
     except ImportError as error:
         remedy = ": pip install 'jlstm[parity]'" if isinstance(error, ModuleNotFoundError) else ""
         raise MissingPeerError(f"peer {name!r} cannot be imported ({error}){remedy}") from error
+
+
+def version(name: str) -> str:
+    """The version of a framework that was compared with: a peer's own words, or those of the installed package."""
+    try:
+        return load(name).version()
+    except ValueError:  # no peer, but a model's framework
+        return f"{name} {metadata.version(name)}"
 
 
 @contextmanager

@@ -1,0 +1,52 @@
+"""Inputs of people's own for a model's recurrent layers, and random ones."""
+
+import os
+import zipfile
+
+import numpy as np
+
+BATCH, TIME = 2, 24
+
+
+def read_inputs(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the one array (batch, time, features) of an `.npz` file, as float64.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is none, or holds another number of arrays, or one of another rank, dtype or without a finite number.
+    """
+    name = os.fspath(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {key: file[key] for key in file.files}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {name}: check its name") from error
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"{name} is not an .npz file of numbers ({reason}): write it with numpy.savez(file, xs=xs)") from error
+    if len(held) != 1:
+        raise ValueError(f"{name} has {len(held)} arrays, expected one: numpy.savez(file, xs=xs)")
+    (xs,) = held.values()
+    if xs.ndim != 3 or not np.issubdtype(xs.dtype, np.floating) or 0 in xs.shape:
+        raise ValueError(
+            f"{name} has {xs.dtype} of shape {xs.shape}, expected floats (batch, time, features): cast or reshape it"
+        )
+    if not np.isfinite(xs).all():
+        raise ValueError(f"{name} has numbers that are not finite: leave these out")
+    return xs.astype(np.float64)
+
+
+def random_inputs(features: int, seed: int) -> np.ndarray:
+    """Random inputs of that many features."""
+    return np.random.default_rng(seed).standard_normal((BATCH, TIME, features))
+
+
+def fitting(xs: np.ndarray, name: str, features: int) -> np.ndarray:
+    """Inputs that a layer takes.
+
+    Raises:
+        ValueError: they have another number of features.
+    """
+    if xs.shape[2] != features:
+        raise ValueError(f"inputs have {xs.shape[2]} features, but {name} takes {features}: choose layers with --case")
+    return xs

@@ -1,0 +1,82 @@
+"""`python -m parity model.onnx`: nodes of an ONNX graph, converted, beside ONNX Runtime, which has float32 only."""
+
+import jax
+import numpy as np
+import onnx
+import pytest
+
+import parity.__main__ as cli
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from jlstm.convert import onnx as convert
+from problems import problem
+
+LAYERS = {
+    "stack": Stack((LSTM(4), GRU(2), Bidirectional(LSTM(3)))),
+    "backward": GRU(4, reset_after=False, use_bias=False, reverse=True),
+    "options": LSTM(4, peephole=True, coupled="f=1-i", gate_clip=0.5, recurrent_activation="hard_sigmoid_0.2"),
+}
+
+
+def written(path, layer):
+    """A model's file."""
+    convert.write(path, layer, problem(layer, dtype=np.float32).params)
+    return path
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_all_nodes_pass(name, capsys, tmp_path):
+    """Those of a stack, each; run backwards; with what only ONNX has."""
+    path = written(tmp_path / "model.onnx", LAYERS[name])
+    nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("LSTM", "GRU")]
+    assert cli.main([str(path)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pass     float32")]
+    assert len(lines) == len(nodes)
+
+
+def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, tmp_path):
+    """As other exporters write them: constants in nodes of their own, `layout=1`, which ONNX Runtime itself refuses."""
+    model = onnx.load(written(tmp_path / "model.onnx", LSTM(4)))
+    (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
+    for tensor in list(model.graph.initializer):
+        if tensor.name in node.input:
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+            model.graph.initializer.remove(tensor)
+    node.name = ""
+    node.attribute.append(onnx.helper.make_attribute("layout", 1))
+    onnx.save(model, tmp_path / "other.onnx")
+    assert cli.main([str(tmp_path / "other.onnx")]) == 0
+    assert f" {node.output[0]}\n" in capsys.readouterr().out
+
+
+def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
+    """Where ONNX Runtime itself is the truth."""
+    read = convert.read
+
+    def halved(path):
+        return {name: (layer, params | {"bias": params["bias"] / 2}) for name, (layer, params) in read(path).items()}
+
+    monkeypatch.setattr(convert, "read", halved)
+    assert cli.main([str(written(tmp_path / "model.onnx", LSTM(4)))]) == 1
+    printed = capsys.readouterr().out
+    assert "fail     float32" in printed
+    assert "onnxruntime: matches if the bias is added twice" in printed
+
+
+def test_long_inputs_of_large_weights_pass(capsys, tmp_path):
+    """Rounding that grows is none of the conversion's: our own float64 shows how much of it there is."""
+    layer = LSTM(4, activation="relu", use_bias=False)
+    known = problem(layer, dtype=np.float32)
+    convert.write(tmp_path / "model.onnx", layer, jax.tree.map(lambda leaf: 2 * leaf, known.params))
+    np.savez(tmp_path / "x.npz", xs=np.random.default_rng(0).normal(size=(2, 200, 3)))
+    assert cli.main([str(tmp_path / "model.onnx"), "--inputs", str(tmp_path / "x.npz")]) == 0
+    assert "(your inputs)" in capsys.readouterr().out
+
+
+def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
+    """Damaged, and another dtype than ONNX Runtime has."""
+    (tmp_path / "damaged.onnx").write_bytes(b"\x08\xff")
+    assert cli.main([str(tmp_path / "damaged.onnx")]) == 2
+    assert "is not a whole ONNX file" in capsys.readouterr().err
+    path = written(tmp_path / "model.onnx", LSTM(4))
+    assert cli.main([str(path), "--dtype", "float64"]) == 2
+    assert "nothing to compare in float64" in capsys.readouterr().err

@@ -1,0 +1,197 @@
+"""`python -m parity model.keras`: layers of Keras' files, converted, beside Keras' own."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tf_keras
+
+import parity.__main__ as cli
+from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
+from jlstm.convert import keras as convert
+from jlstm.description import features_in
+from parity import peers
+
+pytestmark = [
+    pytest.mark.xdist_group("tensorflow"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
+]
+keras = peers.load("keras").keras
+
+
+def model(framework):
+    """Whole numbers in, all kinds of recurrent layers, one inside another model."""
+    of = framework.layers
+    inner = framework.Sequential([framework.Input((None, 6)), of.LSTM(5, activation="relu", name="deep")], name="inner")
+    xs = framework.Input((None,), dtype="int32")
+    ys = of.Embedding(20, 3)(xs)
+    ys = of.Bidirectional(of.LSTM(4, return_sequences=True), name="both")(ys)
+    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2)], return_sequences=True, name="cells")(ys)
+    ys = of.GRU(6, return_sequences=True, go_backwards=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
+    whole = framework.Model(xs, of.Dense(2)(inner(ys)))
+    rng = np.random.default_rng(0)
+    whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
+    return whole
+
+
+NAMES = {"both", "cells", "gated", "inner/deep"}
+
+
+@pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
+def saved(request, tmp_path_factory):
+    """The folder of a model's files, and the name of its framework."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("model.keras", "model.h5"):
+        model(request.param).save(folder / name)
+    return folder, request.param.__name__.split(".")[0]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model of one LSTM."""
+    path = tmp_path_factory.mktemp("small") / "small.keras"
+    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="one")]).save(path)
+    return path
+
+
+def failure(capsys, *arguments):
+    """The sentence of a run that could not be."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("parity: ")
+    assert sentence.count("\n") == 1, sentence
+    return sentence
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_all_recurrent_layers_of_a_file_pass_by_name(saved, name, capsys, tmp_path):
+    """In float64, which proves the conversion, and in the file's dtype; the other reports have them too."""
+    folder, framework = saved
+    files = [f"--{kind}={tmp_path / kind}" for kind in ("json", "html", "junit")]
+    assert cli.main([str(folder / name), *files]) == 0
+    printed = capsys.readouterr().out
+    for layer in NAMES:
+        for dtype in ("float64", "float32"):
+            assert any(line.startswith(f"pass     {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
+    written = json.loads((tmp_path / "json").read_text())
+    assert {case["name"] for case in written["cases"]} == NAMES
+    assert {case["peer"] for case in written["cases"]} == set(written["versions"]) - {"python", "jax", "numpy"} == {framework}
+    both = next(case for case in written["cases"] if case["name"] == "both")
+    carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
+    assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
+    assert "pairs of options" not in (tmp_path / "html").read_text()
+    assert "inner/deep" in (tmp_path / "junit").read_text()
+
+
+def swapped(params):
+    """With the forget gate's columns where the candidate's belong."""
+
+    def swap(array):
+        i, f, g, o = np.split(array, 4, -1)
+        return np.concatenate([i, g, f, o], -1)
+
+    return jax.tree.map(swap, params)
+
+
+def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
+    """A converter that swaps two gates: what Keras has is what these weights give with the gates swapped; nothing is saved."""
+    read = convert.read
+    monkeypatch.setattr(convert, "read", lambda path: {n: (layer, swapped(p)) for n, (layer, p) in read(path).items()})
+    assert cli.main([str(small), "--save", str(tmp_path / "out.safetensors")]) == 1
+    printed = capsys.readouterr()
+    assert "fail     float64" in printed.out
+    assert "\n         keras: matches if the f and g gates are swapped\n" in printed.out
+    assert "nothing is written to --save" in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_inputs_of_ones_own_are_run_besides_random_ones(small, capsys, tmp_path):
+    """They go to the recurrent layer itself."""
+    np.savez(tmp_path / "x.npz", xs=np.ones((5, 7, 3), "f4"))
+    assert cli.main([str(small), "--inputs", str(tmp_path / "x.npz")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines[1:5]] == ["one", "one (your inputs)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "complaint"),
+    [
+        ({"xs": np.ones((5, 7, 4))}, "inputs have 4 features, but one takes 3: choose layers with --case"),
+        ({"xs": np.ones((5, 7, 3)), "ys": np.ones(3)}, "has 2 arrays, expected one"),
+        ({"xs": np.ones((5, 3))}, "has float64 of shape (5, 3), expected floats (batch, time, features)"),
+        ({"xs": np.ones((5, 7, 3), int)}, "has int64 of shape (5, 7, 3), expected floats"),
+        ({"xs": np.full((5, 7, 3), np.nan)}, "numbers that are not finite"),
+        ({"xs": np.array([[[{}]]])}, "is not an .npz file of numbers (Object arrays cannot be loaded"),
+    ],
+    ids=str,
+)
+def test_inputs_that_do_not_fit_are_one_sentence(small, arrays, complaint, capsys, tmp_path):
+    """Of other features, rank, dtype, or number, and pickled ones, which are not read."""
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert complaint in failure(capsys, small, "--inputs", tmp_path / "x.npz")
+
+
+def test_inputs_that_are_no_file_of_arrays_are_one_sentence(small, capsys, tmp_path):
+    """Missing, something else, and a single array."""
+    assert "there is no file" in failure(capsys, small, "--inputs", tmp_path / "x.npz")
+    (tmp_path / "x.npz").write_text("xs")
+    assert "is not an .npz file" in failure(capsys, small, "--inputs", tmp_path / "x.npz")
+    np.save(tmp_path / "x.npy", np.ones(3))
+    assert "is not an .npz file" in failure(capsys, small, "--inputs", tmp_path / "x.npy")
+
+
+def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path):
+    """Missing, of no known kind, without such layers, weights alone; and a name that no layer has."""
+    assert "there is no file" in failure(capsys, tmp_path / "nowhere.keras")
+    assert "must be one of .keras, .h5" in failure(capsys, tmp_path / "model.pickle")
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    plain.save(tmp_path / "plain.keras")
+    assert "has no LSTM or GRU layer" in failure(capsys, tmp_path / "plain.keras")
+    keras.saving.load_model(small).save_weights(tmp_path / "a.weights.h5")
+    assert "has weights and no description" in failure(capsys, tmp_path / "a.weights.h5")
+    assert "no recurrent layer has 'two' in its name: choose among one" in failure(capsys, small, "--case", "two")
+    assert "nothing to compare in bfloat16" in failure(capsys, small, "--dtype", "bfloat16")
+
+
+@pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_code_in_a_file_is_refused(framework, ending, capsys, tmp_path):
+    """A Lambda layer, whose code the file has in it."""
+    of = framework.layers
+    layers = [framework.Input((None, 3)), of.LSTM(4), of.Lambda(lambda xs: xs + 1)]
+    framework.Sequential(layers).save(tmp_path / f"model.{ending}")
+    assert "has a Lambda layer, which is code" in failure(capsys, tmp_path / f"model.{ending}")
+
+
+def test_saved_layers_are_read_by_load_layer(saved, small, capsys, tmp_path):
+    """One file for a single layer; of several, one for each, with its name."""
+    assert cli.main([str(small), "--dtype", "float64", "--save", str(tmp_path / "one.safetensors")]) == 0
+    layer, params = load_layer(tmp_path / "one.safetensors")
+    assert layer == LSTM(4, param_dtype="float32")
+    expected = keras.saving.load_model(small).get_weights()
+    jax.tree.map(np.testing.assert_array_equal, convert.dump(layer, params), expected)
+    assert cli.main([str(saved[0] / "model.keras"), "--save", str(tmp_path / "all.safetensors")]) == 0
+    kinds = {"both": Bidirectional, "cells": Stack, "gated": type(GRU(1)), "inner_deep": type(LSTM(1))}
+    printed = capsys.readouterr().out
+    for name, kind in kinds.items():
+        assert f"{name.replace('_', '/')}: written to" in printed
+        layer, params = load_layer(tmp_path / f"all.{name}.safetensors")
+        assert isinstance(layer, kind)
+        assert features_in(layer, params) in (3, 8, 2, 6)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_model_is_what_inputs_and_save_are_for(capsys):
+    """Not the table."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--save", "out.safetensors"])
+    assert stopped.value.code == 2
+    assert "--inputs and --save are for a model" in capsys.readouterr().err
+
+
+def test_layers_of_a_file_can_be_listed(small, capsys):
+    """Without running them."""
+    assert cli.main([str(small), "--list"]) == 0
+    assert capsys.readouterr().out == "one: RNN(cell=LSTMCell(units=4))\n"
