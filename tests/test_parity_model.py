@@ -1,6 +1,7 @@
 """`python -m parity model.keras`: layers of Keras' files, converted, beside Keras' own."""
 
 import json
+import zipfile
 
 import jax
 import numpy as np
@@ -163,6 +164,31 @@ def test_code_in_a_file_is_refused(framework, ending, capsys, tmp_path):
     layers = [framework.Input((None, 3)), of.LSTM(4), of.Lambda(lambda xs: xs + 1)]
     framework.Sequential(layers).save(tmp_path / f"model.{ending}")
     assert "has a Lambda layer, which is code" in failure(capsys, tmp_path / f"model.{ending}")
+
+
+def test_modules_that_a_file_names_are_not_imported(small, capsys, tmp_path):
+    """Neither a layer of one's own nor, as a file could say, any module of Python's; a loss of one's own is left alone."""
+
+    class Own(keras.layers.Layer):
+        def call(self, xs):
+            return xs
+
+    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4), Own()]).save(tmp_path / "own.keras")
+    assert "which is not imported" in failure(capsys, tmp_path / "own.keras")
+    planted = {"module": "builtins", "class_name": "exec", "config": {}, "registered_name": None}
+    with zipfile.ZipFile(small) as whole, zipfile.ZipFile(tmp_path / "planted.keras", "w") as other:
+        for name in whole.namelist():
+            text = whole.read(name)
+            if name == "config.json":
+                config = json.loads(text)
+                config["config"]["layers"].append(planted | {"config": {"name": "planted"}})
+                text = json.dumps(config)
+            other.writestr(name, text)
+    assert "has a layer of the module 'builtins', which is not imported" in failure(capsys, tmp_path / "planted.keras")
+    model = keras.saving.load_model(small)
+    model.compile(loss=swapped)
+    model.save(tmp_path / "compiled.keras")
+    assert cli.main([str(tmp_path / "compiled.keras"), "--dtype", "float64"]) == 0
 
 
 def test_saved_layers_are_read_by_load_layer(saved, small, capsys, tmp_path):

@@ -54,11 +54,13 @@ def _description(path: Path) -> tuple[Any, str]:
 
 def _refuse_code(path: Path, config: Any) -> None:
     """Refuse what a description may have Keras run, besides `safe_mode`: it does not cover HDF5 files in all versions."""
-    for entry in _dicts(config):
+    layers = {key: value for key, value in config.items() if key != "compile_config"}  # a loss of one's own is not loaded
+    for entry in _dicts(layers):
         kind, module = entry.get("class_name"), entry.get("module")
+        named_function = module == "builtins" and kind == "function"  # looked up among Keras' own
         if isinstance(kind, str) and "lambda" in kind.lower():
             raise ValueError(f"{path} has a {kind[:40]} layer, which is code that is not run here: save the model without it")
-        if isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras", "builtins"):
+        if isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras") and not named_function:
             raise ValueError(
                 f"{path} has a layer of the module {module[:40]!r}, which is not imported: save the model without it"
             )
