@@ -77,6 +77,9 @@ def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
     (tmp_path / "damaged.onnx").write_bytes(b"\x08\xff")
     assert cli.main([str(tmp_path / "damaged.onnx")]) == 2
     assert "is not a whole ONNX file" in capsys.readouterr().err
+    convert.write(tmp_path / "double.onnx", LSTM(4), problem(LSTM(4)).params)
+    assert cli.main([str(tmp_path / "double.onnx")]) == 2
+    assert "ONNX Runtime does not run such a node" in capsys.readouterr().err
     path = written(tmp_path / "model.onnx", LSTM(4))
     assert cli.main([str(path), "--dtype", "float64"]) == 2
     assert "nothing to compare in float64" in capsys.readouterr().err

@@ -6,20 +6,20 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-import tf_keras
 
 import parity.__main__ as cli
 from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
 from jlstm.convert import keras as convert
 from jlstm.description import features_in
-from parity import peers
+from parity.peers.keras import keras  # with its settings of TensorFlow
+
+import tf_keras  # isort: skip  # after these
 
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
 ]
-keras = peers.load("keras").keras
 
 
 def model(framework):
@@ -84,6 +84,17 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, name, capsys, tmp_pa
     assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
     assert "pairs of options" not in (tmp_path / "html").read_text()
     assert "inner/deep" in (tmp_path / "junit").read_text()
+
+
+def test_a_layer_of_mixed_precision_is_run_in_what_it_computes_in(capsys, tmp_path):
+    """Weights in float32, computed with in bfloat16."""
+    layer = keras.layers.Bidirectional(keras.layers.LSTM(4, dtype="mixed_bfloat16"), name="one", dtype="mixed_bfloat16")
+    keras.Sequential([keras.Input((None, 3)), layer]).save(tmp_path / "model.keras")
+    assert cli.main([str(tmp_path / "model.keras")]) == 0
+    assert [line[:18].split() for line in capsys.readouterr().out.splitlines()[1:3]] == [
+        ["pass", "float64"],
+        ["pass", "bfloat16"],
+    ]
 
 
 def swapped(params):

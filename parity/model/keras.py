@@ -116,4 +116,5 @@ def _weights(layer: Any, *, added: bool) -> list[np.ndarray]:
     return weights
 
 
-_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False}
+_DRAWN = ("kernel_initializer", "recurrent_initializer", "bias_initializer")  # replaced by the weights; QR has no bfloat16
+_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False} | dict.fromkeys(_DRAWN, "zeros")

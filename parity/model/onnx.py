@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from parity.model.original import Original, Results
 
@@ -36,9 +37,16 @@ def _alone(model: Any, node: Any) -> Any:
     return make.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
+_REFUSALS = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException)
+
+
 def _run(model: Any, xs: np.ndarray, dtype: str, _: str) -> Results:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    ys, *states = session.run(None, {"xs": xs.swapaxes(0, 1).astype(dtype)})
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        ys, *states = session.run(None, {"xs": xs.swapaxes(0, 1).astype(dtype)})
+    except _REFUSALS as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"ONNX Runtime does not run such a node ({reason}): export it in {dtype}") from error
     time, directions, batch, units = ys.shape
     ys = ys.transpose(2, 0, 1, 3).reshape(batch, time, directions * units)
     return Results([ys.astype(np.float64)], [state[d].astype(np.float64) for d in range(directions) for state in states])
