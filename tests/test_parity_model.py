@@ -11,6 +11,7 @@ import parity.__main__ as cli
 from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
 from jlstm.convert import keras as convert
 from jlstm.description import features_in
+from parity.model import save
 from parity.peers.keras import keras  # with its settings of TensorFlow
 
 import tf_keras  # isort: skip  # after these
@@ -119,6 +120,20 @@ def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_wrong_conversion_of_a_gru_is_shown_where_it_is_worst(capsys, monkeypatch, tmp_path):
+    """No faults are tried for it, so the facts stand alone."""
+    keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, name="one")]).save(tmp_path / "model.keras")
+    read = convert.read
+
+    def negated(path):
+        return {name: (layer, jax.tree.map(np.negative, params)) for name, (layer, params) in read(path).items()}
+
+    monkeypatch.setattr(convert, "read", negated)
+    assert cli.main([str(tmp_path / "model.keras")]) == 1
+    printed = capsys.readouterr().out
+    assert "keras: nothing that was tried explains the difference\n         worst: " in printed
+
+
 def test_inputs_of_ones_own_are_run_besides_random_ones(small, capsys, tmp_path):
     """They go to the recurrent layer itself."""
     np.savez(tmp_path / "x.npz", xs=np.ones((5, 7, 3), "f4"))
@@ -218,6 +233,17 @@ def test_saved_layers_are_read_by_load_layer(saved, small, capsys, tmp_path):
         assert isinstance(layer, kind)
         assert features_in(layer, params) in (3, 8, 2, 6)
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_names_of_a_file_cannot_lead_out_of_the_folder(tmp_path):
+    """Whatever a layer is called, and two files are never one."""
+    known = LSTM(4), LSTM(4).init(jax.random.key(0), 3)
+    names = ("../../up", "/root", "plain")
+    written = save(tmp_path / "all.safetensors", dict.fromkeys(names, known))
+    assert {path.parent for path in written.values()} == {tmp_path}
+    assert {path.name for path in tmp_path.iterdir()} == {f"all.{name}.safetensors" for name in ("_up", "_root", "plain")}
+    with pytest.raises(ValueError, match="written to the same file, of a/b, a_b: choose one with --case"):
+        save(tmp_path / "all.safetensors", {"a/b": known, "a_b": known})
 
 
 def test_a_model_is_what_inputs_and_save_are_for(capsys):
