@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,20 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return of_model(options)
     if options.inputs or options.save:
         usage.error("--inputs and --save are for a model: name its file")
-    cases = selected(options)
-    if not cases:
-        usage.error(f"no case has {options.case!r} in its name: --list names them all")
-    if options.list:
-        print("\n".join(f"{case.problem.dtype:10}{case.name}" for case in cases))
-        return 0
     started = time.monotonic()
     try:
-        cases = with_peers(cases, options.peer)
+        cases = with_peers(options)
     except (ValueError, peers.MissingPeerError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
+    if not cases:
+        usage.error(f"no case has {options.case!r} in its name: --list names them all")
+    if options.list:
+        print("\n".join(f"{case.problem.dtype:10}{case.peer:14}{case.name}" for case in cases))
+        return 0
     outcomes = show(run(cases, options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)), len(cases))
-    held = table.coverage(row for case in cases if (row := table.named_rows().get(case.name)))
+    held = coverage(cases)
     seconds = time.monotonic() - started
     print(report.summary(outcomes, held, seconds))
     write_files(options, outcomes, held, seconds)
@@ -130,9 +130,22 @@ def parser() -> argparse.ArgumentParser:
     return usage
 
 
-def selected(options: argparse.Namespace) -> list[Case]:
-    """The cases of the table that the options ask for."""
-    cases = list(table.cases())
+def coverage(cases: Iterable[Case]) -> tuple[int, int]:
+    """How many of the pairs of options that make sense the cases hold, and how many there are, of all their peers together."""
+    names: dict[str, set[str]] = {}
+    for case in cases:
+        names.setdefault(case.peer, set()).add(case.name)
+    each = []
+    for peer, chosen in names.items():
+        framework = peers.load(peer)
+        rows = (row for name, row in table.named_rows(framework).items() if name in chosen)
+        each.append(table.coverage(rows, framework))
+    return sum(held for held, _ in each), sum(sensible for _, sensible in each)
+
+
+def selected(options: argparse.Namespace, peer: str = "keras", framework: ModuleType | None = None) -> list[Case]:
+    """The cases of a peer's table that the options ask for."""
+    cases = list(table.cases(peer, framework))
     if options.quick:
         cases = cases[::7]
     cases = [case for case in cases if fnmatch(case.name, f"*{options.case}*") and options.dtype in (None, case.problem.dtype)]
@@ -145,26 +158,22 @@ def problem(case: Case, seed: int, backend: str) -> Problem:
     return replace(given, seed=given.seed + 1000 * seed, layer=on(backend, given.layer))
 
 
-def with_peers(cases: list[Case], asked: str | None) -> list[Case]:
-    """Give the cases to the peer asked for or, if none was, to each that can be imported; a known bug stays with its peer.
+def with_peers(options: argparse.Namespace) -> list[Case]:
+    """The cases of the peer asked for or, if none was, of each that can be imported.
 
     Raises:
         ValueError: there is no such peer.
         parity.peers.MissingPeerError: the peer asked for cannot be imported, or none can.
     """
-    wanted = [asked] if asked else peers.names()
-    missing = {}
-    for name in wanted:
+    present = {}
+    for name in [options.peer] if options.peer else peers.names():
         try:
-            peers.load(name)
+            present[name] = peers.load(name)
         except peers.MissingPeerError as error:
-            missing[name] = error
             print(f"parity: {error}", file=sys.stderr)
-    present = [name for name in wanted if name not in missing]
-    given = [replace(case, peer=name) for name in present for case in cases if not case.known_bug or case.peer == name]
-    if not given:
+    if not present:
         raise peers.MissingPeerError("there is no peer to compare with")
-    return given
+    return [case for name, framework in present.items() for case in selected(options, name, framework)]
 
 
 def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]:

@@ -120,7 +120,27 @@ def draw(problem: Problem) -> Values:
     first_ys = textbook.run(layer, params, xs[:, :1])[1]
     d_ys = jax.tree.map(lambda leaf: normal((batch, steps, leaf.shape[-1])), first_ys)
     noise = _noise(layer, params, batch, rng, problem.dtype) if layer.stochastic else None
-    return Values(params, xs, carry if problem.initial_carry else None, _mask(problem.mask, batch, time), noise, d_carry, d_ys)
+    return Values(params, xs, carry if problem.initial_carry else None, mask_of(problem), noise, d_carry, d_ys)
+
+
+def mask_of(problem: Problem) -> np.ndarray | None:
+    """Which steps count, (batch, time); None if all do."""
+    kind = problem.mask
+    batch, time = (problem.batch, problem.time) if problem.xs is None else np.shape(problem.xs)[:2]
+    if not isinstance(kind, str):
+        return np.asarray(kind, bool)
+    if kind == "none":
+        return None
+    mask, t = np.ones((batch, time), bool), np.arange(time)
+    if kind == "right":
+        mask[0] = t < max(1, time - 2)
+    elif kind == "left":
+        mask[0] = t >= min(2, time - 1)
+    elif kind == "holes":
+        mask[0], mask[-1] = t % 3 != 1, t % 2 == 0
+    else:
+        mask[-1] = False
+    return mask
 
 
 def rounded(values: Any, dtype: str) -> np.ndarray:
@@ -192,23 +212,6 @@ def _dtypes(layer: Any) -> set[str]:
         return _dtypes(layer.layer)
     dtype = getattr(layer, "dtype", None)
     return set() if dtype is None else {dtype.name}
-
-
-def _mask(kind: Any, batch: int, time: int) -> np.ndarray | None:
-    if not isinstance(kind, str):
-        return np.asarray(kind, bool)
-    if kind == "none":
-        return None
-    mask, t = np.ones((batch, time), bool), np.arange(time)
-    if kind == "right":
-        mask[0] = t < max(1, time - 2)
-    elif kind == "left":
-        mask[0] = t >= min(2, time - 1)
-    elif kind == "holes":
-        mask[0], mask[-1] = t % 3 != 1, t % 2 == 0
-    else:
-        mask[-1] = False
-    return mask
 
 
 def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dtype: str) -> Arrays:

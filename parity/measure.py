@@ -1,7 +1,7 @@
 """The verdict: how far each side is from the float64 truth, and whether that is rounding."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,7 +68,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All quantities of one problem, and what is wrong with the side that is off, if one is.
+    """All quantities of one problem, what is wrong with the side that is off, if one is, and which the peer does not give.
 
     `diagnosed` is the side that the diagnosis is of, "ours" or the peer's name; None: the one that the verdict says is wrong.
     """
@@ -78,6 +78,7 @@ class Comparison:
     quantities: tuple[Quantity, ...]
     diagnosis: Diagnosis | None = None
     diagnosed: str | None = None
+    not_given: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -101,21 +102,27 @@ class Comparison:
         return statistics.median(quantity.ratio for quantity in self.quantities)
 
 
-def judge(truths: Quantities, ours_: Quantities, peer: Quantities, *, dtype: str, time: int) -> tuple[Quantity, ...]:
+def judge(
+    truths: Quantities, ours_: Quantities, peer: Quantities, *, dtype: str, time: int, not_given: Sequence[str] = ()
+) -> tuple[Quantity, ...]:
     """Hold both sides against the truth.
 
     In float64 both must agree with it to rounding, 1e-12 of the largest value, growing with the number of steps: that proves the
     formula. In lower precision ours may be no farther off than 8 × max(the peer's distance, 4 · eps · scale).
+    What the peer is known not to give is not compared.
 
     Raises:
-        ValueError: the sides do not have the same quantities.
+        ValueError: the sides do not have the same quantities, but for those; or nothing is left to compare.
     """
-    if not truths.keys() == ours_.keys() == peer.keys():
-        different = sorted(truths.keys() ^ ours_.keys() | truths.keys() ^ peer.keys())
+    if not truths.keys() - not_given:
+        raise ValueError("the peer gives no quantity: there is nothing to compare")
+    if not truths.keys() == ours_.keys() == peer.keys() | set(not_given):
+        different = sorted(truths.keys() ^ ours_.keys() | truths.keys() ^ (peer.keys() | set(not_given)))
         raise ValueError(f"all sides must have the same quantities, these are not in all: {', '.join(different)}")
     eps = float(jnp.finfo(dtype).eps)
     quantities = []
-    for name, true in truths.items():
+    for name in (name for name in truths if name not in not_given):
+        true = truths[name]
         scale = float(np.abs(true).max(initial=0))
         from_ours, from_peer = _distance(ours_[name], true), _distance(peer[name], true)
         if dtype == "float64":
@@ -147,9 +154,13 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
     """
     checks.instance("problem", problem, Problem, "Problem(layer)")
     framework = peers.load(peer)
+    if why := peers.lacks(framework, problem):
+        raise ValueError(f"peer {peer!r} cannot be asked for this: {why}")
     values = draw(problem)
     sides = (truth(problem, values), run(problem, values), framework.run(problem, values))
-    compared = Comparison(peer, problem.dtype, judge(*sides, dtype=problem.dtype, time=values.xs.shape[1]))
+    not_given = tuple(name for name in sides[0] if name.startswith(tuple(getattr(framework, "NOT_GIVEN", ()))))
+    quantities = judge(*sides, dtype=problem.dtype, time=values.xs.shape[1], not_given=not_given)
+    compared = Comparison(peer, problem.dtype, quantities, not_given=not_given)
     if compared.verdict == "pass":
         return compared
     wrong = sides[1] if compared.verdict == "fail" else sides[2]

@@ -45,7 +45,12 @@ def line(outcome: Outcome) -> str:
         return f"{shown}{outcome.case.name} (the peer is off by {worst.peer:.2g}: {reason})"
     if worst.verdict == "fail":
         return f"{shown}{outcome.case.name} (allowed {worst.limit:.2g}, the peer is off by {worst.peer:.2g})"
-    return shown + outcome.case.name
+    return shown + outcome.case.name + _not_given(comparison)
+
+
+def _not_given(comparison: Comparison) -> str:
+    count = len(comparison.not_given)
+    return f" (without {count} of {count + len(comparison.quantities)} quantities, which the peer does not give)" if count else ""
 
 
 def diagnosis(outcome: Outcome) -> str:
@@ -120,6 +125,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         "peer": case.peer,
         "dtype": comparison.dtype,
         "quantities": [_quantity(quantity) for quantity in comparison.quantities],
+        "not_given": list(comparison.not_given),
         "verdict": comparison.verdict,
         "diagnosis": str(comparison.diagnosis) if comparison.diagnosis else None,
         "known_bug": case.known_bug,

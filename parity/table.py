@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "bias": ("random", "none", "unit_forget_bias", "zeros"),
     "initial_carry": (True, False),
 }
+BASE: dict[str, Any] = {name: values[0] for name, values in OPTIONS.items()}
 BIDIRECTIONAL = ("concat", "sum", "mul", "ave", "unmerged")
 ALONE = {  # what one single step knows nothing of
     "direction": "forward",
@@ -50,20 +51,25 @@ class Case:
 
 
 def makes_sense(row: dict[str, Any]) -> bool:
-    """Whether options, all or only some of them, can be asked for together."""
+    """Whether options, all or only some of them, can be asked for together, of Keras."""
 
     def given(**wanted: Any) -> bool:
         return all(row.get(name) in values for name, values in wanted.items())
 
-    if given(layer=["step"]) and any(row.get(name, value) != value for name, value in ALONE.items()):
-        return False
-    if given(mask=["none"], zero_output=[True]):
+    if not possible(row):
         return False
     # Keras' Bidirectional sets zero_output_for_mask itself: to return_sequences
     bidirectional_masked = given(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
     if bidirectional_masked and (given(outputs=["all"], zero_output=[False]) or given(outputs=["last"], zero_output=[True])):
         return False
     return not keras_unroll_bug(row)
+
+
+def possible(row: dict[str, Any]) -> bool:
+    """Whether options, all or only some of them, can be asked for together, of anybody."""
+    if row.get("layer") == "step" and any(row.get(name, value) != value for name, value in ALONE.items()):
+        return False
+    return row.get("mask") != "none" or not row.get("zero_output")
 
 
 def keras_unroll_bug(row: dict[str, Any]) -> bool:
@@ -74,14 +80,36 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
 
 
 @cache
-def rows() -> tuple[dict[str, Any], ...]:
-    """Rows of options that together hold every sensible pair."""
-    return covering(OPTIONS, sensible_pairs(), makes_sense)
+def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
+    """Rows of options that together hold every sensible pair.
+
+    Args:
+        framework: the peer's module, whose `lacks` says what it cannot be asked for; without one, the rows of Keras.
+    """
+    wanted = sensible_pairs(framework)
+    if not restricted(framework):
+        return covering(OPTIONS, wanted, makes_sense)
+    there = {one for pair in wanted for one in pair}
+    offered = {name: tuple(value for value in values if (name, value) in there) for name, values in OPTIONS.items()}
+
+    def had(row: dict[str, Any]) -> bool:
+        return pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
+
+    return covering(offered, wanted, had)
+
+
+def restricted(framework: Any) -> bool:
+    """Whether a peer says what it lacks; Keras has all that the table asks for."""
+    return hasattr(framework, "lacks")
 
 
 @cache
-def sensible_pairs() -> frozenset:
-    """All pairs that occur together in some conceivable row."""
+def sensible_pairs(framework: Any = None) -> frozenset:
+    """All pairs that occur together in some conceivable row that the peer has."""
+    if restricted(framework):
+        each = [(name, value) for name, values in OPTIONS.items() for value in values]
+        some = (dict(pair) for pair in combinations(each, 2) if pair[0][0] != pair[1][0])
+        return frozenset().union(*(pairs(row) for row in some if possible(row) and not _unfit(framework, problem(BASE | row))))
     bound = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")  # those that rules speak of
     found = set()
     for values in product(*(OPTIONS[name] for name in bound)):
@@ -94,15 +122,25 @@ def sensible_pairs() -> frozenset:
     return frozenset(found)
 
 
-def named_rows() -> dict[str, dict[str, Any]]:
+def _unfit(framework: Any, asked: Problem) -> str:
+    """Why a problem is not in a peer's rows: it lacks something, or is known to be wrong."""
+    return framework.lacks(asked) or known_bug(framework, asked)
+
+
+def known_bug(framework: Any, asked: Problem) -> str:
+    """What a peer is known to get wrong in a problem; "" if nothing."""
+    return framework.known_bug(asked) if hasattr(framework, "known_bug") else ""
+
+
+def named_rows(framework: Any = None) -> dict[str, dict[str, Any]]:
     """The rows by the names of their cases."""
-    return {" ".join(_words(row)): row for row in rows()}
+    return {" ".join(_words(row)): row for row in rows(framework)}
 
 
-def coverage(cases: Iterable[dict[str, Any]]) -> tuple[int, int]:
+def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[int, int]:
     """How many of the sensible pairs the rows hold, and how many there are."""
-    held = set().union(*map(pairs, cases))
-    return len(held & sensible_pairs()), len(sensible_pairs())
+    held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
+    return len(held & sensible), len(sensible)
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
@@ -121,19 +159,32 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
     )
 
 
-def cases() -> Iterator[Case]:
-    """All cases, each in every dtype: the rows, a long sequence, a wide layer, and the known bugs of peers in float64."""
-    base = {name: values[0] for name, values in OPTIONS.items()}
-    named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows().items())}
+def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
+    """All cases, each in every dtype: the rows, a long sequence, a wide layer, and the known bugs of the peer in float64.
+
+    Args:
+        peer: its name.
+        framework: its module; without one, all that Keras has.
+    """
+    named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows(framework).items())}
     named["lstm wide"] = Problem(LSTM(128), batch=5, time=28, features=40)
-    for name, one in named.items():
-        for dtype in DTYPES:
-            yield Case(name, replace(one, dtype=dtype))
-    for dtype in ("float64", "float32"):
-        yield Case("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype))
+    every = [(name, replace(one, dtype=dtype)) for name, one in named.items() for dtype in DTYPES]
+    every += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
+    for name, one in every:
+        if not (restricted(framework) and _unfit(framework, one)):
+            yield Case(name, one, peer)
+    if peer == "keras":
+        yield from _bugs_of_keras()
+    for option, value in ((option, value) for option, values in OPTIONS.items() for value in values[1:]):
+        row = BASE | {option: value}
+        if possible(row) and (why := known_bug(framework, one := replace(problem(row), dtype="float64"))):
+            yield Case(" ".join(_words(row)), one, peer, why)
+
+
+def _bugs_of_keras() -> Iterator[Case]:
     bug = "Keras with unroll=True masks the outputs of a backward run in forward order"
     for layer in ("lstm", "concat"):
-        row = base | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
+        row = BASE | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
         yield Case(" ".join(_words(row)), replace(problem(row), dtype="float64"), known_bug=bug)
 
 

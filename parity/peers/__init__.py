@@ -1,7 +1,11 @@
 """The other side: one framework a file, found by listing this folder.
 
 A peer has `run(problem, values) -> quantities` and `version() -> str`, takes and gives NumPy, and imports its framework when
-it is itself imported.
+it is itself imported. It may have:
+
+- `lacks(problem) -> str`: why it cannot be asked for a problem, "" if it can; without this it has all that the table asks for.
+- `known_bug(problem) -> str`: what it is known to get wrong there, with a link, "" if nothing.
+- `NOT_GIVEN`: with what the names of the quantities begin that its `run` leaves out.
 """
 
 import importlib
@@ -13,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
+from typing import Any
 
 
 class MissingPeerError(ImportError):
@@ -37,7 +42,8 @@ def load(name: str) -> ModuleType:
         with _quiet_unless_it_fails():
             return importlib.import_module(f"parity.peers.{name}")
     except ImportError as error:
-        remedy = ": pip install 'jlstm[parity]'" if isinstance(error, ModuleNotFoundError) else ""
+        extra = "parity" if (error.name or "").split(".")[0] in ("tensorflow", "keras", "tf_keras") else "peers"
+        remedy = f": pip install 'jlstm[{extra}]'" if isinstance(error, ModuleNotFoundError) else ""
         raise MissingPeerError(f"peer {name!r} cannot be imported ({error}){remedy}") from error
 
 
@@ -47,6 +53,11 @@ def version(name: str) -> str:
         return load(name).version()
     except ValueError:  # no peer, but a model's framework
         return f"{name} {metadata.version(name)}"
+
+
+def lacks(peer: ModuleType, problem: Any) -> str:
+    """Why a peer cannot be asked for a problem; "" if it can."""
+    return peer.lacks(problem) if hasattr(peer, "lacks") else ""
 
 
 @contextmanager

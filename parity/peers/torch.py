@@ -1,0 +1,97 @@
+"""PyTorch. Layout: weight_ih (4·units, features), weight_hh (4·units, units), bias_ih + bias_hh (4·units); gates i f g o."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+import jlstm
+from jlstm.convert import torch as convert
+from parity.case import Problem, Quantities, Values, in_pieces
+from parity.exchange import carry_of, lacking, layers, pulled, states
+
+
+def version() -> str:
+    """PyTorch's version."""
+    return f"torch {torch.__version__}"
+
+
+def lacks(problem: Problem) -> str:
+    """Why PyTorch cannot be asked for a problem; "" if it can. Its packed sequences take no length 0."""
+    return lacking("PyTorch", problem, partial(_dump, step=problem.step), dtypes=("float64", "float32"), lengths="positive")
+
+
+def run(problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities of the problem by `torch.nn.LSTM`, of a single step by `LSTMCell`, with autograd."""
+    return in_pieces(problem, values, partial(_run, problem), None)
+
+
+def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
+    dtype = getattr(torch, problem.dtype)
+    xs, carry = jax.tree.map(lambda leaf: torch.tensor(leaf, dtype=dtype, requires_grad=True), (piece.xs, piece.carry))
+    ys, after, weights = xs, [], []
+    for part, params, state in _parts(problem.layer, piece.params, carry, step=problem.step):
+        module = _module(part, params, dtype, step=problem.step)
+        weights.append(dict(module.named_parameters()))
+        ys, last = _step(module, ys, state) if problem.step else _unroll(module, part, ys, state, piece.mask)
+        after.append(last)
+    last_carry = after[0] if len(after) == 1 else tuple(after)
+    if problem.outputs == "last":
+        ys = torch.cat([state.h for state in states(after[-1])][-_directions(problem.layer) :], -1)[:, None]
+    leaves, structure = jax.tree.flatten((weights, xs, carry))
+    cotangents = [torch.tensor(leaf, dtype=dtype) for leaf in jax.tree.leaves((piece.d_ys, piece.d_carry))]
+    found = torch.autograd.grad(jax.tree.leaves((ys, last_carry)), leaves, cotangents)
+    d_weights, d_xs, d_carry = jax.tree.map(_numpy, jax.tree.unflatten(structure, found))
+    d_params = pulled(partial(_dump, problem.layer, step=problem.step), piece.params, d_weights)
+    return *jax.tree.map(_numpy, (ys, last_carry)), d_params, d_xs, d_carry
+
+
+def _parts(layer: jlstm.Layer, *trees: Any, step: bool) -> list[tuple[Any, ...]]:
+    """What one module each can run: a Stack of equal layers is one of many layers."""
+    same = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1 and not step
+    return [(layer, *trees)] if same else layers(layer, *trees)
+
+
+def _dump(layer: jlstm.Layer, params: Any, *, step: bool) -> list[dict[str, np.ndarray]]:
+    return [convert.dump(*part) for part in _parts(layer, params, step=step)]
+
+
+def _directions(layer: jlstm.Layer) -> int:
+    top = layer.layers[-1] if isinstance(layer, jlstm.Stack) else layer
+    return 1 + isinstance(top, jlstm.Bidirectional)
+
+
+def _module(layer: jlstm.Layer, params: Any, dtype: torch.dtype, *, step: bool) -> torch.nn.Module:
+    given = {name: torch.tensor(value, dtype=dtype) for name, value in convert.dump(layer, params).items()}
+    depth = len(layer.layers) if isinstance(layer, jlstm.Stack) else 1
+    features, units = given["weight_ih_l0"].shape[1], given["weight_hh_l0"].shape[1]
+    options: dict[str, Any] = {"bias": "bias_ih_l0" in given, "dtype": dtype}
+    if step:
+        module = torch.nn.LSTMCell(features, units, **options)
+        given = {name.removesuffix("_l0"): value for name, value in given.items()}
+    else:
+        options |= {"num_layers": depth, "bidirectional": _directions(layer) == 2, "batch_first": True}
+        module = torch.nn.LSTM(features, units, **options)
+    module.load_state_dict(given)
+    return module
+
+
+def _step(module: torch.nn.Module, xs: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
+    state = jlstm.Carry(*module(xs[:, 0], carry))
+    return state.h[:, None], state
+
+
+def _unroll(module: torch.nn.Module, layer: jlstm.Layer, xs: torch.Tensor, carry: Any, mask: Any) -> tuple[torch.Tensor, Any]:
+    before = None if carry is None else tuple(torch.stack(leaves) for leaves in zip(*states(carry), strict=True))
+    options = {"batch_first": True, "enforce_sorted": False}
+    given = xs if mask is None else torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(mask.sum(1)), **options)
+    ys, last = module(given, before)
+    if mask is not None:
+        ys, _ = torch.nn.utils.rnn.pad_packed_sequence(ys, batch_first=True, total_length=mask.shape[1])
+    return ys, carry_of(layer, zip(*last, strict=True))
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().numpy()

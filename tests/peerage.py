@@ -1,0 +1,48 @@
+"""What the tests of all peers share."""
+
+import jax
+import numpy as np
+import pytest
+
+from jlstm import LSTM
+from parity import Problem, compare, peers, table
+from parity.case import draw, truth
+
+
+def check_table(name, *, pairs):
+    """The peer's rows hold every pair of what it has, at least so many."""
+    framework = peers.load(name)
+    held, sensible = table.coverage(table.rows(framework), framework)
+    assert held == sensible >= pairs
+
+
+def check_passes(name, layer, *, dtype="float64", quantities=("ys", "carry", "d_params", "d_xs", "d_carry"), **options):
+    """The same as the truth on both sides, and all of these quantities were compared."""
+    comparison = compare(Problem(layer, dtype=dtype, **options), name)
+    assert comparison.verdict == "pass", comparison
+    compared = {quantity.name.split(".")[0] for quantity in comparison.quantities}
+    assert compared == set(quantities) - (set() if options.get("initial_carry", True) else {"d_carry"})
+
+
+def check_refuses(name, words, layer, **options):
+    """The peer says in these words what it lacks, and is not run."""
+    problem = Problem(layer, **options)
+    assert words in peers.load(name).lacks(problem)
+    with pytest.raises(ValueError, match="cannot be asked for this"):
+        compare(problem, name)
+
+
+def check_faults(name, monkeypatch, dtype="float64"):
+    """Swapped gates in the weights change its results, and a gradient that is zero is called the peer's bug."""
+    framework, problem = peers.load(name), Problem(LSTM(4), dtype=dtype, mask="none")
+    values = draw(problem)
+    right = truth(problem, values)
+    swapped = jax.tree.map(lambda leaf: np.concatenate([np.split(leaf, 4, -1)[k] for k in (0, 2, 1, 3)], -1), values.params)
+    wrong = framework.run(problem, values._replace(params=swapped))
+    assert max(np.abs(wrong[key] - right[key]).max() for key in ("ys", "carry.h", "carry.c")) > 1e-3
+    if dtype == "float64":
+        real = framework.run
+        monkeypatch.setattr(framework, "run", lambda *given: real(*given) | {"d_xs": np.zeros_like(values.xs)})
+        comparison = compare(problem, name)
+        assert comparison.verdict == "peer-bug"
+        assert [q.name for q in comparison.quantities if q.verdict != "pass"] == ["d_xs"]

@@ -1,0 +1,108 @@
+"""What every peer is held to: it is asked for what it has and nothing else, and gradients find their way back."""
+
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+
+from jlstm import LSTM, Bidirectional, Carry, Stack
+from parity import Problem, compare, exchange, ours, peers, report, table
+from parity.table import OPTIONS
+
+PLAIN = Problem(LSTM(4), dtype="float64")
+
+
+def peer(monkeypatch, **attributes):
+    """A peer that computes as we do, under the name "some"."""
+    framework = ModuleType("some")
+    vars(framework).update({"run": ours.run, "version": lambda: "some 1"} | attributes)
+    monkeypatch.setattr(peers, "load", lambda name: framework)
+    return framework
+
+
+def forward_only(problem):
+    """One that has no backward direction, of no layer."""
+    return "forward only" if "reverse=True" in repr(problem.layer) or "Bidirectional" in repr(problem.layer) else ""
+
+
+def test_the_rows_of_a_peer_are_those_that_it_has(monkeypatch):
+    """Every pair of what it has is held, nothing that it lacks is asked for, and no case that it cannot run."""
+    some = peer(monkeypatch, lacks=forward_only)
+    rows = table.rows(some)
+    held, sensible = table.coverage(rows, some)
+    assert held == sensible > 500
+    assert {row["direction"] for row in rows} == {"forward"}
+    assert {row["layer"] for row in rows} == {"lstm", "step", "stack2", "stack3"}
+    for option in set(OPTIONS) - {"direction", "layer"}:
+        assert {row[option] for row in rows} == set(OPTIONS[option])
+    cases = list(table.cases("some", some))
+    assert {case.name for case in cases} == {*table.named_rows(some), "lstm wide", "lstm 1000 steps"}
+    assert not any(map(forward_only, (case.problem for case in cases)))
+    assert not any(case.known_bug for case in cases)
+
+
+def test_what_a_peer_lacks_is_refused_when_asked_for(monkeypatch):
+    """Not run and called a difference."""
+    peer(monkeypatch, lacks=forward_only)
+    with pytest.raises(ValueError, match="peer 'some' cannot be asked for this: forward only"):
+        compare(Problem(LSTM(4, reverse=True)), "some")
+    assert compare(PLAIN, "some").verdict == "pass"
+
+
+def test_a_known_bug_is_a_case_of_its_own(monkeypatch):
+    """And in no row; once the peer mends it, the case passes and the bug's name stays to be taken out."""
+    some = peer(
+        monkeypatch,
+        lacks=lambda problem: "",
+        known_bug=lambda problem: "wrong at length 0" if exchange.shortest(problem) == 0 else "",
+    )
+    found = [case for case in table.cases("some", some) if case.known_bug]
+    assert [(case.name, case.known_bug) for case in found] == [("lstm mask-row", "wrong at length 0")]
+    assert "row" not in {row["mask"] for row in table.rows(some)}
+
+
+def test_what_a_peer_does_not_give_is_not_compared_and_said(monkeypatch):
+    """The line and the JSON tell; a peer that gives nothing is an error, and so is one that leaves out more than it says."""
+    without = lambda *names: lambda *given: {k: v for k, v in ours.run(*given).items() if not k.startswith(names)}
+    peer(monkeypatch, NOT_GIVEN=("d_",), run=without("d_"))
+    comparison = compare(PLAIN, "some")
+    assert comparison.verdict == "pass"
+    assert [q.name for q in comparison.quantities] == ["carry.h", "carry.c", "ys"]
+    assert comparison.not_given[0] == "d_carry.h"
+    outcome = report.Outcome(table.Case("plain", PLAIN, "some"), comparison)
+    assert report.line(outcome).endswith("plain (without 6 of 9 quantities, which the peer does not give)")
+    assert report.contents([outcome], (1, 2))["cases"][0]["not_given"] == list(comparison.not_given)
+    peer(monkeypatch, NOT_GIVEN=("d_",), run=without("d_", "ys"))
+    with pytest.raises(ValueError, match="these are not in all: ys"):
+        compare(PLAIN, "some")
+    peer(monkeypatch, NOT_GIVEN=("d_", "ys", "carry"), run=lambda *given: {})
+    with pytest.raises(ValueError, match="there is nothing to compare"):
+        compare(PLAIN, "some")
+
+
+def test_gradients_go_back_the_way_that_weights_came():
+    """Through a change of order, a sign, an addition and a second bias; what did not arrive is no number."""
+    params = {"bias": np.ones(4), "kernel": np.ones((2, 3))}
+
+    def dump(tree):
+        return {"w": -tree["kernel"].T[::-1], "b": tree["bias"] - 1, "second": np.zeros(4)}
+
+    gradients = {"w": np.arange(6.0).reshape(3, 2), "b": np.arange(4.0), "second": np.full(4, 7.0)}
+    back = exchange.pulled(dump, params, gradients)
+    np.testing.assert_array_equal(back["kernel"], -np.arange(6.0).reshape(3, 2)[::-1].T)
+    np.testing.assert_array_equal(back["bias"], np.arange(4.0))
+    lost = exchange.pulled(lambda tree: {"b": tree["bias"]}, params, {"b": np.arange(4.0)})
+    assert np.isnan(lost["kernel"]).all()
+
+
+def test_states_come_back_from_their_row():
+    """Forward before backward, the lowest layer first."""
+    layer = Stack((Bidirectional(LSTM(2)), LSTM(3)))
+    row = [Carry(k, k + 0.5) for k in range(3)]
+    carry = exchange.carry_of(layer, iter(row))
+    assert carry == ({"forward": row[0], "backward": row[1]}, row[2])
+    assert exchange.states(carry) == row
+    assert [one for one, _ in exchange.layers(layer, None)] == list(layer.layers)
+    assert exchange.layers(LSTM(2), 5) == [(LSTM(2), 5)]
+    assert jax.tree.leaves(carry)[0] == 1  # a dict's leaves are in the order of the alphabet: not these

@@ -1,0 +1,61 @@
+"""PyTorch as a peer."""
+
+import pytest
+
+from jlstm import LSTM, Bidirectional, Stack
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = pytest.mark.loose
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4), {"mask": "right", "initial_carry": False}),
+        (LSTM(4, use_bias=False), {"batches": 3}),
+        (LSTM(4), {"step": True}),
+        (Bidirectional(LSTM(4)), {"mask": "right", "outputs": "last"}),
+        (Stack((Bidirectional(LSTM(4)), LSTM(2))), {"mask": "right"}),
+        (Stack((Bidirectional(LSTM(4)), Bidirectional(LSTM(4)))), {"mask": "right", "outputs": "last"}),
+        (Stack((LSTM(4), LSTM(4))), {"step": True}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same_in_float64(layer, options):
+    """Packed sequences, pieces, a cell, directions, and layers in several modules or in one; gradients by autograd."""
+    check_passes("torch", layer, **options)
+
+
+def test_it_is_close_in_float32():
+    """As close as rounding."""
+    check_passes("torch", LSTM(4), dtype="float32", mask="right")
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("torch", pairs=200)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("PyTorch is not compared in bfloat16", LSTM(4), {"dtype": "bfloat16"}),
+        ("PyTorch has no reverse=True", LSTM(4, reverse=True), {}),
+        ("PyTorch has no activation='relu'", LSTM(4, activation="relu"), {}),
+        ("PyTorch has no merge='sum'", Bidirectional(LSTM(4), "sum"), {}),
+        ("PyTorch takes no dropout masks", LSTM(4, dropout=0.5), {}),
+        ("PyTorch draws initial weights of its own", LSTM(4), {"weights": "initial"}),
+        ("PyTorch has no zero_output", LSTM(4), {"zero_output": True}),
+        ("PyTorch has no mask but padding on the right", LSTM(4), {"mask": "left"}),
+        ("PyTorch takes no sequence of length 0", LSTM(4), {"mask": "right", "batches": 3}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence."""
+    check_refuses("torch", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("torch", monkeypatch)
