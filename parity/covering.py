@@ -21,6 +21,9 @@ def covering(
         wanted: the pairs, each in the order of `options`.
         makes_sense: whether a row, complete or not, may be; every wanted pair must have a complete one.
         candidates: how many are tried for each row.
+
+    Raises:
+        ValueError: a wanted pair has no complete row.
     """
     rng = random.Random(0)
     missing, chosen = set(wanted), []
@@ -40,7 +43,7 @@ def pairs(row: Row) -> set[Pair]:
 
 
 def _complete(wanted: Row, options: Mapping[str, tuple[Any, ...]], makes_sense: Callable[[Row], bool], rng: random.Random) -> Row:
-    while True:
+    for _ in range(1000):
         row = dict(wanted)
         for name in rng.sample(list(options), len(options)):
             sensible = [value for value in options[name] if makes_sense(row | {name: value})]
@@ -48,3 +51,4 @@ def _complete(wanted: Row, options: Mapping[str, tuple[Any, ...]], makes_sense: 
                 row[name] = rng.choice(sensible)
         if len(row) == len(options):
             return {name: row[name] for name in options}
+    raise ValueError(f"no row that makes sense has {wanted}: do not ask for this pair")

@@ -1,0 +1,69 @@
+"""What peers that run on JAX share: outputs and all gradients by one `vjp`, and layers one after the other."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jlstm
+from parity.case import Arrays, Problem, Quantities, Values, in_pieces
+from parity.exchange import layers, pulled
+from parity.ours import last_output
+
+Dump = Callable[[jlstm.Layer, Arrays], Any]
+Single = Callable[..., tuple[Any, Any]]
+
+
+def run(problem: Problem, values: Values, dump: Dump, single: Single) -> Quantities:
+    """Compute all quantities of the problem in its dtype, under `jit`.
+
+    Args:
+        problem, values: what to compute.
+        dump: makes the weights of one layer of a Stack.
+        single: runs it: `(layer, weights, xs, carry, mask, step) -> ys, carry`.
+    """
+
+    def all_weights(params: Arrays) -> list[Any]:
+        return [dump(*part) for part in layers(problem.layer, params)]
+
+    def forward(weights: Any, xs: Any, carry: Any, mask: Any) -> tuple[Any, Any]:
+        carries = []
+        for (one, state), given in zip(layers(problem.layer, carry), weights, strict=True):
+            xs, last = single(one, given, xs, state, mask, problem.step)
+            carries.append(last)
+        last = tuple(carries) if isinstance(problem.layer, jlstm.Stack) else carries[0]
+        if problem.outputs == "last":
+            return last_output(problem.layer, last, mask, False), last
+        if mask is not None:  # what a framework computes from padding is no output
+            xs = jax.tree.map(lambda ys: jnp.where(mask[:, :, None], ys, jnp.zeros_like(ys)), xs)
+        return xs, last
+
+    @jax.jit
+    def with_gradients(weights: Any, piece: Values) -> Any:
+        results, pullback = jax.vjp(partial(forward, mask=piece.mask), weights, piece.xs, piece.carry)
+        return *results, *pullback((piece.d_ys, piece.d_carry))
+
+    def run_piece(piece: Values) -> Any:
+        def cast(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), tree)
+
+        given = cast(piece._replace(params=None, mask=None))._replace(mask=piece.mask)
+        ys, carry, d_weights, d_xs, d_carry = with_gradients(cast(all_weights(piece.params)), given)
+        return ys, carry, pulled(all_weights, piece.params, jax.tree.map(np.asarray, d_weights)), d_xs, d_carry
+
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        return in_pieces(problem, values, run_piece, None)
+
+
+def start(layer: Any, xs: Any, carry: Any) -> jlstm.Carry:
+    """The carry given, or zeros."""
+    zeros = jnp.zeros((xs.shape[0], layer.cell.units), xs.dtype)
+    return carry or jlstm.Carry(zeros, zeros)
+
+
+def lengths(mask: Any) -> Any:
+    """The number of steps that count, which come first."""
+    return None if mask is None else mask.sum(1)

@@ -1,0 +1,49 @@
+"""Haiku as a peer."""
+
+import pytest
+
+from jlstm import LSTM, Bidirectional, Stack
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = pytest.mark.loose
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4), {"initial_carry": False, "batches": 3}),
+        (LSTM(4, use_bias=False), {"step": True}),
+        (Stack((LSTM(4), LSTM(2))), {"outputs": "last"}),
+        (LSTM(4), {"dtype": "float32"}),
+        (LSTM(4), {"dtype": "bfloat16"}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and, where it differentiates, all gradients."""
+    check_passes("haiku", layer, **options)
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("haiku", pairs=150)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("run forwards only", LSTM(4, reverse=True), {}),
+        ("run forwards only", Bidirectional(LSTM(4)), {}),
+        ("Haiku has no activation='relu'", LSTM(4, activation="relu"), {}),
+        ("Haiku takes no lengths", LSTM(4), {"mask": "right"}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence."""
+    check_refuses("haiku", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("haiku", monkeypatch)
