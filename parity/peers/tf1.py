@@ -1,0 +1,103 @@
+"""TensorFlow 1. Layout: kernel (features + units, 4·units), rows x then h, bias + forget_bias; gates i j f o, j our g; (c, h)."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from tf_keras.src.layers.rnn import legacy_cells
+
+import jlstm
+from jlstm.convert import tf1 as convert
+from parity.case import Problem, Quantities, Values, in_pieces
+from parity.exchange import carry_of, lacking, pulled, states
+from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+
+FUNCTIONS = {"linear": tf.identity, "hard_sigmoid": lambda x: tf.nn.relu6(x + 3) / 6}
+MERGES = {
+    "concat": lambda f, b: tf.concat([f, b], -1),
+    "sum": lambda f, b: f + b,
+    "mul": lambda f, b: f * b,
+    "ave": lambda f, b: (f + b) / 2,
+    None: lambda f, b: {"forward": f, "backward": b},
+}
+
+
+def version() -> str:
+    """TensorFlow's version."""
+    return f"tensorflow.compat.v1 {tf.__version__}"
+
+
+def lacks(problem: Problem) -> str:
+    """Why TensorFlow 1 cannot be asked for a problem; "" if it can."""
+    ours = problem.layer
+    if isinstance(ours, jlstm.Stack) and not all(isinstance(one, jlstm.RNN) for one in ours.layers):
+        return "MultiRNNCell has cells, and no layer of two directions"
+    if any(part.reverse for part in _cells(ours)[:1]):
+        return "dynamic_rnn runs forwards, and bidirectional_dynamic_rnn its first cell"
+    return lacking("TensorFlow 1", problem, _dump, dtypes=("float64", "float32"))
+
+
+def run(problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities by `LSTMCell` in `dynamic_rnn` or `bidirectional_dynamic_rnn`, of layers in a `MultiRNNCell`."""
+    return in_pieces(problem, values, partial(_run, problem), None)
+
+
+def _cells(layer: Any) -> list[Any]:
+    """The layers that are one cell each, forward before backward, the lowest first."""
+    if isinstance(layer, jlstm.Stack):
+        return [cell for one in layer.layers for cell in _cells(one)]
+    return [layer.layer, layer.layer.flipped()] if isinstance(layer, jlstm.Bidirectional) else [layer]
+
+
+def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
+    trees = [params["forward"], params["backward"]] if isinstance(layer, jlstm.Bidirectional) else params
+    return [convert.dump(*pair) for pair in zip(_cells(layer), [trees] if isinstance(trees, dict) else trees, strict=True)]
+
+
+def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
+    layer, dtype = problem.layer, tf.as_dtype(problem.dtype)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        given = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
+        cells = [_cell(one.cell, dtype) for one in _cells(layer)]
+        ys, last = _unroll(problem, cells, given, piece.mask)
+        carry = carry_of(layer, ((state.h, state.c) for state in last))
+        names = [{variable.name.split("/")[-1].removesuffix(":0"): variable for variable in cell.variables} for cell in cells]
+        leaves, structure = jax.tree.flatten((names, given.xs, given.carry))
+        targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((given.d_ys, given.d_carry))
+        gradients = tf.gradients(targets, leaves, cotangents, unconnected_gradients="zero")
+        for own, weights in zip(names, _dump(layer, piece.params), strict=True):
+            for name, variable in own.items():
+                variable.load(weights[name].astype(dtype.as_numpy_dtype), session)
+        outputs, structure_of = jax.tree.flatten((ys, carry))
+        found, back = session.run([outputs, gradients])
+    d_weights, d_xs, d_carry = jax.tree.unflatten(structure, back)
+    return *jax.tree.unflatten(structure_of, found), pulled(partial(_dump, layer), piece.params, d_weights), d_xs, d_carry
+
+
+def _cell(cell: Any, dtype: Any) -> Any:
+    activation = FUNCTIONS.get(cell.activation) or getattr(tf.nn, cell.activation)
+    return legacy_cells.LSTMCell(cell.units, activation=activation, dtype=dtype)
+
+
+def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tuple[Any, list[Any]]:
+    """The outputs, and the last states of all cells."""
+    before = given.carry and [legacy_cells.LSTMStateTuple(state.c, state.h) for state in states(given.carry)]
+    lengths, layer = None if mask is None else mask.sum(1), problem.layer
+    options: dict[str, Any] = {"sequence_length": lengths, "dtype": given.xs.dtype}
+    if isinstance(layer, jlstm.Bidirectional):
+        both = dict(zip(("initial_state_fw", "initial_state_bw"), before or (None, None), strict=True))
+        ys, last = tf.compat.v1.nn.bidirectional_dynamic_rnn(*cells, given.xs, **both, **options)
+        merge: Any = MERGES[layer.merge]
+        ends = last
+    else:
+        one = isinstance(layer, jlstm.RNN)
+        cell = cells[0] if one else legacy_cells.MultiRNNCell(cells)
+        state = before and (before[0] if one else tuple(before))
+        sequence, last = tf.compat.v1.nn.dynamic_rnn(cell, given.xs, initial_state=state, **options)
+        ys, last, merge = (sequence,), (last,) if one else last, tf.identity
+        ends = last[-1:]
+    if problem.outputs == "last":
+        shown = tf.ones_like(ends[0].h) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
+        ys = [tf.where(tf.cast(shown, tf.bool), end.h, tf.zeros_like(end.h))[:, None] for end in ends]
+    return merge(*ys), list(last)

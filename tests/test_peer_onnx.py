@@ -1,0 +1,67 @@
+"""ONNX Runtime as a peer: float32, and no gradients."""
+
+import pytest
+
+from jlstm import LSTM, Bidirectional, Stack
+from parity import Problem, compare, peers
+from parity.case import draw, truth
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = pytest.mark.loose
+FORWARD = {"dtype": "float32", "quantities": ("ys", "carry")}
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4, reverse=True), {"mask": "right"} | FORWARD),
+        (LSTM(4, activation="relu", use_bias=False), {"batches": 3} | FORWARD),
+        (Stack((Bidirectional(LSTM(4)), LSTM(2))), {"mask": "right", "outputs": "last"} | FORWARD),
+        (LSTM(4, time_major=True), {"mask": "right"} | FORWARD),
+        (LSTM(4), {"mask": "row", "initial_carry": False} | FORWARD),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and, where it differentiates, all gradients."""
+    check_passes("onnx", layer, **options)
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("onnx", pairs=300)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("is not compared in float64", LSTM(4), {"dtype": "float64"}),
+        ("ONNX has no merge='sum'", Bidirectional(LSTM(4), "sum"), {}),
+        ("ONNX Runtime has no mask but padding on the right", LSTM(4), {"mask": "left"}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence."""
+    check_refuses("onnx", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("onnx", monkeypatch, dtype="float32")
+
+
+def test_a_length_of_zero_is_its_bug():
+    """It returns zeros as last states; float32 has no limit for a peer, so that nothing but this would find it."""
+    problem = Problem(LSTM(4), mask="row")
+    framework, values = peers.load("onnx"), draw(problem)
+    assert "forgets the initial states" in framework.known_bug(problem)
+    assert not framework.run(problem, values)["carry.h"][-1].any()
+    assert truth(problem, values)["carry.h"][-1].all()
+
+
+def test_what_it_does_not_give_is_said():
+    """All gradients."""
+    comparison = compare(Problem(LSTM(4)), "onnx")
+    assert {name[:2] for name in comparison.not_given} == {"d_"}
+    assert [quantity.name for quantity in comparison.quantities] == ["carry.h", "carry.c", "ys"]

@@ -1,0 +1,52 @@
+"""TensorFlow 1's cells as a peer."""
+
+import pytest
+
+from jlstm import LSTM, Bidirectional, Stack
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4), {"mask": "row", "outputs": "last", "initial_carry": False}),
+        (LSTM(4, use_bias=False), {"step": True}),
+        (Bidirectional(LSTM(4), "mul"), {"mask": "right", "batches": 3}),
+        (Bidirectional(LSTM(4), None), {"mask": "right", "outputs": "last"}),
+        (Stack((LSTM(4), LSTM(5, activation="softsign"))), {"mask": "right"}),
+        (LSTM(4), {"mask": "row"}),
+        (LSTM(4), {"dtype": "float32", "mask": "right"}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and, where it differentiates, all gradients."""
+    check_passes("tf1", layer, **options)
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("tf1", pairs=300)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("dynamic_rnn runs forwards", LSTM(4, reverse=True), {}),
+        ("MultiRNNCell has cells", Stack((Bidirectional(LSTM(4)), LSTM(2))), {}),
+        ("TensorFlow 1 is not compared in bfloat16", LSTM(4), {"dtype": "bfloat16"}),
+        ("TensorFlow 1 has no recurrent_activation='relu'", LSTM(4, recurrent_activation="relu"), {}),
+        ("TensorFlow 1 has no mask but padding on the right", LSTM(4), {"mask": "left"}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence."""
+    check_refuses("tf1", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("tf1", monkeypatch)
