@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     add("--backend", choices=BACKENDS, default="auto", help="what runs our side (default: auto)")
     add("--dtype", choices=DTYPES, help="only cases in this dtype")
     add("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")
-    add("--quick", action="store_true", help="every seventh case, in under a minute")
+    add("--quick", action="store_true", help="every seventh case, of several peers fewer of each")
     add("--jobs", type=int, metavar="N", help="processes (default: one a core, up to 4, where there is work for them)")
     add("--json", metavar="FILE", help="write all that was measured to this file")
     add("--html", metavar="FILE", help="write a page to look at to this file")
@@ -143,11 +143,11 @@ def coverage(cases: Iterable[Case]) -> tuple[int, int]:
     return sum(held for held, _ in each), sum(sensible for _, sensible in each)
 
 
-def selected(options: argparse.Namespace, peer: str = "keras", framework: ModuleType | None = None) -> list[Case]:
-    """The cases of a peer's table that the options ask for."""
+def selected(options: argparse.Namespace, peer: str = "keras", framework: ModuleType | None = None, among: int = 1) -> list[Case]:
+    """The cases of a peer's table that the options ask for; quickly, fewer of each where it is one among several."""
     cases = list(table.cases(peer, framework))
     if options.quick:
-        cases = cases[::7]
+        cases = cases[:: 7 * among]
     cases = [case for case in cases if fnmatch(case.name, f"*{options.case}*") and options.dtype in (None, case.problem.dtype)]
     return [replace(case, problem=problem(case, options.seed, options.backend)) for case in cases]
 
@@ -173,7 +173,7 @@ def with_peers(options: argparse.Namespace) -> list[Case]:
             print(f"parity: {error}", file=sys.stderr)
     if not present:
         raise peers.MissingPeerError("there is no peer to compare with")
-    return [case for name, framework in present.items() for case in selected(options, name, framework)]
+    return [case for name, framework in present.items() for case in selected(options, name, framework, len(present))]
 
 
 def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]:
