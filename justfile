@@ -3,7 +3,7 @@ set positional-arguments
 python := ".venv/bin/python"
 parallel := "-n auto --maxprocesses 4 --dist loadgroup"
 loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_properties.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_dtypes.py tests/test_sharding.py tests/test_cells_lstm.py"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_convert*' --ignore-glob='*/test_peer_*' --ignore-glob='*/test_model_*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*' --ignore-glob='*/test_backends_sanitizers*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_family*' --ignore-glob='*/test_cells_pairs*' --ignore-glob='*/test_goldens*' --ignore-glob='*/test_convert*' --ignore-glob='*/test_peer_*' --ignore-glob='*/test_model_*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*' --ignore-glob='*/test_backends_sanitizers*'"
 
 # list the recipes
 default:
@@ -41,6 +41,7 @@ test *args: setup
 test-newest:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} {{core}} --backend fused
     @.venv-newest/bin/python -m pytest {{parallel}} tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py
+    @.venv-newest/bin/python -m pytest {{parallel}} tests/test_family.py -k "padding or layers_modules"
 
 # run parity, and the tests of layers and the loop, by plain `lax.scan`
 test-scan: setup

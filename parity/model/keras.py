@@ -46,7 +46,7 @@ def _description(path: Path) -> tuple[Any, str]:
         with files.members(path) as archive:
             held = [json.loads(files.member(path, archive, name)) for name in ("config.json", "metadata.json")]
         return held[0], str(held[1]["keras_version"])
-    content = hdf5.read(path, path, path.stat().st_size)
+    content = hdf5.read(path, files.mapped(path))
     if content.config is None:
         raise ValueError(f"{path} has weights and no description of layers: save the whole model, with model.save")
     return json.loads(content.config), content.version
