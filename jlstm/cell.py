@@ -99,12 +99,12 @@ class Cell(Options, abc.ABC):
 
     def each_step(
         self,
-        params: Params,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-        dtype: jax.typing.DTypeLike,  # noqa: ARG002
+        params: Params,
+        shape: tuple[int, ...],
+        dtype: jax.typing.DTypeLike,
         *,
-        key: Array | None = None,  # noqa: ARG002
-        noise: PyTree | None = None,  # noqa: ARG002
+        key: Array | None = None,
+        noise: PyTree | None = None,
     ) -> PyTree | None:
         """Return what is drawn anew at each step, with leaves (time, *batch, …) for `shape` (time, *batch), or None."""
         return None

@@ -61,11 +61,11 @@ class _Minimal(Cell):
 
     def begin(
         self,
-        params: Params,  # noqa: ARG002
+        params: Params,
         batch_shape: tuple[int, ...],
         dtype: jax.typing.DTypeLike,
         *,
-        key: Array | None = None,  # noqa: ARG002
+        key: Array | None = None,
         noise: Noise | None = None,
     ) -> tuple[MinimalCarry, Noise]:
         """Return zeros; there is no dropout."""
@@ -73,7 +73,7 @@ class _Minimal(Cell):
             checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
         return MinimalCarry(jnp.zeros((*batch_shape, self.units), dtype)), {}
 
-    def step(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> tuple[MinimalCarry, Array]:  # noqa: ARG002
+    def step(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> tuple[MinimalCarry, Array]:
         """The last equation."""
         h = z.decay * carry.h + z.added
         return MinimalCarry(h), h
@@ -107,7 +107,7 @@ class MinGRUCell(_Minimal):
 
     columns: ClassVar[int] = 2
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:  # noqa: ARG002
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
         """All but the last equation's sum, for all steps at once."""
         z, g = self._columns(params, xs)
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
@@ -137,7 +137,7 @@ class MinLSTMCell(_Minimal):
 
     columns: ClassVar[int] = 3
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:  # noqa: ARG002
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
         """All but the last equation's sum, for all steps at once."""
         i, f, g = self._columns(params, xs)
         share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))  # σ(i) / (σ(f) + σ(i)), also where both are tiny

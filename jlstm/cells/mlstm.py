@@ -116,11 +116,11 @@ class MLSTMCell(Cell):
 
     def begin(
         self,
-        params: Params,  # noqa: ARG002
+        params: Params,
         batch_shape: tuple[int, ...],
         dtype: jax.typing.DTypeLike,
         *,
-        key: Array | None = None,  # noqa: ARG002
+        key: Array | None = None,
         noise: Noise | None = None,
     ) -> tuple[MLSTMCarry, Noise]:
         """Return zeros; there is no dropout."""
@@ -130,7 +130,7 @@ class MLSTMCell(Cell):
         shapes = (self.heads, size, size), (self.heads, size), (self.heads,)
         return MLSTMCarry(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in shapes)), {}
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Projected:  # noqa: ARG002
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Projected:
         """All that needs no carry, for all steps at once."""
 
         def linear(name: str) -> Array:
@@ -143,7 +143,7 @@ class MLSTMCell(Cell):
         forget = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
         return Projected(q, k / k.shape[-1] ** 0.5, v, forget, i, jax.nn.sigmoid(o))
 
-    def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:  # noqa: ARG002
+    def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
         """The equations."""
         m = jnp.maximum(z.forget + carry.m, z.enter)
         forget, enter = jnp.exp(z.forget + carry.m - m)[..., None], jnp.exp(z.enter - m)[..., None]

@@ -108,11 +108,11 @@ class SLSTMCell(Cell):
 
     def begin(
         self,
-        params: Params,  # noqa: ARG002
+        params: Params,
         batch_shape: tuple[int, ...],
         dtype: jax.typing.DTypeLike,
         *,
-        key: Array | None = None,  # noqa: ARG002
+        key: Array | None = None,
         noise: Noise | None = None,
     ) -> tuple[SLSTMCarry, Noise]:
         """Return zeros; there is no dropout."""
@@ -121,12 +121,12 @@ class SLSTMCell(Cell):
         zeros = jnp.zeros((*batch_shape, self.units), dtype)
         return SLSTMCarry(zeros, zeros, zeros, zeros), {}
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:  # noqa: ARG002
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:
         """x W + b, for all steps in one matmul."""
         zs = xs @ params["kernel"]
         return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)
 
-    def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> tuple[SLSTMCarry, Array]:  # noqa: ARG002
+    def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> tuple[SLSTMCarry, Array]:
         """The equations."""
         h, c, n, m = carry
         heads = h.reshape(*h.shape[:-1], self.heads, -1)

@@ -91,7 +91,7 @@ class Wrapper(Cell):
         own = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
         return None if inner is None and own is None else Both(own, inner)
 
-    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:  # noqa: ARG002
+    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
         """What only the wrapper draws anew at each step, or None."""
         return None
 
