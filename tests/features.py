@@ -32,7 +32,7 @@ class Feature(NamedTuple):
 FEATURES = (
     Feature("LSTM with forget gate", "LSTMCell(units)", "TKPOLFHE", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
     Feature("Peepholes", "LSTMCell(peephole=True)", "TOL", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
-    Feature("Projection of h", "LSTMCell(projection=size)", "TPL", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
+    Feature("Projection of h", "LSTMCell(projection=size)", "TPL", "test_parity_torch::test_values_and_gradients_equal_pytorch"),
     Feature("Bias of the projection", "projection_bias=True", "L", "test_goldens::test_outputs_last_carry_and_gradients"),
     Feature("Bounds of h and c", "projection_clip, cell_clip", "TL", "test_parity_tf1::test_variants_are_those_of_tensorflow_1"),
     Feature("Bound of the gates' sums", "gate_clip", "O", "test_goldens::test_outputs_last_carry_and_gradients"),
@@ -73,6 +73,7 @@ FEATURES = (
     Feature(
         "Dropout around a cell", "Dropout(cell, …)", "T", "test_parity_tf1::test_variational_dropout_is_that_of_tensorflow_1"
     ),
+    Feature("Wrappers in pairs", "Zoneout(WeightDrop(cell))", "", "test_cells_wrappers::test_every_pair_of_wrappers"),
     Feature("Zoneout", "Zoneout(cell, h=…, c=…)", "", "test_cells_wrappers::test_zoneout_keeps_some_of_h_and_c"),
     Feature(
         "Dropped weights",

@@ -148,3 +148,61 @@ def test_a_wrapper_needs_a_cell():
     """Not a layer."""
     with pytest.raises(TypeError, match=r"cell must be a Cell such as LSTMCell\(units\)"):
         Zoneout(RNN(CELL))
+
+
+WRAPPERS = {
+    "Dropout": lambda cell: Dropout(cell, inputs=0.3, outputs=0.4, state=0.2),
+    "variational": lambda cell: Dropout(cell, inputs=0.3, outputs=0.4, state=0.2, variational=True),
+    "Zoneout": lambda cell: Zoneout(cell, h=0.3, c=0.4),
+    "WeightDrop": lambda cell: WeightDrop(cell, rate=0.3),
+    "Residual": Residual,
+    "Highway": Highway,
+    "LearnedCarry": LearnedCarry,
+}
+REFUSED = {("Zoneout", inner): ValueError for inner in ("Dropout", "variational", "Residual", "Highway")}
+REFUSED |= {("WeightDrop", inner): TypeError for inner in ("Highway", "LearnedCarry")}
+
+
+@pytest.mark.parametrize("outer", WRAPPERS)
+@pytest.mark.parametrize("inner", WRAPPERS)
+def test_every_pair_of_wrappers(outer, inner):
+    """In chunks and backwards it draws the same and gives the same, or it is refused in one sentence."""
+
+    def run(**options):
+        layer = RNN(WRAPPERS[outer](WRAPPERS[inner](LSTMCell(FEATURES))), **options)
+        params = layer.init(jax.random.key(0), FEATURES)
+        xs = normal(np.empty((BATCH, TIME, FEATURES)), rng=np.random.default_rng(3), dtype=np.float32)
+        flipped = xs[:, ::-1] if layer.reverse else xs
+        carry, ys = apply(layer, params, flipped, key=jax.random.key(1))
+        return carry, ys[:, ::-1] if layer.reverse else ys
+
+    if (outer, inner) in REFUSED:
+        with pytest.raises(REFUSED[outer, inner], match=r"put (Zoneout inside|it around the innermost)"):
+            run()
+        return
+    carry, ys = run()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(remat=2))
+    noise_of_steps = {"Dropout", "Zoneout"} & {outer, inner}  # which stays with its step, whatever the direction
+    if not noise_of_steps:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(reverse=True))
+
+
+def test_what_is_drawn_has_its_share():
+    """Of many drawn numbers; and no two wrappers or parts draw the same."""
+    cell = WRAPPERS["Zoneout"](WRAPPERS["WeightDrop"](LSTMCell(50)))
+    cell = WRAPPERS["variational"](WRAPPERS["Dropout"](cell))
+    key, params = jax.random.key(4), cell.init(jax.random.key(0), 50)
+    _, context = cell.begin(params, (40,), "float32", key=key)
+    fresh = cell.each_step(params, (30, 40), "float32", key=key)
+    weights, kept = context.inner.inner.inner.own, fresh.inner.inner.own
+    shares = [(context.own[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
+    shares += [(fresh.inner.own[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
+    for mask, rate in [*shares, (weights, 0.3)]:
+        assert set(np.unique(mask)) == {0, np.float32(1) / np.float32(1 - rate)}
+        np.testing.assert_allclose(np.mean(mask == 0), rate, atol=5 * np.sqrt(rate * (1 - rate) / mask.size))
+    for name, rate in (("h", 0.3), ("c", 0.4)):
+        np.testing.assert_allclose(kept[name].mean(), rate, atol=5 * np.sqrt(rate * (1 - rate) / kept[name].size))
+    drawn = [*(mask == 0 for mask, _ in shares), weights == 0, kept["h"] == 1, kept["c"] == 1]
+    first = [np.ravel(mask)[:1500].astype(float) for mask in drawn]
+    correlations = np.corrcoef(first)[~np.eye(len(first), dtype=bool)]
+    assert np.abs(correlations).max() < 0.15

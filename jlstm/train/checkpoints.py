@@ -28,7 +28,7 @@ class Snapshot(NamedTuple):
 class _Manager(ocp.CheckpointManager):
     """Orbax' own, which does not ask JAX whether a process is to stop: that asks by step, `SharedInterruption` by count."""
 
-    def reached_preemption(self, step: int) -> bool:
+    def reached_preemption(self, step: int) -> bool:  # noqa: ARG002
         """Never ask."""
         return False
 
