@@ -42,6 +42,13 @@ def first_backend(request):
     backends.FIRST = request.config.getoption("--backend")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def memory():
+    """Forget compiled programs after each file: together they take gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def strict(request):
     """No silent promotion of dtypes or ranks."""

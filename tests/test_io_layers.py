@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import jlstm
 from conversions import damaged, refusal, survives
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell, Stack
+from jlstm.cells import ConvLSTMCell
 from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
 from jlstm.description import KINDS, build, describe
 from problems import FEATURES, UNITS
@@ -27,6 +28,7 @@ LAYERS = [
     RNN(Dropout(Residual(LSTMCell(FEATURES)), inputs=0.1)),
     RNN(LearnedCarry(WeightDrop(LSTMCell(UNITS), rate=0.2))),
     RNN(Highway(LSTMCell(FEATURES))),
+    RNN(ConvLSTMCell(2, (3, 1), (6, 5), strides=2)),
 ]
 
 

@@ -100,7 +100,7 @@ def test_export_and_load(name):
     lengths = np.array([2, TIME])
     exported = jax.export.export(f)(params, free(xs), jax.tree.map(free, carry), free(lengths))
     got = jax.export.deserialize(exported.serialize()).call(params, xs, carry, lengths)
-    assert_close(got, f(params, xs, carry, lengths), atol=1e-15)
+    assert_close(got, f(params, xs, carry, lengths), atol=1e-14)  # compiled apart, with sums in another order
 
 
 def test_export_with_time_left_open():
