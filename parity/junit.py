@@ -29,7 +29,7 @@ def write_junit(path: str | os.PathLike[str], outcomes: Sequence[report.Outcome]
         text = "\n".join(filter(None, (report.line(outcome), report.diagnosis(outcome))))
         if not outcome.accepted:
             diagnosis = outcome.comparison.diagnosis
-            message = diagnosis.headline if diagnosis else outcome.comparison.verdict
+            message = diagnosis.headline if diagnosis else "mended" if outcome.mended else outcome.comparison.verdict
             ET.SubElement(case, "failure", {"message": message, "type": outcome.comparison.verdict}).text = text
         elif outcome.case.known_bug:
             ET.SubElement(case, "system-out").text = text

@@ -27,9 +27,13 @@ class Outcome(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """Whether both sides are the same, or the peer is known to be wrong there."""
-        verdict = self.comparison.verdict
-        return verdict == "pass" or (verdict == "peer-bug" and bool(self.case.known_bug))
+        """Whether both sides are the same or, where the peer is known to be wrong, it still is."""
+        return self.comparison.verdict == ("peer-bug" if self.case.known_bug else "pass")
+
+    @property
+    def mended(self) -> bool:
+        """Whether the peer is right where it was known to be wrong."""
+        return bool(self.case.known_bug) and self.comparison.verdict == "pass"
 
 
 HEAD = f"{'verdict':9}{'dtype':10}{'worst error':13}{'ulp':>8}{'ours/peer':>11}  {'of':36}case"
@@ -45,6 +49,8 @@ def line(outcome: Outcome) -> str:
         return f"{shown}{outcome.case.name} (the peer is off by {worst.peer:.2g}: {reason})"
     if worst.verdict == "fail":
         return f"{shown}{outcome.case.name} (allowed {worst.limit:.2g}, the peer is off by {worst.peer:.2g})"
+    if outcome.mended:
+        return f"{shown}{outcome.case.name} (the peer has mended this, take the case out: {outcome.case.known_bug})"
     return shown + outcome.case.name + _not_given(comparison)
 
 

@@ -183,7 +183,7 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
 
 
 def _bugs_of_keras() -> Iterator[Case]:
-    bug = "Keras with unroll=True masks the outputs of a backward run in forward order"
+    bug = "Keras with unroll=True masks the outputs of a backward run in forward order (compare keras-team/keras#17596)"
     for layer in ("lstm", "concat"):
         row = BASE | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
         yield Case(" ".join(_words(row)), replace(problem(row), dtype="float64"), known_bug=bug)
