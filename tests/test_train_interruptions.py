@@ -59,6 +59,15 @@ def test_validation_is_finished_first(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["5"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_request_before_the_first_step_leaves_a_checkpoint_too(number, tmp_path):
+    """While the first batch of validation is fetched, to learn its shapes, nothing has begun yet: SIGTERM would kill."""
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d of 14; kept in "):
+        run(batches=batches(), validation=Ringing(number, 0, count=7), checkpoints=tmp_path)
+    (step,) = (int(path.name) for path in tmp_path.iterdir())
+    assert 0 < step <= 4  # the call under way, and the next
+
+
 def test_the_second_ctrl_c_does_not_wait(tmp_path):
     """It raises where it comes, before the checkpoint."""
 

@@ -115,15 +115,15 @@ def fit(
     _check(epochs=epochs, steps=steps, every=every, steps_per_call=steps_per_call)
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh)
-    now = _start(task, params, key, validation)
     with ExitStack() as stack:
+        interruption = stack.enter_context(interruptions())  # before the first batch is asked for
+        now = _start(task, params, key, validation)
         folder = stack.enter_context(Checkpoints(checkpoints, task.facts(now.key), resume=True)) if checkpoints else None
         if folder and not resume:
             folder.clear()
         now = (folder.restore(now) if folder else None) or now
         _write(history, now.history)
         bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step), batches.size))
-        interruption = stack.enter_context(interruptions())
 
         def watch(step: int, pulse: Pulse) -> bool:
             bar.update(step, pulse.sums)
