@@ -25,6 +25,7 @@ def report(*rows, peers=("torch", "flax-linen"), **more):
         "gpu": False,
         "notes": {"median": "of the rounds"},
         "frameworks": known,
+        "memory": {},
         "errors": [],
     }
     made["points"] = {name: point(4, 10, 3, (5,)) for name in names}
@@ -41,5 +42,5 @@ def point(*sizes, **more):
 def row(where, job, framework, seconds):
     """What was measured of one framework."""
     rounds = [{"calls": 3, "median": factor * seconds, "lowest": seconds} for factor in (1.5, 1, 1)]
-    made = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0, "peak_bytes": None}
+    made = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
     return made | figures.summary(made)

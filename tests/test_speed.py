@@ -100,16 +100,16 @@ def test_tables_say_what_was_measured():
     ]
     made = report(*rows, ("T10", "forward", "jlstm", 1e-5))
     made["points"]["T10"]["group"] = "long"
-    made["rows"][0]["peak_bytes"] = 1_234_567
+    made["memory"] = {"forward": {"jlstm": {"a": 1_234_567}, "torch": {"a": 2_000_000}}}
     forward, training, memory, long = tables.sheets(made)
     assert forward.rows[1:] == [
         ["4×10×3×5", "2.00", "6.20", "torch", "3.10"],
         ["grid, over jlstm's time", "1.00", "3.10", "", "3.10"],
     ]
     assert training.rows == forward.rows
-    assert memory.rows == [["batch × time × features × units", "jlstm"], ["4×10×3×5", "1.2"]]
+    assert memory.rows == [["batch × time × features × units", "jlstm", "torch"], ["4×10×3×5", "1.2", "2.0"]]
     assert long.rows == [["time", "jlstm, µs a step", "jlstm, first call, s"], ["10", "1.00", "2.00"]]
-    assert tables.details(made).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00", "1"]
+    assert tables.details(made).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00"]
     text = page.markdown(made, "speed.png")
     step = tables.sheets(report(("a", "step", "jlstm", 3e-5), ("a", "empty", "jlstm", 2e-5)))[0]
     assert step.rows[1:] == [

@@ -1,11 +1,12 @@
 """The speed benchmarks at work: every framework computes all of it, processes start, fail and are told of."""
 
+import json
 import platform
 
 import numpy as np
 import pytest
 
-from benchmarks.speed import cli, figures, frameworks, measure, memory, page, pool, worker
+from benchmarks.speed import cli, figures, frameworks, measure, memory, page, pool, weigh, worker
 from benchmarks.speed.frameworks import FRAMEWORKS, Setting
 from benchmarks.speed.points import Point
 from benchmarks.speed.pool import WorkerError
@@ -76,6 +77,9 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     for each in made["rows"]:
         assert 0 < each["low"] <= each["median"] <= each["high"] < each["first_seconds"] + 60
         assert [turn["calls"] > 0 for turn in each["rounds"]] == [True] * 2
+    assert [(job, list(each)) for job, each in made["memory"].items()] == [
+        (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
+    ]
     printed = capsys.readouterr().out
     assert "Forward and backward, milliseconds" in printed
     assert "2×5×3×4" in printed
@@ -87,6 +91,36 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     assert out.with_suffix(".png").read_bytes() == picture
     for words in ("an empty call", "| 2x5x3x4 | forward | flax-linen |", "![GFLOP/s"):
         assert words in written
+
+
+def test_memory_is_that_of_one_job_alone(tmp_path):
+    """Measured again for a report whose times stay: 16 MB of inputs and 16 MB of outputs, and little else."""
+    wide = Point(1000, 100, 40, (40,))
+    made = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
+    made["points"]["wide"] = wide._asdict() | {"flops": {job: wide.flops(job) for job in wide.jobs}}
+    made["frameworks"] = {"jlstm": made["frameworks"]["jlstm"]}
+    page.write(out := tmp_path / "speed.json", made)
+    assert cli.main(["--memory", "--out", str(out)]) == 0
+    again = page.read(out)
+    if platform.libc_ver()[0] == "glibc":
+        arrays = 4 * 1000 * 100 * (40 + 40)
+        assert 0.9 * arrays < again.pop("memory")["forward"]["jlstm"]["wide"] < 1.5 * arrays
+        assert again == {name: value for name, value in json.loads(json.dumps(made)).items() if name != "memory"}
+
+
+def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
+    """The others are measured; one that has no such job, or cannot be imported, has no column."""
+
+    def peak(framework, threads, job, point):
+        if framework == "torch":
+            raise WorkerError("torch: RuntimeError: no")
+        return None if framework == "onnxruntime" else 10_000_000 if point == weigh.TINY else 12_000_000
+
+    monkeypatch.setattr(weigh, "peak", peak)
+    made = report()
+    weigh.run(made, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
+    assert made["memory"] == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
+    assert made["errors"] == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
 
 
 def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
@@ -119,7 +153,7 @@ def test_what_fails_is_told_and_the_others_go_on():
 
     class Lazy:
         def ask(self, do, **more):
-            return {"values": 1, "build_seconds": 1.0, "first_seconds": 1.0, "peak_bytes": None}
+            return {"values": 1, "build_seconds": 1.0, "first_seconds": 1.0}
 
     class Honest(Lazy):
         def ask(self, do, **more):

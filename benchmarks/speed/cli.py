@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.speed import frameworks, measure, page, pool, tables
+from benchmarks.speed import frameworks, measure, page, pool, tables, weigh
 from benchmarks.speed.figures import Report
-from benchmarks.speed.points import POINTS, QUICK
+from benchmarks.speed.points import POINTS, QUICK, Point
 from benchmarks.systems.side import ROOT
 
 BUSY = 0.25  # processes a core that others may run
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paths = page.publish(options.draw, page.read(options.draw))
             print(f"wrote {' and '.join(map(str, paths))}")
             return 0
+        if options.memory:
+            return 1 if weigh_again(options)["errors"] else 0
         known = [page.read(path) for path in options.compare or ()]
         report = known[1] if len(known) == 2 else run(options, command)
         if known:
@@ -55,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="N", default=cores(), help="of each framework (default: %(default)s, one a core)")
     add("--gpu", action="store_true", help="run on the GPU what can")
     add("--out", type=Path, metavar="FILE", help="JSON (default: benchmarks/results/speed.json; with --quick results/speed.json)")
+    add("--memory", action="store_true", help="measure no times, only memory, for the report that is there")
     both = "OLD: measure, then print the times in OLD over the new ones; OLD NEW: compare the two files and measure nothing"
     add("--compare", nargs="+", type=Path, metavar="OLD", help=both)
     add("--draw", nargs="?", type=Path, const=RESULTS, metavar="FILE", help="make page and picture of FILE anew, and stop")
@@ -96,12 +99,30 @@ def run(options: argparse.Namespace, command: str) -> Report:
         report = measure.begin(command, options.threads, options.gpu, plan, workers)
         for _ in measure.run(report, points, workers, lambda words: print(words, flush=True)):
             page.write(out, report)
+    if not (options.quick or options.gpu):
+        weigh.run(report, points, report["frameworks"], lambda words: print(words, flush=True))
+    publish(out, report)
+    return report
+
+
+def weigh_again(options: argparse.Namespace) -> Report:
+    """Measure memory at the points of a report, and put it there in place of what was there."""
+    out = options.out or RESULTS
+    report = page.read(out)
+    points = {name: Point.of(known) for name, known in report["points"].items()}
+    weigh.run(report, points, report["frameworks"], lambda words: print(words, flush=True))
+    publish(out, report)
+    return report
+
+
+def publish(out: Path, report: Report) -> None:
+    """Write the report with page and picture, and print its tables."""
+    page.write(out, report)
     paths = page.publish(out, report)
     show(tables.sheets(report))
     print(f"{page.where(report)}\nAll that was measured is in {out}, {' and '.join(map(str, paths))}")
     for error in report["errors"]:
         print(f"error: {error}", file=sys.stderr)
-    return report
 
 
 def show(sheets: Sequence[tables.Sheet]) -> None:

@@ -49,14 +49,13 @@ def sheets(report: Report) -> list[Sheet]:
 def details(report: Report) -> Sheet:
     """A row for all that was measured."""
     highest = figures.peak(report)
-    rows = [["point", "job", "framework", "ms", "low–high", "GFLOP/s", "of the peak", "first call, s", "peak memory, MB"]]
+    rows = [["point", "job", "framework", "ms", "low–high", "GFLOP/s", "of the peak", "first call, s"]]
     for row in report["rows"]:
         rate = figures.rate(report, row)
         spread = f"{_three(row['low'] * 1e3)}–{_three(row['high'] * 1e3)}"
         share = "" if rate is None or highest is None else f"{rate / highest:.1%}"
-        memory = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
         what = [row["point"], row["job"], row["framework"], _three(row["median"] * 1e3), spread]
-        rows.append([*what, "" if rate is None else _three(rate / 1e9), share, f"{row['first_seconds']:.2f}", memory])
+        rows.append([*what, "" if rate is None else _three(rate / 1e9), share, f"{row['first_seconds']:.2f}"])
     return Sheet("All that was measured", rows)
 
 
@@ -104,13 +103,12 @@ def _step(report: Report) -> Sheet:
 
 
 def _memory(report: Report, job: str, title: str) -> Sheet:
-    found: dict[str, dict[str, int]] = {}
-    for row in report["rows"]:
-        if row["job"] == job and row["peak_bytes"] is not None and report["points"][row["point"]]["group"] == "grid":
-            found.setdefault(row["point"], {})[row["framework"]] = row["peak_bytes"]
-    columns = [name for name in report["frameworks"] if any(name in each for each in found.values())]
-    rows = [["batch × time × features × units", *columns]]
-    rows += [[_title(report, point), *_cells(columns, each, lambda peak: f"{peak / 1e6:.1f}")] for point, each in found.items()]
+    found = report["memory"].get(job, {})
+    points = [name for name in report["points"] if any(name in each for each in found.values())]
+    rows = [["batch × time × features × units", *found]]
+    for point in points:
+        most = {framework: each.get(point) for framework, each in found.items()}
+        rows.append([_title(report, point), *_cells(list(found), most, lambda bytes_: f"{bytes_ / 1e6:.1f}")])
     return Sheet(title, rows)
 
 

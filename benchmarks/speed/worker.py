@@ -29,16 +29,10 @@ class Server:
         self.job: Callable[[], Any] | None = None
 
     def prepare(self, point: dict[str, Any], job: str) -> Answer:
-        """Build a job and call it; say how long both took, what came back, and how much memory a call needs.
-
-        `peak_bytes` is what was resident at the most during two calls after the first, beyond what was resident before the job
-        was built: inputs, parameters, compiled program, results and all that is needed between, but not what compiling needed.
-        """
-        from benchmarks.speed import memory
+        """Build a job and call it; say how long both took, and what came back."""
         from benchmarks.speed.points import Point
 
         self.job = None
-        before = memory.resident()
         started = time.perf_counter()
         self.job = self.build(Point.of(point), self.setting).get(job)
         build_seconds = time.perf_counter() - started
@@ -46,13 +40,20 @@ class Server:
             return {"missing": True}
         started = time.perf_counter()
         result = self.job()
-        answer = {"build_seconds": build_seconds, "first_seconds": time.perf_counter() - started, "values": count(result)}
-        del result
-        measured = not self.setting.gpu and before is not None and memory.resident() is not None and memory.forget_peak()
+        return {"build_seconds": build_seconds, "first_seconds": time.perf_counter() - started, "values": count(result)}
+
+    def weigh(self, point: dict[str, Any], job: str) -> Answer:
+        """Say what is resident at the most during two calls after the first, beyond what was before the job was built."""
+        from benchmarks.speed import memory
+
+        before = memory.resident()
+        missing = "missing" in self.prepare(point, job)
+        if missing or self.job is None or before is None or memory.resident() is None or not memory.forget_peak():
+            return {"peak_bytes": None}
         self.job()
         self.job()
-        highest = memory.peak() if measured else None
-        return answer | {"peak_bytes": None if highest is None or before is None else max(0, highest - before)}
+        highest = memory.peak()
+        return {"peak_bytes": None if highest is None else max(0, highest - before)}
 
     def burst(self, seconds: float, calls: int) -> Answer:
         """Call for so long and at least so often, after a call that does not count; of long calls fewer are enough."""
