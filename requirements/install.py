@@ -40,7 +40,8 @@ def main() -> None:
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
     if failed:
         sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")
-    stamp.write_text(wanted)
+    for name in ("installed.sha256", stamp.name):  # with the peers there is all that there is without them
+        (ENVIRONMENT / name).write_text(wanted)
     told = "found = library.load(); print(found.reason or f'The kernel is built, for {found.instructions} on this machine')"
     subprocess.run([python, "-c", f"from jlstm.backends.cpu import library; {told}"], cwd=ROOT)
 
