@@ -1,4 +1,4 @@
-"""How XLA compiles the tests: with few optimizations, since nearly all of a test's time is compilation; parity is with all of them."""
+"""How XLA compiles the tests: with few optimizations, since nearly all of their time is compilation. Parity is run with all."""
 
 from importlib import metadata
 

@@ -20,8 +20,8 @@ NOTES = {
     "rounds": "each framework in turn, every other round in reverse; in each some calls, the first of which does not count",
     "median": "of the rounds' medians, in seconds; low and high are the lowest and the highest of these",
     "first_seconds": "the first call, compiling with it; build_seconds is what went before: parameters, the model of Keras",
-    "memory": "bytes by job, framework and point: the most that was resident during two calls in a process of their own, inputs, "
-    "parameters, results and all between, less the same of a tiny size, so without libraries and compiled program",
+    "memory": "bytes by job, framework and point: the most that was resident during two calls in a process of their own, results "
+    "and all between, without inputs and parameters; less the same of a tiny size, so without libraries and compiled program",
     "flops": "of matrix products only, padding left out; training is without the gradient of the inputs",
     "training": "gradients of the sum of all squared outputs with respect to the parameters, not to the inputs; no optimizer",
     "peak": "the fastest float32 product of two matrices of 2048 by 2048 in this run, with the same number of threads",

@@ -10,8 +10,8 @@ from jlstm import io
 WORDS = """\
 `fastest peer` leaves out this library's own backends. The last row has geometric means over the grid: each framework's time over
 that of `jlstm`, and at the end the fastest peer's at each point. What is not of the grid is not in them.
-Peak memory is what a process of its own holds at the most during a call (inputs, parameters, results and all between), less what
-a call of a tiny size needs: libraries and compiled programs are not in it.
+Peak memory is what a process of its own holds at the most during a call beyond inputs and parameters (results and all between),
+less what a call of a tiny size needs: libraries and compiled programs are not in it.
 """
 
 

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Self
 
 from benchmarks.speed.frameworks import FRAMEWORKS
@@ -27,15 +28,16 @@ class Worker:
         name: of the framework.
         threads: that it may use.
         gpu: whether it runs on the GPU.
+        more: of the environment.
     """
 
-    def __init__(self, name: str, threads: int, *, gpu: bool) -> None:
+    def __init__(self, name: str, threads: int, *, gpu: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
         self.name, self.version = name, ""
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         command = [sys.executable, "-m", "benchmarks.speed.worker", name, str(threads), "gpu" if gpu else "cpu"]
         self.process = subprocess.Popen(
             command,
-            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment),
+            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment) | dict(more),
             cwd=side.ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

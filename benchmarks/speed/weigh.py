@@ -11,6 +11,7 @@ from benchmarks.speed.points import SEQUENCE, Point
 from benchmarks.speed.pool import Worker, WorkerError
 
 TINY = Point(1, 2, 3, (4,))
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}  # glibc: what is freed leaves the process at once
 
 
 def run(report: Report, points: Mapping[str, Point], names: Iterable[str], say: Callable[[str], None]) -> None:
@@ -34,15 +35,15 @@ def run(report: Report, points: Mapping[str, Point], names: Iterable[str], say: 
 
 
 def peak(framework: str, threads: int, job: str, point: Point) -> int | None:
-    """What a new process holds at the most while it does a job twice more, beyond what it held before the job was built.
+    """What a new process holds at the most while it does a job twice more, beyond what it held before it first did the job.
 
-    Inputs, parameters, compiled program, results and all that is needed between, but not what compiling needed. None where a
-    framework has no such job, or the system does not tell.
+    Results, compiled program and all that is needed between, but not what compiling needed, and not inputs and parameters, which
+    are as large for everybody. None where a framework has no such job, or the system does not tell.
 
     Raises:
         WorkerError: it failed.
     """
-    with Worker(framework, threads, gpu=False) as worker:
+    with Worker(framework, threads, gpu=False, more=GIVEN_BACK) as worker:
         if "version" not in worker.answer():
             return None
         return worker.ask("weigh", point=point._asdict(), job=job)["peak_bytes"]
