@@ -3,7 +3,7 @@ set positional-arguments
 python := ".venv/bin/python"
 parallel := "-n auto --maxprocesses 4 --dist loadgroup"
 loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_properties.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_dtypes.py tests/test_sharding.py tests/test_cells_lstm.py"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_family*' --ignore-glob='*/test_train_optimizers*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_cells_pairs*' --ignore-glob='*/test_goldens*' --ignore-glob='*/test_convert*' --ignore-glob='*/test_peer_*' --ignore-glob='*/test_model_*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*' --ignore-glob='*/test_backends_sanitizers*'"
+core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_family*' --ignore-glob='*/test_train_optimizers*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_cells_pairs*' --ignore-glob='*/test_goldens*' --ignore-glob='*/test_convert*' --ignore-glob='*/test_peer_*' --ignore-glob='*/test_model_*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_train_processes*' --ignore-glob='*/test_train_resume*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*' --ignore-glob='*/test_backends_sanitizers*'"
 
 # list the recipes
 default:

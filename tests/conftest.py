@@ -4,9 +4,9 @@ import os
 from importlib.util import find_spec
 
 from browser import program
-from compilation import FLAGS
+from compilation import DEVICES, FAST
 
-os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))  # before JAX starts
+os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), DEVICES, *FAST))  # before JAX starts
 
 import hypothesis
 import jax
