@@ -25,7 +25,7 @@ class Problem:
         dtype: in which both sides compute.
         batch, time, features: sizes of the inputs, where `xs` is None. All different, and different from the units, so that
             a transpose cannot hide.
-        params, xs: your own parameters and inputs (batch, time, features); None draws them.
+        params, xs: your own parameters and inputs (batch, time, *spatial sizes, features); None draws them.
         weights: how parameters are drawn: "random", every one of them, or "initial", as `layer.init` does.
         mask: which steps count: "none" (all do), "right" (padding there), "left", "holes", "row" (a sequence where
             none does), or a boolean array (batch, time).
@@ -68,8 +68,9 @@ class Problem:
             checks.positive(name, getattr(self, name))
         if self.step:
             object.__setattr__(self, "time", 1)
-        if self.xs is not None and np.ndim(self.xs) != 3:
-            raise ValueError(f"xs must be (batch, time, features), got shape {np.shape(self.xs)}")
+        if self.xs is not None and np.ndim(self.xs) != 3 + len(self.layer.spatial_in):
+            axes = ("batch", "time", *["size"] * len(self.layer.spatial_in), "features")
+            raise ValueError(f"xs must be ({', '.join(axes)}), got shape {np.shape(self.xs)}")
         if isinstance(self.mask, str) and self.mask not in MASKS:
             raise ValueError(f"mask must be a boolean array or one of {', '.join(MASKS)}, got {self.mask!r}")
         batch, time = (self.batch, self.time) if self.xs is None else np.shape(self.xs)[:2]
@@ -102,8 +103,9 @@ def draw(problem: Problem) -> Values:
         return rounded(scale * rng.standard_normal(shape), problem.dtype)
 
     layer = problem.layer
-    xs = normal((problem.batch, problem.time, problem.features)) if problem.xs is None else rounded(problem.xs, problem.dtype)
-    batch, time, features = xs.shape
+    drawn = (problem.batch, problem.time, *layer.spatial_in, problem.features)
+    xs = normal(drawn) if problem.xs is None else rounded(problem.xs, problem.dtype)
+    batch, time, features = *xs.shape[:2], xs.shape[-1]
     shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
     if problem.params is not None:
         params = problem.params
@@ -118,7 +120,7 @@ def draw(problem: Problem) -> Values:
     d_carry = jax.tree.map(lambda leaf: normal(leaf.shape), carry)
     steps = time if problem.outputs == "all" else problem.batches
     first_ys = textbook.run(layer, params, xs[:, :1])[1]
-    d_ys = jax.tree.map(lambda leaf: normal((batch, steps, leaf.shape[-1])), first_ys)
+    d_ys = jax.tree.map(lambda leaf: normal((batch, steps, *leaf.shape[2:])), first_ys)
     noise = _noise(layer, params, batch, rng, problem.dtype) if layer.stochastic else None
     return Values(params, xs, carry if problem.initial_carry else None, mask_of(problem), noise, d_carry, d_ys)
 
@@ -219,10 +221,6 @@ def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dty
         return tuple(_noise(one, p, batch, rng, dtype) for one, p in zip(layer.layers, params, strict=True))
     if isinstance(layer, jlstm.Bidirectional):
         return {name: _noise(layer.layer, params[name], batch, rng, dtype) for name in ("forward", "backward")}
-    cell, noise = layer.cell, {}
-    gates = 4 if cell.recurrent_dropout else 1
-    sizes = {"inputs": (cell.dropout, params["kernel"].shape[0]), "recurrent": (cell.recurrent_dropout, cell.units)}
-    for name, (rate, size) in sizes.items():
-        if rate:
-            noise[name] = rounded((rng.random((gates, batch, size)) >= rate) / (1 - rate), dtype)
-    return noise
+    context = jax.eval_shape(lambda: layer.cell.begin(params, (batch,), "float32", key=jax.random.key(0))[1])
+    rates = {"inputs": layer.cell.dropout, "recurrent": layer.cell.recurrent_dropout}
+    return {name: rounded((rng.random(context[name].shape) >= rate) / (1 - rate), dtype) for name, rate in rates.items() if rate}

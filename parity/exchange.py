@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 import jlstm
+from jlstm.cells import GRUCarry, GRUCell
 from parity.case import Arrays, Problem, mask_of
 
 
@@ -33,7 +34,7 @@ def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) 
 
 def states(carry: Any) -> list[Any]:
     """The carries of all directions of all layers, the lowest first, forward before backward."""
-    if isinstance(carry, jlstm.Carry):
+    if hasattr(carry, "h"):
         return [carry]
     each = (carry["forward"], carry["backward"]) if isinstance(carry, dict) else carry
     return [state for one in each for state in states(one)]
@@ -45,7 +46,12 @@ def carry_of(layer: jlstm.Layer, row: Iterator[Any]) -> Any:
         return tuple(carry_of(one, row) for one in layer.layers)
     if isinstance(layer, jlstm.Bidirectional):
         return {name: carry_of(layer.layer, row) for name in ("forward", "backward")}
-    return jlstm.Carry(*next(row))
+    return carry_like(layer)(*next(row))
+
+
+def carry_like(layer: Any) -> Any:
+    """What a cell's carry is: h of a GRU, h and c of the others."""
+    return GRUCarry if isinstance(layer.cell, GRUCell) else jlstm.Carry
 
 
 def layers(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:

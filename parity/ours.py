@@ -71,4 +71,4 @@ def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
     if mask is None:
         return carry.h[:, None]
     shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)
-    return jnp.where(shown[:, None], carry.h, 0)[:, None]
+    return jnp.where(shown.reshape(-1, *[1] * (carry.h.ndim - 1)), carry.h, 0)[:, None]

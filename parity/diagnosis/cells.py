@@ -47,6 +47,8 @@ def carries(problem: Problem, values: Values) -> Iterator[Fault]:
     """The carry ignored, its parts exchanged, or not handed on."""
     if values.carry is not None:
         yield Fault("the initial carry is ignored", on_values(carry=lambda _: None))
+    alike = all(isinstance(one.cell, jlstm.LSTMCell) and not one.cell.projection for _, one in cells(problem.layer))
+    if values.carry is not None and alike:
         yield Fault("h and c of the initial carry are swapped", on_values(carry=_exchanged))
         yield Fault("h and c are swapped in the initial and the last carry", on_values(carry=_exchanged), _swapped_names)
     yield Fault("h and c of the last carry are swapped", after=_swapped_names)
@@ -55,8 +57,9 @@ def carries(problem: Problem, values: Values) -> Iterator[Fault]:
     if not (isinstance(problem.layer, jlstm.RNN) and isinstance(problem.layer.cell, jlstm.LSTMCell)):
         return
     if problem.outputs == "all" and problem.batches == 1:
-        yield Fault("the output is c instead of h", run=_stepwise(lambda _, after: after, of="c"))
-        yield Fault("h and c are swapped after every step", run=_stepwise(lambda _, after: _swap(after), returned=_swap))
+        if alike:
+            yield Fault("the output is c instead of h", run=_stepwise(lambda _, after: after, of="c"))
+            yield Fault("h and c are swapped after every step", run=_stepwise(lambda _, after: _swap(after), returned=_swap))
         for says, kept in (
             ("the carry is not handed on from step to step", lambda start, _: start),
             ("h is not handed on from step to step", lambda start, after: after._replace(h=start.h)),

@@ -12,7 +12,7 @@ from parity.diagnosis.dropout import dropout_left_on
 from parity.diagnosis.facts import Worst, by_gate, error, errors_by_time, is_result, is_sequence, worst
 from parity.diagnosis.gradients import gradient_causes
 from parity.diagnosis.growth import Growth, dtype_of, growth
-from parity.diagnosis.search import search
+from parity.diagnosis.search import search, untried
 
 MOST_CAUSES = 3
 
@@ -27,6 +27,7 @@ class Diagnosis:
         growth: the course of the difference over time; None without a sequence that differs.
         by_gate: for the gradients of matrices and biases, the error in each gate's columns relative to the largest value.
         different: names of the quantities that differ by more than rounding.
+        untried: why no fault was tried, of a cell that none is known of; else empty.
     """
 
     causes: tuple[str, ...] = ()
@@ -34,13 +35,14 @@ class Diagnosis:
     growth: Growth | None = None
     by_gate: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     different: tuple[str, ...] = ()
+    untried: str = ""
 
     @property
     def headline(self) -> str:
         """One line: the causes, or that none was found."""
         if not self.different:
             return "no difference but rounding"
-        return "; or ".join(self.causes) or "nothing that was tried explains the difference"
+        return "; or ".join(self.causes) or self.untried or "nothing that was tried explains the difference"
 
     def __str__(self) -> str:
         lines = [self.headline]
@@ -113,6 +115,7 @@ def explain(problem: Problem, values: Values, truths: Quantities, theirs: Quanti
         growth=course,
         by_gate=by_gate(problem, {name: theirs[name] for name in wrong}, truths),
         different=tuple(wrong),
+        untried=untried(problem.layer),
     )
 
 
@@ -160,7 +163,8 @@ def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bo
         true = truths[name]
         if got.shape != true.shape:
             return False
-        at = values.mask[:, :, None] if got.shape[:2] == values.mask.shape and name.startswith("ys") else True
+        whole = got.shape[:2] == values.mask.shape and name.startswith("ys")
+        at = values.mask.reshape(*values.mask.shape, *[1] * (got.ndim - 2)) if whole else np.True_
         if error(np.where(at, got, true), true) > 1e-9:
             return False
     return True

@@ -8,6 +8,7 @@ import numpy as np
 import jlstm
 from parity import textbook
 from parity.case import Problem, Quantities, Values
+from parity.diagnosis.search import untried
 
 RATES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
 LARGEST = 6  # features: all subsets of them are tried
@@ -19,7 +20,7 @@ def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths
         return None
     if said := _of_outputs(theirs["ys"], truths["ys"], close):
         return said
-    return _of_inputs(problem, values, theirs["ys"], close) if textbook.knows(problem.layer) else None
+    return None if untried(problem.layer) else _of_inputs(problem, values, theirs["ys"], close)
 
 
 def _of_outputs(got: np.ndarray, true: np.ndarray, close: float) -> str | None:

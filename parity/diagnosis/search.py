@@ -1,15 +1,18 @@
 """Trying faults, one and then two at a time, until one makes our side's truth equal to what the other side has."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+import jlstm
+from jlstm.cells import GRUCell
 from parity import textbook
 from parity.case import Problem, Quantities, Values
 from parity.diagnosis import cells, sequence, structure, weights
 from parity.diagnosis.facts import error
 from parity.diagnosis.fault import Fault
+from parity.diagnosis.fault import cells as cells_of
 
 FIRST = (
     weights.gates,
@@ -52,7 +55,7 @@ def search(
     Returns:
         The faults that remain as good as the best one, in the order of the tables; none if nothing explains it.
     """
-    if not textbook.knows(problem.layer):
+    if untried(problem.layer):
         return []
     for faults in (_one(problem, values), _two(problem, values) if two else ()):
         found = [Found(fault, remaining(fault, problem, values, theirs)) for fault in faults]
@@ -60,6 +63,17 @@ def search(
         if best <= min(close, error_now / 4):
             return [one for one in found if one.remains <= max(AS_GOOD * best, close / 1000)]
     return []
+
+
+def untried(layer: Any) -> str:
+    """Why no fault of a layer is tried, in a sentence; "" where faults are."""
+    for _, one in cells_of(layer):
+        cell = getattr(one, "cell", None)
+        if not isinstance(cell, jlstm.LSTMCell | GRUCell):
+            return f"no faults of {type(one if cell is None else cell).__name__} are known, so that none was tried"
+        if not textbook.knows(one):
+            return f"the textbook does not know {one!r}, so that no fault was tried"
+    return ""
 
 
 def remaining(fault: Fault, problem: Problem, values: Values, theirs: Quantities) -> float:

@@ -43,7 +43,7 @@ def _turned(tree: Any) -> Any:
     """The tree with its directions exchanged, however deep."""
     if isinstance(tree, dict) and tree.keys() == {"forward", "backward"}:
         return {"forward": tree["backward"], "backward": tree["forward"]}
-    if isinstance(tree, tuple) and not isinstance(tree, jlstm.Carry):
+    if isinstance(tree, tuple) and not hasattr(tree, "h"):
         return tuple(map(_turned, tree))
     return tree
 

@@ -1,0 +1,61 @@
+"""Functions of one number, each with its derivative, and what all cells do with matrices, gates and dropout masks."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-z)), without overflow."""
+    return np.exp(-np.logaddexp(0, -z))
+
+
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # each with its derivative
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z: np.exp(np.minimum(z, 0))),
+    "hard_sigmoid": (lambda z: np.clip(z / 6 + 0.5, 0, 1), lambda z: (np.abs(z) < 3) / 6),
+    "hard_sigmoid_0.2": (lambda z: np.clip(0.2 * z + 0.5, 0, 1), lambda z: (np.abs(z) < 2.5) * 0.2),
+    "hard_tanh": (lambda z: np.clip(z, -1, 1), lambda z: (np.abs(z) < 1) * 1.0),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1, 0.01)),
+    "linear": (lambda z: z, np.ones_like),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
+    "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
+    "softplus": (lambda z: np.logaddexp(0, z), sigmoid),
+    "softsign": (lambda z: z / (1 + np.abs(z)), lambda z: 1 / (1 + np.abs(z)) ** 2),
+    "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
+}
+
+
+def activations(*names: Any) -> list[tuple[Function, Function]]:
+    """The functions of these names, each with its derivative.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    unknown = [name for name in names if name not in ACTIVATIONS]
+    if unknown:
+        raise ValueError(f"the textbook does not know the activation {unknown[0]!r}, but {', '.join(ACTIVATIONS)}")
+    return [ACTIVATIONS[name] for name in names]
+
+
+def known(names: Iterable[Any]) -> bool:
+    """Whether there are activations of all these names."""
+    return {str(name) for name in names} <= ACTIVATIONS.keys()
+
+
+def cut(z: np.ndarray, bound: float | None) -> tuple[np.ndarray, Any]:
+    """z cut off beyond ±bound, and the derivative of that: 1 inside, 0 beyond."""
+    return (z, 1.0) if bound is None else (np.clip(z, -bound, bound), (np.abs(z) <= bound) * 1.0)
+
+
+def by_gate(array: np.ndarray, names: str) -> dict[str, np.ndarray]:
+    """The columns of each gate."""
+    return dict(zip(names, np.split(array, len(names), -1), strict=True))
+
+
+def masks(noise: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:
+    """The factors that dropout has for each gate of what enters it: its own, one for all gates, or ones."""
+    return dict(zip(names, np.broadcast_to(noise.get(name, np.ones(1)), (len(names), *like.shape)), strict=True))

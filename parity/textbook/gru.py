@@ -1,0 +1,77 @@
+"""The gated recurrent unit, with its reset gate before or after the product.
+
+Cho et al. 2014; the reset gate after the product: as cuDNN has it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jlstm.cells import GRUCarry
+from parity.textbook.functions import activations, by_gate, known, masks
+
+Carry = GRUCarry
+
+
+def knows(cell: Any) -> bool:
+    """Everything but other activations."""
+    return known((cell.recurrent_activation, cell.activation))
+
+
+def initial_bias(cell: Any) -> list[np.ndarray]:
+    """Zeros."""
+    return [np.zeros(3 * cell.units)] if cell.use_bias else []
+
+
+def zeros(cell: Any, params: Mapping[str, np.ndarray], batch: int) -> tuple[np.ndarray, ...]:  # noqa: ARG001
+    """h alone."""
+    return (np.zeros((batch, cell.units)),)
+
+
+def step(
+    cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
+) -> tuple[tuple[np.ndarray, ...], Callable]:
+    """One step.
+
+    z = σ(x W_z + h U_z + b_z), r = σ(x W_r + h U_r + b_r), h' = z h + (1 - z) g, and g = φ(x W_g + b_g + r (h U_g + d)) with
+    `reset_after`, g = φ(x W_g + b_g + (r h) U_g) without.
+    """
+    (h,) = state
+    (sigma, d_sigma), (phi, d_phi) = activations(cell.recurrent_activation, cell.activation)
+    W, U = (by_gate(params[name], "zrg") for name in ("kernel", "recurrent_kernel"))
+    b = by_gate(params["bias"], "zrg") if cell.use_bias else dict.fromkeys("zrg", np.zeros(1))
+    on_x, on_h = masks(noise, "inputs", "zrg", x), masks(noise, "recurrent", "zrg", h)
+    of_x = {k: (x * on_x[k]) @ W[k] + b[k] for k in "zrg"}
+    a = {k: of_x[k] + (h * on_h[k]) @ U[k] for k in "zr"}
+    z, r = sigma(a["z"]), sigma(a["r"])
+    if cell.reset_after:
+        product = (h * on_h["g"]) @ U["g"] + (params["recurrent_bias"] if cell.use_bias else 0.0)
+        a["g"] = of_x["g"] + r * product
+    else:
+        a["g"] = of_x["g"] + (r * h * on_h["g"]) @ U["g"]
+    g = phi(a["g"])
+
+    def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
+        (d_after,) = d_state
+        d_g = d_after * (1 - z) * d_phi(a["g"])
+        if cell.reset_after:
+            d_product = d_g * r
+            d_r, d_u = d_g * product, (h * on_h["g"]).T @ d_product
+            d_h = d_product @ U["g"].T * on_h["g"]
+        else:
+            d_product = np.zeros(())
+            d_u, d_reset = (r * h * on_h["g"]).T @ d_g, d_g @ U["g"].T * on_h["g"]
+            d_r, d_h = d_reset * h, d_reset * r
+        d_a = {"z": d_after * (h - g) * d_sigma(a["z"]), "r": d_r * d_sigma(a["r"]), "g": d_g}
+        d_params = {
+            "kernel": np.concatenate([(x * on_x[k]).T @ d_a[k] for k in "zrg"], 1),
+            "recurrent_kernel": np.concatenate([(h * on_h[k]).T @ d_a[k] for k in "zr"] + [d_u], 1),
+            "bias": np.concatenate([d_a[k].sum(0) for k in "zrg"]),
+            "recurrent_bias": d_product.sum(0) if cell.reset_after else d_product,
+        }
+        d_x = sum(d_a[k] @ W[k].T * on_x[k] for k in "zrg")
+        d_h = d_h + d_after * z + sum(d_a[k] @ U[k].T * on_h[k] for k in "zr")
+        return d_params, d_x, (d_h,)
+
+    return (z * h + (1 - z) * g,), pullback

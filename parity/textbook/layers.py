@@ -1,0 +1,174 @@
+"""Layers of any cell: over time, in two directions, one upon the other."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import jlstm
+from jlstm.cells import ConvLSTMCell, GRUCell
+from parity.textbook import conv_lstm, gru, lstm
+
+Arrays = Any
+CELLS: dict[type, ModuleType] = {jlstm.LSTMCell: lstm, GRUCell: gru, ConvLSTMCell: conv_lstm}
+
+MERGES: dict[str | None, tuple[Callable, Callable]] = {  # each with its pullback, from the cotangent and the merged (f, b)
+    "concat": (lambda f, b: np.concatenate([f, b], -1), lambda d, fb: np.split(d, [fb[0].shape[-1]], -1)),
+    "sum": (lambda f, b: f + b, lambda d, _: (d, d)),
+    "mul": (lambda f, b: f * b, lambda d, fb: (d * fb[1], d * fb[0])),
+    "ave": (lambda f, b: (f + b) / 2, lambda d, _: (d / 2, d / 2)),
+    None: (lambda f, b: {"forward": f, "backward": b}, lambda d, _: (d["forward"], d["backward"])),
+}
+
+
+def run(
+    layer: jlstm.Layer,
+    params: Arrays,
+    xs: np.ndarray,
+    carry: Arrays = None,
+    mask: np.ndarray | None = None,
+    resets: np.ndarray | None = None,
+    noise: Arrays = None,
+    *,
+    last: bool = False,
+    zero_output: bool = False,
+    flip: bool = False,
+) -> tuple[Arrays, Arrays, Callable[[Arrays, Arrays], tuple[Arrays, np.ndarray, Arrays]]]:
+    """Run a layer and return the last carry, the outputs, and the pullback `(d_carry, d_ys) -> (d_params, d_xs, d_carry)`.
+
+    With `last` the outputs are (batch, 1, …): the output of the last step that counts, and zeros where none does or, with
+    `zero_output`, where the last step does not. With `flip` every direction is the other one.
+
+    Raises:
+        TypeError: a kind of layer, or an option of a cell, that the textbook does not know.
+        ValueError: an activation that it does not know.
+    """
+    given: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
+    if isinstance(layer, jlstm.Stack):
+        return _stack(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
+    if isinstance(layer, jlstm.Bidirectional):
+        return _bidirectional(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
+    if _book(layer) is None or getattr(getattr(layer, "cell", None), "layer_norm", None):
+        known = "LSTM, GRU and ConvLSTM without layer_norm, Bidirectional and Stack"
+        raise TypeError(f"the textbook knows {known}, got {layer!r}: run one of these")
+    return _over_time(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
+
+
+def knows(layer: Any) -> bool:
+    """Whether `run` is the truth of a layer: of all its cells, with all their options."""
+    if isinstance(layer, jlstm.Stack):
+        return all(map(knows, layer.layers))
+    if isinstance(layer, jlstm.Bidirectional):
+        return knows(layer.layer)
+    book = _book(layer)
+    return book is not None and book.knows(layer.cell)
+
+
+def initial_bias(layer: Any) -> list[np.ndarray]:
+    """What biases start from, in the order of the layers."""
+    if isinstance(layer, jlstm.Stack):
+        return [bias for one in layer.layers for bias in initial_bias(one)]
+    if isinstance(layer, jlstm.Bidirectional):
+        return initial_bias(layer.layer) * 2
+    book: Any = _book(layer)
+    return book.initial_bias(layer.cell)
+
+
+def _book(layer: Any) -> Any:
+    """The file of a layer's cell; None if there is none."""
+    return CELLS.get(type(getattr(layer, "cell", None)))
+
+
+def _over_time(
+    layer: Any,
+    params: Arrays,
+    xs: np.ndarray,
+    carry: Arrays,
+    noise: Arrays,
+    *,
+    last: bool,
+    zero_output: bool,
+    mask: Any,
+    resets: Any,
+    flip: bool,
+) -> tuple[Any, np.ndarray, Callable]:
+    book: Any = _book(layer)
+    batch, time = xs.shape[:2]
+    mask = np.ones((batch, time), bool) if mask is None else mask
+    resets = np.zeros((batch, time), bool) if resets is None else resets
+    state = start = book.zeros(layer.cell, params, batch) if carry is None else tuple(carry)
+    order = range(time)[::-1] if layer.reverse != flip else range(time)
+    ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:])), {}
+    for t in order:
+        before = _where(resets[:, t], (0,) * len(state), state)
+        (x,) = _where(mask[:, t], (xs[:, t],), (0,))
+        after, pullbacks[t] = book.step(layer.cell, params, x, before, noise or {})
+        state = _where(mask[:, t], after, state)
+        (ys[:, t],) = _where(mask[:, t], after[:1], (0,))
+    shown = mask[:, order[-1]] if zero_output else mask.any(1)
+
+    def pullback(d_carry: Any, d_ys: np.ndarray) -> tuple[Arrays, np.ndarray, Any]:
+        d_state = tuple(d_carry)
+        if last:
+            (of_last,) = _where(shown, (d_ys[:, 0],), (0,))
+            d_state, d_ys = (d_state[0] + of_last, *d_state[1:]), np.zeros_like(ys)
+        d_params, d_xs = {name: np.zeros_like(value) for name, value in params.items()}, np.zeros_like(xs)
+        for t in reversed(order):
+            d_after = _where(mask[:, t], (d_state[0] + d_ys[:, t], *d_state[1:]), (0,) * len(d_state))
+            d_step, d_x, d_before = pullbacks[t](d_after)
+            d_before = _where(resets[:, t], (0,) * len(d_before), d_before)
+            d_state = _where(mask[:, t], d_before, d_state)
+            (d_xs[:, t],) = _where(mask[:, t], (d_x,), (0,))
+            for name in params:
+                d_params[name] += d_step[name]
+        return d_params, d_xs, book.Carry(*d_state)
+
+    (final,) = _where(shown, state[:1], (0,))
+    return book.Carry(*state), final[:, None] if last else ys, pullback
+
+
+def _where(flags: np.ndarray, yes: tuple[Any, ...], no: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    """For each row of the batch one or the other, of all arrays."""
+    pairs = zip(yes, no, strict=True)
+    return tuple(np.where(flags.reshape(-1, *[1] * (max(np.ndim(a), np.ndim(b)) - 1)), a, b) for a, b in pairs)
+
+
+def _bidirectional(
+    layer: jlstm.Bidirectional, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, *, flip: bool, **options: Any
+) -> Any:
+    runs = {
+        name: run(layer.layer, params[name], xs, carry and carry[name], noise=noise and noise[name], flip=turned, **options)
+        for name, turned in (("forward", flip), ("backward", not flip))
+    }
+    merge, unmerge = MERGES[layer.merge]
+    ys = (runs["forward"][1], runs["backward"][1])
+
+    def pullback(d_carry: Arrays, d_ys: Arrays) -> Any:
+        cotangents = dict(zip(runs, unmerge(d_ys, ys), strict=True))
+        pulled = {name: runs[name][2](d_carry[name], cotangents[name]) for name in runs}
+        d_params, _, d_carry_before = ({name: p[k] for name, p in pulled.items()} for k in range(3))
+        return d_params, pulled["forward"][1] + pulled["backward"][1], d_carry_before
+
+    return {name: r[0] for name, r in runs.items()}, merge(*ys), pullback
+
+
+def _stack(
+    layer: jlstm.Stack, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, *, last: bool, **options: Any
+) -> Any:
+    top = len(layer.layers) - 1
+    carries, pullbacks = [], []
+    for k, one in enumerate(layer.layers):
+        after, xs, pullback_one = run(
+            one, params[k], xs, carry and carry[k], noise=noise and noise[k], last=last and k == top, **options
+        )
+        carries.append(after)
+        pullbacks.append(pullback_one)
+
+    def pullback(d_carry: Arrays, d_ys: Arrays) -> Any:
+        d_params, d_carries = [None] * (top + 1), [None] * (top + 1)
+        for k in reversed(range(top + 1)):
+            d_params[k], d_ys, d_carries[k] = pullbacks[k](d_carry[k], d_ys)
+        return tuple(d_params), d_ys, tuple(d_carries)
+
+    return tuple(carries), xs, pullback

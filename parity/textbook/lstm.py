@@ -1,0 +1,98 @@
+"""The LSTM with peepholes, projection, clips and coupled gates.
+
+Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000; peepholes: Gers & Schmidhuber 2000; projection:
+Sak, Senior & Beaufays 2014; coupled gates: Greff et al. 2017; dropout of g: Semeniuta, Severyn & Barth 2016.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+import jlstm
+from parity.textbook.functions import activations, by_gate, cut, known, masks
+
+GATES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # those that have weights, in the order of their columns
+Carry = jlstm.Carry
+
+
+def knows(cell: Any) -> bool:
+    """All but layer normalisation."""
+    return cell.layer_norm is None and known((cell.recurrent_activation, cell.activation, cell.output_activation or "tanh"))
+
+
+def initial_bias(cell: Any) -> list[np.ndarray]:
+    """Zeros, and the forget bias where there is a forget gate with weights."""
+    each = [(cell.forget_bias or 0.0) if name == "f" else 0.0 for name in GATES[cell.coupled]]
+    return [np.repeat(each, cell.units)] if cell.use_bias else []
+
+
+def zeros(cell: Any, params: Mapping[str, np.ndarray], batch: int) -> tuple[np.ndarray, ...]:
+    """h, as large as the projection, and c."""
+    return np.zeros((batch, params["recurrent_kernel"].shape[0])), np.zeros((batch, cell.units))
+
+
+def step(
+    cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
+) -> tuple[tuple[np.ndarray, ...], Callable]:
+    r"""One step, with a_k = x W_k + h U_k + b_k for each gate k, and \[·\] a clip.
+
+    i = σ[a_i + p_i c], f = σ[a_f + p_f c], g = φ[a_g], c' = [f c + i g], o = σ[a_o + p_o c'], h' = [(o ψ(c')) P + q].
+    """
+    h, c = state
+    names, on_g = GATES[cell.coupled], cell.recurrent_dropout_on == "g"
+    sigma, phi, psi = activations(cell.recurrent_activation, cell.activation, cell.output_activation or cell.activation)
+    W, U = (by_gate(params[name], names) for name in ("kernel", "recurrent_kernel"))
+    b = by_gate(params["bias"], names) if cell.use_bias else dict.fromkeys(names, np.zeros(1))
+    p = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if cell.peephole else {}
+    on_x, on_h = masks(noise, "inputs", names, x), masks({} if on_g else noise, "recurrent", names, h)
+    keep = noise["recurrent"][0] if on_g and "recurrent" in noise else 1.0
+
+    def let(k: str, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What gate k lets through, and the derivative of that by its sum."""
+        a, inside = cut((x * on_x[k]) @ W[k] + (h * on_h[k]) @ U[k] + b[k] + p.get(k, 0.0) * c, cell.gate_clip)
+        function, derivative = phi if k == "g" else sigma
+        return function(a), derivative(a) * inside
+
+    through = {k: let(k, c) for k in names if k != "o"}
+    i = through["i"][0] if "i" in names else 1 - through["f"][0]
+    f = through["f"][0] if "f" in names else 1 - through["i"][0]
+    g = through["g"][0] * keep
+    c_after, inside_c = cut(f * c + i * g, cell.cell_clip)
+    through["o"] = let("o", c_after)
+    o = through["o"][0]
+    shown = o * psi[0](c_after)
+    h_after, back_to_shown = _project(cell, params, shown)
+
+    def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
+        d_shown, d_params = back_to_shown(d_state[0])
+        d_o = d_shown * psi[0](c_after) * through["o"][1]
+        d_c_after = d_state[1] + d_shown * o * psi[1](c_after) + p.get("o", 0.0) * d_o
+        d_sum = d_c_after * inside_c
+        d_i, d_f = d_sum * g, d_sum * c
+        d_let = {"i": d_i if "f" in names else d_i - d_f, "f": d_f if "i" in names else d_f - d_i, "g": d_sum * i * keep}
+        d_a = {k: d_let[k] * through[k][1] for k in names if k != "o"} | {"o": d_o}
+        d_params["kernel"] = np.concatenate([(x * on_x[k]).T @ d_a[k] for k in names], 1)
+        d_params["recurrent_kernel"] = np.concatenate([(h * on_h[k]).T @ d_a[k] for k in names], 1)
+        d_params["bias"] = np.concatenate([d_a[k].sum(0) for k in names])
+        seen = {"i": c, "f": c, "o": c_after}
+        d_params["peephole_kernel"] = np.stack([(d_a[k] * seen[k]).sum(0) for k in names if k != "g"])
+        d_x = sum(d_a[k] @ W[k].T * on_x[k] for k in names)
+        d_h = sum(d_a[k] @ U[k].T * on_h[k] for k in names)
+        return d_params, d_x, (d_h, d_sum * f + sum(p[k] * d_a[k] for k in p if k != "o"))
+
+    return (h_after, c_after), pullback
+
+
+def _project(cell: Any, params: Mapping[str, np.ndarray], shown: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """h' from o ψ(c'), and the way back."""
+    if cell.projection is None:
+        return shown, lambda d_h: (d_h, {})
+    P = params["projection_kernel"]
+    h, inside = cut(shown @ P + params.get("projection_bias", 0.0), cell.projection_clip)
+
+    def back(d_h: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        d = d_h * inside
+        return d @ P.T, {"projection_kernel": shown.T @ d, "projection_bias": d.sum(0)}
+
+    return h, back
