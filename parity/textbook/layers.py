@@ -77,7 +77,7 @@ def initial_bias(layer: Any) -> list[np.ndarray]:
 
 def _book(layer: Any) -> Any:
     """The file of a layer's cell; None if there is none."""
-    return CELLS.get(type(getattr(layer, "cell", None)))
+    return next((book for kind, book in CELLS.items() if isinstance(getattr(layer, "cell", None), kind)), None)
 
 
 def _over_time(
