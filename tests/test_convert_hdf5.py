@@ -67,3 +67,15 @@ def test_a_circle_of_blocks_is_refused(tmp_path):
     content[node + 32 : node + 40] = node.to_bytes(8, "little")
     with pytest.raises(RefusalError, match="not where it says"):
         File(bytes(content))
+
+
+@pytest.mark.parametrize("place", [4, 2], ids=["type", "space"])
+def test_an_attribute_that_is_cut_off_is_refused(tmp_path, place):
+    """Its type or its shape is said to be one byte long."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["word"] = "text"
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    name = content.index(b"word\0")
+    content[name - place : name - place + 2] = (1).to_bytes(2, "little")
+    with pytest.raises(RefusalError, match="an attribute that is not whole"):
+        File(bytes(content))

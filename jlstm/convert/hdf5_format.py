@@ -156,8 +156,10 @@ class File:
             parts.append(data[start : start + size])
             start += -(-size // 8) * 8 if version == 1 else size
         name, datatype, space = parts
-        value, kind = data[start:], datatype[0] & 15 if datatype else 0
-        if len(space) < 2 or space[1]:
+        if len(datatype) < 8 or len(space) < 4:
+            raise RefusalError("it has an attribute that is not whole")
+        value, kind = data[start:], datatype[0] & 15
+        if space[1]:
             return {}
         if kind == 9 and datatype[1] & 15 == 1:
             length, collection, index = unpack_from("<IQI", _padded(value))
