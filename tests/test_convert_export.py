@@ -1,4 +1,6 @@
-"""Converted layers leave as StableHLO."""
+"""Converted layers leave as StableHLO, as a SavedModel of TensorFlow and as TensorFlow Lite."""
+
+import re
 
 import jax
 import numpy as np
@@ -8,22 +10,89 @@ from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
 from problems import BATCH, FEATURES, UNITS, problem
 
+CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # other code for the same float32 formulas
+LAYERS = [
+    LSTM(UNITS),
+    LSTM(UNITS, backend="cpu"),
+    GRU(UNITS),
+    Bidirectional(LSTM(UNITS), "sum"),
+    Stack((Bidirectional(GRU(UNITS)), LSTM(2))),
+]
+SIZES = [(BATCH, 2), (BATCH + 2, 7)]
 
-@pytest.mark.parametrize("layer", [LSTM(UNITS), Stack((Bidirectional(GRU(UNITS)), LSTM(2)))], ids=repr)
+
+def converted(layer):
+    """The layer and weights that came as arrays."""
+    return convert.load(convert.dump(layer, problem(layer, dtype=np.float32).params))
+
+
+def inputs(batch, time):
+    """Sequences of which one is shorter."""
+    xs = np.random.default_rng(0).normal(size=(batch, time, FEATURES)).astype(np.float32)
+    return xs, np.array([1] + [time] * (batch - 1), np.int32)
+
+
+def same(results, expected):
+    """All outputs and carries, in order: TensorFlow has its own trees."""
+    results, expected = jax.tree.leaves(results), jax.tree.leaves(expected)
+    for result, known in zip(results, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(result), known, **CLOSE)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_exported_layers_compute_the_same_for_any_batch_and_time(layer):
-    """Weights that came as arrays, written by `jax.export`, read again and called, with lengths, in two sizes."""
-    known = problem(layer, dtype=np.float32)
-    layer, params = convert.load(convert.dump(layer, known.params))
+    """Written by `jax.export`, read again and called, with lengths, in two sizes; on three platforms, so without our kernel."""
+    _, params = converted(layer)
     batch, time = jax.export.symbolic_shape("batch, time")
     like = [jax.ShapeDtypeStruct((batch, time, FEATURES), np.float32), jax.ShapeDtypeStruct((batch,), np.int32)]
     run = jax.jit(lambda params, xs, lengths: layer.apply(params, xs, lengths=lengths))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    exported = jax.export.deserialize(jax.export.export(run)(shapes, *like).serialize())
-    assert "stablehlo" in exported.mlir_module()
-    for count in (2, 7):
-        xs = np.random.default_rng(0).normal(size=(BATCH, count, FEATURES)).astype(np.float32)
-        lengths = np.array([count, 1], np.int32)
-        expected = run(params, xs, lengths)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), exported.call(params, xs, lengths), expected
-        )
+    written = jax.export.export(run, platforms=("cpu", "cuda", "tpu"))(shapes, *like).serialize()
+    exported = jax.export.deserialize(written)
+    assert set(re.findall(r"stablehlo\.custom_call @(\w+)", exported.mlir_module())) == {"shape_assertion"}
+    for size in SIZES:
+        xs, lengths = inputs(*size)
+        same(exported.call(params, xs, lengths), run(params, xs, lengths))
+
+
+@pytest.mark.xdist_group("tensorflow")
+@pytest.mark.parametrize("layer", [LSTM(UNITS), Bidirectional(GRU(UNITS))], ids=repr)
+def test_saved_models_compute_the_same_for_any_batch_and_time(tmp_path, layer):
+    """Written and read by TensorFlow, which runs what `jax2tf` made."""
+    jax2tf, tf = pytest.importorskip("jax.experimental.jax2tf"), pytest.importorskip("tensorflow")
+    layer, params = converted(layer)
+
+    def run(xs, lengths):
+        return layer.apply(params, xs, lengths=lengths)
+
+    made = jax2tf.convert(run, polymorphic_shapes=[f"(batch, time, {FEATURES})", "(batch,)"], with_gradient=False)
+    signature = [tf.TensorSpec((None, None, FEATURES), tf.float32), tf.TensorSpec((None,), tf.int32)]
+    module = tf.Module()
+    module.run = tf.function(made, autograph=False, input_signature=signature)
+    tf.saved_model.save(module, str(tmp_path))
+    again = tf.saved_model.load(str(tmp_path))
+    for size in SIZES:
+        same(again.run(*inputs(*size)), run(*inputs(*size)))
+
+
+@pytest.mark.xdist_group("tensorflow")
+@pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize("layer", [LSTM(UNITS), Bidirectional(GRU(UNITS))], ids=repr)
+def test_tensorflow_lite_computes_the_same(layer):
+    """With its own operations alone, in one size."""
+    jax2tf, tf = pytest.importorskip("jax.experimental.jax2tf"), pytest.importorskip("tensorflow")
+    layer, params = converted(layer)
+    xs, lengths = inputs(BATCH, 7)
+
+    def run(xs, lengths):
+        return layer.apply(params, xs, lengths=lengths)[1]
+
+    made = tf.function(jax2tf.convert(run, with_gradient=False), autograph=False)
+    concrete = made.get_concrete_function(tf.TensorSpec(xs.shape, tf.float32), tf.TensorSpec(lengths.shape, tf.int32))
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete], made).convert()
+    interpreter = tf.lite.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], xs if len(detail["shape"]) == 3 else lengths)
+    interpreter.invoke()
+    same(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), run(xs, lengths))

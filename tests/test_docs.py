@@ -2,7 +2,9 @@
 
 import ast
 import re
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -46,11 +48,30 @@ def test_the_training_loop_learns(tmp_path, monkeypatch, capsys):
     assert float(capsys.readouterr().out) > 0.9
 
 
+@pytest.mark.xdist_group("tensorflow")
+@pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning")
 def test_converted_weights_are_the_same(tmp_path, monkeypatch, x64):
-    """From Keras to PyTorch, back, and through a file."""
+    """From Keras to PyTorch, back, and through files, of which those for other programs compute the same."""
     monkeypatch.chdir(tmp_path)
     scope = run("convert")
+    assert_exported_the_same(scope["tf"], scope["run"])
     assert scope["layer"] == scope["again"]
     for ours, theirs in zip(("kernel", "recurrent_kernel", "bias"), scope["weights"], strict=True):
-        np.testing.assert_array_equal(scope["params"][ours], theirs)
+        np.testing.assert_array_equal(scope["params"][ours], theirs.astype(np.float32))
         np.testing.assert_array_equal(scope["same"][ours], theirs)
+
+
+def assert_exported_the_same(tf, run):
+    """The three files of the page, in the size that all of them take."""
+    xs, lengths = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32), np.array([5, 2], np.int32)
+    lite = tf.lite.Interpreter("lstm.tflite")
+    lite.allocate_tensors()
+    for detail in lite.get_input_details():
+        lite.set_tensor(detail["index"], xs if len(detail["shape"]) == 3 else lengths)
+    lite.invoke()
+    for ys in (
+        jax.export.deserialize(Path("lstm.stablehlo").read_bytes()).call(xs, lengths),
+        tf.saved_model.load("saved_model").run(xs, lengths),
+        lite.get_tensor(lite.get_output_details()[0]["index"]),
+    ):
+        np.testing.assert_allclose(ys, run(xs, lengths), rtol=1e-6, atol=1e-6)  # other code for the same float32 formulas
