@@ -170,14 +170,12 @@ def test_inputs_that_are_no_file_of_arrays_are_one_sentence(small, capsys, tmp_p
 
 
 def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path):
-    """Missing, of no known kind, without such layers, weights alone; and a name that no layer has."""
+    """Missing, of no known kind, without such layers; and a name that no layer has."""
     assert "there is no file" in failure(capsys, tmp_path / "nowhere.keras")
     assert "must be one of .keras, .h5" in failure(capsys, tmp_path / "model.pickle")
     plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     plain.save(tmp_path / "plain.keras")
     assert "has no LSTM or GRU layer" in failure(capsys, tmp_path / "plain.keras")
-    keras.saving.load_model(small).save_weights(tmp_path / "a.weights.h5")
-    assert "has weights and no description" in failure(capsys, tmp_path / "a.weights.h5")
     assert "no recurrent layer has 'two' in its name: choose among one" in failure(capsys, small, "--case", "two")
     assert "nothing to compare in bfloat16" in failure(capsys, small, "--dtype", "bfloat16")
 

@@ -5,6 +5,7 @@ With reset_after, the bias of a GRU is (2, 3·units): one for the inputs and one
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jlstm.convert.layout import Part
 from jlstm.layers import Layer
 
 _NAMES = ("kernel", "recurrent_kernel", "bias")
+_NUMBER = re.compile(r"(_\d+)?$")
 
 
 def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any) -> tuple[Layer, Params]:
@@ -110,7 +112,8 @@ def _theirs(part: Part) -> list[np.ndarray]:
 def read(path: str | os.PathLike[str], **options: Any) -> dict[str, tuple[Layer, Params]]:
     """Return all LSTM and GRU layers in a `.keras`, `.weights.h5` or `.h5` file, by their names, "outer/inner" in nested models.
 
-    A file with a description of the model tells the options too. Layers inside layers that are no models (`TimeDistributed`, your
+    A file with a description of the model tells the options too; in one of weights alone, layers whose names are not their own
+    alone, or not in it, go by their paths. Layers inside layers that are no models (`TimeDistributed`, your
     own classes) are not in that description. Neither Keras nor the HDF5 library is imported.
 
     Args:
@@ -124,7 +127,11 @@ def read(path: str | os.PathLike[str], **options: Any) -> dict[str, tuple[Layer,
     path = files.existing(path)
     content = _archive(path) if path.suffix == ".keras" else hdf5.read(path, files.mapped(path))
     if content.config is None:
-        found = {content.names.get(base, base): _weights(path, base, one, None, options) for base, one in content.layers.items()}
+        names = [content.names.get(base, base) for base in content.layers]
+        found = {
+            base if names.count(name) > 1 else name: _weights(path, base, one, None, options)
+            for name, (base, one) in zip(names, content.layers.items(), strict=True)
+        }
     elif options:
         raise ValueError(f"{path} describes its layers, got {', '.join(options)} besides: leave the options out")
     else:
@@ -163,6 +170,11 @@ def _weights(path: Path, name: str, found: hdf5.Found, one: keras_config.Describ
     sides = [side for side in found if side]
     names = sorted(found.forward, key=lambda cell: (len(cell), cell))  # cell, cell_1, … cell_10
     each = [options] * len(names)
+    if one is None and len({_NUMBER.sub("", cell) for cell in names}) > 1:
+        raise ValueError(
+            f"{path} has cells of several names in {name!r}, {', '.join(names)}, and does not tell their order: read the file of "
+            "the whole model"
+        )
     if one is not None:
         each = [options for _, _, options in one.cells]
         known = [[cell for cell, _, _ in one.cells], [cell for _, cell, _ in one.cells]]

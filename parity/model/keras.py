@@ -13,6 +13,7 @@ import numpy as np
 from jlstm.convert import files, hdf5
 from parity import peers
 from parity.case import rounded
+from parity.model import keras_weights
 from parity.model.original import Original, Results
 
 _peer = peers.load("keras")  # with its settings of TensorFlow
@@ -22,16 +23,21 @@ keras, tf = _peer.keras, _peer.tf
 def originals(path: str | os.PathLike[str], names: Collection[str]) -> dict[str, Original]:
     """Load a model, nothing of which is executed, and return its layers of these names, "outer/inner" in nested models.
 
+    Of a file with weights alone, layers are built from their shapes.
+
     Raises:
         ValueError: the file has weights alone, holds code, or Keras cannot load it.
     """
     path = Path(path)
     config, version = _description(path)
-    framework = keras if version.startswith("3") else files.needed("tf_keras", path)
+    framework = files.needed("tf_keras", path) if version[:1] in ("1", "2") else keras  # weights alone may not tell
     _refuse_code(path, config)
     try:
-        model = framework.models.load_model(path, compile=False, safe_mode=True)
-        found = {name: _layer(model, name) for name in names}
+        if config is None:
+            found = {name: keras_weights.layer(framework, path, name) for name in names}
+        else:
+            model = framework.models.load_model(path, compile=False, safe_mode=True)
+            found = {name: _layer(model, name) for name in names}
     except (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(f"{framework.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
@@ -42,19 +48,18 @@ def originals(path: str | os.PathLike[str], names: Collection[str]) -> dict[str,
 
 
 def _description(path: Path) -> tuple[Any, str]:
+    """The model's, if the file has one, and the version of Keras, if it is known."""
     if path.suffix == ".keras":
         with files.members(path) as archive:
             held = [json.loads(files.member(path, archive, name)) for name in ("config.json", "metadata.json")]
         return held[0], str(held[1]["keras_version"])
     content = hdf5.read(path, files.mapped(path))
-    if content.config is None:
-        raise ValueError(f"{path} has weights and no description of layers: save the whole model, with model.save")
-    return json.loads(content.config), content.version
+    return None if content.config is None else json.loads(content.config), content.version
 
 
 def _refuse_code(path: Path, config: Any) -> None:
     """Refuse what a description may have Keras run, besides `safe_mode`: it does not cover HDF5 files in all versions."""
-    layers = {key: value for key, value in config.items() if key != "compile_config"}  # a loss of one's own is not loaded
+    layers = {key: value for key, value in (config or {}).items() if key != "compile_config"}  # a loss of one's own is not loaded
     for entry in _dicts(layers):
         kind, module = entry.get("class_name"), entry.get("module")
         named_function = module == "builtins" and kind == "function"  # looked up among Keras' own
