@@ -47,6 +47,8 @@ def number(name: str, value: Any) -> float:
             return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a number, got {value!r}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a number that a float can hold, got a larger one") from error
     raise TypeError(f"{name} must be a number, got {value!r}")
 
 

@@ -92,6 +92,7 @@ def test_links_are_not_followed(tmp_path, link):
         ({"activation": {"class_name": "Function", "config": "mine"}}, "'one' has activation="),
         ({"activation": 3}, "'one' has activation='3'"),
         ({"dropout": "much"}, "dropout must be a number"),
+        ({"dropout": 10**400}, "dropout must be a number that a float can hold"),
         ({"go_backwards": "yes"}, "reverse must be True or False"),
     ],
 )
