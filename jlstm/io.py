@@ -63,12 +63,12 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
         raise TypeError(f"like must be parameters or jax.eval_shape of an init, got {type(like).__name__}")
     arrays, _ = _read(path)
     expected = _by_name(like)
-    checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
     for name, leaf in expected.items():
-        if arrays[name].dtype != leaf.dtype:
+        if name in arrays and arrays[name].dtype != leaf.dtype:
             raise ValueError(
                 f"{os.fspath(path)} has {name} in {arrays[name].dtype}, expected {leaf.dtype}: load like that and cast"
             )
+    checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
 
 
@@ -108,7 +108,9 @@ def _read(path: str | os.PathLike[str], *, exact: bool = False) -> tuple[dict[st
                 checks.available(os.fspath(path), np.dtype("float64"))
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)} is not a safetensors file ({error}): save(path, params) writes one") from error
+        raise ValueError(
+            f"{os.fspath(path)} is not a safetensors file ({_line(error)}): save(path, params) writes one"
+        ) from error
 
 
 def _line(error: Exception) -> str:

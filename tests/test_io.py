@@ -1,5 +1,6 @@
 """Parameters on disk."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import jlstm
+from conversions import refusal
 from jlstm import LSTM, Bidirectional, Stack
 from problems import FEATURES, UNITS
 
@@ -114,3 +116,14 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     path.write_bytes(b"no such thing")
     with pytest.raises(ValueError, match="is not a safetensors file"):
         jlstm.load(path, params)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "complaint"), [("I32", "has kernel in int32, expected float32"), ("\n", "is not a safetensors file")], ids=repr
+)
+def test_a_file_of_other_numbers_is_one_sentence(tmp_path, dtype, complaint):
+    """Whole ones, and some that do not exist, whose name breaks the reader's own sentence."""
+    header = json.dumps({"kernel": {"dtype": dtype, "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    like = {"kernel": jax.ShapeDtypeStruct((1,), "float32")}
+    assert complaint in refusal(lambda: jlstm.load(tmp_path / "a.safetensors", like))
