@@ -1,0 +1,99 @@
+"""Fuzz one reader: `python -m fuzz hdf5`.
+
+Exit status 0: nothing was found; 1: something was, and the input is kept; 2: wrong usage.
+"""
+
+import argparse
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from fuzz.targets import TARGETS
+
+_STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+)")
+_EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
+
+
+class Run(NamedTuple):
+    """What came of fuzzing: inputs that were read, seconds, lines and branches that were reached, and the exit status."""
+
+    inputs: int
+    seconds: float
+    coverage: int
+    status: int
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fuzz the reader that the command line names, and return the exit status."""
+    usage = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    usage.add_argument("name", choices=TARGETS, help="the reader")
+    usage.add_argument("--seconds", type=float, default=86400, help="stop then at the latest (default: a day)")
+    usage.add_argument("--quiet-seconds", type=float, default=600, help="stop when nothing new comes for so long (default: 600)")
+    usage.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="where inputs are kept (default: build/fuzz)")
+    usage.add_argument("--input", type=Path, help="read only this one, which was kept")
+    options = usage.parse_args(arguments)
+    if find_spec("atheris") is None:
+        usage.error("atheris is not installed: pip install -r requirements/fuzz.txt, with Python 3.11 to 3.13")
+    corpus = options.folder / options.name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for given in seeds(options.name):
+        (corpus / sha1(given).hexdigest()).write_bytes(given)
+    command = [sys.executable, "-m", "fuzz.child", options.name, str(corpus)]
+    command += [f"-artifact_prefix={options.folder / options.name}-", "-timeout=10", "-rss_limit_mb=8192", "-print_final_stats=1"]
+    if options.input:
+        return subprocess.run([*command, str(options.input)]).returncode != 0
+    run = watch(command, options.seconds, options.quiet_seconds)
+    print(f"{options.name}: {run.inputs} inputs in {run.seconds:.0f} s, coverage {run.coverage}, exit status {run.status}")
+    return run.status != 0
+
+
+def seeds(name: str) -> list[bytes]:
+    """The inputs to begin with."""
+    target = TARGETS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        target.seeds(Path(folder))
+        return [given for file in sorted(Path(folder).glob(f"*{target.ending}")) for given in target.inputs(file)]
+
+
+def watch(command: Sequence[str], seconds: float, quiet_seconds: float) -> Run:
+    """Run a fuzzer until its time is over, nothing new comes for long, or it ends with a finding, and pass on what it says."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    started = new = time.monotonic()
+    inputs = coverage = 0
+    stopped = False
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as child:
+        lines: queue.Queue[str] = queue.Queue()
+        reader = threading.Thread(target=lambda: [lines.put(line) for line in child.stderr or ()])
+        reader.start()
+        while reader.is_alive() or not lines.empty():
+            now = time.monotonic()
+            if not stopped and (now - started > seconds or now - new > quiet_seconds):
+                stopped = True
+                child.send_signal(signal.SIGINT)
+            try:
+                line = lines.get(timeout=1)
+            except queue.Empty:
+                continue
+            sys.stderr.write(line)
+            if known := _STATUS.search(line):
+                inputs = int(known[1])
+                if int(known[2]) > coverage:
+                    coverage, new = int(known[2]), time.monotonic()
+            if executed := _EXECUTED.search(line):
+                inputs = int(executed[1])
+    return Run(inputs, time.monotonic() - started, coverage, 0 if stopped else child.returncode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

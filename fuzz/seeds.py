@@ -1,0 +1,89 @@
+"""Valid files to begin with, as small as they come, written by the frameworks themselves."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jlstm
+from jlstm import convert
+
+
+def hdf5(folder: Path) -> None:
+    """Weights alone and whole models, by Keras 3 and by tf-keras, and by the HDF5 library alone with fewer blocks."""
+    for framework, layers in _models():
+        for k, layer in enumerate(layers):
+            model = framework.Sequential([framework.Input((None, 1)), layer])
+            model.save(folder / f"{framework.__name__}_{k}.h5")
+            model.save_weights(folder / f"{framework.__name__}_{k}.weights.h5")
+    h5py: Any = import_module("h5py")
+    with h5py.File(folder / "plain.h5", "w") as file:
+        group = file.create_group("layers/lstm/cell/vars")
+        group.attrs["name"] = "lstm"
+        for name, shape in {"0": (1, 4), "1": (1, 4), "2": (4,)}.items():
+            group.create_dataset(name, data=np.ones(shape, "f4"))
+
+
+def keras(folder: Path) -> None:
+    """Whole models, by Keras 3 and by tf-keras."""
+    for framework, layers in _models():
+        for k, layer in enumerate(layers):
+            framework.Sequential([framework.Input((None, 1)), layer]).save(folder / f"{framework.__name__}_{k}.keras")
+
+
+def _models() -> Iterator[tuple[Any, list[Any]]]:
+    for name in ("keras", "tf_keras"):
+        framework: Any = import_module(name)
+        of = framework.layers
+        cells = of.RNN([of.LSTMCell(1), of.GRUCell(1)])
+        yield framework, [of.LSTM(1), of.Bidirectional(of.GRU(1)), cells]
+
+
+def safetensors(folder: Path) -> None:
+    """A layer's parameters, and a `state_dict` of two layers and directions."""
+    plain = jlstm.LSTM(1, use_bias=False)
+    jlstm.save(folder / "plain.safetensors", plain.init(jax.random.key(0), 1))
+    layer = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1)), jlstm.Bidirectional(jlstm.GRU(1))))
+    convert.torch.write(folder / "state.safetensors", layer, layer.init(jax.random.key(0), 1))
+
+
+def layers(folder: Path) -> None:
+    """Layers with their options."""
+    stack = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1, dropout=0.5)), jlstm.LSTM(1, peephole=True, remat="sqrt")))
+    for name, layer in (("plain", jlstm.LSTM(1)), ("stack", stack)):
+        jlstm.save(folder / f"{name}.safetensors", layer.init(jax.random.key(0), 1), layer=layer)
+
+
+def onnx(folder: Path) -> None:
+    """An LSTM with everything, and two layers of GRU."""
+    peephole = jlstm.LSTM(1, peephole=True, activation="elu", gate_clip=2.0, coupled="f=1-i")
+    stack = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1)), jlstm.GRU(1)))
+    for name, layer in (("plain", jlstm.LSTM(1)), ("peephole", peephole), ("stack", stack)):
+        convert.onnx.write(folder / f"{name}.onnx", layer, layer.init(jax.random.key(0), 1))
+
+
+def torch(folder: Path) -> None:
+    """State dicts of one layer and of a module with two."""
+    framework: Any = import_module("torch")
+    framework.save(framework.nn.LSTM(1, 1, proj_size=0).state_dict(), folder / "lstm.pt")
+    model = framework.nn.ModuleDict({"gru": framework.nn.GRU(1, 1, bias=False, dtype=framework.bfloat16)})
+    framework.save(model.state_dict(), folder / "gru.pt")
+
+
+def checkpoint(folder: Path) -> None:
+    """Cells of TensorFlow 1 in both directions, and layers of TensorFlow 2."""
+    tf: Any = import_module("tensorflow")
+    keras: Any = import_module("keras")
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        for side in ("fw", "bw"):
+            for name, shape in {"kernel": (2, 4), "bias": (4,)}.items():
+                tf1.get_variable(f"rnn/{side}/basic_lstm_cell/{name}", shape)
+        session.run(tf1.global_variables_initializer())
+        tf1.train.Saver().save(session, str(folder / "one"), write_meta_graph=False)
+    layer = keras.layers.Bidirectional(keras.layers.LSTM(1))
+    layer.build((1, None, 1))
+    tf.train.Checkpoint(both=layer).write(str(folder / "two"))

@@ -1,0 +1,103 @@
+"""What is fuzzed: each reader, how an input becomes a file, and valid files to begin with.
+
+An input is a file as it is, or its parts with SEPARATOR between them, which are packed with lengths and checksums that are right:
+else nearly all that is tried would end at the first of these.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+import jlstm
+from fuzz import seeds, table
+from jlstm.convert import keras, onnx, tf1, torch
+
+SEPARATOR = b"\n@part@\n"
+_DATA = ".data-00000-of-00001"
+
+
+class Target(NamedTuple):
+    """A reader of files.
+
+    Args:
+        ending: of the file's name.
+        read: the reader.
+        seeds: writes valid files into a folder.
+        pack: makes a file of parts.
+        unpack: makes parts of a valid file.
+        modules: whose Python is traced besides jlstm's.
+    """
+
+    ending: str
+    read: Callable[[Path], Any]
+    seeds: Callable[[Path], None]
+    pack: Callable[[Sequence[bytes]], bytes] = SEPARATOR.join
+    unpack: Callable[[bytes], Sequence[bytes]] = lambda content: [content]
+    modules: tuple[str, ...] = ()
+
+    def write(self, path: Path, given: bytes) -> None:
+        """Write the file, or both files of a checkpoint, that an input stands for."""
+        parts = given.split(SEPARATOR)
+        if self.ending == ".index":
+            path.with_suffix(_DATA).write_bytes(parts.pop() if len(parts) > 1 else b"")
+        path.write_bytes(self.pack(parts) if len(parts) > 1 else parts[0])
+
+    def inputs(self, path: Path) -> list[bytes]:
+        """A valid file as it is and, if it has any, in parts."""
+        content = path.read_bytes()
+        parts = list(self.unpack(content))
+        if self.ending == ".index":
+            parts.append(path.with_suffix(_DATA).read_bytes())
+        return [content] + ([SEPARATOR.join(parts)] if len(parts) > 1 else [])
+
+
+def _zip(*names: str) -> Callable[[Sequence[bytes]], bytes]:
+    def pack(parts: Sequence[bytes]) -> bytes:
+        with zipfile.ZipFile(held := io.BytesIO(), "w") as archive:
+            for name, part in zip(names, parts, strict=False):
+                archive.writestr(name, part)
+        return held.getvalue()
+
+    return pack
+
+
+def _unzip(*names: str) -> Callable[[bytes], list[bytes]]:
+    def unpack(content: bytes) -> list[bytes]:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return [archive.read(name) for name in names if name in archive.namelist()]
+
+    return unpack
+
+
+def _headed(parts: Sequence[bytes]) -> bytes:
+    return len(parts[0]).to_bytes(8, "little") + b"".join(parts)
+
+
+def _header(content: bytes) -> list[bytes]:
+    size = int.from_bytes(content[:8], "little")
+    return [content[8 : 8 + size], content[8 + size :]]
+
+
+def _parameters(path: Path) -> Any:
+    return jlstm.load(path, jax.eval_shape(lambda: jlstm.LSTM(1, use_bias=False).init(jax.random.key(0), 1)))
+
+
+_KERAS = ("config.json", "metadata.json", "model.weights.h5")
+_TORCH = ("model/data.pkl", "model/byteorder", *(f"model/data/{k}" for k in range(4)), "model/version")
+
+TARGETS = {
+    "hdf5": Target(".h5", keras.read, seeds.hdf5),
+    "keras": Target(".keras", keras.read, seeds.keras, _zip(*_KERAS), _unzip(*_KERAS), ("zipfile", "json.decoder")),
+    "parameters": Target(".safetensors", _parameters, seeds.safetensors, _headed, _header),
+    "safetensors": Target(".safetensors", torch.read, seeds.safetensors, _headed, _header),
+    "layer": Target(".safetensors", jlstm.load_layer, seeds.layers, _headed, _header, ("json.decoder",)),
+    "onnx": Target(".onnx", onnx.read, seeds.onnx, modules=("onnx.numpy_helper", "onnx.helper")),
+    "torch": Target(
+        ".pt", torch.read, seeds.torch, _zip(*_TORCH), _unzip(*_TORCH), ("torch._weights_only_unpickler", "torch.serialization")
+    ),
+    "checkpoint": Target(".index", lambda path: tf1.read(path.with_suffix("")), seeds.checkpoint, table.pack, table.unpack),
+}
