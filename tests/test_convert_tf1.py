@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conversions import damaged, refusal, spoiled, survives
+from fuzz import table
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import tf1 as convert
 from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
@@ -156,3 +157,26 @@ def test_checkpoints_that_are_not_there_are_told(tmp_path):
         convert.read(tmp_path / "nowhere")
     path = tf.train.Checkpoint(one=tf.Variable(1.0)).write(str(tmp_path / "other"))
     assert "has no recurrent layer" in refusal(lambda: convert.read(path))
+
+
+def _varints(*numbers):
+    """Fields of numbers, 1 for each: protocol buffers have negative ones in ten bytes."""
+    return b"".join(b"\x08" + (bytes([n]) if n >= 0 else b"\xff" * 9 + b"\x01") for n in numbers)
+
+
+SHAPES = {
+    "no description": b"\xff\xff",
+    "negative": b"\x12" + bytes([13, 0x12, 11]) + _varints(-1),
+    "too many axes": b"\x12" + bytes([0x80 | (1200 & 127), 1200 >> 7]) + b"\x12\x02\x08\x01" * 300,
+    "of unknown rank": b"\x12\x02\x18\x01",
+}
+
+
+@pytest.mark.parametrize("value", SHAPES.values(), ids=SHAPES)
+def test_descriptions_that_end_tensorflow_are_refused(tmp_path, value):
+    """Right to the last checksum, they come as far as its own checks, which end the process."""
+    (tmp_path / "a.data-00000-of-00001").write_bytes(b"")
+    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", value]))
+    assert "is not a whole index of a checkpoint" in refusal(lambda: convert.read(tmp_path / "a"))
+    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/other", b"\x08\x01\x12\x00"]))
+    assert "has no recurrent layer" in refusal(lambda: convert.read(tmp_path / "a"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jlstm.cell import Params
-from jlstm.convert import files, keras, layout
+from jlstm.convert import files, keras, layout, tf_index
 from jlstm.layers import Bidirectional, Layer
 
 Made = tuple[Layer, Params]
@@ -76,6 +76,7 @@ def _of_keras(sides: dict[str, dict[str, np.ndarray]], options: dict[str, Any]) 
 def _variables(path: Path) -> dict[str, np.ndarray]:
     """Those with a name as recurrent layers have it."""
     tf = files.needed("tensorflow", path)
+    tf_index.checked(Path(f"{path}.index"))
     held = sum(data.stat().st_size for data in path.parent.glob(f"{_escaped(path.name)}.data-*"))
     try:
         reader = tf.train.load_checkpoint(str(path))

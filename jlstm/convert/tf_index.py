@@ -1,0 +1,95 @@
+"""The index of a TensorFlow checkpoint, looked at before TensorFlow is: it ends the process where a description is not one.
+
+A table of names and descriptions in blocks, which are not compressed; every block is looked at once, and together they are no
+longer than the file. Checksums are left to TensorFlow.
+
+Reference: LevelDB, doc/table_format.md; TensorFlow, tensorflow/core/protobuf/tensor_bundle.proto.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from struct import unpack_from
+from typing import Any
+
+from jlstm.convert import files
+from jlstm.convert.files import RefusalError
+
+_MAGIC, _FOOTER, _MOST_AXES = 0xDB4775248B80FB57, 48, 254
+
+
+def checked(path: Path) -> None:
+    """Look at all that an index describes.
+
+    Raises:
+        ValueError: it is no whole index, or describes arrays that cannot be.
+    """
+    proto = files.needed("tensorflow.core.protobuf.tensor_bundle_pb2", path)
+    decode_error = files.needed("google.protobuf.message", path).DecodeError
+    try:
+        for named, value in _table(path.read_bytes()):
+            description = (proto.BundleEntryProto if named else proto.BundleHeaderProto).FromString(value)
+            if named:
+                _possible(description.shape)
+    except (RefusalError, decode_error) as error:
+        raise ValueError(f"{path} is not a whole index of a checkpoint ({files.reason(error)}): copy all its files") from error
+
+
+def _possible(shape: Any) -> None:
+    size = 1
+    for axis in shape.dim[: _MOST_AXES + 1]:
+        size *= max(axis.size, 1)
+        if axis.size < 0 or size >= 2**63:
+            raise RefusalError("an array of a shape that cannot be")
+    if shape.unknown_rank or len(shape.dim) > _MOST_AXES:
+        raise RefusalError("an array of a shape that cannot be")
+
+
+def _table(content: bytes) -> Iterator[tuple[bool, bytes]]:
+    """All values of a table, and whether they have a name: that of the first is empty."""
+    if len(content) < _FOOTER or unpack_from("<Q", content, len(content) - 8)[0] != _MAGIC:
+        raise RefusalError("its end is missing")
+    footer = content[-_FOOTER:-8]
+    at = 0
+    for _ in range(2):  # past the first handle, of a block that is not in use
+        _, at = _varint(footer, at)
+    left = len(content)
+    for _, handle in _entries(_block(content, footer, at)):
+        block = _block(content, handle, 0)
+        left -= len(block)
+        if left < 0:
+            raise RefusalError("its blocks are not where it says")
+        yield from _entries(block)
+
+
+def _block(content: bytes, handle: bytes, at: int) -> bytes:
+    start, at = _varint(handle, at)
+    size, _ = _varint(handle, at)
+    if start + size + 5 > len(content) or size < 4:
+        raise RefusalError("it ends before what it declares")
+    if content[start + size] != 0:
+        raise RefusalError("it is compressed, which TensorFlow does not write")
+    return content[start : start + size]
+
+
+def _entries(block: bytes) -> Iterator[tuple[bool, bytes]]:
+    end = len(block) - 4 - 4 * unpack_from("<I", block, len(block) - 4)[0]
+    at = 0
+    before = 0  # the length of the name before, with which a name begins
+    while at < end:
+        shared, at = _varint(block, at)
+        own, at = _varint(block, at)
+        size, at = _varint(block, at)
+        if shared > before or at + own + size > end:
+            raise RefusalError("its names are not whole")
+        yield shared + own > 0, block[at + own : at + own + size]
+        at, before = at + own + size, shared + own
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    number = 0
+    for k, byte in enumerate(content[at : at + 10]):
+        number |= (byte & 127) << 7 * k
+        if byte < 128:
+            return number, at + k + 1
+    raise RefusalError("it has a number that does not end")
