@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation, activation
 from jlstm.cell import Carry, Cell, Noise, Params
-from jlstm.cells.convolution import Sizes, axes, convolve, convolve_steps, sizes_after
+from jlstm.cells.convolution import Sizes, axes, by_gate_merged, convolve, convolve_steps, sizes_after
 from jlstm.cells.gates import Gates, by_gate
 from jlstm.cells.normalization import along
 from jlstm.dropout import bernoulli_masks, gated_matmul
@@ -188,8 +188,8 @@ class ConvLSTMCell(Cell):
 
     def _through(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Gates, Array]:
         gate, phi = activation(self.recurrent_activation), activation(self.activation)
-        recurrent = by_gate(gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"), convolve))
-        i, f, g, o = jax.tree.map(jnp.add, z, recurrent)
+        recurrent = gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"), convolve)
+        i, f, g, o = jax.tree.map(jnp.add, z, by_gate_merged(recurrent, len(self.spatial)))
         see = dict(zip("ifo", params["peephole_kernel"], strict=True)) if self.peephole else {}
 
         def let(name: str, total: Array, c: Array) -> Array:

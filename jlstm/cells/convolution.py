@@ -3,9 +3,12 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from jlstm.cells.gates import Gates, by_gate
 
 Sizes = int | tuple[int, ...]  # one for all spatial axes, or one for each
 
@@ -50,3 +53,13 @@ def convolve_steps(
     """The same for all time steps: (time, *batch, *spatial, features)."""
     last = -kernel.ndim  # time behind the batch, which, merged the other way round, could not stay spread over devices
     return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, last), kernel, **how), last, 0)
+
+
+def by_gate_merged(columns: Float[Array, "..."], rank: int) -> Gates:
+    """`by_gate`, with the spatial axes, so many, merged meanwhile.
+
+    With several of them JAX 0.10 compiles loops in float64 wrong where parts of arrays are read: five filters had gradients that
+    were off by a quarter.
+    """
+    merged = columns.reshape(*columns.shape[: -rank - 1], -1, columns.shape[-1])
+    return jax.tree.map(lambda part: part.reshape(*columns.shape[:-1], part.shape[-1]), by_gate(merged))
