@@ -12,16 +12,19 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jlstm.backends import BACKENDS
-from parity import junit, model, page, peers, report, table
+from parity import family, junit, model, page, peers, report, table
 from parity.backends import on
 from parity.case import Problem
 from parity.pool import run
 from parity.table import DTYPES, Case
+
+TABLES: tuple[Any, ...] = (table, family)  # each with named_rows, coverage and cases
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,14 +141,15 @@ def coverage(cases: Iterable[Case]) -> tuple[int, int]:
     each = []
     for peer, chosen in names.items():
         framework = peers.load(peer)
-        rows = (row for name, row in table.named_rows(framework).items() if name in chosen)
-        each.append(table.coverage(rows, framework))
+        for one in TABLES:
+            rows = [row for name, row in one.named_rows(framework).items() if name in chosen]
+            each.append(one.coverage(rows, framework))
     return sum(held for held, _ in each), sum(sensible for _, sensible in each)
 
 
 def selected(options: argparse.Namespace, peer: str = "keras", framework: ModuleType | None = None, among: int = 1) -> list[Case]:
     """The cases of a peer's table that the options ask for; quickly, fewer of each where it is one among several."""
-    cases = list(table.cases(peer, framework))
+    cases = [case for one in TABLES for case in one.cases(peer, framework)]
     if options.quick:
         cases = cases[:: 7 * among]
     cases = [case for case in cases if fnmatch(case.name, f"*{options.case}*") and options.dtype in (None, case.problem.dtype)]

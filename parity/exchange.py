@@ -49,9 +49,16 @@ def carry_of(layer: jlstm.Layer, row: Iterator[Any]) -> Any:
     return carry_like(layer)(*next(row))
 
 
+def first_cell(layer: Any) -> Any:
+    """The cell of a layer, of the lowest if there are several."""
+    if isinstance(layer, jlstm.Stack):
+        return first_cell(layer.layers[0])
+    return first_cell(layer.layer) if isinstance(layer, jlstm.Bidirectional) else layer.cell
+
+
 def carry_like(layer: Any) -> Any:
     """What a cell's carry is: h of a GRU, h and c of the others."""
-    return GRUCarry if isinstance(layer.cell, GRUCell) else jlstm.Carry
+    return GRUCarry if isinstance(first_cell(layer), GRUCell) else jlstm.Carry
 
 
 def layers(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:

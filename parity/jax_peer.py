@@ -10,7 +10,7 @@ import numpy as np
 
 import jlstm
 from parity.case import Arrays, Problem, Quantities, Values, in_pieces
-from parity.exchange import layers, pulled
+from parity.exchange import carry_like, layers, pulled
 from parity.ours import last_output
 
 Dump = Callable[[jlstm.Layer, Arrays], Any]
@@ -38,7 +38,7 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single) -> Quantit
         if problem.outputs == "last":
             return last_output(problem.layer, last, mask, False), last
         if mask is not None:  # what a framework computes from padding is no output
-            xs = jax.tree.map(lambda ys: jnp.where(mask[:, :, None], ys, jnp.zeros_like(ys)), xs)
+            xs = jax.tree.map(lambda ys: jnp.where(mask.reshape(*mask.shape, *[1] * (ys.ndim - 2)), ys, jnp.zeros_like(ys)), xs)
         return xs, last
 
     @jax.jit
@@ -58,10 +58,12 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single) -> Quantit
         return in_pieces(problem, values, run_piece, None)
 
 
-def start(layer: Any, xs: Any, carry: Any) -> jlstm.Carry:
+def start(layer: Any, xs: Any, carry: Any) -> Any:
     """The carry given, or zeros."""
-    zeros = jnp.zeros((xs.shape[0], layer.cell.units), xs.dtype)
-    return carry or jlstm.Carry(zeros, zeros)
+    cell = layer.cell
+    zeros = jnp.zeros((xs.shape[0], *cell.spatial_out, cell.features_out), xs.dtype)
+    kind = carry_like(layer)
+    return carry or kind(*[zeros] * len(kind._fields))
 
 
 def lengths(mask: Any) -> Any:

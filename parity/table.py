@@ -98,9 +98,11 @@ def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
     return covering(offered, wanted, had)
 
 
+@cache
 def restricted(framework: Any) -> bool:
-    """Whether a peer says what it lacks; Keras has all that the table asks for."""
-    return hasattr(framework, "lacks")
+    """Whether a peer lacks any of the options of this table; Keras has all of them."""
+    each = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
+    return hasattr(framework, "lacks") and any(unfit(framework, problem(row)) for row in each if possible(row))
 
 
 @cache
@@ -109,7 +111,7 @@ def sensible_pairs(framework: Any = None) -> frozenset:
     if restricted(framework):
         each = [(name, value) for name, values in OPTIONS.items() for value in values]
         some = (dict(pair) for pair in combinations(each, 2) if pair[0][0] != pair[1][0])
-        return frozenset().union(*(pairs(row) for row in some if possible(row) and not _unfit(framework, problem(BASE | row))))
+        return frozenset().union(*(pairs(row) for row in some if possible(row) and not unfit(framework, problem(BASE | row))))
     bound = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")  # those that rules speak of
     found = set()
     for values in product(*(OPTIONS[name] for name in bound)):
@@ -122,9 +124,9 @@ def sensible_pairs(framework: Any = None) -> frozenset:
     return frozenset(found)
 
 
-def _unfit(framework: Any, asked: Problem) -> str:
+def unfit(framework: Any, asked: Problem) -> str:
     """Why a problem is not in a peer's rows: it lacks something, or is known to be wrong."""
-    return framework.lacks(asked) or known_bug(framework, asked)
+    return (framework.lacks(asked) if hasattr(framework, "lacks") else "") or known_bug(framework, asked)
 
 
 def known_bug(framework: Any, asked: Problem) -> str:
@@ -171,7 +173,7 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
     every = [(name, replace(one, dtype=dtype)) for name, one in named.items() for dtype in DTYPES]
     every += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
     for name, one in every:
-        if not (restricted(framework) and _unfit(framework, one)):
+        if not (restricted(framework) and unfit(framework, one)):
             yield Case(name, one, peer)
     if peer == "keras":
         yield from _bugs_of_keras()

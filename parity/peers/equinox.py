@@ -1,4 +1,7 @@
-"""Equinox. Layout: weight_ih (4·units, features), weight_hh (4·units, units), bias (4·units,); gates i f g o; carry (h, c)."""
+"""Equinox. Layout: weight_ih (4·units, features), weight_hh (4·units, units), bias (4·units,); gates i f g o; carry (h, c).
+
+Of a GRU three times units, gates r z n, and bias_n (units,); its carry is h alone.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import equinox
 import jax
 
 import jlstm
+from jlstm.cells import GRUCarry, GRUCell
 from jlstm.convert import equinox as convert
 from parity import jax_peer
 from parity.case import Problem, Quantities, Values
@@ -23,23 +27,25 @@ def lacks(problem: Problem) -> str:
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `LSTMCell`, over a sequence in `lax.scan`, as Equinox' examples do."""
+    """Compute all quantities of the problem by `LSTMCell` or `GRUCell`, in `lax.scan`, as Equinox' examples do."""
     return jax_peer.run(problem, values, convert.dump, _single)
 
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
-    rows, columns = weights["weight_ih"].shape
+    units, columns = weights["weight_hh"].shape[1], weights["weight_ih"].shape[1]
     options = {"use_bias": "bias" in weights, "dtype": xs.dtype, "key": jax.random.key(0)}
-    empty = equinox.nn.LSTMCell(columns, rows // 4, **options)
+    gru = isinstance(layer.cell, GRUCell)
+    empty = (equinox.nn.GRUCell if gru else equinox.nn.LSTMCell)(columns, units, **options)
     cell = equinox.tree_at(lambda cell: [getattr(cell, name) for name in weights], empty, list(weights.values()))
     before = jax_peer.start(layer, xs, carry)
-    if step:
-        state = jlstm.Carry(*jax.vmap(cell)(xs[:, 0], tuple(before)))
-        return state.h[:, None], state
 
     def body(state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-        state = jax.vmap(cell)(x, state)
-        return state, state[0]
+        after = jax.vmap(cell)(x, state.h if gru else tuple(state))
+        state = GRUCarry(after) if gru else jlstm.Carry(*after)
+        return state, state.h
 
-    last, ys = jax.lax.scan(body, tuple(before), xs.swapaxes(0, 1), reverse=layer.reverse)
-    return ys.swapaxes(0, 1), jlstm.Carry(*last)
+    if step:
+        last, y = body(before, xs[:, 0])
+        return y[:, None], last
+    last, ys = jax.lax.scan(body, before, xs.swapaxes(0, 1), reverse=layer.reverse)
+    return ys.swapaxes(0, 1), last

@@ -1,4 +1,8 @@
-"""Flax linen. Layout: ii, if, ig, io kernel (features, units), hi, hf, hg, ho kernel (units, units) and bias; carry (c, h)."""
+"""Flax linen. Layout: ii, if, ig, io kernel (features, units), hi, hf, hg, ho kernel (units, units) and bias; carry (c, h).
+
+Of a GRU ir, iz, in kernel and bias, hr, hz, hn kernel, and hn bias; its carry is h. Of a convolutional LSTM ih, hh kernel
+(*window, features, 4·filters) and bias, gates i g f o, and 1 more on f at every step.
+"""
 
 from typing import Any
 
@@ -8,10 +12,13 @@ from flax import linen
 
 import jlstm
 from jlstm.activations import ACTIVATIONS
+from jlstm.cells import ConvLSTMCell, GRUCarry, GRUCell
+from jlstm.cells.convolution import axes
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import jax_peer
+from parity import conv_weights, jax_peer
 from parity.case import Problem, Quantities, Values
+from parity.conv_weights import is_convolutional
 from parity.exchange import lacking, layers, shortest
 
 
@@ -25,7 +32,7 @@ def lacks(problem: Problem) -> str:
     for (one,) in layers(problem.layer):
         if isinstance(one, jlstm.Bidirectional) and getattr(one.layer, "reverse", False):
             return "Flax' Bidirectional runs its first layer forwards"
-    return lacking("Flax", problem, lambda *given: [convert.dump(*part) for part in layers(*given)])
+    return lacking("Flax", problem, lambda *given: [_dump(*part) for part in layers(*given)])
 
 
 def known_bug(problem: Problem) -> str:
@@ -34,33 +41,51 @@ def known_bug(problem: Problem) -> str:
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `RNN` and `Bidirectional` of `LSTMCell`, of a single step by the cell."""
-    return jax_peer.run(problem, values, convert.dump, _single)
+    """Compute all quantities of the problem by `RNN` and `Bidirectional` of its cells, of a single step by the cell alone."""
+    return jax_peer.run(problem, values, _dump, _single)
+
+
+def _dump(layer: Any, params: Any) -> Any:
+    if is_convolutional(layer):
+        return {"cell": conv_weights.dump("Flax", layer, params, ("ih", "hh"), ("kernel", "bias"))}
+    return convert.dump(layer, params)
 
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     if step:
-        state = jax_peer.start(layer, xs, carry)
-        stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, (state.c, state.h), xs[:, 0])
-        (c, h), y = stepped
-        return y[:, None], jlstm.Carry(h, c)
+        state = _theirs(jax_peer.start(layer, xs, carry))
+        stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
+        last, y = stepped
+        return y[:, None], _ours(last)
     if isinstance(layer, jlstm.RNN):
-        initial = carry and (carry.c, carry.h)
-        (c, h), ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-        return ys, jlstm.Carry(h, c)
+        initial = carry and _theirs(carry)
+        last, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
+        return ys, _ours(last)
     sides = ("forward", "backward")
     forward, backward = (_rnn(one, xs) for one in (layer.layer, layer.layer.flipped()))
     module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
-    initial = carry and tuple((carry[side].c, carry[side].h) for side in sides)
+    initial = carry and tuple(_theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-    return ys, {side: jlstm.Carry(h, c) for side, (c, h) in zip(sides, states, strict=True)}
+    return ys, {side: _ours(last) for side, last in zip(sides, states, strict=True)}
+
+
+def _theirs(carry: Any) -> Any:
+    return (carry.c, carry.h) if isinstance(carry, jlstm.Carry) else carry.h
+
+
+def _ours(state: Any) -> Any:
+    return jlstm.Carry(*state[::-1]) if isinstance(state, tuple) else GRUCarry(state)
 
 
 def _rnn(layer: Any, xs: jax.Array) -> linen.RNN:
     return linen.RNN(_cell(layer, xs), return_carry=True, reverse=layer.reverse, keep_order=True)
 
 
-def _cell(layer: Any, xs: jax.Array) -> linen.LSTMCell:
-    cell = layer.cell
+def _cell(layer: Any, xs: jax.Array) -> linen.RNNCellBase:
+    cell: Any = layer.cell
+    dtypes: dict[str, Any] = {"dtype": xs.dtype, "param_dtype": xs.dtype}
+    if isinstance(cell, ConvLSTMCell):
+        return linen.ConvLSTMCell(cell.filters, axes(cell.kernel_size, len(cell.spatial)), **dtypes)
+    kind = linen.GRUCell if isinstance(cell, GRUCell) else linen.LSTMCell
     g, gate = ACTIVATIONS[cell.activation], ACTIVATIONS[cell.recurrent_activation]
-    return linen.LSTMCell(cell.units, gate_fn=gate, activation_fn=g, dtype=xs.dtype, param_dtype=xs.dtype)
+    return kind(cell.units, gate_fn=gate, activation_fn=g, **dtypes)

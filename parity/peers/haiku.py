@@ -1,15 +1,21 @@
-"""Haiku. Layout: w (features + units, 4·units), rows x then h, b (4·units,), and 1 more on f at every step; gates i g f o."""
+"""Haiku. Layout: w (features + units, 4·units), rows x then h, b (4·units,), and 1 more on f at every step; gates i g f o.
+
+Of a GRU w_i (features, 3·units), w_h (units, 3·units), b (3·units,); gates z r a, and 1 - z where ours has z. Of a convolutional
+LSTM w (*window, features, 4·filters) of x and of h, and two biases.
+"""
 
 from typing import Any
 
 import haiku
 import jax
 
-import jlstm
+from jlstm import LSTMCell
+from jlstm.cells import GRUCell
 from jlstm.convert import haiku as convert
-from parity import jax_peer
+from parity import conv_weights, jax_peer
 from parity.case import Problem, Quantities, Values
-from parity.exchange import lacking
+from parity.conv_weights import is_convolutional
+from parity.exchange import carry_like, lacking, layers
 
 
 def version() -> str:
@@ -19,23 +25,45 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Why Haiku cannot be asked for a problem; "" if it can."""
-    return lacking("Haiku", problem, convert.dump, lengths="none")
+    return lacking("Haiku", problem, lambda *given: [_dump(*part) for part in layers(*given)], lengths="none")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `dynamic_unroll` of `LSTM`, of a single step by the core itself."""
-    return jax_peer.run(problem, values, convert.dump, _single)
+    """Compute all quantities of the problem by `dynamic_unroll` of `LSTM`, `GRU` or `Conv…DLSTM`, of one step by the core."""
+    return jax_peer.run(problem, values, _dump, _single)
+
+
+def _dump(layer: Any, params: Any) -> Any:
+    if is_convolutional(layer):
+        if layer.reverse:
+            raise ValueError("Haiku's modules run forwards only: take layer.flipped()")
+        return conv_weights.dump("Haiku", layer, params, ("input_to_hidden", "hidden_to_hidden"), ("w", "b"))
+    return convert.dump(layer, params)
 
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
-    before = jax_peer.start(layer, xs, carry)
+    before, cell = jax_peer.start(layer, xs, carry), layer.cell
 
     def unroll(xs: jax.Array) -> Any:
-        core, state = haiku.LSTM(layer.cell.units), haiku.LSTMState(before.h, before.c)
+        core: Any
+        if isinstance(cell, GRUCell):
+            core, state = haiku.GRU(cell.units, name="core"), before.h
+        else:
+            core, state = haiku.LSTM(cell.units, name="core") if isinstance(cell, LSTMCell) else _conv(cell), before
+            state = haiku.LSTMState(*state)
         if step:
             y, state = core(xs[:, 0], state)
             return y[:, None], state
         return haiku.dynamic_unroll(core, xs, state, time_major=False)
 
-    ys, (h, c) = haiku.without_apply_rng(haiku.transform(unroll)).apply({"lstm/linear": weights}, xs)
-    return ys, jlstm.Carry(h, c)
+    if isinstance(cell, LSTMCell):
+        modules = {"core/linear": weights}
+    else:
+        modules = {"core": weights} if isinstance(cell, GRUCell) else {f"core/{name}": own for name, own in weights.items()}
+    ys, last = haiku.without_apply_rng(haiku.transform(unroll)).apply(modules, xs)
+    return ys, carry_like(layer)(*(last if isinstance(last, tuple) else (last,)))
+
+
+def _conv(cell: Any) -> Any:
+    module = getattr(haiku, f"Conv{len(cell.spatial)}DLSTM")
+    return module(cell.spatial, cell.filters, cell.kernel_size, name="core")

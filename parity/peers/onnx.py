@@ -1,4 +1,7 @@
-"""ONNX Runtime. Layout: W (directions, 4·units, features), R (…, 4·units, units), B (…, 8·units); gates i o f c."""
+"""ONNX Runtime. Layout: W (directions, 4·units, features), R (…, 4·units, units), B (…, 8·units), P (…, 3·units); gates i o f c.
+
+Of a GRU W and R with 3·units rows, gates z r h, and B (directions, 6·units).
+"""
 
 from functools import partial
 from pathlib import Path
@@ -33,7 +36,7 @@ def known_bug(problem: Problem) -> str:
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute the outputs and last states of the problem by a model with LSTM nodes."""
+    """Compute the outputs and last states of the problem by a model with LSTM or GRU nodes."""
     cast = jax.tree.map(np.float32, values.params)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -50,11 +53,12 @@ def _run(problem: Problem, session: Any, piece: Values) -> tuple[Any, ...]:
     feeds = {"xs": xs.swapaxes(0, 1) if layer.time_major else xs, "lengths": lengths.astype(np.int32)}
     parts = layers(layer, before)
     for k, (_, carry) in enumerate(parts):
-        for name in ("h", "c"):
+        for name in states(carry)[0]._fields:
             feeds[f"{name}_{k}"] = np.stack([np.asarray(getattr(state, name), np.float32) for state in states(carry)])
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(names, feeds), strict=True))
-    row = [pair for k in range(len(parts)) for pair in zip(found[f"last_h_{k}"], found[f"last_c_{k}"], strict=True)]
+    fields = [[found[f"last_{name}_{k}"] for name in states(carry)[0]._fields] for k, (_, carry) in enumerate(parts)]
+    row = [state for lasts in fields for state in zip(*lasts, strict=True)]
     carry, ys = carry_of(layer, iter(row)), found["ys"].swapaxes(0, 1) if layer.time_major else found["ys"]
     if problem.outputs == "last":
         ys = last_output(layer, carry, mask, False)

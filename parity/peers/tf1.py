@@ -1,4 +1,8 @@
-"""TensorFlow 1. Layout: kernel (features + units, 4·units), rows x then h, bias + forget_bias; gates i j f o, j our g; (c, h)."""
+"""TensorFlow 1. Layout: kernel (features + size of h, 4·units), rows x then h, bias + forget_bias; gates i j f o; (c, h).
+
+Gate j is our g. Also w_i_diag, w_f_diag, w_o_diag (units,) and projection/kernel (units, size of h). Of a GRU gates/kernel
+(features + units, 2·units), gates r u, and candidate/kernel (features + units, units), rows x then r ⊙ h.
+"""
 
 from functools import partial
 from typing import Any
@@ -8,6 +12,7 @@ import numpy as np
 from tf_keras.src.layers.rnn import legacy_cells
 
 import jlstm
+from jlstm.cells import GRUCell
 from jlstm.convert import tf1 as convert
 from parity.case import Problem, Quantities, Values, in_pieces
 from parity.exchange import carry_of, lacking, pulled, states
@@ -39,7 +44,7 @@ def lacks(problem: Problem) -> str:
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities by `LSTMCell` in `dynamic_rnn` or `bidirectional_dynamic_rnn`, of layers in a `MultiRNNCell`."""
+    """Compute all quantities by `LSTMCell` or `GRUCell` in `(bidirectional_)dynamic_rnn`, of layers in a `MultiRNNCell`."""
     return in_pieces(problem, values, partial(_run, problem), None)
 
 
@@ -61,8 +66,8 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
         given = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
         cells = [_cell(one.cell, dtype) for one in _cells(layer)]
         ys, last = _unroll(problem, cells, given, piece.mask)
-        carry = carry_of(layer, ((state.h, state.c) for state in last))
-        names = [{variable.name.split("/")[-1].removesuffix(":0"): variable for variable in cell.variables} for cell in cells]
+        carry = carry_of(layer, ((state.h, state.c) if hasattr(state, "c") else (state,) for state in last))
+        names = [{_name(variable): variable for variable in cell.variables} for cell in cells]
         leaves, structure = jax.tree.flatten((names, given.xs, given.carry))
         targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((given.d_ys, given.d_carry))
         gradients = tf.gradients(targets, leaves, cotangents, unconnected_gradients="zero")
@@ -77,12 +82,22 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
 
 def _cell(cell: Any, dtype: Any) -> Any:
     activation = FUNCTIONS.get(cell.activation) or getattr(tf.nn, cell.activation)
-    return legacy_cells.LSTMCell(cell.units, activation=activation, dtype=dtype)
+    if isinstance(cell, GRUCell):
+        return legacy_cells.GRUCell(cell.units, activation=activation, dtype=dtype)
+    clips = {"cell_clip": cell.cell_clip, "proj_clip": cell.projection_clip}
+    options = {"use_peepholes": cell.peephole, "num_proj": cell.projection, "activation": activation, "dtype": dtype}
+    return legacy_cells.LSTMCell(cell.units, **options, **clips)
+
+
+def _name(variable: Any) -> str:
+    """A variable's own name in its cell: `kernel`, `gates/kernel`, ..."""
+    *scopes, name = variable.name.removesuffix(":0").split("/")
+    return f"{scopes[-1]}/{name}" if scopes[-1] in ("projection", "gates", "candidate") else name
 
 
 def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tuple[Any, list[Any]]:
     """The outputs, and the last states of all cells."""
-    before = given.carry and [legacy_cells.LSTMStateTuple(state.c, state.h) for state in states(given.carry)]
+    before = given.carry and [_theirs(state) for state in states(given.carry)]
     lengths, layer = None if mask is None else mask.sum(1), problem.layer
     options: dict[str, Any] = {"sequence_length": lengths, "dtype": given.xs.dtype}
     if isinstance(layer, jlstm.Bidirectional):
@@ -98,6 +113,11 @@ def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tup
         ys, last, merge = (sequence,), (last,) if one else last, tf.identity
         ends = last[-1:]
     if problem.outputs == "last":
-        shown = tf.ones_like(ends[0].h) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
-        ys = [tf.where(tf.cast(shown, tf.bool), end.h, tf.zeros_like(end.h))[:, None] for end in ends]
+        hs = [getattr(end, "h", end) for end in ends]
+        shown = tf.ones_like(hs[0]) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
+        ys = [tf.where(tf.cast(shown, tf.bool), h, tf.zeros_like(h))[:, None] for h in hs]
     return merge(*ys), list(last)
+
+
+def _theirs(state: Any) -> Any:
+    return legacy_cells.LSTMStateTuple(state.c, state.h) if isinstance(state, jlstm.Carry) else state.h

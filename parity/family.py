@@ -1,0 +1,182 @@
+"""The second table: the other cells, and the LSTM's variants, in pairs of their options, of what each peer has.
+
+The plain LSTM is in `parity.table`, with all that can be done to sequences. Here there are few such options, and small sizes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import combinations, product
+from typing import Any
+
+from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Layer, Stack
+from parity.case import Problem
+from parity.covering import covering, pairs
+from parity.table import Case, unfit
+
+DTYPES = ("float64", "float32")
+SIZES = ((2, 5, 3, 6, 4), (3, 4, 2, 7, 5), (4, 6, 3, 5, 2))  # batch, time, features, units, projection: all different
+WINDOWS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "conv1d": (3, (6,)),
+    "conv2d": ((2, 3), (5, 4)),
+    "conv3d": ((2, 1, 3), (3, 2, 4)),
+}  # kernel_size and spatial
+CONVOLVED = (2, 5, 3, 4)  # of all convolutions: of some others XLA's gradients in float64 are wrong on processors, Flax' too
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "cell": ("lstm", "gru", "gru-before", *WINDOWS),
+    "layer": ("one", "step", "bidirectional", "stack2"),
+    "direction": ("forward", "backward"),
+    "mask": ("none", "right"),
+    "bias": (True, False),
+    "initial_carry": (True, False),
+    "padding": ("same", "valid"),
+    "peephole": (False, True),
+    "projection": ("none", "plain", "bias", "clip"),
+    "cell_clip": (None, 0.5),
+    "gate_clip": (None, 0.7),
+    "coupled": (None, "f=1-i", "i=1-f"),
+}
+BASE: dict[str, Any] = {name: values[0] for name, values in OPTIONS.items()}
+VARIANTS = ("peephole", "projection", "cell_clip", "gate_clip", "coupled")
+
+
+def possible(row: dict[str, Any]) -> bool:
+    """Whether options, all or only some of them, can be asked for together, of anybody."""
+    cell = row.get("cell", "lstm")
+    varied = [name for name in VARIANTS if row.get(name, BASE[name]) != BASE[name]]
+    if cell == "lstm":
+        plain = len(row) == len(OPTIONS) and not varied  # it is in the other table
+        return not plain and row.get("padding", "same") == "same" and _fits_a_step(row)
+    if cell in WINDOWS:  # in one layer alone: Keras takes seconds for each
+        return set(varied) <= {"peephole"} and row.get("layer", "one") == "one"
+    return not varied and row.get("padding", "same") == "same" and _fits_a_step(row)
+
+
+def _fits_a_step(row: dict[str, Any]) -> bool:
+    turned = row.get("direction", "forward") != "forward" or row.get("mask", "none") != "none"
+    return row.get("layer") != "step" or not turned
+
+
+@cache
+def sensible_pairs(framework: Any = None) -> frozenset:
+    """All pairs that occur together in some complete row, all of whose pairs the peer has."""
+    offered = {name: tuple(v for v in values if _had(framework, {name: v}, OPTIONS)) for name, values in OPTIONS.items()}
+    each = [(name, value) for name, values in offered.items() for value in values]
+    some = [dict(pair) for pair in combinations(each, 2) if pair[0][0] != pair[1][0]]
+    had = set().union(*(pairs(row) for row in some if _had(framework, row, offered)))
+    complete = (dict(zip(OPTIONS, values, strict=True)) for values in product(*offered.values()))
+    return frozenset().union(*(own for row in complete if possible(row) and (own := pairs(row)) <= had))
+
+
+def _had(framework: Any, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
+    """Whether the peer has options in some row as plain as can be: of one of the cells, or of the LSTM's variants."""
+    plain = (BASE | {name: value} | row for name in ("cell", *VARIANTS) for value in offered[name])
+    return any(_fits(framework, tuple(one.items())) for one in plain if possible(one))
+
+
+@cache
+def _fits(framework: Any, row: tuple[tuple[str, Any], ...]) -> bool:
+    return not unfit(framework, problem(dict(row)))
+
+
+@cache
+def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
+    """Rows of options that together hold every sensible pair.
+
+    Args:
+        framework: the peer's module, whose `lacks` says what it cannot be asked for; without one, all that there is.
+    """
+    wanted = sensible_pairs(framework)
+    there = {one for pair in wanted for one in pair}
+    offered = {name: tuple(value for value in values if (name, value) in there) for name, values in OPTIONS.items()}
+
+    def had(row: dict[str, Any]) -> bool:
+        return possible(row) and pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
+
+    return covering(offered, wanted, had)
+
+
+def named_rows(framework: Any = None) -> dict[str, dict[str, Any]]:
+    """The rows by the names of their cases."""
+    return {" ".join(_words(row)): row for row in rows(framework)}
+
+
+def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[int, int]:
+    """How many of the sensible pairs the rows hold, and how many there are."""
+    held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
+    return len(held & sensible), len(sensible)
+
+
+def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
+    """All rows, each in every dtype that the peer is compared in.
+
+    Args:
+        peer: its name.
+        framework: its module; without one, all that there is.
+    """
+    for number, (name, row) in enumerate(named_rows(framework).items()):
+        for dtype in DTYPES:
+            one = replace(problem(row, number), dtype=dtype)
+            if not unfit(framework, one):
+                yield Case(name, one, peer)
+
+
+def problem(row: dict[str, Any], number: int = 0) -> Problem:
+    """The problem that a row of options describes."""
+    batch, time, features, units, projection = SIZES[number % len(SIZES)]
+    if row["cell"] in WINDOWS:
+        batch, time, features, units = CONVOLVED
+    return Problem(
+        _layer(row, units, projection),
+        batch=batch,
+        time=time,
+        features=features,
+        mask=row["mask"],
+        initial_carry=row["initial_carry"],
+        seed=number,
+        step=row["layer"] == "step",
+    )
+
+
+def _layer(row: dict[str, Any], units: int, projection: int) -> Layer:
+    if row["layer"] == "stack2":
+        return Stack(tuple(_run_of_cells(row, units + k, projection) for k in range(2)))
+    one = _run_of_cells(row, units, projection)
+    return Bidirectional(one) if row["layer"] == "bidirectional" else one
+
+
+def _run_of_cells(row: dict[str, Any], units: int, projection: int) -> RNN:
+    options: dict[str, Any] = {"use_bias": row["bias"], "reverse": row["direction"] == "backward"}
+    if row["cell"] in WINDOWS:
+        window, spatial = WINDOWS[row["cell"]]
+        cell = ConvLSTMCell(units, window, spatial, padding=row["padding"], peephole=row["peephole"], use_bias=row["bias"])
+        return RNN(cell, reverse=options["reverse"])
+    if row["cell"] != "lstm":
+        return GRU(units, reset_after=row["cell"] == "gru", **options)
+    options |= {name: row[name] for name in VARIANTS}
+    kind = options.pop("projection")
+    if kind != "none":
+        options |= {"projection": projection, "projection_bias": kind == "bias"}
+        options |= {"projection_clip": 0.3} if kind == "clip" else {}
+    return LSTM(units, **options)
+
+
+def _words(row: dict[str, Any]) -> Iterator[str]:
+    yield row["cell"]
+    spoken = {
+        "layer": "{}",
+        "direction": "{}",
+        "mask": "mask-{}",
+        "bias": "bias-none",
+        "initial_carry": "carry-zeros",
+        "padding": "{}",
+        "peephole": "peephole",
+        "projection": "projection-{}",
+        "cell_clip": "cell-clip",
+        "gate_clip": "gate-clip",
+        "coupled": "{}",
+    }
+    for name, word in spoken.items():
+        if row[name] != BASE[name]:
+            yield word.format(row[name]).removesuffix("-plain")

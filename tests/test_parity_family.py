@@ -1,0 +1,86 @@
+"""The second table: every pair of what each peer has, of the cells and variants that the first leaves out."""
+
+import pytest
+
+from jlstm import RNN, Bidirectional, ConvLSTMCell, LSTMCell
+from parity import compare, family, ours, peers, table
+from parity.family import BASE, OPTIONS, possible
+
+
+def test_every_sensible_pair_is_held():
+    """Of all that there is, no row makes no sense, and none is the plain LSTM, which has a table of its own."""
+    rows = family.rows()
+    held, sensible = family.coverage(rows)
+    assert held == sensible > 400
+    assert all(map(possible, rows))
+    assert {row["cell"] for row in rows} == set(OPTIONS["cell"])
+    for row in rows:
+        assert row["cell"] != "lstm" or any(row[name] != BASE[name] for name in family.VARIANTS)
+    assert family.coverage(rows[:-1])[0] < sensible
+
+
+def test_names_are_their_own():
+    """In both tables together, so that a case can be asked for by its name; dozens, not hundreds."""
+    names = list(family.named_rows())
+    assert len(set(names)) == len(names) < 50
+    assert not set(names) & set(table.named_rows())
+
+
+def test_sizes_differ():
+    """All of them, so that a transpose cannot hide, and a projection is smaller than the units."""
+    for *sizes, units, projection in family.SIZES:
+        assert len({*sizes, units, projection}) == 5
+        assert projection < units
+    assert len(set(family.CONVOLVED)) == 4
+
+
+@pytest.mark.parametrize(
+    ("peer", "cells", "variants"),
+    [
+        ("equinox", {"gru"}, set()),
+        ("haiku", {"gru-before", "conv1d", "conv2d", "conv3d"}, set()),
+        ("flax_linen", {"gru", "conv1d", "conv2d", "conv3d"}, set()),
+        ("torch", {"lstm", "gru"}, {"projection"}),
+        ("onnx", {"lstm", "gru", "gru-before"}, {"peephole", "gate_clip", "coupled"}),
+    ],
+)
+def test_each_peer_is_asked_for_what_it_has(peer, cells, variants):
+    """And for nothing else, in rows that hold every pair."""
+    framework = peers.load(peer)
+    rows = family.rows(framework)
+    held, sensible = family.coverage(rows, framework)
+    assert held == sensible > 0
+    assert {row["cell"] for row in rows} == cells
+    assert {name for name in family.VARIANTS if len({row[name] for row in rows}) > 1} == variants
+    assert 3 <= len(list(family.cases(peer, framework))) <= 40
+
+
+@pytest.mark.xdist_group("tensorflow")
+@pytest.mark.parametrize(
+    ("peer", "cells", "variants"),
+    [
+        ("keras", {"gru", "gru-before", "conv1d", "conv2d", "conv3d"}, set()),
+        ("tf1", {"lstm", "gru-before"}, {"peephole", "projection", "cell_clip"}),
+    ],
+)
+def test_so_are_those_on_tensorflow(peer, cells, variants):
+    """Keras has no variant of the LSTM, TensorFlow 1 the most."""
+    test_each_peer_is_asked_for_what_it_has(peer, cells, variants)
+
+
+def test_a_peer_without_limits_is_asked_for_everything(monkeypatch):
+    """One that says of nothing that it lacks it."""
+    monkeypatch.setattr(peers, "load", lambda name: ours)
+    assert family.rows(ours) == family.rows()
+    case = next(case for case in family.cases("ours", ours) if "coupled" in repr(case.problem.layer))
+    assert compare(case.problem, "ours").verdict == "pass"
+
+
+def test_problems_are_what_rows_say():
+    """Options arrive in the layer."""
+    row = BASE | {"layer": "bidirectional", "peephole": True, "projection": "clip", "gate_clip": 0.7, "coupled": "f=1-i"}
+    options = {"peephole": True, "projection": 4, "projection_clip": 0.3, "gate_clip": 0.7, "coupled": "f=1-i"}
+    assert family.problem(row).layer == Bidirectional(RNN(LSTMCell(6, **options)))
+    row = BASE | {"cell": "conv3d", "padding": "valid", "direction": "backward", "bias": False}
+    cell = ConvLSTMCell(4, (2, 1, 3), (3, 2, 4), padding="valid", use_bias=False)
+    assert family.problem(row).layer == RNN(cell, reverse=True)
