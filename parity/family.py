@@ -21,7 +21,7 @@ WINDOWS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "conv2d": ((2, 3), (5, 4)),
     "conv3d": ((2, 1, 3), (3, 2, 4)),
 }  # kernel_size and spatial
-CONVOLVED = (2, 5, 3, 4)  # of all convolutions: of some others XLA's gradients in float64 are wrong on processors, Flax' too
+CONVOLVED = (2, 5, 3, 4)  # of all convolutions: with five filters JAX 0.10 compiles Flax' gradients in float64 wrong
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "cell": ("lstm", "gru", "gru-before", *WINDOWS),
