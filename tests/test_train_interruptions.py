@@ -76,8 +76,12 @@ def test_the_second_ctrl_c_does_not_wait(tmp_path):
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")
 
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        run(batches=batches(), checkpoints=tmp_path, callbacks=[twice])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            run(batches=batches(), checkpoints=tmp_path, callbacks=[twice])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ Gate j is our g. Also w_i_diag, w_f_diag, w_o_diag (units,) and projection/kerne
 (features + units, 2·units), gates r u, and candidate/kernel (features + units, units), rows x then r ⊙ h.
 """
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ from jlstm.convert import tf1 as convert
 from parity.case import Problem, Quantities, Values, in_pieces
 from parity.exchange import carry_of, lacking, pulled, states
 from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+
+tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # every old class says at each use what would replace it
 
 FUNCTIONS = {"linear": tf.identity, "hard_sigmoid": lambda x: tf.nn.relu6(x + 3) / 6}
 MERGES = {
@@ -83,7 +86,9 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
 def _cell(cell: Any, dtype: Any) -> Any:
     activation = FUNCTIONS.get(cell.activation) or getattr(tf.nn, cell.activation)
     if isinstance(cell, GRUCell):
-        return legacy_cells.GRUCell(cell.units, activation=activation, dtype=dtype)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`tf.nn.rnn_cell.GRUCell` is deprecated")  # it is what is asked for
+            return legacy_cells.GRUCell(cell.units, activation=activation, dtype=dtype)
     clips = {"cell_clip": cell.cell_clip, "proj_clip": cell.projection_clip}
     options = {"use_peepholes": cell.peephole, "num_proj": cell.projection, "activation": activation, "dtype": dtype}
     return legacy_cells.LSTMCell(cell.units, **options, **clips)

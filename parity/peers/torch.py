@@ -3,6 +3,7 @@
 Of a projection weight_hr (proj_size, units); of a GRU three times units, gates r z n, with b_hn in bias_hh.
 """
 
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -32,7 +33,9 @@ def lacks(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities of the problem by `torch.nn.LSTM` or `GRU`, of a single step by their cells, with autograd."""
-    return in_pieces(problem, values, partial(_run, problem), None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "LSTM with projections", UserWarning)  # they are only slower
+        return in_pieces(problem, values, partial(_run, problem), None)
 
 
 def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
