@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="N", default=cores(), help="of each framework (default: %(default)s, one a core)")
     add("--gpu", action="store_true", help="run on the GPU what can")
     add("--out", type=Path, metavar="FILE", help="JSON (default: benchmarks/results/speed.json; with --quick results/speed.json)")
-    add("--memory", action="store_true", help="measure no times, only memory, for the report that is there")
+    add("--memory", action="store_true", help="measure no times, only memory, and put it into the report that is there")
     both = "OLD: measure, then print the times in OLD over the new ones; OLD NEW: compare the two files and measure nothing"
     add("--compare", nargs="+", type=Path, metavar="OLD", help=both)
     add("--draw", nargs="?", type=Path, const=RESULTS, metavar="FILE", help="make page and picture of FILE anew, and stop")
@@ -110,7 +110,9 @@ def weigh_again(options: argparse.Namespace) -> Report:
     out = options.out or RESULTS
     report = page.read(out)
     points = {name: Point.of(known) for name, known in report["points"].items()}
-    weigh.run(report, points, report["frameworks"], lambda words: print(words, flush=True))
+    ours = [name for name, known in report["frameworks"].items() if known["ours"]]
+    names = report["frameworks"] if options.peers is None else [*ours, *options.peers]
+    weigh.run(report, points, names, lambda words: print(words, flush=True))
     publish(out, report)
     return report
 

@@ -103,7 +103,7 @@ def _step(report: Report) -> Sheet:
 
 
 def _memory(report: Report, job: str, title: str) -> Sheet:
-    found = report["memory"].get(job, {})
+    found = report.get("memory", {}).get(job, {})
     points = [name for name in report["points"] if any(name in each for each in found.values())]
     rows = [["batch × time × features × units", *found]]
     for point in points:
