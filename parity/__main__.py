@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
         "--inputs", metavar="NPZ", help="besides random inputs, one array (batch, time, features), given to the layers themselves"
     )
     add("--save", metavar="FILE", help="write the model's converted layers, if they are the same, for jlstm.load_layer")
-    add("--peer", help="framework to compare with (default: all that are installed)")
+    add("--peer", default="all", help="framework to compare with (default: all that are installed)")
     add(
         "--case",
         metavar="PATTERN",
@@ -163,14 +163,14 @@ def problem(case: Case, seed: int, backend: str) -> Problem:
 
 
 def with_peers(options: argparse.Namespace) -> list[Case]:
-    """The cases of the peer asked for or, if none was, of each that can be imported.
+    """The cases of the peer asked for or, for "all", of each that can be imported.
 
     Raises:
         ValueError: there is no such peer.
         parity.peers.MissingPeerError: the peer asked for cannot be imported, or none can.
     """
     present = {}
-    for name in [options.peer] if options.peer else peers.names():
+    for name in peers.names() if options.peer == "all" else [options.peer]:
         try:
             present[name] = peers.load(name)
         except peers.MissingPeerError as error:
