@@ -105,6 +105,7 @@ def test_memory_is_that_of_one_job_alone(tmp_path):
     if platform.libc_ver()[0] == "glibc":
         outputs = 4 * 1000 * 100 * 160
         assert 0.9 * outputs < again.pop("memory")["forward"]["jlstm"]["wide"] < 1.5 * outputs
+        assert "tiny size" in again["notes"].pop("memory")
         assert again == {name: value for name, value in json.loads(json.dumps(made)).items() if name != "memory"}
 
 

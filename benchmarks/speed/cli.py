@@ -112,6 +112,7 @@ def weigh_again(options: argparse.Namespace) -> Report:
     points = {name: Point.of(known) for name, known in report["points"].items()}
     ours = [name for name, known in report["frameworks"].items() if known["ours"]]
     names = report["frameworks"] if options.peers is None else [*ours, *options.peers]
+    report["notes"]["memory"] = measure.NOTES["memory"]
     weigh.run(report, points, names, lambda words: print(words, flush=True))
     publish(out, report)
     return report
