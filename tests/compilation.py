@@ -1,7 +1,4 @@
-"""How XLA compiles in the tests: with few optimizations, since nearly all of their time is compilation.
-
-`python tests/compilation.py` prints the flags, for XLA_FLAGS.
-"""
+"""How XLA compiles in the tests: with few optimizations, since nearly all of their time is compilation. Parity has all."""
 
 from importlib import metadata
 
@@ -13,6 +10,3 @@ FAST = [
 ]
 if metadata.version("jax").startswith("0.10."):  # a sixth of the time is left; later versions do not know this flag: a half
     FAST += ["--xla_cpu_use_fusion_emitters=false"]
-
-if __name__ == "__main__":
-    print(*FAST)
