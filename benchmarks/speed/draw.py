@@ -55,10 +55,11 @@ def look(report: Report, name: str) -> dict[str, Any]:
 
 def _sizes(report: Report, job: str, ax: "Axes") -> None:
     points = sorted(figures.names(report, job, "grid"), key=lambda name: report["points"][name]["flops"][job])
+    ax.set_xscale("linear")
     _lines(report, job, points, ax, lambda row: (points.index(row["point"]), _flops(report, row) / row["median"] / 1e9))
     if highest := figures.peak(report):
         ax.axhline(highest / 1e9, color=GREY, linestyle="--", linewidth=1, label="matrix product")
-    ax.set(title=TITLES[job], xlabel="batch × time × features × units, by operations", ylabel="GFLOP/s", xscale="linear")
+    ax.set(title=TITLES[job], xlabel="batch × time × features × units, by operations", ylabel="GFLOP/s")
     ax.set_xticks(range(len(points)), [name.replace("x", "×") for name in points], rotation=35, ha="right", fontsize=8)
 
 
