@@ -5,7 +5,7 @@ through time follows Werbos 1990. One file a cell, each with the same names:
 
 - `step(cell, params, x, state, noise)`: one step. Returns the state after it, whose first part is the output, and the pullback
   `d_state -> (d_params, d_x, d_state_before)`.
-- `zeros(cell, params, batch)`: the state that a sequence starts from.
+- `zeros(cell, batch)`: the state that a sequence starts from.
 - `initial_bias(cell)`: what the bias starts from; `knows(cell)`: whether `step` has all that a cell asks for.
 """
 

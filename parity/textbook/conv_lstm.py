@@ -25,7 +25,7 @@ def initial_bias(cell: Any) -> list[np.ndarray]:
     return [np.repeat([0.0, cell.forget_bias or 0.0, 0.0, 0.0], cell.filters)] if cell.use_bias else []
 
 
-def zeros(cell: Any, params: Mapping[str, np.ndarray], batch: int) -> tuple[np.ndarray, ...]:  # noqa: ARG001
+def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
     """h and c, as large in space as what the convolution of x leaves."""
     each = zip(cell.spatial, *_per_axis(cell, len(cell.spatial)), strict=True)
     sizes = [_places(size, k, s, d, cell.padding)[0] for size, k, s, d in each]

@@ -24,7 +24,7 @@ def initial_bias(cell: Any) -> list[np.ndarray]:
     return [np.zeros(3 * cell.units)] if cell.use_bias else []
 
 
-def zeros(cell: Any, params: Mapping[str, np.ndarray], batch: int) -> tuple[np.ndarray, ...]:  # noqa: ARG001
+def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
     """h alone."""
     return (np.zeros((batch, cell.units)),)
 

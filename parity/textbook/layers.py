@@ -97,7 +97,7 @@ def _over_time(
     batch, time = xs.shape[:2]
     mask = np.ones((batch, time), bool) if mask is None else mask
     resets = np.zeros((batch, time), bool) if resets is None else resets
-    state = start = book.zeros(layer.cell, params, batch) if carry is None else tuple(carry)
+    state = start = book.zeros(layer.cell, batch) if carry is None else tuple(carry)
     order = range(time)[::-1] if layer.reverse != flip else range(time)
     ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:])), {}
     for t in order:

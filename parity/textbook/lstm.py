@@ -27,9 +27,9 @@ def initial_bias(cell: Any) -> list[np.ndarray]:
     return [np.repeat(each, cell.units)] if cell.use_bias else []
 
 
-def zeros(cell: Any, params: Mapping[str, np.ndarray], batch: int) -> tuple[np.ndarray, ...]:
+def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
     """h, as large as the projection, and c."""
-    return np.zeros((batch, params["recurrent_kernel"].shape[0])), np.zeros((batch, cell.units))
+    return np.zeros((batch, cell.projection or cell.units)), np.zeros((batch, cell.units))
 
 
 def step(
