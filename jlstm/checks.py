@@ -167,7 +167,7 @@ def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"lengths must be whole numbers, got {array.dtype}")
+        raise TypeError(f"lengths must be whole numbers, got {array.dtype}: cast them with lengths.astype('int32')")
     if array.shape != batch_shape:
         raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {array.shape}")
     if isinstance(time, int) and all(

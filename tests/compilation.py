@@ -8,5 +8,5 @@ FAST = [
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-if metadata.version("jax").startswith("0.10."):  # a sixth of the time is left; later versions do not know this flag: a half
+if metadata.version("jax").startswith("0.10."):  # later versions do not know this flag, and gain less
     FAST += ["--xla_cpu_use_fusion_emitters=false"]

@@ -75,7 +75,10 @@ CASES = {
         "lengths must have shape (2,), one for each sequence, got (3,)",
     ),
     "one length": (lambda: apply(lengths=3), "lengths must have shape (2,)"),
-    "fractions": (lambda: apply(lengths=np.array([1.0, 2.0], np.float32)), "lengths must be whole numbers, got float32"),
+    "fractions": (
+        lambda: apply(lengths=np.array([1.0, 2.0], np.float32)),
+        "got float32: cast them with lengths.astype('int32')",
+    ),
     # mask and resets
     "mask of numbers": (lambda: apply(mask=MASK.astype(int)), "pass mask.astype(bool)"),
     "mask of another time": (

@@ -46,7 +46,10 @@ def test_sizes_differ():
 )
 def test_each_peer_is_asked_for_what_it_has(peer, cells, variants):
     """And for nothing else, in rows that hold every pair."""
-    framework = peers.load(peer)
+    try:
+        framework = peers.load(peer)
+    except peers.MissingPeerError as missing:  # only CI always has them
+        pytest.skip(str(missing))
     rows = family.rows(framework)
     held, sensible = family.coverage(rows, framework)
     assert held == sensible > 0

@@ -58,8 +58,7 @@ def convolve_steps(
 def by_gate_merged(columns: Float[Array, "..."], rank: int) -> Gates:
     """`by_gate`, with the spatial axes, so many, merged meanwhile.
 
-    With several of them JAX 0.10 compiles loops in float64 wrong where parts of arrays are read: five filters had gradients that
-    were off by a quarter.
+    With several of them JAX 0.10 compiles loops in float64 wrong where parts of arrays are read: gradients were far off.
     """
     merged = columns.reshape(*columns.shape[: -rank - 1], -1, columns.shape[-1])
     return jax.tree.map(lambda part: part.reshape(*columns.shape[:-1], part.shape[-1]), by_gate(merged))
