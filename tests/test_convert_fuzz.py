@@ -22,6 +22,8 @@ pytestmark = [
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp_path):
     """Where a target packs parts, lengths and checksums are right: else only the refusal of those would be fuzzed."""
+    if name in ("torch", "onnx"):
+        pytest.importorskip(name)  # only CI always has them
     target = TARGETS[name]
     made, tried = tmp_path / "made", tmp_path / "tried"
     made.mkdir()
