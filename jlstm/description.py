@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import jax
 import numpy as np
 
 from jlstm import cells, checks
-from jlstm.cell import Cell, Params, PyTree
+from jlstm.cell import Cell, Params
 from jlstm.cells import wrappers
 from jlstm.layers import RNN, Bidirectional, Layer, Stack
 
@@ -99,9 +98,3 @@ def features_in(layer: Layer, params: Params) -> int:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"params must be what init of {layer!r} returns, got another tree: pass those") from error
     raise ValueError(f"layer must be made of RNN, Bidirectional and Stack, got {type(layer).__name__}: use these")
-
-
-def shapes(layer: Layer, features: int) -> PyTree:
-    """The shapes of a layer's parameters; nothing is computed."""
-    with jax.enable_x64(True):  # they do not depend on it
-        return jax.eval_shape(lambda: layer.init(jax.random.key(0), features))

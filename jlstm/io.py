@@ -13,8 +13,8 @@ from safetensors import flax as safetensors
 
 from jlstm import checks
 from jlstm.cell import Params, PyTree
-from jlstm.description import build, describe, features_in, shapes
-from jlstm.layers import Layer
+from jlstm.description import build, describe, features_in
+from jlstm.layers import Layer, param_shapes
 
 _FORMAT, _VERSION = "jlstm", 1
 
@@ -43,7 +43,7 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
     metadata = None
     if layer is not None:
         text, features = describe(layer), features_in(layer, params)
-        checks.tree("params", params, shapes(layer, features), "pass the parameters of this layer")
+        checks.tree("params", params, param_shapes(layer, features), "pass the parameters of this layer")
         metadata = {"format": _FORMAT, "version": str(_VERSION), "layer": text, "features": str(features)}
     arrays = {
         name: jnp.array(leaf) for name, leaf in _by_name(params).items()
@@ -88,7 +88,7 @@ def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
         raise ValueError(f"{os.fspath(path)} has version {version!r}, expected '{_VERSION}': update jlstm")
     try:
         layer, features = build(metadata.get("layer", "")), int(metadata.get("features", ""))
-        expected = shapes(layer, features)
+        expected = param_shapes(layer, features)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} does not describe a layer ({_line(error)}): save it again") from error
     names = _by_name(expected)

@@ -8,6 +8,7 @@ import numpy as np
 
 import jlstm
 from jlstm.cells import GRUCarry, GRUCell
+from jlstm.layers import param_shapes
 from parity.case import Arrays, Problem, mask_of
 
 
@@ -103,9 +104,8 @@ def lacking(
         if lengths == "positive" and shortest(problem) == 0:
             return f"{framework} takes no sequence of length 0"
     features = problem.features if problem.xs is None else np.shape(problem.xs)[-1]
-    shapes = jax.eval_shape(lambda: problem.layer.init(jax.random.key(0), features))
     try:
-        dump(problem.layer, jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes))
+        dump(problem.layer, jax.tree.map(lambda leaf: np.zeros(leaf.shape), param_shapes(problem.layer, features)))
     except ValueError as error:
         return str(error)
     return ""

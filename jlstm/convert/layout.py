@@ -11,8 +11,8 @@ from jlstm import checks
 from jlstm.cell import Cell, Params
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.cells.gates import COUPLINGS
-from jlstm.description import features_in, shapes
-from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack
+from jlstm.description import features_in
+from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, param_shapes
 
 OURS = {"LSTM": "ifgo", "GRU": "zrg"}
 _DROPOUT = ("dropout", "recurrent_dropout", "recurrent_dropout_on")
@@ -92,7 +92,8 @@ def parts(layer: Layer, params: Params) -> list[list[Part]]:
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
     features = features_in(layer, params)
-    checks.tree("params", params, shapes(layer, features), f"pass what init(key, features={features}) of this layer returns")
+    remedy = f"pass what init(key, features={features}) of this layer returns"
+    checks.tree("params", params, param_shapes(layer, features), remedy)
     arrays = jax.tree.map(np.asarray, params)
     if isinstance(layer, Stack):
         return [_directions(one, p) for one, p in zip(layer.layers, arrays, strict=True)]

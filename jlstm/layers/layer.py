@@ -141,7 +141,7 @@ class Layer(Options, abc.ABC):
     def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
         batch, features = x_shape[: -1 - len(self.spatial_in)], x_shape[-1]
         remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
-        checks.tree("params", params, _param_shapes(self, features), remedy)
+        checks.tree("params", params, param_shapes(self, features), remedy)
         if hasattr(carry, "shape"):
             raise ValueError(f"carry must be a tree like Carry(h, c), got an array of shape {carry.shape}: pass lengths by name")
         if carry is not None:
@@ -149,8 +149,9 @@ class Layer(Options, abc.ABC):
             checks.tree("carry", carry, expected, f"pass initial_carry(params, {batch}) or what apply returned for such a batch")
 
 
-@lru_cache(maxsize=128)
-def _param_shapes(layer: Layer, features: int) -> PyTree:
+@lru_cache(maxsize=1024)
+def param_shapes(layer: Layer, features: int) -> PyTree:
+    """The shapes of a layer's parameters; nothing is computed."""
     with jax.enable_x64(True):  # shapes do not depend on it, and so the cache must not either
         return jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
 
