@@ -1,5 +1,6 @@
 """What all tests share: eight simulated devices, strict arithmetic, float64 on request."""
 
+import gc
 import os
 from importlib.util import find_spec
 
@@ -34,6 +35,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "loose: runs optax's adam or nnx.Optimizer, which mix dtypes and ranks")
+
+
+def pytest_collection_finish():
+    """Look for garbage less often, and never among what imports have left: JAX traces into millions of small objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -43,7 +43,10 @@ class Server:
         return {"build_seconds": build_seconds, "first_seconds": time.perf_counter() - started, "values": count(result)}
 
     def weigh(self, point: dict[str, Any], job: str) -> Answer:
-        """Say what is resident at the most during two calls after the first, beyond what was between building and the first."""
+        """Say what is resident at the most during two calls after the first, beyond what was just before it.
+
+        What building left behind, and was dropped only during the first call, counts for nothing either.
+        """
         from benchmarks.speed import memory
         from benchmarks.speed.points import Point
 
@@ -52,12 +55,13 @@ class Server:
         if self.job is None or before is None:
             return {"peak_bytes": None}
         self.job()
-        if memory.resident() is None or not memory.forget_peak():  # what compiling needed is given back
+        after = memory.resident()  # what compiling needed is given back
+        if after is None or not memory.forget_peak():
             return {"peak_bytes": None}
         self.job()
         self.job()
         highest = memory.peak()
-        return {"peak_bytes": None if highest is None else max(0, highest - before)}
+        return {"peak_bytes": None if highest is None else max(0, highest - min(before, after))}
 
     def burst(self, seconds: float, calls: int) -> Answer:
         """Call for so long and at least so often, after a call that does not count; of long calls fewer are enough."""
