@@ -36,7 +36,7 @@ def main() -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"Installing {'more ' if PEERS else ''}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
     if failed:
         sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")

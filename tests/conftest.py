@@ -17,6 +17,8 @@ from jlstm import backends
 
 PEERS = ("torch", "onnx", "haiku", "equinox")  # the extra "peers", which CI always has
 collect_ignore_glob = [f"test_*_{name}.py" for name in PEERS if find_spec(name) is None]
+TABLES = ("family", "cells_lstm", "cells_pairs", "cells_variants", "cells_wrappers", "goldens", "convert_keras", "convert_flax")
+TABLES += ("backends_cpu", "loop_properties", "dtypes", "transforms", "sharding", "parity_conv", "parity_gru")
 collect_ignore_glob += [] if program() else ["test_parity_page.py"]
 
 hypothesis.settings.register_profile(
@@ -35,6 +37,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "loose: runs optax's adam or nnx.Optimizer, which mix dtypes and ranks")
+
+
+def pytest_collection_modifyitems(items):
+    """Trace no coverage where tables of cases run what other tests reach too: it takes a quarter of their time."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in TABLES:
+            item.add_marker("no_cover")
 
 
 def pytest_collection_finish():

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compilation import FAST
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -18,8 +20,9 @@ def run(script: Path, *arguments: str, cwd: Path, before: str = "", **environmen
         "runpy.run_path(sys.argv[0], run_name='__main__')",
     )
     command = [sys.executable, "-c", "\n".join(lines), str(EXAMPLES), str(script), *arguments]
-    without = {name: value for name, value in os.environ.items() if name not in ("JLSTM_DATA", "FORCE_COLOR", "XLA_FLAGS")}
-    return subprocess.run(command, cwd=cwd, env=without | environment, capture_output=True, text=True, check=False)
+    inherited = {name: value for name, value in os.environ.items() if name not in ("JLSTM_DATA", "FORCE_COLOR")}
+    given = inherited | {"XLA_FLAGS": " ".join(FAST)} | environment
+    return subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True, check=False)
 
 
 def is_picture(path: Path) -> bool:

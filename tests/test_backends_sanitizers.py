@@ -9,8 +9,8 @@ from jlstm.backends.cpu import library
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 KINDS = {
-    "addresses, this processor": ["-fsanitize=address,undefined", "-march=native"],
-    "addresses, baseline": ["-fsanitize=address,undefined"],
+    "addresses and all undefined, this processor": ["-fsanitize=address,undefined", "-march=native"],
+    "addresses, baseline": ["-fsanitize=address"],
     "races": ["-fsanitize=thread", "-march=native"],
 }
 

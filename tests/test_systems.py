@@ -9,6 +9,7 @@ import pytest
 from benchmarks.systems import __main__ as cli
 from benchmarks.systems import draw, exchange, ours, report, side, tables
 from benchmarks.systems.problem import FIRST, Problem
+from compilation import FAST
 from jlstm.data import Buckets, Corpus, Minibatches, Ragged, ReviewDataset, Reviews
 from parity import peers
 
@@ -235,7 +236,7 @@ def test_wrong_usage_is_told(capsys):
 
 def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
     """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
-    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
     here, there = json.loads((tmp_path / "out.json").read_text())["runs"]
     assert (here["side"], there["side"]) == ("jlstm", "keras")
