@@ -29,6 +29,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 BASE: dict[str, Any] = {name: values[0] for name, values in OPTIONS.items()}
 BIDIRECTIONAL = ("concat", "sum", "mul", "ave", "unmerged")
+KERAS_ISSUES = {"keras": "keras-team/keras#17596", "tf_keras": "keras-team/tf-keras#252"}
 ALONE = {  # what one single step knows nothing of
     "direction": "forward",
     "mask": "none",
@@ -175,8 +176,8 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
     for name, one in every:
         if not (restricted(framework) and unfit(framework, one)):
             yield Case(name, one, peer)
-    if peer == "keras":
-        yield from _bugs_of_keras()
+    if peer in KERAS_ISSUES:
+        yield from _bugs_of_keras(peer)
     for option, value in ((option, value) for option, values in OPTIONS.items() for value in values[1:]):
         row = BASE | {option: value}
         one = replace(problem(row), dtype="float64")
@@ -184,11 +185,11 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
             yield Case(" ".join(_words(row)), one, peer, why)
 
 
-def _bugs_of_keras() -> Iterator[Case]:
-    bug = "Keras with unroll=True masks the outputs of a backward run in forward order (compare keras-team/keras#17596)"
+def _bugs_of_keras(peer: str) -> Iterator[Case]:
+    bug = f"Keras with unroll=True masks the outputs of a backward run in forward order (compare {KERAS_ISSUES[peer]})"
     for layer in ("lstm", "concat"):
         row = BASE | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
-        yield Case(" ".join(_words(row)), replace(problem(row), dtype="float64"), known_bug=bug)
+        yield Case(" ".join(_words(row)), replace(problem(row), dtype="float64"), peer, bug)
 
 
 def _layer(row: dict[str, Any], units: int) -> Layer:

@@ -17,7 +17,7 @@ from jlstm.cells import GRUCell
 from jlstm.convert import tf1 as convert
 from parity.case import Problem, Quantities, Values, in_pieces
 from parity.exchange import carry_of, lacking, pulled, states
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.keras_peer import tf  # on the CPU, with kernels that round alike everywhere
 
 tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # every old class says at each use what would replace it
 

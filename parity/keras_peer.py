@@ -1,0 +1,237 @@
+"""What peers that are a Keras on TensorFlow share: their layers eagerly, with a gradient tape. Kernels have our layout.
+
+Of a GRU's bias (2, 3·units), with reset_after, the second row holds our `recurrent_bias`.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # Eigen's kernels: the same rounding on every processor
+
+import jax
+import numpy as np
+import tensorflow as tf
+
+import jlstm
+from jlstm.cells import ConvLSTMCell, GRUCell
+from jlstm.convert import layout
+from parity.case import Problem, Quantities, Values, biases, named
+from parity.exchange import carry_like, layers
+
+tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the GPU's whole memory, and its matmuls round to TF32
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One Keras, and what is its own.
+
+    Args:
+        name: for sentences.
+        layers: its module of that name.
+        begin: a cell's states to begin with, for inputs.
+        hand_in: puts dropout masks, a list of one or four of inputs and of h, to where a layer keeps those that it has drawn.
+        activations: what it calls functions by another name than ours.
+    """
+
+    name: str
+    layers: Any
+    begin: Callable[[Any, Any], Any]
+    hand_in: Callable[[Any, Mapping[str, Any]], None]
+    activations: Mapping[str, Any] = field(default_factory=dict)
+
+
+def lacks(framework: Framework, problem: Problem) -> str:
+    """Why a Keras cannot be asked for a problem; "" if it can."""
+    try:
+        for (one,) in layers(problem.layer):
+            _refuse(framework.name, one, problem.step)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _refuse(name: str, one: Any, step: bool) -> None:
+    layer = one.layer if isinstance(one, jlstm.Bidirectional) else one
+    if not isinstance(layer, jlstm.RNN):
+        raise ValueError(f"{name} has Bidirectional only around a single layer, got {layer!r}: compare its parts")
+    cell = layer.cell
+    layout.refuse(name, cell, but=_HAS, kinds=(jlstm.LSTMCell, GRUCell, ConvLSTMCell))
+    if isinstance(cell, ConvLSTMCell) and (step or layer is not one):
+        raise ValueError(
+            f"{name} has ConvLSTM as a layer, not as a cell, and it is not run in Bidirectional here: compare the layer"
+        )
+    if cell.stochastic and (not isinstance(cell, jlstm.LSTMCell) or cell.recurrent_dropout_on != "h"):
+        raise ValueError(f"{name} takes dropout masks of ours only for x and h of an LSTM: leave dropout out")
+
+
+_HAS = (
+    *("activation", "recurrent_activation", "reset_after"),
+    *("filters", "kernel_size", "spatial", "strides", "padding", "dilation"),
+)
+
+
+def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities of the problem, eagerly, with a gradient tape."""
+    tensors = jax.tree.map(lambda leaf: tf.cast(tf.constant(leaf), problem.dtype), values._replace(mask=None))
+    with tf.GradientTape() as tape:
+        xs, carry = jax.tree.map(tf.identity, (tensors.xs, tensors.carry))
+        tape.watch([xs, *jax.tree.leaves(carry)])
+        if problem.step:
+            layer = _cell(framework, problem.layer, problem)
+            initial, weights = _load(problem.layer, layer, values.params, len(values.xs))
+            y, state = layer(xs[:, 0], list(carry or jax.tree.leaves(framework.begin(layer, xs))))
+            ys, last_carry = y[:, None], carry_like(problem.layer)(*state)
+        else:
+            layer = _layer(framework, problem.layer, problem, last=problem.outputs == "last")
+            initial, weights = _load(problem.layer, layer, values.params, len(values.xs))
+            ys, last_carry = _forward(framework, problem, values, layer, xs, carry, tensors.noise)
+    leaves, structure = jax.tree.flatten((weights, xs, carry))
+    targets = jax.tree.leaves((ys, last_carry))
+    cotangents = jax.tree.leaves((tensors.d_ys, tensors.d_carry))
+    gradients = tape.gradient(targets, leaves, cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    d_weights, d_xs, d_carry = jax.tree.unflatten(structure, gradients)
+    d_params = jax.tree.map(_ours, d_weights, is_leaf=lambda tree: isinstance(tree, dict) and "kernel" in tree)
+    results = (ys, last_carry, d_params, d_xs, d_carry, biases(initial) if problem.weights == "initial" else None)
+    return named(*jax.tree.map(_numpy, results))
+
+
+def _forward(
+    framework: Framework, problem: Problem, values: Values, layer: Any, xs: Any, carry: Any, noise: Any
+) -> tuple[Any, Any]:
+    ys = []
+    masks = [None] * problem.batches if values.mask is None else tf.split(values.mask, problem.batches, 1)
+    for k, (x, mask) in enumerate(zip(tf.split(xs, problem.batches, 1), masks, strict=True)):
+        y, last_carry = _run(framework, problem.layer, layer, x, carry if k == 0 else None, mask, noise)
+        if mask is not None and problem.outputs == "all":  # Keras may repeat the previous output where a step does not count
+            y = jax.tree.map(lambda leaf, mask=mask: tf.where(_over(mask, leaf), leaf, tf.zeros_like(leaf)), y)
+        ys.append(y)
+    return jax.tree.map(lambda *leaves: tf.concat(leaves, 1), *ys), last_carry
+
+
+def _over(mask: Any, ys: Any) -> Any:
+    return tf.reshape(mask, (*mask.shape, *[1] * (len(ys.shape) - 2)))
+
+
+def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask: Any, noise: Any) -> tuple[Any, Any]:
+    """Call the Keras layer and put its results into our order: outputs in the order of the inputs, one carry a layer."""
+    if isinstance(ours, jlstm.Stack):
+        carries = []
+        for k, (one, keras_one) in enumerate(zip(ours.layers, layer, strict=True)):
+            xs, after = _run(framework, one, keras_one, xs, carry and carry[k], mask, noise and noise[k])
+            carries.append(after)
+        return xs, tuple(carries)
+    bidirectional = isinstance(ours, jlstm.Bidirectional)
+    names = ("forward", "backward")
+    if noise is not None:
+        both = (
+            ((layer.forward_layer, noise["forward"]), (layer.backward_layer, noise["backward"]))
+            if bidirectional
+            else ((layer, noise),)
+        )
+        for one, masks in both:
+            framework.hand_in(one, {name: list(mask) for name, mask in masks.items()})
+    state = carry and ([leaf for name in names for leaf in carry[name]] if bidirectional else list(carry))
+    # Bidirectional.__call__ cannot pass a mask on: its compute_mask raises TypeError on the states of return_state=True
+    call = layer.call if bidirectional else layer
+    results = list(call(xs, initial_state=state, mask=mask, training=noise is not None))
+    outputs = 2 if bidirectional and ours.merge is None else 1
+    ys, states = results[:outputs], results[outputs:]
+    reverse = (ours.layer if bidirectional else ours).reverse
+    returns_all = (layer.forward_layer if bidirectional else layer).return_sequences
+    ys = [(tf.reverse(y, [1]) if reverse else y) if returns_all else y[:, None] for y in ys]
+    kind, half = carry_like(ours), len(states) // 2
+    if not bidirectional:
+        return ys[0], kind(*states)
+    both_carries = dict(zip(names, (kind(*states[:half]), kind(*states[half:])), strict=True))
+    return dict(zip(names, ys, strict=True)) if ours.merge is None else ys[0], both_carries
+
+
+def _layer(framework: Framework, ours: Any, problem: Problem, *, last: bool) -> Any:
+    if isinstance(ours, jlstm.Stack):
+        return [_layer(framework, one, problem, last=last and one is ours.layers[-1]) for one in ours.layers]
+    if isinstance(ours, jlstm.Bidirectional):
+        both = [_layer(framework, one, problem, last=last) for one in (ours.layer, ours.layer.flipped())]
+        return framework.layers.Bidirectional(both[0], backward_layer=both[1], merge_mode=ours.merge, dtype=problem.dtype)
+    cell = ours.cell
+    name = "GRU" if isinstance(cell, GRUCell) else f"ConvLSTM{len(cell.spatial)}D" if cell.spatial_in else "LSTM"
+    only = {"zero_output_for_mask": problem.zero_output, "unroll": ours.unroll == "all"} if not cell.spatial_in else {}
+    return getattr(framework.layers, name)(
+        **_options(framework, cell),
+        **only,
+        return_sequences=not last,
+        return_state=True,
+        go_backwards=ours.reverse,
+        stateful=problem.batches > 1,
+        dtype=problem.dtype,
+    )
+
+
+def _cell(framework: Framework, ours: Any, problem: Problem) -> Any:
+    cell = framework.layers.GRUCell if isinstance(ours.cell, GRUCell) else framework.layers.LSTMCell
+    return cell(**_options(framework, ours.cell), dtype=problem.dtype)
+
+
+def _options(framework: Framework, cell: Any) -> dict[str, Any]:
+    own: dict[str, Any]
+    if isinstance(cell, GRUCell):
+        own = {name: getattr(cell, name) for name in ("units", "reset_after")}
+    elif isinstance(cell, ConvLSTMCell):
+        own = {name: getattr(cell, name) for name in ("filters", "kernel_size", "strides", "padding")}
+        own |= {"dilation_rate": cell.dilation, "unit_forget_bias": cell.forget_bias is not None}
+    else:
+        own = {"units": cell.units, "unit_forget_bias": cell.forget_bias is not None}
+    for name in ("activation", "recurrent_activation"):
+        own[name] = framework.activations.get(getattr(cell, name), getattr(cell, name))
+    names = ("use_bias", "dropout", "recurrent_dropout")
+    drawn = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")  # replaced by ours; QR has no bfloat16
+    return {name: getattr(cell, name) for name in names} | own | drawn
+
+
+def _load(ours: Any, layer: Any, params: Any, batch: int) -> tuple[Any, Any]:
+    """Build the Keras layer, load our parameters, and return what they were before and its variables, both as our tree."""
+    if isinstance(ours, jlstm.Stack):
+        loaded = [_load(one, keras_one, p, batch) for one, keras_one, p in zip(ours.layers, layer, params, strict=True)]
+        return tuple(before for before, _ in loaded), tuple(variables for _, variables in loaded)
+    if isinstance(ours, jlstm.Bidirectional):
+        layer.build((batch, None, params["forward"]["kernel"].shape[0]))
+        both = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
+        sides = {name: _load(ours.layer, keras_one, params[name], batch) for name, keras_one in both}
+        before, variables = ({name: pair[k] for name, pair in sides.items()} for k in range(2))
+        return before, variables
+    features = params["kernel"].shape[-2]
+    layer.build((batch, None, *ours.spatial_in, features) if hasattr(layer, "cell") else (batch, features))
+    cell = getattr(layer, "cell", layer)
+    weights = _theirs(params)
+    before = _ours({name: getattr(cell, name).numpy() for name in weights})
+    for name, value in weights.items():
+        getattr(cell, name).assign(value.astype(tf.as_dtype(cell.dtype).as_numpy_dtype))
+    return before, {name: _tensor(getattr(cell, name)) for name in weights}
+
+
+def _theirs(params: Any) -> Any:
+    """The variables that hold our parameters: of a GRU's two biases in one."""
+    if "recurrent_bias" not in params:
+        return params
+    second = np.concatenate([np.zeros(2 * len(params["recurrent_bias"])), params["recurrent_bias"]])
+    kept = {name: value for name, value in params.items() if name != "recurrent_bias"}
+    return kept | {"bias": np.stack([params["bias"], second])}
+
+
+def _ours(weights: Any) -> Any:
+    """The other way: what of two biases we have."""
+    bias = weights.get("bias")
+    if bias is None or len(bias.shape) == 1:
+        return weights
+    return weights | {"bias": bias[0], "recurrent_bias": bias[1][2 * (bias.shape[1] // 3) :]}
+
+
+def _tensor(variable: Any) -> Any:
+    """TensorFlow's own variable, which Keras 3 wraps in one of its own."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return tf.cast(tf.convert_to_tensor(tensor), tf.float64).numpy()

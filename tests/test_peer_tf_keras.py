@@ -1,0 +1,75 @@
+"""tf-keras as a peer: Keras 2, which has nearly all that Keras 3 has."""
+
+import pytest
+
+from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
+from parity import Problem, compare, peers, table
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = pytest.mark.xdist_group("tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4), {"mask": "holes", "zero_output": True, "outputs": "last"}),
+        (LSTM(4, reverse=True, use_bias=False), {"mask": "right", "batches": 3}),
+        (LSTM(4, activation="relu"), {"step": True, "initial_carry": False}),
+        (LSTM(4, dropout=0.25, recurrent_dropout=0.5, unroll="all"), {}),
+        (Bidirectional(LSTM(4, dropout=0.25), "mul"), {"mask": "left", "zero_output": True}),
+        (Stack((Bidirectional(LSTM(4, activation="hard_sigmoid"), "ave"), LSTM(2))), {}),
+        (Stack((GRU(4, reset_after=False), GRU(2))), {"mask": "right"}),
+        (GRU(4), {"step": True, "initial_carry": False}),
+        (RNN(ConvLSTMCell(2, 3, (6,), padding="same"), reverse=True), {}),
+        (LSTM(4), {"dtype": "float32", "mask": "row"}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and all gradients."""
+    check_passes("tf_keras", layer, **options)
+
+
+@pytest.mark.parametrize("name", ["hard_sigmoid", "hard_sigmoid_0.2"])
+def test_both_hard_sigmoids_are_asked_for(name):
+    """Its own, 0.2 x + 0.5, and that of Keras 3, which it is given."""
+    check_passes("tf_keras", LSTM(4, recurrent_activation=name))
+
+
+def test_its_initial_bias_is_ours():
+    """One for the forget gate."""
+    quantities = ("ys", "carry", "d_params", "d_xs", "d_carry", "initial_bias")
+    check_passes("tf_keras", LSTM(4), weights="initial", quantities=quantities)
+
+
+def test_its_table_is_complete():
+    """In pairs: that of Keras 3."""
+    check_table("tf_keras", pairs=900)
+    assert not table.restricted(peers.load("tf_keras"))
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("tf-keras has no peephole=True", LSTM(4, peephole=True), {}),
+        ("tf-keras takes dropout masks of ours only", GRU(4, dropout=0.5), {}),
+        ("tf-keras has Bidirectional only around a single layer", Bidirectional(Stack((LSTM(4), LSTM(2)))), {}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence, with its own name."""
+    check_refuses("tf_keras", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("tf_keras", monkeypatch)
+
+
+def test_it_masks_unrolled_backward_runs_in_forward_order():
+    """Known, and found: the bug of Keras 3 is older than it."""
+    case = next(case for case in table.cases("tf_keras", peers.load("tf_keras")) if case.known_bug)
+    assert "unroll=True" in case.known_bug
+    assert compare(case.problem, "tf_keras").verdict == "peer-bug"
+    assert compare(Problem(LSTM(4, reverse=True, unroll="all"), mask="right", dtype="float64"), "tf_keras").verdict == "pass"
