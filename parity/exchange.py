@@ -70,6 +70,12 @@ def layers(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
     return list(zip(layer.layers, *given, strict=True))
 
 
+def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
+    """As `layers`, for frameworks with modules of many layers: a Stack of equal layers is one."""
+    same = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
+    return [(layer, *trees)] if same else layers(layer, *trees)
+
+
 def lacking(
     framework: str,
     problem: Problem,

@@ -15,26 +15,28 @@ from parity.ours import last_output
 
 Dump = Callable[[jlstm.Layer, Arrays], Any]
 Single = Callable[..., tuple[Any, Any]]
+Parts = Callable[..., list[tuple[Any, ...]]]
 
 
-def run(problem: Problem, values: Values, dump: Dump, single: Single) -> Quantities:
+def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Parts = layers) -> Quantities:
     """Compute all quantities of the problem in its dtype, under `jit`.
 
     Args:
         problem, values: what to compute.
-        dump: makes the weights of one layer of a Stack.
+        dump: makes the weights of one part.
         single: runs it: `(layer, weights, xs, carry, mask, step) -> ys, carry`.
+        parts: takes a layer, and trees like its parameters, apart: each layer of a Stack by itself, or `modules`.
     """
 
     def all_weights(params: Arrays) -> list[Any]:
-        return [dump(*part) for part in layers(problem.layer, params)]
+        return [dump(*part) for part in parts(problem.layer, params)]
 
     def forward(weights: Any, xs: Any, carry: Any, mask: Any) -> tuple[Any, Any]:
         carries = []
-        for (one, state), given in zip(layers(problem.layer, carry), weights, strict=True):
+        for (one, state), given in zip(parts(problem.layer, carry), weights, strict=True):
             xs, last = single(one, given, xs, state, mask, problem.step)
             carries.append(last)
-        last = tuple(carries) if isinstance(problem.layer, jlstm.Stack) else carries[0]
+        last = carries[0] if one is problem.layer else tuple(carries)
         if problem.outputs == "last":
             return last_output(problem.layer, last, mask, False), last
         if mask is not None:  # what a framework computes from padding is no output

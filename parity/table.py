@@ -29,7 +29,10 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 BASE: dict[str, Any] = {name: values[0] for name, values in OPTIONS.items()}
 BIDIRECTIONAL = ("concat", "sum", "mul", "ave", "unmerged")
-KERAS_ISSUES = {"keras": "keras-team/keras#17596", "tf_keras": "keras-team/tf-keras#252"}
+KERAS_ISSUES = {
+    "keras": "https://github.com/keras-team/keras/issues/17596",
+    "tf_keras": "https://github.com/keras-team/tf-keras/issues/252",
+}
 ALONE = {  # what one single step knows nothing of
     "direction": "forward",
     "mask": "none",
@@ -186,7 +189,7 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
 
 
 def _bugs_of_keras(peer: str) -> Iterator[Case]:
-    bug = f"Keras with unroll=True masks the outputs of a backward run in forward order (compare {KERAS_ISSUES[peer]})"
+    bug = f"Keras with unroll=True masks the outputs of a backward run in forward order ({KERAS_ISSUES[peer]})"
     for layer in ("lstm", "concat"):
         row = BASE | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
         yield Case(" ".join(_words(row)), replace(problem(row), dtype="float64"), peer, bug)

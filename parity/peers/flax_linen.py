@@ -37,7 +37,8 @@ def lacks(problem: Problem) -> str:
 
 def known_bug(problem: Problem) -> str:
     """Flax' `RNN` takes the carry at step `seq_lengths - 1`: of length 0, that of the last step of the padding."""
-    return "" if shortest(problem) else "flax.linen.RNN runs over the padding of a sequence of length 0"
+    bug = "flax.linen.RNN runs over the padding of a sequence of length 0 (https://github.com/google/flax/pull/2604)"
+    return "" if shortest(problem) else bug
 
 
 def run(problem: Problem, values: Values) -> Quantities:

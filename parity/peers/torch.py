@@ -16,7 +16,7 @@ import jlstm
 from jlstm.cells import GRUCell
 from jlstm.convert import torch as convert
 from parity.case import Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_of, first_cell, lacking, layers, pulled, states
+from parity.exchange import carry_of, first_cell, lacking, layers, modules, pulled, states
 
 
 def version() -> str:
@@ -59,9 +59,7 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
 
 
 def _parts(layer: jlstm.Layer, *trees: Any, step: bool) -> list[tuple[Any, ...]]:
-    """What one module each can run: a Stack of equal layers is one of many layers."""
-    same = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1 and not step
-    return [(layer, *trees)] if same else layers(layer, *trees)
+    return layers(layer, *trees) if step else modules(layer, *trees)
 
 
 def _dump(layer: jlstm.Layer, params: Any, *, step: bool) -> list[dict[str, np.ndarray]]:

@@ -1,0 +1,92 @@
+"""Flax nnx. Layout: dense_i kernel (features, 4·units), dense_h kernel (units, 4·units) and bias, gates i f g o; carry (c, h).
+
+That is `OptimizedLSTMCell`, which runs forwards here; backwards it is `LSTMCell`: ii, if_, ig, io kernel (features, units), hi,
+hf, hg, ho kernel (units, units) and bias. Of a GRU dense_i kernel (features, 3·units) and bias, dense_h kernel, gates r z n.
+"""
+
+from typing import Any
+
+import flax
+import jax
+from flax import nnx
+
+import jlstm
+from jlstm.activations import ACTIVATIONS
+from jlstm.cells import GRUCarry, GRUCell
+from jlstm.convert import flax as convert
+from jlstm.layers.bidirectional import MERGES
+from parity import jax_peer
+from parity.case import Problem, Quantities, Values
+from parity.exchange import lacking, layers, shortest
+
+SIDES = {"forward": "forward_rnn", "backward": "backward_rnn"}
+
+
+def version() -> str:
+    """Flax' version."""
+    return f"flax.nnx {flax.__version__}"
+
+
+def lacks(problem: Problem) -> str:
+    """Why Flax cannot be asked for a problem; "" if it can."""
+    for (one,) in layers(problem.layer):
+        if isinstance(one, jlstm.Bidirectional) and getattr(one.layer, "reverse", False):
+            return "Flax' Bidirectional runs its first layer forwards"
+    return lacking("Flax", problem, lambda *given: [_dump(*part) for part in layers(*given)])
+
+
+def known_bug(problem: Problem) -> str:
+    """Flax' `RNN` takes the carry at step `seq_lengths - 1`: of length 0, that of the last step of the padding."""
+    bug = "flax.nnx.RNN runs over the padding of a sequence of length 0 (https://github.com/google/flax/pull/2604)"
+    return "" if shortest(problem) else bug
+
+
+def run(problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities of the problem by `RNN` and `Bidirectional` of its cells, of a single step by the cell alone."""
+    return jax_peer.run(problem, values, _dump, _single)
+
+
+def _dump(layer: Any, params: Any) -> Any:
+    if isinstance(layer, jlstm.Bidirectional):
+        both = {"forward": layer.layer, "backward": layer.layer.flipped()}
+        return {SIDES[side]: _dump(one, params[side]) for side, one in both.items()}
+    cell = getattr(layer, "cell", None)
+    if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:
+        raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
+    fused = isinstance(cell, jlstm.LSTMCell) and not layer.reverse
+    return convert.dump(layer, params, module="nnx.OptimizedLSTMCell" if fused else "nnx")
+
+
+def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+    options: dict[str, Any] = {"seq_lengths": jax_peer.lengths(mask), "return_carry": True, "rngs": nnx.Rngs(0)}
+    if isinstance(layer, jlstm.RNN):
+        rnn = _rnn(layer, xs)
+        nnx.update(rnn, weights)
+        if step:
+            last, y = rnn.cell(_theirs(jax_peer.start(layer, xs, carry)), xs[:, 0])
+            return y[:, None], _ours(last)
+        last, ys = rnn(xs, initial_carry=carry and _theirs(carry), **options)
+        return ys, _ours(last)
+    forward, backward = (_rnn(one, xs) for one in (layer.layer, layer.layer.flipped()))
+    module = nnx.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge])
+    nnx.update(module, weights)
+    states, ys = module(xs, initial_carry=carry and tuple(_theirs(carry[side]) for side in SIDES), **options)
+    return ys, {side: _ours(last) for side, last in zip(SIDES, states, strict=True)}
+
+
+def _theirs(carry: Any) -> Any:
+    return (carry.c, carry.h) if isinstance(carry, jlstm.Carry) else carry.h
+
+
+def _ours(state: Any) -> Any:
+    return jlstm.Carry(*state[::-1]) if isinstance(state, tuple) else GRUCarry(state)
+
+
+def _rnn(layer: Any, xs: jax.Array) -> nnx.RNN:
+    cell: Any = layer.cell
+    plain = nnx.LSTMCell if layer.reverse else nnx.OptimizedLSTMCell
+    kind: Any = nnx.GRUCell if isinstance(cell, GRUCell) else plain
+    zeros = jax.nn.initializers.zeros  # replaced by ours
+    options = {"kernel_init": zeros, "recurrent_kernel_init": zeros, "dtype": xs.dtype, "param_dtype": xs.dtype}
+    options |= {"gate_fn": ACTIVATIONS[cell.recurrent_activation], "activation_fn": ACTIVATIONS[cell.activation]}
+    return nnx.RNN(kind(xs.shape[-1], cell.units, rngs=nnx.Rngs(0), **options), reverse=layer.reverse, keep_order=True)

@@ -1,0 +1,59 @@
+"""Flax nnx as a peer."""
+
+import pytest
+
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from parity import Problem, compare, peers
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = pytest.mark.loose
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4, reverse=True), {"mask": "right", "initial_carry": False}),
+        (LSTM(4, activation="relu", recurrent_activation="hard_sigmoid"), {"step": True}),
+        (Stack((Bidirectional(LSTM(4), "mul"), LSTM(2, use_bias=False))), {"mask": "right", "outputs": "last"}),
+        (Bidirectional(GRU(4, use_bias=False), None), {"batches": 3}),
+        (LSTM(4), {"dtype": "float32", "mask": "right"}),
+        (LSTM(4), {"dtype": "bfloat16"}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and all gradients: forwards by its OptimizedLSTMCell, backwards by its LSTMCell."""
+    check_passes("flax_nnx", layer, **options)
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("flax_nnx", pairs=500)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("Flax' Bidirectional runs its first layer forwards", Bidirectional(LSTM(4, reverse=True)), {}),
+        ("Flax has no peephole=True", LSTM(4, peephole=True), {}),
+        ("Flax' nnx.GRUCell has no recurrent_bias", GRU(4), {}),
+        ("Flax takes no dropout masks", LSTM(4, dropout=0.5), {}),
+        ("Flax has no mask but padding on the right", LSTM(4), {"mask": "holes"}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence."""
+    check_refuses("flax_nnx", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("flax_nnx", monkeypatch)
+
+
+def test_a_length_of_zero_is_its_bug():
+    """Known, and found: it runs over the padding."""
+    problem = Problem(LSTM(4), dtype="float64", mask="row")
+    assert "runs over the padding" in peers.load("flax_nnx").known_bug(problem)
+    assert compare(problem, "flax_nnx").verdict == "peer-bug"

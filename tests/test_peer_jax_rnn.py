@@ -1,0 +1,61 @@
+"""JAX' own LSTM as a peer."""
+
+import pytest
+
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from parity import Problem, compare, peers
+from peerage import check_faults, check_passes, check_refuses, check_table
+
+pytestmark = pytest.mark.loose
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4), {"mask": "right", "initial_carry": False}),
+        (LSTM(4, use_bias=False), {"batches": 3}),
+        (Stack((Bidirectional(LSTM(4)), LSTM(2))), {"mask": "right", "outputs": "last"}),
+        (Stack((Bidirectional(LSTM(4)), Bidirectional(LSTM(4)))), {"mask": "right"}),
+        (Stack((LSTM(4),)), {}),
+        (LSTM(4), {"dtype": "float32", "mask": "right"}),
+        (LSTM(4), {"dtype": "bfloat16"}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and all gradients; equal layers in one call."""
+    check_passes("jax_rnn", layer, **options)
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("jax_rnn", pairs=100)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("jax.experimental.rnn has no reverse=True", LSTM(4, reverse=True), {}),
+        ("jax.experimental.rnn has no activation='relu'", LSTM(4, activation="relu"), {}),
+        ("jax.experimental.rnn has no merge='sum'", Bidirectional(LSTM(4), "sum"), {}),
+        ("jax.experimental.rnn has no GRUCell", GRU(4), {}),
+        ("jax.experimental.rnn has no single step", LSTM(4), {"step": True}),
+        ("jax.experimental.rnn has no mask but padding on the right", LSTM(4), {"mask": "left"}),
+    ],
+    ids=str,
+)
+def test_what_it_lacks_is_refused(words, layer, options):
+    """In one sentence."""
+    check_refuses("jax_rnn", words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("jax_rnn", monkeypatch)
+
+
+def test_a_length_of_zero_is_its_bug():
+    """Known, and found: it runs over the padding."""
+    problem = Problem(LSTM(4), dtype="float64", mask="row")
+    assert "runs over the padding" in peers.load("jax_rnn").known_bug(problem)
+    assert compare(problem, "jax_rnn").verdict == "peer-bug"
