@@ -121,3 +121,9 @@ def shortest(problem: Problem) -> int:
     """The smallest length in any of the problem's batches; the time where all steps count."""
     mask = mask_of(problem)
     return problem.time if mask is None else min(int(piece.sum(1).min()) for piece in np.split(mask, problem.batches, 1))
+
+
+def nan_in_padding(problem: Problem) -> bool:
+    """Whether inputs of steps that do not count are no numbers."""
+    mask = None if problem.xs is None else mask_of(problem)
+    return mask is not None and bool(np.isnan(np.asarray(problem.xs)[~mask]).any())

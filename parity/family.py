@@ -12,7 +12,7 @@ from typing import Any
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Layer, Stack
 from parity.case import Problem
 from parity.covering import covering, pairs
-from parity.table import Case, unfit
+from parity.table import Case, bugs, unfit
 
 DTYPES = ("float64", "float32")
 SIZES = ((2, 5, 3, 6, 4), (3, 4, 2, 7, 5), (4, 6, 3, 5, 2))  # batch, time, features, units, projection: all different
@@ -109,7 +109,7 @@ def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[in
 
 
 def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
-    """All rows, each in every dtype that the peer is compared in.
+    """All rows, each in every dtype that the peer is compared in, and its known bugs in the highest.
 
     Args:
         peer: its name.
@@ -120,6 +120,8 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
             one = replace(problem(row, number), dtype=dtype)
             if not unfit(framework, one):
                 yield Case(name, one, peer)
+    alone = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
+    yield from bugs({" ".join(_words(row)): problem(row) for row in alone if possible(row)}, peer, framework)
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:

@@ -10,7 +10,7 @@ import numpy as np
 
 import jlstm
 from parity.case import Arrays, Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_like, layers, pulled
+from parity.exchange import carry_like, layers, nan_in_padding, pulled, shortest
 from parity.ours import last_output
 
 Dump = Callable[[jlstm.Layer, Arrays], Any]
@@ -71,3 +71,17 @@ def start(layer: Any, xs: Any, carry: Any) -> Any:
 def lengths(mask: Any) -> Any:
     """The number of steps that count, which come first."""
     return None if mask is None else mask.sum(1)
+
+
+def bug_of_padding(name: str, problem: Problem, link: str) -> str:
+    """What those get wrong that run over padding and then choose the states at step `seq_lengths - 1`; "" if nothing.
+
+    Args:
+        name: what does so.
+        problem: the problem.
+        link: to the code.
+    """
+    if shortest(problem) == 0:
+        return f"{name} runs over the padding of a sequence of length 0 ({link})"
+    nan = f"{name} lets NaN in padding into gradients (https://github.com/jax-ml/jax/issues/20601)"
+    return nan if nan_in_padding(problem) else ""

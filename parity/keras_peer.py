@@ -19,7 +19,7 @@ import jlstm
 from jlstm.cells import ConvLSTMCell, GRUCell
 from jlstm.convert import layout
 from parity.case import Problem, Quantities, Values, biases, named
-from parity.exchange import carry_like, layers
+from parity.exchange import carry_like, layers, nan_in_padding
 
 tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the GPU's whole memory, and its matmuls round to TF32
 
@@ -51,6 +51,12 @@ def lacks(framework: Framework, problem: Problem) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def known_bug(name: str, problem: Problem) -> str:
+    """What TensorFlow's gradients make of padding, under whatever name it is used."""
+    bug = f"{name} lets NaN in padding into gradients (https://github.com/tensorflow/tensorflow/issues/6209)"
+    return bug if nan_in_padding(problem) else ""
 
 
 def _refuse(name: str, one: Any, step: bool) -> None:

@@ -98,8 +98,9 @@ def versions(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 
 def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
-    """The median over all quantities of all cases below float64; None if there are none."""
-    ratios = [q.ratio for o in outcomes if o.comparison.dtype != "float64" for q in o.comparison.quantities]
+    """The median over all quantities of all cases below float64 that no bug is known of; None if there are none."""
+    counted = (o.comparison for o in outcomes if o.comparison.dtype != "float64" and not o.case.known_bug)
+    ratios = [quantity.ratio for comparison in counted for quantity in comparison.quantities]
     return statistics.median(ratios) if ratios else None
 
 

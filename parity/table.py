@@ -1,13 +1,15 @@
 """The table of cases: every sensible pair of options occurs together in some case; known bugs of peers stand beside them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, product
 from typing import Any
 
+import numpy as np
+
 from jlstm import LSTM, Bidirectional, Layer, Stack
-from parity.case import Problem
+from parity.case import Problem, mask_of
 from parity.covering import covering, pairs
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -166,7 +168,7 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
 
 
 def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
-    """All cases, each in every dtype: the rows, a long sequence, a wide layer, and the known bugs of the peer in float64.
+    """All cases, each in every dtype: the rows, a long sequence, a wide layer; in one: NaN in padding, and the peer's known bugs.
 
     Args:
         peer: its name.
@@ -181,11 +183,31 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
             yield Case(name, one, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
-    for option, value in ((option, value) for option, values in OPTIONS.items() for value in values[1:]):
-        row = BASE | {option: value}
-        one = replace(problem(row), dtype="float64")
-        if possible(row) and (why := known_bug(framework, one)) and not (restricted(framework) and framework.lacks(one)):
-            yield Case(" ".join(_words(row)), one, peer, why)
+    alone = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
+    named = {" ".join(_words(row)): problem(row) for row in alone if possible(row)}
+    yield from bugs(named, peer, framework)
+    yield from highest({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
+
+
+def bugs(named: Mapping[str, Problem], peer: str, framework: Any) -> Iterator[Case]:
+    """Those of the problems that the peer is known to get wrong, as cases."""
+    return (case for case in highest(named, peer, framework) if case.known_bug)
+
+
+def highest(named: Mapping[str, Problem], peer: str, framework: Any) -> Iterator[Case]:
+    """Those of the problems that the peer has, as cases in the highest of its precisions."""
+    for name, one in named.items():
+        asked = (replace(one, dtype=dtype) for dtype in DTYPES)
+        given = next((each for each in asked if not (restricted(framework) and framework.lacks(each))), None)
+        if given is not None:
+            yield Case(name, given, peer, known_bug(framework, given))
+
+
+def _padded_with_nan() -> Problem:
+    one = problem(BASE | {"mask": "right"})
+    xs = np.random.default_rng(0).standard_normal((one.batch, one.time, one.features))
+    xs[~np.asarray(mask_of(one))] = np.nan
+    return replace(one, xs=xs)
 
 
 def _bugs_of_keras(peer: str) -> Iterator[Case]:

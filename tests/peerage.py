@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jlstm import LSTM
-from parity import Problem, compare, peers, table
+from parity import Problem, compare, family, peers, table
 from parity.case import draw, truth
 
 
@@ -46,3 +46,15 @@ def check_faults(name, monkeypatch, dtype="float64"):
         comparison = compare(problem, name)
         assert comparison.verdict == "peer-bug"
         assert [q.name for q in comparison.quantities if q.verdict != "pass"] == ["d_xs"]
+
+
+def check_known_bugs(name, *words):
+    """The peer is still wrong in every case that the tables name as its bug, and these are the reasons; each has a link."""
+    framework = peers.load(name)
+    cases = [case for one in (table, family) for case in one.cases(name, framework) if case.known_bug]
+    assert {case.known_bug for case in cases} == {case.known_bug for case in cases if "https://github.com/" in case.known_bug}
+    assert {word for word in words if any(word in case.known_bug for case in cases)} == set(words)
+    for case in cases:
+        assert any(word in case.known_bug for word in words), case
+        comparison = compare(case.problem, name)
+        assert comparison.verdict == "peer-bug", f"mended: take {case.known_bug!r} out of {name}"

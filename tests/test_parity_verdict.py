@@ -230,6 +230,17 @@ def test_rule(dtype, off_ours, off_peer, time, expected):
     assert quantity.verdict == expected
 
 
+@pytest.mark.parametrize(
+    ("off_ours", "off_peer", "expected"),
+    [(1e-6, 0.1, "peer-bug"), (1e-5, 0.1, "fail"), (1e-6, 1e-4, "pass"), (1e-6, np.nan, "peer-bug")],
+)
+def test_what_a_peer_is_known_to_get_wrong_excuses_nothing_of_ours(off_ours, off_peer, expected):
+    """In float32: ours is held to rounding alone, and the peer is wrong if it is off by more than the root of eps."""
+    true = np.ones(3)
+    (quantity,) = judge({"ys": true}, {"ys": true + off_ours}, {"ys": true + off_peer}, dtype="float32", time=1, known_bug=True)
+    assert quantity.verdict == expected
+
+
 def test_ratio_counts_nothing_below_the_last_bit():
     """A peer that is exact to the last bit does not make our last bit infinitely bad."""
     true = np.array([1.0])

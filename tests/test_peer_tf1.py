@@ -3,7 +3,7 @@
 import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
-from peerage import check_faults, check_passes, check_refuses, check_table
+from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 
@@ -50,3 +50,8 @@ def test_what_it_lacks_is_refused(words, layer, options):
 def test_its_faults_are_caught(monkeypatch):
     """Planted ones."""
     check_faults("tf1", monkeypatch)
+
+
+def test_nan_in_padding_is_its_bug():
+    """It chooses after every step: gradients are 0 times NaN."""
+    check_known_bugs("tf1", "lets NaN in padding into gradients")

@@ -3,6 +3,7 @@
 import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
+from parity import compare, peers, table
 from peerage import check_faults, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
@@ -59,3 +60,10 @@ def test_what_it_lacks_is_refused(words, layer, options):
 def test_its_faults_are_caught(monkeypatch):
     """Planted ones."""
     check_faults("torch", monkeypatch)
+
+
+def test_nan_in_padding_reaches_nothing():
+    """Where others' gradients are lost: packed sequences have no padding."""
+    (case,) = (case for case in table.cases("torch", peers.load("torch")) if "padding-nan" in case.name)
+    assert not case.known_bug
+    assert compare(case.problem, "torch").verdict == "pass"

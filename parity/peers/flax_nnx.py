@@ -17,7 +17,7 @@ from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
 from parity import jax_peer
 from parity.case import Problem, Quantities, Values
-from parity.exchange import lacking, layers, shortest
+from parity.exchange import lacking, layers
 
 SIDES = {"forward": "forward_rnn", "backward": "backward_rnn"}
 
@@ -36,9 +36,8 @@ def lacks(problem: Problem) -> str:
 
 
 def known_bug(problem: Problem) -> str:
-    """Flax' `RNN` takes the carry at step `seq_lengths - 1`: of length 0, that of the last step of the padding."""
-    bug = "flax.nnx.RNN runs over the padding of a sequence of length 0 (https://github.com/google/flax/pull/2604)"
-    return "" if shortest(problem) else bug
+    """What `RNN` makes of padding."""
+    return jax_peer.bug_of_padding("flax.nnx.RNN", problem, "https://github.com/google/flax/pull/2604")
 
 
 def run(problem: Problem, values: Values) -> Quantities:

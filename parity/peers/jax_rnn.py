@@ -16,7 +16,7 @@ from jlstm.cells import LSTMCell
 from jlstm.convert import layout
 from parity import jax_peer
 from parity.case import Problem, Quantities, Values
-from parity.exchange import carry_of, first_cell, lacking, modules, shortest, states
+from parity.exchange import carry_of, first_cell, lacking, modules, states
 
 NAME = "jax.experimental.rnn"
 
@@ -34,9 +34,8 @@ def lacks(problem: Problem) -> str:
 
 
 def known_bug(problem: Problem) -> str:
-    """It takes the carry at step `seq_lengths - 1`: of length 0, that of the last step of the padding."""
-    bug = f"{NAME}.lstm_ref runs over the padding of a sequence of length 0 (https://github.com/jax-ml/jax/pull/15169)"
-    return "" if shortest(problem) else bug
+    """What it makes of padding."""
+    return jax_peer.bug_of_padding(f"{NAME}.lstm_ref", problem, "https://github.com/jax-ml/jax/pull/15169")
 
 
 def run(problem: Problem, values: Values) -> Quantities:

@@ -32,7 +32,8 @@ def lacks(problem: Problem) -> str:
 
 def known_bug(problem: Problem) -> str:
     """ONNX Runtime returns zeros as the last states of a sequence of length 0, whatever it started from."""
-    return "" if shortest(problem) else "ONNX Runtime forgets the initial states at length 0"
+    bug = "ONNX Runtime forgets the initial states at length 0 (https://github.com/onnx/onnx/issues/1674)"
+    return "" if shortest(problem) else bug
 
 
 def run(problem: Problem, values: Values) -> Quantities:

@@ -15,6 +15,7 @@ from tf_keras.src.layers.rnn import legacy_cells
 import jlstm
 from jlstm.cells import GRUCell
 from jlstm.convert import tf1 as convert
+from parity import keras_peer
 from parity.case import Problem, Quantities, Values, in_pieces
 from parity.exchange import carry_of, lacking, pulled, states
 from parity.keras_peer import tf  # on the CPU, with kernels that round alike everywhere
@@ -44,6 +45,9 @@ def lacks(problem: Problem) -> str:
     if any(part.reverse for part in _cells(ours)[:1]):
         return "dynamic_rnn runs forwards, and bidirectional_dynamic_rnn its first cell"
     return lacking("TensorFlow 1", problem, _dump, dtypes=("float64", "float32"))
+
+
+known_bug = partial(keras_peer.known_bug, "dynamic_rnn")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
