@@ -65,6 +65,7 @@ def test_each_peer_is_asked_for_what_it_has(peer, cells, variants):
         ("keras", {"gru", "gru-before", "conv1d", "conv2d", "conv3d"}, set()),
         ("tf_keras", {"gru", "gru-before", "conv1d", "conv2d", "conv3d"}, set()),
         ("tf1", {"lstm", "gru-before"}, {"peephole", "projection", "cell_clip"}),
+        ("tf1_block", {"lstm"}, set()),  # always with peepholes
     ],
 )
 def test_so_are_those_on_tensorflow(peer, cells, variants):

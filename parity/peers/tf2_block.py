@@ -1,0 +1,34 @@
+"""TensorFlow 2's BlockLSTMV2. Layout: that of BlockLSTM, but b without a forget_bias, and gates i f ci o, as ours."""
+
+from typing import Any
+
+import numpy as np
+
+from jlstm.convert import layout
+from parity.case import Problem, Quantities, Values
+from parity.keras_peer import tf
+from parity.peers import tf1_block
+
+SOURCE = "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/python/ops/rnn_grad.py"
+
+lacks = tf1_block.lacks
+
+
+def version() -> str:
+    """TensorFlow's version."""
+    return f"tf.raw_ops.BlockLSTMV2 {tf.__version__}"
+
+
+def known_bug(_: Problem) -> str:
+    """Its gradient is registered to be computed by `BlockLSTMGrad`, and not by `BlockLSTMGradV2`."""
+    return f"the gradient of tf.raw_ops.BlockLSTMV2 is that of BlockLSTM, where gates f and ci change places ({SOURCE})"
+
+
+def run(problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities of the problem by one operation a layer, with a gradient tape."""
+    return tf1_block.sequences(problem, values, tf.raw_ops.BlockLSTMV2, _dump)
+
+
+def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
+    given = tf1_block.dump(layer, params, forget_bias=0)
+    return [one | {name: layout.order(one[name], "igfo", "ifgo") for name in ("kernel", "bias")} for one in given]

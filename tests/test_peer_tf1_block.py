@@ -1,0 +1,97 @@
+"""TensorFlow's operations for whole sequences as peers."""
+
+import numpy as np
+import pytest
+
+from jlstm import GRU, LSTM, Bidirectional, Stack
+from parity import Problem, compare, peers
+from parity.case import draw, truth
+from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+
+pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (LSTM(4), {"outputs": "last", "initial_carry": False}),
+        (LSTM(4, use_bias=False, unroll="all"), {"batches": 3}),
+        (LSTM(4, peephole=True), {}),
+        (Stack((LSTM(4), LSTM(5, peephole=True))), {}),
+    ],
+    ids=str,
+)
+def test_it_is_the_same(layer, options):
+    """Outputs, states and all gradients; it computes in float32 alone."""
+    check_passes("tf1_block", layer, dtype="float32", **options)
+
+
+def test_its_table_is_complete():
+    """In pairs."""
+    check_table("tf1_block", pairs=150)
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "options"),
+    [
+        ("BlockLSTM runs whole sequences, forwards", LSTM(4, reverse=True), {}),
+        ("BlockLSTM runs whole sequences, forwards", LSTM(4), {"step": True}),
+        ("BlockLSTM has no GRUCell", GRU(4), {}),
+        ("BlockLSTM runs whole sequences, forwards", Bidirectional(LSTM(4)), {}),
+        ("BlockLSTM has no activation='relu'", LSTM(4, activation="relu"), {}),
+        ("BlockLSTM takes no lengths", LSTM(4), {"mask": "right"}),
+        ("BlockLSTM is not compared in float64", LSTM(4), {"dtype": "float64"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("peer", ["tf1_block", "tf2_block"])
+def test_what_it_lacks_is_refused(peer, words, layer, options):
+    """In one sentence."""
+    check_refuses(peer, words, layer, **options)
+
+
+def test_its_faults_are_caught(monkeypatch):
+    """Planted ones."""
+    check_faults("tf1_block", monkeypatch, dtype="float32")
+
+
+def test_the_gradient_of_a_bound_is_its_bug():
+    """It goes on where c was cut off."""
+    check_known_bugs("tf1_block", "knows nothing of cell_clip")
+
+
+def test_the_gradient_of_version_2_is_its_bug():
+    """In all cases."""
+    check_known_bugs("tf2_block", "is that of BlockLSTM")
+
+
+@pytest.mark.parametrize(
+    ("peer", "layer"), [("tf1_block", LSTM(4, peephole=True, cell_clip=0.3)), ("tf2_block", Stack((LSTM(4), LSTM(5))))], ids=str
+)
+def test_where_gradients_are_wrong_outputs_are_right(peer, layer):
+    """Whatever the gradients do."""
+    comparison = compare(Problem(layer), peer)
+    wrong = {quantity.name.split(".")[0] for quantity in comparison.quantities if quantity.verdict != "pass"}
+    assert wrong == {"d_carry", "d_params", "d_xs"}
+    assert comparison.verdict == "peer-bug"
+
+
+def test_the_diagnosis_finds_what_is_wrong_in_version_2():
+    """Of one step, where nothing hides it."""
+    said = "d_params.bias, d_params.kernel, d_params.recurrent_kernel are right if the f and g gates are swapped"
+    assert said in str(compare(Problem(LSTM(4), time=1), "tf2_block").diagnosis)
+
+
+def test_one_step_of_its_cell_is_ours():
+    """LSTMBlockCell, which has no gradient."""
+    framework = peers.load("tf1_block")
+    problem = Problem(LSTM(4, peephole=True, cell_clip=0.3), step=True)
+    values = draw(problem)
+    true = truth(problem, values)
+    (weights,) = framework.dump(problem.layer, values.params)
+    state = {"cs_prev": values.carry.c, "h_prev": values.carry.h}
+    own = {"w": weights["kernel"], "b": weights["bias"]} | {name: weights[by] for name, by in framework.PEEPHOLES.items()}
+    arrays = {name: np.float32(array) for name, array in {"x": values.xs[:, 0], **state, **own}.items()}
+    result = framework.tf.raw_ops.LSTMBlockCell(**arrays, cell_clip=0.3, use_peephole=True)
+    for name, got in (("carry.c", result.cs), ("carry.h", result.h)):
+        np.testing.assert_allclose(got, true[name], rtol=0, atol=1e-6)  # float32
