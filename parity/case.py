@@ -10,6 +10,7 @@ import numpy as np
 
 import jlstm
 from jlstm import checks
+from jlstm.cells import Dropout
 from parity import textbook
 
 Arrays = Any
@@ -221,6 +222,16 @@ def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dty
         return tuple(_noise(one, p, batch, rng, dtype) for one, p in zip(layer.layers, params, strict=True))
     if isinstance(layer, jlstm.Bidirectional):
         return {name: _noise(layer.layer, params[name], batch, rng, dtype) for name in ("forward", "backward")}
+    if isinstance(layer.cell, Dropout):
+        cell, carry = layer.cell, jax.eval_shape(lambda: layer.initial_carry(params, (batch,), "float32"))
+        sizes = {"inputs": cell.features_in(params), "outputs": cell.features_out, "state": carry.h.shape[-1]}
+        rates = {name: getattr(cell, name) for name in sizes}
+        shapes = {name: (batch, size) for name, size in sizes.items()}
+        return _masks(rates, shapes, rng, dtype)
     context = jax.eval_shape(lambda: layer.cell.begin(params, (batch,), "float32", key=jax.random.key(0))[1])
     rates = {"inputs": layer.cell.dropout, "recurrent": layer.cell.recurrent_dropout}
-    return {name: rounded((rng.random(context[name].shape) >= rate) / (1 - rate), dtype) for name, rate in rates.items() if rate}
+    return _masks(rates, {name: mask.shape for name, mask in context.items()}, rng, dtype)
+
+
+def _masks(rates: Mapping[str, float], shapes: Mapping[str, Any], rng: np.random.Generator, dtype: str) -> Arrays:
+    return {name: rounded((rng.random(shapes[name]) >= rate) / (1 - rate), dtype) for name, rate in rates.items() if rate}

@@ -9,10 +9,11 @@ from functools import cache
 from itertools import combinations, product
 from typing import Any
 
-from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Layer, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Layer, LSTMCell, Stack
+from jlstm.cells import Dropout, Residual
 from parity.case import Problem
 from parity.covering import covering, pairs
-from parity.table import Case, bugs, unfit
+from parity.table import Case, bugs, highest, unfit
 
 DTYPES = ("float64", "float32")
 SIZES = ((2, 5, 3, 6, 4), (3, 4, 2, 7, 5), (4, 6, 3, 5, 2))  # batch, time, features, units, projection: all different
@@ -109,7 +110,7 @@ def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[in
 
 
 def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
-    """All rows, each in every dtype that the peer is compared in, and its known bugs in the highest.
+    """All rows, each in every dtype that the peer is compared in, and its known bugs and wrapped cells in the highest.
 
     Args:
         peer: its name.
@@ -122,6 +123,15 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
                 yield Case(name, one, peer)
     alone = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
     yield from bugs({" ".join(_words(row)): problem(row) for row in alone if possible(row)}, peer, framework)
+    yield from highest(_wrapped(), peer, framework)
+
+
+def _wrapped() -> dict[str, Problem]:
+    """Cells around an LSTM: they are in no row, since one peer has them, and few options of others."""
+    batch, time, features, units, _ = SIZES[0]
+    dropout = Dropout(LSTMCell(units), inputs=0.25, outputs=0.375, state=0.5, variational=True)
+    layers = {"lstm residual": RNN(Residual(LSTMCell(features))), "lstm dropout-around variational": RNN(dropout)}
+    return {name: Problem(one, batch=batch, time=time, features=features, mask="right") for name, one in layers.items()}
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:

@@ -9,6 +9,7 @@ import pytest
 import variants
 from family import CELLS
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, GRUCell, LSTMCell, Stack
+from jlstm.cells import Dropout, Residual
 from parity import Problem, ours, textbook
 from parity.case import draw, truth
 from parity.textbook import conv_lstm
@@ -28,6 +29,11 @@ PROBLEMS = {
     "gru with dropout": Problem(GRU(4, dropout=0.3, recurrent_dropout=0.4, reset_after=False), outputs="last", mask="right"),
     "conv stack": Problem(Stack((RNN(ConvLSTMCell(4, 2, (5,))), RNN(ConvLSTMCell(2, 3, (4,), strides=3), reverse=True)))),
     "conv with holes": Problem(RNN(ConvLSTMCell(2, 2, (3, 4), padding="same")), mask="holes", outputs="last"),
+    "residual": Problem(RNN(Residual(LSTMCell(3, projection=3)), reverse=True), mask="holes"),
+    "dropout around": Problem(RNN(Residual(Dropout(LSTMCell(3), variational=True))), batches=3),
+    "dropout around, drawn": Problem(
+        RNN(Dropout(LSTMCell(4), inputs=0.3, outputs=0.4, state=0.5, variational=True)), mask="right"
+    ),
     **{f"cell {name}": Problem(RNN(cell)) for name, cell in KNOWN.items()},
     **{name: Problem(LSTM(4, activation=name, recurrent_activation=name)) for name in textbook.ACTIVATIONS},
 }
@@ -95,7 +101,7 @@ def test_saturated_gates_stay_finite():
 
 def test_unknown_layers_are_refused():
     """The textbook says which layers it knows: it never leaves out an option."""
-    for layer in (object(), LSTM(4, layer_norm="ba2016"), RNN(CELLS["Elman"])):
+    for layer in (object(), LSTM(4, layer_norm="ba2016"), RNN(CELLS["Elman"]), RNN(Dropout(LSTMCell(4), outputs=0.5))):
         with pytest.raises(TypeError, match="the textbook knows LSTM, GRU and ConvLSTM"):
             textbook.run(layer, {}, np.ones((1, 1, 1)))
         assert not textbook.knows(layer)
@@ -123,10 +129,10 @@ def test_variants_are_those_written_from_the_papers(name):
         np.testing.assert_allclose(ours_, expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", [*(f"cell {name}" for name in KNOWN), "residual", "dropout around", "dropout around, drawn"])
 def test_all_gradients_of_the_family_are_those_of_the_textbook(name):
     """Ours, differentiated by JAX, with padding, equal those written by hand, whether a peer has the cell or not."""
-    problem = replace(PROBLEMS[f"cell {name}"], dtype="float64", mask="holes")
+    problem = replace(PROBLEMS[name], dtype="float64", mask="holes")
     values = draw(problem)
     expected, got = truth(problem, values), ours.run(problem, values)
     assert got.keys() == expected.keys()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from jlstm import LSTM, Bidirectional, Stack
+from jlstm import LSTM, RNN, Bidirectional, GRUCell, LSTMCell, Stack
+from jlstm.cells import Dropout, Residual
 from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
@@ -17,6 +18,9 @@ pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings(
         (Bidirectional(LSTM(4), None), {"mask": "right", "outputs": "last"}),
         (Stack((LSTM(4), LSTM(5, activation="softsign"))), {"mask": "right"}),
         (LSTM(4), {"mask": "row"}),
+        (RNN(Residual(LSTMCell(3, peephole=True))), {"mask": "right"}),
+        (RNN(Dropout(LSTMCell(4), inputs=0.25, outputs=0.375, state=0.5, variational=True)), {"mask": "right"}),
+        (RNN(Dropout(LSTMCell(4), state=0.5, variational=True)), {"dtype": "float32", "initial_carry": False}),
         (LSTM(4), {"dtype": "float32", "mask": "right"}),
     ],
     ids=str,
@@ -36,6 +40,9 @@ def test_its_table_is_complete():
     [
         ("dynamic_rnn runs forwards", LSTM(4, reverse=True), {}),
         ("MultiRNNCell has cells", Stack((Bidirectional(LSTM(4)), LSTM(2))), {}),
+        ("wrapped cells are compared over whole sequences", RNN(Residual(LSTMCell(3))), {"outputs": "last"}),
+        ("TensorFlow 1 takes no dropout masks of ours", RNN(Dropout(LSTMCell(3), inputs=0.5)), {}),
+        ("TensorFlow 1 has no Residual", RNN(Residual(GRUCell(3))), {}),
         ("TensorFlow 1 is not compared in bfloat16", LSTM(4), {"dtype": "bfloat16"}),
         ("TensorFlow 1 has no recurrent_activation='relu'", LSTM(4, recurrent_activation="relu"), {}),
         ("TensorFlow 1 has no mask but padding on the right", LSTM(4), {"mask": "left"}),

@@ -5,15 +5,16 @@ Gate j is our g. Also w_i_diag, w_f_diag, w_o_diag (units,) and projection/kerne
 """
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from tf_keras.src.layers.rnn import legacy_cells
+from tf_keras.src.layers.rnn import legacy_cell_wrappers, legacy_cells
 
 import jlstm
-from jlstm.cells import GRUCell
+from jlstm.cells import Dropout, GRUCell, Residual
 from jlstm.convert import tf1 as convert
 from parity import keras_peer
 from parity.case import Problem, Quantities, Values, in_pieces
@@ -39,12 +40,14 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Why TensorFlow 1 cannot be asked for a problem; "" if it can."""
-    ours = problem.layer
+    ours = _bare(problem.layer)
     if isinstance(ours, jlstm.Stack) and not all(isinstance(one, jlstm.RNN) for one in ours.layers):
         return "MultiRNNCell has cells, and no layer of two directions"
     if any(part.reverse for part in _cells(ours)[:1]):
         return "dynamic_rnn runs forwards, and bidirectional_dynamic_rnn its first cell"
-    return lacking("TensorFlow 1", problem, _dump, dtypes=("float64", "float32"))
+    if ours is not problem.layer and (problem.outputs == "last" or problem.step or problem.batches > 1):
+        return "wrapped cells are compared over whole sequences, with all outputs"
+    return lacking("TensorFlow 1", replace(problem, layer=ours), _dump, dtypes=("float64", "float32"))
 
 
 known_bug = partial(keras_peer.known_bug, "dynamic_rnn")
@@ -62,7 +65,15 @@ def _cells(layer: Any) -> list[Any]:
     return [layer.layer, layer.layer.flipped()] if isinstance(layer, jlstm.Bidirectional) else [layer]
 
 
+def _bare(layer: Any) -> Any:
+    """The layer of an LSTM that is wrapped, or as it is."""
+    cell: Any = getattr(layer, "cell", None)
+    wrapped = isinstance(cell, Residual) or (isinstance(cell, Dropout) and cell.variational)
+    return replace(layer, cell=cell.cell) if wrapped and isinstance(cell.cell, jlstm.LSTMCell) else layer
+
+
 def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
+    layer = _bare(layer)
     trees = [params["forward"], params["backward"]] if isinstance(layer, jlstm.Bidirectional) else params
     return [convert.dump(*pair) for pair in zip(_cells(layer), [trees] if isinstance(trees, dict) else trees, strict=True)]
 
@@ -71,8 +82,8 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
     layer, dtype = problem.layer, tf.as_dtype(problem.dtype)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         given = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
-        cells = [_cell(one.cell, dtype) for one in _cells(layer)]
-        ys, last = _unroll(problem, cells, given, piece.mask)
+        cells = [_cell(one.cell, dtype) for one in _cells(_bare(layer))]
+        ys, last = _unroll(problem, [_wrap(layer, one, given) for one in cells], given, piece.mask)
         carry = carry_of(layer, ((state.h, state.c) if hasattr(state, "c") else (state,) for state in last))
         names = [{_name(variable): variable for variable in cell.variables} for cell in cells]
         leaves, structure = jax.tree.flatten((names, given.xs, given.carry))
@@ -96,6 +107,28 @@ def _cell(cell: Any, dtype: Any) -> Any:
     clips = {"cell_clip": cell.cell_clip, "proj_clip": cell.projection_clip}
     options = {"use_peepholes": cell.peephole, "num_proj": cell.projection, "activation": activation, "dtype": dtype}
     return legacy_cells.LSTMCell(cell.units, **options, **clips)
+
+
+def _wrap(layer: Any, one: Any, given: Values) -> Any:
+    """Their wrapper of ours around a cell of theirs: uniform numbers are handed to it, of which it makes our masks."""
+    cell = getattr(layer, "cell", None)
+    if isinstance(cell, Residual):
+        return legacy_cell_wrappers.ResidualWrapper(one)
+    if not isinstance(cell, Dropout):
+        return one
+    rates = {"input": cell.inputs, "output": cell.outputs, "state": cell.state}
+    kept = {f"{name}_keep_prob": 1 - rate for name, rate in rates.items()}
+    options = {"variational_recurrent": True, "input_size": given.xs.shape[-1], "dtype": given.xs.dtype}
+    wrapper = legacy_cell_wrappers.DropoutWrapper(one, **options, **kept)
+    # a mask is the floor of the number drawn + the share kept
+    drawn = {name: tf.sign(mask) * 0.99 for name, mask in (given.noise or {}).items()}
+    if "inputs" in drawn:
+        wrapper._recurrent_input_noise = drawn["inputs"]
+    if "outputs" in drawn:
+        wrapper._recurrent_output_noise = drawn["outputs"]
+    if "state" in drawn:
+        wrapper._recurrent_state_noise = legacy_cells.LSTMStateTuple(drawn["state"], drawn["state"])
+    return wrapper
 
 
 def _name(variable: Any) -> str:

@@ -7,6 +7,8 @@ through time follows Werbos 1990. One file a cell, each with the same names:
   `d_state -> (d_params, d_x, d_state_before)`.
 - `zeros(cell, batch)`: the state that a sequence starts from.
 - `initial_bias(cell)`: what the bias starts from; `knows(cell)`: whether `step` has all that a cell asks for.
+
+`wrappers` runs a cell around another by the other's file.
 """
 
 from parity.textbook.functions import ACTIVATIONS, sigmoid

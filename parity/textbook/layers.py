@@ -8,7 +8,7 @@ import numpy as np
 
 import jlstm
 from jlstm.cells import ConvLSTMCell, GRUCell
-from parity.textbook import conv_lstm, gru, lstm
+from parity.textbook import conv_lstm, gru, lstm, wrappers
 
 Arrays = Any
 CELLS: dict[type, ModuleType] = {jlstm.LSTMCell: lstm, GRUCell: gru, ConvLSTMCell: conv_lstm}
@@ -49,8 +49,11 @@ def run(
         return _stack(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
     if isinstance(layer, jlstm.Bidirectional):
         return _bidirectional(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
-    if _book(layer) is None or getattr(getattr(layer, "cell", None), "layer_norm", None):
+    outer = getattr(layer, "cell", None)
+    cell = wrappers.bare(outer)
+    if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not outer):
         known = "LSTM, GRU and ConvLSTM without layer_norm, Bidirectional and Stack"
+        known += ", and all outputs of Residual and variational Dropout"
         raise TypeError(f"the textbook knows {known}, got {layer!r}: run one of these")
     return _over_time(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
 
@@ -62,7 +65,7 @@ def knows(layer: Any) -> bool:
     if isinstance(layer, jlstm.Bidirectional):
         return knows(layer.layer)
     book = _book(layer)
-    return book is not None and book.knows(layer.cell)
+    return book is not None and wrappers.bare(layer.cell) is layer.cell and book.knows(layer.cell)
 
 
 def initial_bias(layer: Any) -> list[np.ndarray]:
@@ -72,12 +75,13 @@ def initial_bias(layer: Any) -> list[np.ndarray]:
     if isinstance(layer, jlstm.Bidirectional):
         return initial_bias(layer.layer) * 2
     book: Any = _book(layer)
-    return book.initial_bias(layer.cell)
+    return book.initial_bias(wrappers.bare(layer.cell))
 
 
 def _book(layer: Any) -> Any:
-    """The file of a layer's cell; None if there is none."""
-    return next((book for kind, book in CELLS.items() if isinstance(getattr(layer, "cell", None), kind)), None)
+    """The file of a layer's cell, or of the one in its wrappers; None if there is none."""
+    cell = wrappers.bare(getattr(layer, "cell", None))
+    return next((book for kind, book in CELLS.items() if isinstance(cell, kind)), None)
 
 
 def _over_time(
@@ -97,15 +101,15 @@ def _over_time(
     batch, time = xs.shape[:2]
     mask = np.ones((batch, time), bool) if mask is None else mask
     resets = np.zeros((batch, time), bool) if resets is None else resets
-    state = start = book.zeros(layer.cell, batch) if carry is None else tuple(carry)
+    state = start = book.zeros(wrappers.bare(layer.cell), batch) if carry is None else tuple(carry)
     order = range(time)[::-1] if layer.reverse != flip else range(time)
     ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:])), {}
     for t in order:
         before = _where(resets[:, t], (0,) * len(state), state)
         (x,) = _where(mask[:, t], (xs[:, t],), (0,))
-        after, pullbacks[t] = book.step(layer.cell, params, x, before, noise or {})
+        after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, before, noise or {})
         state = _where(mask[:, t], after, state)
-        (ys[:, t],) = _where(mask[:, t], after[:1], (0,))
+        (ys[:, t],) = _where(mask[:, t], (y,), (0,))
     shown = mask[:, order[-1]] if zero_output else mask.any(1)
 
     def pullback(d_carry: Any, d_ys: np.ndarray) -> tuple[Arrays, np.ndarray, Any]:
@@ -115,8 +119,8 @@ def _over_time(
             d_state, d_ys = (d_state[0] + of_last, *d_state[1:]), np.zeros_like(ys)
         d_params, d_xs = {name: np.zeros_like(value) for name, value in params.items()}, np.zeros_like(xs)
         for t in reversed(order):
-            d_after = _where(mask[:, t], (d_state[0] + d_ys[:, t], *d_state[1:]), (0,) * len(d_state))
-            d_step, d_x, d_before = pullbacks[t](d_after)
+            *d_after, d_y = _where(mask[:, t], (*d_state, d_ys[:, t]), (0,) * (len(d_state) + 1))
+            d_step, d_x, d_before = pullbacks[t](tuple(d_after), d_y)
             d_before = _where(resets[:, t], (0,) * len(d_before), d_before)
             d_state = _where(mask[:, t], d_before, d_state)
             (d_xs[:, t],) = _where(mask[:, t], (d_x,), (0,))
