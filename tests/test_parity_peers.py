@@ -1,5 +1,7 @@
 """What every peer is held to: it is asked for what it has and nothing else, and gradients find their way back."""
 
+import re
+from pathlib import Path
 from types import ModuleType
 
 import jax
@@ -107,3 +109,12 @@ def test_states_come_back_from_their_row():
     assert [one for one, _ in exchange.layers(layer, None)] == list(layer.layers)
     assert exchange.layers(LSTM(2), 5) == [(LSTM(2), 5)]
     assert jax.tree.leaves(carry)[0] == 1  # a dict's leaves are in the order of the alphabet: not these
+
+
+def test_the_documentation_has_all_peers():
+    """And no other."""
+    table_of_peers = (
+        (Path(__file__).parents[1] / "docs" / "parity.md").read_text(encoding="utf-8").split("| `--peer` |")[1].split("\n\n")[0]
+    )
+    first = [line.split("|")[1] for line in table_of_peers.splitlines()[2:]]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(first))) == peers.names()
