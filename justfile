@@ -3,8 +3,7 @@ set positional-arguments
 python := ".venv/bin/python"
 parallel := "-n auto --maxprocesses 4 --dist loadgroup"
 loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_properties.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_dtypes.py tests/test_sharding.py tests/test_cells_lstm.py"
-cells := "tests/test_family.py::test_padding_counts_for_nothing tests/test_family.py::test_layers_modules_and_files_take_it"
-core := "tests --ignore-glob='*/test_parity*' --ignore-glob='*/test_family*' --ignore-glob='*/test_train_optimizers*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_cells_pairs*' --ignore-glob='*/test_cells_wrappers*' --ignore-glob='*/test_sharding*' --ignore-glob='*/test_goldens*' --ignore-glob='*/test_convert*' --ignore-glob='*/test_peer_*' --ignore-glob='*/test_model_*' --ignore-glob='*/test_examples*' --ignore-glob='*/test_data*' --ignore-glob='*/test_readme*' --ignore-glob='*/test_models_keras*' --ignore-glob='*/test_plot*' --ignore-glob='*/test_train_processes*' --ignore-glob='*/test_train_resume*' --ignore-glob='*/test_systems*' --ignore-glob='*/test_figures*' --ignore-glob='*/test_speed*' --ignore-glob='*/test_backends_sanitizers*'"
+core := "tests/test_cell.py tests/test_cells_conv.py tests/test_cells_elman.py tests/test_cells_lstm.py tests/test_cells_variants.py tests/test_dropout.py tests/test_dtypes.py tests/test_errors.py tests/test_imports.py tests/test_initializers.py tests/test_io.py tests/test_io_layers.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_linen.py tests/test_loop.py tests/test_loop_compile.py tests/test_loop_padding.py tests/test_loop_remat.py tests/test_nnx.py tests/test_train_checkpoints.py tests/test_train_fit.py tests/test_train_progress.py tests/test_train_step.py tests/test_transforms.py"
 
 # list the recipes
 default:
@@ -41,11 +40,11 @@ test *args: setup
 # run the tests of the core with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
 test-newest:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} {{core}} --backend fused
-    @.venv-newest/bin/python -m pytest {{parallel}} tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py {{cells}}
+    @.venv-newest/bin/python -m pytest {{parallel}} tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py tests/test_family.py::test_padding_counts_for_nothing
 
-# run some of parity, and the tests of layers and the loop, by plain `lax.scan`
+# run the tests of layers and the loop by plain `lax.scan`
 test-scan: setup
-    @{{python}} -m parity --peer keras --quick --backend scan --dtype float64 && {{python}} -m pytest {{parallel}} --backend scan {{loops}}
+    @{{python}} -m pytest {{parallel}} --backend scan {{loops}}
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compilation import FAST
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -15,7 +17,7 @@ def start(processes, cache, script, *arguments, **environment):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     filled = [[text.replace("{address}", address).replace("{process}", str(k)) for text in arguments] for k in range(processes)]
-    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    quick = {"XLA_FLAGS": " ".join(FAST), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     options = {
         "env": os.environ | quick | compiled | environment,

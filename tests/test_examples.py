@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import os
 import re
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -73,11 +74,11 @@ def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
-def test_training_on_mnist_runs(tmp_path):
+@pytest.mark.loose
+def test_training_on_mnist_runs(training, tmp_path, capsys):
     """On images of another size than the digits'; twenty steps are enough to beat chance."""
-    result = run(MNIST, "--data-dir", os.environ["JLSTM_DATA"], "--steps", "20", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", result.stdout)[1]) > 0.2
+    training.main(training.MnistOptions(data_dir=os.environ["JLSTM_DATA"], steps=20, out=tmp_path))
+    assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", capsys.readouterr().out)[1]) > 0.2
 
 
 @pytest.mark.loose
@@ -114,6 +115,7 @@ def test_a_finished_run_is_not_trained_again_when_resumed(training, tmp_path, ca
     [
         ({"steps": 0}, "error: --steps must be at least 1, got 0"),
         ({"epochs": 0}, "error: --epochs must be at least 1, got 0"),
+        ({"coordinator": "localhost"}, "error: processes that are started by hand need --coordinator HOST:PORT"),
         ({"data_dir": "nowhere"}, "error: there is no mnist.npz in the folder nowhere: put it there"),
         ({}, "error: mnist.npz could not be downloaded from https://"),
     ],
@@ -143,35 +145,32 @@ def test_the_demo_agrees_with_tensorflow(tmp_path):
     assert is_picture(tmp_path / "results/demo/picture.png")
 
 
-def test_the_demo_fails_when_tensorflow_has_other_weights(tmp_path):
+@pytest.mark.loose
+@pytest.mark.xdist_group("tensorflow")
+def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_path, monkeypatch, capsys):
     """With the gates i and f swapped on TensorFlow's side alone it says so and exits with 1."""
-    swap = """
-import importlib, functools, keras, numpy as np
-def swapped(model, weights, load=keras.Model.set_weights):
-    i, f, g, o = np.split(weights[2], 4, axis=1)
-    load(model, [*weights[:2], np.concatenate([f, i, g, o], axis=1), *weights[3:]])
-keras.Model.set_weights = swapped
-training = importlib.import_module("01_mnist")
-training.MnistOptions = functools.partial(training.MnistOptions, steps=20)
-"""
-    result = run(DEMO, cwd=tmp_path, before=swap, KERAS_BACKEND="tensorflow")
-    assert result.returncode == 1
-    assert re.match(r"demo: jlstm and TensorFlow [\d.]+ DISAGREE: ", result.stdout.splitlines()[-1]), result.stderr
+    import keras
+
+    def swapped(model, weights, load=keras.Model.set_weights):
+        i, f, g, o = np.split(weights[2], 4, axis=1)
+        load(model, [*weights[:2], np.concatenate([f, i, g, o], axis=1), *weights[3:]])
+
+    monkeypatch.setattr(keras.Model, "set_weights", swapped)
+    monkeypatch.setattr(training, "MnistOptions", partial(training.MnistOptions, steps=20))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        demo.main()
+    assert stopped.value.code == 1
+    assert re.match(r"demo: jlstm and TensorFlow [\d.]+ DISAGREE: ", capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    ("before", "message"),
-    [
-        ("sys.modules['tensorflow'] = None", r"\(.*tensorflow.*\): pip install 'jlstm\[parity\]'"),
-        ("import os; os.environ['KERAS_BACKEND'] = 'jax'", r"\(Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow\)"),
-    ],
-)
-def test_the_demo_without_tensorflow_is_one_sentence(tmp_path, before, message):
+def test_the_demo_without_tensorflow_is_one_sentence(tmp_path):
     """It says so before it trains."""
-    result = run(DEMO, cwd=tmp_path, before=before)
+    result = run(DEMO, cwd=tmp_path, before="sys.modules['tensorflow'] = None")
     assert result.returncode == 1
     assert result.stdout == ""
-    assert re.fullmatch(f"error: peer 'keras' cannot be imported {message}\n", result.stderr)
+    message = r"error: peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'\n"
+    assert re.fullmatch(message, result.stderr)
 
 
 def mutated(arrays: dict[str, np.ndarray], name: str, change: float) -> dict[str, np.ndarray]:

@@ -28,7 +28,6 @@ def test_an_example_runs_as_two_processes(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (("--coordinator", "localhost"), "processes that are started by hand need --coordinator HOST:PORT"),
         (("--distributed",), "no other processes were found"),
         (("--devices", "3"), "a batch of 32 cannot be divided among 3 devices"),
     ],
