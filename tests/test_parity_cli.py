@@ -17,6 +17,7 @@ from parity import Problem, assert_same, compare, ours, peers, pool, report, tab
 from parity.backends import on
 from parity.case import draw
 from parity.measure import Comparison, Quantity
+from parity.peers.keras import keras
 
 pytestmark = pytest.mark.xdist_group("tensorflow")  # a gigabyte a process: one worker runs all of these
 
@@ -134,11 +135,12 @@ def test_missing_tensorflow_is_one_sentence_and_exit_status_2():
     assert "Traceback" not in result.stderr
 
 
-def test_other_keras_backend_is_refused():
+def test_other_keras_backend_is_refused(monkeypatch):
     """Keras on JAX would compare JAX with JAX."""
-    code = "import os; os.environ['KERAS_BACKEND'] = 'jax'; from parity import peers; peers.load('keras')"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow" in result.stderr.splitlines()[-1]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.delitem(sys.modules, "parity.peers.keras", raising=False)
+    with pytest.raises(peers.MissingPeerError, match="Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow"):
+        peers.load("keras")
 
 
 def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
