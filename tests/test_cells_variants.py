@@ -112,7 +112,7 @@ def test_shut_gates_have_gradients(backend, dtype, shut):
     params = layer.init(jax.random.key(0), FEATURES)
     params["gate_bias"] = params["gate_bias"].at[0].set(shut)
     carry = jax.tree.map(lambda leaf: leaf - 30, layer.initial_carry(params, (2,))) if shut == -100 else None
-    grads = jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES), dtype), carry)[1].sum())(params)
+    grads = jax.jit(jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES), dtype), carry)[1].sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
@@ -135,7 +135,7 @@ def test_normalised_zeros_have_gradients(scheme, dtype):
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.zeros((2, 5, FEATURES), dtype).at[0].set(1)
     lengths = jnp.array([3, 5])
-    ys, grads = jax.value_and_grad(lambda p: layer.apply(p, xs, lengths=lengths)[1].sum())(params)
+    ys, grads = jax.jit(jax.value_and_grad(lambda p: layer.apply(p, xs, lengths=lengths)[1].sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ys, grads)))
 
 
