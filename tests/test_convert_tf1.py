@@ -172,6 +172,14 @@ SHAPES = {
 }
 
 
+def test_a_variable_beyond_the_end_of_the_data_is_refused(tmp_path):
+    """The index is right to the last checksum, and no larger than the data."""
+    (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(4))
+    one_float_at_100 = b"\x08\x01" + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x20\x64" + b"\x28\x04"
+    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", one_float_at_100]))
+    assert "is not a whole checkpoint (Read less bytes than requested)" in refusal(lambda: convert.read(tmp_path / "a"))
+
+
 @pytest.mark.parametrize("value", SHAPES.values(), ids=SHAPES)
 def test_descriptions_that_end_tensorflow_are_refused(tmp_path, value):
     """Right to the last checksum, they come as far as its own checks, which end the process."""

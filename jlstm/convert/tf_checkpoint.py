@@ -83,11 +83,12 @@ def _variables(path: Path) -> dict[str, np.ndarray]:
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         names = sorted(name for name in shapes if _TF1.fullmatch(name) or _TF2.fullmatch(name))
         declared = sum(int(np.prod(shapes[name], dtype=object)) * dtypes[name].size for name in names)
-        if declared > held:
-            raise ValueError(f"{path} declares {declared} bytes and holds {held}: copy all its files")
-        return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, RuntimeError, TypeError, UnicodeDecodeError) as error:
+        arrays = {name: reader.get_tensor(name) for name in names} if declared <= held else {}
+    except (tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError) as error:  # as TensorFlow's statuses arrive here
         raise ValueError(f"{path} is not a whole checkpoint ({files.reason(error)}): copy all its files") from error
+    if declared > held:
+        raise ValueError(f"{path} declares {declared} bytes and holds {held}: copy all its files")
+    return arrays
 
 
 def _escaped(name: str) -> str:
