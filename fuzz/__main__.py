@@ -7,7 +7,6 @@ import argparse
 import os
 import queue
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -80,7 +79,7 @@ def watch(command: Sequence[str], seconds: float, quiet_seconds: float) -> Run:
             now = time.monotonic()
             if not stopped and (now - started > seconds or now - new > quiet_seconds):
                 stopped = True
-                child.send_signal(signal.SIGINT)
+                child.terminate()
             try:
                 line = lines.get(timeout=1)
             except queue.Empty:

@@ -170,19 +170,18 @@ def test_gradients_are_right_as_a_user_compiles_them():
 import jax, jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)
 from jlstm import RNN, ConvLSTMCell
-for filters in 5, 6:
-    layer = RNN(ConvLSTMCell(filters, (2, 3), (5, 4), padding="same"))
-    params = jax.tree.map(jnp.float64, layer.init(jax.random.key(0), features=3))
-    xs, weights = (jax.random.normal(jax.random.key(k), (4, 3, 5, 4, n)) for k, n in ((1, 3), (2, filters)))
-    gradient = jax.grad(lambda params, xs: jnp.vdot(layer.apply(params, xs)[1], weights), (0, 1))
-    compiled = jax.jit(gradient)(params, xs)
-    with jax.disable_jit():
-        expected = gradient(params, xs)
-    jax.tree.map(lambda a, b: print(float(abs(a - b).max() / abs(b).max())), compiled, expected)
+layer = RNN(ConvLSTMCell(5, (2, 3), (5, 4), padding="same"))
+params = jax.tree.map(jnp.float64, layer.init(jax.random.key(0), features=3))
+xs, weights = (jax.random.normal(jax.random.key(k), (4, 3, 5, 4, n)) for k, n in ((1, 3), (2, 5)))
+gradient = jax.grad(lambda params, xs: jnp.vdot(layer.apply(params, xs)[1], weights), (0, 1))
+compiled = jax.jit(gradient)(params, xs)
+with jax.disable_jit():
+    expected = gradient(params, xs)
+jax.tree.map(lambda a, b: print(float(abs(a - b).max() / abs(b).max())), compiled, expected)
 """
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     errors = [float(line) for line in done.stdout.split()]
-    assert len(errors) == 8
+    assert len(errors) == 4
     assert max(errors) < 1e-13

@@ -107,7 +107,8 @@ def test_a_table_comes_back():
 
 
 FUZZER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell runs in the background
 print("#1 INITED cov: 5 ft: 6 corp: 1", file=sys.stderr, flush=True)
 print("#2 NEW cov: 7 ft: 9 corp: 1", file=sys.stderr, flush=True)
 {end}
