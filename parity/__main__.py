@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print("\n".join(f"{case.problem.dtype:10}{case.peer:14}{case.name}" for case in cases))
         return 0
-    outcomes = show(run(cases, options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)), len(cases))
+    jobs = options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)
+    outcomes = show(run(cases, jobs, fast=not (options.quick or options.optimized)), len(cases))
     held = coverage(cases)
     seconds = time.monotonic() - started
     print(report.summary(outcomes, held, seconds))
@@ -125,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=DTYPES, help="only cases in this dtype")
     add("--seed", type=int, default=0, metavar="N", help="other random numbers (default: 0)")
     add("--quick", action="store_true", help="every seventh case, of several peers fewer of each")
+    add("--optimized", action="store_true", help="let XLA optimize all it can, as with --quick: three times as long")
     add("--jobs", type=int, metavar="N", help="processes (default: one a core, up to 4, where there is work for them)")
     add("--json", metavar="FILE", help="write all that was measured to this file")
     add("--html", metavar="FILE", help="write a page to look at to this file")

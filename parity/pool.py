@@ -4,17 +4,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from parity.compilation import compile_fast
 from parity.measure import compare
 from parity.report import Outcome
 from parity.table import Case
 
 
-def run(cases: Sequence[Case], jobs: int) -> Iterator[Outcome]:
-    """Yield the outcomes in the order of the cases, as soon as they are there."""
+def run(cases: Sequence[Case], jobs: int, *, fast: bool = False) -> Iterator[Outcome]:
+    """Yield the outcomes in the order of the cases, as soon as they are there; several processes can compile fast."""
     if jobs == 1:
         yield from map(outcome, cases)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:  # a forked JAX or TensorFlow may hang
+    first = compile_fast if fast else None
+    with ProcessPoolExecutor(jobs, get_context("spawn"), first) as pool:  # a forked JAX or TensorFlow may hang
         yield from pool.map(outcome, cases)
 
 

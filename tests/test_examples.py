@@ -130,12 +130,16 @@ def test_a_mistake_is_one_sentence(training, tmp_path, monkeypatch, options, mes
         training.main(training.MnistOptions(**options))
 
 
-def test_the_demo_agrees_with_tensorflow(tmp_path):
+@pytest.mark.loose
+@pytest.mark.xdist_group("tensorflow")
+def test_the_demo_agrees_with_tensorflow(demo, tmp_path, monkeypatch, capsys):
     """One line with figures at the end, nothing on stderr, weights and picture saved; fast enough to be watched."""
-    result = run(DEMO, cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stderr == ""
-    last = result.stdout.splitlines()[-1]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        demo.main()
+    printed, errors = capsys.readouterr()
+    assert (stopped.value.code, errors) == (0, "")
+    last = printed.splitlines()[-1]
     figures = (
         r"360 of 360 predictions, logits to \d\.\de-0\d and gradients to \d\.\de-0\d of their largest \(accuracy (0\.\d{4})\)"
     )

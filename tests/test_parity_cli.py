@@ -1,6 +1,7 @@
 """`python -m parity` and the functions for people's own tests, against Keras on TensorFlow itself."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from parity import Problem, assert_same, compare, ours, peers, pool, report, table
 from parity.backends import on
 from parity.case import draw
+from parity.compilation import compile_fast
 from parity.measure import Comparison, Quantity
 from parity.peers.keras import keras
 
@@ -53,8 +55,24 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
 def test_two_processes_give_what_one_gives():
     """Outcomes come in order, and the same to the last bit of our side's error."""
     cases = [case for case in table.cases("flax_linen", peers.load("flax_linen")) if case.problem.dtype == "float32"][:2]
-    alone, together = ([outcome.comparison for outcome in pool.run(cases, jobs)] for jobs in (1, 2))
+    alone, together = ([outcome.comparison for outcome in pool.run(cases, jobs, fast=True)] for jobs in (1, 2))
     assert alone == together
+
+
+@pytest.mark.parametrize(("arguments", "fast"), [([], True), (["--quick"], False), (["--optimized"], False)])
+def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, arguments, fast):
+    """Processes compile fast unless they are asked not to, and leave a user's flags the last word."""
+    asked = []
+    monkeypatch.setattr(cli, "run", lambda cases, jobs, fast: asked.append(fast) or [])
+    monkeypatch.setattr(cli, "with_peers", lambda options: [table.Case("small", Problem(LSTM(4)), "torch")])
+    monkeypatch.setattr(cli, "coverage", lambda cases: (0, 0))
+    monkeypatch.setattr(report, "summary", lambda *given: "")
+    cli.main(arguments)
+    assert asked == [fast]
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    compile_fast()
+    assert os.environ["XLA_FLAGS"].startswith("--xla_backend_optimization_level=0 ")
+    assert os.environ["XLA_FLAGS"].endswith(" --xla_backend_optimization_level=2")
 
 
 def test_known_bug_of_the_peer_is_named_and_accepted(capsys):
