@@ -12,14 +12,14 @@ from flax import linen
 
 import jlstm
 from jlstm.activations import ACTIVATIONS
-from jlstm.cells import ConvLSTMCell, GRUCarry, GRUCell
+from jlstm.cells import ConvLSTMCell, GRUCell
 from jlstm.cells.convolution import axes
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import conv_weights, jax_peer
+from parity import conv_weights, flax_peer, jax_peer
 from parity.case import Problem, Quantities, Values
 from parity.conv_weights import is_convolutional
-from parity.exchange import lacking, layers
+from parity.flax_peer import ours, theirs
 
 
 def version() -> str:
@@ -29,10 +29,7 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Why Flax cannot be asked for a problem; "" if it can."""
-    for (one,) in layers(problem.layer):
-        if isinstance(one, jlstm.Bidirectional) and getattr(one.layer, "reverse", False):
-            return "Flax' Bidirectional runs its first layer forwards"
-    return lacking("Flax", problem, lambda *given: [_dump(*part) for part in layers(*given)])
+    return flax_peer.lacks(_dump, problem)
 
 
 def known_bug(problem: Problem) -> str:
@@ -53,28 +50,20 @@ def _dump(layer: Any, params: Any) -> Any:
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     if step:
-        state = _theirs(jax_peer.start(layer, xs, carry))
+        state = theirs(jax_peer.start(layer, xs, carry))
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
         last, y = stepped
-        return y[:, None], _ours(last)
+        return y[:, None], ours(last)
     if isinstance(layer, jlstm.RNN):
-        initial = carry and _theirs(carry)
+        initial = carry and theirs(carry)
         last, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-        return ys, _ours(last)
+        return ys, ours(last)
     sides = ("forward", "backward")
     forward, backward = (_rnn(one, xs) for one in (layer.layer, layer.layer.flipped()))
     module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
-    initial = carry and tuple(_theirs(carry[side]) for side in sides)
+    initial = carry and tuple(theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-    return ys, {side: _ours(last) for side, last in zip(sides, states, strict=True)}
-
-
-def _theirs(carry: Any) -> Any:
-    return (carry.c, carry.h) if isinstance(carry, jlstm.Carry) else carry.h
-
-
-def _ours(state: Any) -> Any:
-    return jlstm.Carry(*state[::-1]) if isinstance(state, tuple) else GRUCarry(state)
+    return ys, {side: ours(last) for side, last in zip(sides, states, strict=True)}
 
 
 def _rnn(layer: Any, xs: jax.Array) -> linen.RNN:

@@ -12,12 +12,12 @@ from flax import nnx
 
 import jlstm
 from jlstm.activations import ACTIVATIONS
-from jlstm.cells import GRUCarry, GRUCell
+from jlstm.cells import GRUCell
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import jax_peer
+from parity import flax_peer, jax_peer
 from parity.case import Problem, Quantities, Values
-from parity.exchange import lacking, layers
+from parity.flax_peer import ours, theirs
 
 SIDES = {"forward": "forward_rnn", "backward": "backward_rnn"}
 
@@ -29,10 +29,7 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Why Flax cannot be asked for a problem; "" if it can."""
-    for (one,) in layers(problem.layer):
-        if isinstance(one, jlstm.Bidirectional) and getattr(one.layer, "reverse", False):
-            return "Flax' Bidirectional runs its first layer forwards"
-    return lacking("Flax", problem, lambda *given: [_dump(*part) for part in layers(*given)])
+    return flax_peer.lacks(_dump, problem)
 
 
 def known_bug(problem: Problem) -> str:
@@ -62,23 +59,15 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
         rnn = _rnn(layer, xs)
         nnx.update(rnn, weights)
         if step:
-            last, y = rnn.cell(_theirs(jax_peer.start(layer, xs, carry)), xs[:, 0])
-            return y[:, None], _ours(last)
-        last, ys = rnn(xs, initial_carry=carry and _theirs(carry), **options)
-        return ys, _ours(last)
+            last, y = rnn.cell(theirs(jax_peer.start(layer, xs, carry)), xs[:, 0])
+            return y[:, None], ours(last)
+        last, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
+        return ys, ours(last)
     forward, backward = (_rnn(one, xs) for one in (layer.layer, layer.layer.flipped()))
     module = nnx.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge])
     nnx.update(module, weights)
-    states, ys = module(xs, initial_carry=carry and tuple(_theirs(carry[side]) for side in SIDES), **options)
-    return ys, {side: _ours(last) for side, last in zip(SIDES, states, strict=True)}
-
-
-def _theirs(carry: Any) -> Any:
-    return (carry.c, carry.h) if isinstance(carry, jlstm.Carry) else carry.h
-
-
-def _ours(state: Any) -> Any:
-    return jlstm.Carry(*state[::-1]) if isinstance(state, tuple) else GRUCarry(state)
+    states, ys = module(xs, initial_carry=carry and tuple(theirs(carry[side]) for side in SIDES), **options)
+    return ys, {side: ours(last) for side, last in zip(SIDES, states, strict=True)}
 
 
 def _rnn(layer: Any, xs: jax.Array) -> nnx.RNN:

@@ -1,0 +1,91 @@
+"""`compare` and `assert_same`, for people's own tests, against Keras on TensorFlow itself."""
+
+import jax
+import numpy as np
+import pytest
+
+from jlstm import LSTM, Bidirectional, LSTMCell, Stack
+from parity import Problem, assert_same, compare, ours, peers
+
+pytestmark = pytest.mark.xdist_group("tensorflow")
+
+
+def test_assert_same_passes_for_your_own_weights_and_inputs():
+    """Trained weights and real inputs are compared as they are."""
+    layer = Stack((Bidirectional(LSTM(5)), LSTM(4, reverse=True)))
+    params = layer.init(jax.random.key(3), features=3)
+    xs = np.random.default_rng(0).standard_normal((2, 7, 3))
+    mask = np.arange(7) < np.array([[7], [4]])
+    assert_same(Problem(layer, params=params, xs=xs, mask=mask), peer="keras")
+
+
+def test_assert_same_says_what_differs(monkeypatch):
+    """Each quantity that differs is named with both distances."""
+    monkeypatch.setattr(
+        peers.load("keras"), "run", lambda problem, values: ours.run(problem, values) | {"ys": np.zeros((2, 6, 4))}
+    )
+    message = r"is not the same as keras's:\nys: peer-bug, off by .*keras by 0\.\d+\nkeras: nothing that was tried explains"
+    with pytest.raises(AssertionError, match=message):
+        assert_same(Problem(LSTM(4), dtype="float64"))
+
+
+def test_time_major_layers_are_compared_too():
+    """The layout is ours alone: the peer sees the same problem."""
+    assert compare(Problem(Bidirectional(LSTM(4, time_major=True)), mask="holes", dtype="float64")).verdict == "pass"
+
+
+def test_what_a_side_does_not_have_is_refused():
+    """A layer that the peer or the textbook cannot express, or parameters that do not fit it, are an error, not a verdict."""
+    with pytest.raises(ValueError, match="the textbook does not know the activation 'gelu'"):
+        compare(Problem(LSTM(4, activation="gelu")))
+    with pytest.raises(ValueError, match=r"params\['kernel'\] must have shape \(3, 16\), got \(5, 16\)"):
+        compare(Problem(LSTM(4), params=LSTM(4).init(jax.random.key(0), 5)))
+    with pytest.raises(ValueError, match="Keras has no output_activation='relu'"):
+        compare(Problem(LSTM(4, output_activation="relu")))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "zeros"}, "weights must be one of random, initial, got 'zeros'"),
+        ({"outputs": "first"}, "outputs must be one of all, last, got 'first'"),
+        ({"dtype": "int32"}, "dtype must be one of float64"),
+        ({"mask": "top"}, "mask must be a boolean array or one of none, right"),
+        ({"time": 7, "batches": 3}, "time must be a multiple of batches, got 7 and 3"),
+        ({"batches": 0}, "batches must be a whole number of at least 1, got 0"),
+        ({"xs": np.ones((2, 5, 3)), "batches": 3}, "time must be a multiple of batches, got 5 and 3"),
+        ({"xs": np.ones((5, 3))}, r"xs must be \(batch, time, features\), got shape \(5, 3\)"),
+        ({"mask": np.ones((2, 5), bool)}, r"mask must have shape \(2, 6\), got \(2, 5\)"),
+    ],
+)
+def test_problems_are_checked(options, message):
+    """Wrong options are refused when the problem is stated."""
+    with pytest.raises(ValueError, match=message):
+        Problem(LSTM(4), **options)
+
+
+def test_things_that_are_no_problem_are_refused():
+    """A module for a layer, a layer for a problem, two dtypes, and what Keras cannot wrap are one sentence each."""
+    with pytest.raises(TypeError, match="layer must be a Layer such as LSTM"):
+        Problem(LSTMCell(4))
+    with pytest.raises(TypeError, match="problem must be a Problem such as Problem"):
+        assert_same(LSTM(4))
+    with pytest.raises(ValueError, match="the layer computes in bfloat16 but the problem in float32: pass dtype='bfloat16'"):
+        Problem(Stack((Bidirectional(LSTM(4, dtype="bfloat16")), LSTM(3))))
+    with pytest.raises(ValueError, match="Keras has Bidirectional only around a single layer"):
+        compare(Problem(Bidirectional(Stack((LSTM(4), LSTM(5))))))
+
+
+def test_initial_forget_bias_is_compared():
+    """A forget bias of our initialisation that is not Keras' fails."""
+
+    class Unbiased(LSTMCell):
+        def init(self, key, features, dtype="float32"):
+            params = super().init(key, features, dtype)
+            return params | {"bias": 0 * params["bias"]}
+
+    problem = Problem(LSTM(4), weights="initial", dtype="float64")
+    assert compare(problem).verdict == "pass"
+    object.__setattr__(problem.layer, "cell", Unbiased(4))
+    wrong = [q.name for q in compare(problem).quantities if q.verdict == "fail"]
+    assert wrong == ["initial_bias.0"]
