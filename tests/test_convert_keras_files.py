@@ -121,6 +121,28 @@ def test_descriptions_that_are_none_are_one_sentence(tmp_path, config):
     refusal(lambda: convert.read(archive(tmp_path / "a.keras", config_json=config)))
 
 
+@pytest.mark.parametrize("name", [[], {}, None, 1, 1.5, "two\nlines"], ids=repr)
+def test_names_of_cells_may_be_anything(tmp_path, name):
+    """The number tells which cell is meant."""
+    cell = {"class_name": "LSTMCell", "config": CONFIG["config"] | {"name": name}}
+    path = archive(tmp_path / "a.keras", {"class_name": "RNN", "config": {"name": "one", "cell": cell}})
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "b.keras", "w") as other:
+        for member in ("config.json", "metadata.json"):
+            other.writestr(member, file.read(member))
+        other.writestr("model.weights.h5", weights(tmp_path / "b.h5", "layers/rnn/cell/vars").read_bytes())
+    assert convert.read(tmp_path / "b.keras").keys() == {"one"}
+
+
+def test_names_of_several_lines_are_one_sentence(tmp_path):
+    """HDF5 allows any letters in names."""
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        for name in ("mine", "two\nlines"):
+            for role, shape in SHAPES.items():
+                file[f"layers/rnn/cell/cells/{name}/vars/{role}"] = np.ones(shape, "f4")
+    assert "cells of several names" in refusal(lambda: convert.read(path))
+
+
 def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     """A compressed one, one without a member, one with weights of another layer, options that the file tells itself."""
     bomb = archive(tmp_path / "a.keras", compression=zipfile.ZIP_DEFLATED, config_json=b" " * 10**7)

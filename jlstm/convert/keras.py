@@ -172,7 +172,7 @@ def _weights(path: Path, name: str, found: hdf5.Found, one: keras_config.Describ
     each = [options] * len(names)
     if one is None and len({_NUMBER.sub("", cell) for cell in names}) > 1:
         raise ValueError(
-            f"{path} has cells of several names in {name!r}, {', '.join(names)}, and does not tell their order: read the file of "
+            f"{path} has cells of several names in {name!r}, {names}, and does not tell their order: read the file of "
             "the whole model"
         )
     if one is not None:

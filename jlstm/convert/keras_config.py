@@ -74,7 +74,7 @@ def _cells(config: Mapping[str, Any], version: str) -> list[tuple[str, str, dict
         return []  # other cells' layers are none of ours
     used: dict[str, int] = {}
     return [
-        (_numbered(f"{kind}Cell", used), entry["config"]["name"], _options(kind, entry["config"], config, version))
+        (_numbered(f"{kind}Cell", used), str(entry["config"]["name"]), _options(kind, entry["config"], config, version))
         for kind, entry in zip(kinds, entries, strict=True)
     ]
 
