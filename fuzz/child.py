@@ -13,10 +13,11 @@ import atheris
 
 
 def main(name: str, folder: str, *options: str) -> None:
-    """Read the inputs that a folder has and those that libFuzzer makes of them, until it ends the process."""
+    """Read the inputs that a folder has and those that libFuzzer makes of them, or a file among the options, until it ends."""
     warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=["jlstm"]):
         target = import_module("fuzz.targets").TARGETS[name]
+    inputs = [folder] if all(option.startswith("-") for option in options) else []  # libFuzzer takes folders or files, not both
     checks, mutate = import_module("fuzz.check"), import_module("fuzz.mutate")
     for module in target.modules:
         _trace(import_module(module))
@@ -27,7 +28,7 @@ def main(name: str, folder: str, *options: str) -> None:
             checks.read(target, path, file.read_bytes())
         tracemalloc.start()
         atheris.Setup(
-            [sys.argv[0], folder, *options],
+            [sys.argv[0], *inputs, *options],
             lambda given: checks.check(target, path, given),
             custom_mutator=lambda given, most, seed: mutate.mutated(given, most, seed, atheris.Mutate),
         )
