@@ -148,6 +148,11 @@ def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     bomb = archive(tmp_path / "a.keras", compression=zipfile.ZIP_DEFLATED, config_json=b" " * 10**7)
     assert "is compressed, expected a plain zip file" in refusal(lambda: convert.read(bomb))
     whole = archive(tmp_path / "b.keras")
+    content = bytearray(whole.read_bytes())
+    first = content.index(b"PK\1\2") + 20  # where the archive's directory says how long the first member is when packed
+    content[first : first + 4] = (2**30).to_bytes(4, "little")
+    (tmp_path / "long.keras").write_bytes(content)
+    assert "is compressed, expected a plain zip file" in refusal(lambda: convert.read(tmp_path / "long.keras"))
     with zipfile.ZipFile(whole) as file, zipfile.ZipFile(tmp_path / "c.keras", "w") as short:
         short.writestr("config.json", file.read("config.json"))
     assert "has no whole metadata.json in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))

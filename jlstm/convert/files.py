@@ -77,7 +77,7 @@ def members(path: Path) -> zipfile.ZipFile:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{path} is not a whole zip file ({reason(error)}): write or download it again") from error
     entries = archive.infolist()
-    packed = any(info.compress_type != zipfile.ZIP_STORED for info in entries)
+    packed = any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in entries)
     if packed or sum(info.file_size for info in entries) > path.stat().st_size:
         archive.close()
         raise ValueError(f"{path} is compressed, expected a plain zip file as the framework writes it: pack it again with zip -0")
