@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pytest
 
 import jlstm
 from parity import textbook
@@ -71,3 +72,18 @@ def assert_close(got, expected, atol, rtol=0.0):
         np.testing.assert_allclose(
             np.asarray(a, np.float64), np.asarray(b, np.float64), rtol, atol, err_msg=jax.tree_util.keystr(path)
         )
+
+
+def assert_slopes(expected, values, gradients, cotangent):
+    """The gradient for each array is the slope of what NumPy computes along a random direction, by central differences."""
+    leaves, structure = jax.tree.flatten(values)
+    for k, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
+        direction = normal(leaf, rng=np.random.default_rng(k))
+        moved = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-6, -1e-6)]
+        after, before = (_weighed(expected(*jax.tree.unflatten(structure, each)), cotangent) for each in moved)
+        assert np.vdot(gradient, direction) == pytest.approx((after - before) / 2e-6, rel=1e-6, abs=1e-6)
+
+
+def _weighed(results, cotangent):
+    """The number whose gradient the cotangent asks for."""
+    return sum(np.vdot(*each) for each in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))

@@ -6,30 +6,16 @@ import numpy as np
 import pytest
 
 import jlstm
+from equations import elman
 from jlstm import RNN, ElmanCell
-from jlstm.cells import ElmanCarry
-from parity import textbook
 from problems import BATCH, FEATURES, TIME, UNITS, apply, assert_close, flags, problem
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-ONES = np.ones((1, 1))
-
 
 def by_hand(given, mask=None, noise=None):
-    """The equation in NumPy, step by step: the last carry and the outputs."""
-    (_, params, xs, carry), noise = given, noise or {}
-    phi = textbook.ACTIVATIONS[given.layer.cell.activation][0]
-    h, ys = carry.h, []
-    for t in range(TIME):
-        x = xs[:, t] * noise.get("inputs", ONES)[0]
-        after = phi(
-            x @ params["kernel"] + h * noise.get("recurrent", ONES)[0] @ params["recurrent_kernel"] + params.get("bias", 0)
-        )
-        counts = np.ones((BATCH, 1), bool) if mask is None else mask[:, t, None]
-        h = np.where(counts, after, h)
-        ys.append(np.where(counts, after, 0))
-    return ElmanCarry(h), np.stack(ys, 1)
+    """The equation in NumPy."""
+    return elman(given.layer.cell, *given[1:], mask, noise)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}, {"activation": "linear"}], ids=repr)

@@ -11,7 +11,7 @@ import pytest
 import variants
 from jlstm import RNN, Carry, LSTMCell
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, cotangent_of, differentiate, normal, problem
+from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, problem
 
 OPTIONS = {  # the first of each is the default
     "peephole": (False, True),
@@ -99,12 +99,7 @@ def test_every_pair_equals_numpy(row, x64):
         return Carry(h, c), ys
 
     assert_close(out, expected(*values), atol=1e-12)
-    leaves, structure = jax.tree.flatten(values)
-    for k, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
-        direction = normal(leaf, rng=np.random.default_rng(k))
-        moved = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-5, -1e-5)]
-        after, before = (weighed(expected(*jax.tree.unflatten(structure, each)), cotangent) for each in moved)
-        assert np.vdot(gradient, direction) == pytest.approx((after - before) / 2e-5, rel=1e-6, abs=1e-6)
+    assert_slopes(expected, values, gradients, cotangent)
 
 
 @pytest.mark.parametrize(("pair", "words"), SENSELESS.items(), ids=repr)
@@ -112,8 +107,3 @@ def test_senseless_pairs_are_refused(pair, words):
     """In one sentence."""
     with pytest.raises(ValueError, match=words):
         LSTMCell(UNITS, **dict(pair))
-
-
-def weighed(results, cotangent):
-    """The number whose gradient the cotangent asks for."""
-    return sum(np.vdot(*each) for each in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))

@@ -74,35 +74,6 @@ def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
     np.testing.assert_allclose(apply(layer, params, xs)[0].h, np.einsum("t,btu->bu", weights, g), rtol=1e-12)
 
 
-@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
-def test_the_stabiliser_cancels_out_of_an_slstm(forget_gate, x64):
-    """One without it, written down from the paper, gives the same where nothing overflows."""
-    layer, params, xs, _ = problem(RNN(SLSTMCell(UNITS, forget_gate=forget_gate)))
-    phi = np.exp if forget_gate == "exp" else lambda f: 1 / (1 + np.exp(-f))
-    h = c = n = np.zeros((2, UNITS))
-    for t in range(xs.shape[1]):
-        i, f, g, o = np.split(xs[:, t] @ params["kernel"] + h @ params["recurrent_kernel"][0] + params["bias"], 4, -1)
-        c, n = phi(f) * c + np.exp(i) * np.tanh(g), phi(f) * n + np.exp(i)
-        h = c / n / (1 + np.exp(-o))
-    np.testing.assert_allclose(apply(layer, params, xs)[0].h, h, rtol=1e-10)
-
-
-@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
-def test_the_stabiliser_cancels_out_of_an_mlstm(forget_gate, x64):
-    """One without it, written down from the paper, gives the same where nothing overflows."""
-    layer, params, xs, _ = problem(RNN(MLSTMCell(UNITS, forget_gate=forget_gate)))
-    phi = np.exp if forget_gate == "exp" else lambda f: 1 / (1 + np.exp(-f))
-    matrix, n = np.zeros((2, UNITS, UNITS)), np.zeros((2, UNITS))
-    for t in range(xs.shape[1]):
-        q, k, v, o = np.split(xs[:, t] @ params["kernel"] + params["bias"], 4, -1)
-        i, f = np.split(xs[:, t] @ params["gate_kernel"] + params["gate_bias"], 2, -1)
-        k = k / np.sqrt(UNITS)
-        matrix = phi(f)[..., None] * matrix + np.exp(i)[..., None] * v[:, :, None] * k[:, None]
-        n = phi(f) * n + np.exp(i) * k
-        h = np.einsum("bvk,bk->bv", matrix, q) / np.maximum(np.abs((n * q).sum(-1)), 1)[:, None] / (1 + np.exp(-o))
-    np.testing.assert_allclose(apply(layer, params, xs)[1][:, -1], h, rtol=1e-10)
-
-
 @pytest.mark.parametrize("backend", ["scan", "parallel"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("shut", [-12.0, -100.0])
