@@ -1,5 +1,6 @@
 """PyTorch's weights: the same outputs as its own modules in float64, there and back to the same bits, and files of both kinds."""
 
+import zipfile
 from itertools import product
 
 import jax
@@ -178,6 +179,15 @@ def test_files_of_another_kind_are_one_sentence(tmp_path, ending, content):
     """Nothing, or something else."""
     (tmp_path / f"model.{ending}").write_bytes(content)
     refusal(lambda: convert.read(tmp_path / f"model.{ending}"))
+
+
+@pytest.mark.parametrize("pickled", [b"j", b"r\0", b"X\1", b"G", b"}(K\1u.", b"\x8a\xff", b"h\0.", b"."], ids=repr)
+def test_pickles_that_end_early_are_one_sentence(tmp_path, pickled):
+    """In the middle of a number, with nothing on the stack, with a key and no value: whatever PyTorch's reader raises."""
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        for name, content in {"data.pkl": b"\x80\x02" + pickled, "byteorder": b"little", "version": b"3\n"}.items():
+            archive.writestr(f"model/{name}", content)
+    assert "is not a state_dict" in refusal(lambda: convert.read(tmp_path / "model.pt"))
 
 
 def test_pickles_are_not_executed(tmp_path):
