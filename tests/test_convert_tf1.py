@@ -180,6 +180,15 @@ def test_a_variable_beyond_the_end_of_the_data_is_refused(tmp_path):
     assert "is not a whole checkpoint (Read less bytes than requested)" in refusal(lambda: convert.read(tmp_path / "a"))
 
 
+@pytest.mark.parametrize("number", [3, 7, 20, 25, 101, 118], ids=lambda number: f"type {number}")
+def test_other_types_than_ours_are_refused(tmp_path, number):
+    """Whole numbers, words, and references, of which TensorFlow ends the process."""
+    (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(64))
+    one = bytes([8, number]) + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x28\x04"
+    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", one]))
+    assert "expected one of " in refusal(lambda: convert.read(tmp_path / "a"))
+
+
 @pytest.mark.parametrize("value", SHAPES.values(), ids=SHAPES)
 def test_descriptions_that_end_tensorflow_are_refused(tmp_path, value):
     """Right to the last checksum, they come as far as its own checks, which end the process."""

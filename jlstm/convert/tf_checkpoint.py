@@ -10,6 +10,7 @@ import numpy as np
 
 from jlstm.cell import Params
 from jlstm.convert import files, keras, layout, tf_index
+from jlstm.convert.arrays import FLOATS
 from jlstm.layers import Bidirectional, Layer
 
 Made = tuple[Layer, Params]
@@ -83,9 +84,13 @@ def _variables(path: Path) -> dict[str, np.ndarray]:
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         names = sorted(name for name in shapes if _TF1.fullmatch(name) or _TF2.fullmatch(name))
         declared = sum(int(np.prod(shapes[name], dtype=object)) * dtypes[name].size for name in names)
-        arrays = {name: reader.get_tensor(name) for name in names} if declared <= held else {}
+        other = [name for name in names if dtypes[name].name not in FLOATS]  # TensorFlow ends the process where it is a reference
+        arrays = {name: reader.get_tensor(name) for name in names} if declared <= held and not other else {}
     except (tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError) as error:  # as TensorFlow's statuses arrive here
         raise ValueError(f"{path} is not a whole checkpoint ({files.reason(error)}): copy all its files") from error
+    if other:
+        kind = dtypes[other[0]].name
+        raise ValueError(f"{path} has {other[0]!r} in {kind}, expected one of {', '.join(FLOATS)}: save weights of floats")
     if declared > held:
         raise ValueError(f"{path} declares {declared} bytes and holds {held}: copy all its files")
     return arrays
