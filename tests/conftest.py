@@ -17,8 +17,14 @@ from jlstm import backends
 
 PEERS = ("torch", "onnx", "haiku", "equinox")  # the extra "peers", which CI always has
 collect_ignore_glob = [f"test_*_{name}.py" for name in PEERS if find_spec(name) is None]
-TABLES = ("family", "cells_lstm", "cells_pairs", "cells_variants", "cells_wrappers", "goldens", "convert_keras", "convert_flax")
-TABLES += ("backends_cpu", "loop_properties", "dtypes", "transforms", "sharding", "parity_conv", "parity_gru")
+UNTRACED = (
+    *("backends_cpu", "backends_sanitizers", "cells_lstm", "cells_pairs", "cells_options", "cells_variants", "cells_wrappers"),
+    *("convert_export", "convert_flax", "convert_fuzz", "convert_keras", "dropout", "dtypes", "examples", "examples_forecast"),
+    *("examples_imdb", "examples_language", "examples_memory", "examples_processes", "examples_sentiment", "family", "figures"),
+    *("goldens", "initializers", "layers_recurrent", "layers_stack", "loop", "loop_compile", "loop_properties", "models_keras"),
+    *("parity_conv", "parity_diagnosis_family", "parity_family", "parity_gru", "parity_page", "parity_table", "parity_tf1"),
+    *("parity_verdict", "sharding", "speed_processes", "systems", "train_processes", "train_resume", "transforms"),
+)
 collect_ignore_glob += [] if program() else ["test_parity_page.py"]
 
 hypothesis.settings.register_profile(
@@ -40,9 +46,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Trace no coverage where tables of cases run what other tests reach too: it takes a quarter of their time."""
+    """Trace no coverage where tables of cases and whole programs run what other tests reach: it takes a quarter of their time."""
     for item in items:
-        if item.path.stem.removeprefix("test_") in TABLES:
+        if item.path.stem.removeprefix("test_") in UNTRACED:
             item.add_marker("no_cover")
 
 
