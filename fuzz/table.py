@@ -37,8 +37,12 @@ def _varint(value: int) -> bytes:
 
 
 def _block(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Names in full, one point to begin from, no compression."""
-    body = b"".join(b"\0" + _varint(len(key)) + _varint(len(value)) + key + value for key, value in entries)
+    """Names without what they share with the one before, one point to begin from, no compression."""
+    body = before = b""
+    for key, value in entries:
+        shared = next((k for k, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), min(len(before), len(key)))
+        body += b"".join(map(_varint, (shared, len(key) - shared, len(value)))) + key[shared:] + value
+        before = key
     body += struct.pack("<2I", 0, 1) + b"\0"
     return body + struct.pack("<I", checksum(body))
 

@@ -30,7 +30,7 @@ def slstm(cell, params, xs):
     ys = []
     for t in range(xs.shape[1]):
         each = np.split(h, cell.heads, -1)
-        recurrent = [np.split(h @ kernel, 4, -1) for h, kernel in zip(each, params["recurrent_kernel"], strict=True)]
+        recurrent = [np.split(own @ kernel, 4, -1) for own, kernel in zip(each, params["recurrent_kernel"], strict=True)]
         of_x = np.split(xs[:, t] @ params["kernel"] + params.get("bias", 0), 4, -1)
         i, f, g, o = (x + np.concatenate(parts, -1) for x, parts in zip(of_x, zip(*recurrent, strict=True), strict=True))
         c, n = phi(f) * c + np.exp(i) * np.tanh(g), phi(f) * n + np.exp(i)

@@ -1,6 +1,7 @@
 """Keras' files from anywhere: damaged ones, and those that declare more than they hold."""
 
 import json
+import tracemalloc
 import zipfile
 
 import h5py
@@ -143,16 +144,57 @@ def test_names_of_several_lines_are_one_sentence(tmp_path):
     assert "cells of several names" in refusal(lambda: convert.read(path))
 
 
+@pytest.mark.parametrize("field", ["name", "class_name"])
+def test_long_names_are_refused(tmp_path, field):
+    """Each of many layers inside would have a copy of it."""
+    inner = {"class_name": "Sequential", "config": {"name": "two", "layers": [CONFIG] * 1000}}
+    inner = {**inner, field: "n" * 10**5} if field == "class_name" else inner | {"config": inner["config"] | {field: "n" * 10**5}}
+    path = archive(tmp_path / "a.keras", inner)
+    tracemalloc.start()
+    assert "expected at most 1024" in refusal(lambda: convert.read(path))
+    assert tracemalloc.get_traced_memory()[1] < 10 * path.stat().st_size
+    tracemalloc.stop()
+
+
+def test_two_layers_of_one_name_are_refused(tmp_path):
+    """Keras refuses them too; one would hide the other."""
+    with h5py.File(weights(tmp_path / "both.h5"), "a") as file:
+        file.copy("layers/lstm", "layers/lstm_1")
+    model = json.dumps({"class_name": "Sequential", "config": {"layers": [CONFIG, CONFIG]}})
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as file:
+        for name, content in {"config.json": model, "metadata.json": '{"keras_version": "3.15.1"}'}.items():
+            file.writestr(name, content)
+        file.write(tmp_path / "both.h5", "model.weights.h5")
+    assert "has two layers of the name 'one'" in refusal(lambda: convert.read(tmp_path / "a.keras"))
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        (
+            b'{"config": {"layers": [{"class_name": "LSTM", "config": {"name": "a"}}]}}',
+            "without 'activation', which Keras writes",
+        ),
+        (b'{"config": {"layers": [1]}}', "is not as Keras writes it ("),
+        (b"1" * 5000, "is not JSON"),
+    ],
+    ids=["an option missing", "a number for a layer", "a long number"],
+)
+def test_descriptions_say_what_is_wrong(tmp_path, config, complaint):
+    """With a remedy that helps."""
+    assert complaint in refusal(lambda: convert.read(archive(tmp_path / "a.keras", config_json=config)))
+
+
 def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     """A compressed one, one without a member, one with weights of another layer, options that the file tells itself."""
     bomb = archive(tmp_path / "a.keras", compression=zipfile.ZIP_DEFLATED, config_json=b" " * 10**7)
-    assert "is compressed, expected a plain zip file" in refusal(lambda: convert.read(bomb))
+    assert "is compressed or damaged, expected a plain zip file" in refusal(lambda: convert.read(bomb))
     whole = archive(tmp_path / "b.keras")
     content = bytearray(whole.read_bytes())
     first = content.index(b"PK\1\2") + 20  # where the archive's directory says how long the first member is when packed
     content[first : first + 4] = (2**30).to_bytes(4, "little")
     (tmp_path / "long.keras").write_bytes(content)
-    assert "is compressed, expected a plain zip file" in refusal(lambda: convert.read(tmp_path / "long.keras"))
+    assert "is compressed or damaged, expected a plain zip file" in refusal(lambda: convert.read(tmp_path / "long.keras"))
     with zipfile.ZipFile(whole) as file, zipfile.ZipFile(tmp_path / "c.keras", "w") as short:
         short.writestr("config.json", file.read("config.json"))
     assert "has no whole metadata.json in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))

@@ -189,6 +189,15 @@ def test_other_types_than_ours_are_refused(tmp_path, number):
     assert "expected one of " in refusal(lambda: convert.read(tmp_path / "a"))
 
 
+def test_names_that_grow_are_refused(tmp_path):
+    """A name says how many letters it shares with the one before: in thirty bytes each, a thousand have ten thousand letters."""
+    names = [b"a" * 10**4 + b"%04d" % k for k in range(1000)]
+    (tmp_path / "a.index").write_bytes(
+        table.pack([b"", b"\x08\x01", *(part for n in names for part in (n, b"\x08\x01\x12\x00"))])
+    )
+    assert "its names are too long" in refusal(lambda: convert.read(tmp_path / "a"))
+
+
 @pytest.mark.parametrize("value", SHAPES.values(), ids=SHAPES)
 def test_descriptions_that_end_tensorflow_are_refused(tmp_path, value):
     """Right to the last checksum, they come as far as its own checks, which end the process."""

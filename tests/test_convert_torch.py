@@ -202,6 +202,25 @@ def test_pickles_are_not_executed(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_tensors_of_another_kind_are_left_out(tmp_path):
+    """Numbers of one byte, and what is negated only when read: the LSTM beside them is found."""
+    other = {"small.weight": torch.zeros(8, 2).to(torch.float8_e4m3fn), "turned.weight": torch._neg_view(torch.zeros(8, 2))}
+    torch.save(torch.nn.LSTM(3, 2).state_dict(prefix="one.") | other, tmp_path / "model.pt")
+    assert convert.read(tmp_path / "model.pt").keys() == {"one"}
+    torch.save({name.replace("small.weight", "weight_hh_l0"): value for name, value in other.items()}, tmp_path / "model.pt")
+    assert "has no" in refusal(lambda: convert.read(tmp_path / "model.pt"))
+
+
+@pytest.mark.parametrize("use", [b")R.", b"}h\0h\0s."], ids=["called", "a key"])
+def test_pickles_that_grow_are_refused_before_they_do(tmp_path, use):
+    """Sixty pairs of the same pair have 2⁶⁰ leaves when somebody looks at all of them, and PyTorch does."""
+    grown = b")q\0" + b"h\0h\0\x86q\0" * 60
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        for name, content in {"data.pkl": b"\x80\x02" + grown + use, "byteorder": b"little", "version": b"3\n"}.items():
+            archive.writestr(f"model/{name}", content)
+    assert "holds the same thing too often" in refusal(lambda: convert.read(tmp_path / "model.pt"))
+
+
 def test_declared_sizes_are_checked(tmp_path):
     """A tensor of one number that is spread over a huge shape takes no memory."""
     huge = torch.zeros(1).expand(4 * 10**5, 10**5)

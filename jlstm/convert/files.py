@@ -19,7 +19,7 @@ class RefusalError(ValueError):
 
 def reason(error: Exception) -> str:
     """The first line of what a reader complains of."""
-    return str(error).split("\n")[0][:200]
+    return str(error).split("\n")[0][:200] or type(error).__name__
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -80,7 +80,10 @@ def members(path: Path) -> zipfile.ZipFile:
     packed = any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in entries)
     if packed or sum(info.file_size for info in entries) > path.stat().st_size:
         archive.close()
-        raise ValueError(f"{path} is compressed, expected a plain zip file as the framework writes it: pack it again with zip -0")
+        raise ValueError(
+            f"{path} is compressed or damaged, expected a plain zip file as the framework writes it: write it again, or pack it "
+            "with zip -0"
+        )
     return archive
 
 

@@ -162,6 +162,8 @@ def _by_description(path: Path, layers: list[keras_config.Described], content: h
         at = at or [base for base in content.layers if not numbered and base.split("/")[-1] == last]
         if len(at) != 1:
             raise ValueError(f"{path} has weights of {one.name!r} in {len(at)} places, expected 1: save the model again")
+        if one.name in found:
+            raise ValueError(f"{path} has two layers of the name {one.name!r}: rename one")
         found[one.name] = _weights(path, one.name, content.layers[at[0]], one, {})
     return found
 

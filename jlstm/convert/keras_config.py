@@ -10,7 +10,7 @@ ACTIVATIONS = {
     **{name: name for name in ("tanh", "sigmoid", "relu", "linear", "elu", "selu", "softplus", "softsign", "silu")},
     "swish": "silu",
 }
-_DEPTH = 64
+_DEPTH, _LONGEST = 64, 1024  # of models inside models, and of a layer's name with all of theirs
 
 
 class Described(NamedTuple):
@@ -29,11 +29,15 @@ def described(path: Path, text: str | bytes, version: str) -> list[Described]:
         ValueError: it is not one, or a layer has an option that is not ours.
     """
     try:
-        return list(_layers(json.loads(text), "", "", version))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        model = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has a description that is not JSON ({type(error).__name__}): save the model again") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    try:
+        return list(_layers(model, "", "", version))
+    except KeyError as error:
         raise ValueError(f"{path} has a description without {error}, which Keras writes: save the model again") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path} has a description that is not as Keras writes it ({error}): save the model again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -46,6 +50,8 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: str) -> Ite
         own, config = entry["class_name"], entry["config"]
         below = f"{path}layers/{_numbered(own, used)}"
         full = f"{name}{config['name']}" if "name" in config else name
+        if (longest := max(len(below), len(full))) > _LONGEST:
+            raise ValueError(f"a layer has a name of {longest} letters with its models', expected at most {_LONGEST}: rename it")
         if own in ("LSTM", "GRU"):
             yield Described(below, full, [("", "", _options(own, config, config, version))], "concat")
         elif own == "RNN":

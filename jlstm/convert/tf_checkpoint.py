@@ -17,7 +17,7 @@ Made = tuple[Layer, Params]
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _TF1 = re.compile(
-    r"(?P<base>.*?)(?P<side>/fw|/bw)?(?:/multi_rnn_cell/cell_(?P<depth>\d+))?/?(?:basic_lstm_cell|lstm_cell|gru_cell)(?:_\d+)?/"
+    r"(?P<base>.*?)(?P<side>/fw|/bw)?(?:/multi_rnn_cell/cell_(?P<depth>\d{1,9}))?/?(?:basic_lstm_cell|lstm_cell|gru_cell)(?:_\d+)?/"
     r"(?P<name>kernel|bias|w_[ifo]_diag|projection/kernel|(?:gates|candidate)/(?:kernel|bias))"
 )
 _TF2 = re.compile(rf"(?P<base>.*?)(?:/(?P<side>forward|backward)_layer)?/cell/(?P<name>kernel|recurrent_kernel|bias){_VALUE}")

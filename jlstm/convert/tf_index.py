@@ -15,6 +15,7 @@ from jlstm.convert import files
 from jlstm.convert.files import RefusalError
 
 _MAGIC, _FOOTER, _MOST_AXES = 0xDB4775248B80FB57, 48, 254
+_LETTERS = 64  # that all names together may have for each byte of the file: TensorFlow holds each of them in full
 
 
 def checked(path: Path) -> None:
@@ -26,9 +27,9 @@ def checked(path: Path) -> None:
     proto = files.needed("tensorflow.core.protobuf.tensor_bundle_pb2", path)
     decode_error = files.needed("google.protobuf.message", path).DecodeError
     try:
-        for named, value in _table(path.read_bytes()):
-            description = (proto.BundleEntryProto if named else proto.BundleHeaderProto).FromString(value)
-            if named:
+        for letters, value in _table(path.read_bytes()):
+            description = (proto.BundleEntryProto if letters else proto.BundleHeaderProto).FromString(value)
+            if letters:
                 _possible(description.shape)
     except (RefusalError, decode_error) as error:
         raise ValueError(f"{path} is not a whole index of a checkpoint ({files.reason(error)}): copy all its files") from error
@@ -44,21 +45,25 @@ def _possible(shape: Any) -> None:
         raise RefusalError("an array of a shape that cannot be")
 
 
-def _table(content: bytes) -> Iterator[tuple[bool, bytes]]:
-    """All values of a table, and whether they have a name: that of the first is empty."""
+def _table(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """All values of a table, and how long their names are: that of the first is empty."""
     if len(content) < _FOOTER or unpack_from("<Q", content, len(content) - 8)[0] != _MAGIC:
         raise RefusalError("its end is missing")
     footer = content[-_FOOTER:-8]
     at = 0
     for _ in range(2):  # past the first handle, of a block that is not in use
         _, at = _varint(footer, at)
-    left = len(content)
+    left, letters = len(content), _LETTERS * len(content)
     for _, handle in _entries(_block(content, footer, at)):
         block = _block(content, handle, 0)
         left -= len(block)
         if left < 0:
             raise RefusalError("its blocks are not where it says")
-        yield from _entries(block)
+        for length, value in _entries(block):
+            letters -= length
+            if letters < 0:
+                raise RefusalError("its names are too long")
+            yield length, value
 
 
 def _block(content: bytes, handle: bytes, at: int) -> bytes:
@@ -71,7 +76,7 @@ def _block(content: bytes, handle: bytes, at: int) -> bytes:
     return content[start : start + size]
 
 
-def _entries(block: bytes) -> Iterator[tuple[bool, bytes]]:
+def _entries(block: bytes) -> Iterator[tuple[int, bytes]]:
     end = len(block) - 4 - 4 * unpack_from("<I", block, len(block) - 4)[0]
     at = 0
     before = 0  # the length of the name before, with which a name begins
@@ -81,7 +86,7 @@ def _entries(block: bytes) -> Iterator[tuple[bool, bytes]]:
         size, at = _varint(block, at)
         if shared > before or at + own + size > end:
             raise RefusalError("its names are not whole")
-        yield shared + own > 0, block[at + own : at + own + size]
+        yield shared + own, block[at + own : at + own + size]
         at, before = at + own + size, shared + own
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from jlstm import io
 from jlstm.cell import Params
-from jlstm.convert import arrays, files, layout
+from jlstm.convert import arrays, files, layout, pickles
 from jlstm.convert.layout import Part
 from jlstm.layers import Layer
 
@@ -165,23 +165,28 @@ def _of_module(weights: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndar
 
 
 def _pickled(path: Path) -> dict[str, np.ndarray]:
-    with files.members(path):  # checked before PyTorch sees it
-        torch = files.needed("torch", path)
+    with files.members(path) as archive:  # checked before PyTorch sees it
+        pickled = [files.member(path, archive, name) for name in archive.namelist() if name.endswith(".pkl")]
+    torch = files.needed("torch", path)
     try:  # mapped, so that a storage cannot be larger than the file
+        for content in pickled:
+            pickles.checked(content)
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of a damaged file it may be any
         reason = files.reason(error)
         raise ValueError(f"{path} is not a state_dict that PyTorch reads with weights_only=True ({reason}): save one") from error
     if not isinstance(weights, Mapping):
         raise ValueError(f"{path} must hold a state_dict, got {type(weights).__name__}: save module.state_dict()")
-    tensors = {str(name): value for name, value in weights.items() if isinstance(value, torch.Tensor) and _dense(value)}
+    named = {name: value for name, value in weights.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in named.items() if _readable(torch, value)}
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > path.stat().st_size:
         raise ValueError(f"{path} declares more numbers than it holds: save module.state_dict() again")
     return {name: _numpy(torch, tensor) for name, tensor in tensors.items()}
 
 
-def _dense(tensor: Any) -> bool:
-    return tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided" and tensor.is_floating_point()
+def _readable(torch: Any, tensor: Any) -> bool:
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_neg())
+    return plain and tensor.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def _numpy(torch: Any, tensor: Any) -> np.ndarray:
