@@ -1,10 +1,21 @@
 """What `import jlstm` brings along."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+ABSENT = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name in {"torch", "onnx", "onnxruntime", "haiku", "equinox"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
 HEAVY = ("tensorflow", "keras", "tf_keras", "matplotlib", "torch", "sklearn", "pandas", "parity", "hypothesis")
 
 
@@ -28,3 +39,19 @@ def test_nothing_heavy_is_imported(loaded, name):
 def test_flax_is_imported_only_with_its_adapters(loaded):
     """Flax comes with `jlstm.linen` and `jlstm.nnx`, not before."""
     assert "flax" not in loaded
+
+
+def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):
+    """As after README's first command: in the files that need it there are none, and that is no error."""
+    (tmp_path / "absent.py").write_text(ABSENT)
+    files = [
+        "parity/peers/torch.py",
+        "parity/peers/haiku.py",
+        "parity/peers/equinox.py",
+        "parity/peers/onnx.py",
+        "parity/case.py",
+    ]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "absent", *files]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
