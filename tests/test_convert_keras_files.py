@@ -197,7 +197,7 @@ def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     assert "is compressed or damaged, expected a plain zip file" in refusal(lambda: convert.read(tmp_path / "long.keras"))
     with zipfile.ZipFile(whole) as file, zipfile.ZipFile(tmp_path / "c.keras", "w") as short:
         short.writestr("config.json", file.read("config.json"))
-    assert "has no whole metadata.json in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))
+    assert "has no whole 'metadata.json' in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))
     two = [CONFIG, CONFIG | {"config": CONFIG["config"] | {"name": "two"}}]
     model = json.dumps({"class_name": "Sequential", "config": {"layers": two}})
     assert "has weights of 'two' in 0 places" in refusal(lambda: convert.read(archive(tmp_path / "d.keras", config_json=model)))

@@ -190,6 +190,14 @@ def test_pickles_that_end_early_are_one_sentence(tmp_path, pickled):
     assert "is not a state_dict" in refusal(lambda: convert.read(tmp_path / "model.pt"))
 
 
+def test_members_with_names_of_two_lines_are_one_sentence(tmp_path):
+    """And with other content than their checksum is for."""
+    with zipfile.ZipFile(tmp_path / "whole.pt", "w") as archive:
+        archive.writestr("model/two\nlines.pkl", b"what it is")
+    (tmp_path / "model.pt").write_bytes((tmp_path / "whole.pt").read_bytes().replace(b"what it is", b"what it no"))
+    assert "has no whole 'model/two\\nlines.pkl' in it" in refusal(lambda: convert.read(tmp_path / "model.pt"))
+
+
 def test_pickles_are_not_executed(tmp_path):
     """A `.pt` file with anything but tensors is refused by PyTorch's own reader, and so is an object that would run code."""
 

@@ -96,4 +96,4 @@ def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path} has no whole {name} in it ({reason(error)}): write or download it again") from error
+        raise ValueError(f"{path} has no whole {name!r} in it ({reason(error)}): write or download it again") from error
