@@ -9,12 +9,13 @@ import numpy as np
 
 from jlstm import checks
 from jlstm.cell import Cell, Params
-from jlstm.cells import GRUCell, LSTMCell
+from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.cells.gates import COUPLINGS
 from jlstm.description import features_in
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, param_shapes
 
-OURS = {"LSTM": "ifgo", "GRU": "zrg"}
+OURS = {"LSTM": "ifgo", "GRU": "zrg", "RNN": "h"}  # RNN: the plain recurrent network, an ElmanCell
+_LOOP = {field.name for field in fields(RNN)} - {"cell"}
 _DROPOUT = ("dropout", "recurrent_dropout", "recurrent_dropout_on")
 _INITIAL = ("forget_bias", "kernel_init", "recurrent_init", "bias_init")
 
@@ -43,8 +44,8 @@ def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def kind(cell: Cell) -> str:
-    """Which of the two it is, "LSTM" or "GRU"."""
-    return "GRU" if isinstance(cell, GRUCell) else "LSTM"
+    """Return "LSTM", "GRU" or, for an ElmanCell, "RNN"."""
+    return "GRU" if isinstance(cell, GRUCell) else "RNN" if isinstance(cell, ElmanCell) else "LSTM"
 
 
 def gates(name: str, coupled: str | None = None) -> str:
@@ -53,17 +54,22 @@ def gates(name: str, coupled: str | None = None) -> str:
 
 
 def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) -> Part:
-    """The layer that parameters are for: an "LSTM" or a "GRU", with options that no array tells.
+    """The layer that parameters are for: an "LSTM", a "GRU" or a plain "RNN", with options that no array tells.
 
     Raises:
         ValueError: an option that it does not have, or not with such a value.
     """
-    make = GRU if name == "GRU" else LSTM
+    make = {"LSTM": LSTM, "GRU": GRU, "RNN": _elman}[name]
     dtype = params["recurrent_kernel"].dtype
     try:
         return Part(make(units, use_bias="bias" in params, param_dtype=dtype, **options), params)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the weights are of {name} layers, which cannot have such options ({error}): give others") from error
+
+
+def _elman(units: int, **options: Any) -> RNN:
+    of_loop = {option: options.pop(option) for option in options.keys() & _LOOP}
+    return RNN(ElmanCell(units, **options), **of_loop)
 
 
 def assemble(layers: Sequence[Sequence[Part]], merge: str | None = "concat") -> tuple[Layer, Params]:

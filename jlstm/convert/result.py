@@ -1,0 +1,72 @@
+"""What `read` returns: the recurrent layers of a file, and what it has to say about the rest of the file."""
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+
+from jlstm.cell import Params
+from jlstm.layers import Layer
+
+
+class FileLayers(dict[str, tuple[Layer, Params]]):
+    """The recurrent layers of a file, `(layer, params)` by name. It is a dict that also tells what is not in it.
+
+    A recurrent layer is either converted exactly or skipped. `read` warns about skipped layers, and refuses a file of which
+    it can convert none.
+
+    Attributes:
+        in_network_order: whether the layers stand in the order in which the network runs them. False where the file does not
+            tell that order; they are then sorted by name.
+        skipped: recurrent layers that were not converted, by name, with the reason in one sentence.
+        assumed: one sentence for each thing that the file does not state and that was assumed.
+        unused: the names of the file's other arrays, such as those of an embedding.
+
+    Examples:
+        >>> layers = FileLayers({}, skipped={"rnn": "it has weights of a layer normalization"})
+        >>> layers["rnn"]
+        Traceback (most recent call last):
+        KeyError: "'rnn' was not converted: it has weights of a layer normalization"
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, tuple[Layer, Params]],
+        *,
+        in_network_order: bool = False,
+        skipped: Mapping[str, str] | None = None,
+        assumed: Iterable[str] = (),
+        unused: Iterable[str] = (),
+    ) -> None:
+        super().__init__(layers)
+        self.in_network_order = in_network_order
+        self.skipped = dict(skipped or {})
+        self.assumed = tuple(assumed)
+        self.unused = tuple(unused)
+
+    def __missing__(self, name: str) -> tuple[Layer, Params]:
+        if name in self.skipped:
+            raise KeyError(f"{name!r} was not converted: {self.skipped[name]}")
+        raise KeyError(name)
+
+    def checked(self, path: str | os.PathLike[str], kinds: str, remedy: str) -> "FileLayers":
+        """Return this result, after a warning for each skipped layer.
+
+        Args:
+            path: the file, for the messages.
+            kinds: what the file has none of if it has no layers, such as "LSTM, GRU or RNN layer".
+            remedy: what to do about that.
+
+        Raises:
+            ValueError: no layer was converted. The sentence names the skipped ones, so that it never says "has no …" of
+                something that is there.
+        """
+        name = os.fspath(path)
+        if not self and not self.skipped:
+            raise ValueError(f"{name} has no {kinds}: {remedy}")
+        if not self:
+            reasons = "; ".join(f"{layer!r}: {reason}" for layer, reason in list(self.skipped.items())[:3])
+            more = f"; and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            raise ValueError(f"{name} has no layer that can be converted: {reasons}{more}")
+        for layer, reason in self.skipped.items():
+            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)
+        return self
