@@ -18,20 +18,21 @@ def instance(name: str, value: Any, kind: type, example: str) -> None:
 
 def brief(value: Any) -> str:
     """What a value is, in at most 80 characters of one line: an array by its shape."""
-    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
-        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    if isinstance(size := getattr(value, "shape", None), tuple) and size:
+        return f"an array of shape {tuple(size)} and dtype {value.dtype}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:60]} … ({type(value).__name__})"
 
 
 def key(name: str, value: Any) -> None:
     """Require one random key of JAX."""
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or (dtype == np.uint32 and len(shape) == 1)):
-        remedy = "its stream, rngs.params() or rngs.dropout()" if hasattr(value, "fork") else "jax.random.key(0)"
+    size = getattr(value, "shape", None)
+    typed = isinstance(size, tuple) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not typed and not (isinstance(size, tuple) and size and value.dtype == np.uint32):
+        remedy = "a key of its streams, rngs.params() or rngs.dropout()" if hasattr(value, "fork") else "jax.random.key(0)"
         raise TypeError(f"{name} must be a random key of JAX, got {brief(value)}: pass {remedy}")
-    if len(shape) != (0 if jnp.issubdtype(dtype, jax.dtypes.prng_key) else 1):
-        raise ValueError(f"{name} must be one random key, got {shape[0]} of them: pass key[0], or use jax.vmap")
+    if len(size) != (0 if typed else 1):
+        raise ValueError(f"{name} must be one random key, got several, an array of shape {size}: pass key[0], or use jax.vmap")
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 def array(name: str, value: Any) -> Array:
     """Return a value as an array of JAX; require numbers."""
-    if getattr(value, "requires_grad", False):
+    if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
     if getattr(value, "dtype", None) == object:
         raise TypeError(f"{name} must hold numbers, got an array of objects: convert it, with {name}.astype('float32'), say")

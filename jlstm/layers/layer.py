@@ -101,7 +101,7 @@ class Layer(Options, abc.ABC):
             ValueError: `features` is not a whole number of at least 1.
         """
         checks.key("key", key)
-        if getattr(features, "shape", ()):
+        if getattr(features, "ndim", 0):
             what = checks.brief(features)
             raise ValueError(f"features must be the size of the inputs' last axis, got {what}: pass features=xs.shape[-1]")
         return self.draw(key, checks.positive("features", features))

@@ -140,9 +140,12 @@ class RNN(Layer):
 
     def output_of(self, carry: PyTree) -> Array:
         """The h that is carried, where the cell's output is that."""
-        if not self.cell.gives_h:
-            raise ValueError(f"the output of {checks.brief(self.cell)} is not the h that it carries: take the last step that counts from ys")
-        if not hasattr(carry, "h"):
+        if not hasattr(carry, "_fields"):
+            raise TypeError
+        if not self.cell.gives_h or not hasattr(carry, "h"):
+            cell = checks.brief(self.cell)
+            raise ValueError(f"the output of {cell} is not an h that it carries: take the last step that counts from ys")
+        if carry.h.shape[-1] != self.features_out:
             raise TypeError
         return carry.h
 
