@@ -69,6 +69,14 @@ def test_a_backend_asked_for_is_where_the_search_begins():
     assert explained(LSTM(UNITS, backend="fused")) == "LSTMCell(units=4) is run by fused"
 
 
+def test_dropout_that_is_off_is_told():
+    """A layer with dropout and no key: easily forgotten, and silent in a run."""
+    layer = Stack((LSTM(UNITS, dropout=0.5), LSTM(6)))
+    assert explained(layer).splitlines()[-1] == "dropout is off, since no key is given"
+    assert "dropout is off" not in explained(layer, key=jax.random.key(0))
+    assert "dropout is off" not in explained(LSTM(UNITS))
+
+
 def test_choices_are_logged(caplog):
     """At the level DEBUG, when a call is traced."""
     with caplog.at_level(logging.DEBUG, "jlstm.backends"):
