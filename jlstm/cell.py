@@ -41,6 +41,7 @@ class Options:
     """
 
     def __init_subclass__(cls, **rest: Any) -> None:
+        """Tell JAX of a class."""
         super().__init_subclass__(**rest)
         jax.tree_util.register_static(cls)
 

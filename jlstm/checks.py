@@ -26,9 +26,10 @@ def brief(value: Any) -> str:
 
 def key(name: str, value: Any) -> None:
     """Require one random key of JAX."""
-    size = getattr(value, "shape", None)
-    typed = isinstance(size, tuple) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    if not typed and not (isinstance(size, tuple) and size and value.dtype == np.uint32):
+    is_array = isinstance(getattr(value, "shape", None), tuple)
+    size = value.shape if is_array else ()
+    typed = is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not typed and not (size and value.dtype == np.uint32):
         remedy = "a key of its streams, rngs.params() or rngs.dropout()" if hasattr(value, "fork") else "jax.random.key(0)"
         raise TypeError(f"{name} must be a random key of JAX, got {brief(value)}: pass {remedy}")
     if len(size) != (0 if typed else 1):
@@ -47,7 +48,7 @@ def array(name: str, value: Any) -> Array:
     """Return a value as an array of JAX; require numbers."""
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
-    if getattr(value, "dtype", None) == object:
+    if getattr(getattr(value, "dtype", None), "kind", None) == "O":
         raise TypeError(f"{name} must hold numbers, got an array of objects: convert it, with {name}.astype('float32'), say")
     try:
         return jnp.asarray(value)

@@ -100,6 +100,7 @@ class Recurrent(nnx.Module):
 
     @params.setter
     def params(self, params: Params) -> None:
+        """Set all variables."""
         checks.tree("params", params, self.params, "pass parameters of this layer")
         for variable, value in zip(self._variables(), jax.tree.leaves(params), strict=True):
             variable.set_value(jnp.asarray(value))
@@ -122,7 +123,9 @@ def _params(layer: Layer, features: int | None, params: Params | None, rngs: nnx
         checks.tree("params", params, param_shapes(layer, features_in(layer, params)), "pass what init of this layer returned")
         return jax.tree.map(jnp.asarray, params)
     if features is None or rngs is None:
-        raise TypeError("Recurrent needs features and rngs to draw parameters, or params: write Recurrent(layer, 28, rngs=nnx.Rngs(0))")
+        raise TypeError(
+            "Recurrent needs features and rngs to draw parameters, or params: write Recurrent(layer, 28, rngs=nnx.Rngs(0))"
+        )
     return layer.init(rngs.params(), features)
 
 

@@ -77,7 +77,10 @@ TABLE = {
     "no units": (lambda: LSTM(), "LSTM needs units, got none: see help(LSTM)"),
     "no cell": (lambda: RNN(reverse=True), "RNN needs cell, got none"),
     "units twice": (lambda: LSTM(4, units=4), "LSTM got units twice, by position and by name"),
-    "two sizes for a cell": (lambda: LSTMCell(10, 20), "LSTMCell takes no more than units by position, got 1 more: give the others"),
+    "two sizes for a cell": (
+        lambda: LSTMCell(10, 20),
+        "LSTMCell takes no more than units by position, got 1 more: give the others",
+    ),
     "no inputs": (lambda: LAYER.apply(PARAMS), "layer.apply needs xs"),
     "lengths by position": (lambda: LAYER.apply(PARAMS, XS, None, [5, 2]), "layer.apply takes no more than params, xs, carry"),
     "a misspelt option": (lambda: LSTM(4, dropuot=0.2), "perhaps 'dropout': see help(LSTM)"),
@@ -85,7 +88,10 @@ TABLE = {
     "units of a layer": (lambda: LAYER.units, "it is an option of its cell, layer.cell.units"),
     "an attribute": (lambda: LAYER.weights, "a layer has no attribute 'weights'"),
     # kinds of things
-    "swapped": (lambda: LAYER.apply(XS, PARAMS), "params and inputs are in each other's place, got an array and a dict: write layer"),
+    "swapped": (
+        lambda: LAYER.apply(XS, PARAMS),
+        "params and inputs are in each other's place, got an array and a dict: write layer",
+    ),
     "swapped in a step": (lambda: LAYER.step(XS[:, 0], None, PARAMS), "write layer.step(params, carry, x)"),
     "swapped for a Stack": (lambda: Stack((LAYER,)).apply(XS, (PARAMS,)), "got an array and a tuple"),
     "objects": (lambda: LAYER.apply(PARAMS, XS.astype(object)), "xs must hold numbers, got an array of objects: convert it"),
@@ -97,16 +103,37 @@ TABLE = {
     "a mask of objects": (lambda: LAYER.apply(PARAMS, XS, mask=np.ones((2, 5), object)), "mask must hold numbers"),
     "text for lengths": (lambda: LAYER.apply(PARAMS, XS, lengths="ab"), "lengths must be an array of numbers, got 'ab'"),
     # sizes
-    "an array for features": (lambda: LAYER.init(jax.random.key(0), XS), "got an array of shape (2, 5, 3) and dtype float32: pass feat"),
-    "a shape for features": (lambda: LAYER.init(jax.random.key(0), XS.shape), "features must be a whole number of at least 1, got (2,"),
+    "an array for features": (
+        lambda: LAYER.init(jax.random.key(0), XS),
+        "got an array of shape (2, 5, 3) and dtype float32: pass feat",
+    ),
+    "a shape for features": (
+        lambda: LAYER.init(jax.random.key(0), XS.shape),
+        "features must be a whole number of at least 1, got (2,",
+    ),
     "text for features": (lambda: LAYER.init(jax.random.key(0), "3"), "features must be a whole number of at least 1, got '3'"),
-    "a number for a batch": (lambda: LAYER.initial_carry(PARAMS, 2), "batch_shape must be a tuple of sizes such as (2,), got 2: write"),
-    "inputs for a batch": (lambda: LAYER.initial_carry(PARAMS, XS), "got an array of shape (2, 5, 3) and dtype float32: write xs"),
-    "batch for params": (lambda: LAYER.initial_carry((2,), (2,)), "params must be a Mapping such as layer.init returns, got (2,)"),
+    "a number for a batch": (
+        lambda: LAYER.initial_carry(PARAMS, 2),
+        "batch_shape must be a tuple of sizes such as (2,), got 2: write",
+    ),
+    "inputs for a batch": (
+        lambda: LAYER.initial_carry(PARAMS, XS),
+        "got an array of shape (2, 5, 3) and dtype float32: write xs",
+    ),
+    "batch for params": (
+        lambda: LAYER.initial_carry((2,), (2,)),
+        "params must be a Mapping such as layer.init returns, got (2,)",
+    ),
     "no params": (lambda: LAYER.initial_carry(None, (2,)), "params must be a Mapping such as layer.init returns, got None"),
-    "empty params": (lambda: LAYER.initial_carry({"bias": XS}, (2,)), "params must be what init of this layer returned, got dict"),
+    "empty params": (
+        lambda: LAYER.initial_carry({"bias": XS}, (2,)),
+        "params must be what init of this layer returned, got dict",
+    ),
     "a layer's params": (lambda: Stack((LAYER,)).initial_carry(PARAMS, (2,)), "params must be a tuple of 1"),
-    "one direction's params": (lambda: Bidirectional(LAYER).initial_carry(PARAMS, (2,)), "params must be what init of this layer"),
+    "one direction's params": (
+        lambda: Bidirectional(LAYER).initial_carry(PARAMS, (2,)),
+        "params must be what init of this layer",
+    ),
     # keys
     "a number for a key": (lambda: LAYER.init(0, 3), "key must be a random key of JAX, got 0: pass jax.random.key(0)"),
     "features first": (lambda: LAYER.init(3, jax.random.key(0)), "key must be a random key of JAX, got 3"),
@@ -114,10 +141,16 @@ TABLE = {
     "no key": (lambda: LAYER.init(None, 3), "key must be a random key of JAX, got None"),
     "text for a key": (lambda: LAYER.init("dropout", 3), "key must be a random key of JAX, got 'dropout'"),
     "True for a key": (lambda: LAYER.apply(PARAMS, XS, key=True), "key must be a random key of JAX, got True"),
-    "inputs for a key": (lambda: LAYER.apply(PARAMS, XS, key=XS), "key must be a random key of JAX, got an array of shape (2, 5, 3)"),
+    "inputs for a key": (
+        lambda: LAYER.apply(PARAMS, XS, key=XS),
+        "key must be a random key of JAX, got an array of shape (2, 5, 3)",
+    ),
     "many keys": (lambda: LAYER.init(jax.random.split(jax.random.key(0)), 3), "key must be one random key, got several"),
     "many raw keys": (lambda: LAYER.init(jax.random.split(jax.random.PRNGKey(0)), 3), "key must be one random key, got several"),
-    "an initializer": (lambda: LSTM(4, kernel_init=lambda *_: np.ones(3)).init(jax.random.key(0), 3), "of shape (3, 16), got shape (3,)"),
+    "an initializer": (
+        lambda: LSTM(4, kernel_init=lambda *_: np.ones(3)).init(jax.random.key(0), 3),
+        "of shape (3, 16), got shape (3,)",
+    ),
     "a layer to save": (lambda: jlstm.save("x.safetensors", LAYER), "params must be a tree of arrays, got RNN(cell"),
     "a module for a layer": (lambda: jlstm.explain(jlstm.linen.Recurrent(LAYER), PARAMS, XS), "pass its layer, .layer"),
     "Flax's features": (lambda: LSTM(features=20), "write the number of units first, as in LSTM(20), and the size of inputs in"),

@@ -66,18 +66,27 @@ CASES = {
     "a tuple to wrap": (lambda: apply(carry=tuple(CARRY)), "wrap them, jlstm.Carry(h, c)"),
     "a list to wrap": (lambda: apply(carry=list(CARRY)), "wrap them, jlstm.Carry(h, c)"),
     "a tuple to wrap in a step": (lambda: LAYER.step(PARAMS, tuple(CARRY), XS[:, 0]), "wrap them, jlstm.Carry(h, c)"),
-    "a state of a GRU": (lambda: apply(GRU(4), None, carry=CARRY.h), "carry must be GRUCarry(h), got an array of shape (2, 4): wrap"),
+    "a state of a GRU": (
+        lambda: apply(GRU(4), None, carry=CARRY.h),
+        "carry must be GRUCarry(h), got an array of shape (2, 4): wrap",
+    ),
     "a state of a GRU to wrap": (lambda: apply(GRU(4), None, carry=CARRY.h), "wrap it, jlstm.cells.GRUCarry(h)"),
     "a tuple for a GRU": (lambda: apply(GRU(4), None, carry=(CARRY.h,)), "wrap them, jlstm.cells.GRUCarry(h)"),
-    "an LSTM's carry for a GRU": (lambda: apply(GRU(4), None, carry=CARRY), "must be GRUCarry(h), got Carry(h, c): pass initial_carry"),
+    "an LSTM's carry for a GRU": (
+        lambda: apply(GRU(4), None, carry=CARRY),
+        "must be GRUCarry(h), got Carry(h, c): pass initial_carry",
+    ),
     "states of PyTorch": (
         lambda: apply(carry=Carry(*(leaf[None] for leaf in CARRY))),
-        "carry.h must have shape (2, 4), got (1, 2, 4): pass initial_carry(params, (2,)) or what apply returned for such a batch; "
-        "PyTorch's have an axis of layers and directions first",
+        "carry.h must have shape (2, 4), got (1, 2, 4): pass initial_carry(params, (2,)) or what apply returned for such a batch"
+        "; PyTorch's have an axis of layers and directions first",
     ),
     "half a carry": (lambda: apply(carry=CARRY._replace(c=None)), "carry must be Carry(h, c), got Carry(h, c=None)"),
     "carry for both": (lambda: apply(BOTH, None, carry=CARRY), "carry must be {'backward': Carry(h, c), 'forward': Carry(h, c)}"),
-    "carry for a Stack": (lambda: apply(STACK, None, carry=CARRY), "carry must be (Carry(h, c), Carry(h, c)), got Carry(h, c): pass"),
+    "carry for a Stack": (
+        lambda: apply(STACK, None, carry=CARRY),
+        "carry must be (Carry(h, c), Carry(h, c)), got Carry(h, c): pass",
+    ),
     "text for a carry": (lambda: apply(carry="h"), "carry must be Carry(h, c), got str: pass initial_carry"),
     # lengths
     "too long": (lambda: apply(lengths=[6, 1]), "lengths must lie between 0 and the 5 time steps of xs, got 6"),

@@ -131,5 +131,5 @@ def test_arguments_of_flax_are_answered():
     variables = module.init(jax.random.key(0), XS)
     with pytest.raises(TypeError, match="has no argument 'deterministic': a key turns dropout on"):
         module.apply(variables, XS, deterministic=True)
-    with pytest.raises(TypeError, match="has no argument 'seq_lengths': write .* lengths=lengths"):
+    with pytest.raises(TypeError, match=r"has no argument 'seq_lengths': write .* lengths=lengths"):
         module.apply(variables, XS, seq_lengths=[1, 2])

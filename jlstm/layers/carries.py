@@ -18,7 +18,8 @@ def check(carry: PyTree, expected: PyTree, batch_shape: tuple[int, ...]) -> None
         TypeError: entries that are not floating.
     """
     remedy = f"pass initial_carry(params, {batch_shape}) or what apply returned for such a batch"
-    if jax.tree.structure(carry) != jax.tree.structure(expected):
+    structures: tuple[Any, Any] = (jax.tree.structure(carry), jax.tree.structure(expected))
+    if structures[0] != structures[1]:
         raise ValueError(_shorten(f"carry must be {_look(expected)}, got {_look(carry)}: {_wrapping(carry, expected) or remedy}"))
     if any(_has_layers_first(*pair) for pair in zip(jax.tree.leaves(carry), jax.tree.leaves(expected), strict=True)):
         remedy += "; PyTorch's have an axis of layers and directions first, so that h[0] and c[0] fit"

@@ -132,7 +132,9 @@ class Layer(Options, abc.ABC):
         try:
             return self.begin(params, batch_shape, dtype)
         except (KeyError, IndexError, AttributeError) as error:
-            raise ValueError(f"params must be what init of this layer returned, got {type(params).__name__}: pass that") from error
+            raise ValueError(
+                f"params must be what init of this layer returned, got {type(params).__name__}: pass that"
+            ) from error
 
     @answered("layer.last_output")
     def last_output(self, carry: PyTree) -> Any:
@@ -197,7 +199,7 @@ class Layer(Options, abc.ABC):
             noise: the dropout masks themselves, instead of a key; see the cell.
 
         Returns:
-            The last carry, and the outputs of all steps. The last output alone is `layer.last_output(carry)`, and not `ys[:, -1]`,
+            The last carry, and the outputs of all steps. The last output alone is `layer.last_output(carry)`, not `ys[:, -1]`,
             which is zero where that step is padding.
 
         Raises:

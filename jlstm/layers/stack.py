@@ -94,7 +94,9 @@ class Stack(Layer):
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
         """All layers' own."""
         if not isinstance(params, tuple) or len(params) != len(self.layers):
-            raise ValueError(f"params must be a tuple of {len(self.layers)}, the parameters of each layer: pass what init returned")
+            raise ValueError(
+                f"params must be a tuple of {len(self.layers)}, the parameters of each layer: pass what init returned"
+            )
         return tuple(layer.begin(p, batch_shape, dtype) for layer, p in zip(self.layers, params, strict=True))
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
@@ -102,7 +104,8 @@ class Stack(Layer):
         if noise is not None and (not isinstance(noise, tuple) or len(noise) != len(self.layers)):
             raise ValueError(f"noise must be a tuple of {len(self.layers)}, each the noise of that layer or None")
         entries = (params, carry or self._nothing(), self._keys(key), noise or self._nothing())
-        carries, all_states = [], []
+        carries: list[PyTree] = []
+        all_states: list[PyTree] = []
         for layer, p, c, k, n in zip(self.layers, *entries, strict=True):
             with backends.part(f"layer {len(carries)}"):
                 result = layer.run(p, steps, c, k, n, states)
