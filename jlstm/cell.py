@@ -41,11 +41,12 @@ class Options:
     """
 
     def __init_subclass__(cls, **rest: Any) -> None:
-        """Tell JAX of a class."""
+        """Make instances of a class such trees."""
         super().__init_subclass__(**rest)
         jax.tree_util.register_static(cls)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Check the options before the class does."""
         if args or options:  # copies and pickles come without
             check_options(cls, args, options)
         return super().__new__(cls)

@@ -4,7 +4,6 @@
 under the layer's names; those of a Stack are called `"0"`, `"1"`, ….
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -102,8 +101,11 @@ class Recurrent(nnx.Module):
     def params(self, params: Params) -> None:
         """Set all variables."""
         checks.tree("params", params, self.params, "pass parameters of this layer")
-        for variable, value in zip(self._variables(), jax.tree.leaves(params), strict=True):
-            variable.set_value(jnp.asarray(value))
+        for k, name in enumerate(self.names):
+            values = params[k if self.stacked else name]
+            jax.tree.map(
+                lambda variable, value: variable.set_value(jnp.asarray(value)), getattr(self, name), values, is_leaf=_held
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "params":  # Flax takes any name for an attribute of its own
@@ -111,9 +113,9 @@ class Recurrent(nnx.Module):
         else:
             super().__setattr__(name, value)
 
-    def _variables(self) -> Iterator[nnx.Variable]:
-        for name in self.names:
-            yield from jax.tree.leaves(getattr(self, name), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+def _held(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
 
 
 def _params(layer: Layer, features: int | None, params: Params | None, rngs: nnx.Rngs | None) -> Params:

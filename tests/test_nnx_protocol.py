@@ -149,13 +149,14 @@ def test_made_from_parameters(name):
     """Given parameters, NumPy's too, are the module's, and can be set to others of the same shapes; no `rngs` are needed."""
     layer = LAYERS[name]
     first, second = (jax.tree.map(np.asarray, layer.init(jax.random.key(k), 3)) for k in (1, 2))
-    model = Recurrent(layer, params=first)
-    equal(model(XS), layer.apply(first, XS))
-    variables = nnx.state(model, nnx.Param)
-    model.params = second
-    equal(model(XS), layer.apply(second, XS))
-    assert jax.tree.structure(nnx.state(model, nnx.Param)) == jax.tree.structure(variables)
-    assert model.features_out == layer.features_out
+    made = Recurrent(layer, params=first)
+    equal(made(XS), layer.apply(first, XS))
+    for model in (made, recurrent(layer)):  # these hold their parameters in other orders
+        variables = nnx.state(model, nnx.Param)
+        model.params = second
+        equal(model(XS), layer.apply(second, XS))
+        assert jax.tree.structure(nnx.state(model, nnx.Param)) == jax.tree.structure(variables)
+        assert model.features_out == layer.features_out
 
 
 @pytest.mark.parametrize("name", LAYERS)
