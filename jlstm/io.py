@@ -47,6 +47,8 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
         >>> known == layer
         True
     """
+    if not jax.tree.leaves(params):
+        raise TypeError(f"params must be a tree of arrays, got {checks.brief(params)}: pass what init returned")
     metadata: dict[str, str] = {}
     if layer is not None:
         text, features = describe(layer), features_in(layer, params)
