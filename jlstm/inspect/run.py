@@ -8,8 +8,9 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from jlstm.backends.scan import select
-from jlstm.cell import Params, PyTree
+from jlstm.cell import Cell, Params, PyTree
 from jlstm.layers import RNN, cell_states
+from jlstm.loop import lengths_to_mask
 
 
 class Run(NamedTuple):
@@ -20,7 +21,13 @@ class Run(NamedTuple):
     zs: PyTree
     before: PyTree  # the carries that the steps began with
     after: PyTree  # the carries that they ended with, zero where a step does not count
+    initial: PyTree
     mask: Bool[Array, "time *batch"] | None
+    resets: Bool[Array, "time *batch"] | None
+
+    def gates(self, cell: Cell) -> Any:
+        """What the cell's gates let through at every step; None if it has none."""
+        return jax.vmap(lambda before, z: cell.gates(self.params, self.context, before, z))(self.before, self.zs)
 
 
 def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any) -> Run:
@@ -32,8 +39,7 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
     batch_shape = xs.shape[1 : -_behind(layer)]
     initial, context = layer.cell.begin(params, batch_shape, dtype)
     if lengths is not None:
-        steps = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, len(batch_shape) + 1))
-        mask = steps < jnp.asarray(lengths).astype(int)[None]
+        mask = jnp.moveaxis(lengths_to_mask(lengths, xs.shape[0]), -1, 0)
         mask = jnp.flip(mask, 0) if layer.reverse else mask
     elif mask is not None:
         mask = in_order(layer, mask, behind=0)
@@ -42,8 +48,9 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
     start = initial if carry is None else jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), carry)
     before = _shifted(start, after, mask)
     if resets is not None:
-        before = select(in_order(layer, resets, behind=0), jax.tree.map(lambda leaf: leaf[None], initial), before)
-    return Run(params, context, layer.cell.project(params, context, xs), before, after, mask)
+        resets = in_order(layer, resets, behind=0)
+        before = select(resets, jax.tree.map(lambda leaf: leaf[None], initial), before)
+    return Run(params, context, layer.cell.project(params, context, xs), before, after, initial, mask, resets)
 
 
 def in_order(layer: RNN, tree: PyTree, *, behind: int | None = None) -> PyTree:
@@ -57,12 +64,13 @@ def in_order(layer: RNN, tree: PyTree, *, behind: int | None = None) -> PyTree:
     return jax.tree.map(leaf, tree)
 
 
-def as_given(layer: RNN, tree: PyTree) -> PyTree:
-    """Put time back where the layer's users have it, before the axes of one step or first."""
+def as_given(layer: RNN, tree: PyTree, *, behind: int | None = None) -> PyTree:
+    """Put time back where the layer's users have it, before the `behind` axes of one step or first."""
+    behind = _behind(layer) if behind is None else behind
 
     def leaf(a: Array) -> Array:
         turned = jnp.flip(a, 0) if layer.reverse else a
-        return turned if layer.time_major else jnp.moveaxis(turned, 0, -1 - _behind(layer))
+        return turned if layer.time_major else jnp.moveaxis(turned, 0, -1 - behind)
 
     return jax.tree.map(leaf, tree)
 
