@@ -25,7 +25,11 @@ def test_auto_takes_the_native_kernel_on_a_cpu():
     """The fastest that can serve the call, for each run of a cell."""
     assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
     lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
-    assert lines == ["LSTMCell(units=4) is run by cpu"] * 2 + ["LSTMCell(units=6) is run by cpu"]
+    assert lines == [
+        "layer 0, forward: LSTMCell(units=4) is run by cpu",
+        "layer 0, backward: LSTMCell(units=4) is run by cpu",
+        "layer 1: LSTMCell(units=6) is run by cpu",
+    ]
 
 
 NOT_BY_THE_KERNEL = {

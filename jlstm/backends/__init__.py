@@ -26,19 +26,22 @@ LOG = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """The backend that runs a cell, as which inner cell, and why those before it do not: their names and one sentence each."""
+    """The backend that runs a cell, as which inner cell, why those before it do not (a sentence for each name), and in which part."""
 
     cell: Cell
     backend: str
     reduced: Cell
     obstacles: dict[str, str]
+    parts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         inner = "" if self.reduced == self.cell else f" as {self.reduced}"
         others = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
-        return f"{self.cell} is run by {self.backend}{inner}{others}"
+        where = f"{', '.join(self.parts)}: " if self.parts else ""
+        return f"{where}{self.cell} is run by {self.backend}{inner}{others}"
 
 
+_parts: ContextVar[tuple[str, ...]] = ContextVar("parts", default=())
 _choices: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
 
 
@@ -66,7 +69,17 @@ def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[Choic
         if not why:
             break
         obstacles[name] = why
-    return Choice(cell, name, task.cell, obstacles), task
+    return Choice(cell, name, task.cell, obstacles, _parts.get()), task
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Name what runs in a block of code, a layer or a direction, for `Choice`."""
+    token = _parts.set((*_parts.get(), name))
+    try:
+        yield
+    finally:
+        _parts.reset(token)
 
 
 @contextmanager
