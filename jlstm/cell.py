@@ -112,11 +112,6 @@ class Cell(Options, abc.ABC):
         """Whether `begin` draws from a key."""
         return False
 
-    @property
-    def gives_h(self) -> bool:
-        """Whether the output of a step is the h that is carried, where there is one."""
-        return True
-
     def features_in(self, params: Params) -> int:
         """The size of the last axis of the inputs that parameters are for."""
         return params["kernel"].shape[-2]
@@ -161,7 +156,7 @@ class Cell(Options, abc.ABC):
         """Do what remains for one time step: return the new carry and the output."""
 
     def gates(self, params: Params, context: PyTree, carry: PyTree, z: PyTree) -> Any:
-        """Return what the gates let through at one time step, with the arguments of `step`: a NamedTuple of arrays (*batch, size).
+        """Return what the gates let through at one step, with the arguments of `step`: a NamedTuple of arrays (*batch, size).
 
         A gate lies between 0, shut, and 1, open; a candidate, which has a sign, is called `g`, and a forget gate, whose product
         over time is what c keeps, is called `f`. None, as here, means that the cell has no gates.

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """The backend that runs a cell, as which inner cell, why those before it do not (a sentence for each name), and in which part."""
+    """The backend that runs a cell, as which inner cell, why those before it do not (one sentence each), and in which part."""
 
     cell: Cell
     backend: str

@@ -47,8 +47,9 @@ def drawback(start: Recurrence) -> str:
     The kernel packs the weights at every call, which XLA does not. That is as much memory traffic as some steps of a small batch,
     so that windows of a few steps, a policy within a loop of JAX's, say, are faster without it.
     """
-    steps = start.xs.shape[0]
-    return f"to pack the weights takes longer than {steps} steps save, of fewer than {FEWEST_STEPS}" if steps < FEWEST_STEPS else ""
+    if (steps := start.xs.shape[0]) >= FEWEST_STEPS:
+        return ""
+    return f"it packs the weights at every call, which pays from {FEWEST_STEPS} steps on, and there are {steps}"
 
 
 def _is_on_such_a_mesh(leaf: Array) -> bool:

@@ -107,7 +107,7 @@ class Wrapper(Cell):
         return params
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """Return the inputs of the inner cell, and what `leave` needs, for all steps at once; `fresh` is the noise of each step."""
+        """Return the inputs of the inner cell, and what `leave` needs, for all steps at once; `fresh` is each step's noise."""
         return xs, fresh
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
