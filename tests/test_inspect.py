@@ -141,7 +141,7 @@ def test_a_trace_of_a_wrapped_cell_is_that_of_the_cell(name):
     """In inference a wrapper leaves the gates alone."""
     cell, sequence = jlstm.LSTMCell(FEATURES), SEQUENCES["holes"]
     given = problem(RNN(WRAPPED[name](cell)))
-    inner = given.params["cell"] if "cell" in given.params else given.params
+    inner = given.params.get("cell", given.params)
     assert_close(traced(*given, **sequence), by_hand(given._replace(params=inner), **sequence), atol=1e-14)
 
 
@@ -209,7 +209,7 @@ def test_a_cell_of_ones_own_is_traced():
     given = problem(RNN(Leaky(FEATURES)))
     seen = traced(*given)
     assert np.all(seen.f == 0.25)
-    with pytest.raises(AttributeError, match="this trace has no 'o': it has .*f"):
+    with pytest.raises(AttributeError, match=r"this trace has no 'o': it has .*f"):
         seen.o  # noqa: B018
 
 
@@ -333,7 +333,7 @@ def two(tree):
 def test_a_flow_knows_what_stands_around_the_cell():
     """A residual, a highway and dropped weights in inference: their outputs belong to the loss, the states are the LSTM's."""
     cell = jlstm.LSTMCell(FEATURES)
-    layer, params, xs, _ = problem(RNN(Highway(cell)))
+    _, params, xs, _ = problem(RNN(Highway(cell)))
     t = textbook.sigmoid(xs @ params["kernel"] + params["bias"])
     losses = {
         "Highway": (Highway(cell), params, lambda ys: weighted(t * ys + (1 - t) * xs)),

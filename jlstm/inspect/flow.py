@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jlstm.backends.scan import select
 from jlstm.cell import Params, PyTree
-from jlstm.inspect.run import Run, as_given, in_order, run
+from jlstm.inspect.run import Run, as_given, run
 from jlstm.layers import RNN, Bidirectional, Layer, Stack, cell_states
 from jlstm.layers.bidirectional import MERGES
 from jlstm.loop import lengths_to_mask
@@ -142,9 +142,7 @@ def _flow_both(layer: Bidirectional, params: Params, xs: Any, loss: Callable, ca
         both = ys | {name: y}
         return loss(merge(both["forward"], both["backward"]))
 
-    return {
-        name: _flow(part, params[name], xs, partial(of_this, name), carry[name], sequence) for name, part in layers.items()
-    }
+    return {name: _flow(part, params[name], xs, partial(of_this, name), carry[name], sequence) for name, part in layers.items()}
 
 
 def _flow_cell(layer: RNN, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> Flow:

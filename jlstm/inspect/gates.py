@@ -148,6 +148,7 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
 def _saturation_cell(seen: Any, low: float, high: float) -> Saturation:
     if not isinstance(seen, Trace):
         raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(seen)}")
+
     def share(which: Array) -> Array:
         counts = jnp.expand_dims(seen.counts, range(seen.counts.ndim, which.ndim))
         of_units = counts.sum() * math.prod(which.shape[seen.counts.ndim : -1])  # of a ConvLSTM, at all places

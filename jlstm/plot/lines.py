@@ -55,7 +55,9 @@ def _record(record: Any) -> tuple[float, dict[str, Mapping[str, Any]]]:
     """The step of a record, and what it has of training and validation."""
     fields = record._asdict() if hasattr(record, "_asdict") else record
     if not isinstance(fields, Mapping) or "step" not in fields:
-        raise TypeError(f"a record must be a jlstm.train.Record or a dict like {{'step': 10, 'loss': 0.7}}, got {checks.brief(record)}")
+        raise TypeError(
+            f"a record must be a jlstm.train.Record or a dict like {{'step': 10, 'loss': 0.7}}, got {checks.brief(record)}"
+        )
     parts = {part: fields.get(part) or {} for part in PARTS}
     if not any(part in fields for part in PARTS):
         parts["train"] = {name: value for name, value in fields.items() if name != "step"}
