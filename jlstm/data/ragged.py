@@ -158,7 +158,7 @@ def _sequence(sequence: Any) -> np.ndarray:
 def _dtype(arrays: Sequence[np.ndarray]) -> np.dtype:
     """That of real numbers, if there are some; whole ones among them follow."""
     real = [array.dtype for array in arrays if array.dtype.kind not in "iu"]
-    return np.result_type(*(real or [array.dtype for array in arrays] or [np.int32]))
+    return np.result_type(*(real or [array.dtype for array in arrays] or [np.dtype(np.int32)]))
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: A
         **arguments: the same by name.
 
     Raises:
-        TypeError: something else than a module or a layer.
+        TypeError: something else than a module or a layer, or an NNX module whose outputs Flax cannot print.
 
     Examples:
         >>> import jax, jlstm
@@ -38,12 +38,24 @@ def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: A
         raise TypeError(f"module must be a Flax module or a layer such as LSTM(units), got {checks.brief(module)}")
     plain = {"width": 100, "force_terminal": False, "color_system": None}
     inputs, arguments = jax.tree.map(_filled, (inputs, arguments))
-    options = {"console_kwargs": plain, "column_kwargs": {"overflow": "fold"}}
+    options: dict[str, Any] = {"console_kwargs": plain, "column_kwargs": {"overflow": "fold"}}
     if isinstance(module, nnx.Module):
-        table = nnx.tabulate(module, *inputs, **arguments, **options)
+        table = _of_nnx(module, inputs, arguments | options)
     else:
         table = module.tabulate(jax.random.key(0), *inputs, **arguments, **options)
     return "\n".join(line.rstrip() for line in table.strip("\n").splitlines()).rstrip()
+
+
+def _of_nnx(module: nnx.Module, inputs: Any, options: dict[str, Any]) -> str:
+    try:
+        return nnx.tabulate(module, *inputs, **options)
+    except TypeError as error:
+        if "not supported between instances" not in str(error):
+            raise
+        raise TypeError(
+            "Flax cannot print the carry that a module of this model returns, a NamedTuple: use jlstm.nnx.Outputs there, or print "
+            "the summary of its layer"
+        ) from error
 
 
 def _filled(leaf: Any) -> Any:
