@@ -1,5 +1,6 @@
 """Values that are the same whenever a model runs: its tensors, and what operators make of them alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,26 +89,26 @@ class Constants:
         if extra:
             raise UnsupportedError(f"{quoted(source.name)} is computed by {node.op_type} with {quoted(extra[0])}: {REMEDY}")
         call = Call(inputs, values, len(node.output))
+        self._take(source, 8 * self._tried(source, lambda: operator.size(call)))
+        results = self._tried(source, lambda: operator.run(call))
+        results = [np.asarray(result) for result in (results if isinstance(results, list) else [results])]
+        if source.output >= len(results):
+            raise UnsupportedError(f"{quoted(source.name)} is one output too many of {node.op_type}: {REMEDY}")
+        return results
+
+    def _tried(self, source: Source, compute: Callable[[], Any]) -> Any:
         try:
-            self._take(source, 8 * operator.size(call))
             with np.errstate(all="ignore"):
-                results = operator.run(call)
-            results = [np.asarray(result) for result in (results if isinstance(results, list) else [results])]
-            if source.output < len(results):
-                return results
-        except UnsupportedError:
-            raise
+                return compute()
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
-            raise UnsupportedError(
-                f"{quoted(source.name)} is computed by {node.op_type} of values that it cannot take: {REMEDY}"
-            ) from error
-        raise UnsupportedError(f"{quoted(source.name)} is one output too many of {node.op_type}: {REMEDY}")
+            what = f"{quoted(source.name)} is computed by {source.node.op_type} of values that it cannot take"
+            raise UnsupportedError(f"{what}: {REMEDY}") from error
 
     def _take(self, source: Source, size: int) -> None:
         self._taken += size
-        source.scope.model.count(size >> 12)
         if self._taken > _FREE + _FACTOR * source.scope.model.tensors.size:
             raise UnsupportedError(f"{quoted(source.name)} is computed in more memory than the file justifies: {REMEDY}")
+        source.scope.model.count(size >> 12)
 
     def start(self, scope: Scope, name: str, depth: int = 0) -> str:
         """Tell what a state is that a layer starts from, whatever its shape, which may be known only when the model runs.
