@@ -24,11 +24,9 @@ def layer(kind="LSTM", *, xs="xs", ys="ys", names=("W", "R", "B"), name="layer",
 
 
 def graph(nodes, constants, inputs=("xs",), outputs=("ys",), kinds=None):
-    """A graph of floats of any shape."""
-    infos = {
-        name: make.make_tensor_value_info(name, (kinds or {}).get(name, onnx.TensorProto.FLOAT), None)
-        for name in (*inputs, *outputs)
-    }
+    """A graph of floats of any shape; `kinds` are the types of scalars."""
+    scalars = {name: make.make_tensor_value_info(name, kind, ()) for name, kind in (kinds or {}).items()}
+    infos = {name: make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in (*inputs, *outputs)} | scalars
     tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     return make.make_graph(nodes, "g", [infos[name] for name in inputs], [infos[name] for name in outputs], tensors)
 

@@ -54,8 +54,10 @@ def options(kind: str, attributes: Mapping[str, Any], units: int) -> dict[str, A
         ValueError: attributes that contradict each other or the weights.
     """
     if unknown := sorted(map(str, attributes.keys() - set(ATTRIBUTES))):
-        raise UnsupportedError(f"an {kind} node has no {unknown[0][:40]!r}: it has W, R, B, P and {', '.join(ATTRIBUTES)}")
+        raise UnsupportedError(f"{kind} nodes have no {unknown[0][:40]!r} that is known here: leave it out if it changes nothing")
     for name, only in _OF_ONE_KIND.items():
+        if not isinstance(attributes.get(name, 0), int):
+            raise ValueError(f"{name} must be 0 or 1, got {str(attributes[name])[:40]}: give one of them")
         if kind != only and attributes.get(name):
             raise UnsupportedError(f"{kind} nodes have no {name}, only those of an {only} have: leave it out")
     direction = attributes.get("direction", "forward")
@@ -79,11 +81,13 @@ def options(kind: str, attributes: Mapping[str, Any], units: int) -> dict[str, A
 def _clip(kind: str, clip: Any) -> dict[str, Any]:
     if clip is None:
         return {}
+    if not isinstance(clip, float | int):
+        raise ValueError(f"clip must be a number, got {type(clip).__name__}: give one, or leave it out")
     if kind == "LSTM":
         return {"gate_clip": clip}
-    if isinstance(clip, float | int) and clip >= np.finfo(np.float32).max:
+    if clip >= np.finfo(np.float32).max:
         return {}  # as some write that there is none
-    raise UnsupportedError(f"our {kind} has no clip, got clip={str(clip)[:40]}: leave it out if no sum is that large")
+    raise UnsupportedError(f"our {kind} has no clip, got clip={clip}: leave it out if no sum is that large")
 
 
 def _functions(kind: str, attributes: Mapping[str, Any], directions: int) -> list[str]:
@@ -115,7 +119,7 @@ def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
     wanted = Function("" if plain is None else plain.name, alpha, beta)
     ours = next((ours for ours, function in FUNCTIONS.items() if _same(function, wanted)), None)
     if ours is None:
-        constants = f" with alpha={alpha} and beta={beta}" if plain else ""
+        constants = f" with alpha={str(alpha)[:20]} and beta={str(beta)[:20]}" if plain else ""
         raise UnsupportedError(f"we have no activation {name[:40]!r}{constants}: use one of {', '.join(FUNCTIONS)}")
     return ours
 

@@ -87,7 +87,7 @@ class Layers:
         if len(shape) == 3 and shape[1] != gates * shape[2]:
             where = f"{self._model.path}: {quoted(node.name)}"
             raise ValueError(
-                f"{where} is an {node.proto.op_type} with R of shape {shape}, expected {gates} gates: export it again"
+                f"{where} is of kind {node.proto.op_type} with R of shape {shape}, expected {gates} gates: export it again"
             )
         values = node.scope.values(node.proto)
         values.pop("output_sequence", None)  # of the first versions: whether all outputs are wanted
