@@ -239,6 +239,20 @@ def test_weights_may_come_out_of_a_function(tmp_path):
     assert list(convert.read(saved(tmp_path / "a.onnx", graph([call, layer()], constants), [made]))) == ["layer"]
 
 
+def test_functions_without_a_recurrent_node_are_searched_too(tmp_path):
+    """One of a layer's name is listed, and the arrays of all are among the unused ones."""
+    values = onnx.numpy_helper.from_array(np.ones((3, 3), np.float32))
+    steps = [make.make_node("Constant", [], ["v"], value=values), make.make_node("MatMul", ["xs", "v"], ["ys"])]
+    inner = function("torch_LSTM", steps, ["xs"])
+    outer = function("block", [make.make_node("torch_LSTM", ["xs"], ["ys"], "rnn", domain="ours")], ["xs"])
+    nodes = [make.make_node("block", ["xs"], ["other"], "first", domain="ours"), layer()]
+    path = saved(tmp_path / "a.onnx", graph(nodes, weights()), [inner, outer])
+    with pytest.warns(UserWarning, match="'first/rnn' is not converted: it is an operator 'ours.torch_LSTM'"):
+        layers = convert.read(path)
+    assert list(layers) == ["layer"]
+    assert layers.unused == ("torch_LSTM/v",)
+
+
 def test_functions_that_call_each_other_too_often_are_refused(tmp_path):
     """Thirty doublings, and one that calls itself."""
     functions = [function("f0", [layer()], ["xs", "W", "R", "B"])]

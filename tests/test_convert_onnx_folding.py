@@ -190,8 +190,8 @@ def test_a_layer_that_is_called_twice_is_there_twice(tmp_path):
 @pytest.mark.parametrize(
     ("nodes", "constants", "complaint"),
     [
-        ([make.make_node("MatMul", ["V", "V"], ["W"])], {"V": A}, "its W 'W' is computed by MatMul, expected constants: fold"),
-        ([make.make_node("Identity", ["xs"], ["W"])], {}, "its W 'xs' is an input of the graph: pass its value to load"),
+        ([make.make_node("MatMul", ["V", "V"], ["W"])], {"V": A}, "its W: 'W' is computed by MatMul, expected constants: fold"),
+        ([make.make_node("Identity", ["xs"], ["W"])], {}, "its W: 'xs' is an input of the graph: pass its value to load"),
         ([make.make_node("Slice", ["V", "V", "V"], ["W"])], {"V": A}, "is computed by Slice of values that it cannot take"),
         (
             [make.make_node("DequantizeLinear", ["V", "V"], ["W"], block_size=2)],
@@ -230,7 +230,7 @@ def test_a_layer_that_cannot_be_read_does_not_hide_another(tmp_path):
     """It is listed and warned of."""
     nodes = [make.make_node("Add", ["xs", "xs"], ["V"]), layer(names=("V", "R", "B"), ys="other", name="first"), layer()]
     path = saved(tmp_path / "a.onnx", graph(nodes, weights()))
-    with pytest.warns(UserWarning, match="'first' is not converted: its W 'xs' is an input of the graph"):
+    with pytest.warns(UserWarning, match="'first' is not converted: its W: 'xs' is an input of the graph"):
         layers = convert.read(path)
     assert list(layers) == ["layer"]
     assert list(layers.skipped) == ["first"]
@@ -238,7 +238,8 @@ def test_a_layer_that_cannot_be_read_does_not_hide_another(tmp_path):
 
 def test_weights_with_a_default_are_constants(tmp_path):
     """An initializer that is an input too, as the first versions of ONNX ask for."""
-    compared(saved(tmp_path / "a.onnx", graph([layer()], weights(), ("xs", "W", "R", "B"))))
+    result = compared(saved(tmp_path / "a.onnx", graph([layer()], weights(), ("xs", "W", "R", "B"))))
+    assert result.assumed == ("'layer' has weights that are inputs of the graph with defaults, which are taken.",)
 
 
 def start(name, tmp_path, nodes, constants):
@@ -324,6 +325,15 @@ def test_quantized_weights_have_a_scale_for_each_column_or_direction():
             for d in range(2):
                 expected = (bits[name][d].astype(float) - 3) * scales[f"{name}_scale"][d]
                 np.testing.assert_allclose(result[name][d], expected.T, rtol=1e-6)
+
+
+def test_quantized_weights_of_another_type_are_refused(tmp_path):
+    """Floating numbers would lose what is behind the point."""
+    constants = {"Q": np.ones((1, FEATURES, 4 * UNITS), np.float32), "S": np.ones(1, np.float32)}
+    places = ["xs", "Q", "Q", "", "", "", "", "", "S", "", "S", ""]
+    node = make.make_node("DynamicQuantizeLSTM", places, ["ys"], "layer", domain="com.microsoft", hidden_size=UNITS)
+    path = saved(tmp_path / "a.onnx", graph([node], constants))
+    assert "its W is of float32, expected int8 or uint8" in refusal(lambda: convert.read(path))
 
 
 def test_bytes_are_not_read_twice(tmp_path):

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jlstm.convert.onnx_model.graph import Scope, Source, key, label
+from jlstm.convert.onnx_model.graph import label
 from jlstm.convert.onnx_model.operators import OPERATORS, Call
 from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.onnx_model.scope import Scope, Source, key
 
 _DEEPEST = 64  # operators one after the other
 _FACTOR, _FREE = 16, 1 << 20  # bytes for each byte of the file, and besides

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jlstm.convert.onnx_model.folding import Constants
-from jlstm.convert.onnx_model.graph import Model, Scope, key
+from jlstm.convert.onnx_model.graph import Model
 from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.onnx_model.scope import Scope, key
 
 _LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 _SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
@@ -51,7 +52,7 @@ class Layers:
         """Yield the nodes that may be converted, in the order in which they run."""
         checked = set()
         for name, proto, scope in self._model.nodes(_looks_recurrent):
-            is_layer = key(proto)[:2] in _PLACES
+            is_layer = key(proto)[:2] in _PLACES and key(proto) not in self._model.functions
             self._modules[is_layer] |= _torch_modules(proto)
             if is_layer:
                 if scope not in checked:
@@ -108,6 +109,10 @@ class Layers:
                 raise UnsupportedError(f"it starts from a constant {state}: make it an input, and pass it to apply as carry")
             if start == "computed":
                 self.assumed.append(f"{name} starts from an {state} that the graph computes: pass that to apply as carry.")
+        if self._model.proto.ir_version >= 4 and any(
+            _has_default(node.scope, inputs[which]) for which in "WRBP" if which in inputs
+        ):
+            self.assumed.append(f"{name} has weights that are inputs of the graph with defaults, which are taken.")
         if "sequence_lens" in inputs and _is_constant(constants, node.scope, inputs["sequence_lens"]):
             self.assumed.append(f"{name} has constant lengths in the file: pass them to apply as lengths.")
         if node.proto.op_type == "DynamicQuantizeLSTM":
@@ -149,7 +154,12 @@ def _constant(constants: Constants, node: Node, which: str, name: str) -> np.nda
     try:
         return constants.array(node.scope, name)
     except UnsupportedError as error:
-        raise UnsupportedError(f"its {which} {error}") from error
+        raise UnsupportedError(f"its {which}: {error}") from error
+
+
+def _has_default(scope: Scope, name: str) -> bool:
+    source = scope.find(name)
+    return source is not None and source.tensor is not None and source.name in source.scope.inputs
 
 
 def _is_constant(constants: Constants, scope: Scope, name: str) -> bool:
@@ -166,6 +176,8 @@ def _dequantized(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name in "WR":
         if name not in arrays or f"{name}_scale" not in arrays or arrays[name].ndim != 3:
             raise UnsupportedError(f"its {name} has not three axes or no {name}_scale: quantize the model again")
+        if arrays[name].dtype not in (np.int8, np.uint8):
+            raise UnsupportedError(f"its {name} is of {arrays[name].dtype}, expected int8 or uint8: quantize the model again")
         quantized, scale = arrays[name], arrays[f"{name}_scale"]
         zero_point = arrays.get(f"{name}_zero_point", np.zeros(scale.shape, quantized.dtype))
         if scale.shape != zero_point.shape or scale.shape not in (quantized.shape[:1], quantized.shape[::2]):
