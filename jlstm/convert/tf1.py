@@ -101,4 +101,5 @@ def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **op
         ImportError: TensorFlow is not installed.
         ValueError: it is damaged, or has no recurrent layer that can be converted.
     """
-    return tf_checkpoint.read(path, forget_bias, options)
+    layers = tf_checkpoint.read(path, forget_bias, options)
+    return layers.checked(path, "recurrent layer that is found by its name", "pass its variables to load")

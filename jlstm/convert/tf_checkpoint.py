@@ -7,7 +7,8 @@ layers that are converted are loaded.
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,11 @@ from jlstm.convert.result import FileLayers
 from jlstm.convert.tf_objects import Objects
 from jlstm.convert.tf_scopes import Result
 
-KERAS_DEFAULTS = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": "False", "merge": "concat"}
+KERAS_DEFAULTS = {"activation": "tanh", "recurrent_activation": "sigmoid", "reverse": "False", "merge": "concat"}
 TF1_DEFAULTS = {"activation": "tanh", "cell_clip": "None", "projection_clip": "None"}
 FORGET_BIAS = "a checkpoint does not state the forget_bias that its LSTM cells add: their default, 1, is assumed"
+TWICE = "several objects have variables of one name: pass those of each to load"
+_SIDE = re.compile(r"(?:^|/)fw/")
 _RELU = re.compile(r"(?:^|/)cudnn_rnn_relu(?:_\d+)?/")  # the name of a CudnnRNNRelu; the class of its cell is a plain one's
 
 
@@ -70,7 +73,7 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ImportError: TensorFlow is not installed.
-        ValueError: it is damaged, or has no recurrent layer that can be converted.
+        ValueError: it is damaged.
     """
     path = Path(path)
     if not Path(f"{path}.index").is_file():
@@ -82,7 +85,7 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
         layers.of_scopes(forget_bias)
     except RefusalError as error:
         raise ValueError(f"{path} {error}: copy all its files") from error
-    return layers.result().checked(path, "recurrent layer that is found by its name", "pass its variables to load")
+    return layers.result()
 
 
 def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
@@ -136,9 +139,13 @@ class _Layers:
         arrays = {name: name for name in self.checkpoint.shapes}
         if self.tree is not None:
             taken = self.taken | self.aside
-            arrays = {
-                full: key for key, full in self.tree.variables.values() if key not in taken and key in self.checkpoint.shapes
-            }
+            variables = [
+                (full, key) for key, full in self.tree.variables.values() if key in self.checkpoint.shapes.keys() - taken
+            ]
+            counts = Counter(full for full, _ in variables)
+            arrays = {full: key for full, key in variables if counts[full] == 1}
+            twice = {full.rpartition("/")[0] for full, count in counts.items() if count > 1}
+            self.results |= {_free(scope, self.results): TWICE for scope in sorted(twice) if tf_scopes.sounds_recurrent(scope)}
         scopes = tf_scopes.scopes({name: len(self.checkpoint.shapes[key]) for name, key in arrays.items()})
         self.aside |= {arrays[name] for name in scopes.slots if not name.endswith("/ExponentialMovingAverage")}
         cells: dict[str, Result] = {}
@@ -147,15 +154,14 @@ class _Layers:
             cells[scope] = reason or self._cell(scope, {own: arrays[name] for own, name in names.items()}, forget_bias)
         layers = tf_scopes.joined(cells, self.options.get("merge", "concat"))
         names_of = tf_scopes.named(layers)
-        converted = [scope for scope, layer in layers.items() if not isinstance(layer, str)]
-        self.in_order = self.in_order and not converted
         for scope in sorted(layers, key=lambda scope: names_of[scope]):
-            self.results[_free(names_of[scope], self.results)] = layers[scope]
+            self.results[_free(names_of[scope], self.results)] = layers[scope].layer
         for scope, reason in scopes.leftover.items():
             self.results[_free(scope, self.results)] = reason
-        inside = {scope: names for scope, names in scopes.cells.items() if any(_within(scope, outer) for outer in converted)}
-        self.used |= {arrays[name] for names in inside.values() for name in names.values()}
-        self._assume(inside, forget_bias)
+        converted = [cell for layer in layers.values() if not isinstance(layer.layer, str) for cell in layer.cells]
+        self.in_order = self.in_order and not converted
+        self.used |= {arrays[name] for scope in converted for name in scopes.cells[scope].values()}
+        self._assume(converted, forget_bias)
 
     def _cell(self, scope: str, names: dict[str, str], forget_bias: float | None) -> Result:
         cell, options = tf_scopes.kind(scope), {name: value for name, value in self.options.items() if name != "merge"}
@@ -170,7 +176,7 @@ class _Layers:
             return str(error)
         return layout.assemble([[part]])
 
-    def _assume(self, scopes: Iterable[str], forget_bias: float | None) -> None:
+    def _assume(self, scopes: Sequence[str], forget_bias: float | None) -> None:
         """Tell what was assumed of cells of TensorFlow 1, and where a forget bias that is asked for does not belong."""
         kinds = {tf_scopes.kind(scope) for scope in scopes}
         if not kinds:
@@ -183,7 +189,8 @@ class _Layers:
                 UserWarning,
                 stacklevel=5,
             )
-        self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", TF1_DEFAULTS, self.options)
+        defaults = TF1_DEFAULTS | ({"merge": "concat"} if any(_SIDE.search(scope) for scope in scopes) else {})
+        self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)
 
     def result(self) -> FileLayers:
         """All that was gathered."""
@@ -197,10 +204,6 @@ def _defaults(what: str, defaults: Mapping[str, str], options: Mapping[str, Any]
     """A sentence on defaults that no option replaces."""
     assumed = [f"{name} {value}" for name, value in defaults.items() if name not in options]
     return [f"{what}, so that its defaults are assumed: {', '.join(assumed)}"] if assumed else []
-
-
-def _within(scope: str, outer: str) -> bool:
-    return not outer or scope == outer or scope.startswith(f"{outer}/")
 
 
 def _free(name: str, names: Mapping[str, Any]) -> str:

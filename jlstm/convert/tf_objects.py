@@ -196,14 +196,14 @@ def _one(tree: Objects, number: int, holders: Mapping[int, int], arrays: Arrays,
     beside = [] if holder is None else tree.named(number, ("cell", "states", "state_spec", "keras_api"))
     if beside:
         return f"it has {', '.join(map(repr, beside[:3]))} beside its cell: pass the cell's weights to keras.load"
-    made = [_cell(tree, cell, arrays, options) for cell in _stacked(tree, number if holder is None else holder)]
+    made = [_cell(tree, cell, holder is None, arrays, options) for cell in _stacked(tree, number if holder is None else holder)]
     for layer in made:
         if isinstance(layer, str):
             return layer
     return tf_scopes.stacked([layer for layer in made if not isinstance(layer, str)])
 
 
-def _cell(tree: Objects, number: int, arrays: Arrays, options: dict[str, Any]) -> Result:
+def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict[str, Any]) -> Result:
     weights = _weights(tree, number)
     extra = [name for name in tree.named(number) if name not in _WEIGHTS]
     if extra or "recurrent_kernel" not in weights or "kernel" not in weights:
@@ -212,16 +212,19 @@ def _cell(tree: Objects, number: int, arrays: Arrays, options: dict[str, Any]) -
     full = tree.variables[tree.children[number]["recurrent_kernel"]][1]
     name = _NUMBER.sub("", full.rpartition("/")[0].rpartition("/")[2]).removeprefix("forward_").removeprefix("backward_")
     gates = _CELLS.get(name) or _OLD.get(name)
+    if name.startswith("conv_lstm"):
+        return "it is a ConvLSTM, whose strides and padding no checkpoint tells: make a jlstm.cells.ConvLSTMCell with its weights"
     if name.startswith("cu_dnn"):
         return f"it is a {name!r} layer, whose weights are in CuDNN's order: save the model as an LSTM or GRU layer"
     if gates is None:
         return (
             f"the name of its cell, {name[:80]!r}, does not tell the class: if it is Keras's own, pass its weights to keras.load"
         )
-    if name in _OLD and gates > 1 and "recurrent_activation" not in options:
+    # Since TensorFlow 2.2, variables of a layer are named after the layer and its cell. A cell alone was always named so.
+    if (name in _OLD or alone) and gates > 1 and "recurrent_activation" not in options:
         return (
-            "its Keras may be one of TensorFlow 1, with hard_sigmoid, or of 2, with sigmoid: pass recurrent_activation="
-            "'hard_sigmoid_0.2' or 'sigmoid'"
+            "its gates are hard_sigmoid by default in TensorFlow 1 and sigmoid in 2, and its names are those of both: pass "
+            "recurrent_activation='hard_sigmoid_0.2' or 'sigmoid'"
         )
     if gates == 3 and "bias" not in weights and "reset_after" not in options:
         return "it is a GRU without bias, which does not tell where it resets: pass reset_after=True, or False of TensorFlow 1"
@@ -241,9 +244,9 @@ def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any])
     options = {name: value for name, value in options.items() if name not in dropped}
     if gates > 1:
         return keras.load(list(weights.values()), **options)
-    if "bias" in weights and weights["bias"].shape != (units,):
-        return f"its bias must have shape {(units,)}, got {weights['bias'].shape}: save the model again"
-    return layout.assemble([[layout.rnn("RNN", units, weights, **options)]])
+    if "bias" in weights and weights["bias"].shape != units:
+        return f"its bias must have shape {units}, got {weights['bias'].shape}: save the model again"
+    return layout.assemble([[layout.rnn("RNN", units[0], weights, **options)]])
 
 
 def ordered(paths: list[str]) -> tuple[list[str], bool]:

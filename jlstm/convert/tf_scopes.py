@@ -21,6 +21,14 @@ from jlstm.layers import Bidirectional, Layer
 Made = tuple[Layer, Params]
 Result = Made | str  # a layer, or why it is not converted
 
+
+class Joined(NamedTuple):
+    """A layer, or why it is not converted, and the scopes of its cells."""
+
+    layer: Result
+    cells: tuple[str, ...]
+
+
 _CELL = re.compile(r"(?!multi_rnn_cell)(?P<kind>\w*?_cell|[A-Z]\w*Cell)(?:_\d+)?")
 _NOT_CELL = re.compile(r"MultiRNNCell")
 _RECURRENT = re.compile(r"(?i)lstm|gru|rnn")
@@ -120,6 +128,12 @@ def _around(cells: Iterable[str], others: Iterable[str]) -> dict[str, str]:
     return reasons
 
 
+def sounds_recurrent(scope: str) -> bool:
+    """Whether a scope's name is that of a cell, or has a recurrent network's in it."""
+    last = scope.rpartition("/")[2]
+    return bool(_CELL.fullmatch(last) or _RECURRENT.search(last))
+
+
 def kind(scope: str) -> str:
     """The class of the cell at a scope, as the scope's name has it."""
     match = _CELL.fullmatch(scope.rpartition("/")[2])
@@ -141,23 +155,30 @@ def unread(scope: str, names: Iterable[str]) -> str:
     return ""
 
 
-def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[str, Result]:
+def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[str, Joined]:
     """Put together what `MultiRNNCell`, and functions of two directions, made of cells; the innermost first."""
-    layers: dict[str, Result] = {}
-    waiting: dict[int, dict[tuple[str, str], dict[str, Result]]] = {}
+    layers: dict[str, Joined] = {}
+    waiting: dict[int, dict[tuple[str, str], dict[str, Joined]]] = {}
 
-    def add(scope: str, layer: Result) -> None:
+    def add(scope: str, layer: Result, members: tuple[str, ...]) -> None:
         joint = _JOINT.fullmatch(scope)
         group = layers
         if joint is not None:
             group = waiting.setdefault(joint["outer"].count("/"), {}).setdefault((joint["outer"], joint["stack"] or ""), {})
-        group[scope] = "it is in one scope with another layer: pass their variables to load" if scope in group else layer
+        if scope in group:
+            layer, members = "it is in one scope with another layer: pass their variables to load", members + group[scope].cells
+        group[scope] = Joined(layer, members)
 
     for scope, layer in cells.items():
-        add(scope, layer)
+        add(scope, layer, (scope,))
     while waiting:
-        for (outer, stack), members in waiting.pop(max(waiting)).items():
-            add(outer + stack if stack else outer.rstrip("/"), _stack(members) if stack else _directions(members, merge))
+        for (outer, stack), parts in waiting.pop(max(waiting)).items():
+            results = {scope: part.layer for scope, part in parts.items()}
+            members = tuple(cell for part in parts.values() for cell in part.cells)
+            if stack:
+                add(outer + stack, _stack(results), members)
+            else:
+                add(outer.rstrip("/"), _directions(results, merge), members)
     return layers
 
 
@@ -210,7 +231,7 @@ def both(forward: Made, backward: Made, merge: str | None) -> Result:
     return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
 
 
-def named(layers: Mapping[str, Result]) -> dict[str, str]:
+def named(layers: Iterable[str]) -> dict[str, str]:
     """Names of layers by their scopes: the scope that a layer is in if no other layer is in it, else its own."""
     parents = {scope: match["parent"] if (match := _OF_LAYER.fullmatch(scope)) else scope for scope in layers}
     counts = Counter([*parents.values(), *(scope for scope, parent in parents.items() if parent != scope)])
