@@ -36,6 +36,7 @@ class Objects(NamedTuple):
     children: list[dict[str, int]]
     parents: dict[int, tuple[int, str]]
     variables: dict[int, tuple[str, str]]  # the array's name, and the full name
+    shapes: Mapping[str, tuple[int, ...]]  # of arrays by their names
 
     def path(self, number: int) -> str:
         """The shortest path to an object."""
@@ -71,7 +72,7 @@ class Objects(NamedTuple):
         return {self.variables[child][0] for _, child in self.below(number)}
 
 
-def objects(description: bytes, message: Any) -> Objects:
+def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
     """Parse a description, of the type `TrackableObjectGraph`.
 
     Raises:
@@ -88,7 +89,7 @@ def objects(description: bytes, message: Any) -> Objects:
         for attribute in node.attributes:
             if attribute.name == "VARIABLE_VALUE":
                 variables[number] = attribute.checkpoint_key, attribute.full_name
-    return Objects(children, _shortest(children), variables)
+    return Objects(children, _shortest(children), variables, shapes)
 
 
 def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
@@ -212,7 +213,7 @@ def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict
     full = tree.variables[tree.children[number]["recurrent_kernel"]][1]
     name = _NUMBER.sub("", full.rpartition("/")[0].rpartition("/")[2]).removeprefix("forward_").removeprefix("backward_")
     gates = _CELLS.get(name) or _OLD.get(name)
-    if name.startswith("conv_lstm"):
+    if len(tree.shapes.get(weights["kernel"], ())) > 2:
         return "it is a ConvLSTM, whose strides and padding no checkpoint tells: make a jlstm.cells.ConvLSTMCell with its weights"
     if name.startswith("cu_dnn"):
         return f"it is a {name!r} layer, whose weights are in CuDNN's order: save the model as an LSTM or GRU layer"
@@ -233,20 +234,19 @@ def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict
 
 def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any]) -> Made | str:
     kernel, recurrent_kernel = weights["kernel"], weights["recurrent_kernel"]
-    if recurrent_kernel.ndim != 2:
-        return "it is a ConvLSTM, whose strides and padding no checkpoint tells: make a jlstm.cells.ConvLSTMCell with its weights"
-    units, columns = recurrent_kernel.shape
-    if columns != gates * units or kernel.ndim != 2 or kernel.shape[1] != columns:
+    units = len(recurrent_kernel) if recurrent_kernel.ndim else 0
+    if kernel.shape[1:] != (gates * units,) or recurrent_kernel.shape != (units, gates * units):
         return (
-            f"its name is that of a cell with {gates}·units columns, its weights are {kernel.shape} and {recurrent_kernel.shape}"
+            f"its cell's name tells {gates}·units columns, and its kernels have shapes {kernel.shape} and {recurrent_kernel.shape}: "
+            "save the model again"
         )
     dropped = {"merge", *(("recurrent_activation", "reset_after") if gates == 1 else ("reset_after",) if gates == 4 else ())}
     options = {name: value for name, value in options.items() if name not in dropped}
     if gates > 1:
         return keras.load(list(weights.values()), **options)
-    if "bias" in weights and weights["bias"].shape != units:
-        return f"its bias must have shape {units}, got {weights['bias'].shape}: save the model again"
-    return layout.assemble([[layout.rnn("RNN", units[0], weights, **options)]])
+    if "bias" in weights and weights["bias"].shape != (units,):
+        return f"its bias must have shape {(units,)}, got {weights['bias'].shape}: save the model again"
+    return layout.assemble([[layout.rnn("RNN", units, weights, **options)]])
 
 
 def ordered(paths: list[str]) -> tuple[list[str], bool]:
