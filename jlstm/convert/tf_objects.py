@@ -120,7 +120,7 @@ def model_variables(tree: Objects) -> set[str]:
 def layers(tree: Objects, arrays: Arrays, options: dict[str, Any]) -> Iterator[tuple[str, Result, set[str]]]:
     """Each recurrent layer: its path, the layer or why it is not converted, and the names of its arrays."""
     cells = {number for number in tree.parents if _weights(tree, number).keys() & {"recurrent_kernel"}}
-    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _holds_cell(tree, number, cells)}
+    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _holds_cell(tree, number)}
     sides = {
         number: tuple(child.get(name) for name in _SIDES)
         for number, child in enumerate(tree.children)
@@ -151,12 +151,10 @@ def _stacked(tree: Objects, cell: int) -> list[int]:
     return [tree.children[several][name] for name in sorted(tree.children[several], key=lambda name: (len(name), name))]
 
 
-def _holds_cell(tree: Objects, number: int, cells: set[int]) -> bool:
+def _holds_cell(tree: Objects, number: int) -> bool:
     """Whether an object is a layer around a cell; the root, which was made of what was to be saved, is none."""
     cell = tree.children[number].get("cell") if number else None
-    if cell is None or cell in tree.variables or "cell" in tree.children[cell]:
-        return False
-    return bool(set(_stacked(tree, cell)) & cells or tree.named(cell))
+    return cell is not None and cell not in tree.variables and "cell" not in tree.children[cell]
 
 
 def _layer(
@@ -207,6 +205,8 @@ def _one(tree: Objects, number: int, holders: Mapping[int, int], arrays: Arrays,
 def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict[str, Any]) -> Result:
     weights = _weights(tree, number)
     extra = [name for name in tree.named(number) if name not in _WEIGHTS]
+    if not extra and not weights:  # Keras 3 does not tell TensorFlow of the cells in its StackedRNNCells
+        return "its cell's variables are not described in the checkpoint: save the model as .keras"
     if extra or "recurrent_kernel" not in weights or "kernel" not in weights:
         listed = ", ".join(map(repr, extra[:3] or sorted(weights)[:3]))
         return f"its cell has {listed}, not the variables of an LSTM, GRU or SimpleRNN alone: make a layer of your own"
@@ -237,7 +237,7 @@ def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any])
     units = len(recurrent_kernel) if recurrent_kernel.ndim else 0
     if kernel.shape[1:] != (gates * units,) or recurrent_kernel.shape != (units, gates * units):
         return (
-            f"its cell's name tells {gates}·units columns, and its kernels have shapes {kernel.shape} and {recurrent_kernel.shape}: "
+            f"its cell's name tells {gates}·units columns, its kernels have shapes {kernel.shape} and {recurrent_kernel.shape}: "
             "save the model again"
         )
     dropped = {"merge", *(("recurrent_activation", "reset_after") if gates == 1 else ("reset_after",) if gates == 4 else ())}
