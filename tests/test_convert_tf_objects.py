@@ -83,7 +83,7 @@ def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
     assert (len(layers), layers.skipped, layers.in_network_order) == (12, {}, True)
     assert [type(layer) for layer, _ in layers.values()][0:4:3] == [Bidirectional, Bidirectional]
     assert isinstance([*layers.values()][3][0].layer, Stack) == (framework is tf_keras)
-    inside = framework.Model(model.inputs, model.layers[-2].output)
+    inside = framework.Model(model.inputs[0], model.layers[-2].output)
     np.testing.assert_allclose(in_turn(layers, XS), inside(XS), **FLOAT32)
     assert any("activation tanh" in sentence and "merge concat" in sentence for sentence in layers.assumed)
     assert len([name for name in layers.unused if "save_counter" not in name]) == 2  # of Dense
