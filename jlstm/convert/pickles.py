@@ -9,6 +9,7 @@ from typing import Any, cast
 from jlstm.convert.files import RefusalError
 
 _PARTS = 64  # that a tuple may have for each byte of the pickle
+_GETATTR = ("builtins.getattr", "__builtin__.getattr")  # makes a method
 _EXTENDING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS")
 
 
@@ -52,13 +53,21 @@ def _object(parts: list[Any]) -> Value:
     list twice, and so on.
     """
     callee, *arguments = parts
-    if not isinstance(callee, Global) and not (isinstance(callee, Value) and callee.kind == "reference"):
+    method = isinstance(callee, Value) and callee.kind == "object" and callee[0] in _GETATTR
+    if not method and not isinstance(callee, Global) and not (isinstance(callee, Value) and callee.kind == "reference"):
         raise RefusalError("it calls what is neither a class nor a function")
     return Value("object", [callee, *(arguments or [Value("tuple", [])])])
 
 
+def text(value: Any) -> str:
+    """Return a name or number as text. Lists are refused: one may hold another so often that to print it takes for ever."""
+    if isinstance(value, Value):
+        raise RefusalError(f"it has a {value.kind} where a name belongs")
+    return str(value)
+
+
 def _global(parts: list[Any]) -> Global:
-    return Global(".".join(map(str, parts)))
+    return Global(".".join(map(text, parts)))
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}

@@ -55,7 +55,7 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
         raise ValueError(f"weights must be those of one recurrent layer: {complaint}")
     name, (layer, params) = _loaded(arrays.floating("weights", weights), nonlinearity)
     if nonlinearity and name != "RNN":
-        raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and the weights of a {name}: leave it out")
+        raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and weights of kind {name}: leave it out")
     return layer, params
 
 

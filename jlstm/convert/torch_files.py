@@ -120,10 +120,10 @@ def _legacy(path: Path, content: mmap) -> TensorFile:
         entries, classes = torch_tensors.named(root, len(content))
         places, end = dict[str, slice](), content.tell()
         for key in keys if isinstance(keys, pickles.Value) else []:
-            storage = storages.get(str(key))
+            storage = storages.get(pickles.text(key))
             width = _BYTES.get(storage.kind.removesuffix("Storage")) if storage else None
             if not storage or not width:
-                raise RefusalError(f"it has a storage {str(key)[:40]!r} of an unknown type")
+                raise RefusalError(f"it has a storage {pickles.text(key)[:40]!r} of an unknown type")
             size = int.from_bytes(content[end : end + 8], "little")
             if size != storage.size or end + 8 + size * width > len(content):
                 raise RefusalError("it declares more numbers than it holds")

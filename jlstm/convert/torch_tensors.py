@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jlstm.convert.files import RefusalError
-from jlstm.convert.pickles import Global, Value
+from jlstm.convert.pickles import Global, Value, text
 
 FLOATS = {"DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16"}
 _CHARACTERS = 64  # of names for each byte of the pickle, where a dict that is there once has many names
@@ -66,7 +66,7 @@ def named(root: Any, size: int) -> tuple[dict[str, Tensor | Other], dict[str, st
             parts = [] if _of_optimizer(value) else list(_items(value))
             if value.kind == "object" and value[0] not in _DICTS and not _is_tensor(value[0]) and id(value) not in seen:
                 seen.add(id(value))  # attributes may refer to each other in circles
-                parts += _items(value.state)
+                parts += _items(value.state) if isinstance(value.state, Value) and value.state.kind == "dict" else []
             if value.kind == "object" and value[0] not in _DICTS and not parts:
                 if name in entries:
                     raise RefusalError(f"it has two values with the name {name[:80]!r}")
@@ -86,10 +86,13 @@ def _module_state(value: Value) -> dict[Any, Any] | None:
 def _class(value: Value) -> str:
     """The class of an object; of a module in the format before PyTorch 1.6 its source stands beside it."""
     callee = value[0]
+    if isinstance(callee, Value) and callee.kind == "object":
+        return "a method"
     if isinstance(callee, Value):  # ("module", class, file, source)
-        callee = callee[0][1]
+        identifier = callee[0]
+        callee = identifier[1] if isinstance(identifier, Value) and len(identifier) > 1 else "unknown"
     arguments = value[1] if isinstance(value[1], Value) else []
-    return str(arguments[0] if callee in ("copyreg._reconstructor", "copy_reg._reconstructor") and arguments else callee)
+    return text(arguments[0] if callee in ("copyreg._reconstructor", "copy_reg._reconstructor") and arguments else callee)
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -127,8 +130,10 @@ def _tensor(value: Value) -> Tensor | Other:
             function, arguments = arguments[0], arguments[2]
         elif function == "torch._utils._rebuild_tensor":
             break
+        elif function == "torch._utils._rebuild_tensor_v3":  # of types that have no storage of their own
+            return Other(f"a tensor of type {text(arguments[6])[:40].removeprefix('torch.')}", is_tensor=True)
         else:
-            return Other(f"a tensor that {str(function)[:80]} makes", is_tensor=True)
+            return Other(f"a tensor that {text(function)[:80]} makes", is_tensor=True)
     storage = _storage(arguments[0])
     if isinstance(storage, Other):
         return storage
@@ -147,7 +152,7 @@ def _storage(reference: Value) -> Storage | Other:
     _, kind, key, _, size, *view = reference[0]
     if view and view[0] is not None:
         return Other("a tensor in a view of a storage", is_tensor=True)
-    return Storage(str(key), str(kind).rpartition(".")[2], _whole(size))
+    return Storage(text(key), text(kind).rpartition(".")[2], _whole(size))
 
 
 def _sizes(values: Any) -> tuple[int, ...]:
@@ -173,6 +178,6 @@ def storage_of(reference: Value) -> Storage | None:
         if not isinstance(reference[0], Value) or reference[0][0] != "storage":
             return None
         _, kind, key, _, size, *_ = reference[0]
-        return Storage(str(key), str(kind).rpartition(".")[2], _whole(size))
+        return Storage(text(key), text(kind).rpartition(".")[2], _whole(size))
     except (IndexError, TypeError, ValueError, AttributeError) as error:
         raise RefusalError(f"it has a damaged storage, {type(error).__name__}") from error
