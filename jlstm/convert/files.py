@@ -71,7 +71,7 @@ def _complaint(entries: list[zipfile.ZipInfo], size: int) -> str:
     if twice := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
         return f"has two members with the name {twice[:80]!r}: write or download it again"
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries):
-        return "is a compressed zip file, expected a plain zip file as the framework writes it: write it again, or pack it with zip -0"
+        return "is a compressed zip file, expected a plain zip file as frameworks write: write it again, or pack it with zip -0"
     if any(info.compress_size != info.file_size for info in entries) or sum(info.file_size for info in entries) > size:
         return "is damaged, its members are larger than the file: write or download it again"
     return ""
