@@ -72,7 +72,7 @@ def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
     np.savez(tmp_path / "x.npz", xs=np.ones((2, 3, 4)))
     for arguments, complaint in (
         (["module.pt"], "weights_only=True"),
-        (["linear.pt"], "has no weight_hh"),
+        (["linear.pt"], "has no tensors with the names of PyTorch's LSTM"),
         (["model.pt", "--inputs", "x.npz"], "inputs have 4 features, but rnn takes 3"),
     ):
         assert cli.main([text if text.startswith("--") else str(tmp_path / text) for text in arguments]) == 2

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ def originals(path: str | os.PathLike[str], names: Collection[str]) -> dict[str,
         ValueError: PyTorch cannot make a module of such weights.
     """
     path = Path(path)
-    weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError) as error:  # several lines, and with terminal codes
+        raise ValueError(
+            f"{path} is not a file that PyTorch reads with weights_only=True: save its state_dict() alone"
+        ) from error
     return {name: _original(path, name, weights) for name in names}
 
 
