@@ -194,11 +194,13 @@ def pieces(problem: Problem, values: Values) -> list[Values]:
     return [values._replace(xs=xs, mask=mask, d_ys=d_ys, d_carry=d_carry) for xs, mask, d_ys, d_carry in each]
 
 
-def named(ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None) -> Quantities:
+def named(
+    ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None, dtype: Any = np.float64
+) -> Quantities:
     """All quantities of a comparison by name: `ys`, `carry.h`, `d_params.kernel`, …; the last two may be None."""
     tree = {"ys": ys, "carry": carry, "d_params": d_params, "d_xs": d_xs, "d_carry": d_carry, "initial_bias": initial_bias}
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, np.float64) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, dtype) for path, leaf in leaves}
 
 
 def biases(params: Arrays) -> list[Any]:
