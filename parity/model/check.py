@@ -1,8 +1,7 @@
 """Running a model's recurrent layers and what they were converted to on the same inputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from jlstm.description import features_in
 from parity import ours
 from parity.backends import on
-from parity.case import Problem, Values, named, rounded
+from parity.case import Problem, Quantities, Values, named, rounded
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
 from parity.model.formats import ModelFile
@@ -94,9 +93,8 @@ def compare(problem: Problem, original: Original) -> Comparison:
     values = Values(params, rounded(problem.xs, dtype), None, mask, None, None, None)
     lengths = None if mask is None else mask.sum(1)
 
-    def theirs(computed: str) -> dict[str, np.ndarray]:
-        results = original.run(values.xs, lengths, computed, dtype)
-        return dict(quantities(problem.layer, params, results, mask))
+    def theirs(computed: str) -> Quantities:
+        return quantities(problem.layer, params, original.run(values.xs, lengths, computed, dtype), mask)
 
     got = theirs(dtype)
     truth = got if dtype == original.exact else theirs(original.exact)
@@ -132,9 +130,9 @@ def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -
 def _judged(
     problem: Problem,
     values: Values,
-    truth: Mapping[str, Any],
-    mine: Mapping[str, Any],
-    got: Mapping[str, Any],
+    truth: Quantities,
+    mine: Quantities,
+    got: Quantities,
     original: Original,
 ) -> Comparison:
     judged = judge(truth, mine, got, dtype=problem.dtype, time=values.xs.shape[1])

@@ -1,4 +1,4 @@
-"""Keras's files that hold weights alone: layers built anew from the shapes, with the defaults of the Keras that wrote the file."""
+"""Keras's files that hold weights alone: layers built anew from the shapes, with the defaults of the Keras that wrote it."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -58,7 +58,7 @@ def originals(
 
 
 def _defaults(version: str) -> dict[str, Any]:
-    """What changed between versions of Keras 2: https://github.com/keras-team/keras/releases/tag/2.3.0, and TensorFlow 2's GRU."""
+    """What has changed since: https://github.com/keras-team/keras/releases/tag/2.3.0, and the GRU of TensorFlow 2."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not numbers or numbers >= (2, 4):
         return {}

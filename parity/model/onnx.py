@@ -32,6 +32,8 @@ def originals(
     Raises:
         ValueError: onnx cannot read the file, or it has no such node with constant weights.
     """
+    if options:
+        raise ValueError(f"a node states all its options, got {', '.join(options)}: leave --option out")
     model = load(Path(path))
     every = list(places(model.graph))
     nodes = [place for place in every if place.node.op_type in RECURRENT]

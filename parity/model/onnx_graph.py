@@ -78,9 +78,8 @@ def arrays(graph: Any) -> set[str]:
     """The names of all constants with two axes or more, in the graph and in those inside it."""
     graphs = {id(inner): inner for place in places(graph) for inner in place.graphs}.values()
     made = [tensor.name for inner in graphs for tensor in inner.initializer if len(tensor.dims) > 1]
-    for place in places(graph):
-        if place.node.op_type == "Constant" and any(len(part.t.dims) > 1 for part in place.node.attribute if part.HasField("t")):
-            made.append(place.node.output[0])
+    steps = [place.node for place in places(graph) if place.node.op_type == "Constant"]
+    made += [step.output[0] for step in steps if any(len(part.t.dims) > 1 for part in step.attribute if part.HasField("t"))]
     return set(made)
 
 

@@ -82,14 +82,14 @@ def quantities(layer: jlstm.Layer, params: Any, results: Results, mask: np.ndarr
     Raises:
         ValueError: there are more states, or fewer, than the layer has.
     """
-    return named(_both(layer, _masked(results.ys, mask)), carry_of(layer, params, results.states), None, None, None)
+    return named(_both(_masked(results.ys, mask)), carry_of(layer, params, results.states), None, None, None)
 
 
 def recorded_quantities(layer: jlstm.Layer, params: Any, recorded: Recorded) -> Quantities:
     """What the layer returned in the whole model, by the names that our side gives to that."""
     carry = None if recorded.states is None else carry_of(layer, params, recorded.states)
     ys = recorded.last if recorded.ys is None else _masked(recorded.ys, recorded.mask)
-    return named(_both(layer, ys), carry, None, None, None)
+    return named(_both(ys), carry, None, None, None)
 
 
 def shown(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
@@ -124,7 +124,7 @@ def _carry(layer: Any, params: Any, states: Iterator[np.ndarray]) -> Any:
     return jax.tree.unflatten(structure, [next(states) for _ in leaves])
 
 
-def _both(layer: Any, ys: Any) -> Any:
+def _both(ys: Any) -> Any:
     """The outputs, by direction if these are not merged."""
     return dict(zip(("forward", "backward"), ys, strict=True)) if len(ys) > 1 else ys[0]
 

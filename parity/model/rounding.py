@@ -1,7 +1,7 @@
 """How much rounding a layer makes on its inputs: its equations in NumPy, held against the same in 80-bit numbers.
 
-A trained layer may amplify the rounding of each step. Two right programs then differ by more than a fixed bound allows. NumPy's own
-rounding, which depends on neither of the two, says how much to allow.
+A trained layer may amplify the rounding of each step. Two right programs then differ by more than a fixed bound allows. NumPy's
+own rounding, which depends on neither of the two, says how much to allow.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""PyTorch: modules of a file's tensors as `torch.nn.LSTM`, `GRU` and `RNN`, built from the shapes of all tensors in their scope."""
+"""PyTorch: modules of a file's tensors as `torch.nn.LSTM`, `GRU` and `RNN`, built from the shapes in their scope."""
 
 import os
 import warnings
