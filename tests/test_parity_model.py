@@ -78,8 +78,12 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, name, capsys, tmp_pa
         for dtype in ("float64", "float32"):
             assert any(line.startswith(f"pass       {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
     written = json.loads((tmp_path / "json").read_text())
-    assert {case["name"] for case in written["cases"]} == NAMES
-    assert {case["peer"] for case in written["cases"]} == set(written["versions"]) - {"python", "jax", "numpy"} == {framework}
+    assert {case["name"] for case in written["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
+    assert (
+        {case["peer"] for case in written["cases"]}
+        == set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
+        == {framework}
+    )
     both = next(case for case in written["cases"] if case["name"] == "both")
     carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
     assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
@@ -249,7 +253,7 @@ def test_a_model_is_what_inputs_and_save_are_for(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--save", "out.safetensors"])
     assert stopped.value.code == 2
-    assert "--inputs and --save are for a model" in capsys.readouterr().err
+    assert "--inputs, --lengths, --option and --save are for a model" in capsys.readouterr().err
 
 
 def test_layers_of_a_file_can_be_listed(small, capsys):

@@ -86,6 +86,7 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
         if (name in chosen or name not in converted) and not any(_same(name, other) for other in incomplete):
             incomplete[name] = why
     assumed = dict.fromkeys((*getattr(converted, "assumed", ()), *contents.assumed))
+    chosen = {name: layer for name, layer in chosen.items() if name in originals}  # of others the framework says why
     return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed))
 
 

@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import h5py
 import jax
 import numpy as np
 
-from jlstm.convert import files
 from parity import peers
 from parity.case import rounded
 from parity.model import keras_arrays, keras_run, keras_weights
@@ -40,35 +40,37 @@ def originals(
     """
     path = Path(path)
     config, version = _description(path)
-    framework = files.needed("tf_keras", path) if _is_old(version, options) else keras
+    of = framework(version, options)
     _refuse_code(path, config)
-    peer, arrays = framework.__name__.split(".")[0], keras_arrays.read(path)
+    peer, arrays = of.__name__.split(".")[0], keras_arrays.read(path)
     try:
         if config is None:
-            return keras_weights.originals(framework, path, version, arrays, names, options, partial(_original, peer))
-        model = framework.models.load_model(path, compile=False, safe_mode=True)
+            return keras_weights.originals(of, path, version, arrays, names, options, partial(original, peer))
+        model = of.models.load_model(path, compile=False, safe_mode=True)
         layers = {name: _layer(model, name) for name in names}
         recorded, not_run = keras_run.recorded(model, layers)
         used = {name: keras_arrays.held(arrays, layer.weights) for name, layer in layers.items()}
     except _FAILURES as error:
         reason = str(error).strip().split("\n")[0][:200]
-        raise ValueError(f"{framework.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
+        raise ValueError(f"{of.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
     contents = keras_arrays.sort_out(arrays, used, model.weights, not_run)
     left = {**contents.incomplete, **_recurrent(model, layers)}
-    made = {name: _original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
+    made = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
     return made, contents._replace(incomplete=left)
 
 
-def _is_old(version: str, options: Mapping[str, Any]) -> bool:
-    """Whether it is for Keras 2, whose hard_sigmoid is another function: so the option says, else the file, if it does."""
+def framework(version: str, options: Mapping[str, Any]) -> Any:
+    """Keras 3, or tf-keras for what is of Keras 2, whose hard_sigmoid is another function: as the option says, else the file."""
     gates = options.get("recurrent_activation", "")
-    return version[:1] in ("1", "2") if not gates.startswith("hard_sigmoid") else gates == "hard_sigmoid_0.2"
+    old = gates == "hard_sigmoid_0.2" if gates.startswith("hard_sigmoid") else version[:1] in ("1", "2")
+    return import_module("tf_keras") if old else keras
 
 
 _FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError)
 
 
-def _original(peer: str, layer: Any, used: frozenset[str], recorded: Any = None) -> Original:
+def original(peer: str, layer: Any, used: frozenset[str], recorded: Any = None) -> Original:
+    """The original that a Keras layer is, the arrays of the file that it takes, and what it did in the whole model."""
     return Original(peer, layer.compute_dtype or "float32", "float64", partial(_run, layer), used, recorded)
 
 

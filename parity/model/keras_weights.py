@@ -42,11 +42,12 @@ def originals(
         ValueError: the weights are not those of one layer.
     """
     stated = {**_defaults(version), **options}
-    made, scopes = {}, {}
+    made, scopes, untold = {}, {}, {}
     for name in names:
         scope = _place(path, name)
-        forward, backward, used = _cells(arrays, scope)
-        made[name], scopes[scope] = make(_layer(framework, forward, backward, stated), frozenset(used)), used
+        made[name], scopes[scope] = layer(framework, arrays, scope, stated)
+        if why := _untold(version, options, type(made[name]).__name__):
+            untold[name] = why
     assumed = [
         "the file holds weights alone: their layers' options are the defaults of "
         + (f"Keras {version}, which wrote it" if version else "Keras 2.3 and later")
@@ -54,7 +55,21 @@ def originals(
     ]
     contents = sort_out(arrays, scopes, assumed)
     called = dict(zip(scopes, names, strict=True))
-    return made, contents._replace(incomplete={called.get(scope, scope): why for scope, why in contents.incomplete.items()})
+    incomplete = {called.get(scope, scope): why for scope, why in contents.incomplete.items()}
+    originals = {name: make(made[name], frozenset(used)) for name, used in zip(names, scopes.values(), strict=True)}
+    return originals, contents._replace(incomplete=untold | incomplete)
+
+
+def layer(framework: Any, arrays: Mapping[str, np.ndarray], scope: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """The layer whose arrays are below a path, and their paths.
+
+    Raises:
+        ValueError: the weights are not those of one layer.
+    """
+    forward, backward, used = _cells(arrays, scope)
+    if not forward:
+        raise ValueError(f"{scope!r} has no recurrent_kernel: compare it by hand")
+    return _layer(framework, forward, backward, options), used
 
 
 def _defaults(version: str) -> dict[str, Any]:
@@ -67,10 +82,10 @@ def _defaults(version: str) -> dict[str, Any]:
     return gates | ({} if in_tensorflow else {"reset_after": False})
 
 
-def _untold(version: str, options: Mapping[str, Any], kinds: Collection[str]) -> str:
+def _untold(version: str, options: Mapping[str, Any], kind: str) -> str:
     """What the version leaves open."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if version.endswith("-tf") and numbers < (2, 3) and "recurrent_activation" not in options and {"LSTM", "GRU"} & set(kinds):
+    if version.endswith("-tf") and numbers < (2, 3) and "recurrent_activation" not in options and kind != "SimpleRNN":
         return f"Keras {version} has two defaults of recurrent_activation: tell which, --option recurrent_activation=sigmoid"
     return ""
 

@@ -38,9 +38,12 @@ def originals(
     every = list(places(model.graph))
     nodes = [place for place in every if place.node.op_type in RECURRENT]
     quantized = [place for place in every if place.node.op_type == "DynamicQuantizeLSTM"]
-    chosen = {name: _named(name, nodes) or _named(name, quantized) for name in names}
-    if missing := [name for name, place in chosen.items() if place is None]:
-        raise ValueError(f"{path} has no recurrent node {missing[0]!r} for onnx: compare it by hand")
+    chosen: dict[str, Place] = {}
+    for name in names:
+        place = _named(name, nodes) or _named(name, quantized)
+        if place is None:
+            raise ValueError(f"{path} has no recurrent node {name!r} for onnx: compare it by hand")
+        chosen[name] = place
     recorded, not_run = onnx_run.recorded(model, {name: place for name, place in chosen.items() if place in nodes})
     made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
     contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
