@@ -97,9 +97,7 @@ class Problem:
         lengths = np.asarray(self.lengths)
         whole = lengths.shape == (batch,) and np.issubdtype(lengths.dtype, np.integer)
         if not whole or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
-            raise ValueError(
-                f"lengths must be {batch} whole numbers from 0 to {time}, got shape {lengths.shape}, {lengths.dtype}"
-            )
+            raise ValueError(f"lengths must be {batch} whole numbers from 0 to {time}, got shape {lengths.shape}")
         if not isinstance(self.mask, str) or self.mask != "none":
             raise ValueError("lengths and mask say the same: leave one of them out")
         return np.arange(time) < lengths[:, None]

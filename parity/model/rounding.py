@@ -16,6 +16,7 @@ from parity.diagnosis.facts import errors_by_time, is_sequence
 from parity.measure import Quantity
 
 FACTOR = 8  # of NumPy's rounding that a side may have
+_DRAWS = 4  # of inputs that are off by a rounding error: where that grows, one run alone may be lucky
 _NEAR = 2  # steps to both sides that count for a step's rounding
 
 
@@ -35,8 +36,13 @@ def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) 
     """
     if problem.dtype not in ("float64", "float32") or not textbook.knows(problem.layer):
         return quantities
-    rounded, exact = (_computed(problem, values, dtype) for dtype in (problem.dtype, np.longdouble))
-    return tuple(_widened(quantity, rounded[quantity.name], exact[quantity.name]) for quantity in quantities)
+    exact, rng = _computed(problem, values, np.longdouble), np.random.default_rng(0)
+    off = {name: np.zeros(array.shape) for name, array in exact.items()}
+    for draw in range(_DRAWS):
+        noise = rng.uniform(-1, 1, values.xs.shape) * np.finfo(problem.dtype).eps if draw else 0
+        rounded = _computed(problem, values._replace(xs=values.xs * (1 + noise)), problem.dtype)
+        off = {name: np.maximum(off[name], np.abs(rounded[name] - exact[name]).astype(np.float64)) for name in off}
+    return tuple(_widened(quantity, off[quantity.name]) for quantity in quantities)
 
 
 def _computed(problem: Problem, values: Values, dtype: Any) -> Quantities:
@@ -45,11 +51,10 @@ def _computed(problem: Problem, values: Values, dtype: Any) -> Quantities:
     return named(ys, carry, None, None, None, dtype=np.longdouble)
 
 
-def _widened(quantity: Quantity, rounded: np.ndarray, exact: np.ndarray) -> Quantity:
+def _widened(quantity: Quantity, off: np.ndarray) -> Quantity:
     if not is_sequence(quantity.name):
-        off = float(np.abs(rounded - exact).max(initial=0))
-        return replace(quantity, limit=max(quantity.limit, FACTOR * off))
-    by_time = np.pad(errors_by_time(rounded, exact).astype(np.float64), _NEAR)
+        return replace(quantity, limit=max(quantity.limit, FACTOR * float(off.max(initial=0))))
+    by_time = np.pad(errors_by_time(off, np.zeros_like(off)), _NEAR)
     near = np.lib.stride_tricks.sliding_window_view(by_time, 2 * _NEAR + 1).max(-1)
     limits = np.maximum(quantity.limit, FACTOR * near)
     return replace(quantity, limit=float(limits.max()), limit_by_time=tuple(limits.tolist()) if quantity.ours_by_time else ())
