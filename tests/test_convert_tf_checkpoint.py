@@ -30,11 +30,7 @@ CUDNN_GRU = {
     **{"candidate/input_projection/kernel": (FEATURES, UNITS), "candidate/input_projection/bias": (UNITS,)},
     **{"candidate/hidden_projection/kernel": (UNITS, UNITS), "candidate/hidden_projection/bias": (UNITS,)},
 }
-NORMS = {
-    f"{gate}/{name}": (UNITS,)
-    for gate in ("input", "transform", "forget", "output", "state")
-    for name in ("gamma", "beta")
-}
+NORMS = {f"{gate}/{name}": (UNITS,) for gate in ("input", "transform", "forget", "output", "state") for name in ("gamma", "beta")}
 
 
 def weights(shapes, scope="", renamed=lambda name: name):
@@ -223,7 +219,9 @@ def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
     own = {scope: weights(shapes) for scope, shapes in scopes.items()}
     variables = {f"{scope}/{name}": array for scope, arrays in own.items() for name, array in arrays.items()}
     layers = convert.read(write(tmp_path / "a", variables | {"model/dense/kernel": np.ones((3, 4))}))
-    names = {scope: scope.rpartition("/")[0] if scope.endswith(("rnn/lstm_cell", "basic_lstm_cell")) else scope for scope in scopes}
+    names = {
+        scope: scope.rpartition("/")[0] if scope.endswith(("rnn/lstm_cell", "basic_lstm_cell")) else scope for scope in scopes
+    }
     assert list(layers) == sorted(names.values())
     assert layers.unused == ("model/dense/kernel",)
     for scope, arrays in own.items():
@@ -277,8 +275,24 @@ def test_cudnn_layers_and_directions_are_put_together(tmp_path):
 
 
 OTHERS = [
-    *("ugrnn_cell", "nas_cell", "intersection_rnn_cell", "phased_lstm_cell", "coupled_input_forget_gate_lstm_cell", "grid_lstm_cell"),
-    *("time_freq_lstm_cell", "glstm_cell", "conv_lstm_cell", "sru_cell", "ind_rnn_cell", "indy_lstm_cell_2", "my_cell", "LSTMCell"),
+    *(
+        "ugrnn_cell",
+        "nas_cell",
+        "intersection_rnn_cell",
+        "phased_lstm_cell",
+        "coupled_input_forget_gate_lstm_cell",
+        "grid_lstm_cell",
+    ),
+    *(
+        "time_freq_lstm_cell",
+        "glstm_cell",
+        "conv_lstm_cell",
+        "sru_cell",
+        "ind_rnn_cell",
+        "indy_lstm_cell_2",
+        "my_cell",
+        "LSTMCell",
+    ),
 ]
 
 

@@ -55,7 +55,7 @@ def outcomes(
         layer, incomplete = on(backend, layer), file.incomplete.get(name, "")
         for computed in dict.fromkeys((original.exact, original.dtype)):
             if dtype in (None, computed):
-                for case, xs, mask in _cases(label, features_in(layer, params), inputs):
+                for case, xs, mask in _cases(label, layer, features_in(layer, params), inputs):
                     problem = Problem(layer, dtype=computed, params=params, xs=xs, mask="none" if mask is None else mask)
                     compared = replace(compare(problem, original), incomplete=incomplete)
                     yield Outcome(Case(case, problem, original.peer), compared)
@@ -65,9 +65,9 @@ def outcomes(
             yield Outcome(Case(f"{label} (in the whole model)", problem, original.peer), compared)
 
 
-def _cases(label: str, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
     """The name, inputs and mask of each run of a layer."""
-    xs = random_inputs(features, inputs.seed, inputs.lengths)
+    xs = random_inputs(features, inputs.seed, inputs.lengths, layer.spatial_in)
     yield label, xs, mask_of_lengths(inputs.lengths, xs)
     if inputs.xs is not None:
         xs = fitting(inputs.xs, label, features)

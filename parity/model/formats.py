@@ -87,6 +87,9 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
             incomplete[name] = why
     assumed = dict.fromkeys((*getattr(converted, "assumed", ()), *contents.assumed))
     chosen = {name: layer for name, layer in chosen.items() if name in originals}  # of others the framework says why
+    if not chosen:
+        reasons = "; ".join(f"{name!r}: {why}" for name, why in list(incomplete.items())[:3])
+        raise ValueError(f"{path} has no layer that can be compared: {reasons}")
     return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed))
 
 

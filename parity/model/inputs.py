@@ -37,10 +37,10 @@ def read_inputs(path: str | os.PathLike[str]) -> np.ndarray:
     return xs.astype(np.float64)
 
 
-def random_inputs(features: int, seed: int, lengths: Sequence[int] | None = None) -> np.ndarray:
-    """Random inputs of that many features; with lengths, one sequence for each."""
+def random_inputs(features: int, seed: int, lengths: Sequence[int] | None = None, spatial: tuple[int, ...] = ()) -> np.ndarray:
+    """Random inputs of that many features, and sizes in space; with lengths, one sequence for each."""
     batch, time = (BATCH, TIME) if lengths is None else (len(lengths), max(lengths))
-    return np.random.default_rng(seed).standard_normal((batch, time, features))
+    return np.random.default_rng(seed).standard_normal((batch, time, *spatial, features))
 
 
 def read_lengths(text: str) -> tuple[int, ...]:

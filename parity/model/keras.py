@@ -143,12 +143,16 @@ def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, wei
         entry |= {"dtype": dtype} if "dtype" in entry else {}
         entry.pop("batch_input_shape", None)
     again = type(layer).from_config(config)
-    again.build((len(xs), None, xs.shape[-1]))
+    again.build((len(xs), None, *xs.shape[2:]))
     again.set_weights([rounded(array, weights_as) for array in _weights(layer, added=weights_as == "float64")])
     inner = getattr(again, "forward_layer", again)
     outputs = 2 if inner is not again and again.merge_mode is None else 1
     mask = None if lengths is None else tf.sequence_mask(lengths, xs.shape[1])
-    results = jax.tree.leaves(again(tf.cast(xs, dtype), mask=mask, training=False))
+    try:
+        results = jax.tree.leaves(again(tf.cast(xs, dtype), mask=mask, training=False))
+    except tf.errors.OpError as error:
+        reason = str(error).split("\n")[0][:120]
+        raise ValueError(f"Keras cannot run {layer.name!r} here in {dtype} ({reason}): compare it by hand") from error
     arrays = [tf.cast(one, "float64").numpy() for one in results]
     ys = [y[:, ::-1] if inner.go_backwards else y for y in arrays[:outputs]]
     return Results(ys, arrays[outputs:])

@@ -44,8 +44,12 @@ def originals(
     stated = {**_defaults(version), **options}
     made, scopes, untold = {}, {}, {}
     for name in names:
-        scope = _place(path, name)
-        made[name], scopes[scope] = layer(framework, arrays, scope, stated)
+        try:
+            scope = _place(path, name)
+            made[name], scopes[scope] = layer(framework, arrays, scope, stated)
+        except (ValueError, KeyError, TypeError) as error:
+            untold[name] = f"Keras makes no layer of its weights ({str(error).splitlines()[0][:120]})"
+            continue
         if why := _untold(version, options, type(made[name]).__name__):
             untold[name] = why
     assumed = [
@@ -54,9 +58,9 @@ def originals(
         + "".join(f", {name}={value!r} was given" for name, value in options.items())
     ]
     contents = sort_out(arrays, scopes, assumed)
-    called = dict(zip(scopes, names, strict=True))
+    called = dict(zip(scopes, made, strict=True))
     incomplete = {called.get(scope, scope): why for scope, why in contents.incomplete.items()}
-    originals = {name: make(made[name], frozenset(used)) for name, used in zip(names, scopes.values(), strict=True)}
+    originals = {name: make(made[name], frozenset(used)) for name, used in zip(made, scopes.values(), strict=True)}
     return originals, contents._replace(incomplete=untold | incomplete)
 
 

@@ -38,17 +38,14 @@ def originals(
     every = list(places(model.graph))
     nodes = [place for place in every if place.node.op_type in RECURRENT]
     quantized = [place for place in every if place.node.op_type == "DynamicQuantizeLSTM"]
-    chosen: dict[str, Place] = {}
-    for name in names:
-        place = _named(name, nodes) or _named(name, quantized)
-        if place is None:
-            raise ValueError(f"{path} has no recurrent node {name!r} for onnx: compare it by hand")
-        chosen[name] = place
+    places_of = {name: next((place for place in nodes + quantized if place.called(name)), None) for name in names}
+    chosen = {name: place for name, place in places_of.items() if place is not None}
     recorded, not_run = onnx_run.recorded(model, {name: place for name, place in chosen.items() if place in nodes})
     made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
     contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
     compared = list(chosen.values())
-    left = {place.name: "it is not compared" for place in nodes if place not in compared}
+    left = {name: "onnx finds no node of this name" for name in places_of.keys() - chosen.keys()}
+    left |= {place.name: "this node is not compared" for place in nodes if place not in compared}
     left |= {place.name: why for place in every if place not in compared and (why := not_plain(place))}
     left |= {
         name: "what it computes with quantized numbers is not compared, only its weights"
@@ -56,12 +53,6 @@ def originals(
         if place in quantized
     }
     return made, contents._replace(incomplete=contents.incomplete | left)
-
-
-def _named(name: str, nodes: list[Place]) -> Place | None:
-    """The node of a name; of a longer name, which tells the graphs that it is in, the one that ends it."""
-    same = [place for place in nodes if name in (place.node.name, *place.node.output)]
-    return next(iter(same or [place for place in nodes if place.name and name.endswith(f"/{place.name}")]), None)
 
 
 def _original(model: Any, place: Place, recorded: Any) -> Original:

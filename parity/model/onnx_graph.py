@@ -11,29 +11,38 @@ _PRODUCTS = {"MatMul", "Gemm", "Conv", "MatMulInteger", "QLinearMatMul", "Einsum
 
 
 class Place(NamedTuple):
-    """A node, the graphs that it is in, the outermost first, and the nodes whose attributes the inner ones are."""
+    """A node, the graphs that it is in, the outermost first, and the nodes whose attributes the inner ones are.
+
+    `branch` is the name of the innermost of these attributes, such as then_branch; "" in the model's own graph.
+    """
 
     node: Any
     graphs: tuple[Any, ...]
     holders: tuple[Any, ...]
+    branch: str = ""
 
     @property
     def name(self) -> str:
         """The node's own name, or that of its first output."""
         return next((name for name in (self.node.name, *self.node.output) if name), "")
 
+    def called(self, name: str) -> bool:
+        """Whether a name is the node's, or ends in it, after the name of the branch that it is in."""
+        own = (self.node.name, *self.node.output)
+        return name in own or any(name.endswith(f"{self.branch}/{part}") for part in own if part)
+
     def given(self, key: str) -> str:
         """The name of an input by its role; "" if it is left out."""
         return dict(zip(INPUTS, self.node.input, strict=False)).get(key, "")
 
 
-def places(graph: Any, graphs: tuple[Any, ...] = (), holders: tuple[Any, ...] = ()) -> Iterator[Place]:
+def places(graph: Any, graphs: tuple[Any, ...] = (), holders: tuple[Any, ...] = (), branch: str = "") -> Iterator[Place]:
     """All nodes of a graph and of the graphs inside it."""
     for node in graph.node:
-        yield Place(node, (*graphs, graph), holders)
+        yield Place(node, (*graphs, graph), holders, branch)
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from places(inner, (*graphs, graph), (*holders, node))
+                yield from places(inner, (*graphs, graph), (*holders, node), attribute.name)
 
 
 def not_plain(place: Place) -> str:

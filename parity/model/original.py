@@ -130,4 +130,4 @@ def _both(ys: Any) -> Any:
 
 
 def _masked(ys: list[np.ndarray], mask: np.ndarray | None) -> list[np.ndarray]:
-    return ys if mask is None else [np.where(mask[..., None], y, 0) for y in ys]
+    return ys if mask is None else [np.where(mask.reshape(*mask.shape, *[1] * (y.ndim - 2)), y, 0) for y in ys]

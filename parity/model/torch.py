@@ -33,11 +33,18 @@ def originals(
         ValueError: PyTorch cannot make a module of such weights.
     """
     path = Path(path)
-    content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    tensors = dict(_tensors(content, ""))
-    nonlinearity = options.get("nonlinearity", options.get("activation", "tanh"))
+    tensors = dict(_tensors(_content(path), ""))
+    nonlinearity = options.get("nonlinearity", "tanh")
     modules = {name: _original(path, name, _of_scope(tensors, name), nonlinearity) for name in names}
     return modules, sort_out(tensors, {name: original.arrays for name, original in modules.items()}, [_ALIKE])
+
+
+def _content(path: Path) -> Any:
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch's unpickler lets any through
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"PyTorch does not read {path} with weights_only=True ({reason}): save its state_dict") from error
 
 
 def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
