@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
+import jlstm
 from jlstm.description import features_in
 from parity import ours
 from parity.backends import on

@@ -44,15 +44,28 @@ def originals(
     made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
     contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
     compared = list(chosen.values())
-    left = {name: "onnx finds no node of this name" for name in places_of.keys() - chosen.keys()}
+    left = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
     left |= {place.name: "this node is not compared" for place in nodes if place not in compared}
     left |= {place.name: why for place in every if place not in compared and (why := not_plain(place))}
+    left |= {
+        name: "its lengths are constants of the file, which apply has to be told"
+        for name, place in chosen.items()
+        if _constant(place, "sequence_lens")
+    }
     left |= {
         name: "what it computes with quantized numbers is not compared, only its weights"
         for name, place in chosen.items()
         if place in quantized
     }
     return made, contents._replace(incomplete=contents.incomplete | left)
+
+
+def _constant(place: Place, key: str) -> bool:
+    """Whether an input is a constant of the file."""
+    try:
+        return bool(place.given(key)) and sources(place, place.given(key)) is not None
+    except ValueError:
+        return False
 
 
 def _original(model: Any, place: Place, recorded: Any) -> Original:
