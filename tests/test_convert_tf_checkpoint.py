@@ -12,7 +12,6 @@ from jlstm.convert import tf1 as convert
 from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply
 
-import keras  # isort: skip  # after the environment is set
 import tf_keras  # isort: skip
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
@@ -22,13 +21,18 @@ XS = RNG.normal(size=(BATCH, TIME, FEATURES))
 PLAIN = {"kernel": (FEATURES + UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
 PEEPHOLES = {f"w_{gate}_diag": (UNITS,) for gate in "ifo"}
 GRU_SHAPES = {
-    **{"gates/kernel": (FEATURES + UNITS, 2 * UNITS), "gates/bias": (2 * UNITS,)},
-    **{"candidate/kernel": (FEATURES + UNITS, UNITS), "candidate/bias": (UNITS,)},
+    "gates/kernel": (FEATURES + UNITS, 2 * UNITS),
+    "gates/bias": (2 * UNITS,),
+    "candidate/kernel": (FEATURES + UNITS, UNITS),
+    "candidate/bias": (UNITS,),
 }
 CUDNN_GRU = {
-    **{"gates/kernel": (FEATURES + UNITS, 2 * UNITS), "gates/bias": (2 * UNITS,)},
-    **{"candidate/input_projection/kernel": (FEATURES, UNITS), "candidate/input_projection/bias": (UNITS,)},
-    **{"candidate/hidden_projection/kernel": (UNITS, UNITS), "candidate/hidden_projection/bias": (UNITS,)},
+    "gates/kernel": (FEATURES + UNITS, 2 * UNITS),
+    "gates/bias": (2 * UNITS,),
+    "candidate/input_projection/kernel": (FEATURES, UNITS),
+    "candidate/input_projection/bias": (UNITS,),
+    "candidate/hidden_projection/kernel": (UNITS, UNITS),
+    "candidate/hidden_projection/bias": (UNITS,),
 }
 NORMS = {f"{gate}/{name}": (UNITS,) for gate in ("input", "transform", "forget", "output", "state") for name in ("gamma", "beta")}
 

@@ -96,11 +96,11 @@ def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
     errors = tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError  # as TensorFlow's statuses arrive here
     try:
         reader = tf.train.load_checkpoint(str(path))
-        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        tree = tf_objects.objects(reader.get_tensor(tf_index.GRAPH), message) if described else None
+        dtypes = reader.get_variable_to_dtype_map()
+        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name != tf_index.GRAPH}
+        tree = tf_objects.objects(reader.get_tensor(tf_index.GRAPH), message, shapes) if described else None
     except (*errors, decode_error) as error:
         raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
-    shapes = {name: tuple(shape) for name, shape in shapes.items() if name != tf_index.GRAPH}
     return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
 
 

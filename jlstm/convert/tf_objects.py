@@ -36,6 +36,7 @@ class Objects(NamedTuple):
     children: list[dict[str, int]]
     parents: dict[int, tuple[int, str]]
     variables: dict[int, tuple[str, str]]  # the array's name, and the full name
+    shapes: Mapping[str, tuple[int, ...]]  # of arrays by their names
 
     def path(self, number: int) -> str:
         """The shortest path to an object."""
@@ -71,7 +72,7 @@ class Objects(NamedTuple):
         return {self.variables[child][0] for _, child in self.below(number)}
 
 
-def objects(description: bytes, message: Any) -> Objects:
+def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
     """Parse a description, of the type `TrackableObjectGraph`.
 
     Raises:
@@ -88,7 +89,7 @@ def objects(description: bytes, message: Any) -> Objects:
         for attribute in node.attributes:
             if attribute.name == "VARIABLE_VALUE":
                 variables[number] = attribute.checkpoint_key, attribute.full_name
-    return Objects(children, _shortest(children), variables)
+    return Objects(children, _shortest(children), variables, shapes)
 
 
 def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
@@ -119,7 +120,7 @@ def model_variables(tree: Objects) -> set[str]:
 def layers(tree: Objects, arrays: Arrays, options: dict[str, Any]) -> Iterator[tuple[str, Result, set[str]]]:
     """Each recurrent layer: its path, the layer or why it is not converted, and the names of its arrays."""
     cells = {number for number in tree.parents if _weights(tree, number).keys() & {"recurrent_kernel"}}
-    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _holds_cell(tree, number, cells)}
+    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _holds_cell(tree, number)}
     sides = {
         number: tuple(child.get(name) for name in _SIDES)
         for number, child in enumerate(tree.children)
@@ -150,12 +151,10 @@ def _stacked(tree: Objects, cell: int) -> list[int]:
     return [tree.children[several][name] for name in sorted(tree.children[several], key=lambda name: (len(name), name))]
 
 
-def _holds_cell(tree: Objects, number: int, cells: set[int]) -> bool:
+def _holds_cell(tree: Objects, number: int) -> bool:
     """Whether an object is a layer around a cell; the root, which was made of what was to be saved, is none."""
     cell = tree.children[number].get("cell") if number else None
-    if cell is None or cell in tree.variables or "cell" in tree.children[cell]:
-        return False
-    return bool(set(_stacked(tree, cell)) & cells or tree.named(cell))
+    return cell is not None and cell not in tree.variables and "cell" not in tree.children[cell]
 
 
 def _layer(
@@ -206,13 +205,15 @@ def _one(tree: Objects, number: int, holders: Mapping[int, int], arrays: Arrays,
 def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict[str, Any]) -> Result:
     weights = _weights(tree, number)
     extra = [name for name in tree.named(number) if name not in _WEIGHTS]
+    if not extra and not weights:  # Keras 3 does not tell TensorFlow of the cells in its StackedRNNCells
+        return "its cell's variables are not described in the checkpoint: save the model as .keras"
     if extra or "recurrent_kernel" not in weights or "kernel" not in weights:
         listed = ", ".join(map(repr, extra[:3] or sorted(weights)[:3]))
         return f"its cell has {listed}, not the variables of an LSTM, GRU or SimpleRNN alone: make a layer of your own"
     full = tree.variables[tree.children[number]["recurrent_kernel"]][1]
     name = _NUMBER.sub("", full.rpartition("/")[0].rpartition("/")[2]).removeprefix("forward_").removeprefix("backward_")
     gates = _CELLS.get(name) or _OLD.get(name)
-    if name.startswith("conv_lstm"):
+    if len(tree.shapes.get(weights["kernel"], ())) > 2:
         return "it is a ConvLSTM, whose strides and padding no checkpoint tells: make a jlstm.cells.ConvLSTMCell with its weights"
     if name.startswith("cu_dnn"):
         return f"it is a {name!r} layer, whose weights are in CuDNN's order: save the model as an LSTM or GRU layer"
@@ -233,20 +234,19 @@ def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict
 
 def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any]) -> Made | str:
     kernel, recurrent_kernel = weights["kernel"], weights["recurrent_kernel"]
-    if recurrent_kernel.ndim != 2:
-        return "it is a ConvLSTM, whose strides and padding no checkpoint tells: make a jlstm.cells.ConvLSTMCell with its weights"
-    units, columns = recurrent_kernel.shape
-    if columns != gates * units or kernel.ndim != 2 or kernel.shape[1] != columns:
+    units = len(recurrent_kernel) if recurrent_kernel.ndim else 0
+    if kernel.shape[1:] != (gates * units,) or recurrent_kernel.shape != (units, gates * units):
         return (
-            f"its name is that of a cell with {gates}·units columns, its weights are {kernel.shape} and {recurrent_kernel.shape}"
+            f"its cell's name tells {gates}·units columns, its kernels have shapes {kernel.shape} and {recurrent_kernel.shape}: "
+            "save the model again"
         )
     dropped = {"merge", *(("recurrent_activation", "reset_after") if gates == 1 else ("reset_after",) if gates == 4 else ())}
     options = {name: value for name, value in options.items() if name not in dropped}
     if gates > 1:
         return keras.load(list(weights.values()), **options)
-    if "bias" in weights and weights["bias"].shape != units:
-        return f"its bias must have shape {units}, got {weights['bias'].shape}: save the model again"
-    return layout.assemble([[layout.rnn("RNN", units[0], weights, **options)]])
+    if "bias" in weights and weights["bias"].shape != (units,):
+        return f"its bias must have shape {(units,)}, got {weights['bias'].shape}: save the model again"
+    return layout.assemble([[layout.rnn("RNN", units, weights, **options)]])
 
 
 def ordered(paths: list[str]) -> tuple[list[str], bool]:
