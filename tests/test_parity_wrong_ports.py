@@ -8,14 +8,11 @@ from importlib import import_module
 import pytest
 
 import parity.__main__ as cli
+import wrong_keras
 import wrong_onnx
+import wrong_tf1
 import wrong_torch
-from parity import model, peers
-
-peers.load("keras")  # with its settings of TensorFlow
-
-import wrong_keras  # isort: skip  # after these
-import wrong_tf1  # isort: skip
+from parity import model
 
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
@@ -37,8 +34,7 @@ def never_passes(path):
     """The verdict of a run up to the comparisons, which can only make it worse: refused or incomplete."""
     try:
         file = model.read(path)
-    except ValueError as error:
-        assert len(str(error)) < 700, error
+    except ValueError:
         return
     assert model.verdict(file, []) == "incomplete", (file.layers, file.assumed)
 

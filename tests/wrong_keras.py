@@ -30,8 +30,8 @@ def custom_layer(framework, path):
     """A layer of one's own, called LSTM."""
 
     class LSTM(framework.layers.LSTM):
-        def call(self, *args, **kwargs):
-            return -super().call(*args, **kwargs)
+        def call(self, sequences, **options):
+            return -super().call(sequences, **options)
 
     return save(framework, path, LSTM(4, name="rnn"))
 
@@ -82,7 +82,7 @@ def beside(framework, path):
     """Another cell's weights in the file, which the model does not have."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
-        base = file["model_weights"] if "model_weights" in file else file
+        base = file.get("model_weights", file)
         base["decoder/gru_cell/recurrent_kernel"] = np.ones((4, 12), "f4")
     return path
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OPTIMIZER = re.compile(r"(^|/)_?optimizer/|OPTIMIZER_SLOT|_CHECKPOINTABLE_OBJECT_GRAPH|save_counter")
 _OF_CELL = re.compile(r"(?P<cell>.*?)/?(?P<own>((gates|candidate|projection)/)?(kernel|bias)|w_[ifo]_diag)")
 _KINDS = {"lstm_cell": 1.0, "basic_lstm_cell": 1.0, "cudnn_compatible_lstm_cell": 0.0, "gru_cell": None}  # forget biases
-_GATES = ("forget_bias", "activation", "cell_clip", "projection_clip")
 
 
 class Cell(NamedTuple):
@@ -118,6 +118,12 @@ def _run(
 
 
 def _module(cell: Cell, options: Mapping[str, Any], kind: Any, *, exact: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`tf.nn.rnn_cell.* is deprecated", UserWarning)  # it is what wrote the file
+        return _legacy(cell, options, kind, exact=exact)
+
+
+def _legacy(cell: Cell, options: Mapping[str, Any], kind: Any, *, exact: bool) -> Any:
     activation = getattr(tf.nn, options.get("activation", "tanh"))
     if cell.kind == "gru_cell":
         return legacy_cells.GRUCell(cell.weights["candidate/bias"].shape[0], activation=activation, dtype=kind)
