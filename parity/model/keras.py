@@ -48,12 +48,13 @@ def originals(
             return keras_weights.originals(of, path, version, arrays, names, options, partial(original, peer))
         model = of.models.load_model(path, compile=False, safe_mode=True)
         layers = {name: _layer(model, name) for name in names}
-        recorded, not_run = keras_run.recorded(model, layers)
+        recorded, assumed = keras_run.recorded(model, layers)
+        assumed += [] if path.suffix == ".keras" else [_ALIKE]
         used = {name: keras_arrays.held(arrays, layer.weights) for name, layer in layers.items()}
     except _FAILURES as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(f"{of.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
-    contents = keras_arrays.sort_out(arrays, used, model.weights, not_run)
+    contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
     left = {**contents.incomplete, **_recurrent(model, layers)}
     made = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
     return made, contents._replace(incomplete=left)
@@ -66,6 +67,7 @@ def framework(version: str, options: Mapping[str, Any]) -> Any:
     return import_module("tf_keras") if old else keras
 
 
+_ALIKE = "HDF5 names classes without their packages: those that are called like Keras's are taken to be Keras's"
 _FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError)
 
 
