@@ -65,7 +65,8 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
         TypeError: `like` is no tree of arrays or shapes.
         ValueError: it is no safetensors file, or a name, a shape or a dtype in it is not that of `like`.
     """
-    if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(like)):
+    leaves = jax.tree.leaves(like)  # a layer has none
+    if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
         raise TypeError(f"like must be parameters or jax.eval_shape of an init, got {type(like).__name__}")
     arrays, _ = _read(path)
     expected = by_name(like)

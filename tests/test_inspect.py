@@ -201,7 +201,7 @@ class Leaky(RunningMean):
     """Somebody's own cell with a gate."""
 
     def gates(self, params, context, carry, z):
-        return Leak(jnp.full_like(z, 0.25))
+        return Leak(jnp.full_like(z["x"], 0.25))
 
 
 def test_a_cell_of_ones_own_is_traced():

@@ -128,7 +128,8 @@ class SLSTMCell(Cell):
 
     def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> Gates:
         """exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o): factors of what enters, c and n, the candidate, and c' / n'."""
-        return self._through(params, carry, z)[0]
+        gates, _ = self._through(params, carry, z)
+        return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only at the first step, where it is a factor of zeros
 
     def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> tuple[SLSTMCarry, Array]:
         """The equations."""

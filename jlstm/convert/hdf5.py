@@ -1,9 +1,13 @@
-"""Keras' HDF5 files: where the weights of recurrent cells lie."""
+"""Keras's HDF5 files: their arrays by name, the order in which they are listed, and the model's description.
+
+There are two layouts. Old files ("legacy") have a group for each layer under the layer's name, and attributes that list layers and
+weights in order. New files number layers by their class, and the arrays of a layer by their position: "layers/lstm_1/cell/vars/0".
+"""
 
 import re
+from bisect import bisect_left
 from mmap import mmap
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,96 +15,98 @@ from jlstm.convert import files
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.hdf5_format import Dataset, File
 
-ROLES = ("kernel", "recurrent_kernel", "bias")
 _LEGACY, _MOST_AXES = "model_weights", 8
-_STACKED = re.compile(r"stacked_rnn_cells(_\d+)?")  # numbered where a program makes several
-_NUMBERED = re.compile(r"(.*?)/cell(?:/cells/([^/]+))?/vars")
+_NUMBERED = re.compile(r"(?:.*/)?vars/\d+")
 
 
-class Found(NamedTuple):
-    """The cells of one layer by their names: one, or those of a stack; of one direction, or two."""
+class Content:
+    """What a file holds.
 
-    forward: dict[str, list[np.ndarray]]
-    backward: dict[str, list[np.ndarray]]
+    Args:
+        file: the parsed file.
+        size: its bytes, which all arrays together cannot exceed.
 
+    Attributes:
+        datasets: arrays by name, those of an optimizer left out.
+        config: the model's description, if the file has one.
+        version: of Keras, as the file states it; None if it does not.
+        numbered: whether the file has the new layout.
+    """
 
-class Content(NamedTuple):
-    """What a file holds: layers by their path, the names that their `vars` groups carry, and the model's description, if any."""
+    def __init__(self, file: File, size: int) -> None:
+        self._file, self._left = file, size
+        self._prefix = f"{_LEGACY}/" if _LEGACY in file.attributes else ""
+        self.datasets: dict[str, Dataset] = {
+            name.removeprefix(self._prefix): dataset
+            for name, dataset in file.datasets.items()
+            if name.startswith(self._prefix) and not name.startswith("optimizer")
+        }
+        self._sorted = sorted(self.datasets)
+        self.config: str | bytes | None = self._word("", "model_config")
+        self.version = self._word("", "keras_version")
+        self.numbered = any(_NUMBERED.fullmatch(name) for name in self.datasets)
 
-    layers: dict[str, Found]
-    names: dict[str, str]
-    config: str | bytes | None
-    version: str
+    def _word(self, group: str, name: str) -> str | None:
+        value = self._file.attributes.get(group, {}).get(name)
+        return value if isinstance(value, str) else None
+
+    def own_name(self, base: str) -> str | None:
+        """The name that Keras 3 writes beside a numbered layer's variables."""
+        return self._word(f"{base}/vars".removeprefix("/"), "name")
+
+    def listed(self, group: str, name: str) -> list[str] | None:
+        """A list of words, which Keras spreads over attributes with numbers where it is long; None if there is no such list."""
+        attributes = self._file.attributes.get(f"{self._prefix}{group}".removesuffix("/"), {})
+        if isinstance(words := attributes.get(name), tuple):
+            return list(words)
+        parts = []
+        while isinstance(words := attributes.get(f"{name}{len(parts)}"), tuple):
+            parts.append(words)
+        return [word for part in parts for word in part] if parts else None
+
+    def under(self, base: str) -> list[str]:
+        """The names of all arrays below a group, sorted."""
+        prefix = f"{base}/" if base else ""
+        first = bisect_left(self._sorted, prefix)
+        last = bisect_left(self._sorted, f"{prefix}\U0010ffff") if prefix else len(self._sorted)
+        return self._sorted[first:last]
+
+    def array(self, name: str) -> np.ndarray:
+        """Read an array.
+
+        Raises:
+            ValueError: it declares more than the file holds, or is not of floating numbers in one piece.
+        """
+        try:
+            dataset = self.datasets[name]
+            self._left -= _checked(name, dataset, self._left)
+            return self._file.array(dataset)
+        except files.RefusalError as error:
+            raise ValueError(f"{error}: write or download the file again") from error
 
 
 def read(path: Path, content: bytes | mmap) -> Content:
-    """Read the weights of all recurrent cells.
+    """Parse a file; its arrays are read when they are asked for.
 
     Args:
         path: the file's, for messages.
         content: of the HDF5 file.
 
     Raises:
-        ValueError: it is no whole HDF5 file as Keras writes it, or declares more than it holds.
+        ValueError: it is no whole HDF5 file as Keras writes it.
     """
     try:
-        file = File(content)
-        left, layers = len(content), dict[str, Found]()
-        for group, members in _cells(file.datasets).items():
-            base, direction, cell = _place(group)
-            weights = []
-            for name, dataset in members.items():
-                left -= _checked(f"{group}/{name}", dataset, left)
-                weights.append(file.array(dataset))
-            getattr(layers.setdefault(base, Found({}, {})), direction)[cell] = weights
+        return Content(File(content), len(content))
     except files.RefusalError as error:
         raise ValueError(f"{path} is not a whole HDF5 file as Keras writes it ({error}): write or download it again") from error
-    root = file.attributes.get("", {})
-    names = {group.removesuffix("/vars"): words["name"] for group, words in file.attributes.items() if "name" in words}
-    return Content(layers, names, root.get("model_config"), root.get("keras_version", ""))
 
 
 def _checked(name: str, dataset: Dataset, left: int) -> int:
     """How many bytes it takes of those that are left."""
     if dataset.obstacle:
-        raise files.RefusalError(f"{name!r} is {dataset.obstacle}")
+        raise files.RefusalError(f"{name[-80:]!r} is {dataset.obstacle}")
     if dataset.dtype is None:
-        raise files.RefusalError(f"{name!r} is not in one of {', '.join(FLOATS)}")
+        raise files.RefusalError(f"{name[-80:]!r} is not in one of {', '.join(FLOATS)}")
     if len(dataset.shape) > _MOST_AXES or max(dataset.nbytes, *dataset.shape, 0) > left or dataset.size < dataset.nbytes:
-        raise files.RefusalError(f"{name!r} declares more numbers than it holds")
+        raise files.RefusalError(f"{name[-80:]!r} declares more numbers than it holds")
     return dataset.nbytes
-
-
-def _cells(datasets: dict[str, Dataset]) -> dict[str, dict[str, Dataset]]:
-    """Groups with kernel, recurrent kernel and perhaps bias, which new files number."""
-    groups: dict[str, dict[str, Dataset]] = {}
-    for name, dataset in datasets.items():
-        group, _, last = name.rpartition("/")
-        role = last.removesuffix(":0")
-        if "/cell/" in f"/{group}" and group.endswith("/vars") and role in ("0", "1", "2"):
-            role = ROLES[int(role)]
-        groups.setdefault(group, {})[role] = dataset
-    return {
-        group: {role: members[role] for role in ROLES if role in members}
-        for group, members in groups.items()
-        if "recurrent_kernel" in members and members.keys() <= set(ROLES)
-    }
-
-
-def _place(group: str) -> tuple[str, str, str]:
-    """A layer's path, the direction and the name of the cell: of "layers/rnn/cell/vars" or "rnn/rnn/forward_x/lstm_cell"."""
-    direction, numbered = "forward", _NUMBERED.fullmatch(f"/{group}")
-    if numbered:
-        base, cell = numbered.groups()
-        for end, which in (("/forward_layer", "forward"), ("/backward_layer", "backward")):
-            if base.endswith(end):
-                base, direction = base.removesuffix(end), which
-        return base.removeprefix("/"), direction, cell or ""
-    parts = group.removeprefix(f"{_LEGACY}/").split("/")[1:] or group.split("/")
-    cell = parts.pop() if len(parts) > 1 and "cell" in parts[-1] else ""
-    if len(parts) > 1 and _STACKED.fullmatch(parts[-1]):
-        parts.pop()
-    if len(parts) > 1 and (side := parts[-1].split("_")[0]) in Found._fields:
-        direction = side
-        parts.pop()
-    return "/".join(parts), direction, cell

@@ -16,9 +16,12 @@ import numpy as np
 
 from jlstm.convert.files import RefusalError
 
+Words = str | tuple[str, ...]
+
 _LONGEST = 4096  # of a name with all its groups
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DATASPACE, _DATATYPE, _EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED, _TABLE = 0x01, 0x03, 0x07, 0x08, 0x0C, 0x10, 0x11
+_FIXED, _VARIABLE = 3, 9  # classes of datatypes: text of fixed length, and of any
 _IEEE = {  # the datatype message of IEEE numbers, but for its first byte and the byte order
     2: (np.float16, bytes((0, 0, 16, 0, 10, 5, 0, 10, 15, 0, 0, 0))),
     4: (np.float32, bytes((0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0))),
@@ -42,7 +45,7 @@ class Dataset(NamedTuple):
 
 
 class File:
-    """A file's groups, with their attributes that are words, and its datasets.
+    """A file's groups, with their attributes that are words or lists of words, and its datasets.
 
     Raises:
         RefusalError: it is no such file, or not whole.
@@ -51,7 +54,8 @@ class File:
     def __init__(self, content: Any) -> None:
         self._content, self._seen, self._left = content, set[int](), len(content)
         self._texts: dict[int, dict[int, tuple[int, int]]] = {}
-        self.attributes: dict[str, dict[str, str]] = {}
+        self._text_left = len(content)  # many attributes may refer to one text
+        self.attributes: dict[str, dict[str, Words]] = {}
         self.datasets: dict[str, Dataset] = {}
         if bytes(content[:8]) != _SIGNATURE or self._numbers("<3B", 13)[:2] != (8, 8) or content[8] > 1:
             raise RefusalError("it is not of the format's first version, as Keras writes it")
@@ -93,7 +97,7 @@ class File:
 
     def _object(self, name: str, header: int) -> list[tuple[str, int]]:
         messages: dict[int, bytes] = {}
-        attributes: dict[str, str] = {}
+        attributes: dict[str, Words] = {}
         for kind, data in self._messages(header):
             if kind == _ATTRIBUTE:
                 attributes |= self._attribute(data)
@@ -148,8 +152,8 @@ class File:
         word = bytes(self._content[start : start + 1024]).split(b"\0")[0]
         return word.decode(errors="replace")
 
-    def _attribute(self, data: bytes) -> dict[str, str]:
-        """An attribute that is one word: text of fixed length, or of any, which lies elsewhere."""
+    def _attribute(self, data: bytes) -> dict[str, Words]:
+        """An attribute that is one word or a list of words; of fixed length, or of any, which lie elsewhere."""
         version, _, *sizes = unpack_from("<BB3H", _padded(data))
         parts, start = [], 8 if version < 3 else 9
         for size in sizes:
@@ -158,15 +162,29 @@ class File:
         name, datatype, space = parts
         if len(datatype) < 8 or len(space) < 4:
             raise RefusalError("it has an attribute that is not whole")
-        value, kind = data[start:], datatype[0] & 15
-        if space[1]:
+        shape = _shape(space)
+        count = int(np.prod(shape, dtype=object))
+        if len(shape) > 1 or (count and not _is_text(datatype)):
             return {}
-        if kind == 9 and datatype[1] & 15 == 1:
-            length, collection, index = unpack_from("<IQI", _padded(value))
-            value = self._collected(collection, index)[:length]
-        elif kind != 3:
-            return {}
-        return {name.split(b"\0")[0].decode(errors="replace"): value.rstrip(b"\0").decode(errors="replace")}
+        words = self._words(datatype, data[start:], count)
+        return {name.split(b"\0")[0].decode(errors="replace"): words if shape else words[0]}
+
+    def _words(self, datatype: bytes, values: bytes, count: int) -> tuple[str, ...]:
+        size = unpack_from("<I", datatype, 4)[0]
+        if count * max(size, 1) > len(values):
+            raise RefusalError("it has an attribute that is not whole")
+        words = [values[k * size : (k + 1) * size] for k in range(count)]
+        if datatype[0] & 15 == _VARIABLE:
+            words = [self._referred(word) for word in words]
+        return tuple(word.rstrip(b"\0").decode(errors="replace") for word in words)
+
+    def _referred(self, reference: bytes) -> bytes:
+        length, collection, index = unpack_from("<IQI", _padded(reference))
+        word = self._collected(collection, index)[:length]
+        self._text_left -= len(word)
+        if self._text_left < 0:
+            raise RefusalError("its attributes refer to more text than it holds")
+        return word
 
     def _collected(self, collection: int, wanted: int) -> bytes:
         if collection not in self._texts:
@@ -185,12 +203,20 @@ class File:
         return self._bytes(*self._texts[collection][wanted])
 
 
-def _dataset(messages: dict[int, bytes], attributes: dict[str, str]) -> Dataset:
-    space, datatype, layout = _padded(messages[_DATASPACE]), _padded(messages[_DATATYPE]), _padded(messages[_LAYOUT])
-    rank, first = space[1], 8 if space[0] == 1 else 4
-    if len(messages[_DATASPACE]) < first + 8 * rank:
+def _shape(space: bytes) -> tuple[int, ...]:
+    rank, first = _padded(space)[1], 8 if space[:1] == b"\1" else 4
+    if len(space) < first + 8 * rank:
         raise RefusalError("it has a shape that is not whole")
-    shape = unpack_from(f"<{rank}Q", messages[_DATASPACE], first)
+    return unpack_from(f"<{rank}Q", space, first)
+
+
+def _is_text(datatype: bytes) -> bool:
+    return datatype[0] & 15 == _FIXED or (datatype[0] & 15 == _VARIABLE and datatype[1] & 15 == 1)
+
+
+def _dataset(messages: dict[int, bytes], attributes: dict[str, Words]) -> Dataset:
+    datatype, layout = _padded(messages[_DATATYPE]), _padded(messages[_LAYOUT])
+    shape = _shape(messages[_DATASPACE])
     dtype = _dtype(datatype, attributes)
     start, size = unpack_from("<2Q", layout, 2)
     if _EXTERNAL in messages:
@@ -199,7 +225,7 @@ def _dataset(messages: dict[int, bytes], attributes: dict[str, str]) -> Dataset:
     return Dataset(shape, dtype, start if plain else 0, size if plain else 0, "" if plain else "compressed or in chunks")
 
 
-def _dtype(datatype: bytes, attributes: dict[str, str]) -> Any:
+def _dtype(datatype: bytes, attributes: dict[str, Words]) -> Any:
     size = unpack_from("<I", datatype, 4)[0]
     if datatype[0] & 15 == 5 and size == 2 and attributes.get("dtype") == "bfloat16":
         return jnp.dtype(jnp.bfloat16)

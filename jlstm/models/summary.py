@@ -53,8 +53,8 @@ def _of_nnx(module: nnx.Module, inputs: Any, options: dict[str, Any]) -> str:
         if "not supported between instances" not in str(error):
             raise
         raise TypeError(
-            "Flax cannot print the carry that a module of this model returns, a NamedTuple: use jlstm.nnx.Outputs there, or print "
-            "the summary of its layer"
+            "Flax cannot print the carry that a module of this model returns, a NamedTuple: use jlstm.nnx.Outputs there, or "
+            "summary(layer, xs)"
         ) from error
 
 

@@ -1,0 +1,210 @@
+"""Keras's arrays: kernel (features, 4·units), recurrent_kernel (units, 4·units), one bias; i f c o and z r h, as ours.
+
+With reset_after, the bias of a GRU is (2, 3·units): one for the inputs and one for h. CuDNNLSTM and CuDNNGRU of Keras 2 have the
+same gates with each gate's kernel transposed, and two biases in a row. ConvLSTM layers have a window before the features.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from jlstm.cell import Params
+from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCell
+from jlstm.convert import arrays, layout
+from jlstm.convert.layout import Part
+from jlstm.layers import RNN, Bidirectional, Layer
+
+ROLES = ("kernel", "recurrent_kernel", "bias")
+GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
+
+
+def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any) -> tuple[Layer, Params]:
+    """Return the layer and parameters of `layer.get_weights()` of an LSTM, GRU, SimpleRNN or ConvLSTM, or Bidirectional of one.
+
+    The two biases of a GRU with `reset_after` are added into one, but for the candidate's second, which is `recurrent_bias`. Those
+    of CuDNNLSTM, whose weights are told by their bias, are added too.
+
+    Args:
+        weights: kernel, recurrent kernel and perhaps bias, twice for two directions; or a list of such lists, which is a Stack.
+        merge: of two directions, Keras's `merge_mode`.
+        **options: of `jlstm.LSTM`, `jlstm.GRU`, `jlstm.cells.ElmanCell` or `jlstm.cells.ConvLSTMCell`, which no array tells:
+            `activation`, `reverse` for `go_backwards`, … A GRU without bias needs `reset_after`, and a ConvLSTM `spatial`, the
+            spatial sizes of its inputs.
+
+    Raises:
+        ValueError: a weight is missing, not part of such a layer, or of another shape or dtype; or an option does not fit.
+
+    Differs from: Keras's go_backwards gives outputs in the order of processing, `reverse` in that of the inputs.
+
+    Examples:
+        >>> import numpy as np
+        >>> layer, params = load([np.zeros((3, 16)), np.zeros((4, 16)), np.zeros(16)])
+        >>> layer
+        RNN(cell=LSTMCell(units=4), param_dtype='float64')
+    """
+    nested = isinstance(weights, list | tuple) and weights and all(isinstance(entry, list | tuple) for entry in weights)
+    layers = weights if nested else [weights]
+    return layout.assemble([_directions(entry, options) for entry in layers], merge)
+
+
+def _directions(weights: Sequence[Any], options: dict[str, Any]) -> list[Part]:
+    if not isinstance(weights, list | tuple) or len(weights) not in (2, 3, 4, 6):
+        got = len(weights) if isinstance(weights, list | tuple) else type(weights).__name__
+        raise ValueError(
+            f"weights must be kernel, recurrent_kernel and perhaps bias, of one or two directions, got {got}: pass get_weights()"
+        )
+    count = len(weights) // (1 if len(weights) < 4 else 2)
+    sides = [part(dict(zip(ROLES, weights[:count], strict=False)), options)]
+    if len(weights) > count:
+        backward = options | {"reverse": not options.get("reverse", False)}
+        sides.append(part(dict(zip(ROLES, weights[count:], strict=False)), backward))
+        same_directions(sides[0].layer, sides[1].layer)
+    return sides
+
+
+def same_directions(forward: Layer, backward: Layer) -> None:
+    """Require that both directions are one layer and its mirror image, as our Bidirectional has them."""
+    if forward.flipped() != backward:
+        raise ValueError("weights must have two directions of one kind and size, got different ones: load them one by one")
+
+
+def stacked(parts: Sequence[Part]) -> tuple[Layer, Params]:
+    """The layer of a list of cells, the lowest first.
+
+    Raises:
+        ValueError: a cell takes another number of features than the one below it has units.
+    """
+    for below, above in pairwise(parts):
+        units, features = len(below.params["recurrent_kernel"]), len(above.params["kernel"])
+        if units != features:
+            raise ValueError(f"its cells do not fit, one has {units} units and the next takes {features} features: save it again")
+    return layout.stack(parts)
+
+
+def both(forward: tuple[Layer, Params], backward: tuple[Layer, Params], merge: str | None) -> tuple[Layer, Params]:
+    """Bidirectional of two layers that were converted."""
+    same_directions(forward[0], backward[0])
+    return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
+
+
+def kind(recurrent_kernel: np.ndarray) -> str:
+    """Which layer it is, as the shape of its recurrent kernel tells.
+
+    Raises:
+        ValueError: it is of none.
+    """
+    if recurrent_kernel.ndim in (3, 4, 5):
+        return "ConvLSTM"
+    units, columns = arrays.matrix("weights", {"recurrent_kernel": recurrent_kernel}, "recurrent_kernel", "(units, gates·units)").shape
+    return arrays.gates("weights['recurrent_kernel']", columns, units, GATES)
+
+
+def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
+    """One direction of one layer, of its kernel, recurrent kernel and perhaps bias.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    params = arrays.floating("weights", weights)
+    if params["recurrent_kernel"].ndim > 2:
+        return _convolutional(params, dict(options))
+    units, columns = arrays.matrix("weights", params, "recurrent_kernel", "(units, gates·units)").shape
+    features = arrays.matrix("weights", params, "kernel", "(features, gates·units)").shape[0]
+    name = arrays.gates("weights['recurrent_kernel']", columns, units, GATES)
+    bias = params.get("bias")
+    cudnn = bias is not None and bias.shape == (2 * columns,) and name != "RNN"
+    two = name == "GRU" and bias is not None and (cudnn or bias.ndim == 2)
+    shapes: dict[str, tuple[int, ...]] = {"kernel": (features, columns), "recurrent_kernel": (units, columns)}
+    if bias is not None:
+        shapes["bias"] = (2 * columns,) if cudnn else (2, columns) if two else (columns,)
+    arrays.fit("weights", params, shapes)
+    if cudnn:
+        params = _from_cudnn(params, columns // units)
+    if name == "GRU":
+        options = {**options, "reset_after": _reset_after(bias, two, options.get("reset_after"))}
+        params = _one_bias(params, units) if two else params
+    elif cudnn:
+        params["bias"] = params["bias"].sum(0)
+    return layout.rnn(name, units, params, **options)
+
+
+def _from_cudnn(params: dict[str, np.ndarray], gates: int) -> dict[str, np.ndarray]:
+    """The kernels and both biases of a layer that was run by cuDNN, which holds each gate's kernel as (units, inputs)."""
+
+    def turned(matrix: np.ndarray) -> np.ndarray:
+        blocks = np.split(matrix, gates, axis=1)
+        return np.concatenate([block.reshape(block.shape[::-1]).T for block in blocks], axis=1)
+
+    recurrent = np.split(params["recurrent_kernel"], gates, axis=1)
+    return {
+        "kernel": turned(params["kernel"]),
+        "recurrent_kernel": np.concatenate([block.T for block in recurrent], axis=1),
+        "bias": params["bias"].reshape(2, -1),
+    }
+
+
+def _reset_after(bias: np.ndarray | None, two: bool, option: bool | None) -> bool:
+    if bias is None and option is None:
+        raise ValueError(
+            "weights of a GRU without bias do not tell when it resets h, and Keras's default was changed in TensorFlow 2: pass "
+            "reset_after=True or False"
+        )
+    if bias is not None and option is not None and option != two:
+        raise ValueError(f"weights have a bias of shape {bias.shape}, not that of reset_after={not two}: leave it out")
+    return two if option is None else option
+
+
+def _one_bias(params: dict[str, np.ndarray], units: int) -> dict[str, np.ndarray]:
+    first, second = params["bias"]
+    bias = np.concatenate([layout.merge(first, second)[: 2 * units], first[2 * units :]])
+    return params | {"bias": bias, "recurrent_bias": second[2 * units :]}
+
+
+def _convolutional(params: dict[str, np.ndarray], options: dict[str, Any]) -> Part:
+    axes = params["recurrent_kernel"].ndim
+    recurrent = arrays.matrix("weights", params, "recurrent_kernel", "(*window, filters, 4·filters)", axes)
+    kernel = arrays.matrix("weights", params, "kernel", "(*window, features, 4·filters)", axes)
+    window, filters, columns = recurrent.shape[:-2], *recurrent.shape[-2:]
+    arrays.gates("weights['recurrent_kernel']", columns, filters, {4: "ConvLSTM"})
+    shapes = {"kernel": (*window, kernel.shape[-2], columns), "recurrent_kernel": recurrent.shape}
+    arrays.fit("weights", params, shapes | ({"bias": (columns,)} if "bias" in params else {}))
+    if options.get("spatial") is None:
+        raise ValueError("weights of a ConvLSTM do not tell the sizes of its inputs: pass them, as spatial=(rows, columns), say")
+    of_loop = {name: options.pop(name) for name in ("reverse", "time_major") if name in options}
+    try:
+        cell = ConvLSTMCell(filters, window, **options, use_bias="bias" in params)
+        return Part(RNN(cell, param_dtype=recurrent.dtype.name, **of_loop), params)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the weights are of ConvLSTM layers, which cannot have such options ({error}): give others") from error
+
+
+def dump(layer: Layer, params: Params) -> list[Any]:
+    """Return what `set_weights` of the Keras layer takes; of a Stack, a list of these. `load` takes it back to the same bits.
+
+    Activations, directions and `reset_after` are given to Keras's layer, and so are dropout and a ConvLSTM's strides and padding.
+
+    Raises:
+        ValueError: an option that Keras does not have, or parameters that are not the layer's.
+    """
+    layers = layout.parts(layer, params)
+    for _, _, one_part in layout.each(layers):
+        layout.refuse("Keras", one_part.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
+    weights = [[array for side in sides for array in _theirs(side)] for sides in layers]
+    return weights if len(weights) > 1 else weights[0]
+
+
+_OPTIONS = (
+    *("activation", "recurrent_activation", "reset_after"),
+    *("filters", "kernel_size", "spatial", "strides", "padding", "dilation"),
+)
+
+
+def _theirs(side: Part) -> list[np.ndarray]:
+    bias, params = side.params.get("bias"), side.params
+    if bias is not None and "recurrent_bias" in params:
+        second = np.zeros_like(bias)
+        second[-len(params["recurrent_bias"]) :] = params["recurrent_bias"]
+        bias = np.stack([bias, second])
+    return [params["kernel"], params["recurrent_kernel"]] + ([] if bias is None else [bias])
