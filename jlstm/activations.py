@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jlstm import values
+
 Activation = str | Callable[[Array], Array]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -35,5 +37,5 @@ def activation(name: Activation) -> Callable[[Array], Array]:
     if callable(name):
         return name
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: use a callable or one of {', '.join(sorted(ACTIVATIONS))}")
+        raise ValueError(f"unknown activation {values.brief(name)}: use a callable or one of {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]

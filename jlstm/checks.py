@@ -1,6 +1,6 @@
 """Checks at the public edge: each failure is one sentence that says what was expected, what came and what to do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,20 +8,65 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jlstm.values import (
+    LARGEST,
+    bound,
+    brief,
+    flag,
+    forget_bias,
+    function,
+    instance,
+    mapping,
+    needs,
+    number,
+    one_of,
+    path,
+    per_axis,
+    positive,
+    probability,
+    rate,
+    several,
+    text,
+    whole,
+)
 
-def instance(name: str, value: Any, kind: type, example: str) -> None:
-    """Require an object of some class."""
-    if not isinstance(value, kind):
-        remedy = f": pass its {name}, .{name}" if isinstance(getattr(value, name, None), kind) else ""  # a module's, say
-        raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {brief(value)}{remedy}")
-
-
-def brief(value: Any) -> str:
-    """What a value is, in at most 80 characters of one line: an array by its shape."""
-    if isinstance(size := getattr(value, "shape", None), tuple) and size:
-        return f"an array of shape {tuple(size)} and dtype {value.dtype}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:60]} … ({type(value).__name__})"
+__all__ = [
+    "LARGEST",
+    "array",
+    "arrays",
+    "available",
+    "bound",
+    "brief",
+    "counts",
+    "flag",
+    "flags",
+    "float_dtype",
+    "forget_bias",
+    "function",
+    "inputs",
+    "instance",
+    "key",
+    "lengths",
+    "mapping",
+    "masks",
+    "needs",
+    "noise",
+    "number",
+    "one_of",
+    "path",
+    "per_axis",
+    "positive",
+    "probability",
+    "rate",
+    "readable",
+    "real",
+    "rows",
+    "several",
+    "shape",
+    "text",
+    "tree",
+    "whole",
+]
 
 
 def key(name: str, value: Any) -> None:
@@ -37,11 +82,11 @@ def key(name: str, value: Any) -> None:
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return sizes as a tuple; require a tuple or list."""
+    """Return sizes as a tuple; require a tuple or list of whole numbers."""
     if not isinstance(value, tuple | list):
         remedy = f"write ({value},)" if isinstance(value, int) else "write xs.shape[:1], say"
         raise TypeError(f"{name} must be a tuple of sizes such as (2,), got {brief(value)}: {remedy}")
-    return tuple(value)
+    return tuple(whole(f"{name}[{axis}]", size) for axis, size in enumerate(value))
 
 
 def array(name: str, value: Any) -> Array:
@@ -52,99 +97,70 @@ def array(name: str, value: Any) -> Array:
         raise TypeError(f"{name} must hold numbers, got an array of objects: convert it, with {name}.astype('float32'), say")
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be an array of numbers, got {brief(value)}: convert it with NumPy") from error
 
 
-def positive(name: str, value: Any, *words: str) -> int:
-    """Return a whole number as int; require at least 1."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        also = "".join(f" or {word}" for word in words)
-        raise ValueError(f"{name} must be a whole number of at least 1{also}, got {brief(value)}")
-    return int(value)
+def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
+    """Require a tree of arrays or numbers; a tree of nothing only where it is a dict, a tuple or a list."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves and not isinstance(tree, dict | tuple | list):
+        raise TypeError(f"{name} must be a tree of arrays, got {brief(tree)}")
+    for leaf in leaves:
+        try:
+            dtype = jnp.result_type(leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"{name} must be a tree of arrays, got {brief(leaf)} in it") from error
+        if floating and not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"{name} must be floating to be trained, got {dtype} in it: keep other arrays apart")
 
 
-def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
-    """Return whole numbers of at least 1 for so many axes: one where all are the same, else a tuple."""
-    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
-    if len(values) != axes:
-        raise ValueError(f"{name} must be one whole number or {axes}, one for each spatial axis, got {value!r}")
-    sizes = tuple(positive(name, each) for each in values)
-    return sizes if len(set(sizes)) > 1 else sizes[0]
-
-
-def rate(name: str, value: Any) -> float:
-    """Return a dropout rate, the share of what is zeroed, as float."""
-    value = number(name, value)
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be a rate in [0, 1), the share that is zeroed, got {value!r}")
-    return value
-
-
-def number(name: str, value: Any) -> float:
-    """Return a number as float, so that scalars of NumPy and JAX promote nothing."""
+def real(name: str, value: Any) -> np.ndarray:
+    """Return real numbers as an array of NumPy in float64; require that none is NaN."""
     try:
-        if not isinstance(value, bool | str):
-            return float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a number, got {value!r}") from error
-    except OverflowError as error:
-        raise ValueError(f"{name} must be a number that a float can hold, got a larger one") from error
-    raise TypeError(f"{name} must be a number, got {value!r}")
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "iufb" and not jnp.issubdtype(numbers.dtype, jnp.floating):
+            raise TypeError
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name} must be an array of numbers, got {brief(value)}") from error
+    numbers = numbers.astype(float)
+    if np.isnan(numbers).any():
+        raise ValueError(f"{name} must be numbers, got NaN among them")
+    return numbers
 
 
-def probability(name: str, value: Any) -> float:
-    """Return a number from 0 to 1 as float."""
-    value = number(name, value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value!r}")
-    return value
+def rows(name: str, value: Any) -> np.ndarray:
+    """Return a value as an array of NumPy, with a row for each example; require numbers, booleans or text, and no NaN."""
+    try:
+        values = np.asarray(value)
+    except (TypeError, ValueError) as error:  # lists of several lengths
+        raise TypeError(f"{name} must be an array, got {brief(value)}") from error
+    if values.ndim == 0 or (values.dtype.kind in "OV" and not jnp.issubdtype(values.dtype, jnp.floating)):
+        raise TypeError(f"{name} must be an array with a row for each example, got {brief(value)}")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError(f"{name} must be known for each example, got NaN")
+    return values
 
 
-def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | None:
-    """Return an initial bias as float, or None; refuse one that was asked for where the forget gate has no bias."""
-    if value is None:
-        return None
-    value = number("forget_bias", value)
-    if not biased and value != default:
-        raise ValueError(f"forget_bias is for a forget gate with a bias, which this cell has none of, got {value}: leave it out")
-    return value
-
-
-def bound(name: str, value: Any) -> float:
-    """Return a number above zero as float."""
-    value = number(name, value)
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {value!r}")
-    return value
-
-
-def needs(name: str, on: Any, **options: Any) -> None:
-    """Refuse options, those that are neither None nor False, of something that is off."""
-    for option, value in options.items():
-        if on is None and value is not None and value is not False:
-            raise ValueError(f"{option} is for {name}, which is off: give {name}, or leave out {option}")
-
-
-def flag(name: str, value: Any) -> None:
-    """Require True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-
-
-def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
-    """Require one of the allowed values."""
-    allowed = list(allowed)
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+def counts(name: str, value: Any) -> np.ndarray:
+    """Return whole numbers from 0 on, those of int32, as an array of NumPy, whose axes the caller looks at."""
+    try:
+        numbers = np.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name} must be whole numbers, got {brief(value)}") from error
+    if numbers.ndim and numbers.size and numbers.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be whole numbers, got {brief(value)}")
+    if numbers.ndim and numbers.size and not 0 <= numbers.min() <= numbers.max() < 2**31:
+        raise ValueError(f"{name} must be from 0 to {2**31 - 1}, got some from {numbers.min()} to {numbers.max()}")
+    return numbers
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
     """Return the normalised dtype; require a real floating one."""
     try:
-        normal = jnp.dtype("no dtype" if dtype is None else dtype)  # None would be float64
+        normal = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else "no dtype")  # None would be float64
     except TypeError as error:
-        raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {dtype!r}") from error
+        raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {brief(dtype)}") from error
     if not jnp.issubdtype(normal, jnp.floating):
         raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {normal.name!r}")
     return normal
@@ -176,17 +192,17 @@ def inputs(name: str, xs: Any, *, axes: tuple[str, ...], spatial: tuple[int, ...
 def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
     """Require the same structure and shapes as `expected`, a tree of arrays or of their shapes."""
     got_leaves, expected_leaves = (dict(jax.tree_util.tree_flatten_with_path(t)[0]) for t in (got, expected))
-    for path in [*expected_leaves, *got_leaves]:
-        label = name + jax.tree_util.keystr(path)
-        if path not in got_leaves:
-            raise ValueError(f"{label} is missing, expected shape {expected_leaves[path].shape}: {remedy}")
-        if path not in expected_leaves:
+    for place in [*expected_leaves, *got_leaves]:
+        label = name + jax.tree_util.keystr(place)
+        if place not in got_leaves:
+            raise ValueError(f"{label} is missing, expected shape {expected_leaves[place].shape}: {remedy}")
+        if place not in expected_leaves:
             raise ValueError(f"{label} is not part of what is expected: {remedy}")
-        if jnp.shape(got_leaves[path]) != expected_leaves[path].shape:
+        if jnp.shape(got_leaves[place]) != expected_leaves[place].shape:
             raise ValueError(
-                f"{label} must have shape {expected_leaves[path].shape}, got {jnp.shape(got_leaves[path])}: {remedy}"
+                f"{label} must have shape {expected_leaves[place].shape}, got {jnp.shape(got_leaves[place])}: {remedy}"
             )
-        dtypes = [jnp.result_type(leaves[path]) for leaves in (expected_leaves, got_leaves)]
+        dtypes = [jnp.result_type(leaves[place]) for leaves in (expected_leaves, got_leaves)]
         if jnp.issubdtype(dtypes[0], jnp.floating) and not jnp.issubdtype(dtypes[1], jnp.floating):
             raise TypeError(f"{label} must be floating, got {dtypes[1]}: {remedy}")
     structures: tuple[Any, Any] = (jax.tree.structure(got), jax.tree.structure(expected))
@@ -212,7 +228,7 @@ def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     if counts.shape != batch_shape:
         raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {counts.shape}")
     if isinstance(time, int) and all(
-        _readable(leaf) for leaf in jax.tree.leaves(value)
+        readable(leaf) for leaf in jax.tree.leaves(value)
     ):  # not of `counts`: under jit even constants are traced there
         concrete = np.asarray(value)
         bad = concrete[(concrete < 0) | (concrete > time)]
@@ -221,7 +237,8 @@ def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     return jnp.clip(counts, 0, min(jnp.iinfo(counts.dtype).max, 2**31 - 1)).astype(int)  # int8 could not count 200 steps
 
 
-def _readable(value: Any) -> bool:
+def readable(value: Any) -> bool:
+    """Whether the numbers of an array can be looked at: not those of a traced one, nor those of other processes."""
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
 
 

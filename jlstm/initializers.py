@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.nn import initializers as jax_initializers
 from jaxtyping import Array
 
+from jlstm import values
+
 Initializer = str | Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]
 
 INITIALIZERS: dict[str, Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]] = {
@@ -31,7 +33,7 @@ def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typi
     if callable(name):
         return name
     if not isinstance(name, str) or name not in INITIALIZERS:
-        raise ValueError(f"unknown initializer {name!r}: use a callable or one of {', '.join(sorted(INITIALIZERS))}")
+        raise ValueError(f"unknown initializer {values.brief(name)}: use a callable or one of {', '.join(sorted(INITIALIZERS))}")
     return INITIALIZERS[name]
 
 

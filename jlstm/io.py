@@ -47,6 +47,7 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
         >>> known == layer
         True
     """
+    checks.path("path", path)
     if not jax.tree.leaves(params):
         raise TypeError(f"params must be a tree of arrays, got {checks.brief(params)}: pass what init returned")
     metadata: dict[str, str] = {}
@@ -106,7 +107,7 @@ def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    if not Path(path).is_file():
+    if not checks.path("path", path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
     try:
         return unpack(Path(path).read_bytes())
@@ -179,7 +180,7 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    if not Path(path).parent.is_dir():
+    if not checks.path("path", path).parent.is_dir():
         raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{os.fspath(path)} is a folder: name a file in it")

@@ -7,7 +7,6 @@ Three modules for three uses: `Recurrent` returns `(carry, ys)`, `Outputs` the o
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
@@ -61,7 +60,7 @@ class Step(nn.Module):
 
 
 def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any]) -> tuple[PyTree, Array]:
-    xs = jnp.asarray(xs)
+    xs = checks.inputs("xs", xs, axes=("time", "features"))
     params = _params(module, xs.shape[-1])
     given = sequence.get("key") is not None or sequence.get("noise") is not None
     if module.layer.stochastic and not given and module.has_rng("dropout"):

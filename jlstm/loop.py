@@ -56,6 +56,7 @@ def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*b
     """
     if not isinstance(time, int) or isinstance(time, bool) or time < 0:
         raise ValueError(f"time must be the number of steps, a whole number of at least 0, got {checks.brief(time)}")
+    checks.whole("time", time)
     lengths = checks.lengths(lengths, jnp.shape(lengths), time)
     return jnp.expand_dims(jnp.arange(time), range(lengths.ndim)) < jnp.expand_dims(lengths, -1)
 

@@ -84,6 +84,7 @@ class Recurrent(nnx.Module):
     def set_view(self, deterministic: bool | None = None) -> None:
         """Turn dropout off or on, for `nnx.view`; None leaves it as it is."""
         if deterministic is not None:
+            checks.flag("deterministic", deterministic)
             self.deterministic = deterministic
 
     @property
@@ -128,6 +129,7 @@ def _params(layer: Layer, features: int | None, params: Params | None, rngs: nnx
         raise TypeError(
             "Recurrent needs features and rngs to draw parameters, or params: write Recurrent(layer, 28, rngs=nnx.Rngs(0))"
         )
+    checks.instance("rngs", rngs, nnx.Rngs, "nnx.Rngs(0)")
     return layer.init(rngs.params(), features)
 
 

@@ -12,6 +12,7 @@ import jlstm
 from jlstm import checks
 from jlstm.cells import Dropout
 from jlstm.description import features_in
+from jlstm.layers import param_shapes
 from parity import textbook
 
 Arrays = Any
@@ -59,16 +60,16 @@ class Problem:
 
     def __post_init__(self) -> None:
         checks.instance("layer", self.layer, jlstm.Layer, "LSTM(units)")
+        self._check_kinds()
         self._fill_in()
-        for dtype in _dtypes(self.layer) - {self.dtype}:
-            raise ValueError(f"the layer computes in {dtype} but the problem in {self.dtype}: pass dtype={dtype!r} to Problem")
         for name, value, allowed in (
             ("weights", self.weights, ("random", "initial")),
             ("outputs", self.outputs, ("all", "last")),
             ("dtype", self.dtype, ("float64", "float32", "bfloat16", "float16")),
         ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+            checks.one_of(name, value, allowed)
+        for dtype in _dtypes(self.layer) - {self.dtype}:
+            raise ValueError(f"the layer computes in {dtype} but the problem in {self.dtype}: pass dtype={dtype!r} to Problem")
         for name in ("batch", "time", "features", "batches"):
             checks.positive(name, getattr(self, name))
         if self.step:
@@ -77,17 +78,31 @@ class Problem:
             axes = ("batch", "time", *["size"] * len(self.layer.spatial_in), "features")
             raise ValueError(f"xs must be ({', '.join(axes)}), got shape {np.shape(self.xs)}")
         if isinstance(self.mask, str) and self.mask not in MASKS:
-            raise ValueError(f"mask must be a boolean array or one of {', '.join(MASKS)}, got {self.mask!r}")
+            raise ValueError(f"mask must be a boolean array or one of {', '.join(MASKS)}, got {checks.brief(self.mask)}")
         batch, time = (self.batch, self.time) if self.xs is None else np.shape(self.xs)[:2]
         if time % self.batches:
             raise ValueError(f"time must be a multiple of batches, got {time} and {self.batches}")
         if not isinstance(self.mask, str) and np.shape(self.mask) != (batch, time):
             raise ValueError(f"mask must have shape {(batch, time)}, got {np.shape(self.mask)}")
 
+    def _check_kinds(self) -> None:
+        for name in ("initial_carry", "zero_output", "step"):
+            checks.flag(name, getattr(self, name))
+        checks.whole("seed", self.seed)
+        if self.xs is not None:
+            checks.real("xs", np.nan_to_num(checks.array("xs", self.xs)))
+            if not np.size(self.xs):
+                raise ValueError(f"xs must hold at least one sequence and step, got shape {np.shape(self.xs)}")
+        if self.params is not None:
+            checks.arrays("params", self.params, floating=True)
+
     def _fill_in(self) -> None:
         """Take features from the parameters and the mask from lengths."""
-        if self.params is not None and self.xs is None:
-            object.__setattr__(self, "features", features_in(self.layer, self.params))
+        if self.params is not None:
+            if self.xs is None:
+                object.__setattr__(self, "features", features_in(self.layer, self.params))
+            expected = param_shapes(self.layer, self.features if self.xs is None else np.shape(self.xs)[-1])
+            checks.tree("params", self.params, expected, "pass parameters of this layer for these features")
         if self.lengths is not None:
             object.__setattr__(self, "mask", self._mask_of_lengths())
             object.__setattr__(self, "lengths", None)  # so that a changed copy of the problem may have another mask

@@ -170,6 +170,7 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
         'pass'
     """
     checks.instance("problem", problem, Problem, "Problem(layer)")
+    checks.function("run", run, "(problem, values) -> quantities by name")
     framework = peers.load(peer)
     if why := peers.lacks(framework, problem):
         raise ValueError(f"peer {peer!r} cannot be asked for this: {why}")

@@ -16,8 +16,8 @@ from jlstm.convert import keras as convert
 CONFIG = {
     "class_name": "LSTM",
     "config": {
-        **{"name": "one", "units": 1, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True},
-        **{"unit_forget_bias": True, "dtype": "float32"},
+        "name": "one", "units": 1, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True,
+        "unit_forget_bias": True, "dtype": "float32",
     },
 }
 SHAPES = {"0": (2, 4), "1": (1, 4), "2": (4,)}

@@ -145,7 +145,7 @@ def test_what_cannot_be_batched_is_refused(examples, size, error, message):
 
 def test_a_seed_below_0_is_refused():
     """NumPy's generators have none."""
-    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, or None, got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0 or None, got -1"):
         Minibatches(np.arange(3), 2, seed=-1)
 
 

@@ -107,7 +107,7 @@ def test_buckets_and_seeds_have_orders_of_their_own():
         (([[1]], [0, 1], 1, (3,)), "a label for each, got 1 sequences and 2 labels"),
         (([], [], 1, (3,)), "there must be sequences, and a label for each, got 0 sequences and 0 labels"),
         (([[1]], [0], 0, (3,)), "size must be a whole number of at least 1, got 0"),
-        (([[1]], [0], 1, (3,), -1), "seed must be a whole number of at least 0, or None, got -1"),
+        (([[1]], [0], 1, (3,), -1), "seed must be a whole number of at least 0 or None, got -1"),
     ],
 )
 def test_what_cannot_be_sorted_into_buckets_is_refused(arguments, message):

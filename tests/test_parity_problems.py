@@ -47,9 +47,9 @@ def test_what_a_side_does_not_have_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": "zeros"}, "weights must be one of random, initial, got 'zeros'"),
-        ({"outputs": "first"}, "outputs must be one of all, last, got 'first'"),
-        ({"dtype": "int32"}, "dtype must be one of float64"),
+        ({"weights": "zeros"}, "weights must be one of 'random', 'initial', got 'zeros'"),
+        ({"outputs": "first"}, "outputs must be one of 'all', 'last', got 'first'"),
+        ({"dtype": "int32"}, "dtype must be one of 'float64'"),
         ({"mask": "top"}, "mask must be a boolean array or one of none, right"),
         ({"time": 7, "batches": 3}, "time must be a multiple of batches, got 7 and 3"),
         ({"batches": 0}, "batches must be a whole number of at least 1, got 0"),

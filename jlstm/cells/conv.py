@@ -87,6 +87,8 @@ class ConvLSTMCell(Cell):
     bias_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
+        for name in ("use_bias", "peephole"):
+            checks.flag(name, getattr(self, name))
         sizes = tuple(self.spatial) if isinstance(self.spatial, Iterable) else (self.spatial,)
         normal: dict[str, Any] = {"spatial": tuple(checks.positive("spatial", size) for size in sizes)}
         if len(sizes) not in (1, 2, 3):
@@ -98,8 +100,6 @@ class ConvLSTMCell(Cell):
         for name, value in normal.items():
             object.__setattr__(self, name, value)
         checks.one_of("padding", self.padding, ("valid", "same"))
-        for name in ("use_bias", "peephole"):
-            checks.flag(name, getattr(self, name))
         for function in (self.activation, self.recurrent_activation):
             activation(function)
         for init in (self.kernel_init, self.recurrent_init, self.bias_init):

@@ -8,6 +8,8 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+from jlstm import checks
+
 
 class RefusalError(ValueError):
     """What our own checks of a file say, apart from what its reader complains of."""
@@ -24,7 +26,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    if Path(path).is_dir():
+    if checks.path("path", path).is_dir():
         raise FileNotFoundError(f"{os.fspath(path)} is a folder, expected a file: name a file in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: check its name")

@@ -14,6 +14,7 @@ from jlstm.cell import Params
 from jlstm.convert import arrays, layout
 from jlstm.convert.layout import Part
 from jlstm.layers import Layer
+from jlstm.layers.bidirectional import MERGES
 
 _FUSED = {"LSTM": "ifgo", "GRU": "rzg"}
 _SIDES = ("forward_rnn", "backward_rnn")
@@ -39,6 +40,7 @@ def load(weights: Mapping[str, Any], *, merge: str | None = "concat", **options:
         >>> layer
         RNN(cell=LSTMCell(units=4), param_dtype='float64')
     """
+    checks.one_of("merge", merge, MERGES)
     tree = _inside(weights, "params")
     if isinstance(tree, Mapping) and tree.keys() == set(_SIDES):
         sides = [

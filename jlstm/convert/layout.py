@@ -13,6 +13,7 @@ from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.cells.gates import COUPLINGS
 from jlstm.description import features_in
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, param_shapes
+from jlstm.layers.bidirectional import MERGES
 
 OURS = {"LSTM": "ifgo", "GRU": "zrg", "RNN": "h"}  # RNN: the plain recurrent network, an ElmanCell
 _LOOP = {field.name for field in fields(RNN)} - {"cell"}
@@ -74,6 +75,7 @@ def _elman(units: int, **options: Any) -> RNN:
 
 def assemble(layers: Sequence[Sequence[Part]], merge: str | None = "concat") -> tuple[Layer, Params]:
     """A layer from parts: one or two directions of one or more layers, the lowest first."""
+    checks.one_of("merge", merge, MERGES)
     return stack([_sides(*parts, merge=merge) for parts in layers])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jlstm import checks
 from jlstm.cell import Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.convert import arrays, files, layout
@@ -208,5 +209,6 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
 
     Differs from: with a length of 0, ONNX Runtime returns zeros as last states, and we the initial ones.
     """
+    checks.path("path", path)
     nodes = dump(layer, params)
     writer.write(path, nodes if isinstance(nodes, list) else [nodes], time_major=layer.time_major)

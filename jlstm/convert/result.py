@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 
+from jlstm import checks
 from jlstm.cell import Params
 from jlstm.layers import Layer
 
@@ -37,11 +38,17 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
         assumed: Iterable[str] = (),
         unused: Iterable[str] = (),
     ) -> None:
+        checks.mapping("layers", layers, "{'lstm': (layer, params)}", lambda entry: isinstance(entry, tuple) and len(entry) == 2)
+        checks.flag("in_network_order", in_network_order)
+        skipped = {} if skipped is None else skipped
+        checks.mapping("skipped", skipped, "{'rnn': 'it has a layer norm'}", lambda reason: isinstance(reason, str))
         super().__init__(layers)
         self.in_network_order = in_network_order
-        self.skipped = dict(skipped or {})
-        self.assumed = tuple(assumed)
-        self.unused = tuple(unused)
+        self.skipped = dict(skipped)
+        self.assumed, self.unused = (
+            tuple(checks.text(f"each of {name}", entry) for entry in checks.several(name, entries, "['embedding']"))
+            for name, entries in {"assumed": assumed, "unused": unused}.items()
+        )
 
     def __missing__(self, name: str) -> tuple[Layer, Params]:
         if name in self.skipped:

@@ -75,7 +75,7 @@ def part(cell: str | None, weights: Mapping[str, Any], forget_bias: float | None
         arrays_by_name[renamed(str(name))] = array
     if cell is not None:
         checks.one_of("cell", cell, CELLS)
-    kind = CELLS[cell or _by_names(arrays_by_name)]
+    kind = CELLS[_by_names(arrays_by_name) if cell is None else cell]
     if forget_bias is None:
         forget_bias = kind.forget_bias
     elif kind.fixed and cell is not None and checks.number("forget_bias", forget_bias) != kind.forget_bias:

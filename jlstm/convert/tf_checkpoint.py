@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jlstm import checks
 from jlstm.convert import files, layout, tf1_cells, tf_index, tf_objects, tf_scopes
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.files import RefusalError
@@ -75,7 +76,7 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
         ImportError: TensorFlow is not installed.
         ValueError: it is damaged.
     """
-    path = Path(path)
+    path = checks.path("path", path)
     if not Path(f"{path}.index").is_file():
         raise FileNotFoundError(f"there is no file {path}.index: give the checkpoint's name without .index and .data-…")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from jlstm import io
+from jlstm import checks, io
 from jlstm.cell import Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.convert import arrays, files, layout, torch_files, torch_scopes
@@ -49,6 +49,7 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
         RNN(cell=LSTMCell(units=4, use_bias=False), param_dtype='float64')
     """
     _check(nonlinearity)
+    checks.text("prefix", prefix)
     if isinstance(weights, Mapping) and prefix:
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     if isinstance(weights, Mapping) and (complaint := torch_scopes.beside(map(str, weights))):
@@ -60,9 +61,9 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
 
 
 def _check(nonlinearity: str | None) -> None:
-    if nonlinearity not in (None, *_ACTIVATIONS):
+    if not isinstance(nonlinearity, str | None) or nonlinearity not in (None, *_ACTIVATIONS):
         raise ValueError(
-            f"nonlinearity must be 'tanh' or 'relu', got {str(nonlinearity)[:40]!r}: pass what the RNN was made with"
+            f"nonlinearity must be 'tanh' or 'relu', got {checks.brief(nonlinearity)}: pass what the RNN was made with"
         )
 
 

@@ -96,13 +96,12 @@ def nonnegative(seed: int | None) -> int | None:
     Raises:
         ValueError: it is below 0.
     """
-    if seed is not None and seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, or None, got {seed}")
-    return seed
+    return None if seed is None else checks.whole("seed", seed, "None", largest=2**128)
 
 
 def shuffled(count: int, seed: int | None, number: int) -> Int[np.ndarray, " count"]:
     """The order of so many examples in a pass, another one for each seed and number; without a seed the given one."""
+    number = checks.whole("number", number)
     return np.arange(count) if seed is None else np.random.default_rng((seed, number)).permutation(count)
 
 
@@ -112,8 +111,8 @@ def remaining(count: int, start: int) -> range:
     Raises:
         ValueError: there are fewer batches.
     """
-    if not 0 <= start <= count:
-        raise ValueError(f"start must be from 0 to {count}, the number of batches in a pass, got {start}")
+    if not isinstance(start, int | np.integer) or not 0 <= start <= count:
+        raise ValueError(f"start must be from 0 to {count}, the number of batches in a pass, got {checks.brief(start)}")
     return range(start, count)
 
 
@@ -123,9 +122,10 @@ def share(size: int, part: tuple[int, int]) -> slice:
     Raises:
         ValueError: the batch cannot be divided by n, or i is not below n.
     """
-    index, count = part
-    if not 0 <= index < count:
-        raise ValueError(f"part must be (i, n) with i from 0 to n - 1, got {part}")
+    pair = checks.several("part", part, "(0, 1)")
+    if len(pair) != 2 or not all(isinstance(number, int | np.integer) for number in pair) or not 0 <= pair[0] < pair[1]:
+        raise ValueError(f"part must be (i, n) with i from 0 to n - 1, got {checks.brief(part)}")
+    (index, count), size = pair, checks.positive("size", size)
     if size % count:
         raise ValueError(
             f"a batch of {size} cannot be divided among {count} processes: choose a size that is a multiple of {count}"
@@ -134,5 +134,19 @@ def share(size: int, part: tuple[int, int]) -> slice:
 
 
 def take(tree: Any, rows: slice | np.ndarray) -> Any:
-    """Those rows of all arrays of a tree."""
+    """Those rows of all arrays of a tree.
+
+    Raises:
+        TypeError: it is no tree of arrays, or rows are neither a slice nor whole numbers.
+        ValueError: it has no such rows.
+    """
+    if not jax.tree.leaves(tree) or not all(getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(tree)):
+        raise TypeError(f"tree must be arrays with a row for each example, got {checks.brief(tree)}")
+    if not isinstance(rows, slice):
+        rows = np.asarray(rows)
+        if rows.dtype.kind not in "iub" or rows.ndim != 1:
+            raise TypeError(f"rows must be a slice or whole numbers, one for each row, got {checks.brief(rows)}")
+        count = min(len(leaf) for leaf in jax.tree.leaves(tree))
+        if rows.size and rows.dtype.kind != "b" and not 0 <= rows.min() <= rows.max() < count:
+            raise ValueError(f"rows must be from 0 to {count - 1}, got some from {rows.min()} to {rows.max()}")
     return jax.tree.map(lambda leaf: leaf[rows], tree)

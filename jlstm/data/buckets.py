@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Shaped
 
+from jlstm import checks
 from jlstm.data.batches import Batch, Batches, Minibatches, nonnegative, remaining, shuffled
 from jlstm.data.ragged import Ragged, Side, pad
 
@@ -54,9 +55,12 @@ class Buckets(Batches[Bucketed]):
         padding: Side = "post",
         truncating: Side = "post",
     ) -> None:
-        if not widths or any(narrow >= wide for narrow, wide in pairwise((0, *widths))):
-            raise ValueError(f"widths must be at least one number above 0, and grow, got {list(widths)}")
-        labels, tokens = np.asarray(labels), tokens if isinstance(tokens, Ragged) else Ragged.of(tokens)
+        checks.positive("size", size)
+        widths = checks.several("widths", widths, "(20, 50)")
+        whole = all(isinstance(width, int | np.integer) for width in widths)
+        if not widths or not whole or any(narrow >= wide for narrow, wide in pairwise((0, *widths))):
+            raise ValueError(f"widths must be at least one number above 0, and grow, got {checks.brief(widths)}")
+        labels, tokens = checks.rows("labels", labels), tokens if isinstance(tokens, Ragged) else Ragged.of(tokens)
         if not len(tokens) == len(labels) > 0:
             raise ValueError(
                 f"there must be sequences, and a label for each, got {len(tokens)} sequences and {len(labels)} labels"

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jlstm import checks
+
 
 def locate(
     name: str,
@@ -36,7 +38,7 @@ def locate(
         ImportError: pooch, which downloads, is not installed.
         ValueError: what came is not what `sha256` says.
     """
-    folder = data_dir or os.environ.get("JLSTM_DATA")
+    folder = os.environ.get("JLSTM_DATA") if data_dir is None else checks.path("data_dir", data_dir)
     if not folder:
         return _download(name, url, sha256)
     names = [instead, name] if instead else [name]

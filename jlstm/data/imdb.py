@@ -76,7 +76,12 @@ def imdb(
     """
     end = None if num_words is None else checks.positive("num_words", num_words, "None")
     limit = np.inf if maxlen is None else checks.positive("maxlen", maxlen, "None")
-    generator = np.random.RandomState(seed)
+    for name, value in {"skip_top": skip_top, "index_from": index_from}.items():
+        checks.whole(name, value)
+    for name, mark in {"start_char": start_char, "oov_char": oov_char}.items():
+        if mark is not None:
+            checks.whole(name, mark, "None")
+    generator = np.random.RandomState(checks.whole("seed", seed, largest=2**32 - 1))
     splits = []
     for tokens, labels in _read(data_dir):
         order = generator.permutation(len(labels))

@@ -35,10 +35,19 @@ class Ragged:
     offsets: Int[np.ndarray, " size+1"]
 
     def __post_init__(self) -> None:
+        for name in ("values", "offsets"):
+            if not getattr(getattr(self, name), "shape", ()):
+                raise TypeError(f"{name} must be an array, got {checks.brief(getattr(self, name))}: use Ragged.of(sequences)")
+        if self.offsets.ndim != 1 or self.offsets.dtype.kind not in "iu":
+            raise ValueError(
+                f"offsets must be whole numbers in one row, got {checks.brief(self.offsets)}: use Ragged.of(sequences)"
+            )
+        if self.values.dtype.kind not in "iu" and not jnp.issubdtype(self.values.dtype, jnp.floating):
+            raise TypeError(f"values must be whole or real numbers, got {checks.brief(self.values)}: use Ragged.of(sequences)")
         ends = self.offsets[[0, -1]].tolist() if len(self.offsets) else []
         if ends != [0, len(self.values)] or np.any(self.lengths < 0):
             raise ValueError(
-                f"offsets must rise from 0 to {len(self.values)}, the number of values, got {self.offsets}: "
+                f"offsets must rise from 0 to {len(self.values)}, the number of values, got {checks.brief(self.offsets)}: "
                 "use Ragged.of(sequences)"
             )
 
@@ -131,9 +140,13 @@ def pad(
     checks.one_of("truncating", truncating, get_args(Side))
     rows = sequences if isinstance(sequences, Ragged) else Ragged.of(sequences)
     dtype = np.dtype(np.int32) if rows.values.dtype.kind in "iu" else rows.values.dtype
-    fill = checks.number("value", value)
+    fill = checks.number("value", value, nan=dtype != np.int32)
     if dtype == np.int32 and not (fill.is_integer() and -(2**31) <= fill < 2**31):
-        raise TypeError(f"value must be a whole number of int32 among whole numbers, got {value!r}: pass sequences of floats")
+        raise TypeError(
+            f"value must be a whole number of int32 among whole numbers, got {checks.brief(value)}: pass sequences of floats"
+        )
+    if len(rows) * length > checks.LARGEST:
+        raise ValueError(f"length must be such that the rows fit into memory, got {length} for {len(rows)} sequences")
     kept = np.minimum(rows.lengths, length)
     sources = rows.offsets[1:] - kept if truncating == "pre" else rows.offsets[:-1]
     targets = np.arange(len(rows)) * length + (length - kept if padding == "pre" else 0)

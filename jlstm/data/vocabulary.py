@@ -1,7 +1,7 @@
 """Words as numbers, and back: Keras' conventions, for IMDB's reviews and for texts of one's own."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Int
@@ -22,7 +22,7 @@ def words(text: str) -> list[str]:
         >>> words("It's GREAT, isn't it?")
         ["it's", 'great', "isn't", 'it']
     """
-    separated = text.lower().translate(dict.fromkeys(map(ord, SEPARATORS), " "))
+    separated = checks.text("text", text).lower().translate(dict.fromkeys(map(ord, SEPARATORS), " "))
     return [word for word in separated.split(" ") if word]
 
 
@@ -47,6 +47,7 @@ def vocabulary(texts: Iterable[str], num_words: int | None = None) -> dict[str, 
     """
     if isinstance(texts, str):
         raise TypeError(f"texts must be several texts, got one: pass [{texts[:20]!r}]")
+    texts = [checks.text("each of texts", text) for text in checks.several("texts", texts, "['a film', 'a book']")]
     count = None if num_words is None else checks.positive("num_words", num_words, "None")
     counted = Counter(word for text in texts for word in words(text))
     return {word: number for number, (word, _) in enumerate(counted.most_common(count), 1)}
@@ -78,6 +79,11 @@ def encode(
         >>> encode("Great, great film!", {"great": 7, "film": 9}, num_words=12)
         [1, 10, 10, 2]
     """
+    _check_index(index)
+    for name, value in {"start_char": start_char, "oov_char": oov_char}.items():
+        if value is not None:
+            checks.whole(name, value, "None")
+    skip_top, index_from = checks.whole("skip_top", skip_top), checks.whole("index_from", index_from)
     end = np.inf if num_words is None else checks.positive("num_words", num_words, "None")
     numbers = [index[word] + index_from if word in index else None for word in words(text)]
     marked = numbers if start_char is None else [start_char, *numbers]
@@ -109,5 +115,20 @@ def decode(
         >>> decode([0, 0, 1, 10, 10, 2], {"great": 7, "film": 9})
         'great great <unk>'
     """
+    _check_index(index)
+    for name, value in {"start_char": start_char, "padding": padding}.items():
+        if value is not None:
+            checks.whole(name, value, "None")
+    checks.whole("index_from", index_from)
+    checks.text("unknown", unknown)
+    tokens = checks.counts("tokens", list(tokens) if isinstance(tokens, Iterator) else tokens)
+    if tokens.ndim != 1:
+        raise ValueError(
+            f"tokens must be the numbers of one text, got an array of shape {tokens.shape}: decode one row at a time"
+        )
     names = {number + index_from: word for word, number in index.items()}
-    return " ".join(names.get(int(token), unknown) for token in tokens if token not in (start_char, padding))
+    return " ".join(names.get(int(token), unknown) for token in tokens.tolist() if token not in (start_char, padding))
+
+
+def _check_index(index: Mapping[str, int]) -> None:
+    checks.mapping("index", index, "{'film': 1}", lambda number: isinstance(number, int | np.integer))

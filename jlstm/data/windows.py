@@ -50,7 +50,7 @@ class Windows(Batches[Window]):
 
     def __init__(self, tokens: Int32[np.ndarray, " tokens"], size: int, steps: int) -> None:
         self.size, self.steps = checks.positive("size", size), checks.positive("steps", steps)
-        tokens = np.asarray(tokens)
+        tokens = checks.counts("tokens", tokens)
         if tokens.ndim != 1:
             raise ValueError(f"tokens must be one long sequence of numbers, got an array of shape {tokens.shape}")
         length = len(tokens) // size

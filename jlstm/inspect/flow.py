@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from jlstm import checks
 from jlstm.backends.scan import select
 from jlstm.cell import Params, PyTree
 from jlstm.inspect.run import Run, as_given, run
@@ -84,18 +85,20 @@ def gradient_flow(
         >>> flow.state.shape, round(float(flow.state[-1]), 6)
         ((5,), 1.0)
     """
+    if loss_fn is not None:
+        checks.function("loss_fn", loss_fn, "of the layer's outputs")
     sequence = Sequence(lengths, mask, resets)
     # refuses what does not fit, and computes nothing
     jax.eval_shape(lambda: cell_states(layer, params, xs, carry, **sequence._asdict()))
     if layer.spatial_in:
-        raise TypeError(f"gradient_flow needs layers without spatial axes, since it follows each unit, got {layer!r}")
+        raise TypeError(f"gradient_flow needs layers without spatial axes, since it follows each unit, got {checks.brief(layer)}")
     time_axis = 0 if layer.time_major else -2
     if (time := jnp.shape(xs)[time_axis]) == 0:
         raise ValueError("gradient_flow needs at least one time step, got xs without any")
     if lengths is not None:
         mask = lengths_to_mask(lengths, time)
         mask = jnp.moveaxis(mask, -1, 0) if layer.time_major else mask
-    return _flow(layer, params, xs, loss_fn or partial(_sum_of_last, time_axis, mask), carry, sequence)
+    return _flow(layer, params, xs, partial(_sum_of_last, time_axis, mask) if loss_fn is None else loss_fn, carry, sequence)
 
 
 def _sum_of_last(time_axis: int, mask: Array | None, ys: Any) -> Any:
@@ -114,7 +117,7 @@ def _flow(layer: Layer, params: Params, xs: Any, loss: Callable, carry: PyTree, 
         return _flow_both(layer, params, xs, loss, carry, sequence)
     if isinstance(layer, RNN):
         return _flow_cell(layer, params, xs, loss, carry, sequence)
-    raise TypeError(f"gradient_flow needs an RNN or layers of those, got {layer!r}")
+    raise TypeError(f"gradient_flow needs an RNN or layers of those, got {checks.brief(layer)}")
 
 
 def _flow_stack(layer: Stack, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> tuple:

@@ -98,7 +98,7 @@ def trace(
         both = {"forward": layer.layer, "backward": layer.layer.flipped()}
         return {name: trace(inner, params[name], xs, carry and carry[name], **sequence) for name, inner in both.items()}
     if not isinstance(layer, RNN):
-        raise TypeError(f"trace needs an RNN or layers of those, got {layer!r}")
+        raise TypeError(f"trace needs an RNN or layers of those, got {checks.brief(layer)}")
     return _trace_cell(layer, params, xs, carry, lengths, mask, resets)
 
 
@@ -142,6 +142,8 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
     low, high = checks.number("low", low), checks.number("high", high)
     if not 0 <= low <= high <= 1:
         raise ValueError(f"low and high must be shares with 0 ≤ low ≤ high ≤ 1, got {low} and {high}")
+    if not jax.tree.leaves(traces, is_leaf=lambda node: isinstance(node, Trace)):
+        raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(traces)}")
     return jax.tree.map(lambda seen: _saturation_cell(seen, low, high), traces, is_leaf=lambda node: isinstance(node, Trace))
 
 

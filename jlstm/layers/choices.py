@@ -38,6 +38,8 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
         LSTMCell(units=4, activation='relu') is run by scan; not by fused: it is for the activations sigmoid and tanh
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
+    for name, tree in {"params": params, "xs": xs}.items():
+        checks.arrays(name, tree)
     with backends.recorded() as choices:
         jax.eval_shape(lambda *arrays: layer.apply(*arrays, **options), params, xs, *args)
     off = layer.stochastic and options.get("key") is None and options.get("noise") is None

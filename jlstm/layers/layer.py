@@ -129,6 +129,8 @@ class Layer(Options, abc.ABC):
         if dtype is not None:
             dtype = checks.float_dtype("dtype", dtype)
         batch_shape = checks.shape("batch_shape", batch_shape)
+        if not jax.tree.leaves(params) and isinstance(params, Mapping | tuple):
+            raise ValueError("params must be what init of this layer returned, got nothing: pass that")
         try:
             return self.begin(params, batch_shape, dtype)
         except (KeyError, IndexError, AttributeError) as error:

@@ -61,7 +61,7 @@ class RNN(Layer):
             value = getattr(self, name)
             if isinstance(value, bool):
                 object.__setattr__(self, name, word if value else off)
-            elif value != word:
+            elif not isinstance(value, str) or value != word:
                 object.__setattr__(self, name, checks.positive(name, value, repr(word)))
         checks.one_of("backend", self.backend, BACKENDS)
         object.__setattr__(self, "param_dtype", checks.float_dtype("param_dtype", self.param_dtype))

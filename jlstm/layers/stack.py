@@ -7,7 +7,7 @@ from typing import Any, Self
 import jax
 from jaxtyping import Array
 
-from jlstm import backends
+from jlstm import backends, checks
 from jlstm.cell import Params, PyTree
 from jlstm.layers.layer import Layer
 from jlstm.loop import Results, Steps
@@ -32,13 +32,13 @@ class Stack(Layer):
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, Layer):
-            raise TypeError(f"layers must be a tuple of Layers, got a single one: pass Stack(({self.layers!r},))")
-        object.__setattr__(self, "layers", tuple(self.layers))
+            raise TypeError("layers must be a tuple of Layers, got a single one: pass Stack((layer,))")
+        object.__setattr__(self, "layers", tuple(checks.several("layers", self.layers, "(LSTM(128), LSTM(64))")))
         if not self.layers:
             raise ValueError("layers must hold at least one layer, got none: pass Stack((LSTM(128), LSTM(64))), say")
         for layer in self.layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"layers must be Layers such as LSTM(units), got {layer!r}")
+                raise TypeError(f"layers must be Layers such as LSTM(units), got {checks.brief(layer)}")
         if len({layer.time_major for layer in self.layers}) > 1:
             raise ValueError("layers must agree on time_major, got both: set it on all of them or on none")
         for layer, above in pairwise(self.layers):

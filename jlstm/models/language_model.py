@@ -76,6 +76,7 @@ class LanguageModel(nn.Module):
         self.dropout = checks.rate("dropout", self.dropout)
         checks.flag("variational", self.variational)
         checks.flag("tied", self.tied)
+        checks.bound("init_scale", self.init_scale)
         self.lstm = FrozenDict(self.lstm)  # hashable, so that the model can be a static argument of `jit`
         if self.layer.reverse or self.layer.time_major:
             raise ValueError("lstm must not have reverse=True or time_major=True: tokens are (batch, time), predicted in order")
@@ -97,7 +98,7 @@ class LanguageModel(nn.Module):
             ValueError: a shape does not fit.
             TypeError: `tokens` are not whole numbers.
         """
-        tokens, keys = parts.tokens("tokens", tokens), parts.keys(self, key, 2 * self.layers + 1)
+        tokens, keys = parts.tokens("tokens", tokens, self.vocabulary), parts.keys(self, key, 2 * self.layers + 1)
         carries = (None,) * self.layers if carry is None else self._checked(carry)
         embed = nn.Embed(self.vocabulary, self.units, embedding_init=Uniform(self.init_scale), name="embed")
         xs, lasts = self._dropped(embed(tokens), 0, keys[0]), []
@@ -118,7 +119,7 @@ class LanguageModel(nn.Module):
     @nn.nowrap
     def initial_carry(self, size: int) -> PyTree:
         """Return what reading `size` texts starts from, without any parameters: a tuple with zeros for each layer."""
-        layer = self.layer
+        size, layer = checks.whole("size", size), self.layer
         shapes = jax.eval_shape(lambda key: layer.initial_carry(layer.init(key, self.units), (size,)), jax.random.key(0))
         return tuple(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes) for _ in range(self.layers))
 

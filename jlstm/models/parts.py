@@ -4,13 +4,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Int
 
+from jlstm import checks
 
-def tokens(name: str, value: Any, *, least: int = 0) -> Int[Array, "batch time"]:
-    """Return tokens as an array; require whole numbers (batch, time) with at least so many steps."""
-    value = jnp.asarray(value)
+
+def tokens(name: str, value: Any, vocabulary: int, *, least: int = 0) -> Int[Array, "batch time"]:
+    """Return tokens as an array; require whole numbers (batch, time) with at least so many steps, of the vocabulary.
+
+    Of others JAX would take the embedding to be NaN, or that of another token. Traced tokens cannot be looked at.
+    """
+    numbers = value
+    value = checks.array(name, value)
     if value.ndim != 2 or value.shape[1] < least:
         some = f" with at least {least} time step" if least else ""
         raise ValueError(f"{name} must have shape (batch, time){some}, got {value.shape}: pad sequences of different lengths")
@@ -18,6 +25,12 @@ def tokens(name: str, value: Any, *, least: int = 0) -> Int[Array, "batch time"]
         raise TypeError(
             f"{name} must be whole numbers, indices into the vocabulary, got {value.dtype}: pass {name}.astype('int32')"
         )
+    if checks.readable(numbers) and value.size:
+        least_token, greatest = np.min(numbers), np.max(numbers)  # before JAX makes them int32
+        if least_token < 0 or greatest >= vocabulary:
+            raise ValueError(
+                f"{name} must be indices into the vocabulary, from 0 to {vocabulary - 1}, got some from {least_token} to {greatest}"
+            )
     return value
 
 
@@ -25,6 +38,8 @@ def keys(module: nn.Module, key: Array | None, count: int) -> Any:
     """Return `count` keys made from the one given, else from the `"dropout"` rng of `apply`; without either, as many None."""
     if key is None and module.has_rng("dropout"):
         key = module.make_rng("dropout")
+    if key is not None:
+        checks.key("key", key)
     return (None,) * count if key is None else jax.random.split(key, count)
 
 

@@ -48,8 +48,12 @@ def generate(
         >>> draw(params, jax.random.key(1), prompt, temperature=0.7).shape
         (2, 20)
     """
-    prompt, length = parts.tokens("prompt", prompt, least=1), checks.positive("length", length)
-    if not isinstance(temperature, jax.core.Tracer) and temperature < 0:
+    checks.instance("model", model, LanguageModel, "LanguageModel(vocabulary, units)")
+    checks.key("key", key)
+    prompt, length = parts.tokens("prompt", prompt, model.vocabulary, least=1), checks.positive("length", length)
+    shapes = jax.eval_shape(model.init, key, prompt)["params"]
+    checks.tree("params", params, shapes, "pass model.init(key, prompt)['params']")
+    if not isinstance(temperature, jax.core.Tracer) and (temperature := checks.number("temperature", temperature)) < 0:
         raise ValueError(f"temperature must be at least 0, which takes the likeliest token always, got {temperature}")
 
     def drawn(logits: Array, key: Array) -> Array:

@@ -98,7 +98,7 @@ class SequenceClassifier(nn.Module):
             ValueError: `tokens` has another shape or no steps, `lengths` do not fit or are given to a masked model.
             TypeError: `tokens` or `lengths` are not whole numbers.
         """
-        tokens, layers = parts.tokens("tokens", tokens, least=1), self._layers
+        tokens, layers = parts.tokens("tokens", tokens, self.vocabulary, least=1), self._layers
         mask, keys = self._mask(tokens, lengths), parts.keys(self, key, 2 * len(layers))
         xs = nn.Embed(self.vocabulary, self.features, embedding_init=initializer(self.embedding_init), name="embed")(tokens)
         for k, layer in enumerate(layers):

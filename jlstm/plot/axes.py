@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jlstm import checks
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -18,8 +20,11 @@ def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
 
     Raises:
         ImportError: matplotlib is not installed.
+        TypeError: `ax` is something else.
     """
     if ax is not None:
+        if not hasattr(ax, "set_xlabel"):
+            raise TypeError(f"ax must be axes of matplotlib, got {checks.brief(ax)}: pass plt.gca(), or leave it out")
         return ax
     try:
         from matplotlib.figure import Figure

@@ -51,7 +51,12 @@ def gates(
         ValueError: an unknown name, or more labels than steps.
     """
     single("trace", trace, Trace)
-    names = trace.gates._fields if names is None else names
+    names = trace.gates._fields if names is None else gate_names(names)
+    if labels is not None:
+        labels = [checks.text("each of labels", label) for label in checks.several("labels", labels, "['a', 'film']")]
+        if not labels:
+            raise ValueError("labels must hold at least one, got none: leave them out")
+    _check_sequence(sequence, trace.counts.shape[:-1])
     chosen = (lambda array: np.asarray(array)[sequence]) if trace.counts.ndim > 1 else np.asarray
     counts, blocks = chosen(trace.counts)[: None if labels is None else len(labels)], {}
     for name in names:
@@ -101,3 +106,19 @@ def _scale(name: str, values: np.ma.MaskedArray) -> tuple[str, float, float]:
         return "cividis", 0.0, 1.0
     limit = 1.0 if name in "gh" else max(1e-6, float(np.ma.filled(abs(values), 0).max(initial=0)))
     return "PuOr", -limit, limit
+
+
+def gate_names(names: Any) -> list[str]:
+    """The names of gates: a text of letters, or several texts; at least one."""
+    listed = list(names) if isinstance(names, str) else checks.several("names", names, "['i', 'f']")
+    if not listed:
+        raise ValueError("names must hold at least one name, got none: leave it out for all gates")
+    return listed
+
+
+def _check_sequence(sequence: Any, batch_shape: tuple[int, ...]) -> None:
+    """Require the place of one sequence in the batch."""
+    place = sequence if isinstance(sequence, tuple) else (sequence,) * bool(batch_shape)
+    fits = len(place) == len(batch_shape) and all(isinstance(index, int | np.integer) for index in place)
+    if not fits or not all(-size <= index < size for index, size in zip(place, batch_shape, strict=True)):
+        raise ValueError(f"sequence must be the place of one of the batch of {batch_shape}, got {checks.brief(sequence)}")

@@ -33,11 +33,13 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
         TypeError: a record that is neither.
         ValueError: no record has something of this name.
     """
-    records = [_record(record) for record in history]
+    checks.text("name", name)
+    records = [_record(record) for record in checks.several("history", history, "result.history")]
     points = {part: [(step, figures[part][name]) for step, figures in records if name in figures[part]] for part in PARTS}
     if not any(points.values()):
         names = sorted({key for _, figures in records for part in PARTS for key in figures[part]})
-        raise ValueError(f"name must be of something that was recorded, {', '.join(names) or 'but nothing was'}, got {name!r}")
+        recorded = ", ".join(names[:10]) or "but nothing was"
+        raise ValueError(f"name must be of something that was recorded, {recorded}, got {checks.brief(name)}")
     ax = axes(ax, 6.4, 4)
     for part, (style, colour, label) in PARTS.items():
         if points[part]:
@@ -79,6 +81,8 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
         TypeError: norms that are neither.
         ValueError: no norms, or norms that are not a number a step.
     """
+    checks.text("label", label)
+    floor = checks.bound("floor", floor)
     lines = dict(_lines(norms))
     if not lines:
         raise ValueError("norms must hold at least one line, got none: pass {'LSTM': gradient_flow(…).state}, say")
@@ -133,7 +137,10 @@ def scores(
         ImportError: matplotlib is not installed.
         ValueError: not one score a word, or no words.
     """
-    values = np.asarray(values, float)
+    text = [checks.text("each of text", word) for word in checks.several("text", text, "['a', 'film']")]
+    checks.text("label", label)
+    checks.number("threshold", threshold)
+    values = checks.real("values", values)
     if values.shape != (len(text),) or not len(text):
         raise ValueError(
             f"values must be one score for each of the words, at least one, got {values.shape} for {len(text)} words"

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from jlstm import checks
 from jlstm.inspect import Saturation
 from jlstm.plot.axes import BLACK, BLUE, COLOURS, GREY, axes, plain, single, size
-from jlstm.plot.heat import NAMES
+from jlstm.plot.heat import NAMES, gate_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
     """
     single("shares", shares, Saturation)
     names = [name for name in shares.below._fields if name != "g"] if names is None else names
-    for name in names:
+    for name in (names := gate_names(names)):
         checks.one_of("a name", name, shares.below._fields)
     ax = axes(ax, 5.2, 5)
     ax.plot([0, 1], [1, 0], "-", color=GREY, linewidth=1)
@@ -69,7 +69,8 @@ def embeddings(
 
     Reference: Pearson 1901.
     """
-    vectors = np.asarray(vectors, float)
+    vectors, most = checks.real("vectors", vectors), checks.whole("most", most)
+    labels = [checks.text("each of labels", label) for label in checks.several("labels", labels, "['a', 'film']")]
     if vectors.ndim != 2 or min(vectors.shape) < 2 or len(labels) != len(vectors):
         raise ValueError(
             f"vectors must be a matrix of at least 2 by 2 with a label for each row, got {vectors.shape} and {len(labels)} labels"

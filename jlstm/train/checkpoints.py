@@ -15,9 +15,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-from jlstm import io
+from jlstm import checks, io
 from jlstm.cell import Params, PyTree
 from jlstm.train import stored
+from jlstm.train.arguments import check_tree
 from jlstm.train.history import History, Record
 from jlstm.train.step import State
 
@@ -209,7 +210,9 @@ def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False)
         ValueError: it is of another model, or has no best parameters for want of validation data or of a first record, or is
             damaged.
     """
-    if not Path(folder).is_dir():
+    check_tree("like", like)
+    checks.flag("best", best)
+    if not checks.path("folder", folder).is_dir():
         raise FileNotFoundError(f"there is no folder {os.fspath(folder)}: train with checkpoints={os.fspath(folder)!r} first")
     return Checkpoints(folder).restore_params(like, best=best)
 

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from jlstm import checks
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batches
-from jlstm.train import sharding
+from jlstm.train import arguments, sharding
 from jlstm.train.checkpoints import Checkpoints, Snapshot
 from jlstm.train.history import History, Record, best, write
 from jlstm.train.interruptions import interruptions
@@ -122,14 +122,17 @@ def fit(
         >>> round(float(result.params["slope"]), 2)
         3.0
     """
-    _check(epochs=epochs, steps=steps, every=every, steps_per_call=steps_per_call)
+    arguments.check_measured(loss_fn, params, batches, begin, mesh)
+    paths, flags = {"checkpoints": checkpoints, "history": history}, {"resume": resume, "progress": progress}
+    arguments.check_fit(params, optimizer, validation, key, stop, callbacks, paths=paths, flags=flags)
+    arguments.check_numbers(epochs, steps, every=every, steps_per_call=checks.positive("steps_per_call", steps_per_call))
     checks.one_of("nonfinite", nonfinite, ("stop", "skip"))
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions())  # before the first batch is asked for
         now = _start(task, params, key, validation)
-        folder = Checkpoints(checkpoints, task.facts(now.key), resume=True) if checkpoints else None
+        folder = Checkpoints(checkpoints, task.facts(now.key), resume=True) if checkpoints is not None else None
         if folder and not resume:
             folder.clear()
         now = (folder.restore(now) if folder else None) or now
@@ -205,11 +208,3 @@ def _write(path: str | os.PathLike[str] | None, history: History) -> None:
 
 def _is_first_process() -> bool:
     return jax.process_index() == 0
-
-
-def _check(epochs: int | None, steps: int | None, **others: int | None) -> None:
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"give either epochs or steps, got epochs={epochs} and steps={steps}")
-    for name, value in {"epochs": epochs, "steps": steps, **others}.items():
-        if value is not None:
-            checks.positive(name, value)

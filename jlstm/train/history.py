@@ -69,6 +69,9 @@ def early_stopping(
         (False, True)
     """
     checks.positive("patience", patience)
+    checks.one_of("part", part, ("train", "validation"))
+    checks.one_of("mode", mode, ("min", "max"))
+    checks.text("name", name)
 
     def stop(history: Sequence[Record]) -> bool:
         figures = [getattr(record, part) for record in history]

@@ -58,9 +58,9 @@ def keras_optimizer(
         >>> from jlstm.train import keras_optimizer
         >>> optimizer = keras_optimizer("adam", learning_rate=0.002, global_clipnorm=5.0)
     """
-    make = OPTIMIZERS.get(str(name).lower())
+    make = OPTIMIZERS.get(checks.text("name", name).lower())
     if make is None:
-        raise ValueError(f"there is no optimizer {name!r} here: choose among {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"there is no optimizer {checks.brief(name)} here: choose among {', '.join(OPTIMIZERS)}")
     if unknown := sorted(options.keys() - signature(make).parameters.keys()):
         raise TypeError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(signature(make).parameters)}, and clipping")
     bounds = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}

@@ -16,6 +16,7 @@ from jaxtyping import Array
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batch, Batches
 from jlstm.train import sharding
+from jlstm.train.arguments import check_measured
 from jlstm.train.outcome import LossFunction, Outcome, outcome_of
 from jlstm.train.step import Pulse, Rule, State, advance, advance_several, measure
 
@@ -106,6 +107,7 @@ def evaluate(
         >>> evaluate(lambda params, x, key, carry: Outcome(x), {}, Minibatches(np.float32([1, 2, 6]), size=2))
         {'loss': 3.0}
     """
+    check_measured(loss_fn, params, batches, begin, mesh)
     mesh = mesh or sharding.mesh_of(params)
     params = sharding.spread(mesh, params)
     carry = sharding.split(mesh, jax.tree.map(_strong, begin(batches.size))) if begin else None

@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jlstm import checks
 from jlstm.cell import PyTree
 
 BATCH, UNITS = "batch", "units"
@@ -32,8 +33,12 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
         >>> mesh(units=1).axis_names
         ('batch', 'units')
     """
-    chosen = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
-    if units < 1 or len(chosen) % units:
+    checks.positive("units", units)
+    devices = jax.devices() if devices is None else checks.several("devices", devices, "jax.devices()")
+    if wrong := [device for device in devices if not hasattr(device, "process_index")]:
+        raise TypeError(f"devices must be a list such as jax.devices(), got {checks.brief(wrong[0])} in it")
+    chosen = sorted(devices, key=lambda device: (device.process_index, device.id))
+    if not chosen or len(chosen) % units:
         raise ValueError(f"units must divide the number of devices, {len(chosen)}, got {units}")
     counts = Counter(device.process_index for device in chosen)
     local = counts[jax.process_index()]

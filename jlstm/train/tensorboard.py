@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jlstm import checks
 from jlstm.cell import Params
 from jlstm.train.history import Record
 
@@ -20,6 +21,7 @@ def tensorboard(folder: str | os.PathLike[str]) -> Callable[[Record, Params], No
     Raises:
         ImportError: tensorboardX, which writes the files, is not installed.
     """
+    checks.path("folder", folder)
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:

@@ -19,6 +19,8 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
+from jlstm import checks
+
 
 class MissingPeerError(ImportError):
     """A peer that was asked for by name cannot be imported."""
@@ -36,8 +38,8 @@ def load(name: str) -> ModuleType:
         ValueError: there is no such peer.
         MissingPeerError: its framework is not installed or not usable.
     """
-    if name not in names():
-        raise ValueError(f"there is no peer {name!r}: choose among {', '.join(names())}")
+    if not isinstance(name, str) or name not in names():
+        raise ValueError(f"there is no peer {checks.brief(name)}: choose among {', '.join(names())}")
     try:
         with _quiet_unless_it_fails():
             return importlib.import_module(f"parity.peers.{name}")

@@ -1,0 +1,87 @@
+"""Checks of what `fit` and `evaluate` are called with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jlstm import checks
+from jlstm.data import Batches
+from jlstm.train.sharding import BATCH, UNITS
+
+LOSS = "(params, examples, key, carry) -> Outcome"
+
+
+def check_measured(loss_fn: Any, params: Any, batches: Any, begin: Any, mesh: Any) -> None:
+    """Require what both `fit` and `evaluate` take.
+
+    Raises:
+        TypeError: one of them is of another kind.
+    """
+    checks.function("loss_fn", loss_fn, LOSS)
+    checks.arrays("params", params)
+    checks.instance("batches", batches, Batches, "jlstm.data.Minibatches(examples, size)")
+    if begin is not None:
+        checks.function("begin", begin, "size -> carry")
+    if mesh is not None and (not isinstance(mesh, Mesh) or mesh.axis_names != (BATCH, UNITS)):
+        raise TypeError(f"mesh must be one that jlstm.train.mesh makes, got {checks.brief(mesh)}")
+
+
+def check_fit(
+    params: Any,
+    optimizer: Any,
+    validation: Any,
+    key: Any,
+    stop: Any,
+    callbacks: Any,
+    *,
+    paths: dict[str, Any],
+    flags: dict[str, Any],
+) -> None:
+    """Require what `fit` alone takes.
+
+    Raises:
+        TypeError: one of them is of another kind.
+        ValueError: several keys.
+    """
+    checks.arrays("params", params, floating=True)
+    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
+        raise TypeError(f"optimizer must be one of optax such as optax.adam(1e-3), got {checks.brief(optimizer)}")
+    if validation is not None:
+        checks.instance("validation", validation, Batches, "jlstm.data.Minibatches(examples, size)")
+    if key is not None:
+        checks.key("key", key)
+    if stop is not None:
+        checks.function("stop", stop, "such as jlstm.train.early_stopping()")
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise TypeError(f"callbacks must be a list of functions (record, params) -> None, got {checks.brief(callbacks)}")
+    for name, path in paths.items():
+        if path is not None:
+            checks.path(name, path)
+    for name, value in flags.items():
+        checks.flag(name, value)
+
+
+def check_numbers(epochs: Any, steps: Any, **others: Any) -> None:
+    """Require whole numbers, and either epochs or steps.
+
+    Raises:
+        ValueError: neither or both, or a number below 1.
+    """
+    for name, value in {"epochs": epochs, "steps": steps, **others}.items():
+        if value is not None:
+            checks.positive(name, value)
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"give either epochs or steps, got epochs={epochs} and steps={steps}")
+
+
+def check_tree(name: str, like: Any) -> None:
+    """Require arrays or their shapes.
+
+    Raises:
+        TypeError: something else, or nothing.
+    """
+    leaves = jax.tree.leaves(like)
+    if not leaves or not all(isinstance(getattr(leaf, "shape", None), tuple) for leaf in leaves):
+        raise TypeError(f"{name} must be parameters or jax.eval_shape of an init, got {checks.brief(like)}")

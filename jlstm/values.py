@@ -1,0 +1,157 @@
+"""Checks of plain values at the public edge: each failure is one sentence, at most 300 characters of one line."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LARGEST = 2**31 - 1  # what fits into the int32 of sizes and of tokens
+
+
+def instance(name: str, value: Any, kind: type, example: str) -> None:
+    """Require an object of some class."""
+    if not isinstance(value, kind):
+        remedy = f": pass its {name}, .{name}" if isinstance(getattr(value, name, None), kind) else ""  # a module's, say
+        raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {brief(value)}{remedy}")
+
+
+def brief(value: Any) -> str:
+    """What a value is, in at most 80 characters of one line: an array by its shape."""
+    if isinstance(size := getattr(value, "shape", None), tuple) and size:
+        return f"an array of shape {tuple(size)} and dtype {value.dtype}"
+    if isinstance(value, Mapping | tuple | list) and len(value) > 8:
+        return f"a {type(value).__name__} of {len(value)}"  # whose repr may be long to make
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]} … ({type(value).__name__})"
+
+
+def positive(name: str, value: Any, *words: str) -> int:
+    """Return a whole number as int; require at least 1, and that it fits into int32."""
+    return whole(name, value, *words, least=1)
+
+
+def whole(name: str, value: Any, *words: str, least: int = 0, largest: int = LARGEST) -> int:
+    """Return a whole number as int; require one within bounds."""
+    also = "".join(f" or {word}" for word in words)
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}{also}, got {brief(value)}")
+    if value > largest:
+        raise ValueError(f"{name} must be a whole number of at most {largest}{also}, got {brief(value)}")
+    return int(value)
+
+
+def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
+    """Return whole numbers of at least 1 for so many axes: one where all are the same, else a tuple."""
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
+    if len(values) != axes:
+        raise ValueError(f"{name} must be one whole number or {axes}, one for each spatial axis, got {brief(value)}")
+    sizes = tuple(positive(name, each) for each in values)
+    return sizes if len(set(sizes)) > 1 else sizes[0]
+
+
+def rate(name: str, value: Any) -> float:
+    """Return a dropout rate, the share of what is zeroed, as float."""
+    value = number(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be a rate in [0, 1), the share that is zeroed, got {brief(value)}")
+    return value
+
+
+def number(name: str, value: Any, *, nan: bool = False) -> float:
+    """Return a number as float, so that scalars of NumPy and JAX promote nothing."""
+    try:
+        if isinstance(value, bool | str | bytes) or getattr(value, "ndim", None):
+            raise TypeError
+        converted = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number, got {brief(value)}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a number that a float can hold, got a larger one") from error
+    if math.isnan(converted) and not nan:
+        raise ValueError(f"{name} must be a number, got NaN")
+    return converted
+
+
+def probability(name: str, value: Any) -> float:
+    """Return a number from 0 to 1 as float."""
+    value = number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {brief(value)}")
+    return value
+
+
+def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | None:
+    """Return an initial bias as float, or None; refuse one that was asked for where the forget gate has no bias."""
+    if value is None:
+        return None
+    value = number("forget_bias", value)
+    if not biased and value != default:
+        raise ValueError(f"forget_bias is for a forget gate with a bias, which this cell has none of, got {value}: leave it out")
+    return value
+
+
+def bound(name: str, value: Any) -> float:
+    """Return a number above zero as float."""
+    value = number(name, value)
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, got {brief(value)}")
+    return value
+
+
+def needs(name: str, on: Any, **options: Any) -> None:
+    """Refuse options, those that are neither None nor False, of something that is off."""
+    for option, value in options.items():
+        if on is None and value is not None and value is not False:
+            raise ValueError(f"{option} is for {name}, which is off: give {name}, or leave out {option}")
+
+
+def flag(name: str, value: Any) -> None:
+    """Require True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {brief(value)}")
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Require one of the allowed values."""
+    allowed = list(allowed)
+    kinds = tuple({type(choice) for choice in allowed})  # an array, say, cannot be looked for in a list
+    if not isinstance(value, kinds) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {brief(value)}")
+
+
+def path(name: str, value: Any) -> Path:
+    """Return a path; require a text or an object that stands for one."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise TypeError(f"{name} must be a path such as 'folder/name', got {brief(value)}")
+    return Path(value)
+
+
+def function(name: str, value: Any, example: str) -> None:
+    """Require something that can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function {example}, got {brief(value)}")
+
+
+def text(name: str, value: Any) -> str:
+    """Require text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, got {brief(value)}")
+    return value
+
+
+def mapping(name: str, value: Any, example: str, kind: Callable[[Any], bool] = lambda _: True) -> None:
+    """Require a dict whose values are of some kind."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict such as {example}, got {brief(value)}")
+    if wrong := [key for key in value if not isinstance(key, str) or not kind(value[key])]:
+        raise TypeError(f"{name} must be a dict such as {example}, got {brief(value[wrong[0]])} for {brief(wrong[0])}")
+
+
+def several(name: str, value: Any, example: str) -> list[Any]:
+    """Return a list; require a list, a tuple or another thing to go through, but no text and no dict."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
+        raise TypeError(f"{name} must be a list such as {example}, got {brief(value)}")
+    return list(value)

@@ -1,0 +1,81 @@
+"""Bad values for every parameter of the public surface: one sentence of ours, or a right result.
+
+`bad_calls.py` has a good call of every public name; `spoiled.py` says which values are bad and how an answer is judged.
+"""
+
+import inspect
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+
+import jlstm
+from bad_calls import MODULES
+from spoiled import Call, tried, verdict
+
+SHARE = 0.98
+TUPLES = {  # what results and states are made of: tuples without checks, which jit makes of anything
+    *("Carry", "ElmanCarry", "GRUCarry", "MLSTMCarry", "MinimalCarry", "SLSTMCarry", "GRUGates", "Gates", "MinimalGates"),
+    *("ExponentialGates", "Batch", "Bucketed", "Corpus", "Dataset", "ReviewDataset", "Reviews", "Series", "Split", "Window"),
+    *("Flow", "Saturation", "Trace", "Outcome", "Record", "Result", "Comparison", "Diagnosis", "Quantity"),
+}
+ABSTRACT = {"Batches", "Cell", "Layer", "Wrapper"}
+OTHERS = {"COLOURS", "NonFiniteError", "keep_memory", "digits"}  # no function with parameters
+
+
+@pytest.mark.loose
+@pytest.mark.parametrize("module", MODULES)
+def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
+    """Of twelve kinds of bad value for each parameter of each function, at least 98 in 100."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JLSTM_DATA", raising=False)
+    calls = MODULES[module](tmp_path)
+    counts, failures = Counter(), []
+    with jax.disable_jit():  # nothing need be compiled
+        for label, call in calls.items():
+            if call.good:
+                call.function(**call.arguments)
+            some, wrong = tried(label, call, tmp_path)
+            counts, failures = counts + some, failures + wrong
+    print(f"{module}: {dict(counts)}")
+    assert len(failures) <= (1 - SHARE) * counts.total(), f"{counts}\n" + "\n".join(failures)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith((".convert", ".linen", ".nnx"))])
+def test_every_public_name_is_tried(module, tmp_path):
+    """A new function needs a good call in the table."""
+    public = __import__(module, fromlist=["_"])
+    tried_names = {label.partition(".")[0] for label in MODULES[module](tmp_path)}
+    elsewhere = set(jlstm.cells.__all__) if module == "jlstm" else set()
+    names = {name for name in public.__all__ if not inspect.ismodule(getattr(public, name))}
+    assert names - tried_names - TUPLES - ABSTRACT - OTHERS - elsewhere == set()
+
+
+def test_what_counts_as_a_sentence():
+    """A raise of ours on one line; not what NumPy, JAX or Python say of themselves, nor a raise of several lines."""
+
+    def answer(call):
+        with pytest.raises(Exception, match=r"(?s).") as caught:
+            call()
+        return verdict(caught.value)
+
+    assert answer(lambda: jlstm.LSTM(0)) == "sentence"
+    assert answer(lambda: jlstm.LSTM(units="a" * 1000)) == "sentence"
+    assert answer(lambda: jlstm.checks.tree("params", {}, {"a\nb": np.ones(1)}, "pass it")) == "sentence"  # shown by its repr
+    assert answer(lambda: jlstm.checks.one_of("merge", 1, ["a" * 400])) == "long"
+    assert answer(lambda: jlstm.checks.one_of("merge", 1, None)) == "raw"
+    assert answer(lambda: np.ones(3)[5]) == "raw"
+    assert answer(lambda: bool(np.ones(3))) == "raw"
+
+
+def test_an_accepted_value_has_to_be_right(tmp_path):
+    """What a function takes without a word is a failure, unless the table or the signature says that it is no mistake."""
+
+    def function(a, b: int | None = None, c: float = 1.0):
+        return a, b, c
+
+    counts, failures = tried("function", Call(function, {"a": 1}), tmp_path)
+    assert counts == {"accepted": 33, "right": 3}
+    assert len(failures) == 33
+    assert tried("function", Call(function, {"a": 1}, {"a": "None, NaN"}), tmp_path)[0]["right"] == 5
