@@ -88,8 +88,8 @@ class Defaults:
         options = {option: value for option, value in self._options.items() if shaped in _ONLY.get(option, (shaped,))}
         if cudnn and options.keys() & {"activation", "recurrent_activation", "reset_after"}:
             raise ValueError("its weights are in cuDNN's layout, which has no choice of activations: leave these options out")
-        if shaped != "RNN" and not cudnn:
-            options.setdefault("recurrent_activation", self._gate(shaped))
+        if shaped != "RNN" and not cudnn and "recurrent_activation" not in options:
+            options["recurrent_activation"] = self._gate(shaped)
         if shaped == "GRU" and not bias and "reset_after" not in options:
             raise UnsupportedError(
                 "it is a GRU without bias, whose weights do not tell when it resets h, and Keras's default was changed in "

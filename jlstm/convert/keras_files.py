@@ -202,8 +202,7 @@ class _Result:
     def _numbered_places(self) -> list[tuple[str, str, Place]]:
         places = []
         for base in keras_places.numbered_bases(self.content):
-            cudnn = keras_places.number(base.rpartition("/")[2])[0].startswith("cu_dnn")
-            place = keras_places.numbered(self.content, base, cudnn=cudnn)
+            place = keras_places.numbered(self.content, base, cudnn=keras_places.is_cudnn(self.content, base))
             places.append((base, self.content.own_name(base) or base, place))
         return places
 
@@ -231,7 +230,11 @@ class _Result:
                 shape = self.content.datasets[found[cell]["recurrent_kernel"]].shape
                 options.append(defaults.of(name, kind, shape, found[cell], k))
             sides.append(keras_arrays.stacked([self._part(found[cell], given) for cell, given in zip(cells, options, strict=True)]))
-        return sides[0] if len(sides) == 1 else keras_arrays.both(sides[0], sides[1], defaults.merge(name))
+        if len(sides) == 1:
+            return sides[0]
+        if sides[0][0].flipped() != sides[1][0]:
+            raise UnsupportedError("its two directions differ in kind, size or bias, and ours are mirror images: load them one by one")
+        return keras_arrays.both(sides[0], sides[1], defaults.merge(name))
 
     def _part_is_whole(self, roles: Mapping[str, str]) -> None:
         if "recurrent_kernel" not in roles:

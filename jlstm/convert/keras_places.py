@@ -16,7 +16,7 @@ Cells = dict[str, dict[str, str]]  # by the cell's name: the names of its arrays
 _WITHIN = re.compile(r"(?:(forward_layer|backward_layer)/)?cell(?:/cells/([^/]+))?/vars/(\d+)")
 _CUDNN = re.compile(r"(?:(forward_layer|backward_layer)/)?()vars/(\d+)")
 _BASE = re.compile(r"(.*?)/cell(?:/cells/[^/]+)?/vars/\d+")
-_CUDNN_BASE = re.compile(r"(.*?/cu_dnn(?:lstm|gru)(?:_\d+)?)/vars/\d+")
+_CUDNN_BASE = re.compile(r"(.*?/cu_dnn(?:lstm|gru)(?:_\d+)?|.*?/bidirectional(?:_\d+)?/(?:forward|backward)_layer)/vars/\d+")
 _STACK = re.compile(r"stacked_rnn_cells(_\d+)?")  # numbered where a program makes several
 _CELL = re.compile(r"(?:lstm|gru|simple_rnn)_cell(?:_\d+)?")
 _SIDE = re.compile(r"(forward|backward)(_.*)?")
@@ -43,6 +43,11 @@ def number(name: str) -> tuple[str, int]:
     """A name without its number, and the number: "lstm_10" is ("lstm", 10), "lstm" is ("lstm", 0)."""
     match = re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", name, re.DOTALL)
     return (name, 0) if match is None else (match[1], int(match[2] or 0))
+
+
+def is_cudnn(content: Content, base: str) -> bool:
+    """Whether a layer's group holds arrays itself and not in a cell, as those of Keras 2's layers for cuDNN do."""
+    return f"{base}/vars/0" in content.datasets or f"{base}/forward_layer/vars/0" in content.datasets
 
 
 def numbered(content: Content, base: str, *, cudnn: bool) -> Place:
