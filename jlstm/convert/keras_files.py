@@ -90,6 +90,7 @@ class _Result:
                 base = group.removesuffix("/vars").removesuffix("/cell") or group
                 self.skipped.setdefault(base, "it has the weights of a recurrent cell, but is no layer of Keras whose options are told")
                 self.in_network_order = False
+                self.used.update(names)
         unused = [name for name in self.content.datasets if name not in self.used]
         return FileLayers(
             self.converted,
@@ -109,11 +110,12 @@ class _Result:
             )
         model = keras_config.described(self.path, text, version)
         self.in_network_order = model.listed
+        recurrent = {name for names in keras_places.recurrent_groups(self.content).values() for name in names}
         for layer in model.layers:
             names = self._scope(layer)
             if layer.name in self.converted or layer.name in self.skipped:
                 raise ValueError(f"{self.path} has two layers of the name {quoted(layer.name)}: rename one")
-            if not layer.recurrent:
+            if not layer.recurrent and recurrent.isdisjoint(names):
                 continue
             if not layer.reason:
                 self._agrees(layer, version.major)
