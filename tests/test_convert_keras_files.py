@@ -16,8 +16,13 @@ from jlstm.convert import keras as convert
 CONFIG = {
     "class_name": "LSTM",
     "config": {
-        **{"name": "one", "units": 1, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True},
-        **{"unit_forget_bias": True, "dtype": "float32"},
+        "name": "one",
+        "units": 1,
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "use_bias": True,
+        "unit_forget_bias": True,
+        "dtype": "float32",
     },
 }
 SHAPES = {"0": (2, 4), "1": (1, 4), "2": (4,)}
@@ -203,7 +208,9 @@ def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     assert "has no whole 'metadata.json' in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))
     two = [CONFIG, CONFIG | {"config": CONFIG["config"] | {"name": "two"}}]
     model = json.dumps({"class_name": "Sequential", "config": {"layers": two}})
-    assert "'two': it has no weights in the file" in refusal(lambda: convert.read(archive(tmp_path / "d.keras", config_json=model)))
+    assert "'two': it has no weights in the file" in refusal(
+        lambda: convert.read(archive(tmp_path / "d.keras", config_json=model))
+    )
     assert "leave the options out" in refusal(lambda: convert.read(whole, activation="relu"))
     with pytest.raises(FileNotFoundError, match="there is no file"):
         convert.read(tmp_path / "nowhere.keras")

@@ -36,7 +36,11 @@ LAYERS = {
     ),
     "named forward": (SERIES, lambda of: of.LSTM(4, name="forward", **ALL), {}),
     "named backward": (SERIES, lambda of: of.GRU(4, name="backward_gru", **ALL), {}),
-    "Bidirectional named forward": (SERIES, lambda of: of.Bidirectional(of.LSTM(4, **ALL), name="forward_b", merge_mode="sum"), {"merge": "sum"}),
+    "Bidirectional named forward": (
+        SERIES,
+        lambda of: of.Bidirectional(of.LSTM(4, **ALL), name="forward_b", merge_mode="sum"),
+        {"merge": "sum"},
+    ),
     "Bidirectional cells": (SERIES, lambda of: of.Bidirectional(of.RNN([of.LSTMCell(4), of.LSTMCell(2)], **ALL)), {}),
     "eleven cells": (SERIES, lambda of: of.RNN([of.GRUCell(2) for _ in range(11)], **ALL), {}),
     "SimpleRNN": (SERIES, lambda of: of.SimpleRNN(4, activation="relu", **ALL), {"activation": "relu"}),
@@ -46,7 +50,11 @@ LAYERS = {
     "GRU without bias": (SERIES, lambda of: of.GRU(4, use_bias=False, reset_after=False, **ALL), {"reset_after": False}),
     "ConvLSTM1D": (LINES, lambda of: of.ConvLSTM1D(2, 3, **ALL, **WINDOW), {"spatial": (6,), **WINDOW}),
     "ConvLSTM2D": (PICTURES, lambda of: of.ConvLSTM2D(2, (3, 2), **ALL), {"spatial": (6, 4)}),
-    "ConvLSTM2D with dilation": (PICTURES, lambda of: of.ConvLSTM2D(2, 2, dilation_rate=2, **ALL), {"spatial": (6, 4), "dilation": 2}),
+    "ConvLSTM2D with dilation": (
+        PICTURES,
+        lambda of: of.ConvLSTM2D(2, 2, dilation_rate=2, **ALL),
+        {"spatial": (6, 4), "dilation": 2},
+    ),
     "Bidirectional ConvLSTM2D": (PICTURES, lambda of: of.Bidirectional(of.ConvLSTM2D(2, 2, **ALL)), {"spatial": (6, 4)}),
     "ConvLSTM3D": (VOLUMES, lambda of: of.ConvLSTM3D(2, 2, **ALL), {"spatial": (4, 5, 6)}),
 }
@@ -87,7 +95,7 @@ def test_every_layer_comes_from_every_file(framework, ending, kind, tmp_path):
     if not weights_alone:
         options = {"spatial": options["spatial"]} if ending == ".h5" and "spatial" in options else {}
     found = convert.read(path, **(options | gates))
-    (ours, params), = found.values()
+    ((ours, params),) = found.values()
     assert (found.unused, found.skipped, found.in_network_order) == ((), {}, True)
     assert bool(found.assumed) == weights_alone
     xs = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
@@ -172,7 +180,7 @@ def test_layers_that_are_not_converted_hide_no_others(framework, ending, tmp_pat
 def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
     """Written by TensorFlow 1's layers, which only a GPU runs: tf-keras converts them too, and its layer is the oracle."""
     of = tf_keras.layers
-    from tf_keras.src.layers.rnn import cudnn_gru, cudnn_lstm  # noqa: PLC0415  # tf-keras has no public name for them
+    from tf_keras.src.layers.rnn import cudnn_gru, cudnn_lstm  # tf-keras has no public name for them
 
     made = {"LSTM": cudnn_lstm.CuDNNLSTM, "GRU": cudnn_gru.CuDNNGRU}[kind](4, **ALL)
     theirs = getattr(of, kind)(4, **ALL)
@@ -207,7 +215,12 @@ def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
 def test_gates_are_those_of_the_version_that_wrote_the_weights(version, gates, kind, tmp_path):
     """Keras 2.3 and TensorFlow 2.0 changed the default; version 2.2.4-tf is of TensorFlow 1 and 2, and may be missing: ask."""
     path = tmp_path / "a.h5"
-    model = written(tf_keras, [getattr(tf_keras.layers, kind)(4, recurrent_activation=(gates or "sigmoid").split("_0")[0], **ALL)], SERIES, tmp_path / "a.old.h5")
+    model = written(
+        tf_keras,
+        [getattr(tf_keras.layers, kind)(4, recurrent_activation=(gates or "sigmoid").split("_0")[0], **ALL)],
+        SERIES,
+        tmp_path / "a.old.h5",
+    )
     (tmp_path / "a.old.h5").rename(path)
     with h5py.File(path, "a") as file:
         del file.attrs["keras_version"]

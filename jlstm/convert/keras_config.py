@@ -80,7 +80,8 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
     for entry in model["config"].get("layers", []):
         class_name, config = entry["class_name"], entry["config"]
         below = f"{path}layers/{_numbered(class_name, used)}"
-        full = f"{name}{config['name']}" if "name" in config else name
+        own = config["name"] if "name" in config else entry.get("name", below.rpartition("/")[2])
+        full = f"{name}{own}"
         if (longest := max(len(below), len(full))) > _LONGEST:
             raise ValueError(f"a layer has a name of {longest} letters with its models', expected at most {_LONGEST}: rename it")
         if "layers" in config and class_name not in KINDS:
@@ -186,9 +187,7 @@ def _flipped(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _alike(forward: Cell, backward: Cell, place: str) -> None:
     """Require that the backward layer is the layer's mirror image, the only one that our Bidirectional has."""
-    sides = [
-        {"class": cell.kind, "units": cell.units, "use_bias": cell.use_bias, **cell.options} for cell in (forward, backward)
-    ]
+    sides = [{"class": cell.kind, "units": cell.units, "use_bias": cell.use_bias, **cell.options} for cell in (forward, backward)]
     sides[0]["reverse"] = not sides[0]["reverse"]
     for option, value in sides[0].items():
         if sides[1].get(option) != value:

@@ -18,7 +18,11 @@ _ONLY = {
     "reset_after": ("GRU",),
 }
 _CLASSES = {
-    **{"lstm": "LSTM", "gru": "GRU", "simple_rnn": "RNN", "cu_dnnlstm": "LSTM", "cu_dnngru": "GRU"},
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "simple_rnn": "RNN",
+    "cu_dnnlstm": "LSTM",
+    "cu_dnngru": "GRU",
     **{f"conv_lstm{axes}d": "ConvLSTM" for axes in (1, 2, 3)},
 }
 _PLAIN = {"activation": "'tanh'", "reverse": "False (go_backwards)"}
@@ -53,7 +57,7 @@ class Defaults:
         Raises:
             UnsupportedError: it is of a class that is not read.
         """
-        *around, container, last = ["", "", *base.split("/")]
+        container, last = ["", *base.split("/")][-2:]
         if keras_places.number(container)[0] == "time_distributed":
             raise UnsupportedError("it is inside TimeDistributed: take it apart")
         name = keras_places.number(last)[0]
@@ -96,7 +100,9 @@ class Defaults:
                 "TensorFlow 2: pass reset_after=True or False"
             )
         if shaped == "ConvLSTM" and "spatial" not in options:
-            raise UnsupportedError("weights do not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say")
+            raise UnsupportedError(
+                "weights do not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say"
+            )
         unstated = (_PLAIN if not cudnn else {"reverse": _PLAIN["reverse"]}) | (_CONVOLUTION if shaped == "ConvLSTM" else {})
         for option, value in unstated.items():
             if option not in self._options:
@@ -109,12 +115,16 @@ class Defaults:
         ask = "pass recurrent_activation='sigmoid' or 'hard_sigmoid_0.2'"
         if kind == "ConvLSTM":
             if version is None:
-                raise UnsupportedError(f"the file does not tell its version of Keras, and gates are hard_sigmoid before Keras 3: {ask}")
+                raise UnsupportedError(
+                    f"the file does not tell its version of Keras, and gates are hard_sigmoid before Keras 3: {ask}"
+                )
             old = version.major < 3
         elif self._content.numbered:  # a layout that is newer than the change
             old = False
         elif version is None:
-            raise UnsupportedError(f"the file does not tell its version of Keras, and gates were hard_sigmoid before Keras 2.3: {ask}")
+            raise UnsupportedError(
+                f"the file does not tell its version of Keras, and gates were hard_sigmoid before Keras 2.3: {ask}"
+            )
         elif version[:3] == (2, 2, 4) and "tf" in version.rest:  # of TensorFlow 1.13 to 2.1
             raise UnsupportedError(
                 f"keras_version 2.2.4-tf is of TensorFlow 1, whose gates are hard_sigmoid, and of 2.0, whose are sigmoid: {ask}"

@@ -22,12 +22,12 @@ Converted = tuple[Layer, Params]
 def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
     """Return the recurrent layers of a `.keras`, `.h5` or `.weights.h5` file by name, "outer/inner" in nested models.
 
-    A `.keras` file and a whole model's `.h5` describe their layers. In a file with weights alone, names are the layers' own or, where
-    the file has none or several are alike, their paths; what it does not state is Keras's default, which `assumed` lists. A default
-    that was changed between versions is decided by the version that the file states, else asked for.
+    A `.keras` file and a whole model's `.h5` describe their layers. In a file with weights alone, names are the layers' own or,
+    where the file has none or several are alike, their paths; what it does not state is Keras's default, which `assumed` lists.
+    A default that was changed between versions is decided by the version that the file states, else asked for.
 
-    Layers are in the order in which Keras lists those of a Sequential or functional model, which is that in which they run. A file
-    with weights alone tells this order for layers of one class in one model; else `in_network_order` is False.
+    Layers are in the order in which Keras lists those of a Sequential or functional model, and in which they run. A file with
+    weights alone tells this order for layers of one class in one model; else `in_network_order` is False.
 
     Args:
         path: the file.
@@ -68,7 +68,7 @@ def _archive(path: Path) -> tuple[Content, bytes]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has a metadata.json without Keras's version: save the model again") from error
     content = hdf5.read(path, weights)
-    content.version = version if isinstance(version, str) else None
+    content.version = version if isinstance(version, str) else ""
     return content, config
 
 
@@ -88,7 +88,9 @@ class _Result:
         for group, names in keras_places.recurrent_groups(self.content).items():
             if not self.used & set(names):
                 base = group.removesuffix("/vars").removesuffix("/cell") or group
-                self.skipped.setdefault(base, "it has the weights of a recurrent cell, but is no layer of Keras whose options are told")
+                self.skipped.setdefault(
+                    base, "it has the weights of a recurrent cell, but is no layer of Keras whose options are told"
+                )
                 self.in_network_order = False
                 self.used.update(names)
         unused = [name for name in self.content.datasets if name not in self.used]
@@ -145,7 +147,9 @@ class _Result:
         if name is None:
             return
         if major < 3:
-            raise ValueError(f"{self.path} states keras_version {major}, but its weights are named as Keras 3 does: save it again")
+            raise ValueError(
+                f"{self.path} states keras_version {major}, but its weights are named as Keras 3 does: save it again"
+            )
         if name != layer.name.rpartition("/")[2]:
             raise ValueError(
                 f"{self.path} describes {quoted(layer.name)}, but its weights are of {quoted(name)}: save the model again"
@@ -199,7 +203,9 @@ class _Result:
         self.assumed = defaults.sentences()
         self.in_network_order = _ordered([base for base, _, _ in places], numbered=self.content.numbered)
         if self.in_network_order and len(places) > 1:
-            self.assumed += ("the layers run in the order in which Keras lists them, as those of a Sequential or functional model do",)
+            self.assumed += (
+                "the layers run in the order in which Keras lists them, as those of a Sequential or functional model do",
+            )
 
     def _numbered_places(self) -> list[tuple[str, str, Place]]:
         places = []
@@ -215,7 +221,9 @@ class _Result:
         for top in tops:
             inside = list(keras_places.legacy_bases(self._listed(top)))
             for base, place in inside:
-                places.append((base, top if len(inside) == 1 and base.endswith(f"/{top}") else base.partition("/")[2] or base, place))
+                places.append(
+                    (base, top if len(inside) == 1 and base.endswith(f"/{top}") else base.partition("/")[2] or base, place)
+                )
         return places
 
     def _undescribed(self, place: Place, base: str, name: str, defaults: Defaults) -> Converted:
@@ -231,11 +239,15 @@ class _Result:
                 self._part_is_whole(found[cell])
                 shape = self.content.datasets[found[cell]["recurrent_kernel"]].shape
                 options.append(defaults.of(name, kind, shape, found[cell], k))
-            sides.append(keras_arrays.stacked([self._part(found[cell], given) for cell, given in zip(cells, options, strict=True)]))
+            sides.append(
+                keras_arrays.stacked([self._part(found[cell], given) for cell, given in zip(cells, options, strict=True)])
+            )
         if len(sides) == 1:
             return sides[0]
         if sides[0][0].flipped() != sides[1][0]:
-            raise UnsupportedError("its two directions differ in kind, size or bias, and ours are mirror images: load them one by one")
+            raise UnsupportedError(
+                "its two directions differ in kind, size or bias, and ours are mirror images: load them one by one"
+            )
         return keras_arrays.both(sides[0], sides[1], defaults.merge(name))
 
     def _part_is_whole(self, roles: Mapping[str, str]) -> None:
@@ -289,7 +301,9 @@ def _with_spatial(cell: Cell, spatial: Any, described: Any) -> dict[str, Any]:
     if cell.kind != "ConvLSTM":
         return cell.options
     if described is None and spatial is None:
-        raise UnsupportedError("the file does not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say")
+        raise UnsupportedError(
+            "the file does not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say"
+        )
     return {**cell.options, "spatial": spatial if described is None else described}
 
 
