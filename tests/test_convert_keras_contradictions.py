@@ -1,4 +1,4 @@
-"""Keras's files whose description and weights disagree, or that hold what only looks like Keras's layers: none is read in silence."""
+"""Keras's files whose description and weights disagree, or that hold what only looks like Keras's layers, are refused."""
 
 import io
 import json

@@ -270,7 +270,7 @@ def test_what_has_to_be_told_is_asked_for(tmp_path):
     assert "pass them as spatial" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", recurrent_activation="sigmoid"))
     written(keras, [of.SimpleRNN(4)], SERIES, tmp_path / "rnn.weights.h5")
     complaint = refusal(lambda: convert.read(tmp_path / "rnn.weights.h5", recurrent_activation="sigmoid"))
-    assert "is an option of LSTM and GRU and ConvLSTM layers, and the file has RNN layers" in complaint
+    assert "is an option of LSTM and GRU and ConvLSTM layers, the file has RNN layers" in complaint
 
 
 def test_simple_and_convolutional_layers_go_back():

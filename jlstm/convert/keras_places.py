@@ -124,7 +124,7 @@ def is_cell(roles: Iterable[str]) -> bool:
 
 
 def legacy_described(weights: list[str], layer: Described) -> Place:
-    """The arrays of a layer that a description names, by the order that Keras lists them in, and by their names where these tell."""
+    """The arrays of a layer that a description names, by their names or in the order of Keras's list."""
     cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
     extra = [name for name in weights if name.rpartition("/")[0] not in cells]
     extra += [name for roles in cells.values() for role, name in roles.items() if role not in ROLES]
