@@ -146,7 +146,7 @@ class Defaults:
             kinds = _ONLY.get(option, ())
             if kinds and self._kinds and not self._kinds & set(kinds):
                 raise ValueError(
-                    f"{option} is an option of {' and '.join(kinds)} layers, and the file has {' and '.join(sorted(self._kinds))} "
+                    f"{option} is an option of {' and '.join(kinds)} layers, the file has {' and '.join(sorted(self._kinds))} "
                     "layers: leave it out"
                 )
         return tuple(self._assumed)
