@@ -58,11 +58,37 @@ def layers(folder: Path) -> None:
 
 
 def onnx(folder: Path) -> None:
-    """An LSTM with everything, and two layers of GRU."""
+    """An LSTM with everything, two layers of GRU, and a plain RNN in a function in a branch, its weights behind operators."""
     peephole = jlstm.LSTM(1, peephole=True, activation="elu", gate_clip=2.0, coupled="f=1-i")
     stack = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1)), jlstm.GRU(1)))
     for name, layer in (("plain", jlstm.LSTM(1)), ("peephole", peephole), ("stack", stack)):
         convert.onnx.write(folder / f"{name}.onnx", layer, layer.init(jax.random.key(0), 1))
+    (folder / "nested.onnx").write_bytes(_nested().SerializeToString())
+
+
+def _nested() -> Any:
+    framework: Any = import_module("onnx")
+    make, tensors = framework.helper, framework.numpy_helper
+    steps = [
+        make.make_node("DequantizeLinear", ["q", "s"], ["v"]),
+        make.make_node("Slice", ["v", "from", "to"], ["u"]),
+        make.make_node("Concat", ["u", "u"], ["w"], axis=1),
+        make.make_node("Squeeze", ["w", "from"], ["x"]),
+        make.make_node("Unsqueeze", ["x", "from"], ["y"]),
+        make.make_node("Reshape", ["y", "shape"], ["z"]),
+        make.make_node("RNN", ["xs", "z", "z"], ["ys"], "rnn", hidden_size=2),
+    ]
+    opsets = [make.make_opsetid("", 17), make.make_opsetid("ours", 1)]
+    names = ["xs", "q", "s", "from", "to", "shape"]
+    function = make.make_function("ours", "f", names, ["ys"], steps, opsets)
+    arrays = {"q": np.ones((1, 2, 1), np.int8), "s": np.float32(0.1), "from": np.array([0]), "to": np.array([1])}
+    constants = [tensors.from_array(np.asarray(value), name) for name, value in (arrays | {"shape": np.array([1, 2, 2])}).items()]
+    infos = [make.make_tensor_value_info(name, framework.TensorProto.FLOAT, None) for name in ("xs", "ys")]
+    sides = [make.make_graph([make.make_node("f", names, ["ys"], "call", domain="ours")], "side", [], infos[1:]) for _ in "ab"]
+    choice = make.make_node("If", ["which"], ["ys"], "choice", then_branch=sides[0], else_branch=sides[1])
+    which = make.make_tensor_value_info("which", framework.TensorProto.BOOL, ())
+    graph = make.make_graph([choice], "graph", [infos[0], which], infos[1:], constants)
+    return make.make_model(graph, opset_imports=opsets, functions=[function])
 
 
 def torch(folder: Path) -> None:

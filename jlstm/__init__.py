@@ -1,9 +1,15 @@
 """jlstm: the LSTM library for JAX."""
 
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
 from jlstm.cell import Carry, Cell
 from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from jlstm.io import load, load_layer, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
+
+_MODULES = ("cells", "convert", "data", "inspect", "linen", "models", "nnx", "plot", "train")  # imported when they are used
 
 __all__ = [
     "GRU",
@@ -28,3 +34,18 @@ __all__ = [
     "load_layer",
     "save",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker is to know what there is
+
+    def __getattr__(name: str) -> Any:
+        """Import `jlstm.nnx` and the like where they are named, and look the version up."""
+        if name == "__version__":
+            return metadata.version("jlstm")
+        if name in _MODULES:
+            return importlib.import_module(f"jlstm.{name}")
+        raise AttributeError(f"module 'jlstm' has no attribute {name!r}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

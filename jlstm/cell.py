@@ -3,12 +3,14 @@
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, Self, cast
 
 import jax
 import jax.export
 import numpy as np
 from jaxtyping import Array, Float
+
+from jlstm.arguments import check_options
 
 PyTree = Any
 Params = PyTree
@@ -33,7 +35,21 @@ class Noisy(NamedTuple):
 
 
 class Options:
-    """Base of dataclasses of options: prints those that differ from the defaults."""
+    """Base of dataclasses of options: answers wrong ones in one sentence, and prints those that differ from the defaults.
+
+    To JAX they are trees without leaves, so that `jax.jit` takes them as arguments, and compiles anew for other options.
+    """
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        """Make instances of a class such trees."""
+        super().__init_subclass__(**rest)
+        jax.tree_util.register_static(cls)
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Check the options before the class does."""
+        if args or options:  # copies and pickles come without
+            check_options(cls, args, options)
+        return super().__new__(cls)
 
     def __repr__(self) -> str:
         given = [f.name for f in dataclasses.fields(cast(Any, self)) if getattr(self, f.name) != f.default]
@@ -54,6 +70,10 @@ class Cell(Options, abc.ABC):
     A cell may offer `gates(params, context, carry, z)`, a NamedTuple of what its gates let through, for `jlstm.inspect`.
     """
 
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: a cell becomes a layer by `RNN(cell)`."""
+        raise TypeError("a cell is not called: make it a layer, layer = RNN(cell), and call layer.apply(params, xs)")
+
     @property
     @abc.abstractmethod
     def features_out(self) -> int:
@@ -68,6 +88,11 @@ class Cell(Options, abc.ABC):
     def spatial_out(self) -> tuple[int, ...]:
         """The same of an output."""
         return ()
+
+    @property
+    def gives_h(self) -> bool:
+        """Whether the output of a step is the h that is carried, if there is one."""
+        return True
 
     @property
     def stochastic(self) -> bool:

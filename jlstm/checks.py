@@ -12,14 +12,55 @@ from jaxtyping import Array
 def instance(name: str, value: Any, kind: type, example: str) -> None:
     """Require an object of some class."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {value!r}")
+        remedy = f": pass its {name}, .{name}" if isinstance(getattr(value, name, None), kind) else ""  # a module's, say
+        raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {brief(value)}{remedy}")
+
+
+def brief(value: Any) -> str:
+    """What a value is, in at most 80 characters of one line: an array by its shape."""
+    if isinstance(size := getattr(value, "shape", None), tuple) and size:
+        return f"an array of shape {tuple(size)} and dtype {value.dtype}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]} … ({type(value).__name__})"
+
+
+def key(name: str, value: Any) -> None:
+    """Require one random key of JAX."""
+    is_array = isinstance(getattr(value, "shape", None), tuple)
+    size = value.shape if is_array else ()
+    typed = is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not typed and not (size and value.dtype == np.uint32):
+        remedy = "a key of its streams, rngs.params() or rngs.dropout()" if hasattr(value, "fork") else "jax.random.key(0)"
+        raise TypeError(f"{name} must be a random key of JAX, got {brief(value)}: pass {remedy}")
+    if len(size) != (0 if typed else 1):
+        raise ValueError(f"{name} must be one random key, got several, an array of shape {size}: pass key[0], or use jax.vmap")
+
+
+def shape(name: str, value: Any) -> tuple[int, ...]:
+    """Return sizes as a tuple; require a tuple or list."""
+    if not isinstance(value, tuple | list):
+        remedy = f"write ({value},)" if isinstance(value, int) else "write xs.shape[:1], say"
+        raise TypeError(f"{name} must be a tuple of sizes such as (2,), got {brief(value)}: {remedy}")
+    return tuple(value)
+
+
+def array(name: str, value: Any) -> Array:
+    """Return a value as an array of JAX; require numbers."""
+    if getattr(value, "requires_grad", False) is True:
+        raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
+    if getattr(getattr(value, "dtype", None), "kind", None) == "O":
+        raise TypeError(f"{name} must hold numbers, got an array of objects: convert it, with {name}.astype('float32'), say")
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of numbers, got {brief(value)}: convert it with NumPy") from error
 
 
 def positive(name: str, value: Any, *words: str) -> int:
     """Return a whole number as int; require at least 1."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         also = "".join(f" or {word}" for word in words)
-        raise ValueError(f"{name} must be a whole number of at least 1{also}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number of at least 1{also}, got {brief(value)}")
     return int(value)
 
 
@@ -117,7 +158,7 @@ def available(name: str, dtype: np.dtype) -> None:
 
 def inputs(name: str, xs: Any, *, axes: tuple[str, ...], spatial: tuple[int, ...] = ()) -> Array:
     """Return the inputs as an array; require floats, at least the named axes, and `spatial` sizes before the last of them."""
-    xs = jnp.asarray(xs)
+    xs = array(name, xs)
     if xs.ndim < len(axes) + len(spatial):
         shown = (*axes[:-1], *map(str, spatial), axes[-1])
         raise ValueError(f"{name} must have at least the axes ({', '.join(shown)}), got shape {xs.shape}")
@@ -153,31 +194,31 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
         raise ValueError(f"{name} must have the structure {structures[1]}, got {structures[0]}: {remedy}")
 
 
-def flags(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Return `mask` or `resets` as an array; require booleans, one for each step of each sequence."""
-    value = jnp.asarray(value)
+def flags(name: str, value: Any, shape: tuple[int, ...], inputs: str) -> Array:
+    """Return `mask`, `resets` or `reset` as an array; require booleans, one for each step of each sequence."""
+    value = array(name, value)
     if value.dtype != jnp.bool_:
         raise TypeError(f"{name} must be boolean, got {value.dtype}: pass {name}.astype(bool)")
     if value.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, that of xs without its features, got {value.shape}")
+        raise ValueError(f"{name} must have shape {shape}, that of {inputs} without its features, got {value.shape}")
     return value
 
 
 def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read."""
-    array = jnp.asarray(value)
-    if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"lengths must be whole numbers, got {array.dtype}: cast them with lengths.astype('int32')")
-    if array.shape != batch_shape:
-        raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {array.shape}")
+    counts = array("lengths", value)
+    if not jnp.issubdtype(counts.dtype, jnp.integer):
+        raise TypeError(f"lengths must be whole numbers, got {counts.dtype}: cast them with lengths.astype('int32')")
+    if counts.shape != batch_shape:
+        raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {counts.shape}")
     if isinstance(time, int) and all(
         _readable(leaf) for leaf in jax.tree.leaves(value)
-    ):  # not of `array`: under jit even constants are traced there
+    ):  # not of `counts`: under jit even constants are traced there
         concrete = np.asarray(value)
         bad = concrete[(concrete < 0) | (concrete > time)]
         if bad.size:
             raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
-    return jnp.clip(array, 0, min(jnp.iinfo(array.dtype).max, 2**31 - 1)).astype(int)  # int8 could not count 200 steps
+    return jnp.clip(counts, 0, min(jnp.iinfo(counts.dtype).max, 2**31 - 1)).astype(int)  # int8 could not count 200 steps
 
 
 def _readable(value: Any) -> bool:

@@ -36,6 +36,16 @@ def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typi
 
 
 def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Array:
-    """Draw a weight. 16-bit weights are drawn in float32 and rounded: QR, which `orthogonal` needs, has no 16-bit form."""
+    """Draw a weight. 16-bit weights are drawn in float32 and rounded: QR, which `orthogonal` needs, has no 16-bit form.
+
+    Raises:
+        TypeError: an initializer of the caller's returned something else than an array of this shape.
+    """
     wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
-    return initializer(name)(key, shape, wide).astype(dtype)
+    drawn = initializer(name)(key, shape, wide)
+    if not hasattr(drawn, "astype") or drawn.shape != shape:
+        what = f"shape {drawn.shape}" if hasattr(drawn, "astype") else type(drawn).__name__
+        raise TypeError(
+            f"an initializer must return an array of shape {shape}, got {what}: give a function of key, shape and dtype"
+        )
+    return drawn.astype(dtype)

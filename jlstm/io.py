@@ -40,6 +40,8 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
         >>> known == layer
         True
     """
+    if not jax.tree.leaves(params):
+        raise TypeError(f"params must be a tree of arrays, got {checks.brief(params)}: pass what init returned")
     metadata = None
     if layer is not None:
         text, features = describe(layer), features_in(layer, params)
@@ -59,7 +61,8 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
         TypeError: `like` is no tree of arrays or shapes.
         ValueError: it is no safetensors file, or a name, a shape or a dtype in it is not that of `like`.
     """
-    if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(like)):
+    leaves = jax.tree.leaves(like)  # a layer has none
+    if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
         raise TypeError(f"like must be parameters or jax.eval_shape of an init, got {type(like).__name__}")
     arrays, _ = _read(path)
     expected = _by_name(like)

@@ -50,14 +50,14 @@ class Outputs(nn.Module):
 
 
 class Step(nn.Module):
-    """One time step, `(carry, x) -> (carry, y)`, without dropout."""
+    """One time step, `(carry, x) -> (carry, y)`, without dropout; with `reset` as third argument, where to start anew."""
 
     layer: Layer
 
     @nn.compact
-    def __call__(self, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+    def __call__(self, carry: PyTree | None, x: Array, reset: Array | None = None) -> tuple[PyTree, Array]:
         """`Layer.step`."""
-        return self.layer.step(_params(self, x.shape[-1]), carry, x)
+        return self.layer.step(_params(self, x.shape[-1]), carry, x, reset=reset)
 
 
 def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any]) -> tuple[PyTree, Array]:

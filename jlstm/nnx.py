@@ -7,23 +7,32 @@ under the layer's names; those of a Stack are called `"0"`, `"1"`, ….
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
 from jlstm import checks
+from jlstm.arguments import answered
 from jlstm.cell import Params, PyTree
-from jlstm.layers import Layer
+from jlstm.description import features_in
+from jlstm.layers import Layer, param_shapes
 
 
 class Recurrent(nnx.Module):
     """A layer over a sequence: takes what `Layer.apply` takes after the parameters, returns what it returns.
 
-    Dropout follows `nnx.Dropout`: on from the start and after `train()`, off after `eval()`; a key given by hand comes first.
+    Dropout follows `nnx.Dropout`: on from the start and after `train()`, off after `eval()` and in `nnx.view(model,
+    deterministic=True)`; a key given by hand comes first.
 
     Args:
         layer: any layer.
-        features: size of the inputs' last axis.
+        features: size of the inputs' last axis; for new parameters.
+        params: parameters of the layer, instead of new ones: from `jlstm.load` or `jlstm.convert`, say.
         rngs: its `params` stream draws the parameters, its `dropout` stream, if the layer has dropout, the masks.
+
+    Raises:
+        TypeError: `layer` is no layer, or neither `features` nor `params` are given.
+        ValueError: both are, the parameters are not the layer's, or `rngs` lack a stream.
 
     Examples:
         >>> import jax, jlstm
@@ -33,12 +42,16 @@ class Recurrent(nnx.Module):
         >>> carry, ys = model(jax.numpy.ones((2, 5, 3)))
         >>> model.kernel.shape, ys.shape
         ((3, 16), (2, 5, 4))
+        >>> same = Recurrent(jlstm.LSTM(4), params=model.params)
     """
 
-    def __init__(self, layer: Layer, features: int, *, rngs: nnx.Rngs) -> None:
+    @answered("Recurrent")
+    def __init__(
+        self, layer: Layer, features: int | None = None, *, params: Params | None = None, rngs: nnx.Rngs | None = None
+    ) -> None:
         checks.instance("layer", layer, Layer, "LSTM(units)")
         self.layer = layer
-        params = layer.init(rngs.params(), features)
+        params = _params(layer, features, params, rngs)
         self.stacked = isinstance(params, tuple)
         entries = {str(i): entry for i, entry in enumerate(params)} if isinstance(params, tuple) else params
         self.names = tuple(entries)
@@ -47,28 +60,81 @@ class Recurrent(nnx.Module):
                 raise ValueError(f"the layer has a parameter {name!r}, which this module has for something else: rename it")
             setattr(self, name, nnx.data(jax.tree.map(nnx.Param, entry)))
         self.deterministic = False
-        if layer.stochastic and not ("dropout" in rngs or "default" in rngs):
-            raise ValueError(
-                "the layer has dropout but rngs has no such stream: pass nnx.Rngs(0) or nnx.Rngs(params=0, dropout=1)"
-            )
-        self.rngs: Any = nnx.data(rngs.dropout.fork() if layer.stochastic else None)
+        self.rngs: Any = nnx.data(_stream(rngs) if layer.stochastic else None)
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:
         """`Layer.apply`, with `lengths`, `mask`, `resets`, `key`, `noise` by name."""
-        given = sequence.get("key") is not None or sequence.get("noise") is not None
-        if self.layer.stochastic and not given and not self.deterministic:
+        chosen = sequence.get("key") is not None or sequence.get("noise") is not None
+        if self.layer.stochastic and not chosen and not self.deterministic:
             sequence = sequence | {"key": self.rngs()}
         return self.layer.apply(self.params, xs, carry, **sequence)
 
-    def step(self, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+    def step(self, carry: PyTree | None, x: Array, *, reset: Array | None = None) -> tuple[PyTree, Array]:
         """`Layer.step`: one time step, without dropout, for `nnx.scan` and streaming."""
-        return self.layer.step(self.params, carry, x)
+        return self.layer.step(self.params, carry, x, reset=reset)
+
+    def initial_carry(self, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+        """`Layer.initial_carry`: where a sequence starts from when no carry is given."""
+        return self.layer.initial_carry(self.params, batch_shape, dtype)
+
+    def last_output(self, carry: PyTree) -> Any:
+        """`Layer.last_output`: the output of the last step that counts."""
+        return self.layer.last_output(carry)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Turn dropout off or on, for `nnx.view`; None leaves it as it is."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    @property
+    def features_out(self) -> int:
+        """The size of the outputs' last axis."""
+        return self.layer.features_out
 
     @property
     def params(self) -> Params:
-        """The parameters as `Layer.apply` takes them."""
+        """The parameters as `Layer.apply` takes them; may be set to other ones of the same shapes."""
         entries = {name: nnx.as_pure(getattr(self, name)) for name in self.names}
         return tuple(entries.values()) if self.stacked else entries
+
+    @params.setter
+    def params(self, params: Params) -> None:
+        """Set all variables."""
+        checks.tree("params", params, self.params, "pass parameters of this layer")
+        for k, name in enumerate(self.names):
+            values = params[k if self.stacked else name]
+            jax.tree.map(
+                lambda variable, value: variable.set_value(jnp.asarray(value)), getattr(self, name), values, is_leaf=_held
+            )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "params":  # Flax takes any name for an attribute of its own
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+def _held(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _params(layer: Layer, features: int | None, params: Params | None, rngs: nnx.Rngs | None) -> Params:
+    if params is not None:
+        if features is not None:
+            raise ValueError("features and params are both given, expected one of them: params tell how many features there are")
+        checks.tree("params", params, param_shapes(layer, features_in(layer, params)), "pass what init of this layer returned")
+        return jax.tree.map(jnp.asarray, params)
+    if features is None or rngs is None:
+        raise TypeError(
+            "Recurrent needs features and rngs to draw parameters, or params: write Recurrent(layer, 28, rngs=nnx.Rngs(0))"
+        )
+    return layer.init(rngs.params(), features)
+
+
+def _stream(rngs: nnx.Rngs | None) -> Any:
+    if rngs is None or not ("dropout" in rngs or "default" in rngs):
+        raise ValueError("the layer has dropout but rngs has no such stream: pass nnx.Rngs(0) or nnx.Rngs(params=0, dropout=1)")
+    return rngs.dropout.fork()
 
 
 class Outputs(Recurrent):

@@ -25,7 +25,11 @@ def test_auto_takes_the_native_kernel_on_a_cpu():
     """The fastest that can serve the call, for each run of a cell."""
     assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
     lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
-    assert lines == ["LSTMCell(units=4) is run by cpu"] * 2 + ["LSTMCell(units=6) is run by cpu"]
+    assert lines == [
+        "layer 0, forward: LSTMCell(units=4) is run by cpu",
+        "layer 0, backward: LSTMCell(units=4) is run by cpu",
+        "layer 1: LSTMCell(units=6) is run by cpu",
+    ]
 
 
 NOT_BY_THE_KERNEL = {
@@ -63,6 +67,14 @@ def test_a_backend_asked_for_is_where_the_search_begins():
     """`scan` serves every call."""
     assert explained(LSTM(UNITS, backend="scan")) == "LSTMCell(units=4) is run by scan"
     assert explained(LSTM(UNITS, backend="fused")) == "LSTMCell(units=4) is run by fused"
+
+
+def test_dropout_that_is_off_is_told():
+    """A layer with dropout and no key: easily forgotten, and silent in a run."""
+    layer = Stack((LSTM(UNITS, dropout=0.5), LSTM(6)))
+    assert explained(layer).splitlines()[-1] == "dropout is off, since no key is given"
+    assert "dropout is off" not in explained(layer, key=jax.random.key(0))
+    assert "dropout is off" not in explained(LSTM(UNITS))
 
 
 def test_choices_are_logged(caplog):

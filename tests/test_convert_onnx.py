@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conversions import damaged, refusal, spoiled, survives
-from jlstm import GRU, LSTM, Bidirectional, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack
 from jlstm.convert import onnx as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
 
@@ -25,12 +25,15 @@ LAYERS = [
     LSTM(UNITS, activation="relu", recurrent_activation="hard_sigmoid", output_activation="softsign"),
     LSTM(UNITS, activation="leaky_relu", recurrent_activation="hard_sigmoid_0.2", output_activation="linear"),
     LSTM(UNITS, activation="elu", output_activation="softplus"),
+    RNN(ElmanCell(UNITS)),
+    RNN(ElmanCell(UNITS, activation="relu", use_bias=False), reverse=True),
+    Bidirectional(RNN(ElmanCell(UNITS, activation="softsign"))),
     GRU(UNITS),
     GRU(UNITS, reset_after=False),
     GRU(UNITS, use_bias=False, reverse=True, activation="softsign"),
     Bidirectional(LSTM(UNITS, peephole=True, recurrent_activation="hard_sigmoid")),
     Bidirectional(GRU(UNITS)),
-    Stack((LSTM(UNITS), GRU(2), Bidirectional(LSTM(3)))),
+    Stack((LSTM(UNITS), GRU(2), RNN(ElmanCell(2)), Bidirectional(LSTM(3)))),
     Stack((Bidirectional(GRU(2, time_major=True)), GRU(3, reverse=True, time_major=True))),
 ]
 
@@ -89,7 +92,7 @@ def assert_same_bits(a, b):
 
 def node(kind, *, directions=1, peephole=False, **attributes):
     """A node with random weights and two biases."""
-    rng, gates = np.random.default_rng(0), 4 if kind == "LSTM" else 3
+    rng, gates = np.random.default_rng(0), {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
     shapes = {"W": (gates * UNITS, FEATURES), "R": (gates * UNITS, UNITS), "B": (2 * gates * UNITS,)}
     shapes |= {"P": (3 * UNITS,)} if peephole else {}
     return {name: rng.normal(size=(directions, *shape)).astype(np.float32) for name, shape in shapes.items()} | attributes
@@ -102,6 +105,10 @@ NODES = [
     ("LSTM", {"activations": ["sigmoid", "LeakyRelu", "Elu"], "activation_alpha": [0.01, 1.0]}),
     ("GRU", {"direction": "reverse"}),
     ("GRU", {"linear_before_reset": 1, "directions": 2, "direction": "bidirectional"}),
+    ("GRU", {"clip": float(np.finfo(np.float32).max)}),
+    ("RNN", {}),
+    ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.01], "direction": "reverse"}),
+    ("RNN", {"directions": 2, "direction": "bidirectional"}),
 ]
 
 
@@ -127,7 +134,7 @@ def test_nodes_compute_what_the_loaded_layer_does(tmp_path, kind, options):
     np.testing.assert_allclose(ys, np.concatenate(expected.swapaxes(0, 1), -1).swapaxes(0, 1), **CLOSE)
 
 
-WEIGHTS = {"LSTM": node("LSTM", peephole=True), "GRU": node("GRU")}
+WEIGHTS = {"LSTM": node("LSTM", peephole=True), "GRU": node("GRU"), "RNN": node("RNN")}
 
 
 @given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled(WEIGHTS[kind], 1)))
@@ -148,9 +155,18 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
         ("LSTM", {"activations": ["Tanh"]}, "activations must be 3 names"),
         ("LSTM", {"activations": ["Sigmoid", "ScaledTanh", "Tanh"]}, "we have no activation 'ScaledTanh'"),
         ("LSTM", {"activations": ["Sigmoid", "Elu", "Tanh"], "activation_alpha": [0.5]}, "'Elu' with alpha=0.5"),
-        ("LSTM", {"colour": 1}, "an LSTM node has no 'colour'"),
+        ("LSTM", {"colour": 1}, "LSTM nodes have no 'colour'"),
         ("LSTM", {"clip": -1.0}, "gate_clip must be above 0"),
+        ("LSTM", {"clip": [1.0] * 1000}, "clip must be a number, got list"),
+        ("LSTM", {"input_forget": [0]}, "input_forget must be 0 or 1, got [0]"),
+        ("LSTM", {"activation_alpha": [0.5]}, "1 numbers more than the activations take"),
+        ("LSTM", {"linear_before_reset": 1}, "LSTM nodes have no linear_before_reset"),
         ("GRU", {"clip": 1.0}, "our GRU has no clip"),
+        ("GRU", {"input_forget": 1}, "GRU nodes have no input_forget"),
+        ("RNN", {"clip": 1.0}, "our RNN has no clip"),
+        ("RNN", {"linear_before_reset": 1}, "RNN nodes have no linear_before_reset"),
+        ("RNN", {"activations": ["ScaledTanh"]}, "we have no activation 'ScaledTanh'"),
+        ("RNN", {"activations": ["Relu", "Relu"]}, "activations must be 1 names"),
         ("GRU", {"peephole": True}, "has 'P', which is not part of this layer"),
     ],
     ids=str,
@@ -189,11 +205,15 @@ def test_damaged_files_are_read_or_refused(tmp_path, data):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda graph: graph.initializer[0].dims.__setitem__(1, 10**12), "of another size than they declare"),
-        (lambda graph: setattr(graph.initializer[0], "data_location", onnx.TensorProto.EXTERNAL), "in another file"),
-        (lambda graph: setattr(graph.initializer[0], "name", "other"), "that are computed"),
+        (lambda graph: graph.initializer[0].dims.__setitem__(1, 10**12), "is of another size or type than it declares"),
+        (
+            lambda graph: setattr(graph.initializer[0], "data_location", onnx.TensorProto.EXTERNAL),
+            "has weights in '', expected a file in its own folder",
+        ),
+        (lambda graph: setattr(graph.initializer[0], "name", "other"), "has nothing that gives 'W_0'"),
         (lambda graph: graph.node[1].input.__setitem__(5, "W_0"), "starts from a constant initial_h"),
-        (lambda graph: setattr(graph.node[1], "op_type", "RNN"), "has no LSTM or GRU node"),
+        (lambda graph: setattr(graph.node[1], "op_type", "RNN"), "has 8 inputs, expected at most 6"),
+        (lambda graph: setattr(graph.node[1], "op_type", "Conv"), "has no LSTM, GRU or RNN node"),
     ],
 )
 def test_models_that_declare_something_else_are_refused(tmp_path, change, complaint):

@@ -10,6 +10,7 @@ import pytest
 
 import features
 from features import FEATURES, PAGE
+from jlstm.arguments import INSTEAD
 
 TESTS = PAGE.parents[1] / "tests"
 
@@ -38,6 +39,18 @@ def run(page):
 def test_the_example_of_cells_runs():
     """With the outputs that it asks for."""
     assert run("cells")["ys"].shape == (8, 15, 32)
+
+
+def test_the_page_for_newcomers_runs():
+    """What it asserts holds, and every argument that its tables name is answered or ours."""
+    scope = run("coming_from")
+    assert scope["logits"].shape == (2, 2)
+    assert scope["ys"].shape == (4, 2, 5, 10)
+    text = (PAGE.parent / "coming_from.md").read_text(encoding="utf-8")
+    missing = {"num_layers", "bidirectional", "batch_first", "proj_size", "return_sequences", "return_state", "stateful"}
+    missing |= {"go_backwards", "initial_state", "training", "unit_forget_bias", "seq_lengths", "segmentation_mask"}
+    assert all(name in text for name in missing & INSTEAD.keys())
+    assert missing <= INSTEAD.keys()
 
 
 @pytest.mark.loose

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jlstm
-from jlstm import LSTM, RNN, Bidirectional, Carry, LSTMCell, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, Carry, LSTMCell, Stack
 
 LAYER = LSTM(4)
 PARAMS = LAYER.init(jax.random.key(0), features=3)
@@ -62,9 +62,32 @@ CASES = {
     # carry
     "batch of the carry": (lambda: apply(carry=LAYER.initial_carry(PARAMS, (3,))), "carry.h must have shape (2, 4), got (3, 4)"),
     "carry in a step": (lambda: LAYER.step(PARAMS, CARRY, XS[0, 0]), "pass initial_carry(params, ())"),
-    "a tuple for a carry": (lambda: apply(carry=tuple(CARRY)), "carry.h is missing"),
-    "half a carry": (lambda: apply(carry=CARRY._replace(c=None)), "carry.c is missing"),
-    "carry for both": (lambda: apply(BOTH, None, carry=CARRY), "carry['backward'].h is missing"),
+    "a tuple for a carry": (lambda: apply(carry=tuple(CARRY)), "carry must be Carry(h, c), got (an array of shape (2, 4), an"),
+    "a tuple to wrap": (lambda: apply(carry=tuple(CARRY)), "wrap them, jlstm.Carry(h, c)"),
+    "a list to wrap": (lambda: apply(carry=list(CARRY)), "wrap them, jlstm.Carry(h, c)"),
+    "a tuple to wrap in a step": (lambda: LAYER.step(PARAMS, tuple(CARRY), XS[:, 0]), "wrap them, jlstm.Carry(h, c)"),
+    "a state of a GRU": (
+        lambda: apply(GRU(4), None, carry=CARRY.h),
+        "carry must be GRUCarry(h), got an array of shape (2, 4): wrap",
+    ),
+    "a state of a GRU to wrap": (lambda: apply(GRU(4), None, carry=CARRY.h), "wrap it, jlstm.cells.GRUCarry(h)"),
+    "a tuple for a GRU": (lambda: apply(GRU(4), None, carry=(CARRY.h,)), "wrap them, jlstm.cells.GRUCarry(h)"),
+    "an LSTM's carry for a GRU": (
+        lambda: apply(GRU(4), None, carry=CARRY),
+        "must be GRUCarry(h), got Carry(h, c): pass initial_carry",
+    ),
+    "states of PyTorch": (
+        lambda: apply(carry=Carry(*(leaf[None] for leaf in CARRY))),
+        "carry.h must have shape (2, 4), got (1, 2, 4): pass initial_carry(params, (2,)) or what apply returned for such a batch"
+        "; PyTorch's have an axis of layers and directions first",
+    ),
+    "half a carry": (lambda: apply(carry=CARRY._replace(c=None)), "carry must be Carry(h, c), got Carry(h, c=None)"),
+    "carry for both": (lambda: apply(BOTH, None, carry=CARRY), "carry must be {'backward': Carry(h, c), 'forward': Carry(h, c)}"),
+    "carry for a Stack": (
+        lambda: apply(STACK, None, carry=CARRY),
+        "carry must be (Carry(h, c), Carry(h, c)), got Carry(h, c): pass",
+    ),
+    "text for a carry": (lambda: apply(carry="h"), "carry must be Carry(h, c), got str: pass initial_carry"),
     # lengths
     "too long": (lambda: apply(lengths=[6, 1]), "lengths must lie between 0 and the 5 time steps of xs, got 6"),
     "negative": (lambda: apply(lengths=np.array([3, -1])), "got -1"),
@@ -125,7 +148,7 @@ CASES = {
     "initializer": (lambda: LSTM(4, kernel_init="x"), "unknown initializer 'x': use a callable or one of"),
     "recurrent initializer": (lambda: LSTM(4, recurrent_init="x"), "unknown initializer 'x'"),
     "bias initializer": (lambda: LSTM(4, bias_init="x"), "unknown initializer 'x'"),
-    "option": (lambda: LSTM(4, hidden=3), "LSTM has no option 'hidden': it takes activation,"),
+    "option": (lambda: LSTM(4, hidden=3), "LSTM has no option 'hidden': help(LSTM) lists them"),
     "unroll": (lambda: LSTM(4, unroll=0), "unroll must be a whole number of at least 1 or 'all', got 0"),
     "remat": (lambda: LSTM(4, remat=-1), "remat must be a whole number of at least 1 or 'sqrt', got -1"),
     "backend": (lambda: LSTM(4, backend="cuda"), "backend must be one of 'auto', "),

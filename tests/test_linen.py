@@ -110,3 +110,26 @@ def test_cells_are_refused():
     """A cell for a layer is one sentence."""
     with pytest.raises(TypeError, match="layer must be a Layer such as LSTM"):
         Recurrent(LSTMCell(4)).init(jax.random.key(0), XS)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_rest_of_the_protocol(name):
+    """`bind`, `tabulate`, `clone` and `eval_shape` know the module as they know Flax's own."""
+    layer, key = LAYERS[name], jax.random.key(1)
+    module = Recurrent(layer)
+    variables = module.init(key, XS)
+    equal(module.bind(variables)(XS), module.apply(variables, XS))
+    equal(module.clone().apply(variables, XS), module.apply(variables, XS))
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert f"Total Parameters: {sizes}" in module.tabulate(key, XS)
+    assert jax.tree.map(jnp.shape, jax.eval_shape(module.init, key, XS)) == jax.tree.map(jnp.shape, variables)
+
+
+def test_arguments_of_flax_are_answered():
+    """`deterministic` and the like, in one sentence."""
+    module = Recurrent(LSTM(4, dropout=0.5))
+    variables = module.init(jax.random.key(0), XS)
+    with pytest.raises(TypeError, match="has no argument 'deterministic': a key turns dropout on"):
+        module.apply(variables, XS, deterministic=True)
+    with pytest.raises(TypeError, match=r"has no argument 'seq_lengths': write .* lengths=lengths"):
+        module.apply(variables, XS, seq_lengths=[1, 2])

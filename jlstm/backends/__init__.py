@@ -22,17 +22,20 @@ LOG = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """The backend that runs a cell, and why those before it do not: their names and one sentence each."""
+    """The backend that runs a cell, why those before it do not (their names and one sentence each), and which part it is in."""
 
     cell: Cell
     backend: str
     obstacles: dict[str, str]
+    parts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         others = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
-        return f"{self.cell} is run by {self.backend}{others}"
+        where = f"{', '.join(self.parts)}: " if self.parts else ""
+        return f"{where}{self.cell} is run by {self.backend}{others}"
 
 
+_parts: ContextVar[tuple[str, ...]] = ContextVar("parts", default=())
 _choices: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
 
 
@@ -53,7 +56,17 @@ def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> Choice:
         if not (why := MODULES[name].obstacle(cell, start, way)):
             break
         obstacles[name] = why
-    return Choice(cell, name, obstacles)
+    return Choice(cell, name, obstacles, _parts.get())
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Name what runs in a block of code, a layer or a direction, for `Choice`."""
+    token = _parts.set((*_parts.get(), name))
+    try:
+        yield
+    finally:
+        _parts.reset(token)
 
 
 @contextmanager

@@ -36,6 +36,10 @@ def several(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
+    if getattr(value, "requires_grad", False) is True:
+        raise ValueError(
+            f"{name} must be an array, got a tensor that requires a gradient: pass module.state_dict(), or .detach() it"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors that cannot be NumPy arrays

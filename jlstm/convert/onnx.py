@@ -1,6 +1,6 @@
 """ONNX: W (directions, 4·units, features), R (directions, 4·units, units), B (directions, 8·units), P (directions, 3·units).
 
-Gates i | o | f | c and z | r | h; B has the biases of W, then those of R; P has i | o | f.
+Gates i | o | f | c and z | r | h, a plain RNN one; B has the biases of W, then those of R; P has i | o | f.
 """
 
 import os
@@ -10,25 +10,31 @@ from typing import Any
 import numpy as np
 
 from jlstm.cell import Params
-from jlstm.convert import arrays, files, layout, onnx_graph
+from jlstm.cells import ElmanCell, GRUCell, LSTMCell
+from jlstm.convert import arrays, files, layout
 from jlstm.convert.layout import Part
-from jlstm.convert.onnx_attributes import DIRECTIONS, attributes, options
+from jlstm.convert.onnx_model import writer
+from jlstm.convert.onnx_model.attributes import DIRECTIONS, attributes, options
+from jlstm.convert.onnx_model.graph import Model
+from jlstm.convert.onnx_model.layers import Layers
+from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.result import FileLayers
 from jlstm.layers import Layer
 
-GATES = {"LSTM": "iofg", "GRU": "zrg"}
+GATES = {"LSTM": "iofg", "GRU": "zrg", "RNN": "h"}
 _ARRAYS = ("W", "R", "B", "P")
 
 Node = Mapping[str, Any]
 
 
 def load(weights: Node | Sequence[Node]) -> tuple[Layer, Params]:
-    """Return the layer and parameters of an LSTM or GRU node; of several, a Stack.
+    """Return the layer and parameters of an LSTM, GRU or RNN node; of several, a Stack.
 
     The biases of W and of R are added into one, but for those of a GRU's candidate with `linear_before_reset`. With
     `input_forget`, the weights of the forget gate, which then do nothing, are left out.
 
     Args:
-        weights: the node's `W`, `R`, `B` and `P`, and its attributes (`direction`, `activations`, `clip`, …), by ONNX' names.
+        weights: the node's `W`, `R`, `B` and `P`, and its attributes (`direction`, `activations`, `clip`, …), by ONNX's names.
             `layout` is not in the weights.
 
     Raises:
@@ -51,7 +57,7 @@ def _sides(node: Node) -> list[Part]:
     given = arrays.floating("weights", {name: value for name, value in node.items() if name in _ARRAYS})
     count, rows, units = arrays.matrix("weights", given, "R", "(directions, gates·units, units)", 3).shape
     features = arrays.matrix("weights", given, "W", "(directions, gates·units, features)", 3).shape[2]
-    name = arrays.gates("weights['R']", rows, units, {4: "LSTM", 3: "GRU"})
+    name = arrays.gates("weights['R']", rows, units, {4: "LSTM", 3: "GRU", 1: "RNN"})
     found = options(name, {key: value for key, value in node.items() if key not in _ARRAYS}, units)
     expected = DIRECTIONS[node.get("direction", "forward")]  # which `options` has checked
     if count != expected:
@@ -87,7 +93,9 @@ def _part(name: str, units: int, given: dict[str, np.ndarray], found: dict[str, 
 
 
 def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return an LSTM or GRU node as a dict of its weights and attributes; of a Stack, a list. `load` takes it back, bit by bit.
+    """Return an LSTM, GRU or RNN node as a dict of its weights and attributes; of a Stack, a list.
+
+    `load` takes it back, bit by bit.
 
     Numbers among the attributes are float32 in ONNX, and so is a `gate_clip`.
 
@@ -105,7 +113,7 @@ def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
 def _node(sides: Sequence[Part]) -> dict[str, Any]:
     layer = sides[0].layer
     cell: Any = layer.cell
-    layout.refuse("ONNX", cell, but=_ARE_ATTRIBUTES)
+    layout.refuse("ONNX", cell, but=_ARE_ATTRIBUTES, kinds=(LSTMCell, GRUCell, ElmanCell))
     if getattr(cell, "coupled", None) == "i=1-f":
         raise ValueError("ONNX has no coupled='i=1-f', only 'f=1-i': leave the option out")
     if len(sides) > 1 and layer.reverse:
@@ -139,27 +147,52 @@ def _theirs(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np
     return weights
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, tuple[Layer, Params]]:
-    """Return all LSTM and GRU nodes of a model's graph by their names, or those of their outputs.
+def read(path: str | os.PathLike[str]) -> FileLayers:
+    """Return all LSTM, GRU and RNN nodes of a model by their names, or those of their first outputs.
 
-    Initial states and lengths are arguments of `apply`.
+    Those in branches of If, in bodies of Loop and Scan and in functions of the model are among them; their names begin with
+    those of the nodes around them, as in "If_0/then_branch/lstm". Of two layers of one name the second gets a number.
+    Weights may be in files beside the model, and behind operators on constants. A DynamicQuantizeLSTM, of ONNX Runtime, is the
+    LSTM of the weights that its 8-bit numbers stand for. Initial states and lengths are arguments of `apply`.
+
+    Returns:
+        Layers and parameters. `unused` names floating and 8-bit arrays that are in no layer. Layers in branches, of which the
+        network runs one or the other, are not in its order.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: onnx is not installed.
-        ValueError: it is no such file, holds no such node, one whose weights are computed or in another file, that starts from
-            a constant other than zero, or that `load` refuses.
+        ValueError: it is no such file, is damaged, or holds no layer that can be converted.
     """
     path = files.existing(path)
-    found = {}
-    for name, node in onnx_graph.nodes(path):
+    remedy = "read the file of a model that has one, or pass the weights of what it has instead to load"
+    return _read(Model(path)).checked(path, "LSTM, GRU or RNN node", remedy)
+
+
+def _read(model: Model) -> FileLayers:
+    nodes, converted, at = Layers(model), dict[str, tuple[Layer, Params]](), dict[Any, tuple[Layer, Params]]()
+    for node in nodes:
         try:
-            found[name] = load(node)
-        except ValueError as error:
-            raise ValueError(f"{path}: {name!r}: {error}") from error
-    if not found:
-        raise ValueError(f"{path} has no LSTM or GRU node in its graph: read the file of a model that has one")
-    return found
+            place = nodes.place(node)
+            if place not in at:  # a layer that is called many times is there once
+                at[place] = _loaded(model, node.name, nodes.weights(node))
+            nodes.remark(node)
+            converted[node.name] = at[place]
+        except UnsupportedError as error:
+            nodes.skipped[node.name] = str(error)
+    unused = nodes.finish()
+    layers = converted if nodes.in_order else dict(sorted(converted.items()))
+    return FileLayers(layers, in_network_order=nodes.in_order, skipped=nodes.skipped, assumed=nodes.assumed, unused=unused)
+
+
+def _loaded(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
+    model.keep(sum(value.nbytes for value in weights.values() if isinstance(value, np.ndarray)))
+    try:
+        return load(weights)
+    except UnsupportedError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{model.path}: {quoted(name)}: {error}") from error
 
 
 def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
@@ -171,9 +204,9 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
     Raises:
         ImportError: onnx is not installed.
         OSError: the file cannot be written.
-        ValueError: as `dump`; or a dtype that ONNX' nodes do not have.
+        ValueError: as `dump`; or a dtype that ONNX's nodes do not have.
 
     Differs from: with a length of 0, ONNX Runtime returns zeros as last states, and we the initial ones.
     """
     nodes = dump(layer, params)
-    onnx_graph.write(path, nodes if isinstance(nodes, list) else [nodes], time_major=layer.time_major)
+    writer.write(path, nodes if isinstance(nodes, list) else [nodes], time_major=layer.time_major)

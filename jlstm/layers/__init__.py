@@ -2,8 +2,9 @@
 
 from jlstm.layers.bidirectional import Bidirectional
 from jlstm.layers.choices import explain
-from jlstm.layers.layer import Layer, cell_states, param_shapes
+from jlstm.layers.layer import Layer, param_shapes
 from jlstm.layers.recurrent import GRU, LSTM, RNN
 from jlstm.layers.stack import Stack
+from jlstm.layers.states import cell_states
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states", "explain", "param_shapes"]

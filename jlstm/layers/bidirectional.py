@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm import backends, checks
 from jlstm.cell import Params, PyTree
 from jlstm.layers.layer import Layer
 from jlstm.loop import Results, Steps
@@ -83,30 +83,35 @@ class Bidirectional(Layer):
         """Both directions turned round."""
         return replace(self, layer=self.layer.flipped())
 
-    def init(self, key: Array, features: int) -> Params:
+    def draw(self, key: Array, features: int) -> Params:
         """Draw both directions' parameters."""
-        return {name: layer.init(k, features) for (name, layer), k in zip(self._directions(), jax.random.split(key), strict=True)}
+        return {name: layer.draw(k, features) for (name, layer), k in zip(self._directions(), jax.random.split(key), strict=True)}
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
         """Both directions' own."""
-        return {name: layer.initial_carry(params[name], batch_shape, dtype) for name, layer in self._directions()}
+        checks.instance("params", params, Mapping, "layer.init returns")
+        return {name: layer.begin(params[name], batch_shape, dtype) for name, layer in self._directions()}
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Run both directions and merge."""
         if noise is not None and (not isinstance(noise, Mapping) or noise.keys() != {"forward", "backward"}):
             raise ValueError("noise must be a dict with 'forward' and 'backward', each the noise of that direction or None")
         keys = (None, None) if key is None else jax.random.split(key)
-        results = {
-            name: layer.run(params[name], steps, carry and carry[name], k, noise and noise[name], states)
-            for (name, layer), k in zip(self._directions(), keys, strict=True)
-        }
+        results = {}
+        for (name, layer), k in zip(self._directions(), keys, strict=True):
+            with backends.part(name):
+                results[name] = layer.run(params[name], steps, carry and carry[name], k, noise and noise[name], states)
         ys = MERGES[self.merge](results["forward"].ys, results["backward"].ys)
         carries, all_states = ({name: getattr(r, field) for name, r in results.items()} for field in ("carry", "states"))
         return Results(carries, ys, all_states)
 
-    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:  # noqa: ARG002  # refused whatever comes
+    def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:  # noqa: ARG002
         """Refused: the backward direction starts at the end of the sequence."""
         raise ValueError("step runs forwards in time but Bidirectional needs the whole sequence: use apply")
+
+    def output_of(self, carry: PyTree) -> Any:
+        """Both directions' own, merged."""
+        return MERGES[self.merge](*(layer.output_of(carry[name]) for name, layer in self._directions()))
 
     def _directions(self) -> tuple[tuple[str, Layer], tuple[str, Layer]]:
         return ("forward", self.layer), ("backward", self.layer.flipped())

@@ -1,9 +1,9 @@
 """RNN: any cell as a layer; LSTM and GRU: the layers that most people want."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from difflib import get_close_matches
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,12 @@ import numpy as np
 from jaxtyping import Array
 
 from jlstm import checks
+from jlstm.arguments import answered
 from jlstm.backends import BACKENDS
+from jlstm.backends.scan import select
 from jlstm.cell import Cell, Noisy, Params, PyTree
 from jlstm.cells import GRUCell, LSTMCell
+from jlstm.layers import carries
 from jlstm.layers.layer import Layer
 from jlstm.loop import Options, Results, Steps, recur
 
@@ -65,6 +68,13 @@ class RNN(Layer):
         if self.dtype is not None:
             object.__setattr__(self, "dtype", checks.float_dtype("dtype", self.dtype))
 
+    if not TYPE_CHECKING:  # a type checker is to know what there is
+
+        def __getattr__(self, name: str) -> Any:
+            """Only what is missing comes here: an option of the cell is there."""
+            hint = f": it is an option of its cell, layer.cell.{name}" if name in _CELL_OPTIONS else ""
+            raise AttributeError(f"a layer has no attribute {name!r}{hint}", name=name, obj=self)
+
     @property
     def features_out(self) -> int:
         """The cell's."""
@@ -89,13 +99,14 @@ class RNN(Layer):
         """The same layer, run in the other direction."""
         return replace(self, reverse=not self.reverse)
 
-    def init(self, key: Array, features: int) -> Params:
+    def draw(self, key: Array, features: int) -> Params:
         """Draw the cell's parameters in `param_dtype`."""
         checks.available("param_dtype", self.param_dtype)
         return self.cell.init(key, features, self.param_dtype)
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
         """The cell's own carry, in `dtype`, else the layer's, else the parameters'."""
+        checks.instance("params", params, Mapping, "layer.init returns")
         dtype = checks.float_dtype("dtype", dtype or self.dtype or jnp.result_type(*jax.tree.leaves(params)))
         checks.available("dtype", dtype)
         return self.cell.begin(_cast(params, dtype), batch_shape, dtype)[0]
@@ -103,24 +114,40 @@ class RNN(Layer):
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Cast everything to the compute dtype, begin, and loop over time."""
         dtype = self._compute_dtype(steps.xs.dtype)
-        params, carry, xs = _cast((params, carry, steps.xs), dtype)
+        params, cast_carry, xs = _cast((params, carry, steps.xs), dtype)
         steps_of_batch = xs.shape[: -1 - len(self.spatial_in)]
         initial, context = self.cell.begin(params, steps_of_batch[1:], dtype, key=key, noise=noise)
         fresh = self.cell.each_step(params, steps_of_batch, dtype, key=key, noise=noise)
         options = Options(self.reverse, self.unroll, self.remat, self.backend)
-        start = initial if carry is None else carry
+        start = initial if carry is None else cast_carry
         steps = steps._replace(xs=xs if fresh is None else Noisy(xs, fresh))
-        return recur(self.cell, params, steps, start, initial, context, options, states)
+        results = recur(self.cell, params, steps, start, initial, context, options, states)
+        return results._replace(carry=carries.returned(results.carry, carry))
 
-    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+    def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
         """Project and run one step."""
         if self.reverse:
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
         dtype = self._compute_dtype(x.dtype)
-        params, carry, x = _cast((params, carry, x), dtype)
+        params, cast_carry, x = _cast((params, carry, x), dtype)
         initial, context = self.cell.begin(params, x.shape[: -1 - len(self.spatial_in)], dtype)
         z = jax.tree.map(lambda leaf: leaf[0], self.cell.project(params, context, x[None]))
-        return self.cell.step(params, context, initial if carry is None else carry, z)
+        start = initial if carry is None else cast_carry
+        if reset is not None:
+            start = select(reset, initial, start)
+        last, y = self.cell.step(params, context, start, z)
+        return carries.returned(last, carry), y
+
+    def output_of(self, carry: PyTree) -> Array:
+        """The h that is carried, where the cell's output is that."""
+        if not hasattr(carry, "_fields"):
+            raise TypeError
+        if not self.cell.gives_h or not hasattr(carry, "h"):
+            cell = checks.brief(self.cell)
+            raise ValueError(f"the output of {cell} is not an h that it carries: take the last step that counts from ys")
+        if carry.h.shape[-1] != self.features_out:
+            raise TypeError
+        return carry.h
 
     def _compute_dtype(self, of_inputs: Any) -> np.dtype:
         dtype = jnp.dtype(self.dtype or of_inputs)
@@ -132,12 +159,35 @@ def _cast(tree: PyTree, dtype: np.dtype) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
 
 
+def _signature(cell: type[Cell]) -> inspect.Signature:
+    """Of `LSTM` and `GRU`: the options of cell and loop with their defaults, for `help` and for completion in notebooks."""
+    parameters = [*inspect.signature(cell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]]
+    return inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
+
+
+@answered("LSTM", _signature(LSTMCell))
 def LSTM(units: int, **options: Any) -> RNN:
-    """Return `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it. This is a function, not a class.
+    """Return an LSTM layer, `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it.
+
+    This is a function, not a class: its layers are `RNN`s, and `layer.cell.units` their units.
 
     Args:
-        units: size of c, and of h without a projection.
-        **options: those of `LSTMCell` (activation, use_bias, dropout, …) and of `RNN` (reverse, time_major, remat, …).
+        units: size of c, and of h without a projection. The size of the inputs goes to `layer.init(key, features=…)`.
+
+    Options of the cell, explained by `help(jlstm.LSTMCell)`:
+        activation="tanh", recurrent_activation="sigmoid", output_activation=None: functions of the candidate, the gates, and c.
+        use_bias=True, forget_bias=1.0: whether there are biases, and that of the forget gate at first.
+        dropout=0.0, recurrent_dropout=0.0, recurrent_dropout_on="h": shares of x and h zeroed when `apply` gets a key.
+        projection=None, projection_bias=False, projection_clip=None: size of h where it is not `units`.
+        peephole=False, coupled=None: gates that see c; one gate for both i and f.
+        cell_clip=None, gate_clip=None: bounds of c and of the gates' sums.
+        layer_norm=None, layer_norm_epsilon=None: layer normalisation, of one of four schemes.
+        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": what draws the parameters.
+
+    Options of the loop, explained by `help(jlstm.RNN)`:
+        reverse=False, time_major=False: run from the end; (time, batch, features) instead of (batch, time, features).
+        dtype=None, param_dtype="float32": what it computes in, None for the inputs' dtype; that of the parameters.
+        backend="auto", unroll=1, remat=False: what runs it, see `jlstm.explain`; steps an iteration; memory for time.
 
     Raises:
         TypeError: neither has such an option.
@@ -150,15 +200,29 @@ def LSTM(units: int, **options: Any) -> RNN:
         >>> ys.shape, carry.c.shape
         ((2, 5, 4), (2, 4))
     """
-    return _layer("LSTM", LSTMCell, units, options)
+    return _layer(LSTMCell, units, options)
 
 
+@answered("GRU", _signature(GRUCell))
 def GRU(units: int, **options: Any) -> RNN:
-    """Return `RNN(GRUCell(units, …), …)`: each option goes to the one of the two that has it. This is a function, not a class.
+    """Return a GRU layer, `RNN(GRUCell(units, …), …)`: each option goes to the one of the two that has it.
+
+    This is a function, not a class: its layers are `RNN`s, and `layer.cell.units` their units.
 
     Args:
-        units: size of h.
-        **options: those of `GRUCell` (reset_after, use_bias, dropout, …) and of `RNN` (reverse, time_major, remat, …).
+        units: size of h. The size of the inputs goes to `layer.init(key, features=…)`.
+
+    Options of the cell, explained by `help(jlstm.GRUCell)`:
+        reset_after=True: whether the reset gate acts after the product with the recurrent kernel, as in PyTorch and Keras.
+        activation="tanh", recurrent_activation="sigmoid": functions of the candidate and the gates.
+        use_bias=True: whether there are biases.
+        dropout=0.0, recurrent_dropout=0.0: shares of x and h zeroed when `apply` gets a key.
+        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": what draws the parameters.
+
+    Options of the loop, explained by `help(jlstm.RNN)`:
+        reverse=False, time_major=False: run from the end; (time, batch, features) instead of (batch, time, features).
+        dtype=None, param_dtype="float32": what it computes in, None for the inputs' dtype; that of the parameters.
+        backend="auto", unroll=1, remat=False: what runs it, see `jlstm.explain`; steps an iteration; memory for time.
 
     Raises:
         TypeError: neither has such an option.
@@ -171,23 +235,16 @@ def GRU(units: int, **options: Any) -> RNN:
         >>> ys.shape, carry.h.shape
         ((2, 5, 4), (2, 4))
     """
-    return _layer("GRU", GRUCell, units, options)
+    return _layer(GRUCell, units, options)
 
 
+_CELL_OPTIONS = {field.name for cell in (LSTMCell, GRUCell) for field in fields(cast(Any, cell))}
 _LOOP_OPTIONS = {field.name for field in fields(RNN)} - {"cell"}
 
 
-def _layer(name: str, cell: type[Cell], units: int, options: dict[str, Any]) -> RNN:
-    known = _LOOP_OPTIONS | {field.name for field in fields(cast(Any, cell))} - {"units"}
-    if unknown := sorted(options.keys() - known):
-        meant = "".join(f", perhaps {close!r}" for close in get_close_matches(unknown[0], known, 1))
-        raise TypeError(f"{name} has no option {unknown[0]!r}{meant}: it takes {', '.join(sorted(known))}")
+def _layer(cell: type[Cell], units: int, options: dict[str, Any]) -> RNN:
     of_loop = {option: options.pop(option) for option in _LOOP_OPTIONS & options.keys()}
     return RNN(cast(Any, cell)(units, **options), **of_loop)
 
 
-for _function, _cell in ((LSTM, LSTMCell), (GRU, GRUCell)):
-    cast(Any, _function).__signature__ = inspect.Signature(  # completion in notebooks lists the options
-        [*inspect.signature(_cell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]],
-        return_annotation=RNN,
-    )
+cast(Any, LSTM).__signature__, cast(Any, GRU).__signature__ = _signature(LSTMCell), _signature(GRUCell)

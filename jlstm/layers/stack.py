@@ -7,6 +7,7 @@ from typing import Any, Self
 import jax
 from jaxtyping import Array
 
+from jlstm import backends
 from jlstm.cell import Params, PyTree
 from jlstm.layers.layer import Layer
 from jlstm.loop import Results, Steps
@@ -85,35 +86,47 @@ class Stack(Layer):
         """Every layer turned round."""
         return type(self)(tuple(layer.flipped() for layer in self.layers))
 
-    def init(self, key: Array, features: int) -> Params:
+    def draw(self, key: Array, features: int) -> Params:
         """Draw all layers' parameters."""
         sizes = (features, *(layer.features_out for layer in self.layers))
-        return tuple(layer.init(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
+        return tuple(layer.draw(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
 
-    def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
         """All layers' own."""
-        return tuple(layer.initial_carry(p, batch_shape, dtype) for layer, p in zip(self.layers, params, strict=True))
+        if not isinstance(params, tuple) or len(params) != len(self.layers):
+            raise ValueError(
+                f"params must be a tuple of {len(self.layers)}, the parameters of each layer: pass what init returned"
+            )
+        return tuple(layer.begin(p, batch_shape, dtype) for layer, p in zip(self.layers, params, strict=True))
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Run the layers in turn."""
         if noise is not None and (not isinstance(noise, tuple) or len(noise) != len(self.layers)):
             raise ValueError(f"noise must be a tuple of {len(self.layers)}, each the noise of that layer or None")
         entries = (params, carry or self._nothing(), self._keys(key), noise or self._nothing())
-        carries, all_states = [], []
+        carries: list[PyTree] = []
+        all_states: list[PyTree] = []
         for layer, p, c, k, n in zip(self.layers, *entries, strict=True):
-            result = layer.run(p, steps, c, k, n, states)
+            with backends.part(f"layer {len(carries)}"):
+                result = layer.run(p, steps, c, k, n, states)
             steps = steps._replace(xs=result.ys)
             carries.append(result.carry)
             all_states.append(result.states)
         return Results(tuple(carries), steps.xs, tuple(all_states))
 
-    def run_step(self, params: Params, carry: PyTree | None, x: Array) -> tuple[PyTree, Array]:
+    def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
         """Step the layers in turn."""
         carries = []
         for layer, p, c in zip(self.layers, params, carry or self._nothing(), strict=True):
-            new, x = layer.run_step(p, c, x)
+            new, x = layer.run_step(p, c, x, reset)
             carries.append(new)
         return tuple(carries), x
+
+    def output_of(self, carry: PyTree) -> Any:
+        """The last layer's."""
+        if not isinstance(carry, tuple) or len(carry) != len(self.layers):
+            raise TypeError
+        return self.layers[-1].output_of(carry[-1])
 
     def _keys(self, key: Array | None) -> Any:
         return self._nothing() if key is None else jax.random.split(key, len(self.layers))

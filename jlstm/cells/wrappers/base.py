@@ -49,7 +49,7 @@ class Wrapper(Cell):
     @property
     def gives_h(self) -> bool:
         """Whether the output is the h that is carried, where there is one."""
-        return getattr(self.cell, "gives_h", True)
+        return self.cell.gives_h
 
     @property
     def stochastic(self) -> bool:

@@ -43,7 +43,7 @@ class Zoneout(Wrapper):
         super().__post_init__()
         for name in ("h", "c"):
             object.__setattr__(self, name, checks.probability(name, getattr(self, name)))
-        if self.h and not getattr(self.cell, "gives_h", True):
+        if self.h and not self.cell.gives_h:
             raise ValueError(f"Zoneout of h is for a cell whose output is its h, got {self.cell!r}: put Zoneout inside of that")
 
     @property

@@ -1,7 +1,7 @@
-"""ONNX files: their nodes, and a graph of nodes."""
+"""Writing ONNX models."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,64 +11,8 @@ from jlstm import io
 from jlstm.convert import files
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+_KINDS = {4: ("LSTM", "hc", _INPUTS), 3: ("GRU", "h", _INPUTS[:6]), 1: ("RNN", "h", _INPUTS[:6])}  # by the number of gates
 _OPSET, _IR = 14, 8  # the oldest with these nodes as they are today
-
-
-def nodes(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the LSTM and GRU nodes of a graph, each with its name, arrays and attributes.
-
-    Raises:
-        ImportError: onnx is not installed.
-        ValueError: it is no ONNX file, or weights are not in it.
-    """
-    onnx = files.needed("onnx", path)
-    decode_error = files.needed("google.protobuf.message", path).DecodeError
-    try:
-        graph = onnx.load_model_from_string(path.read_bytes()).graph
-    except (decode_error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a whole ONNX file: export it again") from error
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.output:
-            constants[node.output[0]] = node.attribute[0].t
-    for k, node in enumerate(graph.node):
-        if node.op_type not in ("LSTM", "GRU"):
-            continue
-        name = node.name or next((output for output in node.output if output), f"{node.op_type}_{k}")
-        given = {key: value for key, value in zip(_INPUTS, node.input, strict=False) if value}
-        arrays = {key: _array(onnx, path, name, constants, given[key]) for key in ("W", "R", "B", "P") if key in given}
-        for key in ("initial_h", "initial_c"):
-            if given.get(key) in constants and _array(onnx, path, name, constants, given[key]).any():
-                raise ValueError(
-                    f"{path}: {name!r} starts from a constant {key}: make it an input, and pass it to apply as carry"
-                )
-        yield name, arrays | {attribute.name: _attribute(onnx, attribute) for attribute in node.attribute}
-
-
-def _array(onnx: Any, path: Path, name: str, constants: dict[str, Any], which: str) -> np.ndarray:
-    tensor = constants.get(which)
-    if tensor is None:
-        raise ValueError(f"{path}: {name!r} has weights {which!r} that are computed, expected constants: fold constants first")
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ValueError(f"{path}: {name!r} has weights {which!r} in another file: save the model as one file")
-    try:
-        return onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(f"{path}: {name!r} has weights {which!r} of another size than they declare: export it again") from error
-
-
-def _attribute(onnx: Any, attribute: Any) -> Any:
-    """A number, a word, or a list of these."""
-    types = onnx.AttributeProto
-    try:
-        if attribute.type in (types.FLOAT, types.INT, types.STRING):
-            value = onnx.helper.get_attribute_value(attribute)
-            return value.decode() if isinstance(value, bytes) else value
-        if attribute.type in (types.FLOATS, types.INTS, types.STRINGS):
-            return [each.decode() if isinstance(each, bytes) else each for each in onnx.helper.get_attribute_value(attribute)]
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"the attribute {attribute.name!r} has no value that can be read: export it again") from error
-    raise ValueError(f"the attribute {attribute.name!r} is neither a number nor a word: export it again")
 
 
 def write(path: str | os.PathLike[str], given: Sequence[dict[str, Any]], *, time_major: bool) -> None:
@@ -81,7 +25,7 @@ def write(path: str | os.PathLike[str], given: Sequence[dict[str, Any]], *, time
     onnx = files.needed("onnx", Path(path))
     dtype = given[0]["W"].dtype
     if dtype.name not in ("float16", "float32", "float64"):
-        raise ValueError(f"ONNX' nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
+        raise ValueError(f"ONNX's nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
     model = _Graph(onnx, onnx.helper.np_dtype_to_tensor_dtype(dtype)).model(
         given, ("time", "batch") if time_major else ("batch", "time")
     )
@@ -116,10 +60,10 @@ class _Graph:
         return self._make.make_model(graph, opset_imports=opsets, producer_name="jlstm", ir_version=_IR)
 
     def _layer(self, k: int, node: dict[str, Any], current: str) -> str:
-        """Add an LSTM or GRU that takes `current`, and return the name of its outputs, with both directions side by side."""
+        """Add a node that takes `current`, and return the name of its outputs, with both directions side by side."""
         arrays = {key: value for key, value in node.items() if isinstance(value, np.ndarray)}
         directions, rows, units = arrays["R"].shape
-        name, states, places = ("LSTM", "hc", _INPUTS) if rows == 4 * units else ("GRU", "h", _INPUTS[:6])
+        name, states, places = _KINDS[rows // units]
         names = {"X": current, "sequence_lens": "lengths"} | {key: f"{key}_{k}" for key in arrays}
         names |= {f"initial_{state}": f"{state}_{k}" for state in states}
         attributes = {key: value for key, value in node.items() if key not in arrays}

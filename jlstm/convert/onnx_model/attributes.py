@@ -1,0 +1,155 @@
+"""The attributes of ONNX's LSTM, GRU and RNN nodes, and our options."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jlstm.convert.onnx_model.reasons import UnsupportedError
+
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+ATTRIBUTES = (
+    *("hidden_size", "direction", "activations", "activation_alpha", "activation_beta", "clip", "input_forget"),
+    *("linear_before_reset", "layout"),
+)
+
+
+class Function(NamedTuple):
+    """An activation function by ONNX's name, with the constants that it takes."""
+
+    name: str
+    alpha: float | None = None
+    beta: float | None = None
+
+
+FUNCTIONS = {
+    "tanh": Function("Tanh"),
+    "sigmoid": Function("Sigmoid"),
+    "relu": Function("Relu"),
+    "softsign": Function("Softsign"),
+    "softplus": Function("Softplus"),
+    "elu": Function("Elu", 1.0),
+    "leaky_relu": Function("LeakyRelu", 0.01),
+    "hard_sigmoid_0.2": Function("HardSigmoid", 0.2, 0.5),  # the constants without which ONNX means the same
+    "hard_sigmoid": Function("HardSigmoid", 1 / 6, 0.5),
+    "linear": Function("Affine", 1.0, 0.0),
+}
+_DEFAULTS = {function.name.lower(): function for function in reversed(FUNCTIONS.values())}
+
+
+_OPTIONS = {
+    "LSTM": ("recurrent_activation", "activation", "output_activation"),
+    "GRU": ("recurrent_activation", "activation"),
+    "RNN": ("activation",),
+}
+_PLAIN = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_OF_ONE_KIND = {"input_forget": "LSTM", "linear_before_reset": "GRU"}
+
+
+def options(kind: str, attributes: Mapping[str, Any], units: int) -> dict[str, Any]:
+    """Return our options for a node's attributes.
+
+    Raises:
+        UnsupportedError: an attribute that is none, or that is not ours.
+        ValueError: attributes that contradict each other or the weights.
+    """
+    if unknown := sorted(map(str, attributes.keys() - set(ATTRIBUTES))):
+        raise UnsupportedError(f"{kind} nodes have no {unknown[0][:40]!r} that is known here: leave it out if it changes nothing")
+    for name, only in _OF_ONE_KIND.items():
+        if not isinstance(attributes.get(name, 0), int):
+            raise ValueError(f"{name} must be 0 or 1, got {str(attributes[name])[:40]}: give one of them")
+        if kind != only and attributes.get(name):
+            raise UnsupportedError(f"{kind} nodes have no {name}, only those of an {only} have: leave it out")
+    direction = attributes.get("direction", "forward")
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {str(direction)[:40]!r}: give one of them")
+    if attributes.get("hidden_size", units) != units:
+        raise ValueError(
+            f"hidden_size is {str(attributes['hidden_size'])[:40]} but R is for {units} units: give the one that R has"
+        )
+    result: dict[str, Any] = {"reverse": direction == "reverse"}
+    result |= dict(zip(_OPTIONS[kind], _functions(kind, attributes, DIRECTIONS[direction]), strict=True))
+    if result.get("output_activation") == result["activation"]:
+        del result["output_activation"]
+    if kind == "GRU":
+        result["reset_after"] = bool(attributes.get("linear_before_reset", 0))
+    if attributes.get("input_forget"):
+        result["coupled"] = "f=1-i"
+    return result | _clip(kind, attributes.get("clip"))
+
+
+def _clip(kind: str, clip: Any) -> dict[str, Any]:
+    if clip is None:
+        return {}
+    if not isinstance(clip, float | int):
+        raise ValueError(f"clip must be a number, got {type(clip).__name__}: give one, or leave it out")
+    if kind == "LSTM":
+        return {"gate_clip": clip}
+    if clip >= np.finfo(np.float32).max:
+        return {}  # as some write that there is none
+    raise UnsupportedError(f"our {kind} has no clip, got clip={clip}: leave it out if no sum is that large")
+
+
+def _functions(kind: str, attributes: Mapping[str, Any], directions: int) -> list[str]:
+    count = len(_PLAIN[kind])
+    names = attributes.get("activations") or [*_PLAIN[kind]] * directions
+    if kind == "RNN" and list(names) == ["Tanh", "Tanh"]:
+        names = ["Tanh"] * directions  # the operator's default, whatever the direction
+    if not isinstance(names, Sequence) or len(names) != count * directions or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"activations must be {count * directions} names, {count} a direction, got {str(names)[:80]}: give as many"
+        )
+    alphas, betas = (list(np.atleast_1d(attributes.get(name, ())).tolist()) for name in ("activation_alpha", "activation_beta"))
+    functions = [_function(name, alphas, betas) for name in names]
+    if alphas or betas:
+        raise UnsupportedError(
+            f"activation_alpha or activation_beta has {len(alphas) + len(betas)} numbers more than the activations take, so that "
+            "it is not known which is whose: give one for each activation that takes one"
+        )
+    if functions[:count] != functions[-count:]:
+        raise UnsupportedError("activations differ in the two directions, expected the same: convert both directions one by one")
+    return functions[:count]
+
+
+def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
+    """Our name of an activation, which takes the next constants if it has any."""
+    plain = _DEFAULTS.get(name.lower())
+    alpha = None if plain is None or plain.alpha is None else alphas.pop(0) if alphas else plain.alpha
+    beta = None if plain is None or plain.beta is None else betas.pop(0) if betas else plain.beta
+    wanted = Function("" if plain is None else plain.name, alpha, beta)
+    ours = next((ours for ours, function in FUNCTIONS.items() if _same(function, wanted)), None)
+    if ours is None:
+        constants = f" with alpha={str(alpha)[:20]} and beta={str(beta)[:20]}" if plain else ""
+        raise UnsupportedError(f"we have no activation {name[:40]!r}{constants}: use one of {', '.join(FUNCTIONS)}")
+    return ours
+
+
+def _same(a: Function, b: Function) -> bool:
+    """Attributes are float32."""
+    return a.name == b.name and all(
+        x is None or (isinstance(y, float | int) and np.float32(x) == np.float32(y)) for x, y in zip(a[1:], b[1:], strict=True)
+    )
+
+
+def attributes(kind: str, cell: Any, direction: str) -> dict[str, Any]:
+    """Return a node's attributes for our options; those that are ONNX's own defaults are left out.
+
+    Raises:
+        ValueError: an activation that ONNX does not have.
+    """
+    ours = {"LSTM": ("recurrent_activation", "activation", "psi"), "GRU": ("recurrent_activation", "activation")}
+    names = [getattr(cell, name) for name in ours.get(kind, ("activation",))] * DIRECTIONS[direction]
+    for name in names:
+        if name not in FUNCTIONS:
+            raise ValueError(f"ONNX has no activation {name!r}: use one of {', '.join(FUNCTIONS)}")
+    functions = [FUNCTIONS[name] for name in names]
+    found: dict[str, Any] = {"hidden_size": cell.units, "direction": direction, "activations": [f.name for f in functions]}
+    for which in ("alpha", "beta"):
+        constants = [getattr(f, which) for f in functions if getattr(f, which) is not None]
+        found |= {f"activation_{which}": constants} if constants else {}
+    if kind == "RNN":
+        return found
+    if kind == "GRU":
+        return found | {"linear_before_reset": int(cell.reset_after)}
+    clip = {} if cell.gate_clip is None else {"clip": float(np.float32(cell.gate_clip))}
+    return found | clip | {"input_forget": int(cell.coupled is not None)}

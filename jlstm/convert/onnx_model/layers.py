@@ -1,0 +1,221 @@
+"""The recurrent layers of an ONNX model: their weights and attributes as `load` takes them, and what else looks like one."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jlstm.convert.onnx_model.folding import Constants
+from jlstm.convert.onnx_model.graph import Model
+from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.onnx_model.scope import Scope, key
+
+_LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+_SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
+_QUANTIZED = ("com.microsoft", "DynamicQuantizeLSTM")
+_PLACES = {("", "LSTM"): _LSTM, ("", "GRU"): _LSTM[:6], ("", "RNN"): _LSTM[:6], _QUANTIZED: (*_LSTM, *_SCALES)}
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
+_NAMES = re.compile("lstm|gru|rnn", re.IGNORECASE)
+_TORCH = re.compile(r"(?:^|/)([^/:]*): torch\.nn\.modules\.rnn\.")
+_WEIGHTS = re.compile(r"[./_]*(weight_hh|recurrent_kernel|recurrent_weights?)\w*(:0)?$")
+WRITTEN_OUT = "its steps are written out in other operators: pass its weights to load, or export it with PyTorch's dynamo=False"
+
+
+class Node(NamedTuple):
+    """A recurrent layer: its name in the result, its NodeProto, and the graph that it is in."""
+
+    name: str
+    proto: Any
+    scope: Scope
+
+
+class Layers:
+    """Finds a model's recurrent layers.
+
+    Attributes:
+        skipped: what looks like such a layer and is none that can be converted, by name, with the reason.
+        assumed: sentences on what a layer takes from the graph that is no weight.
+        in_order: whether the network runs the layers as they came, all of them.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.skipped: dict[str, str] = {}
+        self.assumed: list[str] = []
+        self.in_order = True
+        self._model = model
+        self._used: set[tuple[Scope, str]] = set()
+        self._names: dict[str, int] = {}
+        self._modules: dict[bool, set[str]] = {False: set(), True: set()}
+
+    def __iter__(self) -> Iterator[Node]:
+        """Yield the nodes that may be converted, in the order in which they run."""
+        checked = set()
+        for name, proto, scope in self._model.nodes(_looks_recurrent):
+            is_layer = key(proto)[:2] in _PLACES and key(proto) not in self._model.functions
+            self._modules[is_layer] |= _torch_modules(proto)
+            if is_layer:
+                if scope not in checked:
+                    checked.add(scope)
+                    self.in_order &= scope.in_order() and not scope.is_branch
+                yield Node(self._unique(name), proto, scope)
+            elif _looks_recurrent(proto):
+                kind = quoted(f"{proto.domain or 'ai.onnx'}.{proto.op_type}")
+                self.skipped[self._unique(name)] = f"it is an operator {kind}, which is not read: pass its weights to load"
+            elif _is_written_out(proto):
+                self.skipped[self._unique(name)] = f"it is a {proto.op_type} that looks like a recurrent layer, {WRITTEN_OUT}"
+
+    def place(self, node: Node) -> Any:
+        """What two nodes have in common that are the same layer: where the weights come from, and the attributes."""
+        sources = [node.scope.find(name) if name else None for name in node.proto.input]
+        weights = [(k, source.scope, source.name) for k, source in enumerate(sources) if source and not 4 <= k <= 6 and k]
+        return node.proto.op_type, tuple(weights), repr(sorted(node.scope.values(node.proto).items()))
+
+    def weights(self, node: Node) -> dict[str, Any]:
+        """Return a node's weights and attributes, by ONNX's names.
+
+        Raises:
+            UnsupportedError: it cannot be converted.
+            ValueError: the file is damaged, or contradicts itself.
+        """
+        inputs, constants = self._inputs(node), Constants(self._used)
+        arrays = {
+            name: _constant(constants, node, name, inputs[name]) for name in ("W", "R", "B", "P", *_SCALES) if name in inputs
+        }
+        if node.proto.op_type == "DynamicQuantizeLSTM":
+            arrays = _dequantized(arrays)
+        shape, gates = arrays["R"].shape if "R" in arrays else (), _GATES[node.proto.op_type]
+        if len(shape) == 3 and shape[1] != gates * shape[2]:
+            where = f"{self._model.path}: {quoted(node.name)}"
+            raise ValueError(
+                f"{where} is of kind {node.proto.op_type} with R of shape {shape}, expected {gates} gates: export it again"
+            )
+        values = node.scope.values(node.proto)
+        values.pop("output_sequence", None)  # of the first versions: whether all outputs are wanted
+        if values.get("layout", 0) not in (0, 1):
+            raise UnsupportedError(f"it has layout={str(values['layout'])[:20]}, expected 0 or 1: pass its weights to load")
+        return arrays | values
+
+    def remark(self, node: Node) -> None:
+        """Note what a layer takes from the graph and `apply` from its caller.
+
+        Raises:
+            UnsupportedError: it starts from a constant that is not zero.
+        """
+        inputs, constants, name = self._inputs(node), Constants(self._used), quoted(node.name)
+        for state in ("initial_h", "initial_c"):
+            start = constants.start(node.scope, inputs[state]) if state in inputs else "zero"
+            if start == "constant":
+                raise UnsupportedError(f"it starts from a constant {state}: make it an input, and pass it to apply as carry")
+            if start == "computed":
+                self.assumed.append(f"{name} starts from an {state} that the graph computes: pass that to apply as carry.")
+        if self._model.proto.ir_version >= 4 and any(
+            _has_default(node.scope, inputs[which]) for which in "WRBP" if which in inputs
+        ):
+            self.assumed.append(f"{name} has weights that are inputs of the graph with defaults, which are taken.")
+        if "sequence_lens" in inputs and _is_constant(constants, node.scope, inputs["sequence_lens"]):
+            self.assumed.append(f"{name} has constant lengths in the file: pass them to apply as lengths.")
+        if node.proto.op_type == "DynamicQuantizeLSTM":
+            self.assumed.append(
+                f"{name} is quantized: its weights are what their 8 bits stand for; the inputs and states, which the original "
+                "rounds to 8 bits at every step, are not rounded here."
+            )
+
+    def finish(self) -> list[str]:
+        """Return the names of arrays that no layer uses, and note which of them look like a recurrent layer's."""
+        unused = [
+            scope.path + name for scope in self._model.scopes for name in _numbers(scope) if (scope, name) not in self._used
+        ]
+        for name in unused:
+            if match := _WEIGHTS.search(name):
+                self.skipped.setdefault(name[: match.start()] or name, f"no node takes its weights as a whole, {WRITTEN_OUT}")
+        for name in sorted(self._modules[False] - self._modules[True]):
+            self.skipped.setdefault(name, WRITTEN_OUT)
+        return unused
+
+    def _inputs(self, node: Node) -> dict[str, str]:
+        places = _PLACES[key(node.proto)[:2]]
+        if len(node.proto.input) > len(places):
+            raise UnsupportedError(f"it has {len(node.proto.input)} inputs, expected at most {len(places)}: export it again")
+        names = zip(places, node.proto.input, strict=False)
+        return {place: name for place, name in names if name and node.scope.find(name) is not None}
+
+    def _unique(self, name: str) -> str:
+        """A name as it is, or with a number where another layer has it."""
+        result = name
+        while result in self._names:
+            self._names[name] += 1
+            result = f"{name}_{self._names[name]}"
+        self._names[result] = 0
+        return result
+
+
+def _constant(constants: Constants, node: Node, which: str, name: str) -> np.ndarray:
+    try:
+        return constants.array(node.scope, name)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"its {which}: {error}") from error
+
+
+def _has_default(scope: Scope, name: str) -> bool:
+    source = scope.find(name)
+    return source is not None and source.tensor is not None and source.name in source.scope.inputs
+
+
+def _is_constant(constants: Constants, scope: Scope, name: str) -> bool:
+    try:
+        constants.array(scope, name)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def _dequantized(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The floating weights that a DynamicQuantizeLSTM's stand for. Its W and R have inputs in rows and gates in columns."""
+    result = {name: array for name, array in arrays.items() if name in ("B", "P")}
+    for name in "WR":
+        if name not in arrays or f"{name}_scale" not in arrays or arrays[name].ndim != 3:
+            raise UnsupportedError(f"its {name} has not three axes or no {name}_scale: quantize the model again")
+        if arrays[name].dtype not in (np.int8, np.uint8):
+            raise UnsupportedError(f"its {name} is of {arrays[name].dtype}, expected int8 or uint8: quantize the model again")
+        quantized, scale = arrays[name], arrays[f"{name}_scale"]
+        zero_point = arrays.get(f"{name}_zero_point", np.zeros(scale.shape, quantized.dtype))
+        if scale.shape != zero_point.shape or scale.shape not in (quantized.shape[:1], quantized.shape[::2]):
+            raise UnsupportedError(f"{name}_scale has shape {scale.shape}, expected one a direction or column: quantize it again")
+        to_columns = (len(scale), 1, -1)
+        levels = quantized.astype(np.int32) - zero_point.astype(np.int32).reshape(to_columns)
+        result[name] = (levels.astype(scale.dtype) * scale.reshape(to_columns)).transpose(0, 2, 1)
+    return result
+
+
+def _looks_recurrent(proto: Any) -> bool:
+    operator = next((attribute.s for attribute in proto.attribute if attribute.name == "operator"), b"")
+    return bool(_NAMES.search(proto.op_type) or (proto.op_type == "ATen" and _NAMES.search(operator.decode(errors="replace"))))
+
+
+def _is_written_out(proto: Any) -> bool:
+    """Whether a loop multiplies by a matrix and has a tanh, and no recurrent layer of its own."""
+    if proto.op_type not in ("Loop", "Scan"):
+        return False
+    inside = {node.op_type for attribute in proto.attribute for node in attribute.g.node}
+    return bool(inside & {"MatMul", "Gemm"}) and "Tanh" in inside and not any(map(_NAMES.search, inside))
+
+
+def _torch_modules(proto: Any) -> set[str]:
+    """The recurrent module of PyTorch that a node is of, by what its exporter notes."""
+    notes = [entry.value for entry in proto.metadata_props if entry.key == "namespace"]
+    return {match[1] for note in notes for match in _TORCH.finditer(note)}
+
+
+def _numbers(scope: Scope) -> Iterator[str]:
+    """The names of arrays that may be weights: floating or 8-bit numbers with an axis."""
+    types = scope.model.onnx.TensorProto
+    kinds = (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16, types.INT8, types.UINT8)
+    constants = {
+        node.output[0]: node.attribute[0].t
+        for node in scope.nodes
+        if node.op_type == "Constant" and node.output and node.attribute
+    }
+    for name, tensor in (scope.tensors | constants).items():
+        if tensor.data_type in kinds and tensor.dims:
+            yield name

@@ -1,0 +1,112 @@
+"""The tensors of an ONNX model, in its file or in files beside it, read when they are asked for.
+
+Sizes are held against what is there before memory is taken. A file beside the model must lie in the model's folder:
+https://onnx.ai/onnx/repo-docs/ExternalData.html
+"""
+
+import hashlib
+import math
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+
+
+class Tensors:
+    """Reads the tensors of one model.
+
+    Args:
+        onnx: the package.
+        path: the model's file.
+
+    Attributes:
+        size: the bytes of the model's file and of those beside it that were read.
+    """
+
+    def __init__(self, onnx: Any, path: Path) -> None:
+        self._onnx, self._path = onnx, path
+        self._beside: dict[str, Path] = {}
+        self._digests: dict[Path, str] = {}
+        self.size = path.stat().st_size
+
+    def array(self, tensor: Any) -> np.ndarray:
+        """Return a TensorProto's numbers.
+
+        Raises:
+            UnsupportedError: it holds text, or is in segments.
+            ValueError: it is damaged, or lies in a file that is not there or not in the model's folder.
+        """
+        name = quoted(tensor.name)
+        if tensor.data_type == self._onnx.TensorProto.STRING or tensor.HasField("segment"):
+            raise UnsupportedError(f"the tensor {name} is text or in segments, expected numbers in one piece: export it so")
+        if any(size < 0 for size in tensor.dims):
+            raise ValueError(f"{self._path}: the tensor {name} has a negative size: export the model again")
+        if tensor.data_location == self._onnx.TensorProto.EXTERNAL:
+            whole = self._onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=self._external(tensor))
+            return self._decoded(whole, name)
+        return self._decoded(tensor, name)
+
+    def _decoded(self, tensor: Any, name: str) -> np.ndarray:
+        try:
+            return self._onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise ValueError(
+                f"{self._path}: the tensor {name} is of another size or type than it declares: export it again"
+            ) from error
+
+    def _external(self, tensor: Any) -> bytes:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file, name = self._file(entries.get("location", "")), quoted(tensor.name)
+        try:
+            offset = int(entries.get("offset", 0))
+            needed = math.prod(tensor.dims) * self._onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+            length = int(entries.get("length", needed))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{self._path}: the tensor {name} does not say where its data is: export the model again") from error
+        size = file.stat().st_size
+        if offset < 0 or length != needed or offset + length > size:
+            raise ValueError(
+                f"{self._path}: the tensor {name} needs {needed} bytes, got {length} at {offset} of the {size} in "
+                f"{quoted(file.name)}: copy or export both files again"
+            )
+        if "checksum" in entries and entries["checksum"].lower() != self._digest(file):
+            raise ValueError(
+                f"{self._path}: {quoted(file.name)} is not the file that the tensor {name} was written to, by its SHA-1: "
+                "copy both files again"
+            )
+        with file.open("rb") as content:
+            content.seek(offset)
+            return content.read(length)
+
+    def _file(self, location: str) -> Path:
+        """Return the file of that name in the model's folder. Where the model is a link, that of its target counts too."""
+        if location in self._beside:
+            return self._beside[location]
+        as_windows = PureWindowsPath(location)  # knows both kinds of separators
+        if not location or "\0" in location or as_windows.anchor or ".." in as_windows.parts:
+            raise ValueError(
+                f"{self._path} has weights in {quoted(location)}, expected a file in its own folder: export it again"
+            )
+        try:
+            file = (self._path.parent / location).resolve()
+            folders = (self._path.parent.resolve(), self._path.resolve().parent)
+            inside, there = any(file.is_relative_to(folder) for folder in folders), file.is_file()
+        except (OSError, RuntimeError) as error:  # links in a circle, names that are too long
+            raise ValueError(
+                f"{self._path} has weights in {quoted(location)}, which cannot be opened: export it again"
+            ) from error
+        if not inside:
+            raise ValueError(f"{self._path} has weights in {quoted(location)}, a link to elsewhere: copy that file itself here")
+        if not there:
+            raise ValueError(f"{self._path} has weights in {quoted(location)}, which is not there: copy that file beside it")
+        self._beside[location] = file
+        self.size += file.stat().st_size
+        return file
+
+    def _digest(self, file: Path) -> str:
+        if file not in self._digests:
+            with file.open("rb") as content:
+                self._digests[file] = hashlib.file_digest(content, "sha1").hexdigest()
+        return self._digests[file]

@@ -1,0 +1,84 @@
+"""Carries: a check that tells how a wrong one must look, and the dtype in which the last one comes back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlstm import checks
+from jlstm.cell import Carry, PyTree
+
+
+def check(carry: PyTree, expected: PyTree, batch_shape: tuple[int, ...]) -> None:
+    """Require a carry like `expected`, a tree of arrays or of their shapes.
+
+    Raises:
+        ValueError: another tree, or other shapes.
+        TypeError: entries that are not floating.
+    """
+    remedy = f"pass initial_carry(params, {batch_shape}) or what apply returned for such a batch"
+    structures: tuple[Any, Any] = (jax.tree.structure(carry), jax.tree.structure(expected))
+    if structures[0] != structures[1]:
+        raise ValueError(_shorten(f"carry must be {_look(expected)}, got {_look(carry)}: {_wrapping(carry, expected) or remedy}"))
+    if any(_has_layers_first(*pair) for pair in zip(jax.tree.leaves(carry), jax.tree.leaves(expected), strict=True)):
+        remedy += "; PyTorch's have an axis of layers and directions first, so that h[0] and c[0] fit"
+    checks.tree("carry", carry, expected, remedy)
+
+
+def returned(last: PyTree, start: PyTree | None) -> PyTree:
+    """Return the last carry in the dtype of the one to start from, where that is the wider of both.
+
+    A scan over windows hands a carry on, and `lax.scan` wants it to keep its dtype. Widening is exact; a narrower one would lose
+    digits at every border.
+    """
+    return last if start is None else jax.tree.map(_widened, last, start)
+
+
+def _widened(last: Any, start: Any) -> Any:
+    wide = jnp.result_type(start)
+    return last.astype(wide) if wide != last.dtype and _holds(wide, last.dtype) else last
+
+
+def _holds(wide: Any, narrow: Any) -> bool:
+    """Whether each number of one dtype is one of the other: bfloat16 has more powers of two than float16, and fewer digits."""
+    a, b = jnp.finfo(wide), jnp.finfo(narrow)
+    return a.nmant >= b.nmant and a.maxexp >= b.maxexp
+
+
+def _has_layers_first(leaf: Any, expected: Any) -> bool:
+    shape = getattr(leaf, "shape", ())
+    return len(shape) == len(expected.shape) + 1 and tuple(shape[1:]) == expected.shape
+
+
+def _wrapping(carry: PyTree, expected: PyTree) -> str:
+    """How to make a carry of bare arrays, or nothing."""
+    if not hasattr(expected, "_fields"):
+        return ""
+    kind = type(expected)
+    name = f"jlstm.{'' if kind is Carry else 'cells.'}{kind.__name__}({', '.join(kind._fields)})"
+    if hasattr(carry, "dtype"):
+        return "pass lengths by name" if jnp.issubdtype(carry.dtype, jnp.integer) else f"wrap it, {name}"
+    bare = isinstance(carry, list | tuple) and not hasattr(carry, "_fields") and len(carry) == len(kind._fields)
+    return f"wrap them, {name}" if bare and all(hasattr(leaf, "dtype") for leaf in carry) else ""
+
+
+def _look(tree: PyTree) -> str:
+    """A tree as one would write it, without its arrays."""
+    if hasattr(tree, "_fields"):
+        fields = (
+            name if hasattr(value, "dtype") else f"{name}={_look(value)}" for name, value in zip(tree._fields, tree, strict=True)
+        )
+        return f"{type(tree).__name__}({', '.join(fields)})"
+    if isinstance(tree, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_look(value)}" for name, value in tree.items()) + "}"
+    if isinstance(tree, tuple | list):
+        left, right = "()" if isinstance(tree, tuple) else "[]"
+        return left + ", ".join(map(_look, tree)) + right
+    if hasattr(tree, "shape"):
+        return f"an array of shape {tuple(tree.shape)}" if tree.shape else "a number"
+    return "None" if tree is None else type(tree).__name__
+
+
+def _shorten(sentence: str) -> str:
+    return sentence if len(sentence) <= 300 else sentence[:140] + " … " + sentence[-150:]
