@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jlstm.convert import keras_options
-from jlstm.convert.keras_options import CELLS, KINDS, Cell, UnsupportedError, Version, quoted
+from jlstm.convert.keras_model import options as keras_options
+from jlstm.convert.keras_model.options import CELLS, KINDS, Cell, UnsupportedError, Version, quoted
 
 _DEPTH, _LONGEST = 64, 1024  # of models inside models, and of a layer's name with all of theirs
 _OURS = ("keras", "tf_keras", "tensorflow")  # where Keras's own classes come from; old files do not tell

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from jlstm.convert.hdf5 import Content
-from jlstm.convert.keras_arrays import ROLES
-from jlstm.convert.keras_config import Described, Side
+from jlstm.convert.keras_model.arrays import ROLES
+from jlstm.convert.keras_model.config import Described, Side
 
 Cells = dict[str, dict[str, str]]  # by the cell's name: the names of its arrays by role
 

@@ -6,10 +6,11 @@ Those that did change are decided by the version of Keras that the file states, 
 from collections.abc import Mapping
 from typing import Any
 
-from jlstm.convert import keras_options, keras_places
 from jlstm.convert.hdf5 import Content
-from jlstm.convert.keras_arrays import GATES
-from jlstm.convert.keras_options import UnsupportedError
+from jlstm.convert.keras_model import options as keras_options
+from jlstm.convert.keras_model import places
+from jlstm.convert.keras_model.arrays import GATES
+from jlstm.convert.keras_model.options import UnsupportedError
 
 _ONLY = {
     **dict.fromkeys(("recurrent_activation",), ("LSTM", "GRU", "ConvLSTM")),
@@ -58,9 +59,9 @@ class Defaults:
             UnsupportedError: it is of a class that is not read.
         """
         container, last = ["", *base.split("/")][-2:]
-        if keras_places.number(container)[0] == "time_distributed":
+        if places.number(container)[0] == "time_distributed":
             raise UnsupportedError("it is inside TimeDistributed: take it apart")
-        name = keras_places.number(last)[0]
+        name = places.number(last)[0]
         if container != "layers" or name in ("rnn", "bidirectional"):
             return None
         if name not in _CLASSES:
