@@ -1,11 +1,11 @@
 """All recurrent layers of Keras 3 and tf-keras from all their files: the converted layer gives the same outputs."""
 
 import h5py
+import jax
 import numpy as np
 import pytest
 
 from conversions import refusal
-from jlstm import Stack
 from jlstm.cells import ConvLSTMCell, ElmanCell
 from jlstm.convert import keras as convert
 from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
@@ -23,6 +23,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
 ALL = {"return_sequences": True}
 SERIES, LINES, PICTURES, VOLUMES = (7, 3), (5, 6, 3), (5, 6, 4, 3), (3, 4, 5, 6, 3)  # time, space, features
 WINDOW = {"strides": 2, "padding": "same"}
+AVERAGED = {"spatial": (6, 4), "merge": "ave"}
 LAYERS = {
     "backward_layer": (
         SERIES,
@@ -42,11 +43,11 @@ LAYERS = {
         {"merge": "sum"},
     ),
     "Bidirectional cells": (SERIES, lambda of: of.Bidirectional(of.RNN([of.LSTMCell(4), of.LSTMCell(2)], **ALL)), {}),
-    "eleven cells": (SERIES, lambda of: of.RNN([of.GRUCell(2) for _ in range(11)], **ALL), {}),
+    "GRUCells": (SERIES, lambda of: of.RNN([of.GRUCell(4), of.GRUCell(2)], **ALL), {}),
+    "eleven SimpleRNNCells": (SERIES, lambda of: of.RNN([of.SimpleRNNCell(2) for _ in range(11)], **ALL), {}),
     "SimpleRNN": (SERIES, lambda of: of.SimpleRNN(4, activation="relu", **ALL), {"activation": "relu"}),
     "SimpleRNN without bias": (SERIES, lambda of: of.SimpleRNN(4, use_bias=False, **ALL), {}),
     "Bidirectional SimpleRNN": (SERIES, lambda of: of.Bidirectional(of.SimpleRNN(4, **ALL), merge_mode="mul"), {"merge": "mul"}),
-    "SimpleRNNCells": (SERIES, lambda of: of.RNN([of.SimpleRNNCell(4), of.SimpleRNNCell(2)], **ALL), {}),
     "GRU without bias": (SERIES, lambda of: of.GRU(4, use_bias=False, reset_after=False, **ALL), {"reset_after": False}),
     "ConvLSTM1D": (LINES, lambda of: of.ConvLSTM1D(2, 3, **ALL, **WINDOW), {"spatial": (6,), **WINDOW}),
     "ConvLSTM2D": (PICTURES, lambda of: of.ConvLSTM2D(2, (3, 2), **ALL), {"spatial": (6, 4)}),
@@ -55,73 +56,94 @@ LAYERS = {
         lambda of: of.ConvLSTM2D(2, 2, dilation_rate=2, **ALL),
         {"spatial": (6, 4), "dilation": 2},
     ),
-    "Bidirectional ConvLSTM2D": (PICTURES, lambda of: of.Bidirectional(of.ConvLSTM2D(2, 2, **ALL)), {"spatial": (6, 4)}),
+    "Bidirectional ConvLSTM2D": (PICTURES, lambda of: of.Bidirectional(of.ConvLSTM2D(2, 2, **ALL), merge_mode="ave"), AVERAGED),
     "ConvLSTM3D": (VOLUMES, lambda of: of.ConvLSTM3D(2, 2, **ALL), {"spatial": (4, 5, 6)}),
 }
-ENDINGS = [(keras, ".keras"), (keras, ".h5"), (keras, ".weights.h5")]
-ENDINGS += [(tf_keras, ".keras"), (tf_keras, ".h5"), (tf_keras, ".weights.h5"), (tf_keras, ".old.h5")]
-FILES = pytest.mark.parametrize(("framework", "ending"), ENDINGS, ids=lambda value: getattr(value, "__name__", value))
+ENDINGS = {keras: (".keras", ".h5", ".weights.h5"), tf_keras: (".keras", ".h5", ".weights.h5", ".old.h5")}
+WEIGHTS_ALONE = (".weights.h5", ".old.h5")
+FRAMEWORKS = pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras", "tf_keras"])
 
 
-def written(framework, layers, shape, path):
-    """A Sequential model with random weights, and its file."""
+def groups():
+    """The kinds of layers by what has to be told of them: those of one group make one model."""
+    kinds = {}
+    for kind, (shape, _, options) in LAYERS.items():
+        kinds.setdefault((shape, *options.items()), []).append(kind)
+    return list(kinds.values())
+
+
+def sequential(framework, layers, shape):
+    """A Sequential model with random weights."""
     model = framework.Sequential([framework.Input((None, *shape[1:])), *layers])
     model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
-    if str(path).endswith(".old.h5"):
-        model.save_weights(path, save_format="h5")
-    elif str(path).endswith(".weights.h5"):
-        model.save_weights(path)
-    else:
-        model.save(path)
     return model
 
 
-def unlike(framework, ending, kind):
-    """What has to be told of a file: a ConvLSTM's gates and, in an old whole model, the sizes of its inputs."""
-    weights_alone = ending in (".weights.h5", ".old.h5")
-    gates = {"recurrent_activation": "hard_sigmoid_0.2" if framework is tf_keras else "sigmoid"}
-    return weights_alone, gates if weights_alone and "Conv" in kind else {}
+def written(model, path):
+    """The model's file: the whole model or its weights alone, as the name's ending says."""
+    if path.name.endswith(".old.h5"):
+        model.save_weights(path, save_format="h5")
+    elif path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)
+    return path
 
 
-@FILES
-@pytest.mark.parametrize("kind", LAYERS)
-def test_every_layer_comes_from_every_file(framework, ending, kind, tmp_path):
+def files(framework, model, folder):
+    """All files of a model, by their endings."""
+    return {ending: written(model, folder / f"model{ending}") for ending in ENDINGS[framework]}
+
+
+def bits(layers):
+    """Layers with the bits of their parameters, in their order."""
+    return [(layer, [leaf.tobytes() for leaf in jax.tree.leaves(params)]) for layer, params in layers.values()]
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("kinds", groups(), ids=lambda kinds: ", ".join(kinds))
+def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
     """In both directions, with cells one upon the other, under names that look like directions."""
-    shape, make, options = LAYERS[kind]
-    layer = make(framework.layers)
-    path = tmp_path / f"model{ending}"
-    model = written(framework, [layer], shape, path)
-    weights_alone, gates = unlike(framework, ending, kind)
-    if not weights_alone:
-        options = {"spatial": options["spatial"]} if ending == ".h5" and "spatial" in options else {}
-    found = convert.read(path, **(options | gates))
-    ((ours, params),) = found.values()
-    assert (found.unused, found.skipped, found.in_network_order) == ((), {}, True)
-    assert bool(found.assumed) == weights_alone
+    shape, _, options = LAYERS[kinds[0]]
+    model = sequential(framework, [LAYERS[kind][1](framework.layers) for kind in kinds], shape)
+    paths = files(framework, model, tmp_path)
+    gates = {"recurrent_activation": "hard_sigmoid_0.2" if framework is tf_keras else "sigmoid"} if "spatial" in options else {}
+    described = convert.read(paths[".keras"])
+    assert list(described) == [layer.name for layer in model.layers]
     xs = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
-    _, ys = apply(ours, params, xs)
-    np.testing.assert_allclose(ys, np.asarray(model(tf.constant(xs))), **CLOSE)
+    for theirs, (layer, params) in zip(model.layers, described.values(), strict=True):
+        expected = np.asarray(theirs(tf.constant(xs)))
+        np.testing.assert_allclose(apply(layer, params, xs)[1], expected, **CLOSE)
+        xs = expected
+    for ending, path in paths.items():
+        alone = ending in WEIGHTS_ALONE
+        spatial = {"spatial": options["spatial"]} if ending == ".h5" and "spatial" in options else {}
+        layers = convert.read(path, **(options | gates if alone else spatial))
+        assert (layers.unused, layers.skipped, bool(layers.assumed)) == ((), {}, alone), ending
+        same = bits(layers) if layers.in_network_order else sorted(bits(layers), key=repr)
+        assert same == (bits(described) if layers.in_network_order else sorted(bits(described), key=repr)), ending
 
 
-@FILES
-def test_layers_stand_in_the_order_of_the_network(framework, ending, tmp_path):
-    """Twelve layers of one class, and some names that sort otherwise: stacked as they come, they are the model."""
-    of = framework.layers
-    layers = [of.LSTM(3, name=name, **ALL) for name in ["z", "a", "lstm_9", *(f"l{k}" for k in range(9))]]
-    model = written(framework, layers, SERIES, tmp_path / f"model{ending}")
-    found = convert.read(tmp_path / f"model{ending}")
-    assert found.in_network_order
-    xs = np.random.default_rng(1).normal(size=(2, *SERIES)).astype(np.float32)
-    _, ys = apply(Stack(tuple(layer for layer, _ in found.values())), tuple(params for _, params in found.values()), xs)
-    np.testing.assert_allclose(ys, np.asarray(model(tf.constant(xs))), **CLOSE)
+@FRAMEWORKS
+def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
+    """Twelve layers of one class, and some names that sort otherwise."""
+    names = ["z", "a", "lstm_9", *(f"l{k}" for k in range(9))]
+    model = sequential(framework, [framework.layers.LSTM(3, name=name, **ALL) for name in names], SERIES)
+    for ending, path in files(framework, model, tmp_path).items():
+        layers = convert.read(path)
+        assert layers.in_network_order, ending
+        for theirs, (layer, params) in zip(model.layers, layers.values(), strict=True):
+            for ours, array in zip(convert.dump(layer, params), theirs.get_weights(), strict=True):
+                np.testing.assert_array_equal(ours, array, ending)
 
 
-@FILES
-def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, ending, tmp_path):
+@FRAMEWORKS
+def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, tmp_path):
     """New files number layers by class: those of several classes have no order without a description."""
     of = framework.layers
-    written(framework, [of.LSTM(3, **ALL), of.GRU(3, **ALL), of.LSTM(3, **ALL)], SERIES, tmp_path / f"model{ending}")
-    assert convert.read(tmp_path / f"model{ending}").in_network_order == (ending != ".weights.h5")
+    model = sequential(framework, [of.LSTM(3, **ALL), of.GRU(3, **ALL), of.LSTM(3, **ALL)], SERIES)
+    for ending, path in files(framework, model, tmp_path).items():
+        assert convert.read(path).in_network_order == (ending != ".weights.h5"), ending
 
 
 def mixed(framework):
@@ -149,30 +171,23 @@ def mixed(framework):
     return framework.Model(xs, of.Dense(2)(of.LSTM(2, name="good")(ys)))
 
 
-@FILES
-def test_layers_that_are_not_converted_hide_no_others(framework, ending, tmp_path):
+@FRAMEWORKS
+def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
     """They are listed with a reason each, and a warning."""
-    path = tmp_path / f"model{ending}"
-    model = mixed(framework)
-    if "weights" in ending or "old" in ending:
-        model.save_weights(path, **({"save_format": "h5"} if "old" in ending else {}))
-    else:
-        model.save(path)
-    with pytest.warns(UserWarning, match="is not converted: it"):
-        found = convert.read(path)
-    names = [name.split("/")[-1] for name in found]
-    described = ending in (".keras", ".h5")
-    if described or framework is keras:
-        assert "good" in names
-        assert "plain" in names
-    reasons = " ".join(found.skipped.values())
-    assert ("gelu" in found.skipped and "activation='gelu'" in reasons) == described
-    assert "TimeDistributed" in reasons or ending == ".old.h5"  # where no array's name tells it
-    assert "backward_layer" in reasons or "two directions differ" in reasons
-    if described:
-        assert any("mine" in name.lower() for name in found.skipped)
-    assert any("dense" in name or "kernel" in name for name in found.unused)
-    assert not any("lstm" in name or "/cell/" in name for name in found.unused)
+    for ending, path in files(framework, mixed(framework), tmp_path).items():
+        described = ending not in WEIGHTS_ALONE
+        with pytest.warns(UserWarning, match="is not converted: it"):
+            layers = convert.read(path)
+        names = [name.split("/")[-1] for name in layers]
+        if described or framework is keras:  # tf-keras numbers layers in a `.weights.h5` file and does not name them
+            assert {"good", "plain"} <= set(names), ending
+        reasons = " ".join(layers.skipped.values())
+        assert ("gelu" in layers.skipped and "activation='gelu'" in reasons) == described, ending
+        assert "TimeDistributed" in reasons or ending == ".old.h5", ending  # where no array's name tells it
+        assert "backward_layer" in reasons or "two directions differ" in reasons, ending
+        assert not described or any("mine" in name.lower() for name in layers.skipped), ending
+        assert any("dense" in name or "kernel" in name for name in layers.unused), ending
+        assert not any("lstm" in name or "/cell/" in name for name in layers.unused), ending
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
@@ -195,12 +210,19 @@ def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
     plain.load_weights(tmp_path / "old.h5")
     xs = np.random.default_rng(1).normal(size=(2, *SERIES)).astype(np.float32)
     for name in ("old.h5", "new.weights.h5", "whole.h5"):
-        found = convert.read(tmp_path / name)
-        ((layer, params),) = found.values()
+        layers = convert.read(tmp_path / name)
+        ((layer, params),) = layers.values()
         np.testing.assert_allclose(apply(layer, params, xs)[1], np.asarray(plain(tf.constant(xs))), **CLOSE)
-        assert not any("activation" in sentence for sentence in found.assumed)
+        assert not any("activation" in sentence for sentence in layers.assumed)
     layer, params = convert.load(model.get_weights())
     np.testing.assert_allclose(apply(layer, params, xs)[1], np.asarray(plain(tf.constant(xs))), **CLOSE)
+
+
+@pytest.fixture(scope="module")
+def old_weights(tmp_path_factory):
+    """Weights of an LSTM and a GRU as Keras 2 writes them."""
+    layers = [tf_keras.layers.LSTM(4, **ALL), tf_keras.layers.GRU(3, **ALL)]
+    return written(sequential(tf_keras, layers, SERIES), tmp_path_factory.mktemp("weights") / "model.old.h5")
 
 
 @pytest.mark.parametrize(
@@ -211,28 +233,19 @@ def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
         *((version, None) for version in ("2.2.4-tf", "", "two", None)),
     ],
 )
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_gates_are_those_of_the_version_that_wrote_the_weights(version, gates, kind, tmp_path):
+def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, version, gates, tmp_path):
     """Keras 2.3 and TensorFlow 2.0 changed the default; version 2.2.4-tf is of TensorFlow 1 and 2, and may be missing: ask."""
     path = tmp_path / "a.h5"
-    model = written(
-        tf_keras,
-        [getattr(tf_keras.layers, kind)(4, recurrent_activation=(gates or "sigmoid").split("_0")[0], **ALL)],
-        SERIES,
-        tmp_path / "a.old.h5",
-    )
-    (tmp_path / "a.old.h5").rename(path)
+    path.write_bytes(old_weights.read_bytes())
     with h5py.File(path, "a") as file:
         del file.attrs["keras_version"]
         if version is not None:
             file.attrs["keras_version"] = version
     if gates is None:
         assert "pass recurrent_activation='sigmoid' or 'hard_sigmoid_0.2'" in refusal(lambda: convert.read(path))
-    found = convert.read(path, **({"recurrent_activation": "sigmoid"} if gates is None else {}))
-    assert any("recurrent_activation" in sentence for sentence in found.assumed) == (gates is not None)
-    ((layer, params),) = found.values()
-    xs = np.random.default_rng(1).normal(size=(2, *SERIES)).astype(np.float32)
-    np.testing.assert_allclose(apply(layer, params, xs)[1], np.asarray(model(tf.constant(xs))), **CLOSE)
+    layers = convert.read(path, **({"recurrent_activation": "sigmoid"} if gates is None else {}))
+    assert any("recurrent_activation" in sentence for sentence in layers.assumed) == (gates is not None)
+    assert [layer.cell.recurrent_activation for layer, _ in layers.values()] == [gates or "sigmoid"] * 2
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -242,7 +255,8 @@ def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):
     of = tf_keras.layers
     inner = of.LSTM(4, **ALL) if depth == 1 else of.RNN([of.LSTMCell(4), of.LSTMCell(4)], name="lstm", **ALL)
     ending = ".h5" if whole else ".old.h5"
-    model = written(tf_keras, [of.Bidirectional(inner, name="bi")], SERIES, tmp_path / f"a{ending}")
+    model = sequential(tf_keras, [of.Bidirectional(inner, name="bi")], SERIES)
+    written(model, tmp_path / f"a{ending}")
     top = "model_weights/bi" if whole else "bi"
     with h5py.File(tmp_path / f"a{ending}", "a") as file:
         names = [word.decode() if isinstance(word, bytes) else word for word in file[top].attrs["weight_names"]]
@@ -262,13 +276,13 @@ def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):
 def test_what_has_to_be_told_is_asked_for(tmp_path):
     """A GRU without bias, a ConvLSTM's sizes, gates of a ConvLSTM; and what is told must belong to a layer of the file."""
     of = keras.layers
-    written(keras, [of.GRU(4, use_bias=False)], SERIES, tmp_path / "gru.weights.h5")
+    written(sequential(keras, [of.GRU(4, use_bias=False)], SERIES), tmp_path / "gru.weights.h5")
     assert "pass reset_after=True or False" in refusal(lambda: convert.read(tmp_path / "gru.weights.h5"))
     assert "pass reset_after=True or False" in refusal(lambda: convert.load([np.zeros((3, 12)), np.zeros((4, 12))]))
-    written(keras, [of.ConvLSTM2D(2, 2)], PICTURES, tmp_path / "conv.weights.h5")
+    written(sequential(keras, [of.ConvLSTM2D(2, 2)], PICTURES), tmp_path / "conv.weights.h5")
     assert "pass recurrent_activation=" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", spatial=(6, 4)))
     assert "pass them as spatial" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", recurrent_activation="sigmoid"))
-    written(keras, [of.SimpleRNN(4)], SERIES, tmp_path / "rnn.weights.h5")
+    written(sequential(keras, [of.SimpleRNN(4)], SERIES), tmp_path / "rnn.weights.h5")
     complaint = refusal(lambda: convert.read(tmp_path / "rnn.weights.h5", recurrent_activation="sigmoid"))
     assert "is an option of LSTM and GRU and ConvLSTM layers, the file has RNN layers" in complaint
 

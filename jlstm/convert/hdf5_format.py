@@ -106,7 +106,7 @@ class File:
         if _TABLE in messages:
             self.attributes[name] = attributes
             tree, heap = unpack_from("<2Q", _padded(messages[_TABLE]))
-            return [(f"{name}/{own}".lstrip("/"), at) for own, at in self._links(tree, heap)]
+            return [(f"{name}/{link}".lstrip("/"), target) for link, target in self._links(tree, heap)]
         if _LATER_GROUP & messages.keys():  # passing over it would say that its arrays are not there
             raise RefusalError(f"its group {name[-80:]!r} has links to other files, or is in a later form than Keras writes")
         if _LAYOUT in messages and _DATASPACE in messages and _DATATYPE in messages:
@@ -232,10 +232,10 @@ def _dtype(datatype: bytes, attributes: dict[str, Words]) -> Any:
     size = unpack_from("<I", datatype, 4)[0]
     if datatype[0] & 15 == 5 and size == 2 and attributes.get("dtype") == "bfloat16":
         return jnp.dtype(jnp.bfloat16)
-    known, properties = _IEEE.get(size, (None, b""))
-    if known is None or datatype[0] & 15 != 1 or datatype[8:20] != properties:
+    number, properties = _IEEE.get(size, (None, b""))
+    if number is None or datatype[0] & 15 != 1 or datatype[8:20] != properties:
         return None
-    return np.dtype(known).newbyteorder(">" if datatype[1] & 1 else "<")
+    return np.dtype(number).newbyteorder(">" if datatype[1] & 1 else "<")
 
 
 def _padded(data: bytes) -> bytes:

@@ -191,8 +191,8 @@ def dump(layer: Layer, params: Params) -> list[Any]:
         ValueError: an option that Keras does not have, or parameters that are not the layer's.
     """
     layers = layout.parts(layer, params)
-    for _, _, one_part in layout.each(layers):
-        layout.refuse("Keras", one_part.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
+    for _, _, side in layout.each(layers):
+        layout.refuse("Keras", side.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
     weights = [[array for side in sides for array in _theirs(side)] for sides in layers]
     return weights if len(weights) > 1 else weights[0]
 

@@ -80,8 +80,8 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
     for entry in model["config"].get("layers", []):
         class_name, config = entry["class_name"], entry["config"]
         below = f"{path}layers/{_numbered(class_name, used)}"
-        own = config["name"] if "name" in config else entry.get("name", below.rpartition("/")[2])
-        full = f"{name}{own}"
+        layer_name = config["name"] if "name" in config else entry.get("name", below.rpartition("/")[2])
+        full = f"{name}{layer_name}"
         if (longest := max(len(below), len(full))) > _LONGEST:
             raise ValueError(f"a layer has a name of {longest} letters with its models', expected at most {_LONGEST}: rename it")
         if "layers" in config and class_name not in KINDS:

@@ -111,11 +111,11 @@ def legacy_weights(content: Content, layer: str) -> list[str]:
 
 def groups(names: Iterable[str]) -> Cells:
     """Arrays of old files by their group, and by role."""
-    found: Cells = {}
+    arrays: Cells = {}
     for name in names:
         group, _, role = name.rpartition("/")
-        found.setdefault(group, {})[role.removesuffix(":0")] = name
-    return found
+        arrays.setdefault(group, {})[role.removesuffix(":0")] = name
+    return arrays
 
 
 def is_cell(roles: Iterable[str]) -> bool:
@@ -181,18 +181,18 @@ def _bases(cells: list[str]) -> dict[str, list[str]]:
 
     Two cells without the group of a stack are two layers.
     """
-    found: dict[str, list[str]] = {}
+    layers: dict[str, list[str]] = {}
     alone: dict[str, list[str]] = {}
     for cell in cells:
         parts = cell.split("/")
         if len(parts) > 2 and _STACK.fullmatch(parts[-2]):
-            found.setdefault("/".join(parts[:-2]), []).append(cell)
+            layers.setdefault("/".join(parts[:-2]), []).append(cell)
         else:
             base = "/".join(parts[:-1]) if len(parts) > 2 and _CELL.fullmatch(parts[-1]) else cell
             alone.setdefault(base, []).append(cell)
     for base, members in alone.items():
-        found |= {base: members} if len(members) == 1 and base not in found else {member: [member] for member in members}
-    return {base: found[base] for base in sorted(found, key=lambda base: cells.index(found[base][0]))}
+        layers |= {base: members} if len(members) == 1 and base not in layers else {member: [member] for member in members}
+    return {base: layers[base] for base in sorted(layers, key=lambda base: cells.index(layers[base][0]))}
 
 
 def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) -> Place:
@@ -204,7 +204,7 @@ def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) 
 
 def recurrent_groups(content: Content) -> dict[str, list[str]]:
     """Groups whose arrays look like those of a recurrent cell, by name or by shape, with their arrays."""
-    found: dict[str, list[str]] = {}
+    recurrent_arrays: dict[str, list[str]] = {}
     for group, roles in groups(content.datasets).items():
         kernel, recurrent = (content.datasets.get(roles.get(role, "")) for role in ("0", "1"))
         gated = False
@@ -212,5 +212,5 @@ def recurrent_groups(content: Content) -> dict[str, list[str]]:
             units, columns = recurrent.shape[-2:]
             gated = kernel.shape[-1] == columns and units > 0 and columns in (3 * units, 4 * units)
         if is_cell(roles) or gated or any(_KERAS_1.fullmatch(role) for role in roles):
-            found[group] = list(roles.values())
-    return found
+            recurrent_arrays[group] = list(roles.values())
+    return recurrent_arrays
