@@ -18,6 +18,7 @@ from jlstm.convert.hdf5_format import Dataset, File
 
 _LEGACY, _MOST_AXES = "model_weights", 8
 _NUMBERED = re.compile(r"(?:.*/)?vars/\d+")
+_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # in old files it is beside "model_weights"
 
 
 class Content:
@@ -40,7 +41,7 @@ class Content:
         self.datasets: dict[str, Dataset] = {
             name.removeprefix(self._prefix): dataset
             for name, dataset in file.datasets.items()
-            if name.startswith(self._prefix) and not name.startswith("optimizer")
+            if name.startswith(self._prefix) and not _OPTIMIZER.fullmatch(name)
         }
         self._sorted = sorted(self.datasets)
         self.config: str | bytes | None = self._word("", "model_config")

@@ -58,8 +58,9 @@ class Defaults:
         Raises:
             UnsupportedError: it is of a class that is not read.
         """
-        container, last = ["", *base.split("/")][-2:]
-        if places.number(container)[0] == "time_distributed":
+        groups = ["", *base.split("/")]
+        container, last = groups[-2:]
+        if any(places.number(group)[0] == "time_distributed" for group in groups):
             raise UnsupportedError("it is inside TimeDistributed: take it apart")
         name = places.number(last)[0]
         if container != "layers" or name in ("rnn", "bidirectional"):

@@ -115,7 +115,7 @@ def require_whole(place: Place, told: str, directions: int, extra_error: type[Va
         raise ValueError(f"it has weights of {len(place.sides)} directions and {told}: write or download the file again")
     if place.extra:
         array = repr(place.extra[0][-80:])
-        raise extra_error(f"it has the array {array} besides kernel, recurrent_kernel and bias: save it without that array")
+        raise extra_error(f"it has the array {array} besides kernel, recurrent_kernel and bias, which no layer of Keras has")
 
 
 def _same(cell: Cell, weights: Mapping[str, Any]) -> None:

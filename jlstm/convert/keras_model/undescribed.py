@@ -67,7 +67,10 @@ def _layer(result: Result, group: _Group, name: str, defaults: Defaults) -> Conv
     base, _, place = group
     if place.obstacle:
         raise UnsupportedError(place.obstacle)
-    kind = defaults.kind_of_class(base) if result.content.numbered else None
+    kind = None
+    if result.content.numbered:
+        kind = defaults.kind_of_class(base)
+        _require_no_wrapper(result, base)
     require_whole(place, f"has the group of {place.directions or 1}", place.directions or 1, UnsupportedError)
     sides = []
     for k, cells in enumerate(place.sides):
@@ -86,10 +89,20 @@ def _layer(result: Result, group: _Group, name: str, defaults: Defaults) -> Conv
     return arrays.both(sides[0], sides[1], defaults.merge(name))
 
 
+def _require_no_wrapper(result: Result, base: str) -> None:
+    """Refuse a layer inside a wrapper that has arrays, which may change the layer's, as a weight normalization does."""
+    wrapper, _, attribute = base.rpartition("/")
+    arrays_around = result.content.under(f"{wrapper}/vars") if attribute == "layer" else []
+    if arrays_around:
+        raise UnsupportedError(f"it is inside a wrapper that has the array {arrays_around[0][-80:]!r}: take it apart")
+
+
 def _by_number(cells: Cells) -> list[dict[str, str]]:
     """The arrays of cells in order: cell, cell_1, … cell_10."""
     if len({places.number(cell)[0] for cell in cells}) > 1:
-        raise UnsupportedError(f"it has cells of several names, {quoted(sorted(cells))}, whose order weights alone do not tell")
+        raise UnsupportedError(
+            f"it has cells of several names, {quoted(', '.join(sorted(cells)))}, whose order weights alone do not tell"
+        )
     return [cells[cell] for cell in sorted(cells, key=places.number)]
 
 
