@@ -96,8 +96,6 @@ TARGETS = {
     "safetensors": Target(".safetensors", torch.read, seeds.safetensors, _headed, _header),
     "layer": Target(".safetensors", jlstm.load_layer, seeds.layers, _headed, _header, ("json.decoder",)),
     "onnx": Target(".onnx", onnx.read, seeds.onnx, modules=("onnx.numpy_helper", "onnx.helper")),
-    "torch": Target(
-        ".pt", torch.read, seeds.torch, _zip(*_TORCH), _unzip(*_TORCH), ("torch._weights_only_unpickler", "torch.serialization")
-    ),
+    "torch": Target(".pt", torch.read, seeds.torch, _zip(*_TORCH), _unzip(*_TORCH), ("pickletools", "zipfile")),
     "checkpoint": Target(".index", lambda path: tf1.read(path.with_suffix("")), seeds.checkpoint, table.pack, table.unpack),
 }

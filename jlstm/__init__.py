@@ -8,6 +8,7 @@ from jlstm.cell import Carry, Cell
 from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from jlstm.io import load, load_layer, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
+from jlstm.loop import lengths_to_mask
 
 _MODULES = ("cells", "convert", "data", "inspect", "linen", "models", "nnx", "plot", "train")  # imported when they are used
 
@@ -30,6 +31,7 @@ __all__ = [
     "Stack",
     "cell_states",
     "explain",
+    "lengths_to_mask",
     "load",
     "load_layer",
     "save",

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Self, cast
 
 import jax
@@ -32,6 +32,20 @@ class Noisy(NamedTuple):
 
     xs: Float[Array, "time *batch features"]
     noise: PyTree
+
+
+class Reduced(NamedTuple):
+    """What a cell comes down to in one run: another cell with its arguments, and what remains to be done to all outputs at once.
+
+    `begins_alike` tells whether the inner cell's own initial carry is the one that resets put back.
+    """
+
+    cell: "Cell"
+    params: Params
+    context: PyTree
+    xs: Any  # (time, *batch, features), or Noisy
+    finish: Callable[[Array], Array]
+    begins_alike: bool = True
 
 
 class Options:
@@ -67,7 +81,8 @@ class Cell(Options, abc.ABC):
     Arrays of a sequence are time-major here: `xs` is (time, *batch, features), or, of a cell that says so, (time, *batch,
     *spatial_in, features).
     A cell may define `each_step`, for noise that is fresh at every step; then `project` gets `Noisy` inputs where there is some.
-    A cell may offer `gates(params, context, carry, z)`, a NamedTuple of what its gates let through, for `jlstm.inspect`.
+    A cell that has gates returns them from `gates`, for `jlstm.inspect`. A cell around another one tells by `reduced` when a run
+    is one of the inner cell, so that a fast backend can serve it.
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -141,3 +156,18 @@ class Cell(Options, abc.ABC):
     @abc.abstractmethod
     def step(self, params: Params, context: PyTree, carry: PyTree, z: PyTree) -> tuple[PyTree, Array]:
         """Do what remains for one time step: return the new carry and the output."""
+
+    def gates(self, params: Params, context: PyTree, carry: PyTree, z: PyTree) -> Any:
+        """Return what the gates let through at one step, with the arguments of `step`: a NamedTuple of arrays (*batch, size).
+
+        A gate lies between 0, shut, and 1, open; a candidate, which has a sign, is called `g`, and a forget gate, whose product
+        over time is what c keeps, is called `f`. None, as here, means that the cell has no gates.
+        """
+        return None
+
+    def reduced(self, params: Params, context: PyTree, xs: Any) -> Reduced | None:
+        """Return the run of an inner cell that equals a run of this one, with the arguments of `project`; None if there is none.
+
+        The carries of both must be the same at every step.
+        """
+        return None

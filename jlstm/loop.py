@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
-from jlstm import backends
+from jlstm import backends, checks
 from jlstm.backends.scan import Recurrence, Way, scan, select
 from jlstm.cell import Cell, Params, PyTree
 
@@ -36,6 +36,28 @@ class Options(NamedTuple):
     unroll: int | str
     remat: int | str
     backend: str
+
+
+def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*batch time"]:
+    """Return which steps count where each sequence has so many, from its first: the mask that `lengths` stand for in `apply`.
+
+    Args:
+        lengths: whole numbers from 0 to `time`. Traced ones, which cannot be checked, are clipped to what there is.
+        time: number of steps.
+
+    Raises:
+        TypeError: lengths that are not whole numbers.
+        ValueError: concrete lengths that are out of range, or a `time` below 0.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> jlstm.lengths_to_mask(jax.numpy.array([3, 0, 1]), time=3).tolist()
+        [[True, True, True], [False, False, False], [True, False, False]]
+    """
+    if not isinstance(time, int) or isinstance(time, bool) or time < 0:
+        raise ValueError(f"time must be the number of steps, a whole number of at least 0, got {checks.brief(time)}")
+    lengths = checks.lengths(lengths, jnp.shape(lengths), time)
+    return jnp.expand_dims(jnp.arange(time), range(lengths.ndim)) < jnp.expand_dims(lengths, -1)
 
 
 def recur(

@@ -1,9 +1,11 @@
 """Run the table: `python -m parity`, or check a model: `python -m parity model.keras`.
 
-Exit status 0: all the same; 1: not; 2: wrong usage, a file that cannot be read, or a missing peer.
+Exit status 0: all the same; 1: not, or not all that is recurrent in a file was compared; 2: wrong usage, a file that cannot be
+read, or a missing peer.
 """
 
 import argparse
+import ast
 import os
 import sys
 import time
@@ -40,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             usage.error(f"there is no folder {Path(file).parent} to write {Path(file).name} to")
     if options.model:
         return of_model(options)
-    if options.inputs or options.save:
-        usage.error("--inputs and --save are for a model: name its file")
+    if options.inputs or options.save or options.lengths or options.option:
+        usage.error("--inputs, --lengths, --option and --save are for a model: name its file")
     started = time.monotonic()
     try:
         cases = with_peers(options)
@@ -66,40 +68,60 @@ def of_model(options: argparse.Namespace) -> int:
     """Check a model's recurrent layers, and return the exit status."""
     started = time.monotonic()
     try:
-        inputs = options.inputs and model.read_inputs(options.inputs)
-        found, originals = model.read(options.model, options.case)
-        checked = {"inputs": inputs, "seed": options.seed, "dtype": options.dtype, "backend": options.backend}
+        xs = model.read_inputs(options.inputs) if options.inputs else None
+        inputs = model.Inputs(xs, model.read_lengths(options.lengths) if options.lengths else None, options.seed)
+        file = model.read(options.model, options.case, dict(map(assignment, options.option)))
         if options.list:
-            print("\n".join(f"{name}: {layer}" for name, (layer, _) in found.items()))
+            print("\n".join(f"{name}: {layer}" for name, (layer, _) in file.layers.items()))
             return 0
-        outcomes = show(model.outcomes(found, originals, **checked), len(found))
+        compared = model.outcomes(file, inputs, dtype=options.dtype, backend=options.backend)
+        outcomes = show(compared, len(file.layers))
         if not outcomes:
             raise ValueError(f"there is nothing to compare in {options.dtype}: leave --dtype out")
-        same = all(outcome.accepted for outcome in outcomes)
         seconds = time.monotonic() - started
-        print(report.summary(outcomes, None, seconds))
-        write_files(options, outcomes, None, seconds)
+        print(model.summary(file, outcomes, seconds))
+        write_files(options, outcomes, None, seconds, model.facts(file, outcomes))
+        same = model.verdict(file, outcomes) == "pass"
         if options.save and same:
-            for name, file in model.save(options.save, found).items():
-                print(f"{name or 'the layer'}: written to {file}")
+            for name, written in model.save(options.save, file.layers).items():
+                print(f"{name or 'the layer'}: written to {written}")
     except (ValueError, ImportError, OSError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
     if options.save and not same:
-        print("nothing is written to --save: layers differ", file=sys.stderr)
+        print(f"nothing is written to --save: the verdict is {model.verdict(file, outcomes)}", file=sys.stderr)
     return 0 if same else 1
 
 
+def assignment(text: str) -> tuple[str, Any]:
+    """The name and value that an option of the reader is set to: "forget_bias=0".
+
+    Raises:
+        ValueError: there is no name.
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise ValueError(f"--option must be NAME=VALUE, such as forget_bias=0, got {text[:80]!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a word
+
+
 def write_files(
-    options: argparse.Namespace, outcomes: list[report.Outcome], held: tuple[int, int] | None, seconds: float
+    options: argparse.Namespace,
+    outcomes: list[report.Outcome],
+    held: tuple[int, int] | None,
+    seconds: float,
+    file: dict[str, Any] | None = None,
 ) -> None:
     """Write the files that the command line asks for."""
     if options.json:
-        report.write_json(options.json, outcomes, held)
+        report.write_json(options.json, outcomes, held, file)
     if options.html:
-        page.write_html(options.html, report.contents(outcomes, held))
+        page.write_html(options.html, report.contents(outcomes, held, file))
     if options.junit:
-        junit.write_junit(options.junit, outcomes, seconds)
+        junit.write_junit(options.junit, outcomes, seconds, file)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,12 +129,26 @@ def parser() -> argparse.ArgumentParser:
     usage = argparse.ArgumentParser(
         prog="python -m parity",
         description="Run the same weights here and in another framework, and hold both against a float64 textbook. With a "
-        "FILE, convert the recurrent layers of a model and run each beside the framework's own, on the same inputs.",
+        "FILE, convert the recurrent layers of a model and run each beside the framework's own, on the same inputs; the truth is "
+        "then what the framework itself computes in the highest precision that it has.",
     )
     add = usage.add_argument
-    add("model", metavar="FILE", nargs="?", help=f"a model: {', '.join(model.FRAMEWORKS)}; without one, the table is run")
+    add(
+        "model",
+        metavar="FILE",
+        nargs="?",
+        help=f"a model: {', '.join(model.SUFFIXES)}, or a TensorFlow checkpoint; without one, the table is run",
+    )
     add(
         "--inputs", metavar="NPZ", help="besides random inputs, one array (batch, time, features), given to the layers themselves"
+    )
+    add("--lengths", metavar="N,N,…", help="how many steps of each sequence count, of a model's inputs; all others are padding")
+    add(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what a model's file does not state, for its reader in jlstm.convert: recurrent_activation=hard_sigmoid_0.2",
     )
     add("--save", metavar="FILE", help="write the model's converted layers, if they are the same, for jlstm.load_layer")
     add("--peer", default="all", help="framework to compare with (default: all that are installed)")
@@ -185,7 +221,7 @@ def with_peers(options: argparse.Namespace) -> list[Case]:
 def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]:
     """Print a line for each outcome as it comes, and a bar that says how far it is."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    colours = {"pass": None, "peer-bug": "yellow", "fail": "bold red"}
+    colours = {"pass": None, "incomplete": "yellow", "peer-bug": "yellow", "fail": "bold red"}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = []
     console.print(report.HEAD)

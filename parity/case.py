@@ -11,6 +11,7 @@ import numpy as np
 import jlstm
 from jlstm import checks
 from jlstm.cells import Dropout
+from jlstm.description import features_in
 from parity import textbook
 
 Arrays = Any
@@ -24,12 +25,13 @@ class Problem:
     Args:
         layer: any of `jlstm`'s.
         dtype: in which both sides compute.
-        batch, time, features: sizes of the inputs, where `xs` is None. All different, and different from the units, so that
-            a transpose cannot hide.
+        batch, time, features: sizes of the inputs, where `xs` is None; features are those of `params`, where these are given.
+            All different, and different from the units, so that a transpose cannot hide.
         params, xs: your own parameters and inputs (batch, time, *spatial sizes, features); None draws them.
         weights: how parameters are drawn: "random", every one of them, or "initial", as `layer.init` does.
         mask: which steps count: "none" (all do), "right" (padding there), "left", "holes", "row" (a sequence where
             none does), or a boolean array (batch, time).
+        lengths: in place of a mask, how many steps of each sequence count, (batch,).
         initial_carry: whether the carry to start from is given (and its gradient compared) or left out.
         outputs: "all" steps', or the "last" one's, as Keras' `return_sequences=False`.
         zero_output: Keras' `zero_output_for_mask`: the last output is zero when the last step does not count.
@@ -53,9 +55,11 @@ class Problem:
     batches: int = 1
     step: bool = False
     seed: int = 0
+    lengths: Any = None
 
     def __post_init__(self) -> None:
         checks.instance("layer", self.layer, jlstm.Layer, "LSTM(units)")
+        self._fill_in()
         for dtype in _dtypes(self.layer) - {self.dtype}:
             raise ValueError(f"the layer computes in {dtype} but the problem in {self.dtype}: pass dtype={dtype!r} to Problem")
         for name, value, allowed in (
@@ -79,6 +83,24 @@ class Problem:
             raise ValueError(f"time must be a multiple of batches, got {time} and {self.batches}")
         if not isinstance(self.mask, str) and np.shape(self.mask) != (batch, time):
             raise ValueError(f"mask must have shape {(batch, time)}, got {np.shape(self.mask)}")
+
+    def _fill_in(self) -> None:
+        """Take features from the parameters and the mask from lengths."""
+        if self.params is not None and self.xs is None:
+            object.__setattr__(self, "features", features_in(self.layer, self.params))
+        if self.lengths is not None:
+            object.__setattr__(self, "mask", self._mask_of_lengths())
+            object.__setattr__(self, "lengths", None)  # so that a changed copy of the problem may have another mask
+
+    def _mask_of_lengths(self) -> np.ndarray:
+        batch, time = (self.batch, self.time) if self.xs is None else np.shape(self.xs)[:2]
+        lengths = np.asarray(self.lengths)
+        whole = lengths.shape == (batch,) and np.issubdtype(lengths.dtype, np.integer)
+        if not whole or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
+            raise ValueError(f"lengths must be {batch} whole numbers from 0 to {time}, got shape {lengths.shape}")
+        if not isinstance(self.mask, str) or self.mask != "none":
+            raise ValueError("lengths and mask say the same: leave one of them out")
+        return np.arange(time) < lengths[:, None]
 
 
 class Values(NamedTuple):
@@ -194,11 +216,13 @@ def pieces(problem: Problem, values: Values) -> list[Values]:
     return [values._replace(xs=xs, mask=mask, d_ys=d_ys, d_carry=d_carry) for xs, mask, d_ys, d_carry in each]
 
 
-def named(ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None) -> Quantities:
+def named(
+    ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None, dtype: Any = np.float64
+) -> Quantities:
     """All quantities of a comparison by name: `ys`, `carry.h`, `d_params.kernel`, …; the last two may be None."""
     tree = {"ys": ys, "carry": carry, "d_params": d_params, "d_xs": d_xs, "d_carry": d_carry, "initial_bias": initial_bias}
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, np.float64) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, dtype) for path, leaf in leaves}
 
 
 def biases(params: Arrays) -> list[Any]:

@@ -1,26 +1,36 @@
 """The report in the XML format that systems for continuous integration read, as JUnit writes it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from jlstm.io import write
 from parity import report
 
 
-def write_junit(path: str | os.PathLike[str], outcomes: Sequence[report.Outcome], seconds: float) -> None:
-    """Write one test case for each case; beside the file first, then renamed.
+def write_junit(
+    path: str | os.PathLike[str], outcomes: Sequence[report.Outcome], seconds: float, file: Mapping[str, Any] | None = None
+) -> None:
+    """Write one test case for each case, and for what of a model's file was not compared; beside the file first, then renamed.
 
     Args:
         path: the file.
         outcomes: the cases that were run.
         seconds: how long that took.
+        file: of a model's file, what `parity.model.facts` says of it.
 
     Raises:
         OSError: the file cannot be written.
     """
     failed = [outcome for outcome in outcomes if not outcome.accepted]
-    numbers = {"tests": str(len(outcomes)), "failures": str(len(failed)), "errors": "0", "time": f"{seconds:.3f}"}
+    left = dict(file["incomplete"]) if file else {}
+    numbers = {
+        "tests": str(len(outcomes) + len(left)),
+        "failures": str(len(failed) + len(left)),
+        "errors": "0",
+        "time": f"{seconds:.3f}",
+    }
     root = ET.Element("testsuites", numbers)
     suite = ET.SubElement(root, "testsuite", {"name": "parity"} | numbers)
     for outcome in outcomes:
@@ -33,5 +43,8 @@ def write_junit(path: str | os.PathLike[str], outcomes: Sequence[report.Outcome]
             ET.SubElement(case, "failure", {"message": message, "type": outcome.comparison.verdict}).text = text
         elif outcome.case.known_bug:
             ET.SubElement(case, "system-out").text = text
+    for name, why in left.items():
+        case = ET.SubElement(suite, "testcase", {"classname": "parity.incomplete", "name": name})
+        ET.SubElement(case, "failure", {"message": why, "type": "incomplete"})
     ET.indent(root)
     write(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

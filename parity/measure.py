@@ -31,6 +31,7 @@ class Quantity:
         limit: the largest distance of ours that passes.
         peer_limit: the largest of the peer's, infinite where only the peer's own rounding says what can be asked.
         ours_by_time, peer_by_time: the distances at each step, of outputs and of the inputs' gradient; else empty.
+        limit_by_time: the largest distance of ours that passes at each step, where that differs from step to step; else empty.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Quantity:
     peer_limit: float
     ours_by_time: tuple[float, ...] = ()
     peer_by_time: tuple[float, ...] = ()
+    limit_by_time: tuple[float, ...] = ()
 
     @property
     def ours_ulp(self) -> float:
@@ -62,7 +64,8 @@ class Quantity:
     @property
     def verdict(self) -> str:
         """`fail` where we are wrong, `peer-bug` where the peer is, else `pass`."""
-        if not self.ours <= self.limit:  # so that NaN fails
+        steps = zip(self.ours_by_time, self.limit_by_time, strict=True) if self.limit_by_time else ()
+        if not self.ours <= self.limit or not all(off <= limit for off, limit in steps):  # so that NaN fails
             return "fail"
         return "pass" if self.peer <= self.peer_limit else "peer-bug"
 
@@ -72,6 +75,7 @@ class Comparison:
     """All quantities of one problem, what is wrong with the side that is off, if one is, and which the peer does not give.
 
     `diagnosed` is the side that the diagnosis is of, "ours" or the peer's name; None: the one that the verdict says is wrong.
+    `incomplete` says what the comparison leaves out of what belongs to the layer; "" if nothing.
     """
 
     peer: str
@@ -80,12 +84,14 @@ class Comparison:
     diagnosis: Diagnosis | None = None
     diagnosed: str | None = None
     not_given: tuple[str, ...] = ()
+    incomplete: str = ""
 
     @property
     def verdict(self) -> str:
-        """The worst of the quantities': `fail`, `peer-bug`, or `pass`."""
+        """The worst of the quantities': `fail`, `peer-bug`, or `pass`, which is `incomplete` where something is left out."""
         verdicts = [quantity.verdict for quantity in self.quantities]
-        return next((v for v in ("fail", "peer-bug") if v in verdicts), "pass")
+        agreed = "incomplete" if self.incomplete else "pass"
+        return next((verdict for verdict in ("fail", "peer-bug") if verdict in verdicts), agreed)
 
     @property
     def worst(self) -> Quantity:

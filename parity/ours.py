@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jlstm
 from jlstm.layers.bidirectional import MERGES
@@ -26,16 +27,23 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 
 def outputs(problem: Problem, values: Values) -> Quantities:
-    """Compute the outputs and the last carry alone, in the problem's dtype, from values without a carry, a mask or noise."""
+    """Compute the outputs and the last carry alone, by name, in the problem's dtype, without dropout."""
+    carry, ys = results(problem, values)
+    return named(ys, carry, None, None, None)
+
+
+def results(problem: Problem, values: Values) -> tuple[Any, Any]:
+    """Compute the last carry and the outputs (batch, time, features) alone, in the problem's dtype, without dropout."""
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        params, xs = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), (values.params, values.xs))
-        carry, ys = _apply(problem.layer, params, time_first(problem.layer, xs))
-        return named(time_first(problem.layer, ys), carry, None, None, None)
+        params, xs, carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), (values.params, values.xs, values.carry))
+        layer, mask = problem.layer, values.mask
+        carry, ys = _apply(layer, params, time_first(layer, xs), carry, time_first(layer, mask))
+        return jax.tree.map(np.asarray, (carry, time_first(layer, ys)))
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply(layer: jlstm.Layer, params: Any, xs: Any) -> Any:
-    return layer.apply(params, xs)
+def _apply(layer: jlstm.Layer, params: Any, xs: Any, carry: Any, mask: Any) -> Any:
+    return layer.apply(params, xs, carry, mask=mask)
 
 
 @partial(jax.jit, static_argnums=0)

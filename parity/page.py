@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from jlstm.io import write
 
-MARKS = {"pass": "✓", "peer-bug": "⚑", "fail": "✗"}  # so that nothing is told by colour alone
+MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}  # so that nothing is told by colour alone
 COLUMNS = (
     ("verdict", "verdict"),
     ("dtype", "dtype"),
@@ -53,7 +53,8 @@ def page(report: Mapping[str, Any]) -> str:
     picture = templates.get_template("curve.svg")
     kinds = _kinds(report["cases"])
     rows = [_row(case, kinds) for case in report["cases"]]
-    featured = [row for row in rows if row["curve"] and (row["verdict"] == "fail" or row["curve"]["last"] >= LONG)]
+    shown = [row for row in rows if row["curve"]]
+    featured = [row for row in shown if report["file"] or row["verdict"] == "fail" or row["curve"]["last"] >= LONG]
     return templates.get_template("report.html").render(
         report=report,
         rows=rows,
@@ -103,7 +104,7 @@ def _row(case: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
         "shown_ulp": _shown(_number(worst[side])),
         "ratio": min(ratio, 1e300),
         "shown_ratio": f"{ratio:.2f}" if ratio < 100 else _shown(ratio),
-        "why": "\n".join(filter(None, (case["known_bug"], case["diagnosis"]))),
+        "why": "\n".join(filter(None, (case["known_bug"], case["incomplete"], case["diagnosis"]))),
         "heat": heat,
         "curve": _curve(quantities),
     }
@@ -143,6 +144,8 @@ def _curve(quantities: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         side: " ".join(f"{44 + 268 * k / (len(values) - 1):.1f},{height(value)}" for k, value in enumerate(values))
         for side, values in sides.items()
     }
+    if not any(sides["peer"]):
+        lines["peer"] = ""  # it is the truth itself
     steps = range(low, high + 1, max(1, (high - low) // 4))
     return {
         "last": len(found[0]["ours_by_time"]) - 1,

@@ -7,7 +7,8 @@ import platform
 import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -36,19 +37,21 @@ class Outcome(NamedTuple):
         return bool(self.case.known_bug) and self.comparison.verdict == "pass"
 
 
-HEAD = f"{'verdict':9}{'dtype':10}{'worst error':13}{'ulp':>8}{'ours/peer':>11}  {'of':36}case"
+HEAD = f"{'verdict':11}{'dtype':10}{'worst error':13}{'ulp':>8}{'ours/peer':>11}  {'of':36}case"
 
 
 def line(outcome: Outcome) -> str:
     """One line: verdict, dtype, our worst distance from the truth, absolute and in ULP, the median of ours/peer, the case."""
     comparison, worst = outcome.comparison, outcome.comparison.worst
     figures = f"{worst.ours:<13.2e}{worst.ours_ulp:8.1f}{comparison.ratio:11.2f}"
-    shown = f"{comparison.verdict:9}{comparison.dtype:10}{figures}  {worst.name:36}"
+    shown = f"{comparison.verdict:11}{comparison.dtype:10}{figures}  {worst.name:36}"
     if worst.verdict == "peer-bug":
         reason = outcome.case.known_bug or "not known before"
         return f"{shown}{outcome.case.name} (the peer is off by {worst.peer:.2g}: {reason})"
     if worst.verdict == "fail":
         return f"{shown}{outcome.case.name} (allowed {worst.limit:.2g}, the peer is off by {worst.peer:.2g})"
+    if comparison.incomplete:
+        return f"{shown}{outcome.case.name} ({comparison.incomplete})"
     if outcome.mended:
         return f"{shown}{outcome.case.name} (the peer has mended this, take the case out: {outcome.case.known_bug})"
     return shown + outcome.case.name + _not_given(comparison)
@@ -104,11 +107,19 @@ def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
-def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None) -> dict[str, Any]:
-    """Everything that was measured, and with what, as JSON has it."""
+def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None, file: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Everything that was measured, and with what, as JSON has it.
+
+    Args:
+        outcomes: the cases.
+        held: pairs of options that a table holds, and that there are.
+        file: of a model's file, what `parity.model.facts` says of it.
+    """
     return {
+        "file": file,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {
+            "jlstm": metadata.version("jlstm"),
             "python": platform.python_version(),
             "jax": jax.__version__,
             "numpy": np.__version__,
@@ -120,9 +131,14 @@ def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None) -> dict[
     }
 
 
-def write_json(path: str | os.PathLike[str], outcomes: Sequence[Outcome], held: tuple[int, int] | None) -> None:
+def write_json(
+    path: str | os.PathLike[str],
+    outcomes: Sequence[Outcome],
+    held: tuple[int, int] | None,
+    file: Mapping[str, Any] | None = None,
+) -> None:
     """Write everything that was measured; beside the file first, then renamed."""
-    write(path, (json.dumps(contents(outcomes, held), indent=1, allow_nan=False) + "\n").encode())
+    write(path, (json.dumps(contents(outcomes, held, file), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:
@@ -134,6 +150,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         "quantities": [_quantity(quantity) for quantity in comparison.quantities],
         "not_given": list(comparison.not_given),
         "verdict": comparison.verdict,
+        "incomplete": comparison.incomplete or None,
         "diagnosis": str(comparison.diagnosis) if comparison.diagnosis else None,
         "known_bug": case.known_bug,
     }
@@ -141,7 +158,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:
     names = ("name", "scale", "ours", "peer", "ours_ulp", "peer_ulp", "ratio", "limit", "verdict")
-    by_time = {name: list(map(_number, getattr(quantity, name))) for name in ("ours_by_time", "peer_by_time")}
+    by_time = {name: list(map(_number, getattr(quantity, name))) for name in ("ours_by_time", "peer_by_time", "limit_by_time")}
     return {name: _number(getattr(quantity, name)) for name in names} | by_time
 
 

@@ -49,6 +49,25 @@ def test_the_baseline_takes_the_place_of_a_library_that_an_old_compiler_could_no
     assert library.find((copies,), library.sources(library.HERE)).instructions == "baseline"
 
 
+@pytest.mark.parametrize("instructions", library.INSTRUCTIONS)
+def test_older_instructions_can_be_chosen(loaded, copies, instructions):
+    """A library for this processor or an older one is loaded; of a newer one, a sentence says what there is."""
+    chosen = library.find((copies,), library.sources(library.HERE), instructions)
+    usable = library.INSTRUCTIONS[: library.INSTRUCTIONS.index(loaded.instructions) + 1]
+    if instructions in usable:
+        assert chosen.functions is not None
+        assert chosen.instructions == instructions
+    else:
+        assert chosen.reason == f"JLSTM_INSTRUCTIONS must be one of {', '.join(usable)} on this machine, got {instructions!r}"
+
+
+def test_instructions_that_do_not_exist_are_refused(copies):
+    """A typing error does not fall back to another library, whose speed would be taken for that of the one that was meant."""
+    chosen = library.find((copies,), library.sources(library.HERE), "avx3")
+    assert chosen.functions is None
+    assert chosen.reason.endswith("on this machine, got 'avx3'")
+
+
 def test_other_sources_are_noticed(copies):
     """A library built from sources other than those beside the Python code is not used, and the reason says what to do."""
     found = library.find((copies,), "0" * 64)

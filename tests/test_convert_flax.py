@@ -100,3 +100,39 @@ WEIGHTS = [
 def test_weights_that_do_not_fit_are_one_sentence(weights):
     """Missing, too many, of another shape or dtype."""
     refusal(lambda: convert.load(weights))
+
+
+TREES = {
+    "LSTM": convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params)["cell"],
+    "fused": convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params, module="nnx.OptimizedLSTMCell")["cell"],
+    "GRU": convert.dump(GRU(UNITS), problem(GRU(UNITS)).params)["cell"],
+}
+BESIDE = [
+    *product(["norm", "LayerNorm_0"], ["scale"]),
+    ("peephole", "kernel"),
+    ("ii", "bias"),
+    ("dense_i", "scale"),
+    ("ho", "g"),
+    ("p", "q"),
+]
+
+
+@pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+@pytest.mark.parametrize("name", BESIDE, ids=".".join)
+def test_variables_beside_those_of_a_cell_are_refused_by_name(tree, name):
+    """Such as those of a layer normalization; none is left out, with or without what runs the cell around it."""
+    module, leaf = name
+    more = tree | {module: tree.get(module, {}) | {leaf: np.ones(UNITS)}}
+    for weights in (more, {"cell": more}, {"params": {"cell": more}}):
+        assert ".".join(name) in refusal(lambda weights=weights: convert.load(weights))
+
+
+@pytest.mark.parametrize("beside", ["norm", "batch_stats", "Dense_0"])
+def test_modules_beside_a_cell_are_no_part_of_a_layer(beside):
+    """They are not left out either."""
+    refusal(lambda: convert.load({"cell": TREES["LSTM"], beside: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, beside: {"scale": np.ones(UNITS)}}))
+    both = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}
+    refusal(lambda: convert.load(both | {beside: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"forward_rnn": both["forward_rnn"]}))
+    refusal(lambda: convert.load({"cell": TREES["LSTM"] | {"if_": TREES["LSTM"]["if"]}}))

@@ -68,3 +68,10 @@ WEIGHTS = [convert.dump(layer, problem(layer).params) for layer in (LSTM(UNITS),
 def test_weights_that_do_not_fit_are_one_sentence(weights):
     """Missing, too many, of another shape or dtype."""
     refusal(lambda: convert.load(weights))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=["LSTM", "GRU"])
+@pytest.mark.parametrize("name", ["scale", "offset", "w_g", "b_h", "peephole", "w_ci", "initial_state"])
+def test_arrays_beside_those_of_a_module_are_refused_by_name(weights, name):
+    """Such as those of a layer normalization in the same module; none is left out."""
+    assert f"has {name!r}, which is not part" in refusal(lambda: convert.load(weights | {name: weights["b"]}))

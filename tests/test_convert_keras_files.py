@@ -203,13 +203,13 @@ def test_descriptions_say_what_is_wrong(tmp_path, config, complaint):
 def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     """A compressed one, one without a member, one with weights of another layer, options that the file tells itself."""
     bomb = archive(tmp_path / "a.keras", compression=zipfile.ZIP_DEFLATED, config_json=b" " * 10**7)
-    assert "is compressed or damaged, expected a plain zip file" in refusal(lambda: convert.read(bomb))
+    assert "expected a plain zip file" in refusal(lambda: convert.read(bomb))
     whole = archive(tmp_path / "b.keras")
     content = bytearray(whole.read_bytes())
     first = content.index(b"PK\1\2") + 20  # where the archive's directory says how long the first member is when packed
     content[first : first + 4] = (2**30).to_bytes(4, "little")
     (tmp_path / "long.keras").write_bytes(content)
-    assert "is compressed or damaged, expected a plain zip file" in refusal(lambda: convert.read(tmp_path / "long.keras"))
+    assert "larger than the file" in refusal(lambda: convert.read(tmp_path / "long.keras"))
     with zipfile.ZipFile(whole) as file, zipfile.ZipFile(tmp_path / "c.keras", "w") as short:
         short.writestr("config.json", file.read("config.json"))
     assert "has no whole 'metadata.json' in it" in refusal(lambda: convert.read(tmp_path / "c.keras"))

@@ -87,7 +87,7 @@ def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
     model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), *rnns])
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "two"))
     found = convert.read(path)
-    assert sorted(found) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
+    assert list(found) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
     ys = XS.astype(np.float32)
     for name in sorted(found):
         _, ys = apply(*found[name], ys)
@@ -141,12 +141,20 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
 
 @given(st.data())
 @settings(max_examples=40)
+@pytest.mark.filterwarnings("ignore:.*is not converted:UserWarning")
+@pytest.mark.parametrize("kind", ["names", "objects"])
 @pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
-def test_damaged_checkpoints_are_read_or_refused(tmp_path, ending, data):
+def test_damaged_checkpoints_are_read_or_refused(tmp_path, ending, kind, data):
     """Whatever bytes are cut off or changed, in either file."""
-    kernel = tf.Variable(np.ones((3, 8), np.float32)), tf.Variable(np.ones(8, np.float32))
-    whole = tf.train.Checkpoint(**{"rnn/lstm_cell/kernel": kernel[0], "rnn/lstm_cell/bias": kernel[1]})
-    path = whole.write(str(tmp_path / "model"))
+    if kind == "objects":
+        tf_keras.backend.clear_session()  # else names are numbered on, and each example has a file of another length
+        layer = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(1))
+        layer.build((1, None, 1))
+        path = tf.train.Checkpoint(both=layer).write(str(tmp_path / "model"))
+    else:
+        run(lambda xs: unrolled(legacy_cells.BasicLSTMCell(1, **F64))(xs), tmp_path / "model")
+        path = tmp_path / "model"
+    assert len(convert.read(path)) == 1
     damage = damaged((tmp_path / f"model.{ending}").read_bytes())
     survives(lambda _: convert.read(path), tmp_path / f"model.{ending}", data.draw(damage))
 
@@ -205,4 +213,4 @@ def test_descriptions_that_end_tensorflow_are_refused(tmp_path, value):
     (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", value]))
     assert "is not a whole index of a checkpoint" in refusal(lambda: convert.read(tmp_path / "a"))
     (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/other", b"\x08\x01\x12\x00"]))
-    assert "has no recurrent layer" in refusal(lambda: convert.read(tmp_path / "a"))
+    assert "it has 'other'" in refusal(lambda: convert.read(tmp_path / "a"))

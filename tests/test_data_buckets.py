@@ -61,6 +61,16 @@ def test_without_a_seed_the_given_order_stays(problem):
     assert seen == sorted(range(len(sequences)), key=lambda number: np.searchsorted(widths[:-1], len(sequences[number])))
 
 
+def test_series_of_real_numbers_are_sorted_too():
+    """With features and their dtype; lists of arrays as they are."""
+    sequences = [np.full((length, 2), number, np.float16) for number, length in enumerate([3, 1, 2, 1])]
+    first, second = Buckets(sequences, [0.5, 1.5, 2.5, 3.5], 2, (1, 3)).epoch(0)
+    assert first.examples.tokens.tolist() == [[[1, 1]], [[3, 3]]]
+    assert (second.examples.tokens.shape, second.examples.tokens.dtype) == ((2, 3, 2), np.float16)
+    assert second.examples.lengths.tolist() == [3, 2]
+    assert second.examples.tokens[1].tolist() == [[2, 2], [2, 2], [0, 0]]
+
+
 def test_a_width_is_compiled_once():
     """Two hundred sequences of up to nine steps make two programs."""
     traced = []

@@ -1,10 +1,13 @@
 """Ragged sequences behave as lists of lists, and are padded as Keras pads them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jlstm
 from jlstm.data import Ragged, pad
 
 SEQUENCES = st.lists(st.lists(st.integers(-9, 99), max_size=9), max_size=9)
@@ -57,15 +60,20 @@ def test_offsets_that_do_not_fit_are_refused(offsets):
 @pytest.mark.parametrize(
     ("sequences", "error", "message"),
     [
-        ([1, 2], TypeError, "a sequence must be a list or an array of whole numbers, got 1"),
-        ([[1], [1.5]], TypeError, r"whole numbers, got \[1.5\]"),
-        ([[[1, 2]]], TypeError, r"whole numbers, got \[\[1, 2\]\]"),
-        (["text"], TypeError, "whole numbers, got 'text'"),
+        ([1, 2], TypeError, "a sequence must be a list or an array of numbers, got 1"),
+        (5, TypeError, "sequences must be several lists or arrays of numbers, got 5"),
+        ("text", TypeError, "sequences must be several"),
+        ([[[1, 2], [3]]], TypeError, r"numbers, got \[\[1, 2\], \[3\]\]"),
+        (["text"], TypeError, "numbers, got 'text'"),
+        ([np.array([object()])], TypeError, "numbers, got an array of shape"),
+        ([[True]], TypeError, r"numbers, got \[True\]"),
+        ([[1j]], TypeError, "numbers, got"),
+        ([[[1.0, 2.0]], [[1.0]]], ValueError, r"same features, got the shapes \(1,\) and \(2,\) of a step"),
         ([[1], [2**31]], ValueError, "must fit into int32, got some from 1 to 2147483648"),
     ],
 )
 def test_sequences_of_something_else_are_refused(sequences, error, message):
-    """One sequence instead of several, fractions, rows of rows, words, and numbers that int32 would wrap."""
+    """One sequence instead of several, rows of several lengths, words, flags, and numbers that int32 would wrap."""
     with pytest.raises(error, match=message):
         Ragged.of(sequences)
 
@@ -104,3 +112,59 @@ def test_padding_that_keras_would_do_wrongly_or_not_at_all_is_refused(options, m
     """Keras' length 0 is no truncation for "pre"."""
     with pytest.raises(ValueError, match=message):
         pad([[1]], **options)
+
+
+REAL = {  # sequences of three, none and one step, and the dtype that they keep
+    "lists": ([[1.5, -2.0, 3.0], [], [0.5]], "float32"),
+    "float64": ([np.array([1.5, -2.0, 3.0]), np.zeros(0), np.array([0.5])], "float64"),
+    "float16 and whole numbers": ([np.float16([1.5, -2, 3]), [], [4]], "float16"),
+    "bfloat16": ([jnp.asarray([1.5, -2, 3], "bfloat16"), [], jnp.asarray([0.5], "bfloat16")], "bfloat16"),
+    "features": ([np.float32([[1, 2], [3, 4], [5, 6]]), np.zeros((0, 2), np.float32), np.float32([[7, 8]])], "float32"),
+    "images": ([np.ones((3, 2, 4, 1), np.float32), [], np.zeros((1, 2, 4, 1), np.float32)], "float32"),
+    "whole features": ([[[1, 2], [3, 4], [5, 6]], [], [[7, 8]]], "int32"),
+}
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("name", REAL)
+def test_real_numbers_and_features_are_padded(name, padding):
+    """Value by value, as a loop does it; the dtype is that of the arrays, and padding may be NaN where numbers are real."""
+    sequences, dtype = REAL[name]
+    value = -1 if dtype == "int32" else np.nan
+    for form in (sequences, Ragged.of(sequences)):
+        got = pad(form, 2, padding=padding, truncating="post", value=value)
+        assert (str(got.dtype), len(got)) == (dtype, 3)
+        for row, sequence in zip(got, sequences, strict=True):
+            kept = np.asarray(sequence)[:2]
+            begin = 2 - len(kept) if padding == "pre" else 0
+            if len(kept):
+                np.testing.assert_array_equal(row[begin : begin + len(kept)], kept)
+            rest = np.delete(row, range(begin, begin + len(kept)), axis=0).astype(float)
+            np.testing.assert_array_equal(rest, np.full(rest.shape, value, float))
+    rows = Ragged.of(sequences)
+    assert rows.lengths.tolist() == [3, 0, 1]
+    assert rows.take([2, 0]).lengths.tolist() == [1, 3]
+    assert rows.prefixed(0)[1].shape == (1, *rows.values.shape[1:])
+
+
+def test_a_fraction_among_whole_numbers_is_refused():
+    """It would be cut off."""
+    with pytest.raises(TypeError, match=r"value must be a whole number of int32 among whole numbers, got 0.5"):
+        pad([[1]], 2, value=0.5)
+
+
+@given(st.lists(st.integers(0, 7), max_size=6), st.integers(7, 9))
+def test_lengths_make_the_mask_of_what_is_padded_behind(lengths, time):
+    """Traced or not; of any shape."""
+    mask = pad([[1] * length for length in lengths], time, padding="post") == 1
+    array = np.array(lengths, np.int32)
+    np.testing.assert_array_equal(jlstm.lengths_to_mask(array, time), mask)
+    np.testing.assert_array_equal(jax.vmap(lambda one: jlstm.lengths_to_mask(one, time))(array), mask)
+    np.testing.assert_array_equal(jlstm.lengths_to_mask(array[None], time), mask[None])
+
+
+@pytest.mark.parametrize(("lengths", "time"), [([4], 3), ([-1], 3), ([1.0], 3), ([1], 2.5), ([1], -1)])
+def test_lengths_that_do_not_fit_are_refused(lengths, time):
+    """In one sentence."""
+    with pytest.raises((TypeError, ValueError), match=r"^(lengths|time) must[^\n]*$"):
+        jlstm.lengths_to_mask(np.array(lengths), time)

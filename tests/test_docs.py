@@ -53,6 +53,14 @@ def test_the_page_for_newcomers_runs():
     assert missing <= INSTEAD.keys()
 
 
+def test_the_example_of_inspect_draws(tmp_path, monkeypatch):
+    """Four pictures."""
+    monkeypatch.chdir(tmp_path)
+    scope = run("inspect")
+    assert scope["upper"].f.shape == (2, 96, 8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "flow.png", "gates.png", "saturation.png"]
+
+
 @pytest.mark.loose
 def test_the_training_loop_learns(tmp_path, monkeypatch, capsys):
     """Most digits."""

@@ -1,6 +1,8 @@
 """What is seen inside is what happened: gates equal float64 NumPy, gradient norms equal JAX's own Jacobians and closed forms."""
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 
 import jlstm
 from jlstm import LSTM, RNN, Bidirectional, Carry, ElmanCell, Stack
+from jlstm.cells import Dropout, Gates, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
 from jlstm.inspect import Flow, Trace, gradient_flow, saturation, trace
 from parity import textbook
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, flags, problem
@@ -33,7 +36,8 @@ def by_hand(given, mask=None, resets=None):
         h_after = o * np.tanh(c_after)
         h, c = np.where(counts, h_after, h), np.where(counts, c_after, c)
         steps[t] = [np.where(counts, each, 0) for each in (i, f, g, o, c_after, h_after)]
-    return Trace(*(np.stack([steps[t][k] for t in range(TIME)], 1) for k in range(6)))
+    i, f, g, o, cs, hs = (np.stack([steps[t][k] for t in range(TIME)], 1) for k in range(6))
+    return Trace(Gates(i, f, g, o), Carry(hs, cs), mask)
 
 
 traced, flowed = jax.jit(trace, static_argnums=0), jax.jit(gradient_flow, static_argnums=(0, 3))
@@ -96,6 +100,119 @@ def test_layers_upon_layers():
     assert_close(without, traced(given.layer, given.params, given.xs, zeros), atol=0)
 
 
+def gru_by_hand(given, mask):
+    """Update and reset gate, candidate and h of every step, in NumPy."""
+    cell, params, xs, h = given.layer.cell, given.params, given.xs, given.carry.h
+    W, U, b = (np.split(params[name], 3, -1) for name in ("kernel", "recurrent_kernel", "bias"))
+    steps = []
+    for t in range(TIME):
+        z, r = (textbook.sigmoid(xs[:, t] @ W[k] + h @ U[k] + b[k]) for k in (0, 1))
+        if cell.reset_after:
+            g = np.tanh(xs[:, t] @ W[2] + b[2] + r * (h @ U[2] + params["recurrent_bias"]))
+        else:
+            g = np.tanh(xs[:, t] @ W[2] + b[2] + (r * h) @ U[2])
+        h = np.where(mask[:, t, None], z * h + (1 - z) * g, h)
+        steps.append([np.where(mask[:, t, None], each, 0) for each in (z, r, g, h)])
+    return [np.stack(each, 1) for each in zip(*steps, strict=True)]
+
+
+@pytest.mark.parametrize("reset_after", [False, True])
+def test_a_trace_of_a_gru_equals_numpy(reset_after):
+    """Its gates have names of their own."""
+    given, mask = problem(RNN(jlstm.GRUCell(UNITS, reset_after=reset_after))), flags(0.6)
+    seen = traced(*given, mask=mask)
+    assert set(seen.names) == set("zrgh")
+    assert_close([seen.z, seen.r, seen.g, seen.h], gru_by_hand(given, mask), atol=1e-14)
+    np.testing.assert_array_equal(seen.counts, mask)
+
+
+WRAPPED = {
+    "WeightDrop": WeightDrop,
+    "Dropout": lambda cell: Dropout(cell, inputs=0.3, outputs=0.4, state=0.2),
+    "Residual": Residual,
+    "LearnedCarry": LearnedCarry,
+    "Highway": Highway,
+    "all around": lambda cell: Residual(Dropout(WeightDrop(Zoneout(cell)), variational=True, outputs=0.3)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_trace_of_a_wrapped_cell_is_that_of_the_cell(name):
+    """In inference a wrapper leaves the gates alone."""
+    cell, sequence = jlstm.LSTMCell(FEATURES), SEQUENCES["holes"]
+    given = problem(RNN(WRAPPED[name](cell)))
+    inner = given.params.get("cell", given.params)
+    assert_close(traced(*given, **sequence), by_hand(given._replace(params=inner), **sequence), atol=1e-14)
+
+
+def test_a_trace_of_zoneout_has_the_mixed_states():
+    """Gates come from the h and c that are carried, of which a share is what was carried before."""
+    given = problem(RNN(Zoneout(jlstm.LSTMCell(UNITS), h=0.3, c=0.6)))
+    seen = traced(*given)
+    before = jax.tree.map(lambda first, rest: np.concatenate([first[:, None], rest[:, :-1]], 1), given.carry, seen.carry)
+    sums = given.xs @ given.params["kernel"] + before.h @ given.params["recurrent_kernel"] + given.params["bias"]
+    i, f, g, o = np.split(sums, 4, -1)
+    i, f, g, o = textbook.sigmoid(i), textbook.sigmoid(f), np.tanh(g), textbook.sigmoid(o)
+    c = f * before.c + i * g
+    assert_close(seen.gates, Gates(i, f, g, o), atol=1e-14)
+    assert_close(seen.c, 0.6 * before.c + 0.4 * c, atol=1e-14)
+    assert_close(seen.h, 0.3 * before.h + 0.7 * o * np.tanh(c), atol=1e-14)
+
+
+@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
+def test_gates_of_an_xlstm_are_the_factors_of_its_states(forget_gate):
+    """c = f c_before + i g and so on, also of the matrix; all between 0 and 1 but the candidate."""
+    of_scalar = problem(RNN(jlstm.SLSTMCell(UNITS, heads=2, forget_gate=forget_gate)))
+    seen, start = traced(*of_scalar[:3]), of_scalar.layer.initial_carry(of_scalar.params, (BATCH,), "float64")
+    before = jax.tree.map(lambda first, rest: np.concatenate([first[:, None], rest[:, :-1]], 1), start, seen.carry)
+    f, i = np.asarray(seen.f), np.asarray(seen.i)
+    assert_close(seen.c, f * before.c + i * seen.g, atol=1e-14)
+    assert_close(seen.n, f * before.n + i, atol=1e-14)
+    assert_close(seen.h, seen.o * seen.c / seen.n, atol=1e-14)
+    of_matrix = problem(RNN(jlstm.MLSTMCell(UNITS, heads=2, forget_gate=forget_gate)))
+    seen, start = traced(*of_matrix[:3]), of_matrix.layer.initial_carry(of_matrix.params, (BATCH,), "float64")
+    n_before = np.concatenate([np.asarray(start.n)[:, None], seen.n[:, :-1]], 1)
+    k = np.split(of_matrix.xs @ of_matrix.params["kernel"] + of_matrix.params["bias"], 4, -1)[1].reshape(BATCH, TIME, 2, -1)
+    assert_close(seen.n, seen.f[..., None] * n_before + seen.i[..., None] * k / np.sqrt(k.shape[-1]), atol=1e-14)
+    assert seen.o.shape == (BATCH, TIME, UNITS)
+    assert saturation(seen).above.f.shape == (2,)
+    assert all(np.all((gate >= 0) & (gate <= 1)) for gate in (f, i, seen.f, seen.i, seen.o))
+
+
+def test_gates_of_minimal_cells():
+    """Shares of what was there and of what comes in."""
+    given = problem(RNN(jlstm.MinLSTMCell(UNITS)))
+    i, f, _ = np.split(given.xs @ given.params["kernel"] + given.params["bias"], 3, -1)
+    i, f = textbook.sigmoid(i), textbook.sigmoid(f)
+    assert_close(list(traced(*given).gates), [i / (i + f), f / (i + f)], atol=1e-14)
+    given = problem(RNN(jlstm.MinGRUCell(UNITS)))
+    z = textbook.sigmoid(np.split(given.xs @ given.params["kernel"] + given.params["bias"], 2, -1)[0])
+    assert_close(traced(*given).z, z, atol=1e-14)
+
+
+class Leak(NamedTuple):
+    """The gate of somebody's own cell."""
+
+    f: Any
+
+
+@dataclass(frozen=True, repr=False)
+class Leaky(RunningMean):
+    """Somebody's own cell with a gate."""
+
+    def gates(self, params, context, carry, z):
+        return Leak(jnp.full_like(z["x"], 0.25))
+
+
+def test_a_cell_of_ones_own_is_traced():
+    """It defines `gates`, and its carry may be anything with names."""
+    given = problem(RNN(Leaky(FEATURES)))
+    seen = traced(*given)
+    assert np.all(seen.f == 0.25)
+    with pytest.raises(AttributeError, match=r"this trace has no 'o': it has .*f"):
+        seen.o  # noqa: B018
+
+
 @pytest.mark.parametrize("batch_shape", [(), (6,), (3, 2)])
 @pytest.mark.parametrize("sequence", [{}, {"lengths": np.array([0, 1, 2, 3, 4, 5])}], ids=["plain", "lengths"])
 def test_axes_are_those_of_the_inputs(batch_shape, sequence):
@@ -140,16 +257,17 @@ def test_saturation_of_layers_and_of_nothing():
     assert_close(nothing, jax.tree.map(np.zeros_like, nothing), atol=0)
 
 
-def unrolled(layer, params, xs, disturbance, loss_fn):
-    """L and the carries after all steps, when something is added to every carry and to the h that is put out."""
-    carry, ys, carries = layer.initial_carry(params, xs.shape[:1]), [], []
+def unrolled(layer, params, xs, disturbance, loss_fn, counts, resets):
+    """L and the carry after the last step, when something is added to every carry and to the h that is put out."""
+    initial = carry = layer.initial_carry(params, xs.shape[:1])
+    ys = []
+    where = lambda flags, a, b: jax.tree.map(lambda a, b: jnp.where(flags[:, None], a, b), a, b)
     for t in range(xs.shape[1]):
-        carry, y = layer.step(params, carry, xs[:, t])
+        after, y = layer.step(params, where(resets[:, t], initial, carry), xs[:, t])
         here = jax.tree.map(lambda leaf, t=t: leaf[t], disturbance)
-        carry = jax.tree.map(jnp.add, carry, here)
-        ys.append(y + here.h)
-        carries.append(carry)
-    return loss_fn(jnp.stack(ys, 1)), carries[-1]
+        ys.append(where(counts[:, t], y + here.h, jnp.zeros_like(y)))
+        carry = where(counts[:, t], jax.tree.map(jnp.add, after, here), carry)
+    return loss_fn(jnp.stack(ys, 1)), carry
 
 
 def weighted(ys):
@@ -157,16 +275,74 @@ def weighted(ys):
     return jnp.sum(jnp.sin(ys) * jnp.cos(jnp.arange(ys.size, dtype=ys.dtype)).reshape(ys.shape))
 
 
-def judged_flow(layer, params, xs, loss_fn):
-    """The norms by JAX's Jacobians of the unrolled loop, without any scan."""
+def judged_flow(layer, params, xs, loss_fn, mask=None, resets=None):
+    """The norms by JAX's Jacobians of the unrolled loop, without any scan, over the sequences whose step counts."""
+    counts = np.ones(xs.shape[:2], bool) if mask is None else mask
+    resets = np.zeros(xs.shape[:2], bool) if resets is None else resets
+    run = partial(unrolled, layer, params, xs, loss_fn=loss_fn, counts=counts, resets=resets)
     carry = layer.initial_carry(params, xs.shape[:1], xs.dtype)
     zero = jax.tree.map(lambda leaf: jnp.zeros((xs.shape[1], *leaf.shape)), carry)
-    gradient = jax.grad(lambda d: unrolled(layer, params, xs, d, loss_fn)[0])(zero).h
+    gradient = jax.grad(lambda d: run(disturbance=d)[0])(zero).h
     name = "c" if hasattr(carry, "c") else "h"
-    jacobian = jax.jacobian(lambda d: getattr(unrolled(layer, params, xs, d, loss_fn)[1], name))(zero)
+    jacobian = jax.jacobian(lambda d: getattr(run(disturbance=d)[1], name))(zero)
     of_state = np.asarray(getattr(jacobian, name))  # (batch, units, time, batch, units)
-    singular = [[np.linalg.svd(of_state[b, :, t, b], compute_uv=False) for b in range(len(xs))] for t in range(xs.shape[1])]
-    return np.linalg.norm(gradient, axis=(1, 2)), np.sqrt(np.mean(np.square(singular), axis=(1, 2)))
+    squares = [
+        [np.mean(np.linalg.svd(of_state[b, :, t, b], compute_uv=False) ** 2) for b in range(len(xs)) if counts[b, t]]
+        for t in range(xs.shape[1])
+    ]
+    return np.linalg.norm(gradient, axis=(1, 2)), np.array([np.sqrt(np.mean(each)) if each else 0 for each in squares])
+
+
+@pytest.mark.parametrize("cell", [jlstm.LSTMCell(UNITS), jlstm.GRUCell(UNITS)], ids=repr)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_padding_and_resets_are_where_the_gradient_ends(cell, reverse):
+    """With NaN in the padding, against JAX's Jacobians; a step that counts for no sequence has zeros."""
+    mask, resets = flags(0.7, seed=5), flags(0.3, seed=6)
+    mask[:, 3] = False
+    layer, params, xs, _ = problem(RNN(cell, reverse=reverse))
+    padded = np.where(mask[..., None], xs, np.nan)
+    got = flowed(layer, params, padded, weighted, mask=mask, resets=resets)
+    turned = lambda array: array[:, ::-1] if reverse else array
+    judged = judged_flow(RNN(cell), params, turned(xs), lambda ys: weighted(turned(ys)), turned(mask), turned(resets))
+    assert_close((got.loss, got.state), tuple(each[::-1] if reverse else each for each in judged), rtol=1e-12, atol=1e-15)
+    assert np.all(got.state[3] == 0)
+
+
+def test_lengths_of_a_flow_are_the_mask_they_stand_for():
+    """Without a loss, L is the sum of each sequence's own last output; layers upon layers see the same padding."""
+    layer, params, xs, carry = problem(Stack((Bidirectional(LSTM(UNITS)), LSTM(6))))
+    lengths = np.array([TIME, 2])
+    mask = np.arange(TIME) < lengths[:, None]
+    padded = np.where(mask[..., None], xs, np.nan)
+    got = flowed(layer, params, padded, None, carry, lengths=lengths)
+    last = lambda ys: sum(ys[b, n - 1].sum() for b, n in enumerate(lengths))
+    assert_close(got, flowed(layer, params, xs, last, carry, mask=mask), rtol=1e-12, atol=0)
+    short = jax.tree.map(lambda leaf: leaf[1:], carry)
+    alone = flowed(layer, params, xs[1:, :2], None, short)
+    both = flowed(layer, params, np.concatenate([padded[1:], padded[1:]]), None, two(short), lengths=np.array([2, 2]))
+    norms = jax.tree.map(lambda leaf: leaf[:2], both)
+    assert_close(norms[1].state, alone[1].state, rtol=1e-12, atol=0)
+    assert_close(norms[1].loss, np.sqrt(2) * alone[1].loss, rtol=1e-12, atol=0)
+
+
+def two(tree):
+    """Each sequence twice."""
+    return jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), tree)
+
+
+def test_a_flow_knows_what_stands_around_the_cell():
+    """A residual, a highway and dropped weights in inference: their outputs belong to the loss, the states are the LSTM's."""
+    cell = jlstm.LSTMCell(FEATURES)
+    _, params, xs, _ = problem(RNN(Highway(cell)))
+    t = textbook.sigmoid(xs @ params["kernel"] + params["bias"])
+    losses = {
+        "Highway": (Highway(cell), params, lambda ys: weighted(t * ys + (1 - t) * xs)),
+        "Residual": (Residual(Dropout(WeightDrop(cell), outputs=0.5)), params["cell"], lambda ys: weighted(ys + xs)),
+    }
+    for wrapped, p, loss in losses.values():
+        got = flowed(RNN(wrapped), p, xs, weighted)
+        assert_close((got.loss, got.state), judged_flow(RNN(cell), params["cell"], xs, loss), rtol=1e-12, atol=0)
+        assert_close(got.forget, flowed(RNN(cell), params["cell"], xs).forget, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("cell", [jlstm.LSTMCell(UNITS), ElmanCell(UNITS)], ids=repr)
@@ -265,7 +441,7 @@ LAYER, ELMAN, MEAN = LSTM(UNITS), RNN(ElmanCell(UNITS)), RNN(RunningMean(FEATURE
     [
         (
             lambda p, xs: trace(ELMAN, ELMAN.init(jax.random.key(0), FEATURES), xs),
-            "trace needs a cell with gates such as LSTMCell",
+            r"needs a cell with gates, and ElmanCell\(units=4\) has none: jlstm.cell_states",
         ),
         (lambda p, xs: trace(LAYER, p, xs, lengths=[9, 1]), "lengths must lie between 0 and the 5 time steps of xs, got 9"),
         (lambda p, xs: trace(Stack((LAYER, LAYER)), (p,), xs), "is missing"),

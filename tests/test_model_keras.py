@@ -44,7 +44,7 @@ def test_layers_are_built_from_their_weights(framework, name, capsys, tmp_path):
     for layer, place in PLACES.items():
         for dtype in ("float64", "float32"):
             end = layer if named else f"layers/{place}"
-            assert any(line.startswith(f"pass     {dtype}") and line.endswith(f" {end}") for line in lines), lines
+            assert any(line.startswith(f"pass       {dtype}") and line.endswith(f" {end}") for line in lines), lines
 
 
 def test_weights_in_bfloat16_are_compared_in_it(capsys, tmp_path):
@@ -53,7 +53,7 @@ def test_weights_in_bfloat16_are_compared_in_it(capsys, tmp_path):
     keras.Sequential([keras.Input((None, 3)), layer]).save_weights(tmp_path / "a.weights.h5")
     assert cli.main([str(tmp_path / "a.weights.h5")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:18].split() for line in lines[1:3]] == [["pass", "float64"], ["pass", "bfloat16"]]
+    assert [line[:20].split() for line in lines[1:3]] == [["pass", "float64"], ["pass", "bfloat16"]]
 
 
 def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
@@ -62,7 +62,7 @@ def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
     read = hdf5_format.File.array
     monkeypatch.setattr(hdf5_format.File, "array", lambda file, dataset: -read(file, dataset))
     assert cli.main([str(tmp_path / "a.weights.h5")]) == 1
-    assert "fail     float64" in capsys.readouterr().out
+    assert "fail       float64" in capsys.readouterr().out
 
 
 def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
@@ -77,7 +77,7 @@ def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
         "layers/sequential_1/layers/lstm": 4,
     }
     assert cli.main([str(tmp_path / "a.weights.h5"), "--dtype", "float64"]) == 0
-    assert capsys.readouterr().out.count("pass     float64") == 2
+    assert capsys.readouterr().out.count("pass       float64") == 2
 
 
 def test_cells_without_an_order_are_refused(tmp_path):

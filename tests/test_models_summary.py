@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
+import jlstm.nnx
 from jlstm import LSTM, Bidirectional, Stack
 from jlstm.models import LanguageModel, SequenceClassifier, summary
 
@@ -60,3 +62,14 @@ def test_shapes_and_arrays_give_the_same_table():
     model = MODELS["IMDB"][0]
     assert summary(model, np.zeros((128, 300), np.int32)) == summary(model, TOKENS)
     assert "Total Parameters: 12 (" in summary(nn.Dense(3), inputs=jax.ShapeDtypeStruct((2, 3), "float32"))
+
+
+@pytest.mark.loose
+def test_layers_and_nnx_modules_have_one_too():
+    """With the total of the closed form; what has none is refused in one sentence."""
+    xs = jax.ShapeDtypeStruct((2, 5, 3), "float32")
+    total = f"Total Parameters: {4 * 4 * (3 + 4 + 1)} ("
+    assert total in summary(LSTM(4), xs)
+    assert total in summary(jlstm.nnx.Outputs(LSTM(4), 3, rngs=nnx.Rngs(0)), xs)
+    with pytest.raises(TypeError, match="module must be a Flax module or a layer such as LSTM"):
+        summary(3, xs)

@@ -42,7 +42,7 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
         assert {"ys", "carry.1.c", "d_xs", "d_params.0.kernel", "d_params.1.recurrent_kernel"} <= {
             q["name"] for q in case["quantities"]
         }
-        assert any(line.startswith("pass     float64") and line.endswith(case["name"]) for line in printed.splitlines())
+        assert any(line.startswith("pass       float64") and line.endswith(case["name"]) for line in printed.splitlines())
     assert f"{len(written['cases'])} cases in" in printed
     assert "tensorflow" in written["versions"]["keras"]
     assert written["pairs"]["held"] < written["pairs"]["sensible"]
@@ -78,7 +78,7 @@ def test_known_bug_of_the_peer_is_named_and_accepted(capsys):
     """Keras masks the outputs of an unrolled backward run in forward order: the verdict says so and blames Keras."""
     assert cli.main(["--peer", "keras", "--case", "lstm backward mask-right zero-output unrolled", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "peer-bug float64" in printed
+    assert "peer-bug   float64" in printed
     assert "Keras with unroll=True masks the outputs" in printed
     assert "1 peer-bug, 0 fail" in printed
 
@@ -101,7 +101,7 @@ def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
     monkeypatch.setattr(cli, "with_peers", lambda options: [table.Case("small", Problem(LSTM(4), dtype="float32"))])
     assert cli.main([]) == 1
     printed = capsys.readouterr().out
-    assert "fail     float32" in printed
+    assert "fail       float32" in printed
     assert "\n         ours: the outputs agree, but d_xs is zero\n         worst: d_xs at batch " in printed
 
 

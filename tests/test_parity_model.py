@@ -76,10 +76,14 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, name, capsys, tmp_pa
     printed = capsys.readouterr().out
     for layer in NAMES:
         for dtype in ("float64", "float32"):
-            assert any(line.startswith(f"pass     {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
+            assert any(line.startswith(f"pass       {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
     written = json.loads((tmp_path / "json").read_text())
-    assert {case["name"] for case in written["cases"]} == NAMES
-    assert {case["peer"] for case in written["cases"]} == set(written["versions"]) - {"python", "jax", "numpy"} == {framework}
+    assert {case["name"] for case in written["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
+    assert (
+        {case["peer"] for case in written["cases"]}
+        == set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
+        == {framework}
+    )
     both = next(case for case in written["cases"] if case["name"] == "both")
     carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
     assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
@@ -92,7 +96,7 @@ def test_a_layer_of_mixed_precision_is_run_in_what_it_computes_in(capsys, tmp_pa
     layer = keras.layers.Bidirectional(keras.layers.LSTM(4, dtype="mixed_bfloat16"), name="one", dtype="mixed_bfloat16")
     keras.Sequential([keras.Input((None, 3)), layer]).save(tmp_path / "model.keras")
     assert cli.main([str(tmp_path / "model.keras")]) == 0
-    assert [line[:18].split() for line in capsys.readouterr().out.splitlines()[1:3]] == [
+    assert [line[:20].split() for line in capsys.readouterr().out.splitlines()[1:3]] == [
         ["pass", "float64"],
         ["pass", "bfloat16"],
     ]
@@ -114,7 +118,7 @@ def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(convert, "read", lambda path: {n: (layer, swapped(p)) for n, (layer, p) in read(path).items()})
     assert cli.main([str(small), "--save", str(tmp_path / "out.safetensors")]) == 1
     printed = capsys.readouterr()
-    assert "fail     float64" in printed.out
+    assert "fail       float64" in printed.out
     assert "\n         keras: matches if the f and g gates are swapped\n" in printed.out
     assert "nothing is written to --save" in printed.err
     assert not list(tmp_path.iterdir())
@@ -249,7 +253,7 @@ def test_a_model_is_what_inputs_and_save_are_for(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--save", "out.safetensors"])
     assert stopped.value.code == 2
-    assert "--inputs and --save are for a model" in capsys.readouterr().err
+    assert "--inputs, --lengths, --option and --save are for a model" in capsys.readouterr().err
 
 
 def test_layers_of_a_file_can_be_listed(small, capsys):

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from jlstm import LSTM, Bidirectional, plot
-from jlstm.inspect import Saturation, Trace, saturation, trace
+from jlstm import GRU, LSTM, Bidirectional, Carry, Stack, plot
+from jlstm.cells import Gates
+from jlstm.inspect import Saturation, Trace, gradient_flow, saturation, trace
 from jlstm.plot.axes import BLUE, ORANGE
 from jlstm.train import Record
 
@@ -93,6 +94,54 @@ def test_curves_have_the_records_points():
     assert one.get_ylabel() == "grad norm"
 
 
+def test_loops_of_ones_own_have_curves():
+    """From plain dicts, flat or with parts, and from records of which only some fields are known."""
+    flat = [{"step": 10, "loss": 3.0}, {"step": 20, "loss": 2.0}]
+    parts = [{"step": record.step, "train": record.train, "validation": record.validation} for record in HISTORY]
+    short = [Record(record.step, train=record.train, validation=record.validation) for record in HISTORY]
+    np.testing.assert_array_equal(plot.curves(flat).lines[0].get_xydata(), [[10, 3], [20, 2]])
+    for history in (parts, short):
+        for line, expected in zip(plot.curves(history).lines, plot.curves(HISTORY).lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), expected.get_xydata())
+
+
+def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
+    """Its cells are masked, a hatched span covers each run of them, and the title tells how many there are."""
+    mask = np.array([[False, True, True, False, False, True]])
+    seen = trace(LAYER, PARAMS, np.ones((1, 6, 3), np.float32), mask=mask)
+    ax = plot.gates(seen, "f")
+    (image,), (spans,) = ax.images, ax.collections
+    np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), np.broadcast_to(~mask, (4, 6)))
+    assert spans.get_hatch() == "////"
+    assert [path.get_extents().intervalx.tolist() for path in spans.get_paths()] == [[-0.5, 0.5], [2.5, 4.5]]
+    assert "3 of them padding" in ax.get_title()
+
+
+@pytest.mark.parametrize("labels", [None, ["word"] * 3000])
+def test_pictures_of_long_sequences_have_a_bounded_width(labels):
+    """Twelve inches, twice that with words."""
+    seen = Trace(Gates(*np.zeros((4, 3000, 1))), Carry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
+    assert plot.gates(seen, "i", labels=labels).figure.get_size_inches()[0] == (12 if labels is None else 24)
+
+
+def test_gates_of_a_gru_are_drawn_and_gradients_as_they_come():
+    """By the names that the cell gives them; a flow of several layers has a line for each norm."""
+    layer = Stack((GRU(4), Bidirectional(LAYER)))
+    params, xs = layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32)
+    of_gru = trace(layer, params, xs)[0]
+    assert [label.get_text() for label in plot.gates(of_gru).get_yticklabels()] == [
+        "update gate z",
+        "reset gate r",
+        "candidate g",
+    ]
+    assert len(plot.saturation(saturation(of_gru)).lines) == 3
+    flows = gradient_flow(layer, params, xs)
+    assert [line.get_label() for line in plot.flow(flows[0]).lines] == ["loss", "state"]
+    lines = {line.get_label(): line.get_ydata() for line in plot.flow(flows).lines}
+    np.testing.assert_allclose(lines["layer 1, backward, state"], flows[1]["backward"].state)
+    assert len(lines) == 2 + 2 * 3
+
+
 def test_flow_is_logarithmic_and_ends_at_its_floor():
     """Norms below the floor lie under the picture, zeros nowhere."""
     ax = plot.flow({"a": np.array([0.0, 1e-30, 1e-3, 1.0])}, floor=1e-9)
@@ -140,11 +189,13 @@ def test_embeddings_are_projected_on_the_axes_of_largest_spread():
     ("call", "message"),
     [
         (lambda: plot.gates({"forward": TRACE}), "trace must be the Trace of one layer, got a dict"),
-        (lambda: plot.gates(TRACE, "ix"), "a name must be one of 'i', 'f', 'g', 'o', 'c', 'h', got 'x'"),
+        (lambda: plot.gates(TRACE, "ix"), "a name must be one of 'h', 'c', 'i', 'f', 'g', 'o', got 'x'"),
         (lambda: plot.gates(TRACE, labels=["a"] * 7), "labels must be at most as many as the 6 steps, got 7"),
         (lambda: plot.curves(HISTORY, "accuracy"), "that was recorded, grad_norm, loss, got 'accuracy'"),
         (lambda: plot.curves([]), "that was recorded, but nothing was, got 'loss'"),
         (lambda: plot.flow({}), "norms must hold at least one line"),
+        (lambda: plot.flow(np.ones(3)), r"norms must be a result of gradient_flow or .* got an array of shape \(3,\)"),
+        (lambda: plot.curves([{"loss": 1.0}]), "a record must be a jlstm.train.Record or a dict like"),
         (lambda: plot.scores(TEXT, SCORES[:3]), r"one score for each of the words, at least one, got \(3,\) for 6 words"),
         (lambda: plot.scores([], np.zeros(0)), "at least one"),
         (lambda: plot.saturation((SHARES,)), "shares must be the Saturation of one layer, got a tuple"),

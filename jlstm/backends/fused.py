@@ -52,6 +52,11 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in start.context else ""
 
 
+def drawback(start: Recurrence) -> str:
+    """Nothing: forwards it is the same loop as `scan`, and backwards one with less in it."""
+    return ""
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: Gates) -> tuple[Carry, tuple[Array, PyTree]]:
     return scan.loop(cell, start, zs, way)

@@ -44,6 +44,11 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     return ""
 
 
+def drawback(start: Recurrence) -> str:
+    """Nothing: there is no other after it."""
+    return ""
+
+
 def loop(cell: Cell, start: Recurrence, zs: PyTree, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
     """The same from inputs that are projected already; `start.xs` is not read."""
 

@@ -150,7 +150,7 @@ class GRUCell(Cell):
         zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
         return GRUGates(*jnp.split(zs + along(params["bias"], zs) if self.use_bias else zs, 3, axis=-1))
 
-    def _gates(self, params: Params, context: Noise, carry: GRUCarry, z: GRUGates) -> GRUGates:
+    def gates(self, params: Params, context: Noise, carry: GRUCarry, z: GRUGates) -> GRUGates:
         """σ(z), σ(r) and φ(g)."""
         gate, candidate = activation(self.recurrent_activation), activation(self.activation)
         masks, h, kernel = context.get("recurrent"), carry.h, params["recurrent_kernel"]
@@ -167,6 +167,6 @@ class GRUCell(Cell):
 
     def step(self, params: Params, context: Noise, carry: GRUCarry, z: GRUGates) -> tuple[GRUCarry, Array]:
         """The equations."""
-        update, _, g = self._gates(params, context, carry, z)
+        update, _, g = self.gates(params, context, carry, z)
         h = update * carry.h + (1 - update) * g
         return GRUCarry(h), h

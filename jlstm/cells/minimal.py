@@ -30,6 +30,19 @@ class Linear(NamedTuple):
     added: Float[Array, "*batch units"]
 
 
+class MinGRUGates(NamedTuple):
+    """What a minimal GRU's only gate lets through."""
+
+    z: Float[Array, "*batch units"]
+
+
+class MinLSTMGates(NamedTuple):
+    """What a minimal LSTM's gates let through, divided by their sum, so that h' = f ⊙ h + i ⊙ g."""
+
+    i: Float[Array, "*batch units"]
+    f: Float[Array, "*batch units"]
+
+
 @dataclass(frozen=True, repr=False)
 class _Minimal(Cell):
     units: int
@@ -112,6 +125,10 @@ class MinGRUCell(_Minimal):
         z, g = self._columns(params, xs)
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
 
+    def gates(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> MinGRUGates:
+        """σ(z)."""
+        return MinGRUGates(1 - z.decay)
+
 
 @dataclass(frozen=True, repr=False)
 class MinLSTMCell(_Minimal):
@@ -142,3 +159,7 @@ class MinLSTMCell(_Minimal):
         i, f, g = self._columns(params, xs)
         share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))  # σ(i) / (σ(f) + σ(i)), also where both are tiny
         return Linear(1 - share, share * g)
+
+    def gates(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> MinLSTMGates:
+        """σ(i) and σ(f), divided by their sum."""
+        return MinLSTMGates(1 - z.decay, z.decay)

@@ -25,6 +25,14 @@ class MLSTMCarry(NamedTuple):
 jax.export.register_namedtuple_serialization(MLSTMCarry, serialized_name="jlstm.MLSTMCarry")
 
 
+class MLSTMGates(NamedTuple):
+    """What an mLSTM's gates let through: input and forget gate one number a head, output gate one a unit."""
+
+    i: Float[Array, "*batch heads"]
+    f: Float[Array, "*batch heads"]
+    o: Float[Array, "*batch units"]
+
+
 class Projected(NamedTuple):
     """What an mLSTM reads of each step: query, key and value of each head, log of its forget and input gate, σ(o)."""
 
@@ -143,13 +151,22 @@ class MLSTMCell(Cell):
         forget = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
         return Projected(q, k / k.shape[-1] ** 0.5, v, forget, i, jax.nn.sigmoid(o))
 
+    def gates(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> MLSTMGates:
+        """exp(i - m'), φ(f) exp(m - m') and σ(o): factors of what enters, of C and n, and of h."""
+        return self._through(carry, z)[0]
+
     def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
         """The equations."""
-        m = jnp.maximum(z.forget + carry.m, z.enter)
-        forget, enter = jnp.exp(z.forget + carry.m - m)[..., None], jnp.exp(z.enter - m)[..., None]
+        gates, m = self._through(carry, z)
+        forget, enter = gates.f[..., None], gates.i[..., None]
         matrix = forget[..., None] * carry.C + enter[..., None] * z.v[..., :, None] * z.k[..., None, :]
         n = forget * carry.n + enter * z.k
         read, weight = jnp.einsum("...vk,...k->...v", matrix, z.q), jnp.einsum("...k,...k->...", n, z.q)
         scale = jnp.exp(jnp.minimum(m, 0))  # exp(-m) may be too large a number, and its derivative NaN
         h = read * (scale / jnp.maximum(jnp.abs(weight) * scale, jnp.exp(-jnp.maximum(m, 0))))[..., None]
-        return MLSTMCarry(matrix, n, m), z.o * h.reshape(z.o.shape)
+        return MLSTMCarry(matrix, n, m), gates.o * h.reshape(z.o.shape)
+
+    def _through(self, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMGates, Array]:
+        """What the gates let through, and the new m."""
+        m = jnp.maximum(z.forget + carry.m, z.enter)
+        return MLSTMGates(jnp.exp(z.enter - m), jnp.exp(z.forget + carry.m - m), z.o), m

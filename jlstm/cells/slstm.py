@@ -126,16 +126,25 @@ class SLSTMCell(Cell):
         zs = xs @ params["kernel"]
         return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)
 
+    def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> Gates:
+        """exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o): factors of what enters, c and n, the candidate, and c' / n'."""
+        gates, _ = self._through(params, carry, z)
+        return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only at the first step, where it is a factor of zeros
+
     def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> tuple[SLSTMCarry, Array]:
         """The equations."""
-        h, c, n, m = carry
+        (i, f, g, o), m = self._through(params, carry, z)
+        c, n = f * carry.c + i * g, f * carry.n + i
+        h = o * c / n
+        return SLSTMCarry(h, c, n, m), h
+
+    def _through(self, params: Params, carry: SLSTMCarry, z: Gates) -> tuple[Gates, Array]:
+        """What the gates let through, and the new m."""
+        h, _, n, m = carry
         heads = h.reshape(*h.shape[:-1], self.heads, -1)
         recurrent = by_gate(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
         i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))
         kept = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
         m = jnp.where(n == 0, i, jnp.maximum(kept, i))
         most = math.log(jnp.finfo(m.dtype).max) / 2  # only where n is 0 is kept above m, perhaps beyond all bounds
-        forget, enter = jnp.exp(jnp.minimum(kept - m, most)), jnp.exp(i - m)
-        c, n = forget * c + enter * jnp.tanh(g), forget * n + enter
-        h = jax.nn.sigmoid(o) * c / n
-        return SLSTMCarry(h, c, n, m), h
+        return Gates(jnp.exp(i - m), jnp.exp(jnp.minimum(kept - m, most)), jnp.tanh(g), jax.nn.sigmoid(o)), m

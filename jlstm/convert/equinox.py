@@ -5,6 +5,7 @@ The GRU has r | z | n and, beside bias, bias_n (units,), our `recurrent_bias`.
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from jlstm.cell import Params
@@ -12,7 +13,6 @@ from jlstm.convert import arrays, layout
 from jlstm.layers import Layer
 
 GATES = {"LSTM": "ifgo", "GRU": "rzg"}
-_NAMES = ("weight_ih", "weight_hh", "bias", "bias_n")
 
 
 def load(weights: Any) -> tuple[Layer, Params]:
@@ -22,7 +22,8 @@ def load(weights: Any) -> tuple[Layer, Params]:
         weights: the cell, or a dict of its arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a cell, or of another shape or dtype.
+        ValueError: a weight is missing, not part of such a cell, or of another shape or dtype; or the cell is of a class that is
+            not Equinox's.
 
     Examples:
         >>> import numpy as np
@@ -31,7 +32,7 @@ def load(weights: Any) -> tuple[Layer, Params]:
         RNN(cell=LSTMCell(units=4), param_dtype='float64')
     """
     if hasattr(weights, "weight_ih"):
-        weights = {name: value for name in _NAMES if (value := getattr(weights, name, None)) is not None}
+        weights = _arrays(weights)
     given = arrays.floating("weights", weights)
     rows, units = arrays.matrix("weights", given, "weight_hh", "(gates·units, units)").shape
     features = arrays.matrix("weights", given, "weight_ih", "(gates·units, features)").shape[1]
@@ -47,6 +48,20 @@ def load(weights: Any) -> tuple[Layer, Params]:
     renamed = {"bias": "bias", "bias_n": "recurrent_bias"}
     params |= {renamed[key]: ours[key] for key in renamed if key in ours}
     return layout.rnn(name, units, params)
+
+
+def _arrays(cell: Any) -> dict[str, Any]:
+    """All arrays of a cell and of what it contains, by name.
+
+    Raises:
+        ValueError: it is of another class than Equinox's own, whose code this library cannot know.
+    """
+    if not type(cell).__module__.startswith("equinox."):
+        name = type(cell).__name__
+        raise ValueError(
+            f"weights must be a cell of Equinox's own, got {name}: pass a dict of its arrays if {name} computes the same"
+        )
+    return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(cell)}
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:

@@ -2,15 +2,11 @@
 
 import os
 import zipfile
+from copy import copy
 from importlib import import_module
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
-FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 class RefusalError(ValueError):
@@ -28,6 +24,8 @@ def existing(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
+    if Path(path).is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)} is a folder, expected a file: name a file in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: check its name")
     return Path(path)
@@ -52,48 +50,73 @@ def needed(module: str, path: Path) -> Any:
         raise ImportError(f"{path.name} is read with {package}, which is not installed: pip install {package}") from error
 
 
-def safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Read the floating tensors of a safetensors file, whose declared sizes its reader checks.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        with safe_open(path, "np") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names if file.get_slice(name).get_dtype() in FLOATS}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({reason(error)}): write it again") from error
-
-
 def members(path: Path) -> zipfile.ZipFile:
     """Open a zip file that is not compressed, so that reading it takes no more memory than it has bytes.
 
     Raises:
-        ValueError: it is none, or it is compressed.
+        ValueError: it is none, it is compressed, or two members have the same name.
     """
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{path} is not a whole zip file ({reason(error)}): write or download it again") from error
-    entries = archive.infolist()
-    packed = any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in entries)
-    if packed or sum(info.file_size for info in entries) > path.stat().st_size:
+    if complaint := _complaint(archive.infolist(), path.stat().st_size):
         archive.close()
-        raise ValueError(
-            f"{path} is compressed or damaged, expected a plain zip file as the framework writes it: write it again, or pack it "
-            "with zip -0"
-        )
+        raise ValueError(f"{path} {complaint}")
     return archive
 
 
+def _complaint(entries: list[zipfile.ZipInfo], size: int) -> str:
+    names = [info.filename.lower() for info in entries]  # some readers do not tell capital letters apart
+    if twice := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
+        return f"has two members with the name {twice[:80]!r}: write or download it again"
+    if any(info.compress_type != zipfile.ZIP_STORED for info in entries):
+        return "is a compressed zip file, expected a plain zip file as frameworks write: write it again, or pack it with zip -0"
+    if any(info.compress_size != info.file_size for info in entries) or sum(info.file_size for info in entries) > size:
+        return "is damaged, its members are larger than the file: write or download it again"
+    return ""
+
+
 def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read one member of an archive that `members` opened.
+    """Read one member of an archive that `members` opened, and verify its checksum.
+
+    A checksum of 0 is none: `torch.serialization.set_crc32_options(False)` leaves it out.
 
     Raises:
         ValueError: it is not there, or damaged.
     """
     try:
-        return archive.read(name)
+        info: Any = copy(archive.getinfo(name))
+        if not info.CRC:
+            info.CRC = None  # zipfile then verifies nothing
+        return archive.read(info)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path} has no whole {name!r} in it ({reason(error)}): write or download it again") from error
+        raise ValueError(f"{path} has no whole {name[:80]!r} in it ({reason(error)}): write or download it again") from error
+
+
+_KINDS = (  # where a file has which bytes, what it is, what to do with it
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", "read a Keras model with jlstm.convert.keras"),
+    (0, b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
+    (0, b"BZh", "compressed by bzip2", "unpack it with bunzip2"),
+    (0, b"\xfd7zXZ\x00", "compressed by xz", "unpack it with unxz"),
+    (0, b"(\xb5/\xfd", "compressed by zstd", "unpack it with unzstd"),
+    (0, b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
+    (0, b"\x93NUMPY", "a NumPy array", "pass arrays to load by their names"),
+    (0, b"GGUF", "a GGUF file", "read the file that it was made of"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS", "get the file itself with git lfs pull"),
+    (0, b"<", "a text such as a web page", "download the file itself"),
+    (4, b"TFL3", "a TensorFlow Lite model", "read the model that it was made of"),
+    (257, b"ustar", "a tar archive", "unpack it, or load and save it with PyTorch if that wrote it before version 0.1.10"),
+)
+
+
+def kind(content: bytes | mmap) -> tuple[str, str] | None:
+    """Return what a file is by its first bytes, and what to do with it; None if it is nothing that is told here."""
+    for place, beginning, what, remedy in _KINDS:
+        if content[place : place + len(beginning)] == beginning:
+            return what, remedy
+    if (
+        len(content) > 2 and content[0] == 8 and 2 < content[1] < 32 and content[2] in (18, 26, 34, 58, 66)
+    ):  # its version comes first
+        return "an ONNX model", "read it with jlstm.convert.onnx"
+    return None

@@ -57,7 +57,11 @@ def _inside(tree: Any, name: str) -> Any:
 def _part(tree: Any, options: dict[str, Any]) -> Part:
     tree = _inside(tree, "cell")
     given = arrays.floating("weights", dict(_flat(tree)) if isinstance(tree, Mapping) else tree)
-    given = {name.replace("if_.", "if."): value for name, value in given.items()}
+    if any(name.startswith("if_.") for name in given) and any(name.startswith("if.") for name in given):
+        raise ValueError(
+            "weights must have the input's part of the forget gate once, got 'if' and 'if_': pass one cell's weights"
+        )
+    given = {f"if.{name[4:]}" if name.startswith("if_.") else name: value for name, value in given.items()}
     fused = "dense_h.kernel" in given
     if fused:
         units, columns = arrays.matrix("weights", given, "dense_h.kernel", "(units, gates·units)").shape

@@ -16,7 +16,7 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
 
     Attributes:
         in_network_order: whether the layers stand in the order in which the network runs them. False where the file does not
-            tell that order; they are then sorted by name.
+            tell that order; they then stand in the file's order, or sorted by name where the file has none.
         skipped: recurrent layers that were not converted, by name, with the reason in one sentence.
         assumed: one sentence for each thing that the file does not state and that was assumed.
         unused: the names of the file's other arrays, such as those of an embedding.

@@ -1,7 +1,4 @@
-"""TensorFlow 1: kernel (features + size of h, 4·units), rows x then h, bias + forget_bias, w_{i,f,o}_diag, projection/kernel.
-
-Gates i | j | f | o, where j is our g, and r | u for `GRUCell`, whose candidate has a kernel of its own, rows x then r ⊙ h.
-"""
+"""TensorFlow 1: a cell's variables by its own names, as `jlstm.convert.tf1_cells` has them, and checkpoints of all versions."""
 
 import os
 from collections.abc import Mapping
@@ -9,25 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from jlstm import checks
 from jlstm.cell import Params
-from jlstm.convert import arrays, layout, tf_checkpoint
-from jlstm.convert.layout import Part
+from jlstm.convert import layout, tf1_cells, tf_checkpoint
+from jlstm.convert.result import FileLayers
+from jlstm.convert.tf1_cells import GATES, PEEPHOLES
 from jlstm.layers import Layer
 
-_GATES = "igfo"
-_PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
 
-
-def load(weights: Mapping[str, Any], *, forget_bias: float = 1.0, **options: Any) -> tuple[Layer, Params]:
-    """Return the layer and parameters of the variables of a `BasicLSTMCell`, an `LSTMCell` or a `GRUCell`.
+def load(
+    weights: Mapping[str, Any], *, cell: str | None = None, forget_bias: float | None = None, **options: Any
+) -> tuple[Layer, Params]:
+    """Return the layer and parameters of the variables of one cell.
 
     Args:
         weights: arrays by the cell's own names of its variables: `kernel`, `bias`, with peepholes `w_i_diag`, `w_f_diag` and
-            `w_o_diag`, with a projection `projection/kernel`; of a GRU `gates/kernel`, `gates/bias` and `candidate/…` likewise.
-        forget_bias: the cell's option, which it adds at every step; here it is added to the bias, once. A GRU has none.
-        **options: of `jlstm.LSTM` or `jlstm.GRU`, which no array tells: `cell_clip`, `projection_clip` for `proj_clip`,
-            `activation`, …
+            `w_o_diag`, with a projection `projection/kernel`; of a GRU `gates/kernel`, `gates/bias` and `candidate/…` likewise;
+            or as TensorFlow called them before 1.2.
+        cell: the cell's class as checkpoints name it: "basic_lstm_cell", "lstm_cell", "lstm_block_cell", "lstm_fused_cell",
+            "layer_norm_basic_lstm_cell", "cudnn_compatible_lstm_cell", "gru_cell", "gru_block_cell",
+            "cudnn_compatible_gru_cell" or "basic_rnn_cell". None tells it by the names, and takes a kernel and a bias for those
+            of an LSTM; a "basic_rnn_cell" and a "cudnn_compatible_lstm_cell" have the same names.
+        forget_bias: the cell's option, which it adds at every step; here it is added to the bias, once. None is the default of
+            the cell's class: 1 of an LSTM, 0 of one that is compatible with CuDNN. A GRU has none.
+        **options: of `jlstm.LSTM`, `jlstm.GRU` or `jlstm.ElmanCell`, which no array tells: `cell_clip`, `projection_clip` for
+            `proj_clip`, `activation`, …
 
     Raises:
         ValueError: a weight is missing, not part of such a cell, or of another shape or dtype; or an option does not fit.
@@ -38,50 +40,7 @@ def load(weights: Mapping[str, Any], *, forget_bias: float = 1.0, **options: Any
         >>> layer, params["bias"].tolist()[4:8]
         (RNN(cell=LSTMCell(units=4), param_dtype='float64'), [1.0, 1.0, 1.0, 1.0])
     """
-    given = arrays.floating("weights", weights)
-    return layout.assemble([[_gru(given, options) if "gates/kernel" in given else _lstm(given, forget_bias, options)]])
-
-
-def _lstm(given: dict[str, np.ndarray], forget_bias: float, options: dict[str, Any]) -> Part:
-    rows, columns = arrays.matrix("weights", given, "kernel", "(features + size of h, 4·units)").shape
-    units, rest = divmod(columns, 4)
-    projected = "projection/kernel" in given
-    size = arrays.matrix("weights", given, "projection/kernel", "(units, size of h)").shape[1] if projected else units
-    if rest or rows <= size:
-        raise ValueError(
-            f"weights['kernel'] must be (features + size of h, 4·units), got {rows, columns}: pass that of an LSTM cell"
-        )
-    shapes: dict[str, tuple[int, ...]] = {"kernel": (rows, columns), "bias": (columns,)}
-    shapes |= {"projection/kernel": (units, size)} if projected else {}
-    peephole = any(name in given for name in _PEEPHOLES)
-    shapes |= dict.fromkeys(_PEEPHOLES, (units,)) if peephole else {}
-    arrays.fit("weights", given, shapes)
-    features, bias = rows - size, layout.order(given["bias"], _GATES, "ifgo")
-    if checks.number("forget_bias", forget_bias):
-        bias[units : 2 * units] += bias.dtype.type(forget_bias)
-    kernel = layout.order(given["kernel"], _GATES, "ifgo")
-    params = {"kernel": kernel[:features], "recurrent_kernel": kernel[features:], "bias": bias}
-    more: dict[str, Any] = {}
-    if peephole:
-        params["peephole_kernel"], more["peephole"] = np.stack([given[name] for name in _PEEPHOLES]), True
-    if projected:
-        params["projection_kernel"], more["projection"] = given["projection/kernel"], size
-    return layout.rnn("LSTM", units, params, **more, **options)
-
-
-def _gru(given: dict[str, np.ndarray], options: dict[str, Any]) -> Part:
-    rows, columns = arrays.matrix("weights", given, "gates/kernel", "(features + units, 2·units)").shape
-    units, rest = divmod(columns, 2)
-    if rest or rows <= units:
-        raise ValueError(
-            f"weights['gates/kernel'] must be (features + units, 2·units), got {rows, columns}: pass that of a GRUCell"
-        )
-    shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (rows, columns), "gates/bias": (columns,)}
-    arrays.fit("weights", given, shapes | {"candidate/kernel": (rows, units), "candidate/bias": (units,)})
-    both = [np.concatenate([given[f"gates/{name}"], given[f"candidate/{name}"]], -1) for name in ("kernel", "bias")]
-    kernel, bias = (layout.order(array, "rzg", "zrg") for array in both)
-    params = {"kernel": kernel[:-units], "recurrent_kernel": kernel[-units:], "bias": bias}
-    return layout.rnn("GRU", units, params, reset_after=False, **options)
+    return layout.assemble([[tf1_cells.part(cell, weights, forget_bias, options)]])
 
 
 def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str, np.ndarray]:
@@ -114,30 +73,33 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
     bias = own.get("bias", np.zeros_like(kernel[0])).copy()
     if forget_bias:
         bias[cell.units : 2 * cell.units] -= bias.dtype.type(forget_bias)
-    weights = {"kernel": layout.order(kernel, "ifgo", _GATES), "bias": layout.order(bias, "ifgo", _GATES)}
+    weights = {"kernel": layout.order(kernel, "ifgo", GATES), "bias": layout.order(bias, "ifgo", GATES)}
     if cell.peephole:
-        weights |= dict(zip(_PEEPHOLES, own["peephole_kernel"], strict=True))
+        weights |= dict(zip(PEEPHOLES, own["peephole_kernel"], strict=True))
     return weights | ({"projection/kernel": own["projection_kernel"]} if cell.projection else {})
 
 
-def read(path: str | os.PathLike[str], *, forget_bias: float = 1.0, **options: Any) -> dict[str, tuple[Layer, Params]]:
+def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **options: Any) -> FileLayers:
     """Return all recurrent layers in a TensorFlow checkpoint, by their scopes (TensorFlow 1) or objects (TensorFlow 2).
 
-    Of TensorFlow 1, cells are found in scopes called `basic_lstm_cell`, `lstm_cell` or `gru_cell`; those in a `multi_rnn_cell`
-    become a Stack, those in `fw` and `bw` become Bidirectional. Of TensorFlow 2, Keras' layers are found. TensorFlow reads it.
+    Of TensorFlow 1, cells are found by the names of their classes, as in `load`. Two cells are two layers: only those of a
+    `MultiRNNCell` become a Stack, and those of `fw` and `bw` become Bidirectional. A layer goes by the scope that it is in, or
+    by its own scope where several layers are in one. Of TensorFlow 2, Keras's LSTM, GRU and SimpleRNN layers and cells are
+    found, by the shortest path to them. TensorFlow reads the file.
 
     Args:
         path: the checkpoint, without `.index` and `.data-…`.
-        forget_bias: of all LSTM cells of TensorFlow 1.
-        **options: as for `load`, or `jlstm.convert.keras.load`, for all layers.
+        forget_bias: of the LSTM cells of TensorFlow 1 with this option, which no checkpoint states. None is their default, 1.
+        **options: as for `load`, or `jlstm.convert.keras.load`, for all layers. `recurrent_activation` is asked for where Keras
+            is so old that its default was another, and `reset_after` of a GRU without bias.
+
+    Returns:
+        The layers. `unused` has all other variables but those of optimizers.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ImportError: TensorFlow is not installed.
-        ValueError: it is damaged, holds no such layer, or one that does not fit.
+        ValueError: it is damaged, or has no recurrent layer that can be converted.
     """
-
-    def of_cell(weights: Mapping[str, Any]) -> tuple[Layer, Params]:
-        return load(weights, forget_bias=forget_bias, **options)
-
-    return tf_checkpoint.read(path, of_cell, options)
+    layers = tf_checkpoint.read(path, forget_bias, options)
+    return layers.checked(path, "recurrent layer that is found by its name", "pass its variables to load")

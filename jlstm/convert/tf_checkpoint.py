@@ -1,99 +1,216 @@
-"""TensorFlow's checkpoints: recurrent layers by the names of their variables."""
+"""TensorFlow's checkpoints: opened with TensorFlow, and what the cells and layers in them become.
+
+The names of variables tell the cells of TensorFlow 1, the description of objects the layers of TensorFlow 2. Only the arrays of
+layers that are converted are loaded.
+"""
 
 import os
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jlstm.cell import Params
-from jlstm.convert import files, keras, layout, tf_index
+from jlstm.convert import files, layout, tf1_cells, tf_index, tf_objects, tf_scopes
 from jlstm.convert.arrays import FLOATS
-from jlstm.layers import Bidirectional, Layer
+from jlstm.convert.files import RefusalError
+from jlstm.convert.result import FileLayers
+from jlstm.convert.tf_objects import Objects
+from jlstm.convert.tf_scopes import Result
 
-Made = tuple[Layer, Params]
-
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_TF1 = re.compile(
-    r"(?P<base>.*?)(?P<side>/fw|/bw)?(?:/multi_rnn_cell/cell_(?P<depth>\d{1,9}))?/?(?:basic_lstm_cell|lstm_cell|gru_cell)(?:_\d+)?/"
-    r"(?P<name>kernel|bias|w_[ifo]_diag|projection/kernel|(?:gates|candidate)/(?:kernel|bias))"
-)
-_TF2 = re.compile(rf"(?P<base>.*?)(?:/(?P<side>forward|backward)_layer)?/cell/(?P<name>kernel|recurrent_kernel|bias){_VALUE}")
+KERAS_DEFAULTS = {"activation": "tanh", "recurrent_activation": "sigmoid", "reverse": "False", "merge": "concat"}
+TF1_DEFAULTS = {"activation": "tanh", "cell_clip": "None", "projection_clip": "None"}
+FORGET_BIAS = "a checkpoint does not state the forget_bias that its LSTM cells add: their default, 1, is assumed"
+TWICE = "several objects have variables of one name: pass those of each to load"
+_SIDE = re.compile(r"(?:^|/)fw/")
+_RELU = re.compile(r"(?:^|/)cudnn_rnn_relu(?:_\d+)?/")  # the name of a CudnnRNNRelu; the class of its cell is a plain one's
 
 
-def read(path: str | os.PathLike[str], of_cell: Callable[[Mapping[str, Any]], Made], options: dict[str, Any]) -> dict[str, Made]:
-    """Return all recurrent layers: `of_cell` makes one of TensorFlow 1's variables, Keras' `load` one of TensorFlow 2's.
+class Checkpoint(NamedTuple):
+    """An open checkpoint: the shapes and dtypes of its variables, and which are loaded."""
+
+    path: Path
+    reader: Any
+    errors: tuple[type[Exception], ...]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, Any]
+    loaded: set[str]
+
+    def arrays(self, names: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Load variables, given by what they are called in the result.
+
+        Raises:
+            RefusalError: the checkpoint is damaged, or declares more than it holds.
+            ValueError: one has no floats.
+        """
+        held = sum(data.stat().st_size for data in self.path.parent.glob(f"{_escaped(self.path.name)}.data-*"))
+        self.loaded.update(names.values())
+        missing = next((name for name in names.values() if name not in self.shapes), None)
+        if missing is not None:
+            raise RefusalError(f"describes a variable {missing[:80]!r} that is not there")
+        # TensorFlow ends the process where it is a reference.
+        other = next((name for name in names.values() if self.dtypes[name].name not in FLOATS), None)
+        if other is not None:
+            kind = self.dtypes[other].name
+            raise ValueError(f"it has {other[-80:]!r} in {kind}, expected one of {', '.join(FLOATS)}: save weights of floats")
+        declared = sum(
+            int(np.prod(self.shapes[name], dtype=object)) * self.dtypes[name].size for name in self.loaded & self.shapes.keys()
+        )
+        if declared > held:
+            raise RefusalError(f"declares {declared} bytes and holds {held}")
+        try:
+            return {own: self.reader.get_tensor(name) for own, name in names.items()}
+        except self.errors as error:
+            raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
+
+
+def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[str, Any]) -> FileLayers:
+    """Return all recurrent layers.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ImportError: TensorFlow is not installed.
-        ValueError: it is damaged, holds no such layer, or one that does not fit.
+        ValueError: it is damaged.
     """
     path = Path(path)
     if not Path(f"{path}.index").is_file():
         raise FileNotFoundError(f"there is no file {path}.index: give the checkpoint's name without .index and .data-…")
-    found: dict[str, dict[tuple[str, int], dict[str, np.ndarray]]] = {}
-    keras_layers: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    for variable, array in _variables(path).items():
-        if new := _TF2.fullmatch(variable):
-            keras_layers.setdefault(new["base"], {}).setdefault(new["side"] or "forward", {})[new["name"]] = array
-        elif old := _TF1.fullmatch(variable):
-            cells = found.setdefault(old["base"] or "rnn", {})
-            cells.setdefault((old["side"] or "", int(old["depth"] or 0)), {})[old["name"]] = array
-    made = {}
-    for name, make in [(base, lambda cells=cells: _cells(cells, of_cell)) for base, cells in found.items()] + [
-        (base, lambda sides=sides: _of_keras(sides, options)) for base, sides in keras_layers.items()
-    ]:
-        try:
-            made[name] = make()
-        except ValueError as error:
-            raise ValueError(f"{path}: {name!r}: {error}") from error
-    if not made:
-        raise ValueError(f"{path} has no recurrent layer that is found by its name: pass its variables to load")
-    return made
+    try:
+        checkpoint, tree = _open(path)
+        layers = _Layers(checkpoint, tree, options)
+        layers.of_objects()
+        layers.of_scopes(forget_bias)
+    except RefusalError as error:
+        raise ValueError(f"{path} {error}: copy all its files") from error
+    return layers.result()
 
 
-def _cells(cells: dict[tuple[str, int], dict[str, np.ndarray]], of_cell: Callable[[Mapping[str, Any]], Made]) -> Made:
-    sides = {side: layout.stack([of_cell(cells[key]) for key in sorted(cells) if key[0] == side]) for side, _ in cells}
-    if sides.keys() == {""}:
-        return sides[""]
-    if sides.keys() != {"/fw", "/bw"} or sides["/fw"][0] != sides["/bw"][0]:
-        raise ValueError(f"two directions must be alike, got {' and '.join(sides)}: pass their variables to load one by one")
-    return Bidirectional(sides["/fw"][0]), {"forward": sides["/fw"][1], "backward": sides["/bw"][1]}
-
-
-def _of_keras(sides: dict[str, dict[str, np.ndarray]], options: dict[str, Any]) -> Made:
-    weights = [
-        side[name]
-        for _, side in sorted(sides.items(), reverse=True)
-        for name in ("kernel", "recurrent_kernel", "bias")
-        if name in side
-    ]
-    return keras.load(weights, **options)
-
-
-def _variables(path: Path) -> dict[str, np.ndarray]:
-    """Those with a name as recurrent layers have it."""
+def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
     tf = files.needed("tensorflow", path)
-    tf_index.checked(Path(f"{path}.index"))
-    held = sum(data.stat().st_size for data in path.parent.glob(f"{_escaped(path.name)}.data-*"))
+    described = tf_index.checked(Path(f"{path}.index"))
+    message = files.needed("tensorflow.core.protobuf.trackable_object_graph_pb2", path).TrackableObjectGraph
+    decode_error = files.needed("google.protobuf.message", path).DecodeError
+    errors = tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError  # as TensorFlow's statuses arrive here
     try:
         reader = tf.train.load_checkpoint(str(path))
-        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        names = sorted(name for name in shapes if _TF1.fullmatch(name) or _TF2.fullmatch(name))
-        declared = sum(int(np.prod(shapes[name], dtype=object)) * dtypes[name].size for name in names)
-        other = [name for name in names if dtypes[name].name not in FLOATS]  # TensorFlow ends the process where it is a reference
-        arrays = {name: reader.get_tensor(name) for name in names} if declared <= held and not other else {}
-    except (tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError) as error:  # as TensorFlow's statuses arrive here
-        raise ValueError(f"{path} is not a whole checkpoint ({files.reason(error)}): copy all its files") from error
-    if other:
-        kind = dtypes[other[0]].name
-        raise ValueError(f"{path} has {other[0]!r} in {kind}, expected one of {', '.join(FLOATS)}: save weights of floats")
-    if declared > held:
-        raise ValueError(f"{path} declares {declared} bytes and holds {held}: copy all its files")
-    return arrays
+        dtypes = reader.get_variable_to_dtype_map()
+        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name != tf_index.GRAPH}
+        tree = tf_objects.objects(reader.get_tensor(tf_index.GRAPH), message, shapes) if described else None
+    except (*errors, decode_error) as error:
+        raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
+    return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
+
+
+class _Layers:
+    """The layers of a checkpoint as they are gathered."""
+
+    def __init__(self, checkpoint: Checkpoint, tree: Objects | None, options: dict[str, Any]) -> None:
+        self.checkpoint, self.tree, self.options = checkpoint, tree, options
+        self.results: dict[str, Result] = {}  # by name, in the order of the result
+        self.in_order = False
+        self.assumed: list[str] = []
+        self.used: set[str] = set()  # arrays of converted layers
+        self.taken: set[str] = set()  # and of other layers of TensorFlow 2
+        self.aside: set[str] = set()  # arrays of optimizers
+
+    def of_objects(self) -> None:
+        """Those of TensorFlow 2."""
+        if self.tree is None:
+            return
+        found = {
+            path: (layer, names) for path, layer, names in tf_objects.layers(self.tree, self.checkpoint.arrays, self.options)
+        }
+        paths, self.in_order = tf_objects.ordered([path for path, (layer, _) in found.items() if not isinstance(layer, str)])
+        paths += sorted(found.keys() - set(paths))
+        for path in paths:
+            layer, names = found[path]
+            self.results[path] = layer
+            self.taken |= names
+            self.used |= set() if isinstance(layer, str) else names
+        self.aside = self.checkpoint.shapes.keys() - tf_objects.model_variables(self.tree)
+        if self.used:
+            self.assumed += _defaults("a checkpoint states no options of Keras's layers", KERAS_DEFAULTS, self.options)
+
+    def of_scopes(self, forget_bias: float | None) -> None:
+        """Those of TensorFlow 1, which TensorFlow 2 can save as objects too; their variables then have full names."""
+        arrays = {name: name for name in self.checkpoint.shapes}
+        if self.tree is not None:
+            taken = self.taken | self.aside
+            variables = [
+                (full, key) for key, full in self.tree.variables.values() if key in self.checkpoint.shapes.keys() - taken
+            ]
+            counts = Counter(full for full, _ in variables)
+            arrays = {full: key for full, key in variables if counts[full] == 1}
+            twice = {full.rpartition("/")[0] for full, count in counts.items() if count > 1}
+            self.results |= {_free(scope, self.results): TWICE for scope in sorted(twice) if tf_scopes.sounds_recurrent(scope)}
+        scopes = tf_scopes.scopes({name: len(self.checkpoint.shapes[key]) for name, key in arrays.items()})
+        self.aside |= {arrays[name] for name in scopes.slots if not name.endswith("/ExponentialMovingAverage")}
+        cells: dict[str, Result] = {}
+        for scope, names in scopes.cells.items():
+            reason = scopes.around.get(scope) or tf_scopes.unread(scope, names)
+            cells[scope] = reason or self._cell(scope, {own: arrays[name] for own, name in names.items()}, forget_bias)
+        layers = tf_scopes.joined(cells, self.options.get("merge", "concat"))
+        names_of = tf_scopes.named(layers)
+        for scope in sorted(layers, key=lambda scope: names_of[scope]):
+            self.results[_free(names_of[scope], self.results)] = layers[scope].layer
+        for scope, reason in scopes.leftover.items():
+            self.results[_free(scope, self.results)] = reason
+        converted = [cell for layer in layers.values() if not isinstance(layer.layer, str) for cell in layer.cells]
+        self.in_order = self.in_order and not converted
+        self.used |= {arrays[name] for scope in converted for name in scopes.cells[scope].values()}
+        self._assume(converted, forget_bias)
+
+    def _cell(self, scope: str, names: dict[str, str], forget_bias: float | None) -> Result:
+        cell, options = tf_scopes.kind(scope), {name: value for name, value in self.options.items() if name != "merge"}
+        if _RELU.search(scope):
+            options = {"activation": "relu"} | options
+        fixed = tf1_cells.CELLS[cell].fixed
+        try:
+            part = tf1_cells.part(cell, self.checkpoint.arrays(names), None if fixed else forget_bias, options)
+        except RefusalError:
+            raise
+        except ValueError as error:
+            return str(error)
+        return layout.assemble([[part]])
+
+    def _assume(self, scopes: Sequence[str], forget_bias: float | None) -> None:
+        """Tell what was assumed of cells of TensorFlow 1, and where a forget bias that is asked for does not belong."""
+        kinds = {tf_scopes.kind(scope) for scope in scopes}
+        if not kinds:
+            return
+        if forget_bias is None and not all(tf1_cells.CELLS[kind].fixed for kind in kinds):
+            self.assumed.append(FORGET_BIAS)
+        elif forget_bias and (fixed := sorted(kind for kind in kinds if kind.startswith("cudnn_compatible_lstm"))):
+            warnings.warn(
+                f"{self.checkpoint.path}: forget_bias={forget_bias} is not used for {fixed[0]!r}, which adds none: leave it out",
+                UserWarning,
+                stacklevel=5,
+            )
+        defaults = TF1_DEFAULTS | ({"merge": "concat"} if any(_SIDE.search(scope) for scope in scopes) else {})
+        self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)
+
+    def result(self) -> FileLayers:
+        """All that was gathered."""
+        layers = {name: layer for name, layer in self.results.items() if not isinstance(layer, str)}
+        skipped = {name: reason for name, reason in self.results.items() if isinstance(reason, str)}
+        unused = sorted(map(tf_objects.array_name, self.checkpoint.shapes.keys() - self.used - self.aside))
+        return FileLayers(layers, in_network_order=self.in_order, skipped=skipped, assumed=self.assumed, unused=unused)
+
+
+def _defaults(what: str, defaults: Mapping[str, str], options: Mapping[str, Any]) -> list[str]:
+    """A sentence on defaults that no option replaces."""
+    assumed = [f"{name} {value}" for name, value in defaults.items() if name not in options]
+    return [f"{what}, so that its defaults are assumed: {', '.join(assumed)}"] if assumed else []
+
+
+def _free(name: str, names: Mapping[str, Any]) -> str:
+    """A name that is not taken: a checkpoint may have a layer and a scope of one name."""
+    while name in names:
+        name += "_"
+    return name
 
 
 def _escaped(name: str) -> str:

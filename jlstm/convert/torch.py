@@ -1,40 +1,45 @@
 """PyTorch: weight_ih (4·units, features), weight_hh (4·units, size of h), weight_hr (projection, units), two biases.
 
-Gates i | f | g | o, as ours, and r | z | n for the GRU, whose h' = (1 - z) n + z h is ours too.
+Gates i | f | g | o, as ours, and r | z | n for the GRU, whose h' = (1 - z) n + z h is ours too; an RNN has one block.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
-from pathlib import Path
+from math import prod
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
 from jlstm import io
 from jlstm.cell import Params
-from jlstm.convert import arrays, files, layout, pickles
+from jlstm.cells import ElmanCell, GRUCell, LSTMCell
+from jlstm.convert import arrays, files, layout, torch_files, torch_scopes
 from jlstm.convert.layout import Part
+from jlstm.convert.result import FileLayers
+from jlstm.convert.torch_tensors import Other, Tensor
 from jlstm.layers import Layer
 
-GATES = {"LSTM": "ifgo", "GRU": "rzg"}
+GATES = {"LSTM": "ifgo", "GRU": "rzg", "RNN": "h"}
 _ANCHOR = "weight_hh"
+_ACTIVATIONS = ("tanh", "relu")
 
 
-def load(weights: Mapping[str, Any], *, prefix: str = "") -> tuple[Layer, Params]:
-    """Return the layer and parameters of a `state_dict` of `LSTM`, `GRU`, `LSTMCell` or `GRUCell`.
+def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | None = None) -> tuple[Layer, Params]:
+    """Return the layer and parameters of a `state_dict` of `LSTM`, `GRU`, `RNN`, `LSTMCell`, `GRUCell` or `RNNCell`.
 
-    Several layers become a Stack, two directions Bidirectional. The two biases are added into one, but for the GRU's b_hn, which
-    is `recurrent_bias`. `batch_first` and `dropout` are not in the weights.
+    Several layers become a Stack, two directions Bidirectional. The two biases are added into one, except for the GRU's b_hn,
+    which is `recurrent_bias`. An `RNN` becomes an ElmanCell. `batch_first` and `dropout` are not in the weights.
 
     Args:
         weights: NumPy arrays, or tensors in the processor's memory, by PyTorch's names.
         prefix: take the weights whose names begin so, without it, and leave all others.
+        nonlinearity: "tanh" or "relu", what the `RNN` was made with, since its weights do not tell; of other layers None.
 
     Raises:
-        ValueError: a weight is missing, not part of such a layer, or of another shape or dtype.
+        ValueError: a weight is missing, not part of such a layer, or of another shape or dtype; or `nonlinearity` is missing for
+            an `RNN`, or is given for another layer.
 
     Examples:
         >>> import numpy as np
@@ -43,29 +48,54 @@ def load(weights: Mapping[str, Any], *, prefix: str = "") -> tuple[Layer, Params
         >>> layer
         RNN(cell=LSTMCell(units=4, use_bias=False), param_dtype='float64')
     """
+    _check(nonlinearity)
     if isinstance(weights, Mapping) and prefix:
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    given = arrays.floating("weights", weights)
-    if _ANCHOR in given:
+    if isinstance(weights, Mapping) and (complaint := torch_scopes.beside(map(str, weights))):
+        raise ValueError(f"weights must be those of one recurrent layer: {complaint}")
+    name, (layer, params) = _loaded(arrays.floating("weights", weights), nonlinearity)
+    if nonlinearity and name != "RNN":
+        raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and weights of kind {name}: leave it out")
+    return layer, params
+
+
+def _check(nonlinearity: str | None) -> None:
+    if nonlinearity not in (None, *_ACTIVATIONS):
+        raise ValueError(
+            f"nonlinearity must be 'tanh' or 'relu', got {str(nonlinearity)[:40]!r}: pass what the RNN was made with"
+        )
+
+
+def _loaded(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
+    if _ANCHOR in weights:
         grid = [[""]]
     else:
-        depth = max(1, next(k for k in count() if f"{_ANCHOR}_l{k}" not in given))
-        ends = ("", "_reverse") if f"{_ANCHOR}_l0_reverse" in given else ("",)
+        depth = max(1, next(k for k in count() if f"{_ANCHOR}_l{k}" not in weights))
+        ends = ("", "_reverse") if f"{_ANCHOR}_l0_reverse" in weights else ("",)
         grid = [[f"_l{k}{end}" for end in ends] for k in range(depth)]
-    name, shapes = _shapes(given, grid)
-    arrays.fit("weights", given, shapes)
-    return layout.assemble([[_part(name, given, suffix, backward=d > 0) for d, suffix in enumerate(ends)] for ends in grid])
+    name, shapes = _shapes(weights, grid)
+    arrays.fit("weights", weights, shapes)
+    options: dict[str, Any] = {}
+    if name == "RNN":
+        if nonlinearity is None:
+            raise ValueError(
+                "nonlinearity must be 'tanh' or 'relu' for an RNN, since its weights do not tell: pass what it was made with, "
+                "by default 'tanh'"
+            )
+        options["activation"] = nonlinearity
+    sides = [[_part(name, weights, suffix, reverse=d > 0, **options) for d, suffix in enumerate(suffixes)] for suffixes in grid]
+    return name, layout.assemble(sides)
 
 
-def _shapes(given: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
+def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
     first = grid[0][0]
-    recurrent = arrays.matrix("weights", given, f"{_ANCHOR}{first}", "(gates·units, size of h)")
-    features = arrays.matrix("weights", given, f"weight_ih{first}", "(gates·units, features)").shape[1]
+    recurrent = arrays.matrix("weights", weights, f"{_ANCHOR}{first}", "(gates·units, size of h)")
+    features = arrays.matrix("weights", weights, f"weight_ih{first}", "(gates·units, features)").shape[1]
     rows, size = recurrent.shape
-    projected = f"weight_hr{first}" in given
-    units = arrays.matrix("weights", given, f"weight_hr{first}", "(proj_size, units)").shape[1] if projected else size
-    known = {4: "LSTM"} if projected else {4: "LSTM", 3: "GRU"}
-    name = arrays.gates(f"weights['{_ANCHOR}{first}']", rows, units, known)
+    projected = f"weight_hr{first}" in weights
+    units = arrays.matrix("weights", weights, f"weight_hr{first}", "(proj_size, units)").shape[1] if projected else size
+    kinds = {4: "LSTM"} if projected else {4: "LSTM", 3: "GRU", 1: "RNN"}
+    name = arrays.gates(f"weights['{_ANCHOR}{first}']", rows, units, kinds)
     shapes: dict[str, tuple[int, ...]] = {}
     for k, ends in enumerate(grid):
         for end in ends:
@@ -73,40 +103,47 @@ def _shapes(given: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, d
             shapes[f"weight_hh{end}"] = (rows, size)
             if projected:
                 shapes[f"weight_hr{end}"] = (size, units)
-            if f"bias_ih{first}" in given:
+            if f"bias_ih{first}" in weights:
                 shapes |= {f"bias_ih{end}": (rows,), f"bias_hh{end}": (rows,)}
     return name, shapes
 
 
-def _part(name: str, given: dict[str, np.ndarray], suffix: str, *, backward: bool) -> Part:
+def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any) -> Part:
     def ours(array: np.ndarray) -> np.ndarray:
         return layout.order(array, GATES[name], layout.OURS[name], 0)
 
-    params = {"kernel": ours(given[f"weight_ih{suffix}"]).T, "recurrent_kernel": ours(given[f"weight_hh{suffix}"]).T}
-    options: dict[str, Any] = {"reverse": backward}
-    if f"bias_ih{suffix}" in given:
-        first, second = ours(given[f"bias_ih{suffix}"]), ours(given[f"bias_hh{suffix}"])
+    params = {"kernel": ours(weights[f"weight_ih{suffix}"]).T, "recurrent_kernel": ours(weights[f"weight_hh{suffix}"]).T}
+    if f"bias_ih{suffix}" in weights:
+        first, second = ours(weights[f"bias_ih{suffix}"]), ours(weights[f"bias_hh{suffix}"])
         params["bias"] = layout.merge(first, second)
         if name == "GRU":
-            apart = 2 * (len(first) // 3)
-            params["bias"][apart:], params["recurrent_bias"] = first[apart:], second[apart:]
-    if f"weight_hr{suffix}" in given:
-        params["projection_kernel"] = given[f"weight_hr{suffix}"].T
+            candidate = 2 * (len(first) // 3)
+            params["bias"][candidate:], params["recurrent_bias"] = first[candidate:], second[candidate:]
+    if f"weight_hr{suffix}" in weights:
+        params["projection_kernel"] = weights[f"weight_hr{suffix}"].T
         options["projection"] = params["projection_kernel"].shape[1]
-    return layout.rnn(name, len(given[f"weight_hh{suffix}"]) // len(GATES[name]), params, **options)
+    return layout.rnn(name, len(weights[f"weight_hh{suffix}"]) // len(GATES[name]), params, **options)
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
-    """Return the `state_dict` of the `torch.nn.LSTM` or `GRU` that is this layer; `load` takes it back to the same bits.
+    """Return the `state_dict` of the `torch.nn.LSTM`, `GRU` or `RNN` that is this layer; `load` takes it back to the same bits.
 
-    `bias_hh` is zero, but for the GRU's b_hn. Dropout is not in the weights.
+    `bias_hh` is zero, except for the GRU's b_hn. Dropout and the RNN's `nonlinearity` are not in the weights.
 
     Raises:
         ValueError: an option that PyTorch does not have, layers that differ, or parameters that are not the layer's.
     """
     layers = layout.parts(layer, params)
+    activations = set()
     for _, _, part in layout.each(layers):
-        layout.refuse("PyTorch", part.layer.cell, but=("projection",))
+        cell: Any = part.layer.cell
+        plain = isinstance(cell, ElmanCell)
+        layout.refuse("PyTorch", cell, but=("activation",) if plain else ("projection",), kinds=(LSTMCell, GRUCell, ElmanCell))
+        if plain:
+            activations.add(cell.activation)
+    if len(activations) > 1 or not activations <= set(_ACTIVATIONS):
+        listed = " and ".join(sorted(map(repr, activations)))
+        raise ValueError(f"PyTorch has one nonlinearity for an RNN, 'tanh' or 'relu', got activation={listed}: convert no other")
     layout.concatenated("PyTorch", layer)
     if any(sides[0].layer.reverse for sides in layers):
         raise ValueError("PyTorch has no reverse=True: convert layer.flipped() and reverse the sequence there")
@@ -134,64 +171,70 @@ def _theirs(part: Part) -> dict[str, np.ndarray]:
     return weights
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, tuple[Layer, Params]]:
-    """Return all layers in a `.safetensors` file, or a `.pt` file with a `state_dict`, by the names of their modules.
+def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> FileLayers:
+    """Return all recurrent layers in a file that `torch.save` or safetensors has written, by the names of their modules.
 
-    A `.pt` file is read by PyTorch, with `weights_only=True`: nothing in it is executed.
+    The file may hold a `state_dict`, a whole module, or a checkpoint with several of these at any depth. A name begins with the
+    keys that lead to the `state_dict`: "rnn" in {"state_dict": …} is "state_dict.rnn", so that a copy, such as that of an
+    average of the weights, has another name. Suffixes do not matter. Files from before PyTorch 1.6 are read too.
+
+    PyTorch is not needed, and nothing in the file is executed: what is pickled beside tensors is not made.
+
+    A module is skipped if it, or a child of it, has tensors that PyTorch's own layers do not have, such as those of a layer
+    normalization, or if it is a whole module of another class. Modules stand in the order in which they were registered, which
+    is often but not always the network's; in a safetensors file they are sorted by name.
+
+    Args:
+        path: the file.
+        nonlinearity: "tanh" or "relu", what the file's `RNN` layers were made with, since their weights do not tell. Without it,
+            they are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImportError: PyTorch is not installed and the file needs it.
-        ValueError: it is no such file, holds no LSTM or GRU, or one that `load` refuses.
+        ValueError: it is no such file, it is damaged, or it has no layer that `load` takes.
     """
+    _check(nonlinearity)
     path = files.existing(path)
-    weights = files.safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-    prefixes = sorted({name[: name.index(_ANCHOR)] for name in weights if _ANCHOR in name})
-    if not prefixes:
-        raise ValueError(f"{path} has no {_ANCHOR}…, the weights of an LSTM or GRU: read the file of a model with such a layer")
-    found = {}
-    for prefix in prefixes:
-        try:
-            found[prefix.removesuffix(".")] = load(_of_module(weights, prefix))
-        except ValueError as error:
-            raise ValueError(f"{path}: {prefix!r}: {error}") from error
-    return found
+    with torch_files.opened(path) as file:
+        prefixes = torch_scopes.scopes(file.entries)
+        layers, skipped = dict[str, tuple[Layer, Params]](), dict[str, str]()
+        converted = dict[tuple[tuple[str, Any], ...], tuple[Layer, Params]]()  # tied layers share their parameters
+        for prefix, names in prefixes.items():
+            label, entries = prefix.removesuffix("."), {name.removeprefix(prefix): file.entries[name] for name in names}
+            if reason := _obstacle(prefix, prefixes, entries, file.classes.get(label)):
+                skipped[label] = reason
+                continue
+            tensors = tuple(entries.items())
+            if tensors not in converted:
+                weights = {name: file.fetch(entry) for name, entry in tensors}
+                try:
+                    _, converted[tensors] = _loaded(arrays.floating("weights", weights), nonlinearity)
+                except ValueError as error:
+                    skipped[label] = str(error)
+                    continue
+            layers[label] = converted[tensors]
+        used = {name for names in prefixes.values() for name in names}
+        unused = [name for name, entry in file.entries.items() if name not in used and getattr(entry, "is_tensor", True)]
+        listed = ", ".join(repr(name[:40]) for name in list(file.entries)[:3]) or "no tensors"
+    found = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
+    kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
+    return found.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
 
 
-def _of_module(weights: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The weights of one module, without those of its children."""
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    return {name: value for name, value in own.items() if "." not in name and name.startswith(("weight_", "bias_"))}
-
-
-def _pickled(path: Path) -> dict[str, np.ndarray]:
-    with files.members(path) as archive:  # checked before PyTorch sees it
-        pickled = [files.member(path, archive, name) for name in archive.namelist() if name.endswith(".pkl")]
-    torch = files.needed("torch", path)
-    try:  # mapped, so that a storage cannot be larger than the file
-        for content in pickled:
-            pickles.checked(content)
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # of a damaged file it may be any
-        reason = files.reason(error)
-        raise ValueError(f"{path} is not a state_dict that PyTorch reads with weights_only=True ({reason}): save one") from error
-    if not isinstance(weights, Mapping):
-        raise ValueError(f"{path} must hold a state_dict, got {type(weights).__name__}: save module.state_dict()")
-    named = {name: value for name, value in weights.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
-    tensors = {name: value for name, value in named.items() if _readable(torch, value)}
-    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > path.stat().st_size:
-        raise ValueError(f"{path} declares more numbers than it holds: save module.state_dict() again")
-    return {name: _numpy(torch, tensor) for name, tensor in tensors.items()}
-
-
-def _readable(torch: Any, tensor: Any) -> bool:
-    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_neg())
-    return plain and tensor.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-
-def _numpy(torch: Any, tensor: Any) -> np.ndarray:
-    tensor = tensor.detach()
-    return tensor.view(torch.int16).numpy().view(jnp.bfloat16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:
+    """Why a module is skipped, by what can be told before its numbers are read; "" if nothing is in the way."""
+    if (outer := torch_scopes.around(prefix, prefixes)) is not None:
+        return f"it is a child of {outer.removesuffix('.')!r}, which has recurrent weights too: pass its own weights to load"
+    if kind and not kind.startswith("torch.nn.modules.rnn."):
+        return f"its class is {kind[:80]}, which may compute something else: pass its weights to load if it does not"
+    if complaint := torch_scopes.beside(entries):
+        return complaint
+    for name, entry in entries.items():
+        if isinstance(entry, Other):
+            return f"its {name} is {entry.what}, expected a tensor of floating numbers in memory: convert it with PyTorch first"
+        if isinstance(entry, Tensor) and prod(entry.shape) > entry.storage.size:
+            return f"its {name} repeats {entry.storage.size} numbers over a larger shape: save a copy of it, made by contiguous()"
+    return ""
 
 
 def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:

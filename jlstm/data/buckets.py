@@ -1,8 +1,8 @@
 """Batches of sequences of similar length, so that little of a batch is padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Shaped
@@ -14,7 +14,7 @@ from jlstm.data.ragged import Ragged, Side, pad
 class Bucketed(NamedTuple):
     """Sequences padded to the width of their bucket, their lengths, and what belongs to each."""
 
-    tokens: Int32[np.ndarray, "size width"]
+    tokens: Shaped[np.ndarray, "size width *features"]
     lengths: Int32[np.ndarray, " size"]
     labels: Shaped[np.ndarray, " size"]
 
@@ -25,7 +25,7 @@ class Buckets(Batches[Bucketed]):
     There are as many shapes, and so compiled programs, as there are widths. Longer sequences than the last width are cut to it.
 
     Args:
-        tokens: the sequences.
+        tokens: the sequences, of tokens or of real numbers.
         labels: one for each.
         size: sequences a batch.
         widths: of the buckets, growing.
@@ -45,7 +45,7 @@ class Buckets(Batches[Bucketed]):
 
     def __init__(
         self,
-        tokens: Ragged,
+        tokens: Ragged | Iterable[Sequence[Any] | np.ndarray],
         labels: Sequence[int] | np.ndarray,
         size: int,
         widths: Sequence[int],
@@ -56,7 +56,7 @@ class Buckets(Batches[Bucketed]):
     ) -> None:
         if not widths or any(narrow >= wide for narrow, wide in pairwise((0, *widths))):
             raise ValueError(f"widths must be at least one number above 0, and grow, got {list(widths)}")
-        labels = np.asarray(labels)
+        labels, tokens = np.asarray(labels), tokens if isinstance(tokens, Ragged) else Ragged.of(tokens)
         if not len(tokens) == len(labels) > 0:
             raise ValueError(
                 f"there must be sequences, and a label for each, got {len(tokens)} sequences and {len(labels)} labels"

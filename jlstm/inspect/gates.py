@@ -1,5 +1,6 @@
 """What every gate let through at every step, and how often it was saturated."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,27 +10,46 @@ from jaxtyping import Array, Bool, Float, Int
 from jlstm import checks
 from jlstm.backends.scan import select
 from jlstm.cell import Params, PyTree
-from jlstm.cells import Gates
 from jlstm.inspect.run import as_given, run
 from jlstm.layers import RNN, Bidirectional, Layer, Stack, cell_states
 
 
 class Trace(NamedTuple):
-    """All that an LSTM computed: its gates after their activation functions, its cell states and its outputs, step by step."""
+    """All that happened inside a cell, step by step; zero where a step does not count.
 
-    i: Float[Array, "*batch time units"]
-    f: Float[Array, "*batch time units"]
-    g: Float[Array, "*batch time units"]
-    o: Float[Array, "*batch time units"]
-    c: Float[Array, "*batch time units"]
-    h: Float[Array, "*batch time units"]
+    The parts of `gates` and `carry` can be asked for by name: `trace.f` is `trace.gates.f`, `trace.c` is `trace.carry.c`.
+
+    Attributes:
+        gates: what the gates let through, a NamedTuple: of an LSTM i, f, g and o, each (*batch, time, units).
+        carry: what was carried after each step: of an LSTM h and c.
+        counts: which steps count; the others are padding.
+    """
+
+    gates: Any
+    carry: Any
+    counts: Bool[Array, "*batch time"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What can be asked for."""
+        return tuple(self._parts())
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in (parts := self._parts()):
+            raise AttributeError(f"this trace has no {name!r}: it has {', '.join(parts)}")
+        return parts[name]
+
+    def _parts(self) -> dict[str, Any]:
+        """All arrays by name; a carry of somebody's own may be a dict, or have no names."""
+        carry = self.carry._asdict() if hasattr(self.carry, "_asdict") else self.carry
+        return (carry if isinstance(carry, dict) else {}) | self.gates._asdict()
 
 
 class Saturation(NamedTuple):
-    """For each gate and unit, the share of steps at which it was nearly shut and nearly open."""
+    """For each gate and unit, the share of steps at which it was nearly shut and nearly open; NamedTuples like `Trace.gates`."""
 
-    below: Gates
-    above: Gates
+    below: Any
+    above: Any
 
 
 def trace(
@@ -42,20 +62,20 @@ def trace(
     mask: Bool[Array, "*batch time"] | None = None,
     resets: Bool[Array, "*batch time"] | None = None,
 ) -> Any:
-    """Return every gate, cell state and output at every step, without dropout.
+    """Return every gate and every carry at every step, without dropout.
 
-    At every step that counts `c = f · c_before + i · g`.
+    Of an LSTM, `c = f · c_before + i · g` at every step that counts. Of a cell around another one the gates are the inner cell's.
 
     Args:
-        layer: of cells that offer `gates`, as `LSTMCell` does.
+        layer: of cells that have gates: all but `ElmanCell`, wrapped or not, and any of your own that defines `Cell.gates`.
         params, xs, carry, lengths, mask, resets: as for `Layer.apply`.
 
     Returns:
-        A `Trace`, whose arrays have time where `xs` has it, and are zero where a step does not count; of a Stack a tuple with one
-        entry a layer, of a Bidirectional a dict with `"forward"` and `"backward"`.
+        A `Trace`, whose arrays have time where `xs` has it; of a Stack a tuple with one entry a layer, of a Bidirectional a dict
+        with `"forward"` and `"backward"`.
 
     Raises:
-        TypeError: a cell that offers no gates.
+        TypeError: a cell that has no gates.
         ValueError, TypeError: what `Layer.apply` raises.
 
     Examples:
@@ -70,31 +90,31 @@ def trace(
     jax.eval_shape(lambda: cell_states(layer, params, xs, carry, **sequence))  # refuses what does not fit, and computes nothing
     if isinstance(layer, Stack):
         traces = []
-        for one, p, c in zip(layer.layers, params, carry or (None,) * len(layer.layers), strict=True):
-            traces.append(trace(one, p, xs, c, **sequence))
-            _, xs = one.apply(p, xs, c, **sequence)
+        for inner, p, c in zip(layer.layers, params, carry or (None,) * len(layer.layers), strict=True):
+            traces.append(trace(inner, p, xs, c, **sequence))
+            _, xs = inner.apply(p, xs, c, **sequence)
         return tuple(traces)
     if isinstance(layer, Bidirectional):
         both = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return {name: trace(one, params[name], xs, carry and carry[name], **sequence) for name, one in both.items()}
-    if not isinstance(layer, RNN) or not hasattr(layer.cell, "gates"):
-        raise TypeError(f"trace needs a cell with gates such as LSTMCell, got {layer!r}: jlstm.cell_states has what it carries")
+        return {name: trace(inner, params[name], xs, carry and carry[name], **sequence) for name, inner in both.items()}
+    if not isinstance(layer, RNN):
+        raise TypeError(f"trace needs an RNN or layers of those, got {layer!r}")
     return _trace_cell(layer, params, xs, carry, lengths, mask, resets)
 
 
-def _trace_cell(layer: Any, params: Params, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any) -> Trace:
-    it = run(layer, params, xs, carry, lengths, mask, resets)
-    gates = jax.vmap(lambda before, z: layer.cell.gates(it.params, it.context, before, z))(it.before, it.zs)
-    if it.mask is not None:
-        gates = select(it.mask, gates, jax.tree.map(jnp.zeros_like, gates))
-    return as_given(layer, Trace(**gates._asdict(), c=it.after.c, h=it.after.h))
+def _trace_cell(layer: RNN, params: Params, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any) -> Trace:
+    seen = run(layer, params, xs, carry, lengths, mask, resets)
+    if (gates := seen.gates()) is None:
+        raise TypeError(f"trace needs a cell with gates, and {layer.cell!r} has none: jlstm.cell_states has what it carries")
+    gates = select(seen.counts, gates, jax.tree.map(jnp.zeros_like, gates))
+    return Trace(*as_given(layer, (gates, seen.after, seen.counts), seen.counts.ndim - 1))
 
 
 def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
     """Return how often each unit's gates were nearly shut, below `low`, or nearly open, above `high`.
 
     A forget gate that is always open makes its unit an integrator, one that is always shut a feed-forward unit. Of the candidate
-    g, which has a sign, |g| is compared. Steps that do not count, at which a trace is zero, are left out.
+    g, which has a sign, |g| is compared. Steps that do not count are left out.
 
     Args:
         traces: what `trace` returns, of one layer or of several.
@@ -102,9 +122,11 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
         high: above this it is nearly open.
 
     Returns:
-        `Saturation(below, above)` for each `Trace`, both `Gates` of shares with shape (units,); their mean is the gate's.
+        `Saturation(below, above)` for each `Trace`, both like its `gates`, of shares with shape (units,); their mean is the
+        gate's.
 
     Raises:
+        TypeError: something else than traces.
         ValueError: not 0 ≤ low ≤ high ≤ 1.
 
     Reference: Karpathy, Johnson & Li 2015, who take 0.1 and 0.9.
@@ -120,17 +142,17 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
     low, high = checks.number("low", low), checks.number("high", high)
     if not 0 <= low <= high <= 1:
         raise ValueError(f"low and high must be shares with 0 ≤ low ≤ high ≤ 1, got {low} and {high}")
-    return jax.tree.map(lambda one: _saturation_cell(one, low, high), traces, is_leaf=lambda node: isinstance(node, Trace))
+    return jax.tree.map(lambda seen: _saturation_cell(seen, low, high), traces, is_leaf=lambda node: isinstance(node, Trace))
 
 
-def _saturation_cell(one: Trace, low: float, high: float) -> Saturation:
-    gates = Gates(one.i, one.f, abs(one.g), one.o)
-    counts = jnp.any(jnp.stack(gates) != 0, axis=(0, -1))
-    total = jnp.maximum(counts.sum(), 1)
+def _saturation_cell(seen: Any, low: float, high: float) -> Saturation:
+    if not isinstance(seen, Trace):
+        raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(seen)}")
 
     def share(which: Array) -> Array:
-        return (which & counts[..., None]).sum(range(which.ndim - 1)) / total
+        counts = jnp.expand_dims(seen.counts, range(seen.counts.ndim, which.ndim))
+        of_units = counts.sum() * math.prod(which.shape[seen.counts.ndim : -1])  # of a ConvLSTM, at all places
+        return (which & counts).sum(range(which.ndim - 1)) / jnp.maximum(of_units, 1)
 
-    return Saturation(
-        *(Gates(*(share(which) for which in side)) for side in ([g < low for g in gates], [g > high for g in gates]))
-    )
+    below = jax.tree.map(lambda gate: share(abs(gate) < low), seen.gates)
+    return Saturation(below, jax.tree.map(lambda gate: share(abs(gate) > high), seen.gates))

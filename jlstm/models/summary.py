@@ -5,17 +5,25 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax import nnx
+
+from jlstm import checks
+from jlstm.layers import Layer
+from jlstm.linen import Recurrent
 
 
-def summary(module: nn.Module, *inputs: Any, **arguments: Any) -> str:
+def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: Any) -> str:
     """Return the table that Keras users know, by Flax's `tabulate`: each part, its inputs, outputs and parameters; the total.
 
     No parameter is drawn. The table is plain text, 100 columns wide.
 
     Args:
-        module: any Flax linen module.
+        module: any Flax module, linen or NNX, or a layer.
         *inputs: what it is called with, or only their shapes and dtypes as `jax.ShapeDtypeStruct`.
         **arguments: the same by name.
+
+    Raises:
+        TypeError: something else than a module or a layer, or an NNX module whose outputs Flax cannot print.
 
     Examples:
         >>> import jax, jlstm
@@ -24,10 +32,30 @@ def summary(module: nn.Module, *inputs: Any, **arguments: Any) -> str:
         >>> table.splitlines()[-1].strip()
         'Total Parameters: 76,051 (304.2 KB)'
     """
+    if isinstance(module, Layer):
+        module = Recurrent(module)
+    if not isinstance(module, nn.Module | nnx.Module):
+        raise TypeError(f"module must be a Flax module or a layer such as LSTM(units), got {checks.brief(module)}")
     plain = {"width": 100, "force_terminal": False, "color_system": None}
     inputs, arguments = jax.tree.map(_filled, (inputs, arguments))
-    table = module.tabulate(jax.random.key(0), *inputs, **arguments, console_kwargs=plain, column_kwargs={"overflow": "fold"})
+    options: dict[str, Any] = {"console_kwargs": plain, "column_kwargs": {"overflow": "fold"}}
+    if isinstance(module, nnx.Module):
+        table = _of_nnx(module, inputs, arguments | options)
+    else:
+        table = module.tabulate(jax.random.key(0), *inputs, **arguments, **options)
     return "\n".join(line.rstrip() for line in table.strip("\n").splitlines()).rstrip()
+
+
+def _of_nnx(module: nnx.Module, inputs: Any, options: dict[str, Any]) -> str:
+    try:
+        return nnx.tabulate(module, *inputs, **options)
+    except TypeError as error:
+        if "not supported between instances" not in str(error):
+            raise
+        raise TypeError(
+            "Flax cannot print the carry that a module of this model returns, a NamedTuple: use jlstm.nnx.Outputs there, or "
+            "summary(layer, xs)"
+        ) from error
 
 
 def _filled(leaf: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jlstm import checks
 from jlstm.inspect import Trace
-from jlstm.plot.axes import axes, single, words
+from jlstm.plot.axes import GREY, axes, single, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,14 +17,17 @@ NAMES = {
     "f": "forget gate f",
     "g": "candidate g",
     "o": "output gate o",
+    "z": "update gate z",
+    "r": "reset gate r",
     "c": "cell state c",
     "h": "output h",
 }
+WIDEST = 12  # inches, 1,200 pixels; of labelled steps twice that
 
 
 def gates(
     trace: Trace,
-    names: str | Sequence[str] = "ifgo",
+    names: str | Sequence[str] | None = None,
     *,
     labels: Sequence[str] | None = None,
     sequence: int | tuple[int, ...] = 0,
@@ -32,11 +35,12 @@ def gates(
 ) -> "Axes":
     """Draw what gates let through: a column a step, a row a unit, one block below the other for each gate.
 
-    Gates run from 0 (dark) to 1 (bright); what has a sign from orange over white to purple.
+    Gates run from 0 (dark) to 1 (bright); what has a sign from orange over white to purple. Padding, steps that do not count, is
+    hatched. However many steps there are, a new picture is at most 1,200 pixels wide, with labels 2,400.
 
     Args:
         trace: of one layer, batch first, as `jlstm.inspect.trace` returns it.
-        names: what to show, some of i, f, g, o, c, h.
+        names: what to show, some of `trace.names`: of an LSTM i, f, g, o, c, h. None shows all gates.
         labels: of the steps, the words of a text, say; only as many steps are drawn.
         sequence: which of the batch.
         ax: where to draw.
@@ -47,26 +51,28 @@ def gates(
         ValueError: an unknown name, or more labels than steps.
     """
     single("trace", trace, Trace)
-    blocks = {}
+    names = trace.gates._fields if names is None else names
+    chosen = (lambda array: np.asarray(array)[sequence]) if trace.counts.ndim > 1 else np.asarray
+    counts, blocks = chosen(trace.counts)[: None if labels is None else len(labels)], {}
     for name in names:
-        checks.one_of("a name", name, NAMES)
-        values = np.asarray(getattr(trace, name), np.float32)
-        blocks[name] = (values[sequence] if values.ndim > 2 else values)[: None if labels is None else len(labels)]
-    time, units = next(iter(blocks.values())).shape
-    if labels is not None and len(labels) > time:
-        raise ValueError(f"labels must be at most as many as the {time} steps, got {len(labels)}")
-    ax = axes(ax, min(24, max(6, 3 + 0.2 * time)), 1.5 + 1.4 * len(blocks))
-    _blocks(ax, blocks, time)
+        checks.one_of("a name", name, trace.names)
+        values = chosen(getattr(trace, name)).astype(np.float32)[: len(counts)]
+        blocks[name] = np.ma.array(values, mask=np.broadcast_to(~counts[:, None], values.shape))
+    if labels is not None and len(labels) > len(counts):
+        raise ValueError(f"labels must be at most as many as the {len(counts)} steps, got {len(labels)}")
+    ax = axes(ax, min(WIDEST if labels is None else 2 * WIDEST, max(6, 3 + 0.2 * len(counts))), 1.5 + 1.4 * len(blocks))
+    _blocks(ax, blocks, counts)
     if labels is not None:
         words(ax, labels)
     else:
         ax.set_xlabel("step")
-    ax.set_title(f"{units} units, {time} steps", fontsize=11)
+    padding = f", {(~counts).sum()} of them padding (hatched)" if not counts.all() else ""
+    ax.set_title(f"{max(values.shape[1] for values in blocks.values())} units, {len(counts)} steps{padding}", fontsize=11)
     return ax
 
 
-def _blocks(ax: Any, blocks: dict[str, np.ndarray], time: int) -> None:
-    pitch = 1.06
+def _blocks(ax: Any, blocks: dict[str, np.ma.MaskedArray], counts: np.ndarray) -> None:
+    pitch, time = 1.06, len(counts)
     scales: dict[tuple, list[str]] = {}
     images = {}
     for k, (name, values) in enumerate(blocks.items()):
@@ -74,16 +80,24 @@ def _blocks(ax: Any, blocks: dict[str, np.ndarray], time: int) -> None:
         extent = (-0.5, time - 0.5, k * pitch + 1, k * pitch)
         images[scale] = ax.imshow(values.T, colours, aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
         scales.setdefault(scale, []).append(name)
+        _hatch(ax, counts, k * pitch)
     for scale in reversed(scales):  # each new bar comes next to the map
         ax.figure.colorbar(images[scale], ax=ax, pad=0.01, aspect=30).ax.set_title(", ".join(scales[scale]), fontsize=10)
     ax.set(xlim=(-0.5, time - 0.5), ylim=((len(blocks) - 1) * pitch + 1, 0))
-    ax.set_yticks([k * pitch + 0.5 for k in range(len(blocks))], [NAMES[name] for name in blocks])
+    ax.set_yticks([k * pitch + 0.5 for k in range(len(blocks))], [NAMES.get(name, name) for name in blocks])
     ax.tick_params(axis="y", length=0)
     ax.spines[:].set_visible(False)
 
 
-def _scale(name: str, values: np.ndarray) -> tuple[str, float, float]:
-    if name in "ifo":
+def _hatch(ax: Any, counts: np.ndarray, top: float) -> None:
+    """Hatch each span of steps that do not count, over the height of a block."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~counts, [False]])))
+    spans = [(begin - 0.5, end - begin) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    ax.broken_barh(spans, (top, 1), facecolor="#f4f4f4", edgecolor=GREY, hatch="////", linewidth=0)
+
+
+def _scale(name: str, values: np.ma.MaskedArray) -> tuple[str, float, float]:
+    if name in "ifozr":
         return "cividis", 0.0, 1.0
-    limit = max(1e-6, float(np.abs(values).max(initial=0))) if name == "c" else 1.0
+    limit = 1.0 if name in "gh" else max(1e-6, float(np.ma.filled(abs(values), 0).max(initial=0)))
     return "PuOr", -limit, limit

@@ -1,12 +1,13 @@
 """Curves: of training, of gradients through time, and of a score along a text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
+from jlstm import checks
 from jlstm.plot.axes import BLUE, COLOURS, GREY, ORANGE, axes, plain, words
 
 if TYPE_CHECKING:
@@ -22,18 +23,21 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
     """Draw how something changed during training, and beside it in validation where that was measured.
 
     Args:
-        history: records as `jlstm.train.fit` makes them, with `step`, `train` and `validation`.
+        history: records as `jlstm.train.fit` makes them, or dicts of a loop of your own: with `step`, and with dicts `train` and
+            `validation` or, beside the step, figures of the training (`{"step": 10, "loss": 0.7}`).
         name: of what to draw.
         ax: where to draw.
 
     Raises:
         ImportError: matplotlib is not installed.
+        TypeError: a record that is neither.
         ValueError: no record has something of this name.
     """
-    points = {part: [(r.step, getattr(r, part)[name]) for r in history if name in getattr(r, part)] for part in PARTS}
+    records = [_record(record) for record in history]
+    points = {part: [(step, figures[part][name]) for step, figures in records if name in figures[part]] for part in PARTS}
     if not any(points.values()):
-        known = sorted({key for record in history for part in PARTS for key in getattr(record, part)})
-        raise ValueError(f"name must be of something that was recorded, {', '.join(known) or 'but nothing was'}, got {name!r}")
+        names = sorted({key for _, figures in records for part in PARTS for key in figures[part]})
+        raise ValueError(f"name must be of something that was recorded, {', '.join(names) or 'but nothing was'}, got {name!r}")
     ax = axes(ax, 6.4, 4)
     for part, (style, colour, label) in PARTS.items():
         if points[part]:
@@ -47,26 +51,39 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
     return ax
 
 
-def flow(
-    norms: Mapping[str, Float[np.ndarray, " time"]], *, floor: float = 1e-12, label: str = "norm", ax: "Axes | None" = None
-) -> "Axes":
+def _record(record: Any) -> tuple[float, dict[str, Mapping[str, Any]]]:
+    """The step of a record, and what it has of training and validation."""
+    fields = record._asdict() if hasattr(record, "_asdict") else record
+    if not isinstance(fields, Mapping) or "step" not in fields:
+        raise TypeError(
+            f"a record must be a jlstm.train.Record or a dict like {{'step': 10, 'loss': 0.7}}, got {checks.brief(record)}"
+        )
+    parts = {part: fields.get(part) or {} for part in PARTS}
+    if not any(part in fields for part in PARTS):
+        parts["train"] = {name: value for name, value in fields.items() if name != "step"}
+    return fields["step"], parts
+
+
+def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | None" = None) -> "Axes":
     """Draw norms of derivatives by step, on a logarithmic axis.
 
     Args:
-        norms: by label, the fields of what `jlstm.inspect.gradient_flow` returns, say.
+        norms: what `jlstm.inspect.gradient_flow` returns, of one layer or of several, or a dict of norms by label
+            (`{"LSTM": flow.state, "Elman": other.state}`).
         floor: where the axis ends at the latest; smaller norms lie below the picture.
         label: of the axis of norms.
         ax: where to draw.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: no norms.
+        TypeError: norms that are neither.
+        ValueError: no norms, or norms that are not a number a step.
     """
-    if not norms:
+    lines = dict(_lines(norms))
+    if not lines:
         raise ValueError("norms must hold at least one line, got none: pass {'LSTM': gradient_flow(…).state}, say")
     ax = axes(ax, 7, 4)
-    for (name, values), colour, style in zip(norms.items(), cycle(COLOURS), cycle(["-", "--", "-.", ":"]), strict=False):
-        values = np.asarray(values, float)
+    for (name, values), colour, style in zip(lines.items(), cycle(COLOURS), cycle(["-", "--", "-.", ":"]), strict=False):
         ax.plot(np.where(values > 0, values, np.nan), style, color=colour, linewidth=2, label=name)
     ax.set_yscale("log")
     ax.set_ylim(bottom=max(floor, ax.get_ylim()[0]))
@@ -75,6 +92,24 @@ def flow(
     ax.legend()
     plain(ax)
     return ax
+
+
+def _lines(norms: Any, label: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """All norms with a label each: layers of a tuple have numbers."""
+    if isinstance(norms, Mapping) or hasattr(norms, "_asdict"):
+        parts = dict(norms if isinstance(norms, Mapping) else norms._asdict()).items()
+    elif isinstance(norms, tuple | list) and all(isinstance(part, Mapping | tuple) for part in norms):
+        parts = {f"layer {number}": part for number, part in enumerate(norms)}.items()
+    elif norms is None:  # of a cell without forget gates
+        return
+    else:
+        values = np.asarray(norms)
+        if not label or values.dtype.kind not in "iuf" or values.ndim != 1:
+            raise TypeError(f"norms must be a result of gradient_flow or a dict of one number a step, got {checks.brief(norms)}")
+        yield label, values.astype(float)
+        return
+    for name, part in parts:
+        yield from _lines(part, ", ".join(filter(None, (label, str(name)))))
 
 
 def scores(

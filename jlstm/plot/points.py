@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def saturation(shares: Saturation, names: str | Sequence[str] = "ifo", *, ax: "Axes | None" = None) -> "Axes":
+def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "Axes":
     """Draw each unit as a point: to the right the share of steps at which its gate is nearly shut, upwards nearly open.
 
     Points on the line belong to gates that are nearly binary; the legend has the means over the units.
 
     Args:
         shares: of one layer, as `jlstm.inspect.saturation` returns them.
-        names: of the gates, some of i, f, g, o.
+        names: of the gates, some of those that the cell has; None takes all but the candidate g.
         ax: where to draw.
 
     Raises:
@@ -33,13 +33,14 @@ def saturation(shares: Saturation, names: str | Sequence[str] = "ifo", *, ax: "A
     Reference: Karpathy, Johnson & Li 2015, figure 3.
     """
     single("shares", shares, Saturation)
+    names = [name for name in shares.below._fields if name != "g"] if names is None else names
     for name in names:
         checks.one_of("a name", name, shares.below._fields)
     ax = axes(ax, 5.2, 5)
     ax.plot([0, 1], [1, 0], "-", color=GREY, linewidth=1)
     for name, colour, marker in zip(names, COLOURS, "osD^", strict=False):
         below, above = (np.asarray(getattr(side, name), float) for side in shares)
-        means = f"{NAMES[name]}: shut {below.mean():.0%}, open {above.mean():.0%}"
+        means = f"{NAMES.get(name, name)}: shut {below.mean():.0%}, open {above.mean():.0%}"
         ax.plot(below, above, marker, color=colour, markersize=6, alpha=0.6, markeredgewidth=0, label=means)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel("share of steps nearly shut")

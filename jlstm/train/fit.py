@@ -1,10 +1,11 @@
 """The training loop."""
 
+import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from jlstm.train.outcome import LossFunction
 from jlstm.train.passes import Task, evaluate, initial, means, probe, train
 from jlstm.train.progress import Progress
 from jlstm.train.step import Pulse
+
+LOG = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -59,6 +62,7 @@ def fit(
     stop: Callable[[Sequence[Record]], bool] | None = None,
     callbacks: Sequence[Callable[[Record, Params], None]] = (),
     mesh: Mesh | None = None,
+    nonfinite: Literal["stop", "skip"] = "stop",
     progress: bool = False,
 ) -> Result:
     """Minimise the mean of a loss over batches.
@@ -89,13 +93,17 @@ def fit(
         callbacks: called with each record and the parameters at that moment, whose memory the next step takes over: copy what is
             to be kept. After a kill a record whose checkpoint was not written comes again.
         mesh: devices over which to split the batches, as `jlstm.train.mesh` makes it; None is one device of one process.
+        nonfinite: what to do with a step whose loss, gradient or change is NaN or infinite. "stop" raises, unless the optimizer
+            deals with the gradient: makes a finite change of it and keeps its own state finite, as `optax.apply_if_finite` does.
+            "skip" leaves the step out: parameters, optimizer and carry stay, and the next batch follows. Such steps count in
+            neither means nor losses; their number since the last record is its `train["skipped"]`, and is logged as a warning.
         progress: whether to show a progress bar on a terminal.
 
     Raises:
         ImportError: the progress bar needs rich, which is not installed.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the checkpoint has been written.
-        NonFiniteError: a loss, a gradient or a change was NaN or infinite. The batch is in the folder `checkpoints`, if there is
-            one, and the checkpoint is that of the last record before.
+        NonFiniteError: with "stop", a loss, a gradient or a change was NaN or infinite. The batch is in the folder
+            `checkpoints`, if there is one, and the checkpoint is that of the last record before.
         TypeError: `loss_fn` returns something else than an Outcome.
         ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model, optimizer or
             kind of batches or another key, or an Outcome that has not one number an example.
@@ -113,8 +121,9 @@ def fit(
         3.0
     """
     _check(epochs=epochs, steps=steps, every=every, steps_per_call=steps_per_call)
+    checks.one_of("nonfinite", nonfinite, ("stop", "skip"))
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
-    task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh)
+    task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions())  # before the first batch is asked for
         now = _start(task, params, key, validation)
@@ -161,7 +170,7 @@ def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, second
     """Add a record, begin new sums, and keep the parameters if they are the best so far."""
     step, params, sums = int(now.state.step), now.state.params, now.state.sums
     measured = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
-    trained = means(sums) | _learning_rate(now.state.moments)
+    trained = means(sums) | _learning_rate(now.state.moments) | _skipped(sums, step)
     history = [*now.history, Record(step, step / len(task.batches), trained, measured, seconds, speed)]
     is_best = measured and best([record.validation["loss"] for record in history]) == len(history) - 1
     return Snapshot(
@@ -177,6 +186,14 @@ def _learning_rate(moments: PyTree) -> dict[str, float]:
     leaves = jax.tree_util.tree_leaves_with_path(moments)
     rates = [leaf for path, leaf in leaves if jax.tree_util.keystr(path).endswith(".hyperparams['learning_rate']")]
     return {"learning_rate": float(rates[0])} if rates else {}
+
+
+def _skipped(sums: Mapping[str, Array], step: int) -> dict[str, float]:
+    """How many steps were left out since the last record, if some were."""
+    if not (count := float(sums["skipped"])):
+        return {}
+    LOG.warning("%d of the steps up to %d were left out: their loss, gradient or change was not finite", int(count), step)
+    return {"skipped": count}
 
 
 def _write(path: str | os.PathLike[str] | None, history: History) -> None:

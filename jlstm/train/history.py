@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,13 +14,14 @@ from jlstm.cell import PyTree
 
 
 class Record(NamedTuple):
-    """One moment of a training run.
+    """One moment of a training run. A loop of your own may leave out what it does not measure.
 
     Attributes:
         step: steps taken so far.
         epoch: passes over the data so far, a fraction within one.
         train: means since the record before: `loss`, `grad_norm` (of the whole gradient, before the optimizer clips it) and the
-            metrics; and the last step's `learning_rate`, if the optimizer is made by `optax.inject_hyperparams`.
+            metrics; the last step's `learning_rate`, if the optimizer is made by `optax.inject_hyperparams`; and `skipped`, the
+            number of steps that were left out because something was not finite, if there were any.
         validation: the same without dropout and `grad_norm`, over the validation data; empty without such data.
         seconds: of training since the record before, or since the run was started again, without validation; the first time
             includes compilation.
@@ -28,11 +29,11 @@ class Record(NamedTuple):
     """
 
     step: int
-    epoch: float
-    train: dict[str, float]
-    validation: dict[str, float]
-    seconds: float
-    examples_per_second: float
+    epoch: float = math.nan
+    train: Mapping[str, float] = {}
+    validation: Mapping[str, float] = {}
+    seconds: float = math.nan
+    examples_per_second: float = math.nan
 
 
 History = list[Record]

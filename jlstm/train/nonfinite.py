@@ -37,5 +37,5 @@ class NonFiniteError(FloatingPointError):
             where = f"in {path}"
         super().__init__(
             f"the loss, the gradient or the change of step {self.step + 1} is not finite; its batch is {where}: "
-            "look at it, clip the gradient (optax.clip_by_global_norm) or lower the learning rate"
+            "look at it, clip the gradient (optax.clip_by_global_norm), lower the learning rate, or go on with nonfinite='skip'"
         )

@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
 LossFunction = Callable[[Params, Any, Array | None, PyTree], Outcome]
 
-RESERVED = ("loss", "grad_norm", "learning_rate", "weight")  # what a record, or its making, calls other figures
+RESERVED = ("loss", "grad_norm", "learning_rate", "skipped", "weight")  # what a record, or its making, calls other figures
 
 
 def outcome_of(loss_fn: LossFunction, params: Params, batch: Batch, key: Array | None, carry: PyTree) -> Outcome:

@@ -1,5 +1,6 @@
 """Passes over batches: to train on them, and to measure."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -16,7 +17,7 @@ from jlstm.cell import Params, PyTree
 from jlstm.data import Batch, Batches
 from jlstm.train import sharding
 from jlstm.train.outcome import LossFunction, Outcome, outcome_of
-from jlstm.train.step import Pulse, State, advance, advance_several, measure
+from jlstm.train.step import Pulse, Rule, State, advance, advance_several, measure
 
 
 class Task(NamedTuple):
@@ -28,6 +29,12 @@ class Task(NamedTuple):
     begin: Callable[[int], PyTree] | None
     steps_per_call: int
     mesh: Mesh | None
+    skip: bool = False
+
+    @property
+    def rule(self) -> Rule:
+        """How to take a step."""
+        return Rule(self.loss_fn, self.optimizer, self.skip)
 
     def carry(self, size: int) -> PyTree:
         """What the first batch of a pass begins with."""
@@ -43,7 +50,7 @@ def initial(task: Task, params: Params) -> State:
     """Return the state before the first step, in arrays of its own."""
     params, carry = jax.tree.map(_strong, params), task.carry(task.batches.size)
     outcome = probe(task, params, task.batches, jax.random.key(0))
-    sums = {name: jnp.zeros((), "float32") for name in ("weight", "loss", "grad_norm", *outcome.metrics)}
+    sums = {name: jnp.zeros((), "float32") for name in ("weight", "loss", "grad_norm", "skipped", *outcome.metrics)}
     state = State(params, task.optimizer.init(params), carry, jnp.zeros((), "int32"), jnp.array(True), sums)
     return sharding.place(task.mesh, jax.tree.map(_strong, state))
 
@@ -110,16 +117,16 @@ def evaluate(
 
 
 def means(sums: Mapping[str, Array]) -> dict[str, float]:
-    """Divide weighted sums by the sum of the weights; the loss comes first."""
-    weight = float(sums["weight"])
-    return {name: float(sums[name]) / weight for name in sorted(sums, key="loss".__ne__) if name != "weight"}
+    """Divide weighted sums by the sum of the weights; the loss comes first. NaN where nothing was weighed: all was left out."""
+    weight = float(sums["weight"]) or math.nan
+    return {name: float(sums[name]) / weight for name in sorted(sums, key="loss".__ne__) if name not in ("weight", "skipped")}
 
 
 def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[State, Pulse]:
     if len(group) == 1:
-        return advance(task.loss_fn, task.optimizer, task.mesh, state, key, sharding.feed(task.mesh, group[0]))
+        return advance(task.rule, task.mesh, state, key, sharding.feed(task.mesh, group[0]))
     batches = sharding.feed(task.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *group), axis=1)
-    return advance_several(task.loss_fn, task.optimizer, task.mesh, state, key, batches)
+    return advance_several(task.rule, task.mesh, state, key, batches)
 
 
 def _calls(task: Task, step: int, goal: int) -> Iterator[tuple[int, list[Batch]]]:

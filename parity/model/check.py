@@ -1,113 +1,85 @@
 """Running a model's recurrent layers and what they were converted to on the same inputs."""
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from fnmatch import fnmatch
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 
 import jlstm
-from jlstm import convert
 from jlstm.description import features_in
-from parity import ours, peers
+from parity import ours
 from parity.backends import on
-from parity.case import Problem, Quantities, Values, rounded
+from parity.case import Problem, Quantities, Values, named, rounded
 from parity.diagnosis import explain
-from parity.measure import Comparison, Quantity, judge
-from parity.model.inputs import fitting, random_inputs
-from parity.model.original import Original, quantities
+from parity.measure import Comparison, judge
+from parity.model.formats import ModelFile
+from parity.model.inputs import fitting, mask_of_lengths, random_inputs
+from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, shown
+from parity.model.rounding import widened
 from parity.report import Outcome
 from parity.table import Case
 
-FRAMEWORKS = {".keras": "keras", ".h5": "keras", ".pt": "torch", ".pth": "torch", ".safetensors": "torch", ".onnx": "onnx"}
-Found = Mapping[str, tuple[jlstm.Layer, Any]]
 
-
-def read(path: str | os.PathLike[str], pattern: str = "*") -> tuple[dict[str, tuple[jlstm.Layer, Any]], dict[str, Original]]:
-    """Convert a model's recurrent layers, and load them in the framework that the file is of.
+@dataclass(frozen=True)
+class Inputs:
+    """What layers are run on.
 
     Args:
-        path: the model's file.
-        pattern: only layers whose name has this in it; * and ? stand for any text.
-
-    Returns:
-        Layers and parameters by name, and the originals by the same names.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ImportError: the framework is not installed.
-        ValueError: a file of no kind that is known, without such layers, or one that converter or framework refuse.
+        xs: (batch, time, features) besides random inputs, given to each layer directly; None for random inputs alone.
+        lengths: (batch,), how many steps of each sequence count; None if all do.
+        seed: of the random inputs.
     """
-    suffix = Path(path).suffix
-    if suffix not in FRAMEWORKS:
-        raise ValueError(
-            f"{os.fspath(path)} must be one of {', '.join(FRAMEWORKS)}, got {suffix or 'no ending'!r}: convert it first"
-        )
-    found = getattr(convert, FRAMEWORKS[suffix]).read(path)
-    chosen = {name: one for name, one in found.items() if fnmatch(name, f"*{pattern}*")}
-    if not chosen:
-        raise ValueError(f"no recurrent layer has {pattern!r} in its name: choose among {', '.join(found)}")
-    return chosen, _framework(FRAMEWORKS[suffix]).originals(path, chosen)
 
-
-def _framework(name: str) -> Any:
-    try:
-        return import_module(f"parity.model.{name}")
-    except ImportError as error:
-        raise peers.MissingPeerError(f"{name} cannot be imported ({error}): pip install 'jlstm[parity,peers]'") from error
+    xs: np.ndarray | None = None
+    lengths: tuple[int, ...] | None = None
+    seed: int = 0
 
 
 def outcomes(
-    found: Found,
-    originals: Mapping[str, Original],
-    *,
-    inputs: np.ndarray | None = None,
-    seed: int = 0,
-    dtype: str | None = None,
-    backend: str = "auto",
+    file: ModelFile, inputs: Inputs | None = None, *, dtype: str | None = None, backend: str = "auto"
 ) -> Iterator[Outcome]:
-    """Compare all layers, in the highest precision that their framework has and in their own, on random inputs and those given.
+    """Compare all layers: alone, in the highest precision that their framework has and in their own; and in the whole model.
 
     Args:
-        found: layers and parameters by name, and
-        originals: the originals by the same names, as `read` returns them.
-        inputs: (batch, time, features), given to each layer directly.
-        seed: of the random inputs.
+        file: as `read` returns it.
+        inputs: what the layers are run on.
         dtype: only this.
         backend: what runs our side.
 
     Raises:
         ValueError: inputs do not fit a layer, or a framework cannot run it.
     """
-    for name, (layer, params) in found.items():
-        original, features = originals[name], features_in(layer, params)
-        label = name or jlstm_name(layer)
-        drawn = {label: random_inputs(features, seed)}
-        given = drawn if inputs is None else drawn | {f"{label} (your inputs)": fitting(inputs, label, features)}
+    inputs = inputs or Inputs()
+    for name, (layer, params) in file.layers.items():
+        original, label = file.originals[name], name or type(layer).__name__.lower()
+        layer, incomplete = on(backend, layer), file.incomplete.get(name, "")
         for computed in dict.fromkeys((original.exact, original.dtype)):
             if dtype in (None, computed):
-                for case, xs in given.items():
-                    problem = Problem(on(backend, layer), dtype=computed, params=params, xs=xs)
-                    yield Outcome(Case(case, problem, original.peer), compare(problem, original))
+                for case, xs, mask in _cases(label, layer, features_in(layer, params), inputs):
+                    problem = Problem(layer, dtype=computed, params=params, xs=xs, mask="none" if mask is None else mask)
+                    compared = replace(compare(problem, original), incomplete=incomplete)
+                    yield Outcome(Case(case, problem, original.peer), compared)
+        if original.recorded and dtype in (None, original.dtype):
+            problem = Problem(layer, dtype=original.dtype, params=params, xs=original.recorded.xs)
+            compared = replace(compare_recorded(problem, original, original.recorded), incomplete=incomplete)
+            yield Outcome(Case(f"{label} (in the whole model)", problem, original.peer), compared)
 
 
-def jlstm_name(layer: jlstm.Layer) -> str:
-    """What a layer without a name is called."""
-    return type(layer).__name__.lower()
+def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """The name, inputs and mask of each run of a layer."""
+    xs = random_inputs(features, inputs.seed, inputs.lengths, layer.spatial_in)
+    yield label, xs, mask_of_lengths(inputs.lengths, xs)
+    if inputs.xs is not None:
+        xs = fitting(inputs.xs, label, features)
+        yield f"{label} (your inputs)", xs, mask_of_lengths(inputs.lengths, xs)
 
 
 def compare(problem: Problem, original: Original) -> Comparison:
     """Hold our layer against the original: the original's own results in the highest precision that it has are the truth.
 
-    Where that is not float64 ours may be off by 8 × the rounding that our own float64 shows, if that is more than `judge` allows.
-
     Args:
-        problem: our layer, with its parameters, inputs and dtype.
+        problem: our layer, with its parameters, inputs, mask and dtype.
         original: the other.
 
     Returns:
@@ -116,28 +88,65 @@ def compare(problem: Problem, original: Original) -> Comparison:
     Raises:
         ValueError: the original cannot run them.
     """
-    dtype, layer = problem.dtype, problem.layer
+    dtype = problem.dtype
     params = jax.tree.map(lambda leaf: rounded(leaf, dtype), problem.params)
-    values = Values(params, rounded(problem.xs, dtype), None, None, None, None, None)
+    mask = None if isinstance(problem.mask, str) else problem.mask
+    values = Values(params, rounded(problem.xs, dtype), None, mask, None, None, None)
+    lengths = None if mask is None else mask.sum(1)
 
     def theirs(computed: str) -> Quantities:
-        return quantities(layer, params, original.run(values.xs, computed, dtype))
+        return quantities(problem.layer, params, original.run(values.xs, lengths, computed, dtype), mask)
 
-    got, mine = theirs(dtype), ours.outputs(problem, values)
-    known = ours.outputs(replace(problem, layer=on("scan", layer), dtype="float64"), values)
+    got = theirs(dtype)
     truth = got if dtype == original.exact else theirs(original.exact)
-    judged = judge(truth, mine, got, dtype=dtype, time=values.xs.shape[1])
-    if original.exact != "float64":
-        judged = tuple(_widened(quantity, mine, known) for quantity in judged)
-    compared = Comparison(original.peer, dtype, judged)
+    mine = ours.outputs(problem, values)
+    return _judged(problem, values, truth, mine, got, original)
+
+
+def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -> Comparison:
+    """Hold our layer against what the original did in the whole model, on the inputs, mask and states that it had there.
+
+    Args:
+        problem: our layer, with its parameters and dtype.
+        original: the other, for its name.
+        recorded: the inputs and results.
+
+    Returns:
+        The outputs and states that the original returned.
+
+    Raises:
+        ValueError: they have other shapes than the layer's.
+    """
+    dtype, layer = problem.dtype, problem.layer
+    params = jax.tree.map(lambda leaf: rounded(leaf, dtype), problem.params)
+    carry = None if recorded.carry is None else carry_of(layer, params, recorded.carry)
+    values = Values(params, recorded.xs, carry, recorded.mask, None, None, None)
+    truth = recorded_quantities(layer, params, recorded)
+    last, ys = ours.results(problem, values)
+    ys, last = shown(layer, recorded, last, ys)
+    mine = named(ys, last, None, None, None)
+    return _judged(problem, values, truth, mine, truth, original)
+
+
+def _judged(
+    problem: Problem,
+    values: Values,
+    truth: Quantities,
+    mine: Quantities,
+    got: Quantities,
+    original: Original,
+) -> Comparison:
+    judged = judge(truth, mine, got, dtype=problem.dtype, time=values.xs.shape[1])
+    compared = Comparison(original.peer, problem.dtype, judged)
     if compared.verdict == "pass":
         return compared
-    diagnosis, side = explain(problem, values, known, mine), "ours"
+    compared = replace(compared, quantities=widened(judged, problem, values))
+    if compared.verdict == "pass":
+        return compared
+    scanned = ours.outputs(replace(problem, layer=on("scan", problem.layer), dtype="float64"), values)
+    if scanned.keys() != mine.keys() or any(np.shape(scanned[name]) != np.shape(mine[name]) for name in mine):
+        return compared  # the model returns less than the diagnosis needs
+    diagnosis, side = explain(problem, values, scanned, mine), "ours"
     if not diagnosis.different:
-        diagnosis, side = explain(problem, values, known, got), original.peer
+        diagnosis, side = explain(problem, values, scanned, got), original.peer
     return replace(compared, diagnosis=diagnosis, diagnosed=side)
-
-
-def _widened(quantity: Quantity, mine: Quantities, known: Quantities) -> Quantity:
-    rounding = float(np.abs(mine[quantity.name] - known[quantity.name]).max(initial=0))
-    return replace(quantity, limit=max(quantity.limit, 8 * rounding))

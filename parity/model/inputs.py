@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,9 +37,36 @@ def read_inputs(path: str | os.PathLike[str]) -> np.ndarray:
     return xs.astype(np.float64)
 
 
-def random_inputs(features: int, seed: int) -> np.ndarray:
-    """Random inputs of that many features."""
-    return np.random.default_rng(seed).standard_normal((BATCH, TIME, features))
+def random_inputs(features: int, seed: int, lengths: Sequence[int] | None = None, spatial: tuple[int, ...] = ()) -> np.ndarray:
+    """Random inputs of that many features, and sizes in space; with lengths, one sequence for each."""
+    batch, time = (BATCH, TIME) if lengths is None else (len(lengths), max(lengths))
+    return np.random.default_rng(seed).standard_normal((batch, time, *spatial, features))
+
+
+def read_lengths(text: str) -> tuple[int, ...]:
+    """The lengths that a command line gives: "24,17".
+
+    Raises:
+        ValueError: they are no whole numbers above zero.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--lengths must be whole numbers of at least 1 with commas between, such as 24,17, got {text[:80]!r}")
+    return tuple(int(part) for part in parts)
+
+
+def mask_of_lengths(lengths: Sequence[int] | None, xs: np.ndarray) -> np.ndarray | None:
+    """The mask (batch, time) of lengths for inputs; None without lengths.
+
+    Raises:
+        ValueError: there are not as many lengths as sequences, or one is longer than the inputs.
+    """
+    if lengths is None:
+        return None
+    batch, time = xs.shape[:2]
+    if len(lengths) != batch or max(lengths) > time:
+        raise ValueError(f"--lengths must be {batch} numbers of at most {time} for inputs of shape {xs.shape}, got {lengths}")
+    return np.arange(time) < np.array(lengths)[:, None]
 
 
 def fitting(xs: np.ndarray, name: str, features: int) -> np.ndarray:

@@ -2,59 +2,107 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import h5py
 import jax
 import numpy as np
 
-from jlstm.convert import files, hdf5
 from parity import peers
 from parity.case import rounded
-from parity.model import keras_weights
+from parity.model import keras_arrays, keras_run, keras_weights
+from parity.model.leftovers import Contents
 from parity.model.original import Original, Results
 
 _peer = peers.load("keras")  # with its settings of TensorFlow
 keras, tf = _peer.keras, _peer.tf
 
 
-def originals(path: str | os.PathLike[str], names: Collection[str]) -> dict[str, Original]:
-    """Load a model, nothing of which is executed, and return its layers of these names, "outer/inner" in nested models.
+def originals(
+    path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
+) -> tuple[dict[str, Original], Contents]:
+    """Load a model, nothing of which is executed; return its layers of these names, "outer/inner" in nested models, and the rest.
 
-    Of a file with weights alone, layers are built from their shapes.
+    The whole model is run once, too. Of a file with weights alone, layers are built from their shapes.
+
+    Args:
+        path: the file.
+        names: of the layers, as the converter gives them.
+        options: what a file of weights alone does not state, such as `recurrent_activation`.
 
     Raises:
-        ValueError: the file has weights alone, holds code, or Keras cannot load it.
+        ValueError: the file holds code, or Keras cannot load it.
     """
     path = Path(path)
     config, version = _description(path)
-    framework = files.needed("tf_keras", path) if version[:1] in ("1", "2") else keras  # weights alone may not tell
+    of = framework(version, options)
     _refuse_code(path, config)
+    peer, arrays = of.__name__.split(".")[0], keras_arrays.read(path)
     try:
         if config is None:
-            found = {name: keras_weights.layer(framework, path, name) for name in names}
-        else:
-            model = framework.models.load_model(path, compile=False, safe_mode=True)
-            found = {name: _layer(model, name) for name in names}
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
+            return keras_weights.originals(of, path, version, arrays, names, options, partial(original, peer))
+        model = of.models.load_model(path, compile=False, safe_mode=True)
+        layers = {name: _layer(model, name) for name in names}
+        recorded, assumed = keras_run.recorded(model, layers)
+        assumed += [] if path.suffix == ".keras" else [_ALIKE]
+        used = {name: keras_arrays.held(arrays, layer.weights) for name, layer in layers.items()}
+    except _FAILURES as error:
         reason = str(error).strip().split("\n")[0][:200]
-        raise ValueError(f"{framework.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
-    peer = framework.__name__.split(".")[0]
-    return {
-        name: Original(peer, layer.compute_dtype or "float32", "float64", partial(_run, layer)) for name, layer in found.items()
-    }
+        raise ValueError(f"{of.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
+    contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
+    left = {**contents.incomplete, **_recurrent(model, layers)}
+    made = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
+    return made, contents._replace(incomplete=left)
+
+
+def framework(version: str, options: Mapping[str, Any]) -> Any:
+    """Keras 3, or tf-keras for what is of Keras 2, whose hard_sigmoid is another function: as the option says, else the file."""
+    gates = options.get("recurrent_activation", "")
+    old = gates == "hard_sigmoid_0.2" if gates.startswith("hard_sigmoid") else version[:1] in ("1", "2")
+    return import_module("tf_keras") if old else keras
+
+
+_ALIKE = "HDF5 names classes without their packages: those that are called like Keras's are taken to be Keras's"
+_FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError)
+
+
+def original(peer: str, layer: Any, used: frozenset[str], recorded: Any = None) -> Original:
+    """The original that a Keras layer is, the arrays of the file that it takes, and what it did in the whole model."""
+    return Original(peer, layer.compute_dtype or "float32", "float64", partial(_run, layer), used, recorded)
+
+
+def _recurrent(model: Any, compared: Mapping[str, Any]) -> dict[str, str]:
+    """The model's recurrent layers that are neither compared nor part of one that is."""
+    parts = {id(part) for layer in compared.values() for part in layer._flatten_layers()}
+    whole = {id(model), *(id(part) for part in model._flatten_layers() if hasattr(part, "layers"))}
+    left: dict[str, str] = {}
+    for layer in model._flatten_layers():
+        if id(layer) in parts | whole:
+            continue
+        if any(kind.__name__ in _RECURRENT or "Cell" in kind.__name__ for kind in type(layer).__mro__):
+            left[layer.name] = f"this {type(layer).__name__} layer is not compared"
+            parts |= {id(part) for part in layer._flatten_layers()}
+    return left
+
+
+_RECURRENT = ("RNN", "ConvRNN", "ConvLSTM", "Bidirectional", "LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU")
 
 
 def _description(path: Path) -> tuple[Any, str]:
-    """The model's, if the file has one, and the version of Keras, if it is known."""
+    """The model's, if the file has one, and the version of Keras, if it is known: as h5py and the zip file tell them."""
     if path.suffix == ".keras":
-        with files.members(path) as archive:
-            held = [json.loads(files.member(path, archive, name)) for name in ("config.json", "metadata.json")]
-        return held[0], str(held[1]["keras_version"])
-    content = hdf5.read(path, files.mapped(path))
-    return None if content.config is None else json.loads(content.config), content.version
+        with zipfile.ZipFile(path) as archive:
+            config, metadata = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
+        return config, str(metadata["keras_version"])
+    with h5py.File(path) as file:
+        attributes = file.attrs if "model_config" in file.attrs or "model_weights" not in file else file["model_weights"].attrs
+        config, version = file.attrs.get("model_config"), attributes.get("keras_version", "")
+    return None if config is None else json.loads(config), version.decode() if isinstance(version, bytes) else str(version)
 
 
 def _refuse_code(path: Path, config: Any) -> None:
@@ -89,7 +137,7 @@ def _layer(model: Any, name: str) -> Any:
     return model
 
 
-def _run(layer: Any, xs: np.ndarray, dtype: str, weights_as: str) -> Results:
+def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str) -> Results:
     """Run a layer like this one, with its weights, in another dtype, eagerly and without dropout."""
     config = json.loads(json.dumps(layer.get_config()))  # a copy, to change
     for entry in _dicts(config):
@@ -97,11 +145,16 @@ def _run(layer: Any, xs: np.ndarray, dtype: str, weights_as: str) -> Results:
         entry |= {"dtype": dtype} if "dtype" in entry else {}
         entry.pop("batch_input_shape", None)
     again = type(layer).from_config(config)
-    again.build((len(xs), None, xs.shape[-1]))
+    again.build((len(xs), None, *xs.shape[2:]))
     again.set_weights([rounded(array, weights_as) for array in _weights(layer, added=weights_as == "float64")])
     inner = getattr(again, "forward_layer", again)
     outputs = 2 if inner is not again and again.merge_mode is None else 1
-    results = jax.tree.leaves(again(tf.cast(xs, dtype), training=False))
+    mask = None if lengths is None else tf.sequence_mask(lengths, xs.shape[1])
+    try:
+        results = jax.tree.leaves(again(tf.cast(xs, dtype), mask=mask, training=False))
+    except tf.errors.OpError as error:
+        reason = str(error).split("\n")[0][:120]
+        raise ValueError(f"Keras cannot run {layer.name!r} here in {dtype} ({reason}): compare it by hand") from error
     arrays = [tf.cast(one, "float64").numpy() for one in results]
     ys = [y[:, ::-1] if inner.go_backwards else y for y in arrays[:outputs]]
     return Results(ys, arrays[outputs:])
@@ -122,4 +175,6 @@ def _weights(layer: Any, *, added: bool) -> list[np.ndarray]:
 
 
 _DRAWN = ("kernel_initializer", "recurrent_initializer", "bias_initializer")  # replaced by the weights; QR has no bfloat16
-_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False} | dict.fromkeys(_DRAWN, "zeros")
+_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False, "time_major": False} | dict.fromkeys(
+    _DRAWN, "zeros"
+)

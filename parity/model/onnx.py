@@ -1,8 +1,9 @@
-"""ONNX Runtime: each node of a model's graph as a model of its own, with its attributes and constants."""
+"""ONNX Runtime: each node as a model of its own, with its attributes and what its weights are made of; and the whole model."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,43 +11,95 @@ import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
+from parity.model import onnx_run
+from parity.model.leftovers import Contents, sort_out
+from parity.model.onnx_graph import INPUTS, RECURRENT, Place, arrays, load, not_plain, places, sources
 from parity.model.original import Original, Results
 
-_INPUTS = ("X", "W", "R", "B", "", "", "", "P")  # lengths and initial states are left out
+REFUSALS = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException)
 
 
-def originals(path: str | os.PathLike[str], names: Collection[str]) -> dict[str, Original]:
-    """Read a model and return its LSTM and GRU nodes of these names, or whose first output has such a name."""
-    model = onnx.load(path, load_external_data=False)
-    nodes = [node for node in model.graph.node if node.op_type in ("LSTM", "GRU")]
-    found = {next(name for name in (node.name, *node.output) if name): node for node in nodes if node.name or any(node.output)}
-    return {name: Original("onnxruntime", "float32", "float32", partial(_run, _alone(model, found[name]))) for name in names}
+def originals(
+    path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
+) -> tuple[dict[str, Original], Contents]:
+    """Read a model; return its recurrent nodes of these names, or whose first output has such a name, and what else it holds.
+
+    Args:
+        path: the file.
+        names: of the nodes, as the converter gives them.
+        options: none: a node states all of its own.
+
+    Raises:
+        ValueError: onnx cannot read the file, or it has no such node with constant weights.
+    """
+    if options:
+        raise ValueError(f"a node states all its options, got {', '.join(options)}: leave --option out")
+    model = load(Path(path))
+    every = list(places(model.graph))
+    nodes = [place for place in every if place.node.op_type in RECURRENT]
+    quantized = [place for place in every if place.node.op_type == "DynamicQuantizeLSTM"]
+    places_of = {name: next((place for place in nodes + quantized if place.called(name)), None) for name in names}
+    chosen = {name: place for name, place in places_of.items() if place is not None}
+    recorded, not_run = onnx_run.recorded(model, {name: place for name, place in chosen.items() if place in nodes})
+    made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
+    contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
+    compared = list(chosen.values())
+    left = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
+    left |= {place.name: "this node is not compared" for place in nodes if place not in compared}
+    left |= {place.name: why for place in every if place not in compared and (why := not_plain(place))}
+    left |= {
+        name: "its lengths are constants of the file, which apply has to be told"
+        for name, place in chosen.items()
+        if _constant(place, "sequence_lens")
+    }
+    left |= {
+        name: "what it computes with quantized numbers is not compared, only its weights"
+        for name, place in chosen.items()
+        if place in quantized
+    }
+    return made, contents._replace(incomplete=contents.incomplete | left)
 
 
-def _alone(model: Any, node: Any) -> Any:
-    """A model of nothing but this node, time-major, with its constants."""
-    make, kind = onnx.helper, onnx.TensorProto.FLOAT
-    given = [name if expected else "" for name, expected in zip(node.input, _INPUTS, strict=False)]
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in given[1:]]
-    steps = [one for one in model.graph.node if one.op_type == "Constant" and one.output[0] in given[1:]]
-    alone = make.make_node(node.op_type, ["xs", *given[1:]], ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
+def _constant(place: Place, key: str) -> bool:
+    """Whether an input is a constant of the file."""
+    try:
+        return bool(place.given(key)) and sources(place, place.given(key)) is not None
+    except ValueError:
+        return False
+
+
+def _original(model: Any, place: Place, recorded: Any) -> Original:
+    made_of = [sources(place, given) for key in ("W", "R", "B", "P") if (given := place.given(key))]
+    constants = {tensor.name: tensor for tensors, _ in made_of for tensor in tensors}
+    steps: list[Any] = []
+    for _, nodes in made_of:
+        steps += [node for node in nodes if node not in steps]
+    used = frozenset([*constants, *(output for node in steps for output in node.output)])
+    alone = _alone(model, place.node, list(constants.values()), steps)
+    return Original("onnxruntime", "float32", "float32", partial(_run, alone), used, recorded)
+
+
+def _alone(model: Any, node: Any, constants: list[Any], steps: list[Any]) -> Any:
+    """A model of nothing but this node, time-major, with its constants and the nodes that its weights come from."""
+    make, types = onnx.helper, onnx.TensorProto
+    inputs = dict(zip(INPUTS, node.input, strict=False))
+    inputs |= {"X": "xs", "sequence_lens": "lengths", "initial_h": "", "initial_c": ""}
+    names = [inputs.get(key, "") for key in INPUTS[: 8 if node.op_type == "LSTM" else 6]]
+    alone = make.make_node(node.op_type, names, ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
     alone.attribute.extend(attribute for attribute in node.attribute if attribute.name != "layout")
-    inputs = [make.make_tensor_value_info("xs", kind, None)]
-    outputs = [make.make_tensor_value_info(name, kind, None) for name in alone.output]
-    graph = make.make_graph([*steps, alone], "one", inputs, outputs, constants)
+    given = [make.make_tensor_value_info("xs", types.FLOAT, None), make.make_tensor_value_info("lengths", types.INT32, None)]
+    outputs = [make.make_tensor_value_info(name, types.FLOAT, None) for name in alone.output]
+    graph = make.make_graph([*steps, alone], "one", given, outputs, constants)
     return make.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-_REFUSALS = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException)
-
-
-def _run(model: Any, xs: np.ndarray, dtype: str, _: str) -> Results:
+def _run(model: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, _: str) -> Results:
+    counts = np.full(len(xs), xs.shape[1]) if lengths is None else lengths
+    feeds = {"xs": xs.swapaxes(0, 1).astype(dtype), "lengths": counts.astype(np.int32)}
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        ys, *states = session.run(None, {"xs": xs.swapaxes(0, 1).astype(dtype)})
-    except _REFUSALS as error:
+        ys, *states = session.run(None, feeds)
+    except REFUSALS as error:
         reason = str(error).split("\n")[0][:200]
         raise ValueError(f"ONNX Runtime does not run such a node ({reason}): export it in {dtype}") from error
-    time, directions, batch, units = ys.shape
-    ys = ys.transpose(2, 0, 1, 3).reshape(batch, time, directions * units)
-    return Results([ys.astype(np.float64)], [state[d].astype(np.float64) for d in range(directions) for state in states])
+    return Results([onnx_run.batch_first(ys)], onnx_run.by_direction(states))

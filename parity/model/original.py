@@ -8,6 +8,7 @@ import numpy as np
 
 import jlstm
 from parity.case import Quantities, named
+from parity.ours import last_output
 
 
 class Results(NamedTuple):
@@ -22,6 +23,29 @@ class Results(NamedTuple):
     states: list[np.ndarray]
 
 
+class Recorded(NamedTuple):
+    """What a layer took and returned while the whole model ran.
+
+    Args:
+        xs: its inputs (batch, time, features).
+        mask: which steps counted (batch, time); None if all did.
+        carry: the states that it started from, in the order of `Results.states`; None for zeros.
+        ys: its outputs as in `Results`, or None if it returned those of the last step only, which are
+        last: (batch, features), of two directions that are not merged, two; None if it returned all outputs.
+        states: its last states as in `Results`; None if it did not return them.
+    """
+
+    xs: np.ndarray
+    mask: np.ndarray | None = None
+    carry: list[np.ndarray] | None = None
+    ys: list[np.ndarray] | None = None
+    last: list[np.ndarray] | None = None
+    states: list[np.ndarray] | None = None
+
+
+Run = Callable[[np.ndarray, np.ndarray | None, str, str], Results]
+
+
 class Original(NamedTuple):
     """A layer of a model's file.
 
@@ -29,22 +53,28 @@ class Original(NamedTuple):
         peer: the framework's name.
         dtype: in which the layer computes.
         exact: the highest precision that the framework has; what it computes there is the truth.
-        run: takes inputs (batch, time, features) and two dtypes, in which to compute and to which weights are rounded before.
+        run: takes inputs (batch, time, features), lengths (batch,) or None, and two dtypes, in which to compute and to which
+            weights are rounded before.
+        arrays: the names of the file's arrays that the framework's layer takes.
+        recorded: what the layer did while the whole model ran; None if that was not run.
     """
 
     peer: str
     dtype: str
     exact: str
-    run: Callable[[np.ndarray, str, str], Results]
+    run: Run
+    arrays: frozenset[str] = frozenset()
+    recorded: Recorded | None = None
 
 
-def quantities(layer: jlstm.Layer, params: Any, results: Results) -> Quantities:
+def quantities(layer: jlstm.Layer, params: Any, results: Results, mask: np.ndarray | None = None) -> Quantities:
     """The results by the names that our side gives them.
 
     Args:
         layer: what the original was converted to.
         params: its parameters.
         results: the original's.
+        mask: steps that do not count are zero in ours, whatever they are there.
 
     Returns:
         Outputs and the last carry.
@@ -52,21 +82,52 @@ def quantities(layer: jlstm.Layer, params: Any, results: Results) -> Quantities:
     Raises:
         ValueError: there are more states, or fewer, than the layer has.
     """
-    states = iter(results.states)
+    return named(_both(_masked(results.ys, mask)), carry_of(layer, params, results.states), None, None, None)
+
+
+def recorded_quantities(layer: jlstm.Layer, params: Any, recorded: Recorded) -> Quantities:
+    """What the layer returned in the whole model, by the names that our side gives to that."""
+    carry = None if recorded.states is None else carry_of(layer, params, recorded.states)
+    ys = recorded.last if recorded.ys is None else _masked(recorded.ys, recorded.mask)
+    return named(_both(ys), carry, None, None, None)
+
+
+def shown(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
+    """Of our outputs and last carry, what the layer returned in the whole model."""
+    if recorded.ys is None:
+        ys = jax.tree.map(lambda y: np.asarray(y)[:, 0], last_output(layer, carry, recorded.mask, zero_output=False))
+    return ys, None if recorded.states is None else carry
+
+
+def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
+    """The carry of a layer from a framework's states, in the order of `Results.states`.
+
+    Raises:
+        ValueError: there are more states, or fewer, than the layer has.
+    """
+    states = iter(arrays)
     try:
         carry = _carry(layer, params, states)
     except StopIteration:
-        raise ValueError(f"the original has {len(results.states)} states, fewer than {layer!r}: compare it by hand") from None
+        raise ValueError(f"the original has {len(arrays)} states, fewer than {layer!r}: compare it by hand") from None
     if list(states):
-        raise ValueError(f"the original has {len(results.states)} states, more than {layer!r}: compare it by hand")
-    ys: Any = dict(zip(("forward", "backward"), results.ys, strict=True)) if len(results.ys) > 1 else results.ys[0]
-    return named(ys, carry, None, None, None)
+        raise ValueError(f"the original has {len(arrays)} states, more than {layer!r}: compare it by hand")
+    return carry
 
 
 def _carry(layer: Any, params: Any, states: Iterator[np.ndarray]) -> Any:
     if isinstance(layer, jlstm.Stack):
-        return tuple([_carry(one, p, states) for one, p in zip(layer.layers, params, strict=True)])
+        return tuple([_carry(part, p, states) for part, p in zip(layer.layers, params, strict=True)])
     if isinstance(layer, jlstm.Bidirectional):
         return {name: _carry(layer.layer, params[name], states) for name in ("forward", "backward")}
     leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: layer.initial_carry(params, (1,), "float32")))
     return jax.tree.unflatten(structure, [next(states) for _ in leaves])
+
+
+def _both(ys: Any) -> Any:
+    """The outputs, by direction if these are not merged."""
+    return dict(zip(("forward", "backward"), ys, strict=True)) if len(ys) > 1 else ys[0]
+
+
+def _masked(ys: list[np.ndarray], mask: np.ndarray | None) -> list[np.ndarray]:
+    return ys if mask is None else [np.where(mask.reshape(*mask.shape, *[1] * (y.ndim - 2)), y, 0) for y in ys]

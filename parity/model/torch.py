@@ -1,8 +1,8 @@
-"""PyTorch: a `state_dict`'s modules as `torch.nn.LSTM` and `torch.nn.GRU`, built from the shapes of their weights."""
+"""PyTorch: modules of a file's tensors as `torch.nn.LSTM`, `GRU` and `RNN`, built from the shapes in their scope."""
 
 import os
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -12,40 +12,89 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original, Results
 
+_OF_CELLS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_ALIKE = "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
 
-def originals(path: str | os.PathLike[str], names: Collection[str]) -> dict[str, Original]:
-    """Read a file with PyTorch, nothing of which is executed, and return the modules of these names.
+
+def originals(
+    path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
+) -> tuple[dict[str, Original], Contents]:
+    """Read a file with PyTorch, nothing of which is executed, and return the modules of these names and what else is in it.
+
+    Args:
+        path: the file.
+        names: of the modules, as the converter gives them.
+        options: what the file does not state: `nonlinearity` or `activation`, of a plain RNN.
 
     Raises:
         ValueError: PyTorch cannot make a module of such weights.
     """
     path = Path(path)
-    weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    return {name: _original(path, name, weights) for name in names}
+    tensors = dict(_tensors(_content(path), ""))
+    nonlinearity = options.get("nonlinearity", "tanh")
+    modules = {name: _original(path, name, _of_scope(tensors, name), nonlinearity) for name in names}
+    return modules, sort_out(tensors, {name: original.arrays for name, original in modules.items()}, [_ALIKE])
 
 
-def _original(path: Path, name: str, weights: Mapping[str, Any]) -> Original:
+def _content(path: Path) -> Any:
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch's unpickler lets any through, and its messages have several lines with terminal codes
+        raise ValueError(
+            f"{path} is not a file that PyTorch reads with weights_only=True: save its state_dict() alone"
+        ) from error
+
+
+def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """All tensors of floating-point numbers in dicts inside dicts, by their keys with dots between."""
+    if isinstance(tree, torch.Tensor):
+        if tree.is_floating_point():
+            yield name, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _of_scope(tensors: Mapping[str, Any], scope: str) -> dict[str, Any]:
+    return {name.removeprefix(scope).removeprefix("."): tensor for name, tensor in tensors.items() if inside(name, scope)}
+
+
+def _original(path: Path, name: str, tensors: Mapping[str, Any], nonlinearity: str) -> Original:
+    in_layer = {f"{key}_l0" if key in _OF_CELLS else key: tensor for key, tensor in tensors.items()}  # a cell is a layer of one
+    if "weight_hh_l0" not in in_layer or "weight_ih_l0" not in in_layer:
+        raise ValueError(f"{path} has no weights of a torch.nn module in {name or 'the file'!r}: compare it by hand")
+    with torch.device("meta"):  # its names, and no memory
+        expected = _module(in_layer, nonlinearity).state_dict().keys()
+    weights = {key: tensor for key, tensor in in_layer.items() if key in expected}
+    dtype = str(weights["weight_hh_l0"].dtype).removeprefix("torch.")
     prefix = f"{name}." if name else ""
-    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    own = {key: value for key, value in own.items() if key.startswith(("weight_", "bias_")) and "." not in key}
-    if "weight_hh" in own:  # a cell is a layer of one
-        own = {f"{key}_l0": value for key, value in own.items()}
-    return Original("torch", str(own["weight_hh_l0"].dtype).removeprefix("torch."), "float64", partial(_run, path, name, own))
+    taken = frozenset(prefix + key for key in tensors if key in expected or f"{key}_l0" in expected)
+    return Original("torch", dtype, "float64", partial(_run, path, name, weights, nonlinearity), taken)
 
 
-def _run(path: Path, name: str, weights: Mapping[str, Any], xs: np.ndarray, dtype: str, weights_as: str) -> Results:
+def _run(
+    path: Path,
+    name: str,
+    weights: Mapping[str, Any],
+    nonlinearity: str,
+    xs: np.ndarray,
+    lengths: np.ndarray | None,
+    dtype: str,
+    weights_as: str,
+) -> Results:
     computed, rounding = getattr(torch, dtype), getattr(torch, weights_as)
     try:
-        module = _module(weights).to(computed)
-        given = _added(module, weights) if weights_as == "float64" else weights
-        module.load_state_dict({key: value.to(rounding).to(computed) for key, value in given.items()})
+        module = _module(weights, nonlinearity).to(computed)
+        added = _added(module, weights) if weights_as == "float64" else weights
+        module.load_state_dict({key: value.to(rounding).to(computed) for key, value in added.items()})  # strictly
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LSTM with projections", UserWarning)  # they are only slower
-            ys, states = module(torch.from_numpy(xs).to(computed))
+            ys, states = _forward(module, torch.from_numpy(xs).to(computed), lengths)
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).split("\n")[0][:200]
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"PyTorch cannot run {name or 'the module'} of {path} in {dtype} ({reason}): save it in float32"
         ) from error
@@ -53,11 +102,22 @@ def _run(path: Path, name: str, weights: Mapping[str, Any], xs: np.ndarray, dtyp
     return Results([_numpy(ys)], [_numpy(state) for layer in last for state in layer])
 
 
-def _module(weights: Mapping[str, Any]) -> Any:
+def _forward(module: Any, xs: Any, lengths: np.ndarray | None) -> Any:
+    if lengths is None:
+        return module(xs)
+    of = torch.nn.utils.rnn
+    ys, states = module(of.pack_padded_sequence(xs, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False))
+    return of.pad_packed_sequence(ys, batch_first=True, total_length=xs.shape[1])[0], states
+
+
+def _module(weights: Mapping[str, Any], nonlinearity: str) -> Any:
     rows, size = weights["weight_hh_l0"].shape
     projected = "weight_hr_l0" in weights
     units = weights["weight_hr_l0"].shape[1] if projected else size
-    kind = torch.nn.LSTM if projected or rows == 4 * units else torch.nn.GRU
+    kinds = {4: torch.nn.LSTM, 3: torch.nn.GRU, 1: torch.nn.RNN}
+    kind = torch.nn.LSTM if projected else kinds.get(rows / units)
+    if kind is None:
+        raise ValueError(f"weight_hh is {rows} by {size}, which is no torch.nn module's: compare it by hand")
     return kind(
         weights["weight_ih_l0"].shape[1],
         units,
@@ -66,6 +126,7 @@ def _module(weights: Mapping[str, Any]) -> Any:
         batch_first=True,
         bidirectional="weight_hh_l0_reverse" in weights,
         **({"proj_size": size} if projected else {}),
+        **({"nonlinearity": nonlinearity} if kind is torch.nn.RNN else {}),
     )
 
 
@@ -76,9 +137,9 @@ def _added(module: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
     """
     added = dict(weights)
     for key in weights:
-        if key.startswith("bias_ih"):
-            other = key.replace("_ih", "_hh")
-            rows = len(weights[key]) if isinstance(module, torch.nn.LSTM) else 2 * module.hidden_size
+        other = key.replace("_ih", "_hh")
+        if key.startswith("bias_ih") and other in weights:
+            rows = 2 * module.hidden_size if isinstance(module, torch.nn.GRU) else len(weights[key])
             sums = weights[key][:rows] + weights[other][:rows]
             added[key] = torch.cat([sums, weights[key][rows:]])
             added[other] = torch.cat([torch.zeros_like(sums), weights[other][rows:]])

@@ -58,4 +58,4 @@ def by_gate(array: np.ndarray, names: str) -> dict[str, np.ndarray]:
 
 def masks(noise: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:
     """The factors that dropout has for each gate of what enters it: its own, one for all gates, or ones."""
-    return dict(zip(names, np.broadcast_to(noise.get(name, np.ones(1)), (len(names), *like.shape)), strict=True))
+    return dict(zip(names, np.broadcast_to(noise.get(name, np.ones(1, like.dtype)), (len(names), *like.shape)), strict=True))

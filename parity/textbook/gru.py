@@ -40,7 +40,7 @@ def step(
     (h,) = state
     (sigma, d_sigma), (phi, d_phi) = activations(cell.recurrent_activation, cell.activation)
     W, U = (by_gate(params[name], "zrg") for name in ("kernel", "recurrent_kernel"))
-    b = by_gate(params["bias"], "zrg") if cell.use_bias else dict.fromkeys("zrg", np.zeros(1))
+    b = by_gate(params["bias"], "zrg") if cell.use_bias else dict.fromkeys("zrg", 0.0)
     on_x, on_h = masks(noise, "inputs", "zrg", x), masks(noise, "recurrent", "zrg", h)
     of_x = {k: (x * on_x[k]) @ W[k] + b[k] for k in "zrg"}
     a = {k: of_x[k] + (h * on_h[k]) @ U[k] for k in "zr"}

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 import jlstm
-from jlstm.cells import ConvLSTMCell, GRUCell
-from parity.textbook import conv_lstm, gru, lstm, wrappers
+from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell
+from parity.textbook import conv_lstm, elman, gru, lstm, wrappers
 
 Arrays = Any
-CELLS: dict[type, ModuleType] = {jlstm.LSTMCell: lstm, GRUCell: gru, ConvLSTMCell: conv_lstm}
+CELLS: dict[type, ModuleType] = {jlstm.LSTMCell: lstm, GRUCell: gru, ElmanCell: elman, ConvLSTMCell: conv_lstm}
 
 MERGES: dict[str | None, tuple[Callable, Callable]] = {  # each with its pullback, from the cotangent and the merged (f, b)
     "concat": (lambda f, b: np.concatenate([f, b], -1), lambda d, fb: np.split(d, [fb[0].shape[-1]], -1)),
@@ -52,7 +52,7 @@ def run(
     outer = getattr(layer, "cell", None)
     cell = wrappers.bare(outer)
     if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not outer):
-        known = "LSTM, GRU and ConvLSTM without layer_norm, Bidirectional and Stack"
+        known = "LSTM, GRU, ElmanCell and ConvLSTM without layer_norm, Bidirectional and Stack"
         known += ", and all outputs of Residual and variational Dropout"
         raise TypeError(f"the textbook knows {known}, got {layer!r}: run one of these")
     return _over_time(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
@@ -101,9 +101,10 @@ def _over_time(
     batch, time = xs.shape[:2]
     mask = np.ones((batch, time), bool) if mask is None else mask
     resets = np.zeros((batch, time), bool) if resets is None else resets
-    state = start = book.zeros(wrappers.bare(layer.cell), batch) if carry is None else tuple(carry)
+    zeros = book.zeros(wrappers.bare(layer.cell), batch) if carry is None else carry
+    state = start = tuple(part.astype(xs.dtype) for part in zeros)  # so that all is computed in the dtype of xs
     order = range(time)[::-1] if layer.reverse != flip else range(time)
-    ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:])), {}
+    ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:]), xs.dtype), {}
     for t in order:
         before = _where(resets[:, t], (0,) * len(state), state)
         (x,) = _where(mask[:, t], (xs[:, t],), (0,))

@@ -43,7 +43,7 @@ def step(
     names, on_g = GATES[cell.coupled], cell.recurrent_dropout_on == "g"
     sigma, phi, psi = activations(cell.recurrent_activation, cell.activation, cell.output_activation or cell.activation)
     W, U = (by_gate(params[name], names) for name in ("kernel", "recurrent_kernel"))
-    b = by_gate(params["bias"], names) if cell.use_bias else dict.fromkeys(names, np.zeros(1))
+    b = by_gate(params["bias"], names) if cell.use_bias else dict.fromkeys(names, 0.0)
     p = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if cell.peephole else {}
     on_x, on_h = masks(noise, "inputs", names, x), masks({} if on_g else noise, "recurrent", names, h)
     keep = noise["recurrent"][0] if on_g and "recurrent" in noise else 1.0

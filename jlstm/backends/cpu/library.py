@@ -6,12 +6,15 @@ machine that installed had no C++ compiler, everything works without them.
 
 import ctypes
 import hashlib
+import os
 import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+INSTRUCTIONS = ("baseline", "avx2", "avx512")  # from the oldest processors to the newest
+CHOICE = "JLSTM_INSTRUCTIONS"  # the environment variable that names one of them, for tests and benchmarks
 HERE = Path(__file__).parent
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
@@ -20,23 +23,27 @@ class Library(NamedTuple):
     """The functions of a library and the instruction set it was compiled for; or no functions, and in one sentence why."""
 
     functions: ctypes.CDLL | None
-    instructions: str = ""  # "avx512", "avx2" or "baseline"
+    instructions: str = ""  # one of INSTRUCTIONS
     reason: str = ""
 
 
 @cache
 def load() -> Library:
-    """The best library for this processor, of those that were built from the sources beside this file."""
+    """Return the best library for this processor, of those that were built from the sources beside this file.
+
+    The environment variable `JLSTM_INSTRUCTIONS` chooses another: "baseline", "avx2" or "avx512". It is read once.
+    """
     inside = HERE.relative_to(HERE.parents[2])
     try:
         built_from = sources(HERE)
     except OSError as error:
         return Library(None, reason=f"the kernel's sources, which tell whether it fits, cannot be read: {error}")
-    return find((HERE, *(Path(sysconfig.get_path(kind)) / inside for kind in ("purelib", "platlib"))), built_from)
+    folders = (HERE, *(Path(sysconfig.get_path(kind)) / inside for kind in ("purelib", "platlib")))
+    return find(folders, built_from, os.environ.get(CHOICE, ""))
 
 
-def find(folders: tuple[Path, ...], built_from: str) -> Library:
-    """The same, from the first of these folders that has libraries."""
+def find(folders: tuple[Path, ...], built_from: str, chosen: str = "") -> Library:
+    """Return a library from the first of these folders that has some: the chosen one, or the best for this processor."""
     folder = next((folder for folder in folders if _path(folder, "baseline").exists()), None)
     if folder is None:
         return Library(None, reason="no kernel was built: install jlstm again on a machine with a C++ compiler")
@@ -45,9 +52,12 @@ def find(folders: tuple[Path, ...], built_from: str) -> Library:
         if _ask(baseline, "jlstm_sources") != built_from:
             return Library(None, reason=f"the kernel in {folder} was built from other sources: install jlstm again")
         best = _ask(baseline, "jlstm_processor")
-        if not _path(folder, best).exists():  # an old compiler
-            best = "baseline"
-        return Library(ctypes.CDLL(str(_path(folder, best))), best)
+        # an old compiler may not have built all of them
+        usable = [name for name in INSTRUCTIONS[: INSTRUCTIONS.index(best) + 1] if _path(folder, name).exists()]
+        if chosen and chosen not in usable:
+            return Library(None, reason=f"{CHOICE} must be one of {', '.join(usable)} on this machine, got {chosen[:40]!r}")
+        instructions = chosen or usable[-1]
+        return Library(ctypes.CDLL(str(_path(folder, instructions))), instructions)
     except (OSError, AttributeError) as error:
         return Library(None, reason=f"the kernel in {folder} could not be loaded: {error}")
 

@@ -24,3 +24,8 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     if way.keep:
         return "the carry of each step is asked for"
     return "there is no step" if start.xs.shape[0] == 0 else ""
+
+
+def drawback(start: Recurrence) -> str:
+    """Nothing: it is only taken on request."""
+    return ""

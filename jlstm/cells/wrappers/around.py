@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jlstm import checks
-from jlstm.cell import Noisy, Params, PyTree
+from jlstm.cell import Params, PyTree, Reduced
 from jlstm.cells.normalization import along
 from jlstm.cells.wrappers.base import Both, Wrapper
 from jlstm.initializers import draw
@@ -48,14 +48,13 @@ class Residual(Wrapper):
         _same_size(self, features)
         return self.cell.init(key, features, dtype)
 
-    def project(self, params: Params, context: Both, xs: Any) -> Both:
-        """The inputs, beside what the inner cell projects."""
-        return super().project(params, context, xs)._replace(own=xs.xs if isinstance(xs, Noisy) else xs)
+    def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
+        """The inputs, twice."""
+        return xs, xs
 
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The cell's step and the sum."""
-        carry, y = super().step(params, context, carry, z)
-        return carry, y + z.own
+    def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
+        """The sum."""
+        return y + beside
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,31 +86,19 @@ class Highway(Wrapper):
         kernel = draw("glorot_uniform", for_kernel, (features, features), dtype)
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
-    def begin(self, params: Params, *rest: Any, **noise: Any) -> tuple[PyTree, Both]:
-        """The inner cell's."""
-        return super().begin(params["cell"], *rest, **noise)
+    def inner_params(self, params: Params, drawn: PyTree) -> Params:
+        """The entry `cell`."""
+        return params["cell"]
 
-    def features_in(self, params: Params) -> int:
-        """The inner cell's."""
-        return self.cell.features_in(params["cell"])
+    def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
+        """The inputs, and beside them the gate."""
+        sums = xs @ params["kernel"]
+        return xs, (xs, jax.nn.sigmoid(sums + along(params["bias"], sums)))
 
-    def each_step(self, params: Params, *rest: Any, **noise: Any) -> Both | None:
-        """The inner cell's."""
-        return super().each_step(params["cell"], *rest, **noise)
-
-    def project(self, params: Params, context: Both, xs: Any) -> Both:
-        """The inputs and the gate, beside what the inner cell projects."""
-        plain = xs.xs if isinstance(xs, Noisy) else xs
-        sums = plain @ params["kernel"]
-        return (
-            super().project(params["cell"], context, xs)._replace(own=(plain, jax.nn.sigmoid(sums + along(params["bias"], sums))))
-        )
-
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The cell's step and the sum."""
-        carry, y = super().step(params["cell"], context, carry, z)
-        x, t = z.own
-        return carry, t * y + (1 - t) * x
+    def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
+        """The sum."""
+        x, t = beside
+        return t * y + (1 - t) * x
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,21 +119,14 @@ class LearnedCarry(Wrapper):
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Both]:
         """Return the learned carry."""
         checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
-        _, context = super().begin(params["cell"], batch_shape, dtype, **noise)
+        _, context = super().begin(params, batch_shape, dtype, **noise)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
 
-    def features_in(self, params: Params) -> int:
-        """The inner cell's."""
-        return self.cell.features_in(params["cell"])
+    def inner_params(self, params: Params, drawn: PyTree) -> Params:
+        """The entry `cell`."""
+        return params["cell"]
 
-    def each_step(self, params: Params, *rest: Any, **noise: Any) -> Both | None:
-        """The inner cell's."""
-        return super().each_step(params["cell"], *rest, **noise)
-
-    def project(self, params: Params, context: Both, xs: Any) -> Both:
-        """The inner cell's."""
-        return super().project(params["cell"], context, xs)
-
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The inner cell's."""
-        return super().step(params["cell"], context, carry, z)
+    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+        """The inner cell, which by itself would begin otherwise."""
+        inner = super().reduced(params, context, xs)
+        return inner and inner._replace(begins_alike=False)

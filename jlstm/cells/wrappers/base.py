@@ -1,13 +1,14 @@
 """A cell around a cell: whatever it does not change is the inner cell's."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 from jaxtyping import Array
 
 from jlstm import checks
-from jlstm.cell import Cell, Noisy, Params, PyTree
+from jlstm.cell import Cell, Noisy, Params, PyTree, Reduced
 
 
 class Both(NamedTuple):
@@ -20,6 +21,10 @@ class Both(NamedTuple):
 @dataclass(frozen=True, repr=False)
 class Wrapper(Cell):
     """Base of the wrappers.
+
+    A wrapper says what happens around the inner cell: `inner_params` are the parameters that it runs with, `enter` changes what
+    goes in and `leave` what comes out. These hold for one step and for all steps at once, so that `reduced` can take them out of
+    the loop. A wrapper that changes what is carried overrides `step`, and `reduced` where it only does so at times.
 
     Parameters and carry are the inner cell's unless a wrapper says otherwise; context, noise of each step and projected inputs
     are `Both`. `noise` may hold what the wrapper says, and `cell`, the inner cell's; what is missing there is as in inference.
@@ -58,7 +63,7 @@ class Wrapper(Cell):
 
     def features_in(self, params: Params) -> int:
         """The inner cell's."""
-        return self.cell.features_in(params)
+        return self.cell.features_in(self.inner_params(params, None))
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """The inner cell's parameters."""
@@ -74,7 +79,8 @@ class Wrapper(Cell):
         noise: PyTree | None = None,
     ) -> tuple[PyTree, Both]:
         """Return the inner cell's carry, and the contexts."""
-        carry, context = self.cell.begin(params, batch_shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
+        inner = self.inner_params(params, None)
+        carry, context = self.cell.begin(inner, batch_shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
         return carry, Both(None, context)
 
     def each_step(
@@ -87,7 +93,8 @@ class Wrapper(Cell):
         noise: PyTree | None = None,
     ) -> Both | None:
         """Return what the wrapper and the inner cell draw anew at each step."""
-        inner = self.cell.each_step(params, shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
+        inner_params, inner_noise = self.inner_params(params, None), _inner_noise(self, noise)
+        inner = self.cell.each_step(inner_params, shape, dtype, key=keys(key)[1], noise=inner_noise)
         own = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
         return None if inner is None and own is None else Both(own, inner)
 
@@ -95,14 +102,42 @@ class Wrapper(Cell):
         """What only the wrapper draws anew at each step, or None."""
         return None
 
+    def inner_params(self, params: Params, drawn: PyTree) -> Params:
+        """Return the parameters that the inner cell runs with; `drawn` is what the wrapper keeps as context, None before that."""
+        return params
+
+    def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
+        """Return the inputs of the inner cell, and what `leave` needs, for all steps at once; `fresh` is each step's noise."""
+        return xs, fresh
+
+    def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
+        """Return the output, of one step or of all of them, from the inner cell's and from what `enter` left beside."""
+        return y
+
     def project(self, params: Params, context: Both, xs: Any) -> Both:
-        """The noise of each step, beside what the inner cell projects."""
-        xs, noise = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
-        return Both(noise.own, self.cell.project(params, context.inner, xs if noise.inner is None else Noisy(xs, noise.inner)))
+        """What enters, projected by the inner cell."""
+        inner_xs, beside = self._entered(params, context, xs)
+        return Both(beside, self.cell.project(self.inner_params(params, context.own), context.inner, inner_xs))
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+        """The inner cell's, and what leaves."""
+        after, y = self.cell.step(self.inner_params(params, context.own), context.inner, carry, z.inner)
+        return after, self.leave(context.own, z.own, y)
+
+    def gates(self, params: Params, context: Both, carry: PyTree, z: Both) -> Any:
         """The inner cell's."""
-        return self.cell.step(params, context.inner, carry, z.inner)
+        return self.cell.gates(self.inner_params(params, context.own), context.inner, carry, z.inner)
+
+    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+        """The inner cell between `enter` and `leave`."""
+        inner_xs, beside = self._entered(params, context, xs)
+        finish = partial(self.leave, context.own, beside)
+        return Reduced(self.cell, self.inner_params(params, context.own), context.inner, inner_xs, finish)
+
+    def _entered(self, params: Params, context: Both, xs: Any) -> tuple[Any, PyTree]:
+        plain, fresh = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
+        entered, beside = self.enter(params, context.own, plain, fresh.own)
+        return (entered if fresh.inner is None else Noisy(entered, fresh.inner)), beside
 
 
 def keys(key: Array | None) -> tuple[Array | None, Array | None]:

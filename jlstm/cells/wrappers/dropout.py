@@ -7,7 +7,8 @@ import jax
 from jaxtyping import Array
 
 from jlstm import checks
-from jlstm.cell import Noisy, Params, PyTree
+from jlstm.cell import Noisy, Params, PyTree, Reduced
+from jlstm.cells.normalization import along
 from jlstm.cells.wrappers.base import Both, Wrapper, keys
 from jlstm.dropout import bernoulli_masks
 
@@ -84,21 +85,25 @@ class Dropout(Wrapper):
             return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
         return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
 
-    def project(self, params: Params, context: Both, xs: Any) -> Both:
-        """The masks of each step, beside what the inner cell projects from masked inputs."""
-        plain, noise = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
-        masks = noise.own or {}
-        if "inputs" in masks:
-            plain = plain * masks["inputs"]
-        elif "inputs" in context.own:
-            plain = plain * context.own["inputs"][None]
-        z = self.cell.project(params, context.inner, plain if noise.inner is None else Noisy(plain, noise.inner))
-        return Both({name: mask for name, mask in masks.items() if name != "inputs"}, z)
+    def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
+        """Masked inputs, and the other masks of each step."""
+        fresh = fresh or {}
+        if (mask := (drawn | fresh).get("inputs")) is not None:
+            xs = xs * along(mask, xs)
+        return xs, {name: mask for name, mask in fresh.items() if name != "inputs"}
+
+    def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
+        """Masked outputs."""
+        mask = (drawn | beside).get("outputs")
+        return y if mask is None else y * along(mask, y)
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The cell's step, masked."""
-        masks = context.own | z.own
+        """The cell's step, and a masked h to hand on."""
         after, y = super().step(params, context, carry, z)
-        if "state" in masks:
-            after = after._replace(h=after.h * masks["state"])
-        return after, y * masks["outputs"] if "outputs" in masks else y
+        mask = (context.own | z.own).get("state")
+        return after if mask is None else after._replace(h=after.h * mask), y
+
+    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+        """The inner cell between masks, unless h is masked."""
+        fresh = xs.noise.own if isinstance(xs, Noisy) else None
+        return None if "state" in context.own | (fresh or {}) else super().reduced(params, context, xs)

@@ -59,8 +59,6 @@ class WeightDrop(Wrapper):
         masks = bernoulli_masks(keys(key)[0], {"recurrent_kernel": self.rate}, {"recurrent_kernel": shape}, dtype)
         return carry, context._replace(own=masks.get("recurrent_kernel"))
 
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The cell's step with such weights."""
-        if context.own is not None:
-            params = params | {"recurrent_kernel": params["recurrent_kernel"] * context.own}
-        return super().step(params, context, carry, z)
+    def inner_params(self, params: Params, drawn: PyTree) -> Params:
+        """With such weights, where some are dropped."""
+        return params if drawn is None else params | {"recurrent_kernel": params["recurrent_kernel"] * drawn}

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array
 
 from jlstm import checks
-from jlstm.cell import Params, PyTree
+from jlstm.cell import Params, PyTree, Reduced
 from jlstm.cells.wrappers.base import Both, Wrapper
 
 
@@ -80,3 +80,7 @@ class Zoneout(Wrapper):
                 kept = (z.own or {}).get(name, rate)
                 after = after._replace(**{name: kept * getattr(carry, name) + (1 - kept) * getattr(after, name)})
         return after, after.h if self.h else y
+
+    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+        """The inner cell, where nothing is kept."""
+        return None if self.h or self.c else super().reduced(params, context, xs)

@@ -18,15 +18,15 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
       constexpr int R = decltype(rows)::value;
       const T* x[R];
       for (int r = 0; r < R; ++r) x[r] = xs + (row + r) * n.features;
-      for (int offset = 0; offset < kUnits<T>; offset += kLanes<T>) {
+      for (int part = 0; part < kParts<T>; ++part) {
         Vector<T> sums[R][4];
         for (int gate = 0; gate < 4; ++gate) {
-          const Vector<T> b = load<T>(bias + block * kColumns<T> + gate * kUnits<T> + offset);
+          const Vector<T> b = load<T>(panel_of<T>(bias, 1, block, part) + gate * kLanes<T>);
           for (int r = 0; r < R; ++r) sums[r][gate] = b;
         }
-        multiply<T, R, 4>(x, n.features, kernel + block * n.features * kColumns<T> + offset, sums);
+        multiply<T, R, 4>(x, n.features, panel_of<T>(kernel, n.features, block, part), sums);
         for (int r = 0; r < R; ++r) {
-          T* to = zs + (row + r) * wide + block * kColumns<T> + offset;
+          T* to = zs + (row + r) * wide + block * kColumns<T> + part * kLanes<T>;
           for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, sums[r][gate]);
         }
       }
@@ -38,19 +38,17 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
 template <class T>
 void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dxs, int64_t row_begin, int64_t row_end) {
   const int64_t wide = columns<T>(n);
-  for_groups(0, (n.features + kUnits<T> - 1) / kUnits<T>, [&](auto group, int64_t block) {
+  for_groups(0, (n.features + kLanes<T> - 1) / kLanes<T>, [&](auto group, int64_t vector) {
     for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
       constexpr int R = decltype(rows)::value, N = decltype(group)::value;
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * wide;
-      for (int offset = 0; offset < kUnits<T>; offset += kLanes<T>) {
-        Vector<T> sums[R][N] = {};
-        multiply<T, R, N>(dz, wide, in_panel<T>(transposed, wide, block) + offset, sums);
-        for (int r = 0; r < R; ++r) {
-          for (int v = 0; v < N; ++v) {
-            const int64_t first = (block + v) * kUnits<T> + offset;
-            store_some<T>(dxs + (row + r) * n.features + first, sums[r][v], n.features - first);
-          }
+      Vector<T> sums[R][N] = {};
+      multiply<T, R, N>(dz, wide, in_panel<T>(transposed, wide, vector), sums);
+      for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < N; ++v) {
+          const int64_t first = (vector + v) * kLanes<T>;
+          store_some<T>(dxs + (row + r) * n.features + first, sums[r][v], n.features - first);
         }
       }
     });
@@ -105,19 +103,23 @@ struct WeightsGradient {
     return m < features ? dkernel + m * width : m + 1 < count() ? drecurrent + (m - features) * width : dbias;
   }
 
-  // A block of the result; `panel` (kDepth, columns of a panel) is the caller's own.
-  void add(int64_t chunk, int64_t block, T* panel) const {
+  // A block of the result; `panels` (parts, kDepth, columns of a panel) are the caller's own.
+  void add(int64_t chunk, int64_t block, T* panels) const {
     const int64_t first = chunk * kDepth, wide = columns<T>(f.n);
     for (int64_t k = 0; k < depth(chunk); ++k) {
-      std::memcpy(panel + k * kColumns<T>, dzs + (first + k) * wide + block * kColumns<T>, kColumns<T> * sizeof(T));
+      const T* dz = dzs + (first + k) * wide + block * kColumns<T>;
+      for (int part = 0; part < kParts<T>; ++part) {
+        T* panel = panels + (part * kDepth + k) * kPanel<T>;
+        for (int gate = 0; gate < 4; ++gate) store<T>(panel + gate * kLanes<T>, load<T>(dz + gate * kUnits<T> + part * kLanes<T>));
+      }
     }
     for (int64_t tile = 0; tile < tiles(); ++tile) {
       const T* a = left + tile * kDepth * kRows;
       const auto packed = [&](int r, int64_t k) __attribute__((always_inline)) { return a[k * kRows + r]; };
-      for (int offset = 0; offset < kUnits<T>; offset += kLanes<T>) {
-        const int64_t unit = block * kUnits<T> + offset, lanes = f.n.units - unit;
+      for (int part = 0; part < kParts<T>; ++part) {
+        const int64_t unit = block * kUnits<T> + part * kLanes<T>, lanes = f.n.units - unit;
         Vector<T> sums[kRows][4] = {};
-        multiply<T, kRows, 4>(packed, depth(chunk), panel + offset, sums);
+        multiply<T, kRows, 4>(packed, depth(chunk), panels + part * kDepth * kPanel<T>, sums);
         for (int r = 0; r < kRows; ++r) {
           if (tile * kRows + r >= count()) break;
           for (int gate = 0; gate < 4; ++gate) {

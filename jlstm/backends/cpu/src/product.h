@@ -1,8 +1,8 @@
 // Matrix products whose result stays in registers until it has been used.
 //
-// A tile is a few rows of a result, and as many of its columns as fill the registers. Weights are packed in the order in which a
-// tile reads them: panels of kColumns columns, and in a panel row after row. An element of a result is the sum over k in the
-// order of k, whatever the tile it is in, so that it does not depend on how rows are shared out.
+// A tile is a few rows of a result by four registers of its columns. Weights are packed in the order in which a tile reads them:
+// panels of kPanel columns, and in a panel row after row, without a gap. An element of a result is the sum over k in the order of
+// k, whatever the tile it is in, so that it does not depend on how rows are shared out.
 
 #pragma once
 
@@ -14,29 +14,36 @@
 
 namespace jlstm {
 
+// Units of a block of a layer: 64 bytes of them. What is kept for the backward run lies in blocks, for all instruction sets alike.
 template <class T>
-constexpr int kUnits = 64 / int(sizeof(T));  // of a block of a layer: one register of the widest kind for each gate
+constexpr int kUnits = 64 / int(sizeof(T));
 
 template <class T>
-constexpr int kParts = kUnits<T> / kLanes<T>;  // registers in which the processor at hand has so many
+constexpr int kColumns = 4 * kUnits<T>;  // of a block: four gates
+
+// A block is computed in parts: as many units as one register holds, and their four gates.
+template <class T>
+constexpr int kParts = kUnits<T> / kLanes<T>;
 
 template <class T>
-constexpr int kColumns = 4 * kUnits<T>;  // of a panel of packed weights
+constexpr int kPanel = 4 * kLanes<T>;  // columns of a panel of packed weights: one part, or four registers of other columns
 
-// Registers: 32 with AVX-512, else 16. A tile of R rows needs 4 R sums, 4 weights and one element of the other matrix.
+// Rows of a tile. R rows need 4 R registers for sums, and besides at least one for weights and one for an element of the other
+// matrix: 26 of 32 registers with 6 rows, 14 of 16 with 3. With fewer rows there are fewer products for each weight that is read,
+// and the processor waits for its cache.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kRows = 6;
 #else
-constexpr int kRows = 2;
+constexpr int kRows = 3;
 #endif
 
-// sums[r][v] += a(r, k) w[k][v] over k, for V vectors of a panel that are kUnits apart.
+// sums[r][v] += a(r, k) w[k][v] over k, for V neighbouring vectors of a panel.
 template <class T, int R, int V, class A>
 inline __attribute__((always_inline)) void multiply(const A& a, int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
-  for (int64_t k = 0; k < depth; ++k, w += kColumns<T>) {
+  for (int64_t k = 0; k < depth; ++k, w += kPanel<T>) {
     Vector<T> weights[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) weights[v] = load<T>(w + v * kUnits<T>);
+    for (int v = 0; v < V; ++v) weights[v] = load<T>(w + v * kLanes<T>);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vector<T> x = fill<T>(a(r, k));
@@ -73,20 +80,20 @@ inline void for_tiles(int64_t begin, int64_t end, F&& f) {
   }
 }
 
-// Calls f(number of blocks as a type, first block) for groups of 4, 2 or 1 that cover the blocks from `begin` to `end`, none of
+// Calls f(number of vectors as a type, first vector) for groups of 4, 2 or 1 that cover the vectors from `begin` to `end`, none of
 // them across the border of a panel of 4.
 template <class F>
 inline void for_groups(int64_t begin, int64_t end, F&& f) {
-  for (int64_t block = begin; block < end;) {
-    if (block % 4 == 0 && end - block >= 4) {
-      f(std::integral_constant<int, 4>{}, block);
-      block += 4;
-    } else if (block % 2 == 0 && end - block >= 2) {
-      f(std::integral_constant<int, 2>{}, block);
-      block += 2;
+  for (int64_t vector = begin; vector < end;) {
+    if (vector % 4 == 0 && end - vector >= 4) {
+      f(std::integral_constant<int, 4>{}, vector);
+      vector += 4;
+    } else if (vector % 2 == 0 && end - vector >= 2) {
+      f(std::integral_constant<int, 2>{}, vector);
+      vector += 2;
     } else {
-      f(std::integral_constant<int, 1>{}, block);
-      block += 1;
+      f(std::integral_constant<int, 1>{}, vector);
+      vector += 1;
     }
   }
 }

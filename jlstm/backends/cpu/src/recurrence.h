@@ -50,27 +50,35 @@ inline Vector<T> load_some(const T* from, int64_t lanes) {
   return v;
 }
 
-// Weights (rows, 4 units), columns i | f | g | o, as panels: block, row, gate, unit.
+// Weights (rows, 4 units), columns i | f | g | o, as panels of a block: part, row, gate, unit.
 template <class T>
 inline void pack(const T* weights, int64_t rows, const Sizes& n, int64_t block, T* panel) {
-  const int64_t first = block * kUnits<T>, count = std::min<int64_t>(kUnits<T>, n.units - first);
-  for (int64_t k = 0; k < rows; ++k, panel += kColumns<T>) {
-    for (int64_t gate = 0; gate < 4; ++gate) {
-      T* to = panel + gate * kUnits<T>;
-      std::memcpy(to, weights + (k * 4 + gate) * n.units + first, size_t(count) * sizeof(T));
-      std::fill(to + count, to + kUnits<T>, T(0));
+  for (int part = 0; part < kParts<T>; ++part) {
+    const int64_t first = block * kUnits<T> + part * kLanes<T>, count = std::clamp<int64_t>(n.units - first, 0, kLanes<T>);
+    for (int64_t k = 0; k < rows; ++k, panel += kPanel<T>) {
+      for (int64_t gate = 0; gate < 4; ++gate) {
+        T* to = panel + gate * kLanes<T>;
+        std::memcpy(to, weights + (k * 4 + gate) * n.units + first, size_t(count) * sizeof(T));
+        std::fill(to + count, to + kLanes<T>, T(0));
+      }
     }
   }
+}
+
+// Where the panel of a part of a block begins in weights that are `rows` deep.
+template <class T>
+inline const T* panel_of(const T* packed, int64_t rows, int64_t block, int part) {
+  return packed + (block * kParts<T> + part) * rows * kPanel<T>;
 }
 
 // The same weights transposed: rows are the columns of `pack`, in its order, columns are `rows` of them from `first` on.
 template <class T>
 inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int64_t first, T* panel) {
-  const int64_t count = std::min<int64_t>(kColumns<T>, rows - first);
+  const int64_t count = std::min<int64_t>(kPanel<T>, rows - first);
   for (int64_t block = 0; block < blocks<T>(n); ++block) {
     for (int64_t gate = 0; gate < 4; ++gate) {
-      for (int64_t unit = block * kUnits<T>; unit < (block + 1) * kUnits<T>; ++unit, panel += kColumns<T>) {
-        std::fill(panel, panel + kColumns<T>, T(0));
+      for (int64_t unit = block * kUnits<T>; unit < (block + 1) * kUnits<T>; ++unit, panel += kPanel<T>) {
+        std::fill(panel, panel + kPanel<T>, T(0));
         if (unit >= n.units) continue;
         for (int64_t c = 0; c < count; ++c) panel[c] = weights[((first + c) * 4 + gate) * n.units + unit];
       }
@@ -78,10 +86,10 @@ inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int6
   }
 }
 
-// Where a block of columns begins in panels that are `depth` rows deep.
+// Where a vector of columns begins in panels that are `depth` rows deep.
 template <class T>
-inline const T* in_panel(const T* panels, int64_t depth, int64_t block) {
-  return panels + block / 4 * depth * kColumns<T> + block % 4 * kUnits<T>;
+inline const T* in_panel(const T* panels, int64_t depth, int64_t vector) {
+  return panels + vector / 4 * depth * kPanel<T> + vector % 4 * kLanes<T>;
 }
 
 // What the forward run reads and writes. Arrays are (time, batch, …); those that are not wanted are null.
@@ -153,11 +161,12 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
         const int64_t offset = part * kLanes<T>, unit = block * kUnits<T> + offset, lanes = units - unit;
         V sums[R][4];
         for (int r = 0; r < R; ++r) {
-          const T* from = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * wide : f.bias;
-          for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(from + block * kColumns<T> + gate * kUnits<T> + offset);
+          const T* z = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * wide + block * kColumns<T> + offset : nullptr;
+          const T* bias = panel_of<T>(f.bias, 1, block, part);
+          for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
-        if (!f.zs) multiply<T, R, 4>(x, n.features, f.kernel + block * n.features * kColumns<T> + offset, sums);
-        multiply<T, R, 4>(h, units, f.recurrent + block * units * kColumns<T> + offset, sums);
+        if (!f.zs) multiply<T, R, 4>(x, n.features, panel_of<T>(f.kernel, n.features, block, part), sums);
+        multiply<T, R, 4>(h, units, panel_of<T>(f.recurrent, units, block, part), sums);
         for (int r = 0; r < R; ++r) {
           const int64_t at = row + r;
           T* gates = f.gates ? f.gates + (t * n.batch + at) * wide + block * kColumns<T> + offset : nullptr;
@@ -211,42 +220,42 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
   const Sizes& n = f.n;
   const int64_t width = padded<T>(n), wide = columns<T>(n), after = k + 1 < n.time ? f.step_of(k + 1) : -1;
   const int64_t t = k >= 0 ? f.step_of(k) : -1;
-  for_groups(block_begin, block_end, [&](auto group, int64_t first) {
+  for_groups(block_begin * kParts<T>, block_end * kParts<T>, [&](auto group, int64_t first) {
     for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
       constexpr int R = decltype(rows)::value, N = decltype(group)::value;
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = after < 0 ? nullptr : b.dzs + (after * n.batch + row + r) * wide;
-      for (int part = 0; part < kParts<T>; ++part) {
-        V sums[R][N] = {};
-        if (after >= 0) multiply<T, R, N>(dz, wide, in_panel<T>(b.transposed, wide, first) + part * kLanes<T>, sums);
-        for (int v = 0; v < N; ++v) {
-          const int64_t block = first + v, unit = block * kUnits<T> + part * kLanes<T>, lanes = n.units - unit;
-          for (int r = 0; r < R; ++r) {
-            const int64_t at = row + r;
-            T* dh_at = b.dh + at * width + unit;
-            V dh = load<T>(dh_at);  // of the carry after step `after`, where that does not count
-            if (after >= 0 && f.counts(after, at)) dh = f.starts(after, at) ? V{} : sums[r][v];
-            store<T>(dh_at, dh);
-            if (t < 0) continue;
-            T* to = b.dzs + (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
-            if (!f.counts(t, at)) {
-              for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, V{});
-              continue;
-            }
-            dh += load_some<T>(b.dys + (t * n.batch + at) * n.units + unit, lanes);
-            const T* gates = f.gates + (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
-            const V i = load<T>(gates), forget = load<T>(gates + kUnits<T>), g = load<T>(gates + 2 * kUnits<T>),
-                    o = load<T>(gates + 3 * kUnits<T>);
-            const V c_before = load<T>(f.c_before(k) + at * width + unit);
-            const V y = tanh<T>(forget * c_before + i * g);
-            T* dc_at = b.dc + at * width + unit;
-            const V dc = load<T>(dc_at) + dh * o * (1 - y * y);
-            store<T>(to, dc * g * i * (1 - i));
-            store<T>(to + kUnits<T>, dc * c_before * forget * (1 - forget));
-            store<T>(to + 2 * kUnits<T>, dc * i * (1 - g * g));
-            store<T>(to + 3 * kUnits<T>, dh * y * o * (1 - o));
-            store<T>(dc_at, f.starts(t, at) ? V{} : dc * forget);
+      V sums[R][N] = {};
+      if (after >= 0) multiply<T, R, N>(dz, wide, in_panel<T>(b.transposed, wide, first), sums);
+      for (int v = 0; v < N; ++v) {
+        const int64_t block = (first + v) / kParts<T>, part = (first + v) % kParts<T>;
+        const int64_t unit = (first + v) * kLanes<T>, lanes = n.units - unit;
+        for (int r = 0; r < R; ++r) {
+          const int64_t at = row + r;
+          T* dh_at = b.dh + at * width + unit;
+          V dh = load<T>(dh_at);  // of the carry after step `after`, where that does not count
+          if (after >= 0 && f.counts(after, at)) dh = f.starts(after, at) ? V{} : sums[r][v];
+          store<T>(dh_at, dh);
+          if (t < 0) continue;
+          const int64_t in_kept = (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
+          T* to = b.dzs + in_kept;
+          if (!f.counts(t, at)) {
+            for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, V{});
+            continue;
           }
+          dh += load_some<T>(b.dys + (t * n.batch + at) * n.units + unit, lanes);
+          const T* gates = f.gates + in_kept;
+          const V i = load<T>(gates), forget = load<T>(gates + kUnits<T>), g = load<T>(gates + 2 * kUnits<T>),
+                  o = load<T>(gates + 3 * kUnits<T>);
+          const V c_before = load<T>(f.c_before(k) + at * width + unit);
+          const V y = tanh<T>(forget * c_before + i * g);
+          T* dc_at = b.dc + at * width + unit;
+          const V dc = load<T>(dc_at) + dh * o * (1 - y * y);
+          store<T>(to, dc * g * i * (1 - i));
+          store<T>(to + kUnits<T>, dc * c_before * forget * (1 - forget));
+          store<T>(to + 2 * kUnits<T>, dc * i * (1 - g * g));
+          store<T>(to + 3 * kUnits<T>, dh * y * o * (1 - o));
+          store<T>(dc_at, f.starts(t, at) ? V{} : dc * forget);
         }
       }
     });

@@ -119,16 +119,16 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
               const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
   const int64_t wide = columns<T>(n), width = padded<T>(n), threads = team.threads(), rows = n.time * n.batch;
-  const int64_t panels = (blocks<T>(n) + 3) / 4, input_panels = (n.features + kColumns<T> - 1) / kColumns<T>;
-  T* transposed = make<T>(allocate, panels * wide * kColumns<T>);
-  T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * wide * kColumns<T>) : nullptr;
+  const int64_t panels = (blocks<T>(n) * kParts<T> + 3) / 4, input_panels = (n.features + kPanel<T> - 1) / kPanel<T>;
+  T* transposed = make<T>(allocate, panels * wide * kPanel<T>);
+  T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * wide * kPanel<T>) : nullptr;
   Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * width), make<T>(allocate, n.batch * width)};
   team.run(1, panels + (to.dxs ? input_panels : 0), [&](int64_t, int64_t panel) {
     if (panel < panels) {
-      pack_transposed<T>(w.recurrent, n.units, n, panel * kColumns<T>, transposed + panel * wide * kColumns<T>);
+      pack_transposed<T>(w.recurrent, n.units, n, panel * kPanel<T>, transposed + panel * wide * kPanel<T>);
     } else {
       const int64_t p = panel - panels;
-      pack_transposed<T>(w.kernel, n.features, n, p * kColumns<T>, transposed_kernel + p * wide * kColumns<T>);
+      pack_transposed<T>(w.kernel, n.features, n, p * kPanel<T>, transposed_kernel + p * wide * kPanel<T>);
     }
   });
   for (int64_t row = 0; row < n.batch; ++row) {

@@ -1,0 +1,52 @@
+"""Cells around cells, taken off where they do nothing inside the loop over time."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Self
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jlstm.backends.scan import Recurrence, select
+from jlstm.cell import Cell
+
+
+class Reduction(NamedTuple):
+    """A run of an inner cell, and what makes the outer cell's outputs of its outputs; the carries are the same."""
+
+    cell: Cell
+    start: Recurrence
+    finish: Callable[[Array], Array]
+
+    @classmethod
+    def of(cls, cell: Cell, start: Recurrence) -> Self:
+        """Return the run of the cell as it is."""
+        return cls(cell, start, _same)
+
+
+def reduce(cell: Cell, start: Recurrence) -> Reduction:
+    """Take off as many cells from the outside as `Cell.reduced` allows; with resets, none whose initial carry is another."""
+    stages: list[Callable[[Array], Array]] = []
+    while _speaks_for_itself(cell) and (inner := cell.reduced(start.params, start.context, start.xs)) is not None:
+        if start.resets is not None and not inner.begins_alike:
+            break
+        cell, start = inner.cell, start._replace(params=inner.params, context=inner.context, xs=inner.xs)
+        stages.insert(0, inner.finish)
+    return Reduction(cell, start, partial(_finish, stages, start.mask) if stages else _same)
+
+
+def _finish(stages: list[Callable[[Array], Array]], mask: Array | None, ys: Array) -> Array:
+    for stage in stages:
+        ys = stage(ys)
+    return ys if mask is None else select(mask, ys, jnp.zeros_like(ys))
+
+
+def _same(ys: Array) -> Array:
+    return ys
+
+
+def _speaks_for_itself(cell: Cell) -> bool:
+    """Whether `reduced` belongs to the cell's own equations: a subclass that changes a step no longer is what it inherits."""
+    mro = type(cell).__mro__
+    depths = {name: next(k for k, kind in enumerate(mro) if name in vars(kind)) for name in ("reduced", "project", "step")}
+    return depths["reduced"] <= min(depths["project"], depths["step"])

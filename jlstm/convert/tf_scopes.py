@@ -1,0 +1,238 @@
+"""Cells of TensorFlow 1 in a checkpoint, by the scopes of their variables, and how they were put together.
+
+…/lstm_cell_1/kernel                                                   a cell, the second of its class in its scope
+…/multi_rnn_cell/cell_0/lstm_cell/kernel                               the lowest of several
+…/bidirectional_rnn/fw/lstm_cell/kernel                                one of two directions
+…/stack_bidirectional_rnn/cell_0/bidirectional_rnn/fw/lstm_cell/kernel both, several times
+…/lstm_cell/kernel/Adam                                                what an optimizer keeps for a variable
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple, cast
+
+from jlstm.cell import Params
+from jlstm.convert import layout, tf1_cells
+from jlstm.description import features_in
+from jlstm.layers import Bidirectional, Layer
+
+Made = tuple[Layer, Params]
+Result = Made | str  # a layer, or why it is not converted
+
+
+class Joined(NamedTuple):
+    """A layer, or why it is not converted, and the scopes of its cells."""
+
+    layer: Result
+    cells: tuple[str, ...]
+
+
+_CELL = re.compile(r"(?!multi_rnn_cell)(?P<kind>\w*?_cell|[A-Z]\w*Cell)(?:_\d+)?")
+_NOT_CELL = re.compile(r"MultiRNNCell")
+_RECURRENT = re.compile(r"(?i)lstm|gru|rnn")
+_AROUND = re.compile(r"(?i)wrapper|attention")
+_JOINT = re.compile(
+    r"(?P<outer>(?:.*/)?)(?:(?P<stack>(?:multi_rnn_cell|stack_bidirectional_rnn)(?:_\d+)?)/cell_(?P<depth>\d{1,9})|(?P<side>fw|bw))"
+    r"/(?P<rest>.+)",
+    re.DOTALL,
+)
+_OF_LAYER = re.compile(r"(?P<parent>.+)/(?:\w*_cell|stack_bidirectional_rnn)(?:_\d+)?", re.DOTALL)
+
+
+class Scopes(NamedTuple):
+    """What the names of a checkpoint's variables tell.
+
+    Attributes:
+        cells: the cells' scopes, with their variables by the cell's own names.
+        slots: variables of optimizers and moving averages, which no cell has.
+        leftover: other scopes whose names sound recurrent, with the reason why they are not converted.
+        around: cells' scopes inside others that have variables too, with the reason.
+    """
+
+    cells: dict[str, dict[str, str]]
+    slots: set[str]
+    leftover: dict[str, str]
+    around: dict[str, str]
+
+
+def scopes(ranks: Mapping[str, int]) -> Scopes:
+    """Sort the names of variables, given with their numbers of axes."""
+    slots = {name for name in ranks if _slot(name, ranks)}
+    parents = {name.rpartition("/")[0] for name in ranks.keys() - slots}
+    cells: dict[str, dict[str, str]] = {}
+    others: list[str] = []
+    for name in sorted(ranks.keys() - slots):
+        scope = _cell_scope(name, parents)
+        if scope is None:
+            others.append(name)
+        else:
+            cells.setdefault(scope, {})[name[len(scope) + 1 :]] = name
+    return Scopes(cells, slots, _leftover(others, ranks), _around(cells, others))
+
+
+def _slot(name: str, names: Mapping[str, int]) -> bool:
+    """A slot is named after its variable, then after its optimizer: a class, or the name that was given to it."""
+    variable, _, last = name.rpartition("/")
+    while variable:
+        if variable in names:  # the rank tells it from a part of the variable, such as the norm of a weight
+            return last[:1].isupper() or names[variable] == names[name]
+        if not last[:1].isupper():
+            return False
+        variable = variable.partition("/")[2]  # of an optimizer in a scope: "train/rnn/lstm_cell/kernel/Adam"
+    return False
+
+
+def _cell_scope(name: str, parents: set[str]) -> str | None:
+    """The scope of the cell that a variable belongs to: the outermost with a variable right in it, else the innermost."""
+    *components, _ = name.split("/")
+    innermost = None
+    for k, component in enumerate(components[:64]):
+        if _CELL.fullmatch(component) and not _NOT_CELL.fullmatch(component):
+            innermost = "/".join(components[: k + 1])
+            if innermost in parents:
+                break
+    return innermost
+
+
+def _leftover(names: Iterable[str], ranks: Mapping[str, int]) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for name in names:
+        scope, _, last = name.rpartition("/")
+        if "opaque" in last:
+            reasons[scope or name] = (
+                f"its {last[:80]!r} is in a layout that only CuDNN knows: save it by the saveable of CudnnLSTM, which "
+                "writes kernels and biases"
+            )
+        elif ranks[name] > 1 and _RECURRENT.search(scope.rpartition("/")[2]):
+            reasons.setdefault(scope, f"its variables, such as {last[:80]!r}, do not tell its class: pass them to load")
+    return reasons
+
+
+def _around(cells: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """A wrapper with variables changes what goes into a cell or comes out of it."""
+    inside: dict[str, str] = {}
+    for name in others:
+        components = name.split("/")[:64]
+        for k, component in enumerate(components[:-1]):
+            if _AROUND.search(component):
+                inside.setdefault("/".join(components[: k + 1]), name)
+    reasons = {}
+    for scope in cells:
+        components = scope.split("/")[:64]
+        outer = next((prefix for k in range(len(components)) if (prefix := "/".join(components[:k])) in inside), None)
+        if outer is not None:
+            name = inside[outer][len(outer) + 1 :]
+            reasons[scope] = f"it is a part of {outer[-80:]!r}, which has {name[:80]!r} too: pass its variables to load"
+    return reasons
+
+
+def sounds_recurrent(scope: str) -> bool:
+    """Whether a scope's name is that of a cell, or has a recurrent network's in it."""
+    last = scope.rpartition("/")[2]
+    return bool(_CELL.fullmatch(last) or _RECURRENT.search(last))
+
+
+def kind(scope: str) -> str:
+    """The class of the cell at a scope, as the scope's name has it."""
+    match = _CELL.fullmatch(scope.rpartition("/")[2])
+    return match["kind"] if match else ""
+
+
+def unread(scope: str, names: Iterable[str]) -> str:
+    """Why a cell cannot be converted, told by its class and the names of its variables; "" if it can."""
+    cell, names = kind(scope), list(names)
+    if "recurrent_kernel" in names:
+        return "it is Keras's, saved by the names of its variables, which do not tell its options: pass them to keras.load"
+    if cell not in tf1_cells.CELLS:
+        old = " of before TensorFlow 1.0" if cell[:1].isupper() else ""
+        return f"jlstm does not read a {cell[:80]!r}{old}: make a layer of your own, or pass its variables to load if it is alike"
+    extra = [name for name in names if tf1_cells.renamed(name) not in tf1_cells.CELLS[cell].names]
+    if extra:
+        listed = ", ".join(repr(name[:80]) for name in sorted(extra)[:3])
+        return f"it has {listed}, which a {cell!r} that jlstm reads has not: make a layer of your own"
+    return ""
+
+
+def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[str, Joined]:
+    """Put together what `MultiRNNCell`, and functions of two directions, made of cells; the innermost first."""
+    layers: dict[str, Joined] = {}
+    waiting: dict[int, dict[tuple[str, str], dict[str, Joined]]] = {}
+
+    def add(scope: str, layer: Result, members: tuple[str, ...]) -> None:
+        joint = _JOINT.fullmatch(scope)
+        group = layers
+        if joint is not None:
+            group = waiting.setdefault(joint["outer"].count("/"), {}).setdefault((joint["outer"], joint["stack"] or ""), {})
+        if scope in group:
+            layer, members = "it is in one scope with another layer: pass their variables to load", members + group[scope].cells
+        group[scope] = Joined(layer, members)
+
+    for scope, layer in cells.items():
+        add(scope, layer, (scope,))
+    while waiting:
+        for (outer, stack), parts in waiting.pop(max(waiting)).items():
+            results = {scope: part.layer for scope, part in parts.items()}
+            members = tuple(cell for part in parts.values() for cell in part.cells)
+            if stack:
+                add(outer + stack, _stack(results), members)
+            else:
+                add(outer.rstrip("/"), _directions(results, merge), members)
+    return layers
+
+
+def _numbered(members: Mapping[str, Result], group: str) -> dict[str, Made] | str:
+    """The members by their number or their direction; else why they cannot be put together."""
+    numbered: dict[str, Made] = {}
+    for scope, layer in members.items():
+        joint = cast(re.Match[str], _JOINT.fullmatch(scope))
+        label = f"cell_{joint['depth']}" if group == "depth" else joint["side"]
+        if isinstance(layer, str):
+            return f"in {label}, {layer}"
+        if joint[group] in numbered:
+            return f"its {label} has two cells: pass their variables to load one by one"
+        numbered[joint[group]] = layer
+    return numbered
+
+
+def _stack(members: Mapping[str, Result]) -> Result:
+    layers = _numbered(members, "depth")
+    if isinstance(layers, str):
+        return layers
+    missing = next((k for k in range(len(layers)) if str(k) not in layers), None)
+    if missing is not None:
+        return f"its cell_{missing} is not in the checkpoint: pass the variables of the others to load"
+    return stacked([layers[str(k)] for k in range(len(layers))])
+
+
+def _directions(members: Mapping[str, Result], merge: str | None) -> Result:
+    sides = _numbered(members, "side")
+    if isinstance(sides, str):
+        return sides
+    for name in ("fw", "bw"):
+        if name not in sides:
+            return f"its direction {name!r} is not in the checkpoint: pass the variables of the other to load"
+    return both(sides["fw"], sides["bw"], merge)
+
+
+def stacked(layers: Sequence[Made]) -> Result:
+    """One layer as it is, more as a Stack, the lowest first; or why they cannot be stacked."""
+    for k, ((below, _), (layer, params)) in enumerate(pairwise(layers)):
+        if below.features_out != (features := features_in(layer, params)):
+            return f"its cell {k + 1} takes {features} features and cell {k} gives {below.features_out}: load them one by one"
+    return layout.stack(layers)
+
+
+def both(forward: Made, backward: Made, merge: str | None) -> Result:
+    """Two directions, or why they cannot be."""
+    if forward[0] != backward[0] or features_in(*forward) != features_in(*backward):
+        return "its two directions differ in kind or size: load them one by one"
+    return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
+
+
+def named(layers: Iterable[str]) -> dict[str, str]:
+    """Names of layers by their scopes: the scope that a layer is in if no other layer is in it, else its own."""
+    parents = {scope: match["parent"] if (match := _OF_LAYER.fullmatch(scope)) else scope for scope in layers}
+    counts = Counter([*parents.values(), *(scope for scope, parent in parents.items() if parent != scope)])
+    return {scope: (parent if counts[parent] == 1 else scope) or "rnn" for scope, parent in parents.items()}

@@ -1,0 +1,57 @@
+"""Which tensors of a model belong to a recurrent module of PyTorch's, told by their names."""
+
+import re
+from collections.abc import Iterable
+
+_WEIGHT = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))(_l\d+(_reverse)?)?")
+_RECURRENT = re.compile(r"(^|\.)(parametrizations\.)?((weight|bias)_(ih|hh|hr)|_all_weight_values)[^.]*")
+_REPARAMETRIZED = re.compile(r"(module\.)?(parametrizations\.|(weight|bias)_.*_(g|v|u|orig|mask|raw)$)")
+
+
+def scopes(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that belong to each module that has recurrent weights of its own, by the module's prefix, in order.
+
+    All names that begin with the prefix belong to it: its own weights, and whatever else it and its children have. So
+    "encoder.rnn." is a scope and "encoder." is none, if the weights are "encoder.rnn.weight_hh_l0".
+
+    Examples:
+        >>> scopes(["embed.weight", "rnn.weight_hh", "rnn.norm.weight"])
+        {'rnn.': ['rnn.weight_hh', 'rnn.norm.weight']}
+    """
+    names = list(names)
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if match := _RECURRENT.search(name):
+            found[name[: match.start()] + match[1]] = []
+    for name in names:
+        for end in range(len(name)):
+            if (end == 0 or name[end - 1] == ".") and name[:end] in found:
+                found[name[:end]].append(name)
+    return found
+
+
+def around(prefix: str, prefixes: Iterable[str]) -> str | None:
+    """Return the prefix of the outermost scope that a scope is inside, or None."""
+    return min((outer for outer in prefixes if prefix != outer and prefix.startswith(outer)), key=len, default=None)
+
+
+def beside(names: Iterable[str]) -> str:
+    """Say what a module has besides the weights of an LSTM, a GRU or an RNN, and what to do about it; "" if nothing.
+
+    Examples:
+        >>> beside(["weight_ih", "weight_hh", "norm.weight"])
+        "it also has 'norm.weight', which these layers do not have: pass only the weights to load if the rest changes no result"
+    """
+    others = [name for name in names if not _WEIGHT.fullmatch(name)]
+    if not others:
+        return ""
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    listed = ", ".join(repr(name[:40]) for name in others[:3]) + more
+    if any(name.startswith("_all_weight_values") for name in others):
+        return f"it is quantized ({listed}): read the model from before quantization"
+    if any(_REPARAMETRIZED.match(name) for name in others):
+        return (
+            f"its weights are computed from others ({listed}): make them plain first, with remove_parametrizations, "
+            "remove_weight_norm or prune.remove of PyTorch, say"
+        )
+    return f"it also has {listed}, which these layers do not have: pass only the weights to load if the rest changes no result"

@@ -1,0 +1,183 @@
+"""The tensors that a pickle of PyTorch's describes, by name. Each is a view of the numbers in a storage."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from jlstm.convert.files import RefusalError
+from jlstm.convert.pickles import Global, Value, text
+
+FLOATS = {"DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16"}
+_CHARACTERS = 64  # of names for each byte of the pickle, where a dict that is there once has many names
+_PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+_DICTS = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
+_IN_MODULES = ("_parameters", "_buffers", "_modules")
+
+
+class Storage(NamedTuple):
+    """Numbers in a file: the name of the place, the type such as "FloatStorage", and how many there are."""
+
+    key: str
+    kind: str
+    size: int
+
+
+class Tensor(NamedTuple):
+    """A view of a storage of floating numbers; offset and strides are counted in numbers."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Other(NamedTuple):
+    """What is no such tensor: what it is, and whether PyTorch takes it for a tensor."""
+
+    what: str
+    is_tensor: bool
+
+
+def named(root: Any, size: int) -> tuple[dict[str, Tensor | Other], dict[str, str]]:
+    """Return all tensors and objects by the names that they have in a `state_dict`, and the classes of whole modules by name.
+
+    Names go through dicts, lists and the modules of a pickled model: the LSTM `rnn` of {"state_dict": {"rnn.weight_hh_l0": …}}
+    is "state_dict.rnn". An optimizer's state is left out.
+
+    Args:
+        root: what the pickle describes.
+        size: how many bytes the pickle has.
+
+    Raises:
+        RefusalError: two have the same name, or one dict is in another too often.
+    """
+    entries, classes = dict[str, Tensor | Other](), dict[str, str]()
+    pending, characters, seen = [("", root)], _CHARACTERS * size, set[int]()
+    while pending:
+        name, value = pending.pop()
+        characters -= len(name) + 1
+        if characters < 0:
+            raise RefusalError("it holds the same thing too often")
+        if not isinstance(value, Value):
+            continue
+        if (state := _module_state(value)) is not None:
+            classes[name] = _class(value)
+            parts: list[tuple[Any, Any]] = [item for part in _IN_MODULES for item in _items(state.get(part))]
+        else:
+            parts = [] if _of_optimizer(value) else list(_items(value))
+            if value.kind == "object" and value[0] not in _DICTS and not _is_tensor(value[0]) and id(value) not in seen:
+                seen.add(id(value))  # attributes may refer to each other in circles
+                parts += _items(value.state) if isinstance(value.state, Value) and value.state.kind == "dict" else []
+            if value.kind == "object" and value[0] not in _DICTS and not parts:
+                if name in entries:
+                    raise RefusalError(f"it has two values with the name {name[:80]!r}")
+                entries[name] = _entry(value)
+        pending += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(parts)]
+    return entries, classes
+
+
+def _module_state(value: Value) -> dict[Any, Any] | None:
+    """The attributes of a pickled module, or None."""
+    if value.kind != "object" or not isinstance(value.state, Value) or value.state.kind != "dict":
+        return None
+    state = {key: part for key, part in value.state.items() if isinstance(key, str)}
+    return state if state.keys() >= set(_IN_MODULES) else None
+
+
+def _class(value: Value) -> str:
+    """The class of an object; of a module in the format before PyTorch 1.6 its source stands beside it."""
+    callee = value[0]
+    if isinstance(callee, Value) and callee.kind == "object":
+        return "a method"
+    if isinstance(callee, Value):  # ("module", class, file, source)
+        identifier = callee[0]
+        callee = identifier[1] if isinstance(identifier, Value) and len(identifier) > 1 else "unknown"
+    arguments = value[1] if isinstance(value[1], Value) else []
+    return text(arguments[0] if callee in ("copyreg._reconstructor", "copy_reg._reconstructor") and arguments else callee)
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Names and parts of what holds other things by name or number."""
+    if isinstance(value, Value) and value.kind in ("list", "tuple"):
+        yield from enumerate(value)
+    elif isinstance(value, Value) and value.kind in ("dict", "object"):
+        yield from ((key, part) for key, part in value.items() if isinstance(key, str | int))
+
+
+def _of_optimizer(value: Value) -> bool:
+    return value.kind == "dict" and {"state", "param_groups"} <= {key for key, _ in value.items() if isinstance(key, str)}
+
+
+def _is_tensor(callee: Any) -> bool:
+    return isinstance(callee, Global) and callee.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_"))
+
+
+def _entry(value: Value) -> Tensor | Other:
+    callee = value[0]
+    if not _is_tensor(callee):
+        return Other(f"an object of class {_class(value)}"[:120], is_tensor=False)
+    try:
+        return _tensor(value)
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
+        raise RefusalError(f"it has a damaged tensor, {type(error).__name__}") from error
+
+
+def _tensor(value: Value) -> Tensor | Other:
+    function, arguments = value[0], value[1]
+    while function != "torch._utils._rebuild_tensor_v2":
+        if function in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
+            function, arguments = arguments[0]
+        elif function == "torch._tensor._rebuild_from_type_v2" and arguments[1] in _PLAIN:
+            function, arguments = arguments[0], arguments[2]
+        elif function == "torch._utils._rebuild_tensor":
+            break
+        elif function == "torch._utils._rebuild_tensor_v3":  # of types that have no storage of their own
+            return Other(f"a tensor of type {text(arguments[6])[:40].removeprefix('torch.')}", is_tensor=True)
+        else:
+            return Other(f"a tensor that {text(function)[:80]} makes", is_tensor=True)
+    storage = _storage(arguments[0])
+    if isinstance(storage, Other):
+        return storage
+    if storage.kind not in FLOATS:
+        return Other(f"a tensor of type {storage.kind[:40].removesuffix('Storage')}", is_tensor=True)
+    if len(arguments) > 6 and arguments[6] and any(turned for _, turned in arguments[6].items()):
+        return Other("a tensor that is negated when it is read", is_tensor=True)
+    shape, strides = _sizes(arguments[2]), _sizes(arguments[3])
+    if len(shape) != len(strides) or len(shape) > 32:
+        raise ValueError
+    return Tensor(storage, _whole(arguments[1]), shape, strides)
+
+
+def _storage(reference: Value) -> Storage | Other:
+    """The storage that a reference is to: ("storage", type, key, device, size), and until PyTorch 1.6 what it is a view of."""
+    _, kind, key, _, size, *view = reference[0]
+    if view and view[0] is not None:
+        return Other("a tensor in a view of a storage", is_tensor=True)
+    return Storage(text(key), text(kind).rpartition(".")[2], _whole(size))
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    """Whole numbers of at least 0, from a tuple or a torch.Size."""
+    if isinstance(values, Value) and values.kind == "object":
+        values = values[1][0]
+    return tuple(map(_whole, values))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError
+    return value
+
+
+def storage_of(reference: Value) -> Storage | None:
+    """The storage that a reference is to, or None if it is to something else, such as the source of a module.
+
+    Raises:
+        RefusalError: it is damaged.
+    """
+    try:
+        if not isinstance(reference[0], Value) or reference[0][0] != "storage":
+            return None
+        _, kind, key, _, size, *_ = reference[0]
+        return Storage(text(key), text(kind).rpartition(".")[2], _whole(size))
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
+        raise RefusalError(f"it has a damaged storage, {type(error).__name__}") from error

@@ -1,0 +1,134 @@
+"""Which framework a model's file is of, and the file with all that is known of it."""
+
+import inspect
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jlstm
+from jlstm import convert
+from parity import peers
+from parity.model.original import Original
+
+SUFFIXES = {
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), "keras"),
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".safetensors"), "torch"),
+    ".onnx": "onnx",
+}
+TRUTHS = {
+    "keras": "Keras's own results in float64",
+    "torch": "PyTorch's own results in float64",
+    "onnx": "ONNX Runtime's own results in float32, the only precision that it has",
+    "tf1": "TensorFlow's own results in float64",
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model's file: its recurrent layers, converted, and as its own framework has them.
+
+    Args:
+        path: the file, or the beginning of a TensorFlow checkpoint's names.
+        framework: which of `jlstm.convert`'s files reads it.
+        layers: converted layers and parameters by name, of those that were chosen.
+        originals: the framework's own by the same names.
+        incomplete: what is recurrent or looks so, and is not compared, by name, with the reason.
+        not_compared: names of other arrays.
+        assumed: one sentence for each thing that the file does not state.
+    """
+
+    path: Path
+    framework: str
+    layers: Mapping[str, tuple[jlstm.Layer, Any]]
+    originals: Mapping[str, Original]
+    incomplete: Mapping[str, str]
+    not_compared: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def truth(self) -> str:
+        """What both sides are held against."""
+        return TRUTHS[self.framework]
+
+
+def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str, Any] | None = None) -> ModelFile:
+    """Convert a model's recurrent layers, and load them in the framework that the file is of.
+
+    Args:
+        path: the model's file. Of a TensorFlow checkpoint, its name without `.index`.
+        pattern: only layers whose name has this in it; * and ? stand for any text.
+        options: what the file does not state, as the reader in `jlstm.convert` takes it.
+
+    Returns:
+        The converted layers, the originals by the same names, and what else the file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: the framework is not installed.
+        ValueError: a file of no known kind, without such layers, or one that converter or framework refuse.
+    """
+    path, options = Path(path), dict(options or {})
+    framework = kind(path)
+    path = path.with_suffix("") if framework == "tf1" and path.suffix == ".index" else path
+    converted = _converted(getattr(convert, framework).read, path, options)
+    chosen = {name: layer for name, layer in converted.items() if fnmatch(name, f"*{pattern}*")}
+    skipped = {name: why for name, why in getattr(converted, "skipped", {}).items() if fnmatch(name, f"*{pattern}*")}
+    if not chosen:
+        raise ValueError(f"no recurrent layer has {pattern!r} in its name: choose among {', '.join(converted)}")
+    originals, contents = _peer(framework).originals(path, list(converted), options)
+    incomplete = {name: f"not converted: {why}" for name, why in skipped.items()}
+    for name, why in contents.incomplete.items():
+        if (name in chosen or name not in converted) and not any(_same(name, other) for other in incomplete):
+            incomplete[name] = why
+    assumed = dict.fromkeys((*getattr(converted, "assumed", ()), *contents.assumed))
+    chosen = {name: layer for name, layer in chosen.items() if name in originals}  # of others the framework says why
+    if not chosen:
+        reasons = "; ".join(f"{name!r}: {why}" for name, why in list(incomplete.items())[:3])
+        raise ValueError(f"{path} has no layer that can be compared: {reasons}")
+    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed))
+
+
+def kind(path: Path) -> str:
+    """The framework whose file it is.
+
+    Raises:
+        ValueError: none is known.
+    """
+    if path.suffix == ".index" or Path(f"{path}.index").is_file():
+        return "tf1"
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f"{path} must be one of {', '.join(SUFFIXES)} or a TensorFlow checkpoint, got {path.suffix or 'no ending'!r}: "
+            "convert it first"
+        )
+    return SUFFIXES[path.suffix]
+
+
+def _converted(reader: Any, path: Path, options: Mapping[str, Any]) -> Any:
+    taken = inspect.signature(reader).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        unknown = []
+    else:
+        unknown = [name for name in options if name not in taken]
+    if unknown:
+        raise ValueError(f"{path} is not read with an option {unknown[0]!r}: leave --option {unknown[0]} out")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).* is not converted: ", UserWarning)  # the report lists them
+        return reader(path, **options)
+
+
+def _same(name: str, other: str) -> bool:
+    """Whether two names are of one thing, as the converter and the framework call it."""
+    return name.split("/")[-1] == other.split("/")[-1]
+
+
+def _peer(name: str) -> Any:
+    try:
+        return import_module(f"parity.model.{name}")
+    except ImportError as error:
+        raise peers.MissingPeerError(f"{name} cannot be imported ({error}): pip install 'jlstm[parity,peers]'") from error

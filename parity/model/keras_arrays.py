@@ -1,0 +1,74 @@
+"""The arrays of a Keras file as h5py lists them, and which of them Keras has put into its layers.
+
+Arrays are matched by their numbers, so that no rule for names is shared with the converter.
+"""
+
+import hashlib
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+
+from parity.model.leftovers import Contents, listed, looks_recurrent
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of floating-point numbers in a file, by their paths, without those of an optimizer."""
+    found: dict[str, np.ndarray] = {}
+
+    def collect(at: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fV" and not at.startswith("optimizer"):
+            bits = jnp.bfloat16 if item.dtype.kind == "V" else item.dtype  # HDF5 has no name for bfloat16
+            found[at.removeprefix("model_weights/")] = item[()].view(bits)
+
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            file.visititems(collect)
+    else:
+        with h5py.File(path) as file:
+            file.visititems(collect)
+    return found
+
+
+def held(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
+    """The paths of the arrays that are the values of variables: of equal ones, as many as there are variables."""
+    left = Counter(_digest(variable.numpy()) for variable in variables)
+    paths = []
+    for at, array in arrays.items():
+        if left[digest := _digest(array)]:
+            left[digest] -= 1
+            paths.append(at)
+    return frozenset(paths)
+
+
+def sort_out(arrays: Arrays, used: Mapping[str, frozenset[str]], variables: Iterable[Any], assumed: Iterable[str]) -> Contents:
+    """Sort what the compared layers do not take: other layers' weights, and arrays that Keras has put nowhere.
+
+    Args:
+        arrays: all of the file.
+        used: for each compared layer those that its original takes.
+        variables: all of the model.
+        assumed: as in `Contents`.
+    """
+    placed = held(arrays, variables)
+    folders = {at.rsplit("/", 1)[0]: name for name, paths in used.items() for at in paths if arrays[at].ndim > 1}
+    lost = {at: [layer for folder, layer in folders.items() if at.startswith(f"{folder}/")] for at in arrays if at not in placed}
+    incomplete = {layers[0]: f"{at} of {layers[0]!r} was not compared" for at, layers in lost.items() if layers}
+    unclaimed = [at for at, layers in lost.items() if not layers]
+    if recurrent := [at for at in unclaimed if looks_recurrent(at, used)]:
+        incomplete["the file"] = f"Keras has no place for {listed(recurrent)}, which may be a recurrent layer's"
+    others = sorted(placed - set().union(*used.values())) + [at for at in unclaimed if at not in recurrent]
+    return Contents(incomplete, tuple(others), tuple(assumed))
+
+
+def _digest(array: np.ndarray) -> bytes:
+    kept = np.ascontiguousarray(array)
+    return hashlib.blake2b(f"{kept.shape} {kept.dtype}".encode() + kept.tobytes()).digest()

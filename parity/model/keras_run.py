@@ -1,0 +1,112 @@
+"""A whole Keras model on random inputs, with what its recurrent layers take and return written down."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from parity.keras_peer import tf
+from parity.model.original import Recorded
+
+BATCH, TIME = 2, 12
+_PADDED = 3  # steps at the end of the second sequence, where the model has a layer that masks
+
+
+def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded], list[str]]:
+    """Run the model once and return what each of its layers took and returned.
+
+    Args:
+        model: a whole Keras model.
+        layers: recurrent layers of it, by name.
+
+    Returns:
+        The records by name, and one sentence for the layers that were not run, with the reason.
+    """
+    calls: dict[str, tuple[Any, ...]] = {}
+    reason = "the model does not call it"
+    with _watched(layers, calls):
+        try:
+            model(_inputs(model), training=False)
+        except Exception as error:  # whatever a layer of the model complains of; it is told
+            reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:160]
+    seen = {name: _record(layers[name], *call) for name, call in calls.items()}
+    missing = sorted(layers.keys() - seen.keys())
+    said = f"{', '.join(missing[:4])}: compared alone and not in the whole model, which could not be run for it ({reason})"
+    return seen, [said] if missing else []
+
+
+@contextmanager
+def _watched(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]) -> Iterator[None]:
+    """Keep arguments and results of the first call of each layer."""
+    originals = {name: layer.call for name, layer in layers.items()}
+
+    def watching(name: str, call: Any) -> Any:
+        def watch(*args: Any, **kwargs: Any) -> Any:
+            results = call(*args, **kwargs)
+            calls.setdefault(name, (args, kwargs, results))
+            return results
+
+        return watch
+
+    for name, layer in layers.items():
+        object.__setattr__(layer, "call", watching(name, originals[name]))
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            object.__delattr__(layer, "call")
+
+
+def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], results: Any) -> Recorded:
+    """The call of a layer in the order of ours: batch before time, outputs in the order of the inputs."""
+    given = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
+    xs, *states = jax.tree.leaves(given.get("sequences", given.get("inputs")))
+    states = states or [state for state in jax.tree.leaves(given.get("initial_state")) if state is not None]
+    inner = getattr(layer, "forward_layer", layer)
+    count = 2 if inner is not layer and layer.merge_mode is None else 1
+    arrays = [tf.cast(array, "float64").numpy() for array in jax.tree.leaves(results)]
+    time_major = getattr(inner, "time_major", False)
+    turn = (lambda array: array.swapaxes(0, 1)) if time_major else (lambda array: array)
+    outputs, last = arrays[:count], arrays[count:]
+    mask = given.get("mask")
+    mask = jax.tree.leaves(mask)[0] if jax.tree.leaves(mask) else None
+    ys = None
+    if inner.return_sequences:
+        ys = [turn(y)[:, ::-1] if inner.go_backwards else turn(y) for y in outputs]
+    return Recorded(
+        xs=turn(tf.cast(xs, "float64").numpy()),
+        mask=None if mask is None else turn(np.array(mask)),
+        carry=[tf.cast(state, "float64").numpy() for state in states] or None,
+        ys=ys,
+        last=None if ys else outputs,
+        states=last if inner.return_state else None,
+    )
+
+
+def _inputs(model: Any) -> Any:
+    """Random inputs: words of the smallest vocabulary, or numbers; steps to be masked where a layer of the model masks them."""
+    rng = np.random.default_rng(0)
+    layers = list(model._flatten_layers())
+    words = min((layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"), default=2)
+    padding = [layer.mask_value for layer in layers if type(layer).__name__ == "Masking"]
+    shapes = [(tuple(value.shape), str(value.dtype).removeprefix("<dtype: '").removesuffix("'>")) for value in model.inputs]
+    drawn = [_drawn(rng, shape, dtype, words, padding[0] if padding else None) for shape, dtype in shapes]
+    return drawn[0] if len(drawn) == 1 else drawn
+
+
+def _drawn(rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None) -> Any:
+    sizes = [size or (BATCH if k == 0 else TIME) for k, size in enumerate(shape)]
+    if dtype == "string":
+        raise ValueError("it takes strings")
+    if len(sizes) < 3 and (dtype.startswith(("int", "uint")) or words > 2):  # an embedding takes floats that are whole, too
+        numbers = rng.integers(1 if words > 2 else 0, words, sizes)
+        if len(sizes) > 1:
+            numbers[1:, -_PADDED:] = 0  # what mask_zero masks
+        return tf.constant(numbers, dtype)
+    numbers = rng.standard_normal(sizes)
+    if padding is not None and len(sizes) > 2 and len(numbers) > 1:
+        numbers[1, -_PADDED:] = padding
+    return tf.constant(numbers, dtype)

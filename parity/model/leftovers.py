@@ -1,0 +1,89 @@
+"""Which arrays of a file the compared layers do not account for, and which of these look recurrent.
+
+The names come from the framework's own reading of the file, not from the converter.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+# names of single weights of a recurrent cell: PyTorch's, Keras's, TensorFlow 1's, and those that people give their own
+_WEIGHT = re.compile(
+    r"(weight|bias)_(hh|ih|hr)|recurrent_(kernel|bias)|w_[ifo]_diag|peep|zoneout|(?<![a-z])gates/|(?<![a-z])candidate"
+    r"|(?<![a-z])(input|forget|output|cell|reset|update)_?gate|(^|[./_])(hh|ih|hx|xh|h2h|i2h|x2h|w_?hh|w_?ih|[wub]_[ifgoczrnh])([./_:]|\d|$)",
+    re.IGNORECASE,
+)
+# names of whole modules or scopes: lstm, encoder_gru, BiLSTM, rnn_cell_1, lstm_2
+_MODULE = re.compile(
+    r"(.*_)?(bi|conv|peephole|layernorm|ln|my|custom|stacked|cudnn_?|basic_?|block_?)*"
+    r"(lstm|gru|rnn|sru|mgu|elman|recurrent|cells?)(_?(cell|layer|block|net|d)s?)*(_?\d+d?)*",
+    re.IGNORECASE,
+)
+_OF_A_CELL = re.compile(r"norm|(^|[._/])ln|diag", re.IGNORECASE)  # beside a cell, in its module
+_MOST = 4  # names in a sentence
+
+
+class Contents(NamedTuple):
+    """What a file holds besides the layers that were compared.
+
+    Args:
+        incomplete: what looks recurrent and was not compared, by layer or name, with the reason in one sentence.
+        not_compared: names of all else, such as an embedding's.
+        assumed: one sentence for each thing that the file does not state.
+    """
+
+    incomplete: dict[str, str]
+    not_compared: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
+def sort_out(
+    arrays: Iterable[str], used: Mapping[str, Collection[str]], assumed: Iterable[str] = (), *, scoped: bool = True
+) -> Contents:
+    """Sort the arrays that no compared layer takes into those that look recurrent and all others.
+
+    Args:
+        arrays: names of all arrays of the file, with parts separated by "." or "/".
+        used: for each compared layer, by its name, those that its original takes.
+        assumed: as in the result.
+        scoped: whether the names of a layer's arrays begin with its own, so that any other such array belongs to it too.
+    """
+    taken = set().union(*used.values())
+    left = [name for name in arrays if name not in taken]
+    scopes = {layer: [name for name in left if inside(name, layer)] for layer in (used if scoped else ())}
+    incomplete = {
+        layer: f"{listed(names)} of {layer or 'the module'!r} {'was' if len(names) == 1 else 'were'} not compared"
+        for layer, names in scopes.items()
+        if names
+    }
+    beside = set().union(*scopes.values())
+    recurrent = [name for name in left if name not in beside and looks_recurrent(name, used)]
+    if recurrent:
+        incomplete["the file"] = f"{listed(recurrent)}, which may be a recurrent layer's, belong to no layer that was compared"
+    others = tuple(name for name in left if name not in beside and name not in recurrent)
+    return Contents(incomplete, others, tuple(assumed))
+
+
+def inside(name: str, scope: str) -> bool:
+    """Whether a name begins with another and a separator. All do with an empty one."""
+    return not scope or (name.startswith(scope) and name[len(scope) : len(scope) + 1] in (".", "/"))
+
+
+def listed(names: Collection[str]) -> str:
+    """Names for a sentence, of many the first and how many more."""
+    first = ", ".join(list(names)[:_MOST])
+    return first if len(names) <= _MOST else f"{first} and {len(names) - _MOST} more"
+
+
+def looks_recurrent(name: str, layers: Collection[str]) -> bool:
+    """Whether an array's name is one that a recurrent layer's weights have, other than those of the layers that were compared."""
+    if _WEIGHT.search(name):
+        return True
+    parts = re.split(r"([./])", name)
+    for k in range(0, len(parts) - 1, 2):
+        if _MODULE.fullmatch(parts[k]):
+            scope = "".join(parts[: k + 1])
+            # beside a compared layer in a module of such a name, an output layer is harmless, a normalization is not
+            if not any(inside(layer, scope) for layer in layers) or _OF_A_CELL.search("".join(parts[k + 1 :])):
+                return True
+    return False

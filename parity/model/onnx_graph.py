@@ -1,0 +1,106 @@
+"""ONNX models by onnx's own means: every graph in them, the nodes that are recurrent, and what their weights are made of."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import onnx
+
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+RECURRENT = ("LSTM", "GRU", "RNN")
+_PRODUCTS = {"MatMul", "Gemm", "Conv", "MatMulInteger", "QLinearMatMul", "Einsum"}
+
+
+class Place(NamedTuple):
+    """A node, the graphs that it is in, the outermost first, and the nodes whose attributes the inner ones are.
+
+    `branch` is the name of the innermost of these attributes, such as then_branch; "" in the model's own graph.
+    """
+
+    node: Any
+    graphs: tuple[Any, ...]
+    holders: tuple[Any, ...]
+    branch: str = ""
+
+    @property
+    def name(self) -> str:
+        """The node's own name, or that of its first output."""
+        return next((name for name in (self.node.name, *self.node.output) if name), "")
+
+    def called(self, name: str) -> bool:
+        """Whether a name is the node's, or ends in it, after the name of the branch that it is in."""
+        own = (self.node.name, *self.node.output)
+        return name in own or any(name.endswith(f"{self.branch}/{part}") for part in own if part)
+
+    def given(self, key: str) -> str:
+        """The name of an input by its role; "" if it is left out."""
+        return dict(zip(INPUTS, self.node.input, strict=False)).get(key, "")
+
+
+def places(graph: Any, graphs: tuple[Any, ...] = (), holders: tuple[Any, ...] = (), branch: str = "") -> Iterator[Place]:
+    """All nodes of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield Place(node, (*graphs, graph), holders, branch)
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from places(inner, (*graphs, graph), (*holders, node), attribute.name)
+
+
+def not_plain(place: Place) -> str:
+    """Why a node that is recurrent, or may be, is not an LSTM, GRU or RNN node as such; "" if it is none of these."""
+    node = place.node
+    if node.op_type in ("Loop", "Scan"):
+        inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+        products = {one.node.op_type for graph in inner for one in places(graph)} & _PRODUCTS
+        return f"a {node.op_type} with {', '.join(sorted(products))} in it may be a recurrent layer" if products else ""
+    if node.op_type not in RECURRENT and any(word in node.op_type.upper() for word in RECURRENT):
+        return f"it is a {node.op_type} node, which is not compared"
+    return ""
+
+
+def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
+    """The constants that a value is made of, and the nodes that make it of them, in order.
+
+    Raises:
+        ValueError: it depends on an input of the model.
+    """
+    tensors = {tensor.name: tensor for graph in place.graphs for tensor in graph.initializer}
+    makers = {output: node for graph in place.graphs for node in graph.node for output in node.output if output}
+    constants: dict[str, Any] = {}
+    nodes: list[Any] = []
+
+    def add(value: str) -> None:
+        if value in tensors:
+            constants[value] = tensors[value]
+        elif value not in makers:
+            raise ValueError(f"{place.name!r} has weights that depend on the model's input {value!r}: compare it by hand")
+        elif makers[value] not in nodes:
+            for needed in makers[value].input:
+                if needed:
+                    add(needed)
+            nodes.append(makers[value])
+
+    add(name)
+    return list(constants.values()), nodes
+
+
+def arrays(graph: Any) -> set[str]:
+    """The names of all constants with two axes or more, in the graph and in those inside it."""
+    graphs = {id(inner): inner for place in places(graph) for inner in place.graphs}.values()
+    made = [tensor.name for inner in graphs for tensor in inner.initializer if len(tensor.dims) > 1]
+    steps = [place.node for place in places(graph) if place.node.op_type == "Constant"]
+    made += [step.output[0] for step in steps if any(len(part.t.dims) > 1 for part in step.attribute if part.HasField("t"))]
+    return set(made)
+
+
+def load(path: Any) -> Any:
+    """The model with its external data, its local functions written out.
+
+    Raises:
+        ValueError: onnx cannot read it.
+    """
+    try:
+        model = onnx.load(path)
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
+    except (onnx.onnx_cpp2py_export.checker.ValidationError, OSError, RuntimeError, TypeError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"onnx cannot read {path} ({reason}): export it again") from error

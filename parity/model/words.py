@@ -1,0 +1,61 @@
+"""What is said of a model's file as a whole: its verdict, what was assumed, and what was not compared."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from parity.model.formats import ModelFile
+from parity.model.leftovers import listed
+from parity.report import Outcome, versions
+
+_SHOWN = 20  # names of what is incomplete, on the terminal
+
+
+def verdict(file: ModelFile, outcomes: Sequence[Outcome]) -> str:
+    """`fail` where a layer differs, `incomplete` where something recurrent was not compared, else `pass`."""
+    verdicts = {outcome.comparison.verdict for outcome in outcomes}
+    if verdicts - {"pass", "incomplete"}:
+        return "fail"
+    return "incomplete" if file.incomplete or "incomplete" in verdicts else "pass"
+
+
+def facts(file: ModelFile, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What the page and the JSON say of the file."""
+    return {
+        "name": file.path.name,
+        "verdict": verdict(file, outcomes),
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "truth": file.truth,
+        "jlstm": metadata.version("jlstm"),
+        "incomplete": dict(file.incomplete),
+        "assumed": list(file.assumed),
+        "not_compared": list(file.not_compared),
+    }
+
+
+def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:
+    """The last lines: what is incomplete, assumed and not compared, the verdict on the file, and versions."""
+    shown = list(file.incomplete.items())[:_SHOWN]
+    lines = [f"incomplete: {name}: {why}" for name, why in shown]
+    if len(file.incomplete) > len(shown):
+        lines.append(f"incomplete: {len(file.incomplete) - len(shown)} more")
+    lines += [f"assumed: {sentence}" for sentence in file.assumed]
+    if file.not_compared:
+        lines.append(f"not compared: {listed(file.not_compared)}")
+    used = ", ".join((f"jlstm {metadata.version('jlstm')}", f"jax {jax.__version__}", *versions(outcomes).values()))
+    return "\n".join([*lines, _sentence(file, outcomes, seconds), f"The truth was {file.truth}. {used}."])
+
+
+def _sentence(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:
+    decided, count = verdict(file, outcomes), len(file.layers)
+    layers = "1 layer" if count == 1 else f"{count} layers"
+    ends = {
+        "pass": "is the same here and there",
+        "fail": "was compared, and something differs",
+        "incomplete": "was compared, but not all that is recurrent in the file",
+    }
+    end = ends[decided] if count == 1 else ends[decided].replace("is the", "are the").replace("was", "were", 1)
+    return f"{decided}: {layers} of {file.path.name} {end} ({len(outcomes)} comparisons in {seconds:.0f} s)."

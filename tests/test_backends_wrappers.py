@@ -1,0 +1,138 @@
+"""A cell around an LSTM that does nothing inside the loop over time runs as that LSTM, with the results of the plain loop."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlstm
+from jlstm import LSTM, RNN, GRUCell, LSTMCell, MinLSTMCell
+from jlstm.cells import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
+from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, problem
+
+CELL, SQUARE = LSTMCell(UNITS), LSTMCell(FEATURES)
+KEY = {"key": jax.random.key(5)}
+
+ALWAYS = {  # with a key too
+    "WeightDrop": WeightDrop(CELL, rate=0.4),
+    "Dropout of inputs and outputs": Dropout(CELL, inputs=0.3, outputs=0.4),
+    "variational Dropout": Dropout(CELL, inputs=0.3, outputs=0.4, variational=True),
+    "Residual": Residual(SQUARE),
+    "Highway": Highway(SQUARE),
+    "LearnedCarry": LearnedCarry(CELL),
+    "AWD": Dropout(WeightDrop(LSTMCell(UNITS, dropout=0.2), rate=0.4), inputs=0.3, outputs=0.4, variational=True),
+    "all around": LearnedCarry(Residual(Highway(Dropout(WeightDrop(SQUARE, rate=0.4), inputs=0.3, outputs=0.2)))),
+    "Zoneout of nothing": Zoneout(CELL),
+}
+IN_INFERENCE = {
+    "Dropout of h": Dropout(CELL, inputs=0.3, state=0.2),
+    "variational Dropout of h": Residual(Dropout(SQUARE, state=0.2, variational=True)),
+    "recurrent dropout inside": WeightDrop(LSTMCell(UNITS, recurrent_dropout=0.3)),
+}
+NEVER = {
+    "Zoneout": (Zoneout(CELL, h=0.3), "it is not for Zoneout"),
+    "around Zoneout": (Residual(Zoneout(SQUARE, c=0.3)), "it is not for Zoneout"),
+    "GRU": (WeightDrop(GRUCell(UNITS)), "it is not for GRUCell"),
+}
+
+
+def explained(layer, **options):
+    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), FEATURES))
+    return jlstm.explain(layer, params, jax.ShapeDtypeStruct((2, TIME, FEATURES), "float32"), **options)
+
+
+def assert_like_scan(cell, backend, **options):
+    """Outputs, last carry and all gradients, with float64 rounding."""
+    given = problem(RNN(cell, backend=backend))
+    runs = [differentiate(RNN(cell, backend=name), cotangent_of(given), *given[1:], **options) for name in (backend, "scan")]
+    assert_close(*runs, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("backend", "drawn"), [("cpu", {}), ("cpu", KEY), ("fused", KEY)], ids=["cpu", "cpu, key", "fused, key"])
+@pytest.mark.parametrize("name", ALWAYS | IN_INFERENCE)
+def test_results_and_gradients_are_those_of_the_plain_loop(name, backend, drawn):
+    """`scan` runs the cell as it is, step by step; the same masks are drawn from a key."""
+    assert_like_scan((ALWAYS | IN_INFERENCE)[name], backend, mask=flags(0.6), **drawn)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["LearnedCarry", "AWD"])
+def test_resets_put_back_the_carry_of_the_whole(name):
+    """A learned one is not the inner LSTM's zeros, which the kernel would put back."""
+    assert_like_scan(ALWAYS[name], "cpu", resets=flags(0.4, seed=3), **KEY)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("backend", ["auto", "fused"])
+@pytest.mark.parametrize("drawn", [{}, KEY], ids=["inference", "key"])
+@pytest.mark.parametrize("name", ALWAYS | IN_INFERENCE)
+def test_a_fast_backend_runs_the_inner_cell(name, drawn, backend):
+    """With a key only where what is drawn stays out of the loop; `explain` names both cells."""
+    cell = (ALWAYS | IN_INFERENCE)[name]
+    inner = cell
+    while isinstance(inner, Wrapper):
+        inner = inner.cell
+    told = explained(RNN(cell, backend=backend), **drawn)
+    if name in IN_INFERENCE and drawn:
+        assert told.startswith(f"{cell} is run by scan; ")
+    else:
+        assert told == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}"
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_what_changes_the_carry_is_run_by_scan(name):
+    """As it is, and the message says which cell is in the way."""
+    cell, why = NEVER[name]
+    assert explained(RNN(cell)).startswith(f"{cell} is run by scan; ")
+    assert f"not by fused: {why}" in explained(RNN(cell))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_cell_for_all_steps_at_once_may_be_wrapped():
+    """A minLSTM between a sum and dropped outputs."""
+    cell = Residual(Dropout(MinLSTMCell(FEATURES), outputs=0.4))
+    assert explained(RNN(cell, backend="parallel")).startswith(f"{cell} is run by parallel as MinLSTMCell")
+    assert_like_scan(cell, "parallel", **KEY)
+
+
+@dataclass(frozen=True, repr=False)
+class Halved(WeightDrop):
+    """Somebody's own: half the output, and half of h handed on."""
+
+    def step(self, params, context, carry, z):
+        after, y = super().step(params, context, carry, z)
+        return after._replace(h=after.h / 2), y / 2
+
+
+def test_a_subclass_with_a_step_of_its_own_is_not_taken_for_what_it_inherits():
+    """It says nothing about what it comes down to, so its own step runs."""
+    given = problem(RNN(Halved(CELL)), dtype=np.float32)
+    assert "is run by scan" in explained(given.layer)
+    carry, ys = given.carry, []
+    for t in range(TIME):
+        carry, y = given.layer.step(given.params, carry, jnp.asarray(given.xs[:, t]))
+        ys.append(y)
+    assert_close(given.layer.apply(*given[1:]), (carry, jnp.stack(ys, 1)), atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["Highway", "Residual", "AWD"])
+def test_padding_counts_for_nothing(name):
+    """NaN in it reaches neither outputs, which are zero there, nor gradients."""
+    layer, params, xs, carry = given = problem(RNN(ALWAYS[name], backend="fused"))
+    lengths = np.array([TIME, 2])
+    padded = np.where((np.arange(TIME) < lengths[:, None])[..., None], xs, np.nan)
+    cotangent = cotangent_of(given)
+    got = differentiate(layer, cotangent, params, padded, carry, lengths=lengths, **KEY)
+    assert_close(got, differentiate(layer, cotangent, params, np.nan_to_num(padded), carry, lengths=lengths, **KEY), atol=0)
+    assert not np.asarray(got[0][1])[1, 2:].any()
+
+
+def test_all_carries_of_a_wrapped_cell_can_be_had():
+    """They are the inner cell's."""
+    layer, params, xs, carry = problem(RNN(WeightDrop(CELL), backend="fused"), dtype=np.float32)
+    got = jlstm.cell_states(layer, params, xs, carry)
+    assert_close(got, jlstm.cell_states(LSTM(UNITS, backend="scan"), params, xs, carry), atol=1e-6)

@@ -1,0 +1,375 @@
+"""Checkpoints of TensorFlow: each cell is read for what it is, put together as it was, or skipped by name."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from conversions import refusal
+from jlstm import Bidirectional, Stack
+from jlstm.convert import tf1 as convert
+from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from problems import BATCH, FEATURES, TIME, UNITS, apply
+
+import tf_keras  # isort: skip
+
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
+CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+RNG = np.random.default_rng(5)
+XS = RNG.normal(size=(BATCH, TIME, FEATURES))
+PLAIN = {"kernel": (FEATURES + UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
+PEEPHOLES = {f"w_{gate}_diag": (UNITS,) for gate in "ifo"}
+GRU_SHAPES = {
+    "gates/kernel": (FEATURES + UNITS, 2 * UNITS),
+    "gates/bias": (2 * UNITS,),
+    "candidate/kernel": (FEATURES + UNITS, UNITS),
+    "candidate/bias": (UNITS,),
+}
+CUDNN_GRU = {
+    "gates/kernel": (FEATURES + UNITS, 2 * UNITS),
+    "gates/bias": (2 * UNITS,),
+    "candidate/input_projection/kernel": (FEATURES, UNITS),
+    "candidate/input_projection/bias": (UNITS,),
+    "candidate/hidden_projection/kernel": (UNITS, UNITS),
+    "candidate/hidden_projection/bias": (UNITS,),
+}
+NORMS = {f"{gate}/{name}": (UNITS,) for gate in ("input", "transform", "forget", "output", "state") for name in ("gamma", "beta")}
+
+
+def weights(shapes, scope="", renamed=lambda name: name):
+    """Random variables by name."""
+    return {scope + renamed(name): RNG.normal(size=shape) for name, shape in shapes.items()}
+
+
+def write(path, variables):
+    """A checkpoint as TensorFlow 1 writes it, of variables with any names."""
+    names = sorted(variables)
+    tf.raw_ops.SaveV2(
+        prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=[variables[name] for name in names]
+    )
+    return path
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(w, xs, forget_bias=1.0, norm=lambda gate, x: x):
+    """TensorFlow 1's LSTM cell: i, j, f, o of x and h; with peepholes where there are any."""
+    units = w["kernel"].shape[1] // 4
+    h = c = np.zeros((len(xs), units))
+    peep = [w.get(f"w_{gate}_diag", 0) for gate in "ifo"]
+    ys = []
+    for x in xs.swapaxes(0, 1):
+        i, j, f, o = np.split(np.concatenate([x, h], 1) @ w["kernel"] + w.get("bias", 0), 4, 1)
+        i, j, f, o = (norm(gate, a) for gate, a in zip(("input", "transform", "forget", "output"), (i, j, f, o), strict=True))
+        c = norm("state", sigmoid(f + forget_bias + peep[1] * c) * c + sigmoid(i + peep[0] * c) * np.tanh(j))
+        h = np.tanh(c) * sigmoid(o + peep[2] * c)
+        ys.append(h)
+    return np.stack(ys, 1)
+
+
+def normalized_lstm(w, xs):
+    """`LayerNormBasicLSTMCell`."""
+
+    def norm(gate, a):
+        a = (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-12)
+        return a * w[f"{gate}/gamma"] + w[f"{gate}/beta"]
+
+    return lstm(w, xs, norm=norm)
+
+
+def gru(w, xs):
+    """TensorFlow 1's `GRUCell`."""
+    units = w["candidate/bias"].size
+    h, ys = np.zeros((len(xs), units)), []
+    for x in xs.swapaxes(0, 1):
+        r, u = np.split(sigmoid(np.concatenate([x, h], 1) @ w["gates/kernel"] + w["gates/bias"]), 2, 1)
+        h = u * h + (1 - u) * np.tanh(np.concatenate([x, r * h], 1) @ w["candidate/kernel"] + w["candidate/bias"])
+        ys.append(h)
+    return np.stack(ys, 1)
+
+
+def keras_gru(w, xs):
+    """Keras's GRU, which is compatible with CuDNN, with weights of the cell of TensorFlow 1 that is so too."""
+    layer = tf_keras.layers.GRU(UNITS, return_sequences=True, dtype="float64")
+    layer.build(xs.shape)
+    of_x, of_h = w["gates/kernel"][:FEATURES], w["gates/kernel"][FEATURES:]
+    flip = lambda gates, last: np.concatenate([gates[..., UNITS:], gates[..., :UNITS], last], -1)
+    name = "candidate/{}_projection/{}".format
+    bias = [
+        flip(w["gates/bias"], w[name("input", "bias")]),
+        flip(np.zeros(2 * UNITS), w[name("hidden", "bias")]),
+    ]
+    kernels = [flip(of_x, w[name("input", "kernel")]), flip(of_h, w[name("hidden", "kernel")])]
+    layer.set_weights([*kernels, np.stack(bias)])
+    return layer(xs).numpy()
+
+
+def block_lstm(w, xs):
+    """`tf.raw_ops.LSTMBlockCell`, which has float32, step by step."""
+    w = {name: array.astype("f") for name, array in w.items()}
+    cs = h = np.zeros((len(xs), UNITS), "f")
+    peep = {f"wc{gate}": w.get(f"w_{gate}_diag", np.zeros(UNITS, "f")) for gate in "ifo"}
+    options = {"w": w["kernel"], "b": w["bias"], **peep, "forget_bias": 1.0, "cell_clip": -1, "use_peephole": "w_i_diag" in w}
+    ys = []
+    for x in xs.astype("f").swapaxes(0, 1):
+        result = tf.raw_ops.LSTMBlockCell(x=x, cs_prev=cs, h_prev=h, **options)
+        cs, h = result.cs, result.h
+        ys.append(h)
+    return np.stack(ys, 1)
+
+
+def block_gru(w, xs):
+    """`tf.raw_ops.GRUBlockCell`, which has float32, step by step."""
+    w = {name: array.astype("f") for name, array in w.items()}
+    h, ys = np.zeros((len(xs), UNITS), "f"), []
+    for x in xs.astype("f").swapaxes(0, 1):
+        h = tf.raw_ops.GRUBlockCell(x=x, h_prev=h, **w).h
+        ys.append(h)
+    return np.stack(ys, 1)
+
+
+def plain(w, xs, function=np.tanh):
+    """`BasicRNNCell`."""
+    h, ys = np.zeros((len(xs), w["bias"].size)), []
+    for x in xs.swapaxes(0, 1):
+        h = function(np.concatenate([x, h], 1) @ w["kernel"] + w["bias"])
+        ys.append(h)
+    return np.stack(ys, 1)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+RNN_SHAPES = {"kernel": (FEATURES + UNITS, UNITS), "bias": (UNITS,)}
+BLOCK_GRU = {"w_ru": GRU_SHAPES["gates/kernel"], "b_ru": (2 * UNITS,), "w_c": GRU_SHAPES["candidate/kernel"], "b_c": (UNITS,)}
+OLD = {"kernel": "weights", "bias": "biases"}
+FLOAT32 = {"rtol": 0, "atol": 1e-5}  # what the operation computes in
+CELLS = {
+    "rnn/basic_lstm_cell": (PLAIN, lstm, CLOSE),
+    "rnn/lstm_cell": (PLAIN | PEEPHOLES, lstm, CLOSE),
+    "rnn/lstm_block_cell": (PLAIN | PEEPHOLES, block_lstm, FLOAT32),
+    "lstm_fused_cell": (PLAIN, block_lstm, FLOAT32),
+    "rnn/cudnn_compatible_lstm_cell": (PLAIN, lambda w, xs: lstm(w, xs, forget_bias=0.0), CLOSE),
+    "rnn/layer_norm_basic_lstm_cell": ({"kernel": PLAIN["kernel"]} | NORMS, normalized_lstm, CLOSE),
+    "a/layer_norm_basic_lstm_cell_3": (PLAIN, lstm, CLOSE),
+    "rnn/gru_cell": (GRU_SHAPES, gru, CLOSE),
+    "rnn/gru_block_cell": (BLOCK_GRU, block_gru, FLOAT32),
+    "rnn/gru_cell_1": (BLOCK_GRU, block_gru, FLOAT32),
+    "rnn/cudnn_compatible_gru_cell": (CUDNN_GRU, keras_gru, CLOSE),
+    "rnn/basic_rnn_cell": (RNN_SHAPES, plain, CLOSE),
+    "cudnn_rnn_tanh/rnn/basic_rnn_cell": (RNN_SHAPES, plain, CLOSE),
+    "cudnn_rnn_relu/rnn/basic_rnn_cell": (RNN_SHAPES, lambda w, xs: plain(w, xs, relu), CLOSE),
+}
+
+
+@pytest.mark.parametrize("scope", CELLS)
+def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
+    """The class is told by the name of the scope, and with it what is added to the forget gate and where a GRU resets."""
+    shapes, oracle, close = CELLS[scope]
+    own = weights(shapes)
+    path = write(tmp_path / "a", {f"{scope}/{name}": array for name, array in own.items()})
+    layers = convert.read(path)
+    ((layer, params),) = layers.values()
+    assert (layers.skipped, layers.unused, layers.in_network_order) == ({}, (), False)
+    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(own, XS), **close)
+
+
+@pytest.mark.parametrize(
+    ("scope", "shapes", "oracle"),
+    [("basic_lstm_cell", PLAIN, lstm), ("lstm_cell", PLAIN | PEEPHOLES, lstm), ("gru_cell", GRU_SHAPES, gru)],
+)
+def test_names_of_before_tensorflow_1_2_are_read(tmp_path, scope, shapes, oracle):
+    """Kernels were called weights, the bias biases; TensorFlow's own tool renames them and changes nothing else."""
+    own = weights(shapes)
+    old = {re.sub("kernel$|bias$", lambda name: OLD[name[0]], f"rnn/{scope}/{name}"): array for name, array in own.items()}
+    assert any("weights" in name for name in old)
+    ((layer, params),) = convert.read(write(tmp_path / "a", old)).values()
+    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(own, XS), **CLOSE)
+    refusal(lambda: convert.load({**weights(PLAIN), "weights": own[min(own)]}))
+
+
+def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
+    """An LSTM cell's forget bias is an assumption, CuDNN's cell has none; an argument that does not belong is told."""
+    own = weights(PLAIN)
+    both = {f"{scope}/{name}": own[name] for scope in ("a/lstm_cell", "b/cudnn_compatible_lstm_cell") for name in own}
+    path = write(tmp_path / "a", both)
+    layers = convert.read(path)
+    assert any("forget_bias" in sentence for sentence in layers.assumed)
+    assert any("activation tanh" in sentence for sentence in layers.assumed)
+    with pytest.warns(UserWarning, match=r"forget_bias=0\.5 is not used for 'cudnn_compatible_lstm_cell', which adds none: "):
+        layers = convert.read(path, forget_bias=0.5)
+    assert not any("forget_bias" in sentence for sentence in layers.assumed)
+    for name, bias in {"a": 0.5, "b": 0.0}.items():
+        np.testing.assert_allclose(apply(*layers[name], XS)[1], lstm(own, XS, bias), **CLOSE)
+    assert "adds no forget_bias" in refusal(lambda: convert.load(own, cell="cudnn_compatible_lstm_cell", forget_bias=1.0))
+
+
+def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
+    """In one scope, in several, inside a scope whose name is a cell's, with variables that only one of them has."""
+    scopes = {
+        "model/lstm_cell": PLAIN | PEEPHOLES,
+        "model/lstm_cell_1": PLAIN,
+        "model/lstm_cell_10": PLAIN,
+        "model/gru_cell": GRU_SHAPES,
+        "encoder/rnn/basic_lstm_cell": PLAIN,
+        "decoder/rnn/basic_lstm_cell": PLAIN,
+        "decoder_cell/rnn/lstm_cell": PLAIN,
+        "gru_cell": GRU_SHAPES,
+    }
+    own = {scope: weights(shapes) for scope, shapes in scopes.items()}
+    variables = {f"{scope}/{name}": array for scope, arrays in own.items() for name, array in arrays.items()}
+    layers = convert.read(write(tmp_path / "a", variables | {"model/dense/kernel": np.ones((3, 4))}))
+    names = {
+        scope: scope.rpartition("/")[0] if scope.endswith(("rnn/lstm_cell", "basic_lstm_cell")) else scope for scope in scopes
+    }
+    assert list(layers) == sorted(names.values())
+    assert layers.unused == ("model/dense/kernel",)
+    for scope, arrays in own.items():
+        oracle = gru if "gru" in scope else lstm
+        np.testing.assert_allclose(apply(*layers[names[scope]], XS)[1], oracle(arrays, XS), **CLOSE)
+
+
+def test_optimizers_and_averages_are_no_cells(tmp_path):
+    """What they keep is named after the variables, in a scope of its own or not, by the class or by another name."""
+    own = weights(PLAIN, "rnn/lstm_cell/")
+    kept = ("{}/Adam", "{}/Adam_1", "{}/my_optimizer", "train/{}/RMSProp", "train/{}/RMSProp_1", "{}/Momentum")
+    slots = {slot.format(name): array for name, array in own.items() for slot in kept}
+    averages = {f"{name}/ExponentialMovingAverage": array for name, array in own.items()}
+    opaque = {"cudnn_lstm/opaque_kernel/Adam": np.ones(8), "beta1_power": np.float64(1)}
+    layers = convert.read(write(tmp_path / "a", own | slots | averages | opaque))
+    assert (list(layers), layers.skipped) == (["rnn"], {})
+    assert layers.unused == tuple(sorted([*averages, *opaque]))
+    np.testing.assert_allclose(apply(*layers["rnn"], XS)[1], lstm(weights_of(own), XS), **CLOSE)
+
+
+def weights_of(variables):
+    """A cell's variables by its own names."""
+    return {name.rpartition("/")[2]: array for name, array in variables.items()}
+
+
+def test_cudnn_layers_and_directions_are_put_together(tmp_path):
+    """As CudnnLSTM and CudnnGRU write them: a Stack, and a Stack of Bidirectional; with CuDNN's two biases beside their sum."""
+    upper = {"kernel": (2 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
+    wide = {"kernel": (3 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
+    cell, stack = "cudnn_compatible_lstm_cell", "stack_bidirectional_rnn/cell_{}/bidirectional_rnn/{}"
+    one = [weights(PLAIN), weights(upper)]
+    two = {(k, side): weights(shapes) for k, shapes in enumerate((PLAIN, wide)) for side in ("fw", "bw")}
+    variables = {f"cudnn_lstm/rnn/multi_rnn_cell/cell_{k}/{cell}/{n}": a for k, own in enumerate(one) for n, a in own.items()}
+    variables |= {f"both/{stack.format(*place)}/{cell}/{n}": a for place, own in two.items() for n, a in own.items()}
+    half = RNG.normal(size=4 * UNITS)
+    variables |= {f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias_cudnn_{k}": half for k in (0, 1)}
+    variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias"] = one[0]["bias"] = 2 * half
+    layers = convert.read(write(tmp_path / "a", variables))
+    assert list(layers) == ["both", "cudnn_lstm/rnn"]
+    assert isinstance(layers["both"][0], Stack)
+    assert all(isinstance(part, Bidirectional) for part in layers["both"][0].layers)
+    zero = lambda own, xs: lstm(own, xs, forget_bias=0.0)
+    np.testing.assert_allclose(apply(*layers["cudnn_lstm/rnn"], XS)[1], zero(one[1], zero(one[0], XS)), **CLOSE)
+    xs = XS
+    for k in (0, 1):
+        xs = np.concatenate([zero(two[k, "fw"], xs), zero(two[k, "bw"], xs[:, ::-1])[:, ::-1]], -1)
+    np.testing.assert_allclose(apply(*layers["both"], XS)[1], xs, **CLOSE)
+    variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias_cudnn_1"] = -half
+    with pytest.warns(UserWarning, match="not the sum of CuDNN's biases"):
+        assert list(convert.read(write(tmp_path / "b", variables))) == ["both"]
+
+
+OTHERS = [
+    *(
+        "ugrnn_cell",
+        "nas_cell",
+        "intersection_rnn_cell",
+        "phased_lstm_cell",
+        "coupled_input_forget_gate_lstm_cell",
+        "grid_lstm_cell",
+    ),
+    *(
+        "time_freq_lstm_cell",
+        "glstm_cell",
+        "conv_lstm_cell",
+        "sru_cell",
+        "ind_rnn_cell",
+        "indy_lstm_cell_2",
+        "my_cell",
+        "LSTMCell",
+    ),
+]
+
+
+def skips(tmp_path, variables, kept=True):
+    """The skipped layers of a checkpoint, in which one other layer is read."""
+    fine = weights(PLAIN, "fine/lstm_cell/")
+    path = write(tmp_path / "a", variables | fine)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layers = convert.read(path)
+    assert (list(layers) == ["fine"]) == kept
+    told = [str(warning.message) for warning in caught if "is not converted: " in str(warning.message)]
+    assert len(told) == len(layers.skipped)
+    assert all(len(sentence) <= 300 + len(str(path)) and "\n" not in sentence for sentence in told)
+    assert {*variables} <= {*layers.unused}
+    alone = refusal(lambda: convert.read(write(tmp_path / "b", variables)))
+    assert all(repr(name) in alone for name in [*layers.skipped][:3])
+    return layers.skipped
+
+
+@pytest.mark.parametrize("cell", OTHERS)
+def test_other_cells_are_skipped_by_name(tmp_path, cell):
+    """Though their kernel has the shape of an LSTM's; the other layers of the checkpoint are read."""
+    ((name, reason),) = skips(tmp_path, weights(PLAIN, f"rnn/{cell}/")).items()
+    assert name == "rnn" if cell != "LSTMCell" else name.startswith("rnn")
+    assert re.sub(r"_\d$", "", cell) in reason
+
+
+SKIPPED = {
+    "a norm": (weights(PLAIN | {"norm/gamma": (4,)}, "a/lstm_cell/"), {"a": "'norm/gamma'"}),
+    "a peephole too many": (weights(PLAIN | {"w_g_diag": (UNITS,)}, "a/lstm_cell/"), {"a": "'w_g_diag'"}),
+    "peepholes of a cell without": (weights(PLAIN | PEEPHOLES, "a/basic_lstm_cell/"), {"a": "'w_f_diag'"}),
+    "a norm of a weight": (weights(PLAIN | {"kernel/g": (4 * UNITS,)}, "a/lstm_cell/"), {"a": "'kernel/g'"}),
+    "a cell in a cell": (weights(PLAIN | {"inner_cell/kernel": (2, 2)}, "a/lstm_cell/"), {"a": "'inner_cell/kernel'"}),
+    "no bias": (weights({"kernel": PLAIN["kernel"]}, "a/lstm_cell/"), {"a": "no bias"}),
+    "a bias of another size": (weights(PLAIN | {"bias": (3,)}, "a/lstm_cell/"), {"a": "must have shape"}),
+    "Keras's by name": (weights(PLAIN | {"recurrent_kernel": (UNITS, 4 * UNITS)}, "a/lstm/lstm_cell/"), {"a/lstm": "Keras's"}),
+    "no class": (weights(PLAIN, "a/my_lstm/"), {"a/my_lstm": "do not tell its class"}),
+    "CuDNN's own": ({"a/cudnn_lstm/opaque_kernel": np.ones(9)}, {"a/cudnn_lstm": "only CuDNN knows"}),
+    "attention": (
+        weights(PLAIN, "a/attention_wrapper/lstm_cell/") | weights({"kernel": (2, 3)}, "a/attention_wrapper/attention_layer/"),
+        {"a/attention_wrapper": "'attention_layer/kernel'"},
+    ),
+    "a projection around": (
+        weights(PLAIN, "a/output_projection_wrapper/gru_cell/") | weights({"kernel": (2, 3)}, "a/output_projection_wrapper/"),
+        {"a/output_projection_wrapper": "'kernel'"},
+    ),
+    "forward alone": (weights(PLAIN, "a/fw/lstm_cell/"), {"a": "'bw' is not in"}),
+    "backward alone": (weights(PLAIN, "a/bw/lstm_cell/"), {"a": "'fw' is not in"}),
+    "two kinds": (weights(PLAIN, "a/fw/lstm_cell/") | weights(GRU_SHAPES, "a/bw/gru_cell/"), {"a": "differ in kind or size"}),
+    "two cells a side": (
+        weights(PLAIN, "a/fw/lstm_cell/") | weights(PLAIN, "a/fw/lstm_cell_1/") | weights(PLAIN, "a/bw/lstm_cell/"),
+        {"a": "its fw has two cells"},
+    ),
+    "no first cell": (weights(PLAIN, "a/multi_rnn_cell/cell_1/lstm_cell/"), {"a": "its cell_0 is not in"}),
+    "sizes that do not fit": (
+        weights(PLAIN, "a/multi_rnn_cell/cell_0/lstm_cell/")
+        | weights({"kernel": (3 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}, "a/multi_rnn_cell/cell_1/lstm_cell/"),
+        {"a": "its cell 1 takes"},
+    ),
+    "another cell in a stack": (
+        weights(PLAIN, "a/multi_rnn_cell/cell_0/lstm_cell/") | weights(PLAIN, "a/multi_rnn_cell/cell_1/nas_cell/"),
+        {"a": "in cell_1, jlstm does not read a 'nas_cell'"},
+    ),
+    "whole numbers": ({name: array.astype(np.int32) for name, array in weights(PLAIN, "a/lstm_cell/").items()}, {"a": "int32"}),
+}
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+def test_what_is_not_understood_is_skipped_by_name(tmp_path, case):
+    """A layer with anything else in its scope, or with anything missing, is never read as one without."""
+    variables, reasons = SKIPPED[case]
+    skipped = skips(tmp_path, variables)
+    assert skipped.keys() == reasons.keys()
+    for name, words in reasons.items():
+        assert words in skipped[name]

@@ -1,0 +1,101 @@
+"""Files that look as if they could be ported and cannot, of all formats: `python -m parity` never says that they pass.
+
+Each is refused, or its verdict is "incomplete". Files that are right, next to them, pass.
+"""
+
+from importlib import import_module
+
+import pytest
+
+import parity.__main__ as cli
+import wrong_keras
+import wrong_onnx
+import wrong_tf1
+import wrong_torch
+from parity import model
+
+pytestmark = [
+    pytest.mark.xdist_group("tensorflow"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
+    pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning"),
+]
+
+
+def keras_rows(rows):
+    return [
+        pytest.param(write, name, framework, id=f"{row} {framework}")
+        for row, (write, name, frameworks) in rows.items()
+        for framework in frameworks.split()
+    ]
+
+
+def never_passes(path):
+    """The verdict of a run up to the comparisons, which can only make it worse: refused or incomplete."""
+    try:
+        file = model.read(path)
+    except ValueError:
+        return
+    assert model.verdict(file, []) == "incomplete", (file.layers, file.assumed)
+
+
+def passes(path, capsys):
+    """The exit status of a whole run in the file's own precision."""
+    status = cli.main([str(path), "--dtype", "float32"])
+    printed = capsys.readouterr()
+    assert status == 0, printed
+    assert "\npass: " in printed.out
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors", "ckpt"])
+@pytest.mark.parametrize("name", wrong_torch.WRONG)
+def test_wrong_modules_of_pytorch_never_pass(name, ending, tmp_path):
+    """Cells that are built like torch.nn's and compute something else, as far as a `state_dict` tells."""
+    never_passes(wrong_torch.write(tmp_path / f"model.{ending}", wrong_torch.WRONG[name]))
+
+
+@pytest.mark.parametrize("name", wrong_torch.RIGHT)
+def test_right_modules_of_pytorch_pass(name, capsys, tmp_path):
+    """With other modules beside them, whatever these are called."""
+    passes(wrong_torch.write(tmp_path / "model.pt", wrong_torch.RIGHT[name]), capsys)
+
+
+@pytest.mark.parametrize("name", wrong_onnx.WRONG)
+def test_wrong_nodes_of_onnx_never_pass(name, tmp_path):
+    """Nodes with options that we do not have, and recurrent networks that are written out beside one."""
+    never_passes(wrong_onnx.write(tmp_path / "model.onnx", wrong_onnx.WRONG[name]))
+
+
+@pytest.mark.parametrize("name", wrong_onnx.RIGHT)
+def test_right_nodes_of_onnx_pass(name, capsys, tmp_path):
+    """Alone and in the whole model, which is run as often as it takes to see both branches."""
+    path = wrong_onnx.write(tmp_path / "model.onnx", wrong_onnx.RIGHT[name])
+    assert all(original.recorded for original in model.read(path).originals.values())
+    passes(path, capsys)
+
+
+@pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.WRONG))
+def test_wrong_layers_of_keras_never_pass(write, name, framework, tmp_path):
+    """Layers of people's own, layers that are not read, and files that were changed."""
+    never_passes(write(import_module(framework), tmp_path / name))
+
+
+@pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.RIGHT))
+def test_right_layers_of_keras_pass(write, name, framework, capsys, tmp_path):
+    """With masks and backwards, alone and in the whole model."""
+    options = ["--option", "activation=relu", "--case", "simple_rnn"] if ".weights" in name else []
+    path = write(import_module(framework), tmp_path / name)
+    assert cli.main([str(path), "--dtype", "float32", *options]) == 0
+    assert ("(in the whole model)" in capsys.readouterr().out) != bool(options)
+
+
+@pytest.mark.parametrize("name", wrong_tf1.WRONG)
+def test_wrong_cells_of_tensorflow_never_pass(name, tmp_path):
+    """Variables that are missing, too many, or of another class."""
+    never_passes(wrong_tf1.write(tmp_path / "model.ckpt", wrong_tf1.WRONG[name]))
+
+
+@pytest.mark.parametrize("name", wrong_tf1.RIGHT)
+def test_right_cells_of_tensorflow_pass(name, capsys, tmp_path):
+    """Layers, directions, and two cells in one scope, without what an optimizer keeps."""
+    passes(wrong_tf1.write(tmp_path / "model.ckpt", wrong_tf1.RIGHT[name]), capsys)
