@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jlstm.convert import keras_options
-from jlstm.convert.keras_options import CELLS, KINDS, Cell, UnsupportedError, Version, quoted
+from jlstm.convert.keras_model import options as keras_options
+from jlstm.convert.keras_model.options import CELLS, KINDS, Cell, UnsupportedError, Version, quoted
 
 _DEPTH, _LONGEST = 64, 1024  # of models inside models, and of a layer's name with all of theirs
 _OURS = ("keras", "tf_keras", "tensorflow")  # where Keras's own classes come from; old files do not tell
@@ -80,7 +80,8 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
     for entry in model["config"].get("layers", []):
         class_name, config = entry["class_name"], entry["config"]
         below = f"{path}layers/{_numbered(class_name, used)}"
-        full = f"{name}{config['name']}" if "name" in config else name
+        layer_name = config["name"] if "name" in config else entry.get("name", below.rpartition("/")[2])
+        full = f"{name}{layer_name}"
         if (longest := max(len(below), len(full))) > _LONGEST:
             raise ValueError(f"a layer has a name of {longest} letters with its models', expected at most {_LONGEST}: rename it")
         if "layers" in config and class_name not in KINDS:
@@ -186,9 +187,7 @@ def _flipped(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _alike(forward: Cell, backward: Cell, place: str) -> None:
     """Require that the backward layer is the layer's mirror image, the only one that our Bidirectional has."""
-    sides = [
-        {"class": cell.kind, "units": cell.units, "use_bias": cell.use_bias, **cell.options} for cell in (forward, backward)
-    ]
+    sides = [{"class": cell.kind, "units": cell.units, "use_bias": cell.use_bias, **cell.options} for cell in (forward, backward)]
     sides[0]["reverse"] = not sides[0]["reverse"]
     for option, value in sides[0].items():
         if sides[1].get(option) != value:

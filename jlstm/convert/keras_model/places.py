@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from jlstm.convert.hdf5 import Content
-from jlstm.convert.keras_arrays import ROLES
-from jlstm.convert.keras_config import Described, Side
+from jlstm.convert.keras_model.arrays import ROLES
+from jlstm.convert.keras_model.config import Described, Side
 
 Cells = dict[str, dict[str, str]]  # by the cell's name: the names of its arrays by role
 
 _WITHIN = re.compile(r"(?:(forward_layer|backward_layer)/)?cell(?:/cells/([^/]+))?/vars/(\d+)")
 _CUDNN = re.compile(r"(?:(forward_layer|backward_layer)/)?()vars/(\d+)")
 _BASE = re.compile(r"(.*?)/cell(?:/cells/[^/]+)?/vars/\d+")
-_CUDNN_BASE = re.compile(r"(.*?/cu_dnn(?:lstm|gru)(?:_\d+)?)/vars/\d+")
+_CUDNN_BASE = re.compile(r"(.*?/cu_dnn(?:lstm|gru)(?:_\d+)?|.*?/bidirectional(?:_\d+)?/(?:forward|backward)_layer)/vars/\d+")
 _STACK = re.compile(r"stacked_rnn_cells(_\d+)?")  # numbered where a program makes several
 _CELL = re.compile(r"(?:lstm|gru|simple_rnn)_cell(?:_\d+)?")
 _SIDE = re.compile(r"(forward|backward)(_.*)?")
@@ -43,6 +43,11 @@ def number(name: str) -> tuple[str, int]:
     """A name without its number, and the number: "lstm_10" is ("lstm", 10), "lstm" is ("lstm", 0)."""
     match = re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", name, re.DOTALL)
     return (name, 0) if match is None else (match[1], int(match[2] or 0))
+
+
+def is_cudnn(content: Content, base: str) -> bool:
+    """Whether a layer's group holds arrays itself and not in a cell, as those of Keras 2's layers for cuDNN do."""
+    return f"{base}/vars/0" in content.datasets or f"{base}/forward_layer/vars/0" in content.datasets
 
 
 def numbered(content: Content, base: str, *, cudnn: bool) -> Place:
@@ -106,11 +111,11 @@ def legacy_weights(content: Content, layer: str) -> list[str]:
 
 def groups(names: Iterable[str]) -> Cells:
     """Arrays of old files by their group, and by role."""
-    found: Cells = {}
+    arrays: Cells = {}
     for name in names:
         group, _, role = name.rpartition("/")
-        found.setdefault(group, {})[role.removesuffix(":0")] = name
-    return found
+        arrays.setdefault(group, {})[role.removesuffix(":0")] = name
+    return arrays
 
 
 def is_cell(roles: Iterable[str]) -> bool:
@@ -119,7 +124,7 @@ def is_cell(roles: Iterable[str]) -> bool:
 
 
 def legacy_described(weights: list[str], layer: Described) -> Place:
-    """The arrays of a layer that a description names, by the order that Keras lists them in, and by their names where these tell."""
+    """The arrays of a layer that a description names, by their names or in the order of Keras's list."""
     cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
     extra = [name for name in weights if name.rpartition("/")[0] not in cells]
     extra += [name for roles in cells.values() for role, name in roles.items() if role not in ROLES]
@@ -176,18 +181,18 @@ def _bases(cells: list[str]) -> dict[str, list[str]]:
 
     Two cells without the group of a stack are two layers.
     """
-    found: dict[str, list[str]] = {}
+    layers: dict[str, list[str]] = {}
     alone: dict[str, list[str]] = {}
     for cell in cells:
         parts = cell.split("/")
         if len(parts) > 2 and _STACK.fullmatch(parts[-2]):
-            found.setdefault("/".join(parts[:-2]), []).append(cell)
+            layers.setdefault("/".join(parts[:-2]), []).append(cell)
         else:
             base = "/".join(parts[:-1]) if len(parts) > 2 and _CELL.fullmatch(parts[-1]) else cell
             alone.setdefault(base, []).append(cell)
     for base, members in alone.items():
-        found |= {base: members} if len(members) == 1 and base not in found else {member: [member] for member in members}
-    return {base: found[base] for base in sorted(found, key=lambda base: cells.index(found[base][0]))}
+        layers |= {base: members} if len(members) == 1 and base not in layers else {member: [member] for member in members}
+    return {base: layers[base] for base in sorted(layers, key=lambda base: cells.index(layers[base][0]))}
 
 
 def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) -> Place:
@@ -199,7 +204,7 @@ def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) 
 
 def recurrent_groups(content: Content) -> dict[str, list[str]]:
     """Groups whose arrays look like those of a recurrent cell, by name or by shape, with their arrays."""
-    found: dict[str, list[str]] = {}
+    recurrent_arrays: dict[str, list[str]] = {}
     for group, roles in groups(content.datasets).items():
         kernel, recurrent = (content.datasets.get(roles.get(role, "")) for role in ("0", "1"))
         gated = False
@@ -207,5 +212,5 @@ def recurrent_groups(content: Content) -> dict[str, list[str]]:
             units, columns = recurrent.shape[-2:]
             gated = kernel.shape[-1] == columns and units > 0 and columns in (3 * units, 4 * units)
         if is_cell(roles) or gated or any(_KERAS_1.fullmatch(role) for role in roles):
-            found[group] = list(roles.values())
-    return found
+            recurrent_arrays[group] = list(roles.values())
+    return recurrent_arrays
