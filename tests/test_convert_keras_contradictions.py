@@ -232,6 +232,20 @@ def test_old_files_are_held_against_their_lists(files, name, tmp_path):
     assert any(part in sentence for part in complaint.split("|")), sentence
 
 
+def test_directions_without_an_order_are_refused(tmp_path):
+    """Here no name tells which of the two cells runs backwards, only the list of weights."""
+    of = keras.layers
+    two = of.Bidirectional(of.LSTM(4, name="b"), backward_layer=of.LSTM(4, go_backwards=True, name="a"), name="two")
+    path = tmp_path / "a.h5"
+    keras.Sequential([keras.Input((None, 3)), two], name="model").save(path)
+    with h5py.File(path, "a") as file:
+        group = file["model_weights/two"]
+        group.move("model/two/forward_b", "model/two/x")
+        group.move("model/two/a", "model/two/y")
+        del group.attrs["weight_names"]
+    assert "has no list weight_names" in refusal(lambda: convert.read(path))
+
+
 def test_the_version_of_an_old_file_is_needed(files, tmp_path):
     """A description without it does not tell what hard_sigmoid means."""
     path = tmp_path / "a.h5"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jlstm.convert.keras_model import arrays, config, places
+from jlstm.convert.keras_model import arrays, config, legacy, places
 from jlstm.convert.keras_model import options as keras_options
 from jlstm.convert.keras_model.config import Described
 from jlstm.convert.keras_model.options import Cell, UnsupportedError, quoted
@@ -79,7 +79,8 @@ def _layer(result: Result, layer: Described, names: list[str], spatial: Any) -> 
     if result.content.numbered:
         place = places.numbered(result.content, layer.path, cudnn=layer.sides[0].cells[0].cudnn)
     else:
-        place = places.legacy_described(names, layer)
+        ordered = result.content.listed(layer.name.split("/")[0], "weight_names") is not None
+        place = legacy.described(names, layer, ordered=ordered)
     require_whole(place, f"is described with {len(layer.sides)}", len(layer.sides))
     sides = []
     for side, groups in zip(layer.sides, place.sides, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 from jlstm.cell import Params
 from jlstm.convert import layout
 from jlstm.convert.hdf5 import Content
-from jlstm.convert.keras_model import arrays, places
+from jlstm.convert.keras_model import arrays, legacy, places
 from jlstm.convert.keras_model.options import Cell, UnsupportedError, quoted
 from jlstm.convert.keras_model.places import Place
 from jlstm.convert.result import FileLayers
@@ -52,7 +52,7 @@ class Result:
             ValueError: an array is listed that is not there.
         """
         try:
-            return places.legacy_weights(self.content, layer)
+            return legacy.weights_of(self.content, layer)
         except ValueError as error:
             raise ValueError(f"{self.path}: {quoted(layer)}: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from jlstm.convert.keras_model import arrays, places
+from jlstm.convert.keras_model import arrays, legacy, places
 from jlstm.convert.keras_model.defaults import Defaults
 from jlstm.convert.keras_model.options import UnsupportedError, quoted
 from jlstm.convert.keras_model.places import Cells, Place
@@ -55,7 +55,7 @@ def _legacy_groups(result: Result) -> list[_Group]:
     content, groups = result.content, []
     layers = content.listed("", "layer_names") or []
     for layer in dict.fromkeys([*layers, *(name.split("/")[0] for name in content.datasets)]):
-        bases = list(places.legacy_bases(result.listed(layer)))
+        bases = list(legacy.layers(result.listed(layer)))
         for base, place in bases:
             # Keras repeats a layer's name inside its group: "lstm/lstm/lstm_cell".
             alone = len(bases) == 1 and base.endswith(f"/{layer}")
