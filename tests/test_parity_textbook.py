@@ -102,7 +102,7 @@ def test_saturated_gates_stay_finite():
 def test_unknown_layers_are_refused():
     """The textbook says which layers it knows: it never leaves out an option."""
     for layer in (object(), LSTM(4, layer_norm="ba2016"), RNN(CELLS["Elman"]), RNN(Dropout(LSTMCell(4), outputs=0.5))):
-        with pytest.raises(TypeError, match="the textbook knows LSTM, GRU and ConvLSTM"):
+        with pytest.raises(TypeError, match="the textbook knows LSTM, GRU, ElmanCell and ConvLSTM"):
             textbook.run(layer, {}, np.ones((1, 1, 1)))
         assert not textbook.knows(layer)
     assert not textbook.knows(LSTM(4, activation=np.tanh))
