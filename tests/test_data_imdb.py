@@ -157,6 +157,6 @@ def test_no_pickle_is_opened_before_its_hash_is_verified(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
     sha256 = hashlib.sha256((tmp_path / "imdb.npz").read_bytes()).hexdigest()
     monkeypatch.setattr(importlib.import_module("jlstm.data.imdb"), "SHA256", sha256)
-    with pytest.raises(TypeError, match="a sequence must be a list or an array of whole numbers, got None"):
+    with pytest.raises(TypeError, match="a sequence must be a list or an array of numbers, got None"):
         imdb(tmp_path)
     assert (tmp_path / "exploded").exists()
