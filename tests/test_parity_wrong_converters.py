@@ -239,6 +239,7 @@ def test_results_that_cannot_be_compared_are_refused(framework, name, damage, me
 @pytest.mark.usefixtures("without_diagnosis")
 def test_the_command_ends_with_an_error_and_saves_nothing(framework, name, fault, files, capsys, monkeypatch, tmp_path):
     """The whole command line, with a converter that makes a fault in one of several layers."""
+    file = files(framework)  # by the right reader, for the other tests too
     reader = getattr(convert, framework)
     read = reader.read
 
@@ -248,9 +249,8 @@ def test_the_command_ends_with_an_error_and_saves_nothing(framework, name, fault
         return layers
 
     monkeypatch.setattr(reader, "read", damaged)
-    path = files(framework).path
-    dtype = files(framework).originals[name].exact
-    arguments = [str(path), "--case", name, "--dtype", dtype, "--save", str(tmp_path / "out.safetensors")]
+    dtype = file.originals[name].exact
+    arguments = [str(file.path), "--case", name, "--dtype", dtype, "--save", str(tmp_path / "out.safetensors")]
     assert cli.main(arguments) == 1
     printed = capsys.readouterr()
     assert "\nfail: " in printed.out
