@@ -1,22 +1,29 @@
-"""Parameters, and the layers that they are for, to and from safetensors files."""
+"""Parameters, and the layers that they are for, to and from safetensors files with digests."""
 
+import json
 import os
 import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from jaxtyping import Array
-from safetensors import SafetensorError, safe_open
-from safetensors import flax as safetensors
+from safetensors import SafetensorError
 
-from jlstm import checks
+from jlstm import checks, digests
 from jlstm.cell import Params, PyTree
 from jlstm.description import build, describe, features_in
 from jlstm.layers import Layer, param_shapes
 
 _FORMAT, _VERSION = "jlstm", 1
+_DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+_DTYPES |= {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
+_DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)} | {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 
 
 def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = None) -> None:
@@ -42,15 +49,12 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
     """
     if not jax.tree.leaves(params):
         raise TypeError(f"params must be a tree of arrays, got {checks.brief(params)}: pass what init returned")
-    metadata = None
+    metadata: dict[str, str] = {}
     if layer is not None:
         text, features = describe(layer), features_in(layer, params)
         checks.tree("params", params, param_shapes(layer, features), "pass the parameters of this layer")
         metadata = {"format": _FORMAT, "version": str(_VERSION), "layer": text, "features": str(features)}
-    arrays = {
-        name: jnp.array(leaf) for name, leaf in _by_name(params).items()
-    }  # a transposed NumPy view would be written wrongly
-    write(path, safetensors.save(arrays, metadata))
+    write(path, pack(by_name(params), metadata))
 
 
 def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
@@ -65,14 +69,14 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
         raise TypeError(f"like must be parameters or jax.eval_shape of an init, got {type(like).__name__}")
     arrays, _ = _read(path)
-    expected = _by_name(like)
+    expected = by_name(like)
     for name, leaf in expected.items():
         if name in arrays and arrays[name].dtype != leaf.dtype:
             raise ValueError(
                 f"{os.fspath(path)} has {name} in {arrays[name].dtype}, expected {leaf.dtype}: load like that and cast"
             )
     checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+    return jax.tree.unflatten(jax.tree.structure(like), [_on_device(path, arrays[name]) for name in expected])
 
 
 def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
@@ -83,7 +87,7 @@ def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
         ValueError: no safetensors file or none with a layer, one of a later version, arrays that are not the layer's, or that
             are float64 while JAX has it off.
     """
-    arrays, metadata = _read(path, exact=True)
+    arrays, metadata = _read(path)
     if metadata.get("format") != _FORMAT:
         raise ValueError(f"{os.fspath(path)} has no layer in it: read its arrays with load, or save them with layer=")
     if metadata.get("version") != str(_VERSION):
@@ -93,51 +97,131 @@ def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
         layer, features = build(metadata.get("layer", "")), int(metadata.get("features", ""))
         expected = param_shapes(layer, features)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{os.fspath(path)} does not describe a layer ({_line(error)}): save it again") from error
-    names = _by_name(expected)
+        raise ValueError(f"{os.fspath(path)} does not describe a layer ({first_line(error)}): save it again") from error
+    names = by_name(expected)
     checks.tree(os.fspath(path), arrays, names, "its arrays are not those of the layer in it, so save both again")
     if wrong := [name for name, array in arrays.items() if not jnp.issubdtype(array.dtype, jnp.floating)]:
         raise ValueError(f"{os.fspath(path)} has {wrong[0]} in {arrays[wrong[0]].dtype}, expected floating: save it again")
-    return layer, jax.tree.unflatten(jax.tree.structure(expected), [arrays[name] for name in names])
+    return layer, jax.tree.unflatten(jax.tree.structure(expected), [_on_device(path, arrays[name]) for name in names])
 
 
-def _read(path: str | os.PathLike[str], *, exact: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
     try:
-        with safe_open(path, "flax") as file:
-            names = file.keys()
-            if exact and any(file.get_slice(name).get_dtype() == "F64" for name in names):
-                checks.available(os.fspath(path), np.dtype("float64"))
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+        return unpack(Path(path).read_bytes())
+    except DamageError as error:
+        raise ValueError(f"{os.fspath(path)} is damaged ({error}): take another copy of it, or save it again") from error
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is not a safetensors file ({error}): save(path, params) writes one") from error
+
+
+class DamageError(ValueError):
+    """What was read is not what was written."""
+
+
+def pack(arrays: Mapping[str, Any], metadata: Mapping[str, str] = {}) -> bytes:
+    """Return the content of a safetensors file that carries the digests of what is in it.
+
+    Raises:
+        ValueError: an array has a dtype that such a file cannot hold.
+    """
+    whole = {name: np.asarray(leaf, order="C") for name, leaf in arrays.items()}
+    for name, array in whole.items():
+        if array.dtype.name not in _DTYPES.values():
+            raise ValueError(f"{name} is {array.dtype.name}, which safetensors files cannot hold: cast it to another dtype")
+    return bytes(safetensors.numpy.save(whole, digests.signed(whole, metadata)))
+
+
+def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a safetensors file.
+
+    Raises:
+        DamageError: they are not those whose digests the file carries.
+        ValueError: this is no such file.
+    """
+    try:
+        tensors = safetensors.deserialize(content)
     except SafetensorError as error:
-        raise ValueError(
-            f"{os.fspath(path)} is not a safetensors file ({_line(error)}): save(path, params) writes one"
-        ) from error
+        raise ValueError(first_line(error)) from error
+    if odd := [tensor["dtype"] for _, tensor in tensors if tensor["dtype"] not in _DTYPES]:
+        raise ValueError(f"its arrays have the dtype {odd[0]}, which JAX does not have")
+    arrays = {name: _array(tensor["data"], tensor["dtype"], tensor["shape"]) for name, tensor in tensors}
+    metadata = _metadata(content)
+    if damage := digests.damage(arrays, metadata):
+        raise DamageError(damage)
+    return arrays, metadata
 
 
-def _line(error: Exception) -> str:
-    return str(error).split("\n")[0][:300]
+def _array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    return np.frombuffer(data, jnp.dtype(_DTYPES[dtype])).reshape(shape)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The header of a file that safetensors has read: eight bytes of its length, then JSON."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__") or {})
+
+
+def _on_device(path: str | os.PathLike[str], array: np.ndarray) -> Array:
+    checks.available(os.fspath(path), array.dtype)
+    return jnp.array(array)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, cut to what fits in a sentence."""
+    return str(error).split("\n")[0][:150]
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside `path` and rename it, so that an interrupted write leaves what was there."""
+    """Write a file beside `path` and rename it, so that an interrupted write leaves what was there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{os.fspath(path)} is a folder: name a file in it")
-    beside = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
+    beside = Path(path).with_name(f".{Path(path).name[:200]}.{uuid.uuid4().hex}")
     try:
-        beside.write_bytes(content)
+        with beside.open("wb", buffering=0) as file:  # closing a buffered one would raise the same error once more
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())  # some file systems notice only here that there is no room
         beside.replace(path)
+    except OSError as error:
+        raise refusal(error, f"{os.fspath(path)} cannot be written", "make room, or name a file elsewhere") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is gone: the error above says so already
+            beside.unlink(missing_ok=True)
 
 
-def _by_name(tree: PyTree) -> dict[str, PyTree]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
-    for k, (name, _) in enumerate(named):
-        if any(name == other for other, _ in named[:k]):
-            raise ValueError(f"two arrays would be called {name!r}: rename a key that has a dot in it")
-    return dict(named)
+def refusal(error: OSError, what: str, remedy: str) -> OSError:
+    """Return an error of the same kind and number that says in a sentence what failed, why and what to do."""
+    error = root(error)
+    kind = type(error) if type(error).__module__ == "builtins" else OSError
+    sentence = kind(f"{what} ({error.strerror or first_line(error)}): {remedy}")
+    sentence.errno = error.errno
+    return sentence
+
+
+def root(error: OSError) -> OSError:
+    """Return the operating system's error from which this one was raised."""
+    return root(error.__cause__) if isinstance(error.__cause__, OSError) else error
+
+
+def by_name(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves of a tree by their paths, such as `0.kernel`.
+
+    Raises:
+        ValueError: two leaves have the same path.
+    """
+    named: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if name in named:
+            raise ValueError(f"two arrays would be called {name[:60]!r}: rename a key that has a dot in it")
+        named[name] = leaf
+    return named

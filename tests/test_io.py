@@ -6,11 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import jlstm
+from bits import unnoticed
 from conversions import refusal
-from jlstm import LSTM, Bidirectional, Stack
+from jlstm import LSTM, Bidirectional, Stack, io
+from jlstm.description import describe
 from problems import FEATURES, UNITS
 
 STACK = Stack((Bidirectional(LSTM(UNITS)), LSTM(2, use_bias=False)))
@@ -127,3 +129,61 @@ def test_a_file_of_other_numbers_is_one_sentence(tmp_path, dtype, complaint):
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     like = {"kernel": jax.ShapeDtypeStruct((1,), "float32")}
     assert complaint in refusal(lambda: jlstm.load(tmp_path / "a.safetensors", like))
+
+
+@pytest.mark.parametrize("with_layer", [True, False], ids=["with layer", "without"])
+def test_every_flipped_bit_is_noticed(tmp_path, with_layer):
+    """Of a file that was saved, but for those of spaces after the header, which are not read."""
+    layer = LSTM(1)
+    jlstm.save(tmp_path / "a.safetensors", layer.init(jax.random.key(0), 2), layer=layer if with_layer else None)
+    content = (tmp_path / "a.safetensors").read_bytes()
+    assert unnoticed(content, range(8 * len(content))) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "its 'recurrent_kernel' is not the array that was saved"),
+        (lambda content: content.replace(b'"features":"3"', b'"features":"2"'), "its description is not the one that was saved"),
+        (lambda content: content.replace(b'"bias":', b'"bjas":'), "its arrays are not those that were saved, as 'bias'"),
+        (lambda content: content.replace(b'"sha256":', b'"sha257":'), "its description is not the one that was saved"),
+    ],
+    ids=["array", "description", "name", "digest"],
+)
+def test_a_file_that_was_changed_is_one_sentence(tmp_path, damage, complaint):
+    """Both ways of reading say what is not as it was saved."""
+    path, layer = tmp_path / "a.safetensors", LSTM(UNITS)
+    params = layer.init(jax.random.key(0), FEATURES)
+    jlstm.save(path, params, layer=layer)
+    changed = damage(path.read_bytes())
+    assert changed != path.read_bytes()
+    path.write_bytes(changed)
+    for call in (lambda: jlstm.load(path, params), lambda: jlstm.load_layer(path)):
+        assert f"is damaged ({complaint}): take another copy of it, or save it again" in refusal(call)
+
+
+def test_a_file_without_digests_is_read(tmp_path):
+    """Earlier versions, and other programs, write none."""
+    path, layer = tmp_path / "a.safetensors", LSTM(UNITS)
+    params = layer.init(jax.random.key(0), FEATURES)
+    metadata = {"format": "jlstm", "version": "1", "layer": describe(layer), "features": str(FEATURES)}
+    save_file({name: np.asarray(leaf) for name, leaf in params.items()}, path, metadata)
+    jax.tree.map(np.testing.assert_array_equal, jlstm.load(path, params), params)
+    assert jlstm.load_layer(path)[0] == layer
+
+
+@pytest.mark.parametrize("dtype", sorted(io._DTYPES.values()))
+def test_every_dtype_comes_back_with_its_bits(dtype):
+    """Whatever JAX and the format both have, in any shape."""
+    bits = np.random.default_rng(0).integers(0, 256, 48, np.uint8)
+    array = bits.view(jax.numpy.dtype(dtype)) if dtype != "bool" else bits > 99
+    for shape in ((-1,), (2, -1), (1, -1, 1)):
+        again = io.unpack(io.pack({"a": array.reshape(shape), "b": array[0], "c": array[:0]}))[0]
+        assert again["a"].dtype == array.dtype
+        assert again["a"].tobytes() == array.tobytes()
+        assert (again["a"].ndim, again["b"].shape, again["c"].shape) == (len(shape), (), (0,))
+
+
+def test_dtypes_that_the_format_lacks_are_refused():
+    """By name."""
+    assert "a is int4, which safetensors files cannot hold" in refusal(lambda: io.pack({"a": np.ones(2, jax.numpy.int4)}))

@@ -36,7 +36,7 @@ def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_pat
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d+ of 14; kept in /.*, where it can be resumed"):
         run(batches=Ringing(number, position), checkpoints=tmp_path)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    (step,) = (int(path.name) for path in tmp_path.iterdir())
+    step = max(int(path.name) for path in tmp_path.iterdir())
     assert position < step <= min(14, position + 4)  # the call under way, and the next
     result, whole = run(batches=batches(), checkpoints=tmp_path), run(batches=batches())
     assert_equal((result.params, result.best), (whole.params, whole.best))

@@ -85,7 +85,8 @@ def fit(
         begin: `size -> carry`, what the first batch of each pass begins with.
         steps_per_call: steps that run as one compiled loop; more than one spares small models most of Python's time.
         every: steps between records; None makes one record an epoch. The last step always has one.
-        checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM.
+        checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM; the last two are kept. Where the
+            last is damaged, a warning says so and training goes on from the one before.
         resume: whether to go on from the checkpoint that is there already, if there is one; False removes it once all arguments
             have been checked, and starts anew.
         history: a file to which the records are written as JSON Lines; what was in it before is replaced.
@@ -104,6 +105,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the checkpoint has been written.
         NonFiniteError: with "stop", a loss, a gradient or a change was NaN or infinite. The batch is in the folder
             `checkpoints`, if there is one, and the checkpoint is that of the last record before.
+        OSError: a checkpoint or the history cannot be written or read; what was written before is still there.
         TypeError: `loss_fn` returns something else than an Outcome.
         ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model, optimizer or
             kind of batches or another key, or an Outcome that has not one number an example.
@@ -127,7 +129,7 @@ def fit(
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions())  # before the first batch is asked for
         now = _start(task, params, key, validation)
-        folder = stack.enter_context(Checkpoints(checkpoints, task.facts(now.key), resume=True)) if checkpoints else None
+        folder = Checkpoints(checkpoints, task.facts(now.key), resume=True) if checkpoints else None
         if folder and not resume:
             folder.clear()
         now = (folder.restore(now) if folder else None) or now

@@ -26,16 +26,20 @@ class NonFiniteError(FloatingPointError):
         epoch, index = divmod(int(state.step), len(batches))
         self.step, self.params, self.carry = int(state.step), state.params, state.carry
         self.batch = next(batches.epoch(epoch, index))
-        where = "in this error's attribute batch"
-        if folder is not None:
-            path = folder / f"batch_of_step_{self.step + 1}.npz"
-            leaves = jax.tree_util.tree_leaves_with_path(self.batch)
-            content = BytesIO()
-            np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
-            if jax.process_index() == 0:
-                io.write(path, content.getvalue())
-            where = f"in {path}"
+        where = "in this error's attribute batch" if folder is None else self._keep(folder)
         super().__init__(
             f"the loss, the gradient or the change of step {self.step + 1} is not finite; its batch is {where}: "
             "look at it, clip the gradient (optax.clip_by_global_norm), lower the learning rate, or go on with nonfinite='skip'"
         )
+
+    def _keep(self, folder: Path) -> str:
+        path = folder / f"batch_of_step_{self.step + 1}.npz"
+        leaves = jax.tree_util.tree_leaves_with_path(self.batch)
+        content = BytesIO()
+        np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
+        try:
+            if jax.process_index() == 0:
+                io.write(path, content.getvalue())
+        except OSError:  # a full disk must not hide what went wrong first
+            return f"in this error's attribute batch, since {path} cannot be written"
+        return f"in {path}"

@@ -1,0 +1,76 @@
+"""Checkpoints as earlier versions wrote them, by orbax, without digests: they are read, no longer written."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
+
+from jlstm.cell import PyTree
+from jlstm.io import DamageError
+from jlstm.train.sharding import is_key
+
+
+_NEW = "skipped"  # a sum that these versions did not count
+
+
+class Stored(NamedTuple):
+    """What orbax left. The attributes and the method are those of `stored.Stored`."""
+
+    contents: dict[str, str]
+    history: list[dict[str, Any]]
+    folder: Path
+
+    def restored(self, like: dict[str, PyTree]) -> dict[str, Any]:
+        """Return arrays like (and where) those of `like`; no step was skipped before these versions could do that."""
+        trees = {name: _without_new(tree) if name == "training" else tree for name, tree in like.items()}
+        items = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
+        restored = _restore(self.folder, ocp.args.Composite(**items))
+        results = {name: jax.tree.map(_from_data, tree, restored[name]) for name, tree in trees.items()}
+        if "training" in results:
+            state = results["training"]["state"]
+            none = jnp.zeros_like(state.sums["weight"])
+            results["training"]["state"] = state._replace(sums=state.sums | {_NEW: none})
+        return results
+
+
+def read(folder: Path) -> Stored:
+    """Read the description of a checkpoint; its arrays are read by `Stored.restored`.
+
+    Raises:
+        DamageError: orbax cannot read it.
+        ValueError: it was not written by `fit`.
+    """
+    if not (folder / "about").is_dir():
+        raise ValueError(f"the checkpoint in {folder.parent} was not written by jlstm.train.fit: give another folder")
+    about = _restore(folder, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+    try:
+        contents = about["contents"] | {f"training.state.sums.{_NEW}": about["contents"]["training.state.sums.weight"]}
+        return Stored(contents, about["history"], folder)
+    except (KeyError, TypeError) as error:
+        raise DamageError("its description is not one of a run") from error
+
+
+def _without_new(training: PyTree) -> PyTree:
+    state = training["state"]
+    return training | {"state": state._replace(sums={name: total for name, total in state.sums.items() if name != _NEW})}
+
+
+def _restore(folder: Path, args: Any) -> Any:
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            return reader.restore(folder, args=args)
+    except Exception as error:  # orbax and TensorStore raise nearly anything, over many lines, of files that are damaged
+        raise DamageError(f"orbax cannot read it, {type(error).__name__}") from error
+
+
+def _from_data(like: Any, data: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) if is_key(like) else data
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    data = jax.random.key_data(leaf) if is_key(leaf) else leaf
+    sharding = getattr(data, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=sharding)

@@ -1,0 +1,133 @@
+"""One checkpoint as files: a folder with one safetensors file of each process, each with digests of all that is in it.
+
+`process_0.safetensors` has the run's description in its metadata. An array that is split over processes is in as many pieces,
+named by where they belong: `params.kernel@0:3,4:8` are rows 0 to 3 and columns 4 to 8.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import Array
+
+from jlstm import checks, io
+from jlstm.cell import PyTree
+from jlstm.train.sharding import is_key
+
+
+class Stored(NamedTuple):
+    """What a checkpoint's files hold.
+
+    Attributes:
+        contents: words about the run, and every array's name, dtype and shape.
+        history: the records, as dicts.
+        arrays: the pieces of all arrays.
+    """
+
+    contents: dict[str, str]
+    history: list[dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+
+    def restored(self, like: PyTree) -> PyTree:
+        """Return arrays like (and where) those of `like`."""
+        leaves = [self._restored(name, leaf) for name, leaf in io.by_name(like).items()]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def _restored(self, name: str, like: Any) -> Array:
+        data = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
+        checks.available(name, data.dtype)
+        sharding = getattr(_data(like), "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
+        whole = self.arrays[name] if name in self.arrays else self._put_together(name, data)
+        array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if is_key(like) else array
+
+    def _put_together(self, name: str, like: Any) -> np.ndarray:
+        whole, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
+        for piece, array in self.arrays.items():
+            owner, _, place = piece.rpartition("@")
+            if owner == name:
+                whole[tuple(slice(*map(int, axis.split(":"))) for axis in place.split(","))] = array
+                missing -= array.size
+        if missing:
+            raise io.DamageError(f"{missing} numbers of {name} are missing")
+        return whole
+
+
+def write(folder: Path, contents: Mapping[str, str], history: list[dict[str, Any]], items: Mapping[str, PyTree]) -> None:
+    """Write this process's file."""
+    about = {"contents": contents, "history": history, "processes": jax.process_count()}
+    metadata = {"checkpoint": json.dumps(about)} if jax.process_index() == 0 else {}
+    pieces: dict[str, np.ndarray] = {}
+    for name, leaf in io.by_name(dict(items)).items():
+        pieces |= _pieces(name, _data(leaf))
+    io.write(_file(folder, jax.process_index()), io.pack(pieces, metadata))
+
+
+def read(folder: Path) -> Stored:
+    """Read the files of all processes.
+
+    Raises:
+        DamageError: a file is missing or not as it was written.
+        OSError: a file may not be read.
+    """
+    arrays, metadata = _read(_file(folder, 0))
+    try:
+        about = json.loads(metadata["checkpoint"])
+        contents, history, processes = about["contents"], about["history"], about["processes"]
+    except (KeyError, TypeError, ValueError) as error:  # its digests are right: somebody else wrote this
+        raise io.DamageError("process_0.safetensors is not of a checkpoint") from error
+    for process in range(1, processes):
+        arrays |= _read(_file(folder, process))[0]
+    return Stored(contents, history, arrays)
+
+
+def contents(items: Mapping[str, PyTree]) -> dict[str, str]:
+    """Every array's name, dtype and shape."""
+    named = [io.by_name({item: tree}) for item, tree in items.items()]  # in this order, which a dict does not keep as a tree
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for leaves in named for name, leaf in leaves.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        arrays, metadata = io.unpack(path.read_bytes())
+    except PermissionError as error:
+        raise io.refusal(error, f"{path} cannot be read", "allow this user to read it") from error
+    except FileNotFoundError as error:
+        raise io.DamageError(f"{path.name} is missing") from error
+    except OSError as error:
+        raise io.DamageError(f"{path.name} cannot be read, {error.strerror}") from error
+    except io.DamageError as error:
+        raise io.DamageError(f"{path.name}: {error}") from error
+    except ValueError as error:
+        raise io.DamageError(f"{path.name} is no safetensors file") from error
+    if "sha256" not in metadata:
+        raise io.DamageError(f"{path.name} has lost its digests")
+    return arrays, metadata
+
+
+def _file(folder: Path, process: int) -> Path:
+    return folder / f"process_{process}.safetensors"
+
+
+def _pieces(name: str, leaf: Any) -> dict[str, np.ndarray]:
+    """What this process has to write of an array: nobody else writes the same."""
+    if not isinstance(leaf, jax.Array):
+        return {name: np.asarray(leaf)} if jax.process_index() == 0 else {}
+    pieces = {}
+    for shard in leaf.addressable_shards:
+        if shard.replica_id == 0:
+            whole = shard.data.shape == leaf.shape
+            place = ",".join(
+                f"{part.start or 0}:{size if part.stop is None else part.stop}"
+                for part, size in zip(shard.index, leaf.shape, strict=True)
+            )
+            pieces[name if whole else f"{name}@{place}"] = np.asarray(shard.data)
+    return pieces
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if is_key(leaf) and isinstance(leaf, jax.Array) else leaf
