@@ -109,11 +109,11 @@ def transposed(array, units):
     return np.concatenate([block.T for block in np.split(array, array.shape[-1] // units, -1)], -1)
 
 
-def zero(array, units):  # noqa: ARG001
+def zero(array, units):
     return np.zeros_like(array)
 
 
-def halved(array, units):  # noqa: ARG001
+def halved(array, units):
     return array / 2
 
 

@@ -82,7 +82,7 @@ def test_an_option_says_what_the_file_does_not(relu, capsys):
 def test_an_option_that_only_one_side_takes_fails(relu, capsys, monkeypatch):
     """A converter that takes tanh, whatever it is told."""
     read = convert.read
-    monkeypatch.setattr(convert, "read", lambda path, nonlinearity: read(path, nonlinearity="tanh"))  # noqa: ARG005
+    monkeypatch.setattr(convert, "read", lambda path, nonlinearity: read(path, nonlinearity="tanh"))
     assert cli.main([str(relu), "--dtype", "float64", "--option", "nonlinearity=relu"]) == 1
     assert "\nfail: " in capsys.readouterr().out
 
