@@ -12,7 +12,6 @@ from jlstm.cell import PyTree
 from jlstm.io import DamageError
 from jlstm.train.sharding import is_key
 
-
 _NEW = "skipped"  # a sum that these versions did not count
 
 
