@@ -16,8 +16,13 @@ from jlstm.convert import keras as convert
 CONFIG = {
     "class_name": "LSTM",
     "config": {
-        "name": "one", "units": 1, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True,
-        "unit_forget_bias": True, "dtype": "float32",
+        "name": "one",
+        "units": 1,
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "use_bias": True,
+        "unit_forget_bias": True,
+        "dtype": "float32",
     },
 }
 SHAPES = {"0": (2, 4), "1": (1, 4), "2": (4,)}
@@ -79,14 +84,21 @@ def test_datasets_of_another_kind_are_refused(tmp_path, options, complaint):
     assert complaint in refusal(lambda: convert.read(path))
 
 
-@pytest.mark.parametrize("link", [h5py.SoftLink("/layers/lstm/cell/vars/2"), h5py.ExternalLink("/etc/hostname", "/x")], ids=repr)
-def test_links_are_not_followed(tmp_path, link):
-    """A link in place of a dataset is a dataset that is missing."""
+@pytest.mark.parametrize(
+    ("link", "complaint"),
+    [
+        (h5py.SoftLink("/layers/lstm/cell/vars/2"), "'layers/lstm': it has no recurrent_kernel"),
+        (h5py.ExternalLink("/etc/hostname", "/x"), "its group 'layers/lstm/cell/vars' has links to other files"),
+    ],
+    ids=["soft", "external"],
+)
+def test_links_are_not_followed(tmp_path, link, complaint):
+    """A link within the file is an array that is missing; a link to another file is refused."""
     path = tmp_path / "a.weights.h5"
     with h5py.File(weights(path), "a") as file:
         del file["layers/lstm/cell/vars/1"]
         file["layers/lstm/cell/vars/1"] = link
-    assert "'layers/lstm': it has no recurrent_kernel" in refusal(lambda: convert.read(path))
+    assert complaint in refusal(lambda: convert.read(path))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """TensorFlow 1's cells: the same outputs as `dynamic_rnn` in float64, there and back, and checkpoints of TensorFlow 1 and 2."""
 
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import jax
 import numpy as np
 import pytest
@@ -139,6 +143,20 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
     refusal(lambda: convert.load(weights))
 
 
+@cache
+def checkpoint(kind):
+    """The files of a small checkpoint, with names of variables or with objects: their contents by name."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        if kind == "objects":
+            layer = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(1))
+            layer.build((1, None, 1))
+            tf.train.Checkpoint(both=layer).write(str(path))
+        else:
+            run(lambda xs: unrolled(legacy_cells.BasicLSTMCell(1, **F64))(xs), path)
+        return {file.name: file.read_bytes() for file in path.parent.glob("model.*")}
+
+
 @given(st.data())
 @settings(max_examples=40)
 @pytest.mark.filterwarnings("ignore:.*is not converted:UserWarning")
@@ -146,14 +164,9 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
 @pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
 def test_damaged_checkpoints_are_read_or_refused(tmp_path, ending, kind, data):
     """Whatever bytes are cut off or changed, in either file."""
-    if kind == "objects":
-        tf_keras.backend.clear_session()  # else names are numbered on, and each example has a file of another length
-        layer = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(1))
-        layer.build((1, None, 1))
-        path = tf.train.Checkpoint(both=layer).write(str(tmp_path / "model"))
-    else:
-        run(lambda xs: unrolled(legacy_cells.BasicLSTMCell(1, **F64))(xs), tmp_path / "model")
-        path = tmp_path / "model"
+    for name, content in checkpoint(kind).items():
+        (tmp_path / name).write_bytes(content)
+    path = tmp_path / "model"
     assert len(convert.read(path)) == 1
     damage = damaged((tmp_path / f"model.{ending}").read_bytes())
     survives(lambda _: convert.read(path), tmp_path / f"model.{ending}", data.draw(damage))

@@ -179,7 +179,7 @@ def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path)
     assert "must be one of .keras, .h5" in failure(capsys, tmp_path / "model.pickle")
     plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     plain.save(tmp_path / "plain.keras")
-    assert "has no LSTM or GRU layer" in failure(capsys, tmp_path / "plain.keras")
+    assert "has no LSTM, GRU, SimpleRNN or ConvLSTM layer" in failure(capsys, tmp_path / "plain.keras")
     assert "no recurrent layer has 'two' in its name: choose among one" in failure(capsys, small, "--case", "two")
     assert "nothing to compare in bfloat16" in failure(capsys, small, "--dtype", "bfloat16")
 

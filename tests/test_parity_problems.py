@@ -1,11 +1,14 @@
 """`compare` and `assert_same`, for people's own tests, against Keras on TensorFlow itself."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from parity import Problem, assert_same, compare, ours, peers
+from parity.case import draw, mask_of
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -34,12 +37,32 @@ def test_time_major_layers_are_compared_too():
     assert compare(Problem(Bidirectional(LSTM(4, time_major=True)), mask="holes", dtype="float64")).verdict == "pass"
 
 
+def test_lengths_are_a_mask():
+    """Steps after a sequence's length are padding, also of inputs that are given; other fields can be changed afterwards."""
+    expected = [[True] * 5, [True] * 3 + [False] * 2]
+    problem = Problem(LSTM(4), time=5, lengths=[5, 3], dtype="float64")
+    np.testing.assert_array_equal(mask_of(problem), expected)
+    np.testing.assert_array_equal(mask_of(Problem(LSTM(4), xs=np.ones((2, 5, 3)), lengths=np.array([5, 3]))), expected)
+    assert replace(problem, mask="none").mask == "none"
+    by_lengths, by_mask = (draw(one)._asdict() for one in (problem, replace(problem, mask=np.array(expected))))
+    jax.tree.map(np.testing.assert_array_equal, by_lengths, by_mask)
+    assert compare(problem).verdict == "pass"
+
+
+def test_features_are_those_of_the_parameters():
+    """Parameters of five features need no inputs and no second number, of whatever layer."""
+    for layer in (LSTM(4), Stack((Bidirectional(LSTM(3)), LSTM(4)))):
+        problem = Problem(layer, params=layer.init(jax.random.key(0), 5))
+        assert problem.features == 5
+        assert draw(problem).xs.shape == (2, 6, 5)
+
+
 def test_what_a_side_does_not_have_is_refused():
     """A layer that the peer or the textbook cannot express, or parameters that do not fit it, are an error, not a verdict."""
     with pytest.raises(ValueError, match="the textbook does not know the activation 'gelu'"):
         compare(Problem(LSTM(4, activation="gelu")))
     with pytest.raises(ValueError, match=r"params\['kernel'\] must have shape \(3, 16\), got \(5, 16\)"):
-        compare(Problem(LSTM(4), params=LSTM(4).init(jax.random.key(0), 5)))
+        compare(Problem(LSTM(4), params=LSTM(4).init(jax.random.key(0), 5), xs=np.ones((2, 6, 3))))
     with pytest.raises(ValueError, match="Keras has no output_activation='relu'"):
         compare(Problem(LSTM(4, output_activation="relu")))
 
@@ -56,6 +79,11 @@ def test_what_a_side_does_not_have_is_refused():
         ({"xs": np.ones((2, 5, 3)), "batches": 3}, "time must be a multiple of batches, got 5 and 3"),
         ({"xs": np.ones((5, 3))}, r"xs must be \(batch, time, features\), got shape \(5, 3\)"),
         ({"mask": np.ones((2, 5), bool)}, r"mask must have shape \(2, 6\), got \(2, 5\)"),
+        ({"lengths": [6, 7]}, r"lengths must be 2 whole numbers from 0 to 6, got shape \(2,\)"),
+        ({"lengths": [6, -1]}, "lengths must be 2 whole numbers from 0 to 6"),
+        ({"lengths": [6.0, 3.0]}, "lengths must be 2 whole numbers from 0 to 6"),
+        ({"lengths": [6, 3, 2]}, r"lengths must be 2 whole numbers from 0 to 6, got shape \(3,\)"),
+        ({"lengths": [6, 3], "mask": "right"}, "lengths and mask say the same: leave one of them out"),
     ],
 )
 def test_problems_are_checked(options, message):

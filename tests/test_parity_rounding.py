@@ -5,11 +5,15 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import torch
 
+import parity.__main__ as cli
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell
 from parity import Problem, ours, textbook
 from parity.case import Values, named
+from parity.diagnosis import Diagnosis
 from parity.measure import judge
+from parity.model import check
 from parity.model.rounding import widened
 
 
@@ -46,6 +50,54 @@ def test_a_wrong_layer_fails_at_its_first_steps():
     assert ys.verdict == "fail"
     assert ys.ours_by_time[0] > ys.limit_by_time[0]
     assert ys.limit_by_time[0] < 0.01 * ys.limit
+
+
+@pytest.mark.parametrize("relative", [1e-9, 1e-11])
+def test_a_layer_whose_rounding_does_not_grow_is_held_to_the_narrow_bound(relative):
+    """A small error of one recurrent matrix fails, and nothing more is allowed than without a look at the rounding."""
+    layer = LSTM(16)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), layer.init(jax.random.key(0), features=3))
+    problem = Problem(layer, params=params, dtype="float64", xs=np.random.default_rng(0).standard_normal((2, 120, 3)))
+    values = Values(params, problem.xs, None, None, None, None, None)
+    wrong = params | {"recurrent_kernel": params["recurrent_kernel"] * (1 + relative)}
+    truth = outputs(problem, wrong, values)
+    strict = judge(truth, ours.outputs(problem, values), truth, dtype="float64", time=120)
+    judged = widened(strict, problem, values)
+    assert [quantity.verdict for quantity in judged] == ["fail"] * 3
+    assert [quantity.limit for quantity in judged] == [quantity.limit for quantity in strict]
+
+
+def test_a_file_of_a_layer_whose_rounding_grows_passes(capsys, monkeypatch, tmp_path):
+    """PyTorch in float64 differs from ours by far more than the fixed bound; without the wider one the file fails."""
+    torch.manual_seed(0)
+    weights = torch.nn.GRU(3, 16).state_dict()
+    torch.save({name: 20 * tensor if tensor.ndim > 1 else tensor for name, tensor in weights.items()}, tmp_path / "model.pt")
+    np.savez(tmp_path / "x.npz", xs=np.random.default_rng(0).standard_normal((2, 120, 3)))
+    arguments = [str(tmp_path / "model.pt"), "--inputs", str(tmp_path / "x.npz"), "--dtype", "float64"]
+    assert cli.main(arguments) == 0
+    assert "pass       float64" in capsys.readouterr().out
+    monkeypatch.setattr(check, "widened", lambda quantities, *_: quantities)
+    monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())
+    assert cli.main(arguments) == 1
+
+
+def test_a_wrong_layer_that_overflows_fails():
+    """What is infinite in NumPy too allows nothing: a converter that takes relu for tanh."""
+    right, values = growing(GRU(16))
+    wrong = replace(right, layer=GRU(16, activation="relu", recurrent_activation="relu"))
+    truth, mine = outputs(right, values.params, values), ours.outputs(wrong, values)
+    assert not np.isfinite(mine["ys"]).all()
+    judged = widened(judge(truth, mine, truth, dtype="float64", time=120), wrong, values)
+    assert [quantity.verdict for quantity in judged] == ["fail", "fail"]
+    assert all(np.isfinite(quantity.limit) for quantity in judged)
+
+
+def test_an_original_that_overflows_is_refused(capsys, tmp_path):
+    """An infinite truth would be no bound at all."""
+    weights = torch.nn.RNN(3, 4, nonlinearity="relu").state_dict()
+    torch.save({name: 1e14 * tensor.abs() for name, tensor in weights.items()}, tmp_path / "model.pt")
+    assert cli.main([str(tmp_path / "model.pt"), "--dtype", "float64", "--option", "nonlinearity=relu"]) == 2
+    assert "the results of torch itself are not finite on these inputs" in capsys.readouterr().err
 
 
 def test_layers_that_the_textbook_does_not_know_keep_their_bound():

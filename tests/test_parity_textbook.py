@@ -8,7 +8,7 @@ import pytest
 
 import variants
 from family import CELLS
-from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, GRUCell, LSTMCell, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, Stack
 from jlstm.cells import Dropout, Residual
 from parity import Problem, ours, textbook
 from parity.case import draw, truth
@@ -101,8 +101,8 @@ def test_saturated_gates_stay_finite():
 
 def test_unknown_layers_are_refused():
     """The textbook says which layers it knows: it never leaves out an option."""
-    for layer in (object(), LSTM(4, layer_norm="ba2016"), RNN(CELLS["Elman"]), RNN(Dropout(LSTMCell(4), outputs=0.5))):
-        with pytest.raises(TypeError, match="the textbook knows LSTM, GRU and ConvLSTM"):
+    for layer in (object(), LSTM(4, layer_norm="ba2016"), RNN(MinGRUCell(4)), RNN(Dropout(LSTMCell(4), outputs=0.5))):
+        with pytest.raises(TypeError, match="the textbook knows LSTM, GRU, ElmanCell and ConvLSTM"):
             textbook.run(layer, {}, np.ones((1, 1, 1)))
         assert not textbook.knows(layer)
     assert not textbook.knows(LSTM(4, activation=np.tanh))
@@ -113,7 +113,7 @@ def test_unknown_layers_are_refused():
 
 def test_all_cells_that_can_be_compared_are_known():
     """The whole table of cells but layer normalisation, wrappers and the families that no peer of parity has."""
-    assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell)} <= KNOWN.keys()
+    assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell | ElmanCell)} <= KNOWN.keys()
     assert {name for name, cell in CELLS.items() if isinstance(cell, LSTMCell) and not cell.layer_norm} <= KNOWN.keys()
     assert len(KNOWN) >= 17
 

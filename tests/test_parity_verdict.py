@@ -258,6 +258,15 @@ def test_zero_truth_asks_for_zero():
     assert quantity.verdict == "fail"
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_truth_that_is_not_finite_passes_nothing(value, dtype):
+    """An infinite scale would allow any distance."""
+    true = {"ys": np.array([1.0, value])}
+    (quantity,) = judge(true, {"ys": np.zeros(2)}, true, dtype=dtype, time=1)
+    assert quantity.verdict == "fail"
+
+
 def test_sides_must_have_the_same_quantities():
     """A gradient that one side leaves out is not passed over."""
     true = {"ys": np.ones(1), "d_xs": np.ones(1)}

@@ -127,12 +127,14 @@ def as_before(folder, step):
     run(steps=step, checkpoints=folder / "new")
     checkpoint = stored.read(folder / "new" / str(step))
     state = initial(Task(loss_fn, SGD, batches(), None, 1, None), init())
+    state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # which was not counted
     training = {"state": state._replace(params=()), "key": jax.random.key_data(jax.random.key(0))}
     items = {}
     for item, tree in {"params": init(), "best": init(), "training": training}.items():
         leaves = [jnp.array(checkpoint.arrays[name]) for name in io.by_name({item: tree})]
         items[item] = ocp.args.StandardSave(jax.tree.unflatten(jax.tree.structure(tree), leaves))
-    about = ocp.args.JsonSave({"contents": checkpoint.contents, "history": checkpoint.history})
+    contents = {name: text for name, text in checkpoint.contents.items() if not name.endswith(".skipped")}
+    about = ocp.args.JsonSave({"contents": contents, "history": checkpoint.history})
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with ocp.CheckpointManager(folder / "old", options=options) as manager:
         manager.save(step, args=ocp.args.Composite(about=about, **items))

@@ -67,7 +67,7 @@ def compiled(problem, mesh, steps_per_call=1):
         batch = jax.tree.map(lambda leaf: np.stack([leaf] * steps_per_call), batch)
     args = state, sharding.replicate(mesh, key), sharding.feed(mesh, batch, axis=int(steps_per_call > 1))
     step = advance if steps_per_call == 1 else advance_several
-    return step.lower(problem.loss_fn, problem.optimizer, mesh, *args).compile().as_text()
+    return step.lower(task.rule, mesh, *args).compile().as_text()
 
 
 def travels(program):

@@ -151,8 +151,8 @@ def plain(framework, path):
 
 
 RIGHT = {
-    "words": (words, "model.keras", "keras tf_keras"),
-    "masked, backwards": (masked, "model.h5", "keras"),
+    "words": (words, "model.keras", "keras"),
+    "masked, backwards": (masked, "model.h5", "tf_keras"),
     "LSTM and SimpleRNN": (plain, "model.keras", "keras"),
     "weights alone": (plain, "model.weights.h5", "keras"),
 }

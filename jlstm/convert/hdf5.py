@@ -1,7 +1,8 @@
 """Keras's HDF5 files: their arrays by name, the order in which they are listed, and the model's description.
 
-There are two layouts. Old files ("legacy") have a group for each layer under the layer's name, and attributes that list layers and
-weights in order. New files number layers by their class, and the arrays of a layer by their position: "layers/lstm_1/cell/vars/0".
+There are two layouts. Old files ("legacy") have a group for each layer under the layer's name, and attributes that list layers
+and weights in order. New files number layers by their class, and the arrays of a layer by their position:
+"layers/lstm_1/cell/vars/0".
 """
 
 import re
@@ -17,6 +18,7 @@ from jlstm.convert.hdf5_format import Dataset, File
 
 _LEGACY, _MOST_AXES = "model_weights", 8
 _NUMBERED = re.compile(r"(?:.*/)?vars/\d+")
+_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # in old files it is beside "model_weights"
 
 
 class Content:
@@ -29,7 +31,7 @@ class Content:
     Attributes:
         datasets: arrays by name, those of an optimizer left out.
         config: the model's description, if the file has one.
-        version: of Keras, as the file states it; None if it does not.
+        version: of Keras, as the file states it; "" if it does not.
         numbered: whether the file has the new layout.
     """
 
@@ -39,11 +41,11 @@ class Content:
         self.datasets: dict[str, Dataset] = {
             name.removeprefix(self._prefix): dataset
             for name, dataset in file.datasets.items()
-            if name.startswith(self._prefix) and not name.startswith("optimizer")
+            if name.startswith(self._prefix) and not _OPTIMIZER.fullmatch(name)
         }
         self._sorted = sorted(self.datasets)
         self.config: str | bytes | None = self._word("", "model_config")
-        self.version = self._word("", "keras_version")
+        self.version: str = self._word("", "keras_version") or ""
         self.numbered = any(_NUMBERED.fullmatch(name) for name in self.datasets)
 
     def _word(self, group: str, name: str) -> str | None:
@@ -59,7 +61,7 @@ class Content:
         attributes = self._file.attributes.get(f"{self._prefix}{group}".removesuffix("/"), {})
         if isinstance(words := attributes.get(name), tuple):
             return list(words)
-        parts = []
+        parts: list[tuple[str, ...]] = []
         while isinstance(words := attributes.get(f"{name}{len(parts)}"), tuple):
             parts.append(words)
         return [word for part in parts for word in part] if parts else None

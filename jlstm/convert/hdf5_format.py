@@ -21,6 +21,7 @@ Words = str | tuple[str, ...]
 _LONGEST = 4096  # of a name with all its groups
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DATASPACE, _DATATYPE, _EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED, _TABLE = 0x01, 0x03, 0x07, 0x08, 0x0C, 0x10, 0x11
+_LATER_GROUP = {0x02, 0x06}  # messages of groups without a symbol table, which the library writes for links to other files
 _FIXED, _VARIABLE = 3, 9  # classes of datatypes: text of fixed length, and of any
 _IEEE = {  # the datatype message of IEEE numbers, but for its first byte and the byte order
     2: (np.float16, bytes((0, 0, 16, 0, 10, 5, 0, 10, 15, 0, 0, 0))),
@@ -105,7 +106,9 @@ class File:
         if _TABLE in messages:
             self.attributes[name] = attributes
             tree, heap = unpack_from("<2Q", _padded(messages[_TABLE]))
-            return [(f"{name}/{own}".lstrip("/"), at) for own, at in self._links(tree, heap)]
+            return [(f"{name}/{link}".lstrip("/"), target) for link, target in self._links(tree, heap)]
+        if _LATER_GROUP & messages.keys():  # passing over it would say that its arrays are not there
+            raise RefusalError(f"its group {name[-80:]!r} has links to other files, or is in a later form than Keras writes")
         if _LAYOUT in messages and _DATASPACE in messages and _DATATYPE in messages:
             self.datasets[name] = _dataset(messages, attributes)
         return []
@@ -229,10 +232,10 @@ def _dtype(datatype: bytes, attributes: dict[str, Words]) -> Any:
     size = unpack_from("<I", datatype, 4)[0]
     if datatype[0] & 15 == 5 and size == 2 and attributes.get("dtype") == "bfloat16":
         return jnp.dtype(jnp.bfloat16)
-    known, properties = _IEEE.get(size, (None, b""))
-    if known is None or datatype[0] & 15 != 1 or datatype[8:20] != properties:
+    number, properties = _IEEE.get(size, (None, b""))
+    if number is None or datatype[0] & 15 != 1 or datatype[8:20] != properties:
         return None
-    return np.dtype(known).newbyteorder(">" if datatype[1] & 1 else "<")
+    return np.dtype(number).newbyteorder(">" if datatype[1] & 1 else "<")
 
 
 def _padded(data: bytes) -> bytes:

@@ -71,9 +71,10 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
         if not self and not self.skipped:
             raise ValueError(f"{name} has no {kinds}: {remedy}")
         if not self:
-            reasons = "; ".join(f"{layer!r}: {reason}" for layer, reason in list(self.skipped.items())[:3])
-            more = f"; and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
-            raise ValueError(f"{name} has no layer that can be converted: {reasons}{more}")
+            (first, reason), *others = self.skipped.items()
+            also = f"; nor can {', '.join(repr(layer) for layer, _ in others[:2])}" if others else ""
+            more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+            raise ValueError(f"{name} has no layer that can be converted: {first!r} cannot, since {reason}{also}{more}")
         for layer, reason in self.skipped.items():
             warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)
         return self

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from jlstm.cell import PyTree
 from jlstm.io import DamageError
 from jlstm.train.sharding import is_key
+
+_NEW = "skipped"  # a sum that these versions did not count
 
 
 class Stored(NamedTuple):
@@ -20,10 +23,16 @@ class Stored(NamedTuple):
     folder: Path
 
     def restored(self, like: dict[str, PyTree]) -> dict[str, Any]:
-        """Return arrays like (and where) those of `like`."""
-        items = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in like.items()}
+        """Return arrays like (and where) those of `like`; no step was skipped before these versions could do that."""
+        trees = {name: _without_new(tree) if name == "training" else tree for name, tree in like.items()}
+        items = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
         restored = _restore(self.folder, ocp.args.Composite(**items))
-        return {name: jax.tree.map(_from_data, tree, restored[name]) for name, tree in like.items()}
+        results = {name: jax.tree.map(_from_data, tree, restored[name]) for name, tree in trees.items()}
+        if "training" in results:
+            state = results["training"]["state"]
+            none = jnp.zeros_like(state.sums["weight"])
+            results["training"]["state"] = state._replace(sums=state.sums | {_NEW: none})
+        return results
 
 
 def read(folder: Path) -> Stored:
@@ -37,9 +46,15 @@ def read(folder: Path) -> Stored:
         raise ValueError(f"the checkpoint in {folder.parent} was not written by jlstm.train.fit: give another folder")
     about = _restore(folder, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
     try:
-        return Stored(about["contents"], about["history"], folder)
+        contents = about["contents"] | {f"training.state.sums.{_NEW}": about["contents"]["training.state.sums.weight"]}
+        return Stored(contents, about["history"], folder)
     except (KeyError, TypeError) as error:
         raise DamageError("its description is not one of a run") from error
+
+
+def _without_new(training: PyTree) -> PyTree:
+    state = training["state"]
+    return training | {"state": state._replace(sums={name: total for name, total in state.sums.items() if name != _NEW})}
 
 
 def _restore(folder: Path, args: Any) -> Any:

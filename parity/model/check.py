@@ -136,6 +136,13 @@ def _judged(
     got: Quantities,
     original: Original,
 ) -> Comparison:
+    """Judge both sides, with more room where rounding grows, and diagnose what is off.
+
+    Raises:
+        ValueError: the truth is not finite, or the sides do not have the same quantities.
+    """
+    if not all(np.isfinite(array).all() for array in truth.values()):
+        raise ValueError(f"the results of {original.peer} itself are not finite on these inputs: pass others with --inputs")
     judged = judge(truth, mine, got, dtype=problem.dtype, time=values.xs.shape[1])
     compared = Comparison(original.peer, problem.dtype, judged)
     if compared.verdict == "pass":

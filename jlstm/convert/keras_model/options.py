@@ -12,12 +12,18 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 KINDS = {
-    **{"LSTM": "LSTM", "CuDNNLSTM": "LSTM", "GRU": "GRU", "CuDNNGRU": "GRU", "SimpleRNN": "RNN"},
+    "LSTM": "LSTM",
+    "CuDNNLSTM": "LSTM",
+    "GRU": "GRU",
+    "CuDNNGRU": "GRU",
+    "SimpleRNN": "RNN",
     **{f"ConvLSTM{axes}D": "ConvLSTM" for axes in (1, 2, 3)},
 }
 CELLS = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "RNN"}
 
-_TRAINING = {f"{array}_{use}" for array in ("kernel", "recurrent", "bias") for use in ("initializer", "regularizer", "constraint")}
+_TRAINING = {
+    f"{array}_{use}" for array in ("kernel", "recurrent", "bias") for use in ("initializer", "regularizer", "constraint")
+}
 _LAYER = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "seed"}
 _RUN = {
     *("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "time_major", "zero_output_for_mask"),
@@ -145,7 +151,9 @@ def _activation(option: str, value: Any, keras: Version) -> str:
     if value is None:
         return "linear"
     if not isinstance(value, str) or value not in ACTIVATIONS:
-        raise UnsupportedError(f"it has {option}={quoted(value)}, which is not ours: load its weights with a function of your own")
+        raise UnsupportedError(
+            f"it has {option}={quoted(value)}, which is not ours: load its weights with a function of your own"
+        )
     return ACTIVATIONS[value]
 
 

@@ -23,8 +23,8 @@ GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any) -> tuple[Layer, Params]:
     """Return the layer and parameters of `layer.get_weights()` of an LSTM, GRU, SimpleRNN or ConvLSTM, or Bidirectional of one.
 
-    The two biases of a GRU with `reset_after` are added into one, but for the candidate's second, which is `recurrent_bias`. Those
-    of CuDNNLSTM, whose weights are told by their bias, are added too.
+    The two biases of a GRU with `reset_after` are added into one, but for the candidate's second, which is `recurrent_bias`.
+    Those of CuDNNLSTM, whose weights are told by their bias, are added too.
 
     Args:
         weights: kernel, recurrent kernel and perhaps bias, twice for two directions; or a list of such lists, which is a Stack.
@@ -97,7 +97,9 @@ def kind(recurrent_kernel: np.ndarray) -> str:
     """
     if recurrent_kernel.ndim in (3, 4, 5):
         return "ConvLSTM"
-    units, columns = arrays.matrix("weights", {"recurrent_kernel": recurrent_kernel}, "recurrent_kernel", "(units, gates·units)").shape
+    units, columns = arrays.matrix(
+        "weights", {"recurrent_kernel": recurrent_kernel}, "recurrent_kernel", "(units, gates·units)"
+    ).shape
     return arrays.gates("weights['recurrent_kernel']", columns, units, GATES)
 
 
@@ -189,8 +191,8 @@ def dump(layer: Layer, params: Params) -> list[Any]:
         ValueError: an option that Keras does not have, or parameters that are not the layer's.
     """
     layers = layout.parts(layer, params)
-    for _, _, one_part in layout.each(layers):
-        layout.refuse("Keras", one_part.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
+    for _, _, side in layout.each(layers):
+        layout.refuse("Keras", side.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
     weights = [[array for side in sides for array in _theirs(side)] for sides in layers]
     return weights if len(weights) > 1 else weights[0]
 

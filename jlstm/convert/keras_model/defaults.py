@@ -6,10 +6,11 @@ Those that did change are decided by the version of Keras that the file states, 
 from collections.abc import Mapping
 from typing import Any
 
-from jlstm.convert import keras_options, keras_places
 from jlstm.convert.hdf5 import Content
-from jlstm.convert.keras_arrays import GATES
-from jlstm.convert.keras_options import UnsupportedError
+from jlstm.convert.keras_model import options as keras_options
+from jlstm.convert.keras_model import places
+from jlstm.convert.keras_model.arrays import GATES
+from jlstm.convert.keras_model.options import UnsupportedError
 
 _ONLY = {
     **dict.fromkeys(("recurrent_activation",), ("LSTM", "GRU", "ConvLSTM")),
@@ -18,7 +19,11 @@ _ONLY = {
     "reset_after": ("GRU",),
 }
 _CLASSES = {
-    **{"lstm": "LSTM", "gru": "GRU", "simple_rnn": "RNN", "cu_dnnlstm": "LSTM", "cu_dnngru": "GRU"},
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "simple_rnn": "RNN",
+    "cu_dnnlstm": "LSTM",
+    "cu_dnngru": "GRU",
     **{f"conv_lstm{axes}d": "ConvLSTM" for axes in (1, 2, 3)},
 }
 _PLAIN = {"activation": "'tanh'", "reverse": "False (go_backwards)"}
@@ -53,10 +58,11 @@ class Defaults:
         Raises:
             UnsupportedError: it is of a class that is not read.
         """
-        *around, container, last = ["", "", *base.split("/")]
-        if keras_places.number(container)[0] == "time_distributed":
+        groups = ["", *base.split("/")]
+        container, last = groups[-2:]
+        if any(places.number(group)[0] == "time_distributed" for group in groups):
             raise UnsupportedError("it is inside TimeDistributed: take it apart")
-        name = keras_places.number(last)[0]
+        name = places.number(last)[0]
         if container != "layers" or name in ("rnn", "bidirectional"):
             return None
         if name not in _CLASSES:
@@ -88,15 +94,17 @@ class Defaults:
         options = {option: value for option, value in self._options.items() if shaped in _ONLY.get(option, (shaped,))}
         if cudnn and options.keys() & {"activation", "recurrent_activation", "reset_after"}:
             raise ValueError("its weights are in cuDNN's layout, which has no choice of activations: leave these options out")
-        if shaped != "RNN" and not cudnn:
-            options.setdefault("recurrent_activation", self._gate(shaped))
+        if shaped != "RNN" and not cudnn and "recurrent_activation" not in options:
+            options["recurrent_activation"] = self._gate(shaped)
         if shaped == "GRU" and not bias and "reset_after" not in options:
             raise UnsupportedError(
                 "it is a GRU without bias, whose weights do not tell when it resets h, and Keras's default was changed in "
                 "TensorFlow 2: pass reset_after=True or False"
             )
         if shaped == "ConvLSTM" and "spatial" not in options:
-            raise UnsupportedError("weights do not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say")
+            raise UnsupportedError(
+                "weights do not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say"
+            )
         unstated = (_PLAIN if not cudnn else {"reverse": _PLAIN["reverse"]}) | (_CONVOLUTION if shaped == "ConvLSTM" else {})
         for option, value in unstated.items():
             if option not in self._options:
@@ -109,12 +117,16 @@ class Defaults:
         ask = "pass recurrent_activation='sigmoid' or 'hard_sigmoid_0.2'"
         if kind == "ConvLSTM":
             if version is None:
-                raise UnsupportedError(f"the file does not tell its version of Keras, and gates are hard_sigmoid before Keras 3: {ask}")
+                raise UnsupportedError(
+                    f"the file does not tell its version of Keras, and gates are hard_sigmoid before Keras 3: {ask}"
+                )
             old = version.major < 3
         elif self._content.numbered:  # a layout that is newer than the change
             old = False
         elif version is None:
-            raise UnsupportedError(f"the file does not tell its version of Keras, and gates were hard_sigmoid before Keras 2.3: {ask}")
+            raise UnsupportedError(
+                f"the file does not tell its version of Keras, and gates were hard_sigmoid before Keras 2.3: {ask}"
+            )
         elif version[:3] == (2, 2, 4) and "tf" in version.rest:  # of TensorFlow 1.13 to 2.1
             raise UnsupportedError(
                 f"keras_version 2.2.4-tf is of TensorFlow 1, whose gates are hard_sigmoid, and of 2.0, whose are sigmoid: {ask}"
@@ -136,7 +148,7 @@ class Defaults:
             kinds = _ONLY.get(option, ())
             if kinds and self._kinds and not self._kinds & set(kinds):
                 raise ValueError(
-                    f"{option} is an option of {' and '.join(kinds)} layers, and the file has {' and '.join(sorted(self._kinds))} "
+                    f"{option} is an option of {' and '.join(kinds)} layers, the file has {' and '.join(sorted(self._kinds))} "
                     "layers: leave it out"
                 )
         return tuple(self._assumed)

@@ -1,0 +1,113 @@
+"""Layers of a Keras file that describes its model: each description is held against the layer's weights."""
+
+from typing import Any
+
+from jlstm.convert.keras_model import arrays, config, legacy, places
+from jlstm.convert.keras_model import options as keras_options
+from jlstm.convert.keras_model.config import Described
+from jlstm.convert.keras_model.options import Cell, UnsupportedError, quoted
+from jlstm.convert.keras_model.result import Converted, Result, require_whole
+
+
+def convert(result: Result, description: str | bytes, spatial: Any) -> None:
+    """Convert the recurrent layers that a description names.
+
+    Args:
+        result: takes them.
+        description: of the model, in JSON.
+        spatial: the spatial sizes of a ConvLSTM's inputs, for layers whose description does not tell them.
+
+    Raises:
+        ValueError: the description contradicts itself or the weights.
+    """
+    stated = result.content.version
+    version = keras_options.version(stated)
+    if version is None:
+        raise ValueError(
+            f"{result.path} states keras_version {quoted(stated)}, expected one such as 2.15.0 or 3.4.1, which says what "
+            "hard_sigmoid means: save the model again"
+        )
+    model = config.described(result.path, description, version)
+    result.in_network_order = model.listed
+    recurrent = {name for names in places.recurrent_groups(result.content).values() for name in names}
+    for layer in model.layers:
+        names = _arrays(result, layer)
+        if layer.name in result.converted or layer.name in result.skipped:
+            raise ValueError(f"{result.path} has two layers of the name {quoted(layer.name)}: rename one")
+        if not layer.recurrent and recurrent.isdisjoint(names):
+            continue
+        if not layer.reason:
+            _require_name(result, layer, version.major)
+        result.used.update(names)
+        result.convert(layer.name, lambda layer=layer, names=names: _layer(result, layer, names, spatial))  # type: ignore[misc]
+
+
+def _arrays(result: Result, layer: Described) -> list[str]:
+    """The names of a layer's arrays."""
+    if result.content.numbered:
+        return result.content.under(layer.path)
+    chain = layer.name.split("/")
+    weights = result.listed(chain[0])
+    return weights if len(chain) == 1 else [name for name in weights if _is_within(name, chain)]
+
+
+def _is_within(name: str, chain: list[str]) -> bool:
+    """Whether an array of an old file is that of a nested layer: its groups are some of the models around it, then the layer."""
+    groups = name.split("/")[1:]
+    if chain[-1] not in groups:
+        return False
+    models = iter(chain[:-1])
+    return all(any(group == model for model in models) for group in groups[: groups.index(chain[-1])])
+
+
+def _require_name(result: Result, layer: Described, major: int) -> None:
+    """Require that a numbered layer's group has the layer's name, where Keras 3 writes it."""
+    name = result.content.own_name(layer.path) if result.content.numbered else None
+    if name is None:
+        return
+    if major < 3:
+        raise ValueError(f"{result.path} states keras_version {major}, but its weights are named as Keras 3 does: save it again")
+    if name != layer.name.rpartition("/")[2]:
+        raise ValueError(
+            f"{result.path} describes {quoted(layer.name)}, but its weights are of {quoted(name)}: save the model again"
+        )
+
+
+def _layer(result: Result, layer: Described, names: list[str], spatial: Any) -> Converted:
+    if layer.reason:
+        raise UnsupportedError(layer.reason)
+    if result.content.numbered:
+        place = places.numbered(result.content, layer.path, cudnn=layer.sides[0].cells[0].cudnn)
+    else:
+        ordered = result.content.listed(layer.name.split("/")[0], "weight_names") is not None
+        place = legacy.described(names, layer, ordered=ordered)
+    require_whole(place, f"is described with {len(layer.sides)}", len(layer.sides))
+    sides = []
+    for side, groups in zip(layer.sides, place.sides, strict=True):
+        order = _in_order(side.cells, list(groups))
+        options = [_with_spatial(cell, spatial, layer.spatial) for cell in side.cells]
+        cells = zip(order, options, side.cells, strict=True)
+        sides.append(arrays.stacked([result.part(groups[group], values, cell) for group, values, cell in cells]))
+    return sides[0] if len(sides) == 1 else arrays.both(sides[0], sides[1], layer.merge)
+
+
+def _in_order(cells: tuple[Cell, ...], groups: list[str]) -> list[str]:
+    """The names of groups in the order of the cells."""
+    if len(cells) == 1 and len(groups) == 1:
+        return groups
+    for names in ([cell.number for cell in cells], [cell.name for cell in cells]):
+        if set(names) == set(groups) and len(names) == len(groups):
+            return names
+    if len(groups) != len(cells):
+        raise ValueError(f"it has {len(groups)} cells and is described with {len(cells)}: save the model again")
+    return groups
+
+
+def _with_spatial(cell: Cell, spatial: Any, described: Any) -> dict[str, Any]:
+    if cell.kind != "ConvLSTM":
+        return cell.options
+    if described is None and spatial is None:
+        raise UnsupportedError(
+            "the file does not tell the spatial sizes of its inputs: pass them as spatial=(rows, columns), say"
+        )
+    return {**cell.options, "spatial": spatial if described is None else described}

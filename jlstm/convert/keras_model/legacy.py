@@ -1,0 +1,121 @@
+"""The arrays of each cell in Keras's old HDF5 files, which have a group for each layer under its name, and lists of weights.
+
+Nothing is dropped: an array in a layer's group that is not the kernel, recurrent kernel or bias of a cell is listed as `extra`.
+"""
+
+import re
+from collections.abc import Iterator
+
+from jlstm.convert.hdf5 import Content
+from jlstm.convert.keras_model.arrays import ROLES
+from jlstm.convert.keras_model.config import Described
+from jlstm.convert.keras_model.places import Cells, Place, groups, is_cell
+from jlstm.convert.keras_model.sides import Side
+
+_STACK = re.compile(r"stacked_rnn_cells(_\d+)?")  # numbered where a program makes several
+_CELL = re.compile(r"(?:lstm|gru|simple_rnn)_cell(?:_\d+)?")
+_SIDE = re.compile(r"(forward|backward)(_.*)?")
+
+
+def weights_of(content: Content, layer: str) -> list[str]:
+    """The arrays of a layer in an old file, in the order in which Keras lists them.
+
+    Raises:
+        ValueError: an array is listed that is not there.
+    """
+    listed = content.listed(layer, "weight_names")
+    held = content.under(layer)
+    if listed is None:
+        return held
+    names = [f"{layer}/{name}" for name in listed]
+    missing = [name for name in names if name not in content.datasets]
+    if missing:
+        raise ValueError(f"it lists the weight {missing[0][-80:]!r}, which is not there: write or download it again")
+    return list(dict.fromkeys([*names, *held]))
+
+
+def described(weights: list[str], layer: Described, *, ordered: bool) -> Place:
+    """The arrays of a layer that a description names, by their names or in the order of Keras's list.
+
+    Args:
+        weights: the names of its arrays.
+        layer: its description.
+        ordered: whether the arrays are in the order of such a list.
+    """
+    cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
+    extra = [name for name in weights if name.rpartition("/")[0] not in cells]
+    extra += [name for roles in cells.values() for role, name in roles.items() if role not in ROLES]
+    count, sides = len(layer.sides[0].cells), len(layer.sides)
+    if len(cells) != count * sides:
+        directions = 2 if sides == 2 else 1
+        return Place([{}] * len(cells), extra, f"has {len(cells)} cells, and is described with {count * sides}", directions)
+    chosen = [[group for group in cells if _named(group, side)] for side in layer.sides]
+    if sides == 1 or any(len(part) != count for part in chosen) or set(chosen[0]) & set(chosen[1]):
+        if (layer.frozen or not ordered) and len(cells) > 1 and not _told(layer):
+            # Keras lists trainable weights first: of partly frozen cells the list has another order.
+            reason = "is partly frozen" if ordered else "has no list weight_names"
+            return Place([], extra, f"{reason}, so that the order of its cells is not told")
+        order = list(cells)
+        chosen = [order[k * count : (k + 1) * count] for k in range(sides)]
+    return Place([{group.rpartition("/")[2]: cells[group] for group in part} for part in chosen], extra, "", sides)
+
+
+def _told(layer: Described) -> bool:
+    """Whether the names of cells tell which is which."""
+    return len(layer.sides) == 1 and len({cell.name for cell in layer.sides[0].cells}) == len(layer.sides[0].cells)
+
+
+def _named(group: str, side: Side) -> bool:
+    return any(part in side.names for part in group.split("/")[1:])
+
+
+def layers(weights: list[str]) -> Iterator[tuple[str, Place]]:
+    """The layers among the arrays of a group in an old file without a description, in the order of the arrays."""
+    cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
+    bases = _bases(list(cells))
+    pairs: dict[str, dict[str, list[str]]] = {}
+    for base in bases:
+        parent, _, last = base.rpartition("/")
+        match = _SIDE.fullmatch(last)
+        if match is not None and "/" in parent:
+            pairs.setdefault(parent, {}).setdefault(match[1], []).append(base)
+    for base, members in bases.items():
+        parent = base.rpartition("/")[0]
+        sides = pairs.get(parent, {})
+        if not any(base in part for part in sides.values()):
+            yield base, _place([members], cells, weights, base)
+        elif {name: len(part) for name, part in sides.items()} == {"forward": 1, "backward": 1}:
+            if base == next(iter(sides.values()))[0]:
+                both = [bases[sides[name][0]] for name in ("forward", "backward")]
+                yield parent, _place(both, cells, weights, parent)._replace(directions=2)
+        elif base.rpartition("/")[2] == base.split("/")[0]:
+            yield base, _place([members], cells, weights, base)
+        else:
+            obstacle = "its weights are named as one direction of a Bidirectional layer, and the other direction is not there"
+            yield base, Place([], [], obstacle)
+
+
+def _bases(cells: list[str]) -> dict[str, list[str]]:
+    """Cells by the path of their layer: of "rnn/rnn/stacked_rnn_cells/lstm_cell" it is "rnn/rnn".
+
+    Two cells without the group of a stack are two layers.
+    """
+    layers: dict[str, list[str]] = {}
+    alone: dict[str, list[str]] = {}
+    for cell in cells:
+        parts = cell.split("/")
+        if len(parts) > 2 and _STACK.fullmatch(parts[-2]):
+            layers.setdefault("/".join(parts[:-2]), []).append(cell)
+        else:
+            base = "/".join(parts[:-1]) if len(parts) > 2 and _CELL.fullmatch(parts[-1]) else cell
+            alone.setdefault(base, []).append(cell)
+    for base, members in alone.items():
+        layers |= {base: members} if len(members) == 1 and base not in layers else {member: [member] for member in members}
+    return {base: layers[base] for base in sorted(layers, key=lambda base: cells.index(layers[base][0]))}
+
+
+def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) -> Place:
+    taken = {group for side in sides for group in side}
+    extra = [name for name in weights if name.startswith(f"{base}/") and name.rpartition("/")[0] not in taken]
+    extra += [name for group in taken for role, name in cells[group].items() if role not in ROLES]
+    return Place([{group.rpartition("/")[2]: cells[group] for group in side} for side in sides], extra)

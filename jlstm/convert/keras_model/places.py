@@ -1,0 +1,116 @@
+"""Where the weights of recurrent layers lie in Keras's HDF5 files: the arrays of each cell, by role. `legacy` is for old files.
+
+Nothing is dropped: an array in a layer's group that is not the kernel, recurrent kernel or bias of a cell is listed as `extra`.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from jlstm.convert.hdf5 import Content
+from jlstm.convert.keras_model.arrays import ROLES
+
+Cells = dict[str, dict[str, str]]  # by the cell's name: the names of its arrays by role
+
+_WITHIN = re.compile(r"(?:(forward_layer|backward_layer)/)?cell(?:/cells/([^/]+))?/vars/(\d+)")
+_CUDNN = re.compile(r"(?:(forward_layer|backward_layer)/)?()vars/(\d+)")
+_BASE = re.compile(r"(.*?)/cell(?:/cells/[^/]+)?/vars/\d+")
+_CUDNN_BASE = re.compile(r"(.*?/cu_dnn(?:lstm|gru)(?:_\d+)?|.*?/bidirectional(?:_\d+)?/(?:forward|backward)_layer)/vars/\d+")
+_KERAS_1 = re.compile(r"(.*)_[UW]_[ifcozrh]")
+
+
+class Place(NamedTuple):
+    """The arrays of a layer.
+
+    Args:
+        sides: its cells by name, for one direction or two.
+        extra: other arrays in its group.
+        obstacle: why it cannot be told what the arrays are; "" if it can.
+        directions: how many directions the group is made for, by its name or those of its parts; 0 if it is not told.
+    """
+
+    sides: list[Cells]
+    extra: list[str]
+    obstacle: str = ""
+    directions: int = 0
+
+
+def number(name: str) -> tuple[str, int]:
+    """A name without its number, and the number: "lstm_10" is ("lstm", 10), "lstm" is ("lstm", 0)."""
+    match = re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", name, re.DOTALL)
+    return (name, 0) if match is None else (match[1], int(match[2] or 0))
+
+
+def is_cudnn(content: Content, base: str) -> bool:
+    """Whether a layer's group holds arrays itself and not in a cell, as those of Keras 2's layers for cuDNN do."""
+    return f"{base}/vars/0" in content.datasets or f"{base}/forward_layer/vars/0" in content.datasets
+
+
+def numbered(content: Content, base: str, *, cudnn: bool) -> Place:
+    """The arrays below a layer's group in a new file."""
+    sides: dict[str, Cells] = {}
+    extra = []
+    for name in content.under(base):
+        match = (_CUDNN if cudnn else _WITHIN).fullmatch(name.removeprefix(base).removeprefix("/"))
+        if match is None:
+            if not _is_generator(content, name):
+                extra.append(name)
+            continue
+        side, cell, position = match.groups()
+        role = ROLES[int(position)] if len(position) == 1 and int(position) < len(ROLES) else position
+        sides.setdefault(side or "", {}).setdefault(cell or "", {})[role] = name
+    extra += [name for cells in sides.values() for roles in cells.values() for role, name in roles.items() if role not in ROLES]
+    ordered = [sides[side] for side in ("", "forward_layer", "backward_layer") if side in sides]
+    return Place(ordered, sorted(set(extra)), directions=0 if not sides else 1 if "" in sides else 2)
+
+
+def _is_generator(content: Content, name: str) -> bool:
+    """Whether an array is the state of a generator of random numbers, which dropout uses."""
+    return content.datasets[name].dtype is None and "generator" in name
+
+
+def numbered_bases(content: Content) -> list[str]:
+    """The groups of layers with cells in a new file without a description, sorted by number."""
+    bases: dict[str, None] = {}
+    for name in content.datasets:
+        match = _BASE.fullmatch(f"/{name}") or _CUDNN_BASE.fullmatch(f"/{name}")
+        if match is not None and match[1]:
+            bases[match[1].removeprefix("/")] = None
+    sides = {base.rpartition("/")[0] for base in bases if base.rpartition("/")[2] in ("forward_layer", "backward_layer")}
+    wrappers = {base for base in sides if base and _is_bidirectional(base)}
+    kept = [base for base in bases if base.rpartition("/")[0] not in wrappers] + sorted(wrappers)
+    return sorted(kept, key=lambda base: [number(component) for component in base.split("/")])
+
+
+def _is_bidirectional(base: str) -> bool:
+    """In a list of layers a group has its class's name; elsewhere it has an attribute's."""
+    container, _, last = base.rpartition("/")
+    return container.rpartition("/")[2] != "layers" or number(last)[0] == "bidirectional"
+
+
+def groups(names: Iterable[str]) -> Cells:
+    """Arrays of old files by their group, and by role."""
+    arrays: Cells = {}
+    for name in names:
+        group, _, role = name.rpartition("/")
+        arrays.setdefault(group, {})[role.removesuffix(":0")] = name
+    return arrays
+
+
+def is_cell(roles: Iterable[str]) -> bool:
+    """Whether the arrays of a group in an old file are those of a cell."""
+    return "recurrent_kernel" in roles
+
+
+def recurrent_groups(content: Content) -> dict[str, list[str]]:
+    """Groups whose arrays look like those of a recurrent cell, by name or by shape, with their arrays."""
+    recurrent_arrays: dict[str, list[str]] = {}
+    for group, roles in groups(content.datasets).items():
+        kernel, recurrent = (content.datasets.get(roles.get(role, "")) for role in ("0", "1"))
+        gated = False
+        if kernel is not None and recurrent is not None and len(kernel.shape) == len(recurrent.shape) >= 2:
+            units, columns = recurrent.shape[-2:]
+            gated = kernel.shape[-1] == columns and units > 0 and columns in (3 * units, 4 * units)
+        if is_cell(roles) or gated or any(_KERAS_1.fullmatch(role) for role in roles):
+            recurrent_arrays[group] = list(roles.values())
+    return recurrent_arrays

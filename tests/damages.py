@@ -1,0 +1,126 @@
+"""Faults of a converter: each takes the right layer and parameters of a file, and returns what a wrong converter would make."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from jlstm import RNN, Bidirectional, Carry, Stack
+
+
+def in_cells(change):
+    """Change every layer of one cell, in all layers of a Stack and in both directions."""
+
+    def damage(layer, params):
+        if isinstance(layer, Stack):
+            pairs = [damage(*pair) for pair in zip(layer.layers, params, strict=True)]
+            return Stack(tuple(changed for changed, _ in pairs)), tuple(changed for _, changed in pairs)
+        if isinstance(layer, Bidirectional):
+            sides = {name: damage(layer.layer, params[name]) for name in ("forward", "backward")}
+            return replace(layer, layer=sides["forward"][0]), {name: changed for name, (_, changed) in sides.items()}
+        return change(layer, params)
+
+    return damage
+
+
+def option(**options):
+    """Another option of the layer itself, as one who loses it has."""
+    return in_cells(lambda layer, params: (replace(layer, **options), params))
+
+
+def cell_option(*lost, **options):
+    """Another option of the cells, without the weights of these names."""
+
+    def change(layer, params):
+        kept = {name: array for name, array in params.items() if name not in lost}
+        return replace(layer, cell=replace(layer.cell, **options)), kept
+
+    return in_cells(change)
+
+
+def weights(**changes):
+    """Other weights of these names: each change takes an array of the file's and the number of units."""
+
+    def change(layer, params):
+        changed = {name: function(np.asarray(params[name]), layer.cell.units) for name, function in changes.items()}
+        return layer, params | changed
+
+    return in_cells(change)
+
+
+def merge(kind):
+    return lambda layer, params: (replace(layer, merge=kind), params)
+
+
+def directions_swapped(layer, params):
+    return layer, {"forward": params["backward"], "backward": params["forward"]}
+
+
+def layers_swapped(layer, params):
+    return Stack(layer.layers[::-1]), params[::-1]
+
+
+def last_layer_lost(layer, params):
+    return Stack(layer.layers[:-1]), params[:-1]
+
+
+@dataclass(frozen=True, repr=False)
+class Unmasked(RNN):
+    """A layer that does not know of padding."""
+
+    def run(self, params, steps, *rest):
+        return super().run(params, steps._replace(mask=None), *rest)
+
+
+@dataclass(frozen=True, repr=False)
+class StartsSwapped(RNN):
+    """A layer that takes the h that it starts from for c."""
+
+    def run(self, params, steps, carry, *rest):
+        return super().run(params, steps, carry and Carry(carry.c, carry.h), *rest)
+
+
+@dataclass(frozen=True, repr=False)
+class EndsSwapped(RNN):
+    """A layer that returns its last c as h."""
+
+    def run(self, *args):
+        results = super().run(*args)
+        return results._replace(carry=Carry(results.carry.c, results.carry.h))
+
+
+def of_class(kind):
+    return in_cells(lambda layer, params: (kind(layer.cell, reverse=layer.reverse), params))
+
+
+def gates_swapped(first, second):
+    """Columns of two gates, by their numbers, in each other's place."""
+
+    def swap(array, units):
+        blocks = np.split(array, array.shape[-1] // units, -1)
+        blocks[first], blocks[second] = blocks[second], blocks[first]
+        return np.concatenate(blocks, -1)
+
+    return weights(**dict.fromkeys(("kernel", "recurrent_kernel", "bias"), swap))
+
+
+def transposed(array, units):
+    """The matrix of each gate, turned."""
+    return np.concatenate([block.T for block in np.split(array, array.shape[-1] // units, -1)], -1)
+
+
+def zero(array, units):
+    return np.zeros_like(array)
+
+
+def halved(array, units):
+    return array / 2
+
+
+def forget_bias_forgotten(array, units):
+    return array - np.repeat(np.array([0, 1, 0, 0], array.dtype), units)
+
+
+def nudged(relative):
+    """Every weight off by a relative error, in float64 so that it is not rounded away."""
+    return lambda layer, params: (layer, jax.tree.map(lambda array: np.asarray(array, np.float64) * (1 + relative), params))
