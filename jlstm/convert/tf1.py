@@ -72,7 +72,7 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
         gates = {"gates/kernel": kernel[:, :cut], "gates/bias": bias[:cut]}
         return gates | {"candidate/kernel": kernel[:, cut:], "candidate/bias": bias[cut:]}
     bias = own.get("bias", np.zeros_like(kernel[0])).copy()
-    if (forget_bias := checks.number("forget_bias", forget_bias)):
+    if forget_bias := checks.number("forget_bias", forget_bias):
         bias[cell.units : 2 * cell.units] -= bias.dtype.type(forget_bias)
     weights = {"kernel": layout.order(kernel, "ifgo", GATES), "bias": layout.order(bias, "ifgo", GATES)}
     if cell.peephole:

@@ -26,10 +26,10 @@ def tokens(name: str, value: Any, vocabulary: int, *, least: int = 0) -> Int[Arr
             f"{name} must be whole numbers, indices into the vocabulary, got {value.dtype}: pass {name}.astype('int32')"
         )
     if checks.readable(numbers) and value.size:
-        least_token, greatest = np.min(numbers), np.max(numbers)  # before JAX makes them int32
-        if least_token < 0 or greatest >= vocabulary:
+        low, high = np.min(numbers), np.max(numbers)  # before JAX makes them int32
+        if low < 0 or high >= vocabulary:
             raise ValueError(
-                f"{name} must be indices into the vocabulary, from 0 to {vocabulary - 1}, got some from {least_token} to {greatest}"
+                f"{name} must be indices into the vocabulary, from 0 to {vocabulary - 1}, got some from {low} to {high}"
             )
     return value
 
