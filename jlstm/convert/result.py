@@ -74,7 +74,7 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
             (first, reason), *others = self.skipped.items()
             also = f"; nor can {', '.join(repr(layer) for layer, _ in others[:2])}" if others else ""
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-            raise ValueError(f"{name} has no layer that can be converted: {first!r} cannot, since {reason}{also}{more}")
+            raise ValueError(f"{name} has no layer that can be converted: {first!r}: {reason}{also}{more}")
         for layer, reason in self.skipped.items():
             warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)
         return self
