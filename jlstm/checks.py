@@ -115,8 +115,8 @@ def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
             raise TypeError(f"{name} must be floating to be trained, got {dtype} in it: keep other arrays apart")
 
 
-def real(name: str, value: Any) -> np.ndarray:
-    """Return real numbers as an array of NumPy in float64; require that none is NaN."""
+def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
+    """Return real numbers as an array of NumPy in float64; require that none is NaN, unless that is allowed."""
     try:
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iufb" and not jnp.issubdtype(numbers.dtype, jnp.floating):
@@ -124,7 +124,7 @@ def real(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be an array of numbers, got {brief(value)}") from error
     numbers = numbers.astype(float)
-    if np.isnan(numbers).any():
+    if not nan and np.isnan(numbers).any():
         raise ValueError(f"{name} must be numbers, got NaN among them")
     return numbers
 

@@ -54,7 +54,7 @@ def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
 
 def rate(name: str, value: Any) -> float:
     """Return a dropout rate, the share of what is zeroed, as float."""
-    value = number(name, value)
+    value = number(name, value, nan=True)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be a rate in [0, 1), the share that is zeroed, got {brief(value)}")
     return value
@@ -77,7 +77,7 @@ def number(name: str, value: Any, *, nan: bool = False) -> float:
 
 def probability(name: str, value: Any) -> float:
     """Return a number from 0 to 1 as float."""
-    value = number(name, value)
+    value = number(name, value, nan=True)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be from 0 to 1, got {brief(value)}")
     return value
@@ -95,7 +95,7 @@ def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | N
 
 def bound(name: str, value: Any) -> float:
     """Return a number above zero as float."""
-    value = number(name, value)
+    value = number(name, value, nan=True)
     if not value > 0:
         raise ValueError(f"{name} must be above 0, got {brief(value)}")
     return value

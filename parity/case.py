@@ -90,7 +90,7 @@ class Problem:
             checks.flag(name, getattr(self, name))
         checks.whole("seed", self.seed)
         if self.xs is not None:
-            checks.real("xs", np.nan_to_num(checks.array("xs", self.xs)))
+            checks.real("xs", self.xs, nan=True)
             if not np.size(self.xs):
                 raise ValueError(f"xs must hold at least one sequence and step, got shape {np.shape(self.xs)}")
         if self.params is not None:

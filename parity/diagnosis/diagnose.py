@@ -81,7 +81,9 @@ def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
         matches if the outputs are reversed
     """
     checks.instance("problem", problem, Problem, "Problem(layer)")
-    checks.mapping("theirs", theirs, "{'ys': outputs}", lambda array: checks.real("an array of theirs", array) is not None)
+    checks.mapping(
+        "theirs", theirs, "{'ys': outputs}", lambda array: checks.real("an array of theirs", array, nan=True) is not None
+    )
     values = draw(problem)
     return explain(problem, values, truth(problem, values), theirs)
 
