@@ -63,7 +63,7 @@ def pytest_collection_finish():
 def first_backend(request):
     """Let "auto" begin where the command line says."""
     backends.FIRST = request.config.getoption("--backend")
-    backends.cpu.FEWEST_STEPS = 0  # the problems of tests are short
+    backends.cpu.FEWEST_STEPS = backends.cpu.FEWEST_ROWS = 0  # the problems of tests are short
 
 
 @pytest.fixture(autouse=True, scope="module")

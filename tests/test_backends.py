@@ -118,12 +118,16 @@ def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
 
 
 @pytest.mark.usefixtures("native")
-@pytest.mark.parametrize(("steps", "backend"), [(1, "fused"), (15, "fused"), (16, "cpu"), (1000, "cpu")])
-def test_auto_leaves_short_windows_to_xla(steps, backend, monkeypatch):
+@pytest.mark.parametrize(
+    ("batch", "steps", "backend"),
+    [(1, 1, "fused"), (1, 127, "fused"), (8, 15, "fused"), (256, 1, "fused"), (1, 128, "cpu"), (8, 16, "cpu"), (256, 4, "cpu")],
+)
+def test_auto_leaves_short_windows_to_xla(batch, steps, backend, monkeypatch):
     """To pack the weights takes longer than the kernel saves; asked for by name it runs all the same."""
-    monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 16)  # which the fixture of all tests sets to 0
-    xs = jax.ShapeDtypeStruct((2, steps, FEATURES), jnp.float32)
+    monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 4)  # which the fixture of all tests sets to 0
+    monkeypatch.setattr(backends.cpu, "FEWEST_ROWS", 128)
+    xs = jax.ShapeDtypeStruct((batch, steps, FEATURES), jnp.float32)
     told = explained(LSTM(UNITS), xs)
     assert told.startswith(f"LSTMCell(units=4) is run by {backend}")
-    assert ("not by cpu: it packs the weights at every call, which pays from 16 steps on" in told) == (backend == "fused")
+    assert ("not by cpu: it packs the weights at every call, which pays from 4 steps and" in told) == (backend == "fused")
     assert explained(LSTM(UNITS, backend="cpu"), xs) == "LSTMCell(units=4) is run by cpu"

@@ -12,7 +12,8 @@ from jlstm.backends.cpu.operands import Inputs
 from jlstm.backends.scan import Recurrence, Way
 from jlstm.cell import Carry, Cell, PyTree
 
-FEWEST_STEPS = 16  # measured with 1 to 128 rows and 16 to 512 units, forwards and in training: from here on it is not slower
+FEWEST_STEPS = 4  # measured with 1 to 128 sequences and 16 to 512 units, forwards and in training
+FEWEST_ROWS = 128  # of all steps together
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
@@ -44,12 +45,16 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
 def drawback(start: Recurrence) -> str:
     """Why "auto" does better to let XLA run a call, or nothing.
 
-    The kernel packs the weights at every call, which XLA does not. That is as much memory traffic as some steps of a small batch,
-    so that windows of a few steps, a policy within a loop of JAX's, say, are faster without it.
+    The kernel packs the weights at every call, which XLA does not. That pays where many rows of inputs use them: with windows of
+    few steps and sequences, a policy within a loop of JAX's, say, XLA is faster.
     """
-    if (steps := start.xs.shape[0]) >= FEWEST_STEPS:
+    steps, *batch = start.xs.shape[:-1]
+    if steps >= FEWEST_STEPS and steps * math.prod(batch) >= FEWEST_ROWS:
         return ""
-    return f"it packs the weights at every call, which pays from {FEWEST_STEPS} steps on, and there are {steps}"
+    return (
+        f"it packs the weights at every call, which pays from {FEWEST_STEPS} steps and {FEWEST_ROWS} rows of all steps on, "
+        f"and there are {steps} and {steps * math.prod(batch)}"
+    )
 
 
 def _is_on_such_a_mesh(leaf: Array) -> bool:
