@@ -7,46 +7,69 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.nnx import Rngs
-from jax.test_util import check_grads
 
 import jlstm
 from family import CELLS, above
 from jlstm import RNN, Bidirectional, Stack, linen, nnx
-from problems import FEATURES, TIME, apply, assert_close, flags, problem
+from problems import BATCH, FEATURES, TIME, apply, assert_close, assert_slopes, cotangent_of, flags, normal, problem
 
 every = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+ALL, NONE = np.ones((BATCH, TIME), bool), np.zeros((BATCH, TIME), bool)
+
+# Compiling is nearly all that these tests take: they share three programs for each cell.
+
+
+def run(layer, params, xs, carry=None, mask=ALL, resets=NONE):
+    """Last carry and outputs, by one program for all sequences of BATCH and TIME."""
+    carry = layer.initial_carry(params, (BATCH,), "float64") if carry is None else carry
+    return apply(layer, params, xs, carry, mask=mask, resets=resets)
+
+
+step = jax.jit(lambda layer, params, carry, x: layer.step(params, carry, x), static_argnums=0)
+
+
+def steps(layer, params, xs, carry=None):
+    """The same one by one, for any number of them."""
+    carry, ys = layer.initial_carry(params, (BATCH,), "float64") if carry is None else carry, []
+    for t in range(xs.shape[1]):
+        carry, y = step(layer, params, carry, xs[:, t])
+        ys.append(y)
+    return carry, np.stack(ys, 1)
+
+
+@partial(jax.jit, static_argnums=0)
+def derivatives(layer, args, tangents, cotangent, mask, resets):
+    """Of params, xs and carry: what follows from their tangents, and their gradients."""
+    function = lambda *args: layer.apply(*args, mask=mask, resets=resets)
+    return jax.jvp(function, args, tangents)[1], jax.vjp(function, *args)[1](cotangent)
 
 
 @every
 def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     """And so is a sequence cut in two."""
     layer, params, xs, _ = problem(RNN(cell))
-    carry, ys = apply(layer, params, xs)
-    step = jax.jit(layer.step)
-    now, out = None, []
-    for t in range(TIME):
-        now, y = step(params, now, xs[:, t])
-        out.append(y)
-    assert_close((now, np.stack(out, 1)), (carry, ys), atol=1e-13)
-    half, first = apply(layer, params, xs[:, :2])
-    assert_close((apply(layer, params, xs[:, 2:], half)[0], first), (carry, ys[:, :2]), atol=1e-13)
+    carry, ys = run(layer, params, xs)
+    assert_close(steps(layer, params, xs), (carry, ys), atol=1e-13)
+    half, first = run(layer, params, xs, mask=np.arange(TIME) < np.full((BATCH, 1), 2))
+    rest = run(layer, params, np.roll(xs, -2, axis=1), half, mask=np.arange(TIME) < np.full((BATCH, 1), 3))
+    assert_close((rest[0], first[:, :2], rest[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
 @every
 def test_padding_counts_for_nothing(cell, x64):
     """A sequence gives what it gives alone, and zeros behind, where NaN harms neither results nor gradients."""
     layer, params, xs, _ = problem(RNN(cell))
-    lengths = np.array([3, 0])
-    counts = np.arange(TIME) < lengths[:, None]
+    counts = np.arange(TIME) < np.array([[3], [0]])
     padded = np.where(np.expand_dims(counts, tuple(range(2, xs.ndim))), xs, np.nan)
-    carry, ys = apply(layer, params, padded, lengths=lengths)
-    alone = apply(layer, params, xs[:1, :3])
-    assert_close((jax.tree.map(lambda leaf: leaf[:1], carry), ys[:1, :3]), alone, atol=1e-13)
+    last, ys = run(layer, params, padded, mask=counts)
+    alone = steps(layer, params, xs[:, :3])
+    assert_close(jax.tree.map(lambda leaf: leaf[0], (last, ys[:, :3])), jax.tree.map(lambda leaf: leaf[0], alone), atol=1e-13)
     np.testing.assert_array_equal(ys[1], 0)
     np.testing.assert_array_equal(ys[0, 3:], 0)
     begin = layer.initial_carry(params, (2,), "float64")
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), carry, begin)
-    grads = jax.jit(jax.grad(lambda p, xs: (layer.apply(p, xs, lengths=lengths)[1] ** 2).sum(), (0, 1)))(params, padded)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), last, begin)
+    args = (params, padded, begin)
+    grads = derivatives(layer, args, args, jax.tree.map(np.asarray, (last, ys)), counts, NONE)[1]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
@@ -55,64 +78,73 @@ def test_resets_start_anew(cell, x64):
     """From a reset on, a sequence is another one."""
     layer, params, xs, carry = problem(RNN(cell))
     start = jax.tree.map(np.abs, carry)
-    resets = np.zeros((2, TIME), bool)
-    resets[:, 2] = True
-    last, ys = apply(layer, params, xs, start, resets=resets)
-    assert_close((last, ys[:, 2:]), apply(layer, params, xs[:, 2:]), atol=1e-13)
-    assert_close(ys[:, :2], apply(layer, params, xs[:, :2], start)[1], atol=1e-13)
+    last, ys = run(layer, params, xs, start, resets=np.arange(TIME) == np.full((BATCH, 1), 2))
+    assert_close((last, ys[:, 2:]), steps(layer, params, xs[:, 2:]), atol=1e-13)
+    assert_close(ys[:, :2], steps(layer, params, xs[:, :2], start)[1], atol=1e-13)
 
 
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
     """Forward and reverse mode, with a mask and resets, for parameters, inputs and initial carry."""
-    layer, params, xs, carry = problem(RNN(cell), time=3)
-    sequence = {"mask": flags(0.8, time=3), "resets": flags(0.2, time=3, seed=3)}
-    carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, carry)  # a normaliser is positive
-    scaled = jax.tree.map(lambda leaf: 0.5 * leaf, params)
-    check_grads(jax.jit(lambda *given: layer.apply(*given, **sequence)), (scaled, xs, carry), order=1, atol=2e-4, rtol=2e-4)
+    given = problem(RNN(cell))
+    layer, mask, resets = given.layer, flags(0.8), flags(0.2, seed=3)
+    carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, given.carry)  # a normaliser is positive
+    args = jax.tree.map(lambda leaf: 0.5 * leaf, given.params), given.xs, carry
+    tangents, cotangent = normal(args, rng=np.random.default_rng(4)), cotangent_of(given)
+    function = lambda *args: run(layer, *args, mask=mask, resets=resets)
+    pushed, gradients = derivatives(layer, args, tangents, cotangent, mask, resets)
+    after, before = (function(*jax.tree.map(lambda a, b, h=h: a + h * b, args, tangents)) for h in (1e-6, -1e-6))
+    assert_close(pushed, jax.tree.map(lambda a, b: (a - b) / 2e-6, after, before), atol=1e-6, rtol=1e-6)
+    assert_slopes(function, args, gradients, cotangent)
 
 
 @every
 def test_every_example_of_a_batch_is_on_its_own(cell, x64):
     """`vmap` over examples is the batch; more batch axes are too."""
-    layer, params, xs, _ = problem(RNN(cell), batch=6)
-    carry, ys = apply(layer, params, xs)
-    assert_close(jax.vmap(partial(apply, layer, params))(xs), (carry, ys), atol=1e-13)
-    more = apply(layer, params, xs.reshape(2, 3, *xs.shape[1:]))
-    assert_close(jax.tree.map(lambda leaf: leaf.reshape(6, *leaf.shape[2:]), more), (carry, ys), atol=1e-13)
+    layer, params, xs, _ = problem(RNN(cell), batch=3 * BATCH)
+    expected = [run(layer, params, xs[k : k + BATCH]) for k in range(0, len(xs), BATCH)]
+    expected = jax.tree.map(lambda *leaves: np.concatenate(leaves), *expected)
+
+    @jax.jit
+    def both(params, xs):
+        more = layer.apply(params, xs.reshape(2, 3, *xs.shape[1:]))
+        return jax.vmap(partial(layer.apply, params))(xs), jax.tree.map(lambda leaf: leaf.reshape(6, *leaf.shape[2:]), more)
+
+    assert_close(both(params, xs), (expected, expected), atol=1e-13)
 
 
 @every
-def test_results_have_the_dtype_of_the_inputs(cell):
-    """And are near those of float32."""
-    layer, params, xs, _ = problem(RNN(cell), dtype=np.float32)
+def test_results_have_the_dtype_of_the_inputs(cell, x64):
+    """And are near those of float64, even where numbers reach no further than 65504."""
+    layer, params, xs, _ = problem(RNN(cell))
     params = jax.tree.map(lambda leaf: 0.4 * leaf, params)
-    right = apply(layer, params, xs)
-    assert {leaf.dtype for leaf in jax.tree.leaves(right)} == {jnp.dtype("float32")}
-    for dtype, atol in (("bfloat16", 0.15), ("float16", 0.02)):
-        out = apply(layer, params, jnp.asarray(xs, dtype))
-        assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype(dtype)}
-        assert_close(out[1], right[1], atol=atol)
+    narrow = jax.tree.map(np.float32, params)
+    for dtype in ("float32", "bfloat16", "float16"):
+        shapes = jax.eval_shape(layer.apply, narrow, jnp.asarray(xs, dtype))
+        assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(dtype)}
+    assert_close(apply(layer, narrow, jnp.asarray(xs, "float16"))[1], run(layer, params, xs)[1], atol=0.02)
 
 
 @every
-def test_layers_modules_and_files_take_it(cell, tmp_path):
+def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     """Backwards, in both directions, stacked, recomputed, in linen and NNX, on disk."""
-    # averaged: a residual cell takes no wider inputs
-    layer = Stack((Bidirectional(RNN(cell, remat=2), "ave"), RNN(above(cell), reverse=True)))
-    params = layer.init(jax.random.key(0), FEATURES)
-    _, _, xs, _ = problem(layer, dtype=np.float32)
-    _, ys = apply(layer, params, xs)
-    plain = Stack((Bidirectional(RNN(cell), "ave"), RNN(above(cell), reverse=True)))
-    assert_close(apply(plain, params, xs)[1], ys, atol=1e-6)
+    both_ways = Bidirectional(RNN(cell, remat=2), "ave")
+    _, params, xs, _ = problem(both_ways)
+    forward = run(RNN(cell), params["forward"], xs)[1]
+    backward = run(RNN(cell), params["backward"], xs[:, ::-1])[1][:, ::-1]
+    assert_close(apply(both_ways, params, xs)[1], (forward + backward) / 2, atol=1e-13)
     jlstm.save(tmp_path / "x.safetensors", params)
-    loaded = jlstm.load(tmp_path / "x.safetensors", like=params)
-    assert_close(apply(layer, loaded, xs)[1], ys, atol=0)
+    assert_close(jlstm.load(tmp_path / "x.safetensors", like=params), params, atol=0)
+    stack = Stack((both_ways, RNN(above(cell))))  # averaged: a residual cell takes no wider inputs
+    of_stack = jax.eval_shape(lambda: stack.init(jax.random.key(0), FEATURES))
+    assert jax.eval_shape(stack.apply, of_stack, xs)[1].shape == (BATCH, TIME, *stack.spatial_out, stack.features_out)
     module, model = linen.Recurrent(RNN(cell)), nnx.Recurrent(RNN(cell), FEATURES, rngs=Rngs(0))
     model.eval()
-    of_linen = module.init(jax.random.key(0), xs)["params"]
-    assert_close(module.apply({"params": of_linen}, xs), apply(RNN(cell), of_linen, xs), atol=1e-6)
-    assert_close(model(xs), apply(RNN(cell), model.params, xs), atol=1e-6)
+    drawn = jax.eval_shape(lambda: module.init(jax.random.key(0), xs)["params"])
+    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params["forward"])
+    of_linen, of_nnx = jax.jit(lambda params: (module.apply({"params": params}, xs), model(xs)))(params["forward"])
+    assert_close(of_linen, run(RNN(cell), params["forward"], xs), atol=1e-6)
+    assert_close(of_nnx, run(RNN(cell), jax.tree.map(np.float64, model.params), xs), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.stochastic])
@@ -129,21 +161,27 @@ def test_dropout_is_drawn_from_a_key(name):
 
 
 @pytest.mark.parametrize("name", ["minLSTM", "minGRU", "mLSTM", "mLSTM, exp"])
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("given", ["", "mask", "resets", "mask resets"])
-def test_all_steps_at_once_are_the_same_as_one_by_one(name, reverse, given, x64):
+@pytest.mark.parametrize(
+    ("reverse", "sequences"),
+    [
+        (False, [{}]),
+        (True, [{"mask": mask, "resets": resets} for mask in (ALL, flags(0.7, seed=4)) for resets in (NONE, flags(0.3, seed=6))]),
+    ],
+    ids=["plain", "reverse, mask, resets"],
+)
+def test_all_steps_at_once_are_the_same_as_one_by_one(name, reverse, sequences, x64):
     """Outputs, last carry and gradients, from any carry; an mLSTM's carry counts with exp(m)."""
-    sequence = {each: flags(0.7 if each == "mask" else 0.3, seed=len(each)) for each in given.split()}
-    cell = CELLS[name]
-    layers = [RNN(cell, reverse=reverse, backend=backend) for backend in ("parallel", "scan")]
+    layers = [RNN(CELLS[name], reverse=reverse, backend=backend) for backend in ("parallel", "scan")]
     _, params, xs, carry = problem(layers[0])
     assert "is run by parallel" in jlstm.explain(layers[0], params, xs)
 
-    def results(layer):
+    @partial(jax.jit, static_argnums=0)
+    def results(layer, sequence):
         (last, ys), pullback = jax.vjp(lambda *given: layer.apply(*given, **sequence), params, xs, carry)
         of = pullback((jax.tree.map(jnp.zeros_like, last), np.cos(np.arange(ys.size)).reshape(ys.shape)))
         if hasattr(last, "m"):
             last = last._replace(C=last.C * jnp.exp(last.m)[..., None, None], n=last.n * jnp.exp(last.m)[..., None])
         return last, ys, of
 
-    assert_close(*map(jax.jit(results, static_argnums=0), layers), atol=1e-12)
+    for sequence in sequences:
+        assert_close(*(results(layer, sequence) for layer in layers), atol=1e-12)
