@@ -99,6 +99,18 @@ def test_gradients_are_those_of_finite_differences(cell, x64):
 
 
 @every
+def test_the_last_output_is_the_h_that_it_carries(cell, x64):
+    """Where a cell gives that h; any other carry is refused, never taken for an output."""
+    layer, params, xs, carry = problem(RNN(cell))
+    last, ys = run(layer, params, xs, carry)
+    if cell.gives_h and hasattr(last, "h"):
+        np.testing.assert_array_equal(layer.last_output(last), ys[:, -1])
+    else:
+        with pytest.raises(ValueError, match=r"is not an h that it carries: take the last step that counts from ys"):
+            layer.last_output(last)
+
+
+@every
 def test_every_example_of_a_batch_is_on_its_own(cell, x64):
     """`vmap` over examples is the batch; more batch axes are too."""
     layer, params, xs, _ = problem(RNN(cell), batch=3 * BATCH)

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from family import CELLS
 from jlstm import GRU, LSTM, RNN, Bidirectional, Stack, convert
 from jlstm.cells import LSTMCell, Residual
 from problems import FEATURES, TIME, UNITS, apply, problem
@@ -44,18 +43,6 @@ def test_both_directions_are_merged_at_their_ends(merge):
         None: {"forward": forward, "backward": backward},
     }
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-15), layer.last_output(last), expected[merge])
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_every_cell_has_one_or_says_that_it_has_none(name):
-    """Where a cell gives the h that it carries, that is its last output; any other is refused, never taken for it."""
-    layer, params, xs, carry = problem(RNN(CELLS[name]))
-    last, ys = apply(layer, params, xs, carry)
-    if CELLS[name].gives_h and hasattr(last, "h"):
-        np.testing.assert_array_equal(layer.last_output(last), ys[:, -1])
-    else:
-        with pytest.raises(ValueError, match=r"is not an h that it carries: take the last step that counts from ys"):
-            layer.last_output(last)
 
 
 def test_a_sequence_without_steps_has_what_it_starts_from():
