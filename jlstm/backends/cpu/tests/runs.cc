@@ -128,7 +128,8 @@ void test_runs() {
   const int64_t sizes[][4] = {{5, 3, 7, 4},   {4, 5, 3, 17}, {6, 20, 30, 70}, {9, 1, 5, 33}, {7, 64, 16, 40},
                               {2, 13, 3, 70}, {1, 1, 1, 1},  {0, 2, 3, 4},    {3, 0, 2, 4},  {300, 11, 2, 40}};
   for (const auto& [time, batch, features, units] : sizes) {
-    for (int kind = 0; kind < 8; ++kind) {
+    const int step = time * batch > 100 ? 7 : 1;  // the large ones with nothing and with all
+    for (int kind = 0; kind < 8; kind += step) {
       const Sizes n{time, batch, features, units, kind % 2 == 1};
       check<float>(n, kind & 2, kind & 4);
       check<double>(n, kind & 2, kind & 4);
