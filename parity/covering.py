@@ -46,8 +46,9 @@ def _complete(wanted: Row, options: Mapping[str, tuple[Any, ...]], makes_sense: 
     for _ in range(1000):
         row = dict(wanted)
         for name in rng.sample(list(options), len(options)):
-            sensible = [value for value in options[name] if makes_sense(row | {name: value})]
-            if name not in row and sensible:
+            if name in row:
+                continue
+            if sensible := [value for value in options[name] if makes_sense(row | {name: value})]:
                 row[name] = rng.choice(sensible)
         if len(row) == len(options):
             return {name: row[name] for name in options}

@@ -23,7 +23,8 @@ UNTRACED = (
     *("examples_imdb", "examples_language", "examples_memory", "examples_processes", "examples_sentiment", "family", "figures"),
     *("goldens", "initializers", "layers_recurrent", "layers_stack", "loop", "loop_compile", "loop_properties", "models_keras"),
     *("parity_conv", "parity_diagnosis_family", "parity_family", "parity_gru", "parity_page", "parity_table", "parity_tf1"),
-    *("parity_verdict", "sharding", "speed_processes", "systems", "train_processes", "train_resume", "transforms"),
+    *("parity_verdict", "parity_wrong_converters", "sharding", "speed_processes", "systems"),
+    *("train_processes", "train_resume", "transforms"),
 )
 collect_ignore_glob += [] if program() else ["test_parity_page.py"]
 

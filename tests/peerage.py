@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from jlstm import LSTM
-from parity import Problem, compare, family, peers, table
+from parity import Problem, compare, family, measure, peers, table
 from parity.case import draw, truth
+from parity.diagnosis import Diagnosis
 
 
 def check_table(name, *, pairs):
@@ -54,7 +55,9 @@ def check_known_bugs(name, *words):
     cases = [case for one in (table, family) for case in one.cases(name, framework) if case.known_bug]
     assert {case.known_bug for case in cases} == {case.known_bug for case in cases if "https://github.com/" in case.known_bug}
     assert {word for word in words if any(word in case.known_bug for case in cases)} == set(words)
-    for case in cases:
-        assert any(word in case.known_bug for word in words), case
-        comparison = compare(case.problem, name)
-        assert comparison.verdict == "peer-bug", f"mended: take {case.known_bug!r} out of {name}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "explain", lambda *_: Diagnosis())  # the search for a cause, which has its own tests
+        for case in cases:
+            assert any(word in case.known_bug for word in words), case
+            comparison = compare(case.problem, name, run=truth)  # our side has its own tests
+            assert comparison.verdict == "peer-bug", f"mended: take {case.known_bug!r} out of {name}"

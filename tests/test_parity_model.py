@@ -1,5 +1,7 @@
 """`python -m parity model.keras`: layers of Keras' files, converted, beside Keras' own."""
 
+import contextlib
+import io
 import json
 import zipfile
 
@@ -67,28 +69,46 @@ def failure(capsys, *arguments):
     return sentence
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
-def test_all_recurrent_layers_of_a_file_pass_by_name(saved, name, capsys, tmp_path):
-    """In float64, which proves the conversion, and in the file's dtype; the other reports have them too."""
-    folder, framework = saved
-    files = [f"--{kind}={tmp_path / kind}" for kind in ("json", "html", "junit")]
-    assert cli.main([str(folder / name), *files]) == 0
-    printed = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def checked(saved):
+    """What a run prints of a model's `.keras` file, and the folder with the reports and the layers that it has written."""
+    out = saved[0] / "out"
+    out.mkdir()
+    files = [f"--{kind}={out / kind}" for kind in ("json", "html", "junit")]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main([str(saved[0] / "model.keras"), *files, "--save", str(out / "all.safetensors")]) == 0
+    return printed.getvalue(), out
+
+
+def assert_passed(printed, dtype):
+    """All layers in that dtype."""
     for layer in NAMES:
-        for dtype in ("float64", "float32"):
-            assert any(line.startswith(f"pass       {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
-    written = json.loads((tmp_path / "json").read_text())
+        assert any(line.startswith(f"pass       {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
+
+
+def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
+    """In float64, which proves the conversion, and in the file's dtype; the other reports have them too."""
+    printed, out = checked
+    assert_passed(printed, "float64")
+    assert_passed(printed, "float32")
+    written = json.loads((out / "json").read_text())
     assert {case["name"] for case in written["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
-    assert (
-        {case["peer"] for case in written["cases"]}
-        == set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
-        == {framework}
-    )
+    versions = set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
+    assert {case["peer"] for case in written["cases"]} == versions == {saved[1]}
     both = next(case for case in written["cases"] if case["name"] == "both")
     carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
     assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
-    assert "pairs of options" not in (tmp_path / "html").read_text()
-    assert "inner/deep" in (tmp_path / "junit").read_text()
+    assert "pairs of options" not in (out / "html").read_text()
+    assert "inner/deep" in (out / "junit").read_text()
+
+
+def test_layers_of_a_legacy_file_pass_by_name(saved, capsys):
+    """In float64 alone with Keras 2, and in the file's dtype, in the whole model too, with Keras 3."""
+    dtype = {"keras": "float32", "tf_keras": "float64"}[saved[1]]
+    assert cli.main([str(saved[0] / "model.h5"), "--dtype", dtype]) == 0
+    printed = capsys.readouterr().out
+    assert_passed(printed, dtype)
+    assert printed.count("(in the whole model)") == (len(NAMES) if dtype == "float32" else 0)
 
 
 def test_a_layer_of_mixed_precision_is_run_in_what_it_computes_in(capsys, tmp_path):
@@ -116,7 +136,7 @@ def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
     """A converter that swaps two gates: what Keras has is what these weights give with the gates swapped; nothing is saved."""
     read = convert.read
     monkeypatch.setattr(convert, "read", lambda path: {n: (layer, swapped(p)) for n, (layer, p) in read(path).items()})
-    assert cli.main([str(small), "--save", str(tmp_path / "out.safetensors")]) == 1
+    assert cli.main([str(small), "--dtype", "float64", "--save", str(tmp_path / "out.safetensors")]) == 1
     printed = capsys.readouterr()
     assert "fail       float64" in printed.out
     assert "\n         keras: matches if the f and g gates are swapped\n" in printed.out
@@ -124,9 +144,9 @@ def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_conversion_of_a_gru_is_shown_where_it_is_worst(capsys, monkeypatch, tmp_path):
+def test_a_wrong_conversion_of_another_layer_is_shown_where_it_is_worst(capsys, monkeypatch, tmp_path):
     """No faults are tried for it, so the facts stand alone."""
-    keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, name="one")]).save(tmp_path / "model.keras")
+    keras.Sequential([keras.Input((None, 3)), keras.layers.SimpleRNN(4, name="one")]).save(tmp_path / "model.keras")
     read = convert.read
 
     def negated(path):
@@ -135,7 +155,7 @@ def test_a_wrong_conversion_of_a_gru_is_shown_where_it_is_worst(capsys, monkeypa
     monkeypatch.setattr(convert, "read", negated)
     assert cli.main([str(tmp_path / "model.keras")]) == 1
     printed = capsys.readouterr().out
-    assert "keras: nothing that was tried explains the difference\n         worst: " in printed
+    assert "keras: no faults of ElmanCell are known, so that none was tried\n         worst: " in printed
 
 
 def test_inputs_of_ones_own_are_run_besides_random_ones(small, capsys, tmp_path):
@@ -219,22 +239,25 @@ def test_modules_that_a_file_names_are_not_imported(small, capsys, tmp_path):
     assert cli.main([str(tmp_path / "compiled.keras"), "--dtype", "float64"]) == 0
 
 
-def test_saved_layers_are_read_by_load_layer(saved, small, capsys, tmp_path):
-    """One file for a single layer; of several, one for each, with its name."""
+def test_a_saved_layer_is_read_by_load_layer(small, tmp_path):
+    """One file for a single layer."""
     assert cli.main([str(small), "--dtype", "float64", "--save", str(tmp_path / "one.safetensors")]) == 0
     layer, params = load_layer(tmp_path / "one.safetensors")
     assert layer == LSTM(4, param_dtype="float32")
     expected = keras.saving.load_model(small).get_weights()
     jax.tree.map(np.testing.assert_array_equal, convert.dump(layer, params), expected)
-    assert cli.main([str(saved[0] / "model.keras"), "--save", str(tmp_path / "all.safetensors")]) == 0
+
+
+def test_several_saved_layers_are_read_by_load_layer(checked):
+    """One file for each, with its name."""
+    printed, out = checked
     kinds = {"both": Bidirectional, "cells": Stack, "gated": type(GRU(1)), "inner_deep": type(LSTM(1))}
-    printed = capsys.readouterr().out
     for name, kind in kinds.items():
         assert f"{name.replace('_', '/')}: written to" in printed
-        layer, params = load_layer(tmp_path / f"all.{name}.safetensors")
+        layer, params = load_layer(out / f"all.{name}.safetensors")
         assert isinstance(layer, kind)
         assert features_in(layer, params) in (3, 8, 2, 6)
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(out.glob("all.*"))) == len(kinds)
 
 
 def test_names_of_a_file_cannot_lead_out_of_the_folder(tmp_path):

@@ -53,7 +53,8 @@ def cut(z: np.ndarray, bound: float | None) -> tuple[np.ndarray, Any]:
 
 def by_gate(array: np.ndarray, names: str) -> dict[str, np.ndarray]:
     """The columns of each gate."""
-    return dict(zip(names, np.split(array, len(names), -1), strict=True))
+    blocks = array.reshape(*array.shape[:-1], len(names), -1)
+    return {name: blocks[..., k, :] for k, name in enumerate(names)}
 
 
 def masks(noise: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:

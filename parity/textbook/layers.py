@@ -106,7 +106,7 @@ def _over_time(
     order = range(time)[::-1] if layer.reverse != flip else range(time)
     ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:]), xs.dtype), {}
     for t in order:
-        before = _where(resets[:, t], (0,) * len(state), state)
+        before = _where(~resets[:, t], state, (0,) * len(state))
         (x,) = _where(mask[:, t], (xs[:, t],), (0,))
         after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, before, noise or {})
         state = _where(mask[:, t], after, state)
@@ -135,6 +135,8 @@ def _over_time(
 
 def _where(flags: np.ndarray, yes: tuple[Any, ...], no: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
     """For each row of the batch one or the other, of all arrays."""
+    if flags.all():
+        return yes
     pairs = zip(yes, no, strict=True)
     return tuple(np.where(flags.reshape(-1, *[1] * (max(np.ndim(a), np.ndim(b)) - 1)), a, b) for a, b in pairs)
 

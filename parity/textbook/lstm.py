@@ -48,11 +48,11 @@ def step(
     on_x, on_h = masks(noise, "inputs", names, x), masks({} if on_g else noise, "recurrent", names, h)
     keep = noise["recurrent"][0] if on_g and "recurrent" in noise else 1.0
 
-    def let(k: str, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What gate k lets through, and the derivative of that by its sum."""
+    def let(k: str, c: np.ndarray) -> tuple[np.ndarray, Callable]:
+        """What gate k lets through, and what computes the derivative of that by its sum: only gradients need it."""
         a, inside = cut((x * on_x[k]) @ W[k] + (h * on_h[k]) @ U[k] + b[k] + p.get(k, 0.0) * c, cell.gate_clip)
         function, derivative = phi if k == "g" else sigma
-        return function(a), derivative(a) * inside
+        return function(a), lambda: derivative(a) * inside
 
     through = {k: let(k, c) for k in names if k != "o"}
     i = through["i"][0] if "i" in names else 1 - through["f"][0]
@@ -66,12 +66,12 @@ def step(
 
     def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
         d_shown, d_params = back_to_shown(d_state[0])
-        d_o = d_shown * psi[0](c_after) * through["o"][1]
+        d_o = d_shown * psi[0](c_after) * through["o"][1]()
         d_c_after = d_state[1] + d_shown * o * psi[1](c_after) + p.get("o", 0.0) * d_o
         d_sum = d_c_after * inside_c
         d_i, d_f = d_sum * g, d_sum * c
         d_let = {"i": d_i if "f" in names else d_i - d_f, "f": d_f if "i" in names else d_f - d_i, "g": d_sum * i * keep}
-        d_a = {k: d_let[k] * through[k][1] for k in names if k != "o"} | {"o": d_o}
+        d_a = {k: d_let[k] * through[k][1]() for k in names if k != "o"} | {"o": d_o}
         d_params["kernel"] = np.concatenate([(x * on_x[k]).T @ d_a[k] for k in names], 1)
         d_params["recurrent_kernel"] = np.concatenate([(h * on_h[k]).T @ d_a[k] for k in names], 1)
         d_params["bias"] = np.concatenate([d_a[k].sum(0) for k in names])
