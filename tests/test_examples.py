@@ -7,10 +7,13 @@ import re
 from functools import partial
 from types import ModuleType
 
+import jax
 import numpy as np
 import pytest
+import tyro
 from safetensors.numpy import load_file
 
+import jlstm
 from scripts import EXAMPLES, is_picture, run
 
 DEMO, MNIST = EXAMPLES / "00_demo.py", EXAMPLES / "01_mnist.py"
@@ -31,32 +34,34 @@ def demo(monkeypatch) -> ModuleType:
     return importlib.import_module("00_demo")
 
 
-def test_help_explains_every_option(tmp_path):
+def test_help_explains_every_option(training, capsys):
     """And says what the script does."""
-    result = run(MNIST, "--help", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    with pytest.raises(SystemExit) as end:
+        tyro.cli(training.MnistOptions, args=["--help"])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
     own, shared = (
         ("--dataset {mnist,digits}", "--permuted", "--seeds"),
         ("--data-dir", "--steps", "--epochs", "--seed", "--out", "--resume"),
     )
     for text in (*own, *shared, "Train an LSTM"):
-        assert text in result.stdout
+        assert text in printed
 
 
 def test_training_by_steps_prints_and_saves_what_it_says(tmp_path):
     """A line every 20 steps, one for each seed, their mean; the first seed's weights and picture; clean logs."""
-    result = run(MNIST, "--dataset", "digits", "--steps", "50", "--seeds", "2", "--out", "here/deep", cwd=tmp_path)
+    result = run(MNIST, "--dataset", "digits", "--steps", "25", "--seeds", "2", "--out", "here/deep", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     *lines, last = result.stdout.splitlines()
     step = r"Step (\d+): train accuracy [01]\.\d{4}, loss \d\.\d{4}"
     matches = [re.fullmatch(step, line) for line in lines]
-    assert [int(match[1]) for match in matches if match] == [20, 40, 50] * 2
+    assert [int(match[1]) for match in matches if match] == [20, 25] * 2
     seeds = [float(value) for value in re.findall(r"^Seed [01]: test accuracy ([01]\.\d{4})$", result.stdout, re.MULTILINE)]
     mean, spread = map(float, re.search(r"^Mean of 2 seeds: (\S+) ± (\S+)$", result.stdout, re.MULTILINE).groups())
     assert (mean, spread) == pytest.approx((np.mean(seeds), np.std(seeds, ddof=1)), abs=2e-4)  # printed with four digits
     assert last == f"Test accuracy: {seeds[0]:.4f}"
-    assert seeds[0] > 0.5
+    assert seeds[0] > 0.3
     assert is_picture(tmp_path / "here/deep/picture.png")
     weights = load_file(tmp_path / "here/deep/weights.safetensors")
     assert weights["lstm.recurrent_kernel"].shape == (128, 512)
@@ -75,8 +80,10 @@ def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
 
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
 @pytest.mark.loose
-def test_training_on_mnist_runs(training, tmp_path, capsys):
+def test_training_on_mnist_runs(training, tmp_path, capsys, monkeypatch):
     """On images of another size than the digits'; twenty steps are enough to beat chance."""
+    few = lambda dataset: dataset._replace(test=training.Split(*(part[:1000] for part in dataset.test)))
+    monkeypatch.setattr(training, "mnist", lambda folder, load=training.mnist: few(load(folder)))
     training.main(training.MnistOptions(data_dir=os.environ["JLSTM_DATA"], steps=20, out=tmp_path))
     assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", capsys.readouterr().out)[1]) > 0.2
 
@@ -100,7 +107,7 @@ def test_permuted_pixels_come_one_a_step(training, tmp_path, capsys):
 @pytest.mark.loose
 def test_a_finished_run_is_not_trained_again_when_resumed(training, tmp_path, capsys):
     """Resuming prints the same result from the checkpoint; without --resume the run starts anew."""
-    options = training.MnistOptions(dataset="digits", steps=20, out=tmp_path)
+    options = training.MnistOptions(dataset="digits", steps=2, out=tmp_path)
     training.main(options)
     first = capsys.readouterr().out.splitlines()
     training.main(dataclasses.replace(options, resume=True))
@@ -132,8 +139,9 @@ def test_a_mistake_is_one_sentence(training, tmp_path, monkeypatch, options, mes
 
 @pytest.mark.loose
 @pytest.mark.xdist_group("tensorflow")
-def test_the_demo_agrees_with_tensorflow(demo, tmp_path, monkeypatch, capsys):
-    """One line with figures at the end, nothing on stderr, weights and picture saved; fast enough to be watched."""
+def test_the_demo_agrees_with_tensorflow(demo, training, tmp_path, monkeypatch, capsys):
+    """One line with figures at the end, nothing on stderr, weights and picture saved; a third of its steps is enough."""
+    monkeypatch.setattr(training, "MnistOptions", partial(training.MnistOptions, steps=100))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         demo.main()
@@ -145,7 +153,7 @@ def test_the_demo_agrees_with_tensorflow(demo, tmp_path, monkeypatch, capsys):
     )
     match = re.fullmatch(rf"demo: jlstm and TensorFlow [\d.]+ agree: {figures}", last)
     assert match, last
-    assert float(match[1]) > 0.95
+    assert float(match[1]) > 0.8
     assert is_picture(tmp_path / "results/demo/picture.png")
 
 
@@ -159,8 +167,13 @@ def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_pa
         i, f, g, o = np.split(weights[2], 4, axis=1)
         load(model, [*weights[:2], np.concatenate([f, i, g, o], axis=1), *weights[3:]])
 
+    def untrained(options):
+        options.out.mkdir(parents=True)
+        jlstm.save(options.out / "weights.safetensors", params)
+
+    params = training.Classifier().init(jax.random.key(0), training.digits().test.images[:1])["params"]
     monkeypatch.setattr(keras.Model, "set_weights", swapped)
-    monkeypatch.setattr(training, "MnistOptions", partial(training.MnistOptions, steps=20))
+    monkeypatch.setattr(training, "main", untrained)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         demo.main()

@@ -124,12 +124,11 @@ def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
 
 
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the reviews")
-def test_processes_of_their_own_train_and_test_on_imdb(tmp_path):
-    """The second finds what the first left."""
+def test_a_process_of_its_own_trains_on_imdb(tmp_path):
+    """As a stranger runs it, on the real reviews."""
     few = ("--steps", "2", "--reviews", "200", "--length", "10", "--words", "100", "--features", "4")
-    for arguments, start in ((few, "Epoch: 1/1 Batch: 2/3 "), ((*few, "--test"), "Test Accuracy: ")):
-        command = [sys.executable, str(EXAMPLES / "02_sentiment.py"), *arguments, "--out", str(tmp_path)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (result.returncode, result.stderr) == (0, "")
-        assert result.stdout.startswith(start)
+    command = [sys.executable, str(EXAMPLES / "02_sentiment.py"), *few, "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Epoch: 1/1 Batch: 2/3 ")
     assert re.search(r"\nTest accuracy: [01]\.\d{4}\n$", result.stdout)

@@ -79,13 +79,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(folder):
-    """Two processes, uninterrupted."""
-    where = {"checkpoints": str(folder / "two/checkpoints"), "history": str(folder / "two/history.jsonl")}
-    return do(2, folder / "two", CLASSIFIER, LANGUAGE_MODEL | where, CLASSIFIER | {"differ": 1})
-
-
-@pytest.fixture(scope="module")
 def stopped(folder):
     """The checkpoints of two processes, one of which was told to stop."""
     history, checkpoints = folder / "stopped/history.jsonl", folder / "stopped/checkpoints"
@@ -101,6 +94,15 @@ def stopped(folder):
         assert "where it can be resumed" in printed
     assert len(read(history)) < len(RECORDS)
     return checkpoints
+
+
+@pytest.fixture(scope="module")
+def two(folder, stopped):
+    """Two processes: uninterrupted, with different seeds, with half of the columns each, and going on from a checkpoint."""
+    where = {"checkpoints": str(folder / "two/checkpoints"), "history": str(folder / "two/history.jsonl")}
+    resumed = LANGUAGE_MODEL | {"checkpoints": str(shutil.copytree(stopped, folder / "copy of two"))}
+    differ, columns = CLASSIFIER | {"differ": 1}, CLASSIFIER | {"units": 2}
+    return do(2, folder / "two", CLASSIFIER, LANGUAGE_MODEL | where, differ, columns, resumed)
 
 
 def assert_as_one_device(outcome, job, expected):
@@ -133,14 +135,12 @@ def test_processes_that_begin_differently_are_refused(two):
         assert "the same seed in each" in two.text(2, process)
 
 
-def test_two_processes_go_on_from_their_checkpoint(stopped, two, folder):
+def test_two_processes_go_on_from_their_checkpoint(two):
     """SIGTERM to one stops both after the same step; started again, they end with the bits of the uninterrupted run."""
-    copy = shutil.copytree(stopped, folder / "copy of two")
-    again = do(2, folder / "again", LANGUAGE_MODEL | {"checkpoints": str(copy)})
     for process in two.processes:
-        for got, expected in zip(again.arrays(0, process), two.arrays(1, process), strict=True):
+        for got, expected in zip(two.arrays(4, process), two.arrays(1, process), strict=True):
             np.testing.assert_array_equal(got, expected)
-        assert again.text(0, process) == two.text(1, process)
+        assert two.text(4, process) == two.text(1, process)
 
 
 @pytest.mark.usefixtures("x64")
@@ -154,7 +154,6 @@ def test_one_device_goes_on_from_the_checkpoint_of_two_processes(stopped, one_de
     assert [record.step for record in result.history] == RECORDS
 
 
-def test_four_processes_are_one_device(one_device, folder):
-    """Also where two of them share a part of the batch, each with half of the columns."""
-    four = do(4, folder / "four", CLASSIFIER | {"units": 2})
-    assert_as_one_device(four, 0, one_device["classifier"])
+def test_processes_that_share_a_batch_are_one_device(two, one_device):
+    """Each has half of the columns of every kernel, and feeds the whole batch."""
+    assert_as_one_device(two, 3, one_device["classifier"])
