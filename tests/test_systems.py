@@ -235,13 +235,7 @@ def test_wrong_usage_is_told(capsys):
 
 
 def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
-    """Both sides in processes, as for the committed results: twenty steps on real digits, with figures, memory, equal losses."""
-
-    def run(name, problem, start=side.run):
-        return problem.write(name, draw.run(problem)) if name == "draw" else start(name, problem)
-
-    monkeypatch.setattr(side, "run", run)  # draws here
-    monkeypatch.syspath_prepend(side.ROOT / "examples")
+    """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
     monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
     here, there = json.loads((tmp_path / "out.json").read_text())["runs"]
