@@ -42,7 +42,7 @@ class Classifier(nn.Module):
     """Images (batch, rows, columns) to logits (batch, 10), and the LSTM's last carry."""
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> tuple[jax.Array, jlstm.Carry]:
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jlstm.LSTMCarry]:
         """Each row of pixels is one time step; single pixels go into the LSTM as they are."""
         long = images.shape[-1] == 1
         xs = images if long else nn.Dense(128, name="project")(images)

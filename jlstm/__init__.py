@@ -4,8 +4,8 @@ import importlib
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from jlstm.cell import Carry, Cell
-from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
+from jlstm.cell import Cell
+from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCarry, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from jlstm.io import load, load_layer, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 from jlstm.loop import lengths_to_mask
@@ -17,11 +17,11 @@ __all__ = [
     "LSTM",
     "RNN",
     "Bidirectional",
-    "Carry",
     "Cell",
     "ConvLSTMCell",
     "ElmanCell",
     "GRUCell",
+    "LSTMCarry",
     "LSTMCell",
     "Layer",
     "MLSTMCell",

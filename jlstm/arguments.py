@@ -12,7 +12,7 @@ R = TypeVar("R")
 _ALL_OUTPUTS = "apply always returns the last carry and all outputs, and layer.last_output(carry) the last output"
 _DROPOUT = "a key turns dropout on, layer.apply(params, xs, key=key), and without a key it is off"
 _PADDING = "write layer.apply(params, xs, lengths=lengths), or mask="
-_START = "write layer.apply(params, xs, carry) with jlstm.Carry(h, c)"
+_START = "write layer.apply(params, xs, carry) with jlstm.LSTMCarry(h, c)"
 _INPUT_SIZE = "write layer.init(key, features=…), since only the parameters depend on it"
 _DTYPE = "write dtype= for what it computes in, and param_dtype= for its parameters"
 _RANDOM = "write key=jax.random.key(0), in layer.init and where dropout is drawn"

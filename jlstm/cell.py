@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Self, cast
 
 import jax
-import jax.export
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -15,16 +14,6 @@ from jlstm.arguments import check_options
 PyTree = Any
 Params = PyTree
 Noise = Mapping[str, Array]
-
-
-class Carry(NamedTuple):
-    """What an LSTM hands from one step to the next: the output `h` and the cell state `c`."""
-
-    h: Float[Array, "*batch units"]
-    c: Float[Array, "*batch units"]
-
-
-jax.export.register_namedtuple_serialization(Carry, serialized_name="jlstm.Carry")  # so that `jax.export` can write layers
 
 
 class Noisy(NamedTuple):
@@ -64,6 +53,11 @@ class Options:
         if args or options:  # copies and pickles come without
             check_options(cls, args, options)
         return super().__new__(cls)
+
+    def _store(self, **values: Any) -> None:
+        """Store options as a check returned them. Only for `__post_init__`, since options are frozen."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         given = [f.name for f in dataclasses.fields(cast(Any, self)) if getattr(self, f.name) != f.default]

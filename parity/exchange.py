@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import jlstm
-from jlstm.cells import GRUCarry, GRUCell
+from jlstm.cells import GRUCell, HiddenCarry
 from jlstm.layers import param_shapes
 from parity.case import Arrays, Problem, mask_of
 
@@ -59,7 +59,7 @@ def first_cell(layer: Any) -> Any:
 
 def carry_like(layer: Any) -> Any:
     """What a cell's carry is: h of a GRU, h and c of the others."""
-    return GRUCarry if isinstance(first_cell(layer), GRUCell) else jlstm.Carry
+    return HiddenCarry if isinstance(first_cell(layer), GRUCell) else jlstm.LSTMCarry
 
 
 def layers(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jlstm
-from jlstm.cells import GRUCarry
+from jlstm.cells import HiddenCarry
 from parity.case import Problem
 from parity.exchange import lacking, layers
 from parity.jax_peer import Dump
@@ -19,9 +19,9 @@ def lacks(dump: Dump, problem: Problem) -> str:
 
 def theirs(carry: Any) -> Any:
     """A carry as Flax has it."""
-    return (carry.c, carry.h) if isinstance(carry, jlstm.Carry) else carry.h
+    return (carry.c, carry.h) if isinstance(carry, jlstm.LSTMCarry) else carry.h
 
 
 def ours(state: Any) -> Any:
     """Flax' carry as we have it."""
-    return jlstm.Carry(*state[::-1]) if isinstance(state, tuple) else GRUCarry(state)
+    return jlstm.LSTMCarry(*state[::-1]) if isinstance(state, tuple) else HiddenCarry(state)

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float
 
 from jlstm.backends import scan
 from jlstm.backends.scan import Recurrence, Way, select
-from jlstm.cell import Carry, Cell, PyTree
-from jlstm.cells.gates import Gates, by_gate
+from jlstm.cell import Cell, PyTree
 from jlstm.cells.lstm import LSTMCell
+from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
 
 FUNCTIONS = {"activation", "recurrent_activation", "output_activation"}
 OUTSIDE = {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}  # of the recurrence
@@ -28,8 +28,8 @@ INITIAL = {"kernel_init", "recurrent_init", "bias_init"}
 class Residuals(NamedTuple):
     """What the linear recurrence needs of each step: the carry it began with, what its gates let through, and tanh(c)."""
 
-    before: Carry
-    gates: Gates
+    before: LSTMCarry
+    gates: LSTMGates
     output: Float[Array, "time *batch units"]
 
 
@@ -44,7 +44,7 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     """Why this cannot serve a call, or nothing: it is for the plain LSTM."""
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"
-    if (cell.recurrent_activation, cell.activation, cell.psi) != ("sigmoid", "tanh", "tanh"):
+    if (cell.recurrent_activation, cell.activation, cell.output_function) != ("sigmoid", "tanh", "tanh"):
         return "it is for the activations sigmoid and tanh"
     for option in fields(cell):
         if option.name not in FUNCTIONS | OUTSIDE | INITIAL and getattr(cell, option.name) != option.default:
@@ -58,17 +58,17 @@ def drawback(start: Recurrence) -> str:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: Gates) -> tuple[Carry, tuple[Array, PyTree]]:
+def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: LSTMGates) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
     return scan.loop(cell, start, zs, way)
 
 
 @_recurrence.defjvp
 def _jvp(
-    cell: LSTMCell, way: Way, primals: tuple[Recurrence, Gates], tangents: tuple[Recurrence, Gates]
-) -> tuple[tuple[Carry, tuple[Array, PyTree]], tuple[Carry, tuple[Array, PyTree]]]:
+    cell: LSTMCell, way: Way, primals: tuple[Recurrence, LSTMGates], tangents: tuple[Recurrence, LSTMGates]
+) -> tuple[tuple[LSTMCarry, tuple[Array, PyTree]], tuple[LSTMCarry, tuple[Array, PyTree]]]:
     (start, zs), (change, dzs) = primals, tangents
 
-    def keep(before: Carry, z: Gates, after: Carry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
+    def keep(before: LSTMCarry, z: LSTMGates, after: LSTMCarry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
         gates = cell.gates(start.params, {}, before, z)
         return Residuals(before, gates, jnp.tanh(after.c)), way.keep(before, z, after) if way.keep else None
 
@@ -79,17 +79,17 @@ def _jvp(
 
 def tangent(
     way: Way, start: Recurrence, residuals: Residuals, change: Recurrence, dzs: Array
-) -> tuple[Carry, tuple[Array, PyTree]]:
+) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
     """Linear in `change` and in `dzs`, which has the tangent of the recurrent kernel in it already."""
     kernel = start.params["recurrent_kernel"]
     coefficients = _coefficients(residuals)
 
-    def step(carry: Carry, inputs: tuple[Any, ...]) -> tuple[Carry, tuple[Array, PyTree]]:
+    def step(carry: LSTMCarry, inputs: tuple[Any, ...]) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
         dz, (of_i, of_f, of_g, f, of_o, of_c), counts, reset = inputs
         before = carry if reset is None else select(reset, change.initial, carry)
-        i, f_, g, o = by_gate(dz + before.h @ kernel)
+        i, f_, g, o = split_gates(dz + before.h @ kernel)
         c = f * before.c + of_i * i + of_f * f_ + of_g * g
-        after = Carry(of_o * o + of_c * c, c)
+        after = LSTMCarry(of_o * o + of_c * c, c)
         out = (after.h, way.keep(before, dz, after) if way.keep else None)
         if counts is None:
             return after, out

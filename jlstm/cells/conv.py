@@ -1,26 +1,27 @@
-"""The convolutional LSTM: its equations and nothing else."""
+"""The convolutional LSTM: an LSTM whose matrix products are convolutions."""
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm import checks
-from jlstm.activations import Activation, activation
-from jlstm.cell import Carry, Cell, Noise, Params
-from jlstm.cells.convolution import Sizes, axes, by_gate_merged, convolve, convolve_steps, sizes_after
-from jlstm.cells.gates import Gates, by_gate
-from jlstm.cells.normalization import along
-from jlstm.dropout import bernoulli_masks, gated_matmul
-from jlstm.initializers import Initializer, draw, initializer
+from jlstm.activations import Activation
+from jlstm.arrays import broadcast_leading, masked_matmul
+from jlstm.cell import Noise, Params
+from jlstm.cells.base import StandardCell
+from jlstm.cells.convolution import Sizes, axes, convolve, convolve_steps, sizes_after, split_gates_merged
+from jlstm.cells.lstm import LSTMCell
+from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
+from jlstm.initializers import Initializer, draw
 
 
 @dataclass(frozen=True, repr=False)
-class ConvLSTMCell(Cell):
+class ConvLSTMCell(StandardCell):
     """Long short-term memory of pictures, or of lines or volumes: an LSTM with convolutions for its matrix products.
 
     With * a convolution over the spatial axes, σ the recurrent activation and φ the activation, one step is
@@ -86,24 +87,19 @@ class ConvLSTMCell(Cell):
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
 
+    carry_type: ClassVar[Any] = LSTMCarry
+
     def __post_init__(self) -> None:
-        for name in ("use_bias", "peephole"):
-            checks.flag(name, getattr(self, name))
+        super().__post_init__()
         sizes = tuple(self.spatial) if isinstance(self.spatial, Iterable) else (self.spatial,)
-        normal: dict[str, Any] = {"spatial": tuple(checks.positive("spatial", size) for size in sizes)}
         if len(sizes) not in (1, 2, 3):
             raise ValueError(f"spatial must be 1, 2 or 3 sizes, those of the inputs without batch, time, features, got {sizes!r}")
-        normal["filters"] = checks.positive("filters", self.filters)
-        normal |= {n: checks.per_axis(n, getattr(self, n), len(sizes)) for n in ("kernel_size", "strides", "dilation")}
-        normal |= {name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")}
-        normal["forget_bias"] = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
-        for name, value in normal.items():
-            object.__setattr__(self, name, value)
+        self._store(
+            spatial=tuple(checks.positive("spatial", size) for size in sizes),
+            forget_bias=checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias),
+            **{name: checks.per_axis(name, getattr(self, name), len(sizes)) for name in ("kernel_size", "strides", "dilation")},
+        )
         checks.one_of("padding", self.padding, ("valid", "same"))
-        for function in (self.activation, self.recurrent_activation):
-            activation(function)
-        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
-            initializer(init)
         if min(self.spatial_out) < 1:
             raise ValueError(
                 f"kernel_size {self.kernel_size} with dilation {self.dilation} must fit into the spatial sizes {self.spatial}: "
@@ -126,9 +122,17 @@ class ConvLSTMCell(Cell):
         return self.filters
 
     @property
-    def stochastic(self) -> bool:
-        """Whether there is dropout."""
-        return bool(self.dropout or self.recurrent_dropout)
+    def mask_gates(self) -> int:
+        """One for each of i, f, g and o."""
+        return 4
+
+    def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The same for h and c."""
+        return ((*self.spatial_out, self.filters),) * 2
+
+    def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
+        """`inputs` is multiplied with x, `recurrent` with h."""
+        return {"inputs": (*self.spatial, self.features_in(params)), "recurrent": (*self.spatial_out, self.filters)}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `recurrent_kernel` and what the options ask for."""
@@ -147,54 +151,29 @@ class ConvLSTMCell(Cell):
             params["peephole_kernel"] = jnp.zeros((3, *self.spatial_out, self.filters), dtype)
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[Carry, Noise]:
-        """Return zeros, and the dropout masks as context.
-
-        `noise` may hold `inputs` (gates, *batch, *spatial, features) and `recurrent` (gates, *batch, *spatial sizes of h,
-        filters), factors of x and h; gates is 4 (one mask a gate) or 1 (one mask for all).
-        """
-        carry = Carry(*(jnp.zeros((*batch_shape, *self.spatial_out, self.filters), dtype) for _ in range(2)))
-        sizes = {"inputs": (*self.spatial, self.features_in(params)), "recurrent": (*self.spatial_out, self.filters)}
-        if noise is not None:
-            return carry, checks.noise(noise, gates=4, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
-        gates = 4 if self.recurrent_dropout else 1
-        rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
-        return carry, bernoulli_masks(key, rates, {name: (gates, *batch_shape, *size) for name, size in sizes.items()}, dtype)
-
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> Gates:
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> LSTMGates:
         """x * W + b, for all steps in one convolution."""
         product = partial(convolve_steps, strides=self.strides, padding=self.padding, dilation=self.dilation)
         masks = context.get("inputs")
-        zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
-        return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)
+        zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
+        return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
-    def gates(self, params: Params, context: Noise, carry: Carry, z: Gates) -> Gates:
+    def gates(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """σ(i), σ(f), φ(g) and σ(o)."""
-        return self._through(params, context, carry, z)[0]
+        return self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
-    def step(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Carry, Array]:
-        """The equations."""
-        gates, c = self._through(params, context, carry, z)
-        h = gates.o * activation(self.activation)(c)
-        return Carry(h, c), h
+    def step(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
+        """The equations: those of an LSTM at each place."""
+        gates, c = self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
+        h = self._lstm.output(params, gates.o, c)
+        return LSTMCarry(h, c), h
 
-    def _through(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Gates, Array]:
-        gate, phi = activation(self.recurrent_activation), activation(self.activation)
-        recurrent = gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"), convolve)
-        i, f, g, o = jax.tree.map(jnp.add, z, by_gate_merged(recurrent, len(self.spatial)))
-        see = dict(zip("ifo", params["peephole_kernel"], strict=True)) if self.peephole else {}
+    @property
+    def _lstm(self) -> LSTMCell:
+        options = {name: getattr(self, name) for name in ("activation", "recurrent_activation", "peephole")}
+        return LSTMCell(self.filters, **options)
 
-        def let(name: str, total: Array, c: Array) -> Array:
-            return gate(total + along(see[name], c) * c if see else total)
-
-        i, f, g = let("i", i, carry.c), let("f", f, carry.c), phi(g)
-        c = f * carry.c + i * g
-        return Gates(i, f, g, let("o", o, c)), c
+    def _sums(self, params: Params, context: Noise, h: Array, z: LSTMGates) -> LSTMGates:
+        """x * W + h * U + b."""
+        products = masked_matmul(h, params["recurrent_kernel"], context.get("recurrent"), convolve)
+        return jax.tree.map(jnp.add, z, split_gates_merged(products, len(self.spatial)))

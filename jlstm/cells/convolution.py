@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jlstm.cells.gates import Gates, by_gate
+from jlstm.cells.tuples import LSTMGates, split_gates
 
 Sizes = int | tuple[int, ...]  # one for all spatial axes, or one for each
 
@@ -55,10 +55,10 @@ def convolve_steps(
     return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, last), kernel, **how), last, 0)
 
 
-def by_gate_merged(columns: Float[Array, "..."], rank: int) -> Gates:
-    """`by_gate`, with the spatial axes, so many, merged meanwhile.
+def split_gates_merged(columns: Float[Array, "..."], rank: int) -> LSTMGates:
+    """`split_gates`, with the spatial axes, so many, merged meanwhile.
 
     With several of them JAX 0.10 compiles loops in float64 wrong where parts of arrays are read: gradients were far off.
     """
     merged = columns.reshape(*columns.shape[: -rank - 1], -1, columns.shape[-1])
-    return jax.tree.map(lambda part: part.reshape(*columns.shape[:-1], part.shape[-1]), by_gate(merged))
+    return jax.tree.map(lambda part: part.reshape(*columns.shape[:-1], part.shape[-1]), split_gates(merged))

@@ -1,31 +1,22 @@
 """The plain recurrent network: its equation and nothing else."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
 
 import jax
-import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm import checks
 from jlstm.activations import Activation, activation
-from jlstm.cell import Cell, Noise, Params
-from jlstm.dropout import bernoulli_masks, gated_matmul
-from jlstm.initializers import Initializer, draw, initializer
-
-
-class ElmanCarry(NamedTuple):
-    """What a plain recurrent network hands from one step to the next: its output `h`."""
-
-    h: Float[Array, "*batch units"]
-
-
-jax.export.register_namedtuple_serialization(ElmanCarry, serialized_name="jlstm.ElmanCarry")
+from jlstm.arrays import broadcast_leading, masked_matmul
+from jlstm.cell import Noise, Params
+from jlstm.cells.base import StandardCell
+from jlstm.cells.tuples import HiddenCarry
+from jlstm.initializers import Initializer, draw
 
 
 @dataclass(frozen=True, repr=False)
-class ElmanCell(Cell):
+class ElmanCell(StandardCell):
     """The plain recurrent network, to measure an LSTM against.
 
     With φ the activation, one step is
@@ -67,24 +58,10 @@ class ElmanCell(Cell):
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "units", checks.positive("units", self.units))
-        for name in ("dropout", "recurrent_dropout"):
-            object.__setattr__(self, name, checks.rate(name, getattr(self, name)))
-        checks.flag("use_bias", self.use_bias)
-        activation(self.activation)
-        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
-            initializer(init)
-
     @property
     def features_out(self) -> int:
         """The size of h: `units`."""
         return self.units
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether there is dropout."""
-        return bool(self.dropout or self.recurrent_dropout)
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""
@@ -98,38 +75,21 @@ class ElmanCell(Cell):
             params["bias"] = draw(self.bias_init, for_bias, (self.units,), dtype)
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[ElmanCarry, Noise]:
-        """Return zeros, and the dropout masks as context.
-
-        `noise` may hold `inputs` (1, *batch, features) and `recurrent` (1, *batch, units), factors of x and h.
-        """
-        sizes = {"inputs": params["kernel"].shape[0], "recurrent": self.units}
-        if noise is not None:
-            context = checks.noise(noise, gates=1, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
-        else:
-            rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
-            context = bernoulli_masks(key, rates, {name: (1, *batch_shape, size) for name, size in sizes.items()}, dtype)
-        return ElmanCarry(jnp.zeros((*batch_shape, self.units), dtype)), context
+    def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
+        """`inputs` is multiplied with x, `recurrent` with h."""
+        return {"inputs": params["kernel"].shape[0], "recurrent": self.units}
 
     def project(
         self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]
     ) -> Float[Array, "time *batch units"]:
         """x W + b, for all steps in one matmul."""
         masks = context.get("inputs")
-        zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
-        return zs + jnp.expand_dims(params["bias"], range(zs.ndim - 1)) if self.use_bias else zs
+        zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
+        return zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs
 
     def step(
-        self, params: Params, context: Noise, carry: ElmanCarry, z: Float[Array, "*batch units"]
-    ) -> tuple[ElmanCarry, Array]:
+        self, params: Params, context: Noise, carry: HiddenCarry, z: Float[Array, "*batch units"]
+    ) -> tuple[HiddenCarry, Array]:
         """The equation."""
-        h = activation(self.activation)(z + gated_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))
-        return ElmanCarry(h), h
+        h = activation(self.activation)(z + masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))
+        return HiddenCarry(h), h

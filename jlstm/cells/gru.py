@@ -4,25 +4,16 @@ from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 import jax
-import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm import checks
 from jlstm.activations import Activation, activation
-from jlstm.cell import Cell, Noise, Params
-from jlstm.cells.normalization import along
-from jlstm.dropout import bernoulli_masks, gated_matmul
-from jlstm.initializers import Initializer, draw, initializer
-
-
-class GRUCarry(NamedTuple):
-    """What a gated recurrent unit hands from one step to the next: its output `h`."""
-
-    h: Float[Array, "*batch units"]
-
-
-jax.export.register_namedtuple_serialization(GRUCarry, serialized_name="jlstm.GRUCarry")
+from jlstm.arrays import broadcast_leading, masked_matmul
+from jlstm.cell import Noise, Params
+from jlstm.cells.base import StandardCell
+from jlstm.cells.tuples import HiddenCarry
+from jlstm.initializers import Initializer, draw
 
 
 class GRUGates(NamedTuple):
@@ -34,7 +25,7 @@ class GRUGates(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class GRUCell(Cell):
+class GRUCell(StandardCell):
     """Gated recurrent unit.
 
     With σ the recurrent activation and φ the activation, one step is
@@ -87,26 +78,15 @@ class GRUCell(Cell):
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "units", checks.positive("units", self.units))
-        for name in ("dropout", "recurrent_dropout"):
-            object.__setattr__(self, name, checks.rate(name, getattr(self, name)))
-        for name in ("use_bias", "reset_after"):
-            checks.flag(name, getattr(self, name))
-        for function in (self.activation, self.recurrent_activation):
-            activation(function)
-        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
-            initializer(init)
-
     @property
     def features_out(self) -> int:
         """The size of h: `units`."""
         return self.units
 
     @property
-    def stochastic(self) -> bool:
-        """Whether there is dropout."""
-        return bool(self.dropout or self.recurrent_dropout)
+    def mask_gates(self) -> int:
+        """One for each of z, r and g."""
+        return 3
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `recurrent_kernel` and the biases."""
@@ -122,51 +102,33 @@ class GRUCell(Cell):
                 params["recurrent_bias"] = draw(self.bias_init, for_second, (self.units,), dtype)
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[GRUCarry, Noise]:
-        """Return zeros, and the dropout masks as context.
-
-        `noise` may hold `inputs` (gates, *batch, features) and `recurrent` (gates, *batch, units), factors of x and h; gates is 3
-        (one mask a gate) or 1 (one mask for all).
-        """
-        carry, sizes = GRUCarry(jnp.zeros((*batch_shape, self.units), dtype)), {"inputs": params["kernel"].shape[0]}
-        sizes["recurrent"] = self.units
-        if noise is not None:
-            return carry, checks.noise(noise, gates=3, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
-        gates = 3 if self.recurrent_dropout else 1
-        rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
-        return carry, bernoulli_masks(key, rates, {name: (gates, *batch_shape, size) for name, size in sizes.items()}, dtype)
+    def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
+        """`inputs` is multiplied with x, `recurrent` with h."""
+        return {"inputs": params["kernel"].shape[0], "recurrent": self.units}
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> GRUGates:
         """x W + b, for all steps in one matmul."""
         masks = context.get("inputs")
-        zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
-        return GRUGates(*jnp.split(zs + along(params["bias"], zs) if self.use_bias else zs, 3, axis=-1))
+        zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
+        return GRUGates(*jnp.split(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs, 3, axis=-1))
 
-    def gates(self, params: Params, context: Noise, carry: GRUCarry, z: GRUGates) -> GRUGates:
+    def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: GRUGates) -> GRUGates:
         """σ(z), σ(r) and φ(g)."""
         gate, candidate = activation(self.recurrent_activation), activation(self.activation)
         masks, h, kernel = context.get("recurrent"), carry.h, params["recurrent_kernel"]
         first = None if masks is None else masks[:2]  # one mask for all, or the first two of three
         last = None if masks is None else masks[-1:]
         if self.reset_after:
-            of_z, of_r, of_g = jnp.split(gated_matmul(h, kernel, masks), 3, axis=-1)
-            of_g = of_g + along(params["recurrent_bias"], of_g) if self.use_bias else of_g
+            of_z, of_r, of_g = jnp.split(masked_matmul(h, kernel, masks), 3, axis=-1)
+            of_g = of_g + broadcast_leading(params["recurrent_bias"], of_g) if self.use_bias else of_g
             r = gate(z.r + of_r)
             return GRUGates(gate(z.z + of_z), r, candidate(z.g + r * of_g))
-        of_z, of_r = jnp.split(gated_matmul(h, kernel[:, : 2 * self.units], first), 2, axis=-1)
+        of_z, of_r = jnp.split(masked_matmul(h, kernel[:, : 2 * self.units], first), 2, axis=-1)
         r = gate(z.r + of_r)
-        return GRUGates(gate(z.z + of_z), r, candidate(z.g + gated_matmul(r * h, kernel[:, 2 * self.units :], last)))
+        return GRUGates(gate(z.z + of_z), r, candidate(z.g + masked_matmul(r * h, kernel[:, 2 * self.units :], last)))
 
-    def step(self, params: Params, context: Noise, carry: GRUCarry, z: GRUGates) -> tuple[GRUCarry, Array]:
+    def step(self, params: Params, context: Noise, carry: HiddenCarry, z: GRUGates) -> tuple[HiddenCarry, Array]:
         """The equations."""
         update, _, g = self.gates(params, context, carry, z)
         h = update * carry.h + (1 - update) * g
-        return GRUCarry(h), h
+        return HiddenCarry(h), h

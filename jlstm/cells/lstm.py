@@ -1,6 +1,8 @@
-"""The LSTM and its variants: options and parameters; the equations are in gates.py."""
+"""The LSTM and its variants: options, parameters and equations."""
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +10,19 @@ from jaxtyping import Array, Float
 
 from jlstm import checks
 from jlstm.activations import Activation, activation
-from jlstm.cell import Carry, Cell, Noise, Params
+from jlstm.arrays import broadcast_leading, clip, masked_matmul
+from jlstm.cell import Noise, Params
 from jlstm.cells import normalization
-from jlstm.cells.gates import COUPLINGS, Gates, by_gate, output, through
-from jlstm.cells.normalization import SCHEMES, along, normalize
-from jlstm.dropout import bernoulli_masks, gated_matmul
-from jlstm.initializers import Initializer, draw, initializer
+from jlstm.cells.base import StandardCell
+from jlstm.cells.normalization import SCHEMES, normalize
+from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
+from jlstm.initializers import Initializer, draw
+
+GATE_NAMES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # by the option `coupled`: the gates that have weights
 
 
 @dataclass(frozen=True, repr=False)
-class LSTMCell(Cell):
+class LSTMCell(StandardCell):
     r"""Long short-term memory with a forget gate.
 
     With σ the recurrent activation, φ the activation and ψ the output activation, one step is
@@ -83,43 +88,33 @@ class LSTMCell(Cell):
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
 
+    carry_type: ClassVar[Any] = LSTMCarry
+
     def __post_init__(self) -> None:
-        normal: dict[str, float] = {"units": checks.positive("units", self.units)}
-        normal |= {name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")}
-        bounds = ("projection_clip", "cell_clip", "gate_clip", "layer_norm_epsilon")
-        normal |= {name: checks.bound(name, value) for name in bounds if (value := getattr(self, name)) is not None}
+        super().__post_init__()
+        for name in ("projection_clip", "cell_clip", "gate_clip", "layer_norm_epsilon"):
+            if (value := getattr(self, name)) is not None:
+                self._store(**{name: checks.bound(name, value)})
         if self.projection is not None:
-            normal["projection"] = checks.positive("projection", self.projection)
-        for name, value in normal.items():
-            object.__setattr__(self, name, value)
-        for name in ("use_bias", "peephole", "projection_bias"):
-            checks.flag(name, getattr(self, name))
-        checks.one_of("coupled", self.coupled, COUPLINGS)
+            self._store(projection=checks.positive("projection", self.projection))
+        checks.one_of("coupled", self.coupled, GATE_NAMES)
         checks.one_of("layer_norm", self.layer_norm, (None, *SCHEMES))
         checks.one_of("recurrent_dropout_on", self.recurrent_dropout_on, ("h", "g"))
-        biased = self.use_bias and "f" in self.names
-        object.__setattr__(self, "forget_bias", checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=biased))
+        has_forget_bias, default = self.use_bias and "f" in self.gate_names, type(self).forget_bias
+        self._store(forget_bias=checks.forget_bias(self.forget_bias, default, biased=has_forget_bias))
         checks.needs("projection", self.projection, projection_bias=self.projection_bias, projection_clip=self.projection_clip)
         checks.needs("layer_norm", self.layer_norm, layer_norm_epsilon=self.layer_norm_epsilon)
-        for function in (self.activation, self.recurrent_activation, self.psi):
-            activation(function)
-        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
-            initializer(init)
+        activation(self.output_function)
 
     @property
-    def psi(self) -> Activation:
-        """The output activation: `activation` where none is given."""
-        return self.activation if self.output_activation is None else self.output_activation
-
-    @property
-    def epsilon(self) -> float:
-        """The ε of `layer_norm`."""
-        return self.layer_norm_epsilon or SCHEMES[self.layer_norm or "ba2016"].epsilon
-
-    @property
-    def names(self) -> str:
+    def gate_names(self) -> str:
         """The gates that have weights, in the order of their columns: "ifgo", or three of them if two are coupled."""
-        return COUPLINGS[self.coupled]
+        return GATE_NAMES[self.coupled]
+
+    @property
+    def output_function(self) -> Activation:
+        """ψ: `output_activation`, or `activation` where that is None."""
+        return self.activation if self.output_activation is None else self.output_activation
 
     @property
     def features_out(self) -> int:
@@ -127,14 +122,23 @@ class LSTMCell(Cell):
         return self.projection or self.units
 
     @property
-    def stochastic(self) -> bool:
-        """Whether there is dropout."""
-        return bool(self.dropout or self.recurrent_dropout)
+    def mask_gates(self) -> int:
+        """One for each gate with weights, or 1 where dropout is on g."""
+        return len(self.gate_names) if self.recurrent_dropout_on == "h" else 1
+
+    def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The sizes of h and c."""
+        return (self.features_out,), (self.units,)
+
+    def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
+        """`inputs` is multiplied with x, `recurrent` with h or, with `recurrent_dropout_on="g"`, with φ(g)."""
+        size = self.features_out if self.recurrent_dropout_on == "h" else self.units
+        return {"inputs": params["kernel"].shape[0], "recurrent": size}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `recurrent_kernel` and what the options ask for."""
         checks.positive("features", features)
-        columns = len(self.names) * self.units
+        columns = len(self.gate_names) * self.units
         for_kernel, for_recurrent, for_bias, for_projection = jax.random.split(key, 4)
         params: dict[str, Params] = {
             "kernel": draw(self.kernel_init, for_kernel, (features, columns), dtype),
@@ -142,11 +146,11 @@ class LSTMCell(Cell):
         }
         if self.use_bias:
             params["bias"] = draw(self.bias_init, for_bias, (columns,), dtype)
-            if self.forget_bias is not None and "f" in self.names:
-                first = self.names.index("f") * self.units
+            if self.forget_bias is not None and "f" in self.gate_names:
+                first = self.gate_names.index("f") * self.units
                 params["bias"] = params["bias"].at[first : first + self.units].set(self.forget_bias)
         if self.peephole:
-            params["peephole_kernel"] = jnp.zeros((len(self.names) - 1, self.units), dtype)
+            params["peephole_kernel"] = jnp.zeros((len(self.gate_names) - 1, self.units), dtype)
         if self.projection is not None:
             params["projection_kernel"] = draw(self.kernel_init, for_projection, (self.units, self.projection), dtype)
         if self.projection_bias:
@@ -155,45 +159,95 @@ class LSTMCell(Cell):
             params |= normalization.parameters(SCHEMES[self.layer_norm], columns, self.units, dtype)
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[Carry, Noise]:
-        """Return zeros, and the dropout masks as context.
-
-        `noise` may hold `inputs` (gates, *batch, features) and `recurrent` (gates, *batch, size of h), or, with dropout on g,
-        `recurrent` (1, *batch, units): factors of x, h and φ(g); gates is the number of `names` (one mask a gate) or 1.
-        """
-        carry = Carry(*(jnp.zeros((*batch_shape, size), dtype) for size in (self.features_out, self.units)))
-        on_h = self.recurrent_dropout_on == "h"
-        sizes = {"inputs": params["kernel"].shape[0], "recurrent": self.features_out if on_h else self.units}
-        if noise is not None:
-            gates = len(self.names) if on_h else 1
-            return carry, checks.noise(noise, gates=gates, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
-        gates = len(self.names) if on_h and self.recurrent_dropout else 1
-        rates = {"inputs": self.dropout, "recurrent": self.recurrent_dropout}
-        return carry, bernoulli_masks(key, rates, {name: (gates, *batch_shape, size) for name, size in sizes.items()}, dtype)
-
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:
-        """x W + b, for all steps in one matmul, gate by gate: XLA reads parts of an array in a loop one number at a time."""
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> LSTMGates:
+        """x W + b, for all steps in one product, split by gate: XLA reads parts of an array in a loop one number at a time."""
         masks = context.get("inputs")
-        zs = gated_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
-        if "kernel_norm" in params:
-            zs = normalize(zs, params["kernel_norm"], self.epsilon)
-        biased = self.use_bias and "gate_norm" not in params  # there the bias comes after the normalisation of the whole sum
-        return by_gate(zs + along(params["bias"], zs) if biased else zs, self.names)
+        zs = masked_matmul(xs, params["kernel"], None if masks is None else jnp.expand_dims(masks, 1))
+        if self._normalizes == "products":
+            zs = normalize(zs, params["kernel_norm"], self._epsilon)
+        if self.use_bias and self._normalizes != "sums":  # else the bias is added after the normalization, in `advance`
+            zs = zs + broadcast_leading(params["bias"], zs)
+        return split_gates(zs, self.gate_names)
 
-    def gates(self, params: Params, context: Noise, carry: Carry, z: Gates) -> Gates:
+    def gates(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """σ(i), σ(f), φ(g) and σ(o)."""
-        return through(self, params, context, carry, z)[0]
+        return self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
-    def step(self, params: Params, context: Noise, carry: Carry, z: Gates) -> tuple[Carry, Array]:
+    def step(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
         """The equations."""
-        gates, c = through(self, params, context, carry, z)
-        h = output(self, params, gates.o, c)
-        return Carry(h, c), h
+        gates, c = self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
+        h = self.output(params, gates.o, c)
+        return LSTMCarry(h, c), h
+
+    def _sums(self, params: Params, context: Noise, h: Array, z: LSTMGates) -> LSTMGates:
+        """x W + h U + b."""
+        masks = context.get("recurrent") if self.recurrent_dropout_on == "h" else None
+        products = masked_matmul(h, params["recurrent_kernel"], masks)
+        if self._normalizes == "products":
+            products = normalize(products, params["recurrent_norm"], self._epsilon)
+        return jax.tree.map(jnp.add, z, split_gates(products, self.gate_names))
+
+    def advance(self, params: Params, context: Noise, c: Array, sums: LSTMGates) -> tuple[LSTMGates, Array]:
+        """Return σ(i), σ(f), φ(g), σ(o) and c'. `ConvLSTMCell` takes this too, with the sums of each place."""
+        sigma, phi = activation(self.recurrent_activation), activation(self.activation)
+        peepholes, scales, biases = self._gate_weights(params)
+
+        def gate(name: str, function: Callable[[Array], Array], cell_state: Array) -> Array:
+            a = getattr(sums, name)
+            if name in peepholes:
+                a = a + broadcast_leading(peepholes[name], a) * cell_state
+            if self._normalizes == "sums":
+                a = normalize(a, {"scale": scales[name]}, self._epsilon)
+                a = a + broadcast_leading(biases[name], a) if self.use_bias else a
+            return function(clip(a, self.gate_clip))
+
+        if self.coupled == "f=1-i":
+            i = gate("i", sigma, c)
+            f = 1 - i
+        elif self.coupled == "i=1-f":
+            f = gate("f", sigma, c)
+            i = 1 - f
+        else:
+            i, f = gate("i", sigma, c), gate("f", sigma, c)
+        g = gate("g", phi, c)
+        added = i * g
+        if self.recurrent_dropout_on == "g" and "recurrent" in context:
+            added = added * context["recurrent"][0]
+        c = f * c + added
+        if self._normalized_c == "carried":
+            c = normalize(c, params["state_norm"], self._epsilon)
+        c = clip(c, self.cell_clip)
+        o = gate("o", sigma, c)  # its peephole sees the new c
+        return LSTMGates(i, f, g, o), c
+
+    def output(self, params: Params, o: Array, c: Array) -> Array:
+        """h', from σ(o) and c'."""
+        if self._normalized_c == "output":
+            c = normalize(c, params["state_norm"], self._epsilon)
+        h = o * activation(self.output_function)(c)
+        if self.projection is not None:
+            h = h @ params["projection_kernel"]
+            h = h + broadcast_leading(params["projection_bias"], h) if self.projection_bias else h
+            h = clip(h, self.projection_clip)
+        return h
+
+    def _gate_weights(self, params: Params) -> tuple[Params, Params, Params]:
+        """Return by gate what `advance` needs: peepholes, and, where sums are normalized, scales and biases."""
+        names = self.gate_names
+        peepholes = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if self.peephole else {}
+        if self._normalizes != "sums":
+            return peepholes, {}, {}
+        scales = split_gates(params["gate_norm"]["scale"], names)._asdict()
+        return peepholes, scales, split_gates(params["bias"], names)._asdict() if self.use_bias else {}
+
+    @property
+    def _normalizes(self) -> str:
+        return "" if self.layer_norm is None else SCHEMES[self.layer_norm].normalizes
+
+    @property
+    def _normalized_c(self) -> str:
+        return "" if self.layer_norm is None else SCHEMES[self.layer_norm].normalized_c
+
+    @property
+    def _epsilon(self) -> float:
+        return self.layer_norm_epsilon or SCHEMES[self.layer_norm or "ba2016"].epsilon

@@ -4,23 +4,15 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
 import jax
-import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm import checks
-from jlstm.cell import Cell, Noise, Params
-from jlstm.cells.normalization import along
-from jlstm.initializers import Initializer, draw, initializer
-
-
-class MinimalCarry(NamedTuple):
-    """What a minimal cell hands from one step to the next: its output `h`."""
-
-    h: Float[Array, "*batch units"]
-
-
-jax.export.register_namedtuple_serialization(MinimalCarry, serialized_name="jlstm.MinimalCarry")
+from jlstm.arrays import broadcast_leading
+from jlstm.cell import Noise, Params
+from jlstm.cells.base import StandardCell
+from jlstm.cells.tuples import HiddenCarry
+from jlstm.initializers import Initializer, draw
 
 
 class Linear(NamedTuple):
@@ -44,19 +36,13 @@ class MinLSTMGates(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class _Minimal(Cell):
+class _Minimal(StandardCell):
     units: int
     _: KW_ONLY
     use_bias: bool = True
     kernel_init: Initializer = "glorot_uniform"
     bias_init: Initializer = "zeros"
     columns: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "units", checks.positive("units", self.units))
-        checks.flag("use_bias", self.use_bias)
-        for init in (self.kernel_init, self.bias_init):
-            initializer(init)
 
     @property
     def features_out(self) -> int:
@@ -72,28 +58,14 @@ class _Minimal(Cell):
             params["bias"] = draw(self.bias_init, for_bias, (self.columns * self.units,), dtype)
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[MinimalCarry, Noise]:
-        """Return zeros; there is no dropout."""
-        if noise is not None:
-            checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
-        return MinimalCarry(jnp.zeros((*batch_shape, self.units), dtype)), {}
-
-    def step(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> tuple[MinimalCarry, Array]:
+    def step(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
         """The last equation."""
         h = z.decay * carry.h + z.added
-        return MinimalCarry(h), h
+        return HiddenCarry(h), h
 
     def _columns(self, params: Params, xs: Float[Array, "time *batch features"]) -> list[Array]:
         zs = xs @ params["kernel"]
-        return jnp.split(zs + along(params["bias"], zs) if self.use_bias else zs, self.columns, axis=-1)
+        return jnp.split(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs, self.columns, axis=-1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,7 +97,7 @@ class MinGRUCell(_Minimal):
         z, g = self._columns(params, xs)
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
 
-    def gates(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> MinGRUGates:
+    def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinGRUGates:
         """σ(z)."""
         return MinGRUGates(1 - z.decay)
 
@@ -160,6 +132,6 @@ class MinLSTMCell(_Minimal):
         share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))  # σ(i) / (σ(f) + σ(i)), also where both are tiny
         return Linear(1 - share, share * g)
 
-    def gates(self, params: Params, context: Noise, carry: MinimalCarry, z: Linear) -> MinLSTMGates:
+    def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinLSTMGates:
         """σ(i) and σ(f), divided by their sum."""
         return MinLSTMGates(1 - z.decay, z.decay)

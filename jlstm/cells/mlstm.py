@@ -1,7 +1,7 @@
 """The mLSTM: an LSTM whose state is a matrix, with exponential gates; its equations and nothing else."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.export
@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm import checks
-from jlstm.cell import Cell, Noise, Params
-from jlstm.cells.normalization import along
-from jlstm.initializers import Initializer, draw, initializer
+from jlstm.arrays import broadcast_leading
+from jlstm.cell import Noise, Params
+from jlstm.cells.base import StandardCell
+from jlstm.initializers import Initializer, draw
 
 
 class MLSTMCarry(NamedTuple):
@@ -45,7 +46,7 @@ class Projected(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class MLSTMCell(Cell):
+class MLSTMCell(StandardCell):
     """The matrix LSTM of xLSTM.
 
     In each head, of size d = units / heads, with φ the forget gate's function:
@@ -77,6 +78,8 @@ class MLSTMCell(Cell):
     Differs from: the authors' code (NX-AI/xlstm) adds 1e-6 to the denominator.
     """
 
+    carry_type: ClassVar[Any] = MLSTMCarry
+
     units: int
     _: KW_ONLY
     heads: int = 1
@@ -87,16 +90,12 @@ class MLSTMCell(Cell):
     bias_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        for name in ("units", "heads"):
-            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        super().__post_init__()
         if self.units % self.heads:
             raise ValueError(f"heads must divide units, got {self.heads} heads for {self.units} units")
         checks.one_of("forget_gate", self.forget_gate, ("sigmoid", "exp"))
-        checks.flag("use_bias", self.use_bias)
-        forget_bias = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
-        object.__setattr__(self, "forget_bias", forget_bias)
-        for init in (self.kernel_init, self.bias_init):
-            initializer(init)
+        default = type(self).forget_bias
+        self._store(forget_bias=checks.forget_bias(self.forget_bias, default, biased=self.use_bias))
 
     @property
     def features_out(self) -> int:
@@ -122,28 +121,17 @@ class MLSTMCell(Cell):
             params |= biases
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[MLSTMCarry, Noise]:
-        """Return zeros; there is no dropout."""
-        if noise is not None:
-            checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
+    def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of C, n and m."""
         size = self.units // self.heads
-        shapes = (self.heads, size, size), (self.heads, size), (self.heads,)
-        return MLSTMCarry(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in shapes)), {}
+        return (self.heads, size, size), (self.heads, size), (self.heads,)
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Projected:
         """All that needs no carry, for all steps at once."""
 
         def linear(name: str) -> Array:
             zs = xs @ params[f"{name}kernel"]
-            return zs + along(params[f"{name}bias"], zs) if self.use_bias else zs
+            return zs + broadcast_leading(params[f"{name}bias"], zs) if self.use_bias else zs
 
         q, k, v, o = jnp.split(linear(""), 4, axis=-1)
         i, f = jnp.split(linear("gate_"), 2, axis=-1)

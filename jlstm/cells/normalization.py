@@ -11,29 +11,30 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jlstm.arrays import broadcast_leading
 from jlstm.cell import Params
 
 
 class Scheme(NamedTuple):
-    """One of them.
+    """What a scheme normalises.
 
     Attributes:
-        apart: x W and h U are each normalised over all columns, then added to the bias; else their sum is, with the peepholes,
-            gate by gate, and the bias added after.
-        state: "carried" normalises c for the output and for the next step, "output" for the output only, "" not at all.
+        normalizes: "products": x W and h U are each normalised over all columns, then added to the bias. "sums": the sum of each
+            gate is normalised, with its peephole, and the bias is added after.
+        normalized_c: "carried" normalises c for the output and for the next step, "output" for the output only, "" not at all.
         epsilon: ε as published.
     """
 
-    apart: bool
-    state: str
+    normalizes: str
+    normalized_c: str
     epsilon: float
 
 
 SCHEMES = {
-    "ba2016": Scheme(apart=True, state="output", epsilon=1e-5),  # Ba, Kiros & Hinton 2016, equations 20 to 22
-    "tf_contrib": Scheme(apart=False, state="carried", epsilon=1e-12),  # tf.contrib.rnn.LayerNormBasicLSTMCell
-    "addons": Scheme(apart=True, state="carried", epsilon=1e-3),  # tfa.rnn.LayerNormLSTMCell
-    "tflite": Scheme(apart=False, state="", epsilon=1e-8),  # TensorFlow Lite's LSTM kernels
+    "ba2016": Scheme(normalizes="products", normalized_c="output", epsilon=1e-5),  # Ba, Kiros & Hinton 2016, equations 20 to 22
+    "tf_contrib": Scheme(normalizes="sums", normalized_c="carried", epsilon=1e-12),  # tf.contrib.rnn.LayerNormBasicLSTMCell
+    "addons": Scheme(normalizes="products", normalized_c="carried", epsilon=1e-3),  # tfa.rnn.LayerNormLSTMCell
+    "tflite": Scheme(normalizes="sums", normalized_c="", epsilon=1e-8),  # TensorFlow Lite's LSTM kernels
 }
 
 
@@ -43,9 +44,9 @@ def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
     def pair(size: int) -> Params:
         return {"scale": jnp.ones(size, dtype), "offset": jnp.zeros(size, dtype)}
 
-    sums = {"kernel_norm": pair(columns), "recurrent_norm": pair(columns)}
-    gates = {"gate_norm": {"scale": jnp.ones(columns, dtype)}}
-    return (sums if scheme.apart else gates) | ({"state_norm": pair(units)} if scheme.state else {})
+    products = {"kernel_norm": pair(columns), "recurrent_norm": pair(columns)}
+    sums = {"gate_norm": {"scale": jnp.ones(columns, dtype)}}
+    return (products if scheme.normalizes == "products" else sums) | ({"state_norm": pair(units)} if scheme.normalized_c else {})
 
 
 def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> Float[Array, "... size"]:
@@ -53,10 +54,5 @@ def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> F
     wide = x.astype(np.promote_types(x.dtype, "float32"))
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-    scaled = (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype) * along(weights["scale"], x)
-    return scaled + along(weights["offset"], x) if "offset" in weights else scaled
-
-
-def along(weights: Float[Array, "*sizes"], x: Float[Array, "..."]) -> Array:
-    """With as many axes as x."""
-    return jnp.expand_dims(weights, range(x.ndim - weights.ndim))
+    scaled = (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype) * broadcast_leading(weights["scale"], x)
+    return scaled + broadcast_leading(weights["offset"], x) if "offset" in weights else scaled

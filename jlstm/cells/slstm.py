@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.export
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm import checks
-from jlstm.cell import Cell, Noise, Params
-from jlstm.cells.gates import Gates, by_gate
-from jlstm.cells.normalization import along
-from jlstm.initializers import Initializer, draw, initializer
+from jlstm.arrays import broadcast_leading
+from jlstm.cell import Noise, Params
+from jlstm.cells.base import StandardCell
+from jlstm.cells.tuples import LSTMGates, split_gates
+from jlstm.initializers import Initializer, draw
 
 
 class SLSTMCarry(NamedTuple):
@@ -32,7 +33,7 @@ jax.export.register_namedtuple_serialization(SLSTMCarry, serialized_name="jlstm.
 
 
 @dataclass(frozen=True, repr=False)
-class SLSTMCell(Cell):
+class SLSTMCell(StandardCell):
     """The scalar LSTM of xLSTM.
 
         i, f, g, o = split(x W + h U + b)
@@ -61,6 +62,8 @@ class SLSTMCell(Cell):
     Differs from: the authors' code (NX-AI/xlstm) draws forget biases that rise from unit to unit.
     """
 
+    carry_type: ClassVar[Any] = SLSTMCarry
+
     units: int
     _: KW_ONLY
     heads: int = 1
@@ -72,16 +75,12 @@ class SLSTMCell(Cell):
     bias_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        for name in ("units", "heads"):
-            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        super().__post_init__()
         if self.units % self.heads:
             raise ValueError(f"heads must divide units, got {self.heads} heads for {self.units} units")
         checks.one_of("forget_gate", self.forget_gate, ("sigmoid", "exp"))
-        checks.flag("use_bias", self.use_bias)
-        forget_bias = checks.forget_bias(self.forget_bias, type(self).forget_bias, biased=self.use_bias)
-        object.__setattr__(self, "forget_bias", forget_bias)
-        for init in (self.kernel_init, self.recurrent_init, self.bias_init):
-            initializer(init)
+        default = type(self).forget_bias
+        self._store(forget_bias=checks.forget_bias(self.forget_bias, default, biased=self.use_bias))
 
     @property
     def features_out(self) -> int:
@@ -106,45 +105,34 @@ class SLSTMCell(Cell):
                 params["bias"] = params["bias"].at[self.units : 2 * self.units].set(self.forget_bias)
         return params
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: jax.typing.DTypeLike,
-        *,
-        key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[SLSTMCarry, Noise]:
-        """Return zeros; there is no dropout."""
-        if noise is not None:
-            checks.noise(noise, gates=1, batch_shape=batch_shape, sizes={}, dtype=dtype)
-        zeros = jnp.zeros((*batch_shape, self.units), dtype)
-        return SLSTMCarry(zeros, zeros, zeros, zeros), {}
+    def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The same for h, c, n and m."""
+        return ((self.units,),) * 4
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Gates:
+    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> LSTMGates:
         """x W + b, for all steps in one matmul."""
         zs = xs @ params["kernel"]
-        return by_gate(zs + along(params["bias"], zs) if self.use_bias else zs)
+        return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
-    def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> Gates:
+    def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
         """exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o): factors of what enters, c and n, the candidate, and c' / n'."""
         gates, _ = self._through(params, carry, z)
         return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only at the first step, where it is a factor of zeros
 
-    def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: Gates) -> tuple[SLSTMCarry, Array]:
+    def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
         """The equations."""
         (i, f, g, o), m = self._through(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i
         h = o * c / n
         return SLSTMCarry(h, c, n, m), h
 
-    def _through(self, params: Params, carry: SLSTMCarry, z: Gates) -> tuple[Gates, Array]:
+    def _through(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
         """What the gates let through, and the new m."""
         h, _, n, m = carry
         heads = h.reshape(*h.shape[:-1], self.heads, -1)
-        recurrent = by_gate(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
+        recurrent = split_gates(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
         i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))
         kept = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
         m = jnp.where(n == 0, i, jnp.maximum(kept, i))
         most = math.log(jnp.finfo(m.dtype).max) / 2  # only where n is 0 is kept above m, perhaps beyond all bounds
-        return Gates(jnp.exp(i - m), jnp.exp(jnp.minimum(kept - m, most)), jnp.tanh(g), jax.nn.sigmoid(o)), m
+        return LSTMGates(jnp.exp(i - m), jnp.exp(jnp.minimum(kept - m, most)), jnp.tanh(g), jax.nn.sigmoid(o)), m

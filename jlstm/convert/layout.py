@@ -10,7 +10,7 @@ import numpy as np
 from jlstm import checks
 from jlstm.cell import Cell, Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
-from jlstm.cells.gates import COUPLINGS
+from jlstm.cells.lstm import GATE_NAMES
 from jlstm.description import features_in
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, param_shapes
 from jlstm.layers.bidirectional import MERGES
@@ -51,7 +51,7 @@ def kind(cell: Cell) -> str:
 
 def gates(name: str, coupled: str | None = None) -> str:
     """The gates that have weights, in our order."""
-    return COUPLINGS[coupled] if name == "LSTM" else OURS[name]
+    return GATE_NAMES[coupled] if name == "LSTM" else OURS[name]
 
 
 def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) -> Part:
@@ -129,7 +129,7 @@ def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[
             continue
         value, plain = getattr(cell, field.name), field.default
         if field.name == "output_activation":  # None stands for `activation`
-            value, plain = cast(Any, cell).psi, cast(Any, cell).activation
+            value, plain = cast(Any, cell).output_function, cast(Any, cell).activation
         if value != plain:
             raise ValueError(f"{framework} has no {field.name}={value!r}, only {plain!r}: leave the option out")
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cell import Carry, PyTree
+from jlstm.cell import PyTree
+from jlstm.cells.tuples import LSTMCarry
 
 
 def check(carry: PyTree, expected: PyTree, batch_shape: tuple[int, ...]) -> None:
@@ -56,7 +57,7 @@ def _wrapping(carry: PyTree, expected: PyTree) -> str:
     if not hasattr(expected, "_fields"):
         return ""
     kind = type(expected)
-    name = f"jlstm.{'' if kind is Carry else 'cells.'}{kind.__name__}({', '.join(kind._fields)})"
+    name = f"jlstm.{'' if kind is LSTMCarry else 'cells.'}{kind.__name__}({', '.join(kind._fields)})"
     if hasattr(carry, "dtype"):
         return "pass lengths by name" if jnp.issubdtype(carry.dtype, jnp.integer) else f"wrap it, {name}"
     bare = isinstance(carry, list | tuple) and not hasattr(carry, "_fields") and len(carry) == len(kind._fields)

@@ -119,8 +119,8 @@ class Layer(Options, abc.ABC):
             dtype: of the carry; None takes the layer's `dtype`, without one that of `params`.
 
         Returns:
-            As the cell carries, `Carry(h, c)` for an LSTM; of a Stack a tuple with the carry of each layer, of a Bidirectional a
-            dict with "forward" and "backward".
+            As the cell carries, `LSTMCarry(h, c)` for an LSTM; of a Stack a tuple with the carry of each layer, of a
+            Bidirectional a dict with "forward" and "backward".
 
         Raises:
             TypeError: `batch_shape` is no tuple, or `dtype` not floating.

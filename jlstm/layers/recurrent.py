@@ -60,13 +60,13 @@ class RNN(Layer):
         for name, word, off in (("unroll", "all", 1), ("remat", "sqrt", False)):
             value = getattr(self, name)
             if isinstance(value, bool):
-                object.__setattr__(self, name, word if value else off)
+                self._store(**{name: word if value else off})
             elif not isinstance(value, str) or value != word:
-                object.__setattr__(self, name, checks.positive(name, value, repr(word)))
+                self._store(**{name: checks.positive(name, value, repr(word))})
         checks.one_of("backend", self.backend, BACKENDS)
-        object.__setattr__(self, "param_dtype", checks.float_dtype("param_dtype", self.param_dtype))
+        self._store(param_dtype=checks.float_dtype("param_dtype", self.param_dtype))
         if self.dtype is not None:
-            object.__setattr__(self, "dtype", checks.float_dtype("dtype", self.dtype))
+            self._store(dtype=checks.float_dtype("dtype", self.dtype))
 
     if not TYPE_CHECKING:  # a type checker is to know what there is
 

@@ -33,7 +33,7 @@ class Stack(Layer):
     def __post_init__(self) -> None:
         if isinstance(self.layers, Layer):
             raise TypeError("layers must be a tuple of Layers, got a single one: pass Stack((layer,))")
-        object.__setattr__(self, "layers", tuple(checks.several("layers", self.layers, "(LSTM(128), LSTM(64))")))
+        self._store(layers=tuple(checks.several("layers", self.layers, "(LSTM(128), LSTM(64))")))
         if not self.layers:
             raise ValueError("layers must hold at least one layer, got none: pass Stack((LSTM(128), LSTM(64))), say")
         for layer in self.layers:

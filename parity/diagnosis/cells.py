@@ -38,7 +38,7 @@ HARD = {
 
 def _with(options: dict[str, str]) -> Before:
     def changed(cell: jlstm.LSTMCell) -> jlstm.LSTMCell:
-        return replace(cell, **{"output_activation": cell.psi} | options)  # type: ignore[arg-type]
+        return replace(cell, **{"output_activation": cell.output_function} | options)  # type: ignore[arg-type]
 
     return lambda problem, values: (replace(problem, layer=on_cells(problem.layer, changed)), values)
 
@@ -85,7 +85,7 @@ def _stepwise(kept: Callable[[Any, Any], Any], returned: Callable[[Any], Any] = 
         layer: Any = problem.layer
         right = outputs(problem, values)
         zeros: Any = (np.zeros_like(right["carry.h"]), np.zeros_like(right["carry.c"]))
-        carry = after = start = values.carry or jlstm.Carry(*zeros)
+        carry = after = start = values.carry or jlstm.LSTMCarry(*zeros)
         ys = np.zeros_like(right["ys"])
         for t in range(ys.shape[1])[:: -1 if layer.reverse else 1]:
             mask = np.ones((len(ys), 1), bool) if values.mask is None else values.mask[:, [t]]
@@ -97,11 +97,11 @@ def _stepwise(kept: Callable[[Any, Any], Any], returned: Callable[[Any], Any] = 
 
 
 def _exchanged(carry: Any) -> Any:
-    return jax.tree.map(_swap, carry, is_leaf=lambda leaf: isinstance(leaf, jlstm.Carry))
+    return jax.tree.map(_swap, carry, is_leaf=lambda leaf: isinstance(leaf, jlstm.LSTMCarry))
 
 
 def _swap(carry: Any) -> Any:
-    return jlstm.Carry(carry.c, carry.h)
+    return jlstm.LSTMCarry(carry.c, carry.h)
 
 
 def _swapped_names(_: Problem, __: Values, results: Quantities) -> Quantities:

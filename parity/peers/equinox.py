@@ -9,7 +9,7 @@ import equinox
 import jax
 
 import jlstm
-from jlstm.cells import GRUCarry, GRUCell
+from jlstm.cells import GRUCell, HiddenCarry
 from jlstm.convert import equinox as convert
 from parity import jax_peer
 from parity.case import Problem, Quantities, Values
@@ -41,7 +41,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: b
 
     def body(state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
         after = jax.vmap(cell)(x, state.h if gru else tuple(state))
-        state = GRUCarry(after) if gru else jlstm.Carry(*after)
+        state = HiddenCarry(after) if gru else jlstm.LSTMCarry(*after)
         return state, state.h
 
     if step:

@@ -164,4 +164,4 @@ def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tup
 
 
 def _theirs(state: Any) -> Any:
-    return legacy_cells.LSTMStateTuple(state.c, state.h) if isinstance(state, jlstm.Carry) else state.h
+    return legacy_cells.LSTMStateTuple(state.c, state.h) if isinstance(state, jlstm.LSTMCarry) else state.h

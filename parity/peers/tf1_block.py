@@ -76,9 +76,9 @@ def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Val
     return ys, carry, pulled(partial(dump, problem.layer), piece.params, d_weights), d_xs, d_carry
 
 
-def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, carry: Any) -> tuple[Any, jlstm.Carry]:
+def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, carry: Any) -> tuple[Any, jlstm.LSTMCarry]:
     zeros = tf.zeros((xs.shape[1], cell.units))
-    before = jlstm.Carry(zeros, zeros) if carry is None else carry
+    before = jlstm.LSTMCarry(zeros, zeros) if carry is None else carry
     result = operation(
         seq_len_max=tf.constant(len(xs), tf.int64),
         x=xs,
@@ -90,4 +90,4 @@ def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, car
         use_peephole=cell.peephole,
         **{name: weights[theirs] if cell.peephole else tf.zeros(cell.units) for name, theirs in PEEPHOLES.items()},
     )
-    return result.h, jlstm.Carry(result.h[-1], result.cs[-1])
+    return result.h, jlstm.LSTMCarry(result.h[-1], result.cs[-1])

@@ -12,7 +12,7 @@ import numpy as np
 import jlstm
 from parity.textbook.functions import activations, by_gate, known, masks
 
-Carry = jlstm.Carry
+Carry = jlstm.LSTMCarry
 
 
 def knows(cell: Any) -> bool:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jlstm.cells import ElmanCarry
+from jlstm.cells import HiddenCarry
 from parity.textbook.functions import activations, known, masks
 
-Carry = ElmanCarry
+Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jlstm.cells import GRUCarry
+from jlstm.cells import HiddenCarry
 from parity.textbook.functions import activations, by_gate, known, masks
 
-Carry = GRUCarry
+Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:

@@ -13,7 +13,7 @@ import jlstm
 from parity.textbook.functions import activations, by_gate, cut, known, masks
 
 GATES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # those that have weights, in the order of their columns
-Carry = jlstm.Carry
+Carry = jlstm.LSTMCarry
 
 
 def knows(cell: Any) -> bool:

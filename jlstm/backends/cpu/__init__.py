@@ -10,7 +10,8 @@ from jlstm.backends import fused
 from jlstm.backends.cpu import kernel, primitives
 from jlstm.backends.cpu.operands import Inputs
 from jlstm.backends.scan import Recurrence, Way
-from jlstm.cell import Carry, Cell, PyTree
+from jlstm.cell import Cell, PyTree
+from jlstm.cells.tuples import LSTMCarry
 
 FEWEST_STEPS = 4  # measured with 1 to 128 sequences and 16 to 512 units, forwards and in training
 FEWEST_ROWS = 128  # of all steps together
@@ -20,7 +21,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, P
     """The same as `scan.run`."""
     *batch, units = start.carry.h.shape
     ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)
-    return Carry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)
+    return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)
 
 
 def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:

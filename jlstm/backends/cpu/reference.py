@@ -9,9 +9,8 @@ from jaxtyping import Array
 from jlstm.backends import fused, scan
 from jlstm.backends.cpu.operands import Inputs, Kept, Outputs, pack, unpack
 from jlstm.backends.scan import Recurrence, Way, select
-from jlstm.cell import Carry
-from jlstm.cells.gates import Gates
 from jlstm.cells.lstm import LSTMCell
+from jlstm.cells.tuples import LSTMCarry, LSTMGates
 
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
@@ -19,7 +18,7 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
     cell = LSTMCell(inputs.units)
     start = _start(inputs)
 
-    def kept(before: Carry, z: Gates, _: Carry) -> tuple[Carry, Gates]:
+    def kept(before: LSTMCarry, z: LSTMGates, _: LSTMCarry) -> tuple[LSTMCarry, LSTMGates]:
         return before, cell.gates(start.params, {}, before, z)
 
     carry, (ys, out) = scan.run(cell, start, Way(reverse, keep=kept if keep else None))
@@ -38,9 +37,9 @@ def tangent(inputs: Inputs, ys: Array, kept: Kept, change: Sequence[Array], *, r
         hs = select(start.mask, hs, jnp.zeros_like(hs))
     i, f, g, o = unpack(kept.gates, 4, inputs.units)
     (c,) = unpack(kept.cs, 1, inputs.units)
-    residuals = fused.Residuals(Carry(hs, c), Gates(i, f, g, o), jnp.tanh(f * c + i * g))
+    residuals = fused.Residuals(LSTMCarry(hs, c), LSTMGates(i, f, g, o), jnp.tanh(f * c + i * g))
     dzs = dxs @ inputs.kernel + inputs.xs @ dkernel + dbias[None, None] + hs @ drecurrent
-    moved = start._replace(carry=Carry(dh, dc))
+    moved = start._replace(carry=LSTMCarry(dh, dc))
     carry, (dys, _) = fused.tangent(Way(reverse), start, residuals, moved, dzs)
     return Outputs(dys, *carry)
 
@@ -66,4 +65,4 @@ def _start(inputs: Inputs) -> Recurrence:
     params = {"kernel": inputs.kernel, "recurrent_kernel": inputs.recurrent_kernel, "bias": inputs.bias}
     zeros = jnp.zeros_like(inputs.h)
     mask, resets = (steps if steps.size else None for steps in (inputs.mask, inputs.resets))
-    return Recurrence(params, {}, Carry(zeros, zeros), Carry(inputs.h, inputs.c), inputs.xs, mask, resets)
+    return Recurrence(params, {}, LSTMCarry(zeros, zeros), LSTMCarry(inputs.h, inputs.c), inputs.xs, mask, resets)

@@ -9,10 +9,11 @@ from jaxtyping import Array
 
 from jlstm.backends.scan import Recurrence, Way, select
 from jlstm.cell import Cell
-from jlstm.cells.minimal import Linear, MinimalCarry
+from jlstm.cells.minimal import Linear
+from jlstm.cells.tuples import HiddenCarry
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MinimalCarry, Array]:
+def run(cell: Cell, start: Recurrence, way: Way) -> tuple[HiddenCarry, Array]:
     """Return the last carry and the outputs."""
     steps = cell.project(start.params, start.context, start.xs)
     if start.resets is not None:
@@ -22,7 +23,7 @@ def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MinimalCarry, Array]:
         steps = select(start.mask, steps, Linear(jnp.ones_like(steps.decay), jnp.zeros_like(steps.added)))
     decay, added = lax.associative_scan(_both, steps, reverse=way.reverse)
     hs = decay * start.carry.h[None] + added
-    last = MinimalCarry(hs[0 if way.reverse else -1])
+    last = HiddenCarry(hs[0 if way.reverse else -1])
     return last, hs if start.mask is None else select(start.mask, hs, jnp.zeros_like(hs))
 
 

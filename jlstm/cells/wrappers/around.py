@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jlstm import checks
+from jlstm.arrays import broadcast_leading
 from jlstm.cell import Params, PyTree, Reduced
-from jlstm.cells.normalization import along
 from jlstm.cells.wrappers.base import Both, Wrapper
 from jlstm.initializers import draw
 
@@ -93,7 +93,7 @@ class Highway(Wrapper):
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
         """The inputs, and beside them the gate."""
         sums = xs @ params["kernel"]
-        return xs, (xs, jax.nn.sigmoid(sums + along(params["bias"], sums)))
+        return xs, (xs, jax.nn.sigmoid(sums + broadcast_leading(params["bias"], sums)))
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
         """The sum."""

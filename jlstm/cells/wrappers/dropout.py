@@ -7,8 +7,8 @@ import jax
 from jaxtyping import Array
 
 from jlstm import checks
+from jlstm.arrays import broadcast_leading
 from jlstm.cell import Noisy, Params, PyTree, Reduced
-from jlstm.cells.normalization import along
 from jlstm.cells.wrappers.base import Both, Wrapper, keys
 from jlstm.dropout import bernoulli_masks
 
@@ -46,7 +46,7 @@ class Dropout(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("inputs", "outputs", "state"):
-            object.__setattr__(self, name, checks.rate(name, getattr(self, name)))
+            self._store(**{name: checks.rate(name, getattr(self, name))})
         checks.flag("variational", self.variational)
 
     @property
@@ -89,13 +89,13 @@ class Dropout(Wrapper):
         """Masked inputs, and the other masks of each step."""
         fresh = fresh or {}
         if (mask := (drawn | fresh).get("inputs")) is not None:
-            xs = xs * along(mask, xs)
+            xs = xs * broadcast_leading(mask, xs)
         return xs, {name: mask for name, mask in fresh.items() if name != "inputs"}
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
         """Masked outputs."""
         mask = (drawn | beside).get("outputs")
-        return y if mask is None else y * along(mask, y)
+        return y if mask is None else y * broadcast_leading(mask, y)
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
         """The cell's step, and a masked h to hand on."""

@@ -36,7 +36,7 @@ class WeightDrop(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "rate", checks.rate("rate", self.rate))
+        self._store(rate=checks.rate("rate", self.rate))
 
     @property
     def stochastic(self) -> bool:

@@ -42,7 +42,7 @@ class Zoneout(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("h", "c"):
-            object.__setattr__(self, name, checks.probability(name, getattr(self, name)))
+            self._store(**{name: checks.probability(name, getattr(self, name))})
         if self.h and not self.cell.gives_h:
             raise ValueError(f"Zoneout of h is for a cell whose output is its h, got {self.cell!r}: put Zoneout inside of that")
 

@@ -1,0 +1,38 @@
+"""Operations on arrays that several cells share."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def broadcast_leading(weights: Float[Array, "*sizes"], x: Float[Array, "..."]) -> Array:
+    """Reshape `weights` so that it broadcasts against the trailing axes of `x`: JAX can be told to do so only on request."""
+    return jnp.expand_dims(weights, range(x.ndim - weights.ndim))
+
+
+def clip(x: Array, bound: float | None) -> Array:
+    """Limit `x` to ±bound; None is no limit."""
+    return x if bound is None else jnp.clip(x, -bound, bound)
+
+
+def masked_matmul(
+    x: Float[Array, "... features"],
+    kernel: Float[Array, "... features columns"],
+    masks: Float[Array, "gates ... features"] | None,
+    product: Callable[[Array, Array], Array] = jnp.matmul,
+) -> Float[Array, "... columns"]:
+    """Return x @ kernel, where the columns of each gate see x multiplied by the mask of that gate.
+
+    Args:
+        x: what is multiplied.
+        kernel: the columns of all gates, side by side.
+        masks: one mask for each gate, or one for all gates. None leaves x as it is.
+        product: used in place of the matrix product, a convolution for example. Its last axis has the columns too.
+    """
+    if masks is None:
+        return product(x, kernel)
+    if len(masks) == 1:
+        return product(x * masks[0], kernel)
+    kernels = jnp.split(kernel, len(masks), axis=-1)
+    return jnp.concatenate([product(x * mask, columns) for mask, columns in zip(masks, kernels, strict=True)], axis=-1)
