@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from jlstm import RNN, Bidirectional, Carry, Stack
+from jlstm import RNN, Bidirectional, LSTMCarry, Stack
 
 
 def in_cells(change):
@@ -77,7 +77,7 @@ class StartsSwapped(RNN):
     """A layer that takes the h that it starts from for c."""
 
     def run(self, params, steps, carry, *rest):
-        return super().run(params, steps, carry and Carry(carry.c, carry.h), *rest)
+        return super().run(params, steps, carry and LSTMCarry(carry.c, carry.h), *rest)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,7 +86,7 @@ class EndsSwapped(RNN):
 
     def run(self, *args):
         results = super().run(*args)
-        return results._replace(carry=Carry(results.carry.c, results.carry.h))
+        return results._replace(carry=LSTMCarry(results.carry.c, results.carry.h))
 
 
 def of_class(kind):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jlstm.cells import ElmanCarry
+from jlstm.cells import HiddenCarry
 from parity import textbook
 
 ONES = np.ones((1, 1))
@@ -20,7 +20,7 @@ def elman(cell, params, xs, carry, mask=None, noise=None):
         counts = np.ones((len(xs), 1), bool) if mask is None else mask[:, t, None]
         h = np.where(counts, after, h)
         ys.append(np.where(counts, after, 0))
-    return ElmanCarry(h), np.stack(ys, 1)
+    return HiddenCarry(h), np.stack(ys, 1)
 
 
 def slstm(cell, params, xs):

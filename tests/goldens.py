@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jlstm import RNN, Bidirectional, Carry, GRUCell, LSTMCell, SLSTMCell
-from jlstm.cells import GRUCarry
-from jlstm.cells.gates import COUPLINGS
+from jlstm import RNN, Bidirectional, GRUCell, LSTMCarry, LSTMCell, SLSTMCell
+from jlstm.cells import HiddenCarry
+from jlstm.cells.lstm import GATE_NAMES
 
 FOLDER = Path(os.environ.get("JLSTM_DATA", "no data folder")) / "goldens"
 
@@ -42,8 +42,8 @@ class Golden(NamedTuple):
             return None
         h = self.arrays["in/h0"][number, d]
         if self.options.get("cell") == "gru":
-            return GRUCarry(h)
-        return Carry(h, self.arrays["in/c0"][number, d] if "in/c0" in self.arrays else np.zeros_like(h))
+            return HiddenCarry(h)
+        return LSTMCarry(h, self.arrays["in/c0"][number, d] if "in/c0" in self.arrays else np.zeros_like(h))
 
     def parameters_like(self, kind, number=0, d=0):
         """Our parameters from arrays of another kind, `grad/` say."""
@@ -57,7 +57,7 @@ class Golden(NamedTuple):
     def _lstm(self, w):
         norm = self.options.get("layer_norm", {})
         coupled = self.options.get("coupling")
-        names = COUPLINGS[coupled]
+        names = GATE_NAMES[coupled]
         gates = ["ifgo".index(name) for name in names]
         peeping = ["ifo".index(name) for name in names if name != "g"]
 

@@ -112,7 +112,7 @@ def in_dtype(dtype):
 
 def along_batch(given, values):
     """One who hands (batch, time) to a layer that takes (time, batch)."""
-    d_carry = jlstm.Carry(*np.ones((2, given.time, UNITS)))
+    d_carry = jlstm.LSTMCarry(*np.ones((2, given.time, UNITS)))
     results = keras(given, values._replace(xs=values.xs.swapaxes(0, 1), d_ys=values.d_ys.swapaxes(0, 1), d_carry=d_carry))
     return {"ys": results["ys"].swapaxes(0, 1)}
 
@@ -196,7 +196,7 @@ def step_by_step(kept, of="h"):
         for t in range(given.time):
             one = values._replace(xs=values.xs[:, [t]], d_ys=values.d_ys[:, [t]], carry=carry)
             results = keras(replace(given, time=1), one)
-            after = jlstm.Carry(results["carry.h"], results["carry.c"])
+            after = jlstm.LSTMCarry(results["carry.h"], results["carry.c"])
             ys.append(getattr(after, of))
             carry = kept(values.carry, after)
         return {"ys": np.stack(ys, 1)}
@@ -224,7 +224,7 @@ def perturbed(given, values):
 
 
 def carry_swapped(carry):
-    return jlstm.Carry(carry.c, carry.h)
+    return jlstm.LSTMCarry(carry.c, carry.h)
 
 
 def last_carry_swapped(given, values):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jlstm import LSTM, Carry
+from jlstm import LSTM, LSTMCarry
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, problem
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -79,7 +79,7 @@ def two(tree):
     return jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), tree)
 
 
-def along(primals):
+def broadcast_leading(primals):
     return jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)), primals)
 
 
@@ -91,10 +91,10 @@ def hessian_times(outer, inner):
         if inner == "reverse":
             gradient = lambda *args: jax.grad(f, (0, 1, 2))(*args)
             if outer == "forward":
-                return jax.jvp(gradient, args, along(args))[1]
-            return jax.vjp(gradient, *args)[1](along(args))
-        slope = lambda *args: jax.jvp(f, args, along(args))[1]
-        return jax.grad(slope, (0, 1, 2))(*args) if outer == "reverse" else jax.jvp(slope, args, along(args))[1]
+                return jax.jvp(gradient, args, broadcast_leading(args))[1]
+            return jax.vjp(gradient, *args)[1](broadcast_leading(args))
+        slope = lambda *args: jax.jvp(f, args, broadcast_leading(args))[1]
+        return jax.grad(slope, (0, 1, 2))(*args) if outer == "reverse" else jax.jvp(slope, args, broadcast_leading(args))[1]
 
     return product
 
@@ -105,8 +105,8 @@ MODES = {
     "grad of weights": lambda f: jax.jit(jax.grad(f))(*ONE[1:]),
     "grad of the bias": lambda f: jax.grad(lambda bias: f(ONE.params | {"bias": bias}, *ONE[2:]))(ONE.params["bias"]),
     "grad of the carry": lambda f: jax.grad(f, 2)(*ONE[1:]),
-    "jvp": lambda f: jax.jvp(f, tuple(ONE[1:]), along(tuple(ONE[1:]))),
-    "linearize": lambda f: jax.linearize(f, *ONE[1:])[1](*along(tuple(ONE[1:]))),
+    "jvp": lambda f: jax.jvp(f, tuple(ONE[1:]), broadcast_leading(tuple(ONE[1:]))),
+    "linearize": lambda f: jax.linearize(f, *ONE[1:])[1](*broadcast_leading(tuple(ONE[1:]))),
     "jacfwd": lambda f: jax.jacfwd(f, 2)(*ONE[1:]),
     "jacrev": lambda f: jax.jacrev(f, (0, 2))(*ONE[1:]),
     "forward over reverse": hessian_times("forward", "reverse"),
@@ -199,7 +199,7 @@ def test_what_is_not_finite_comes_through_as_in_scan(value):
 def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient():
     """A sequence of length 0 hands its carry through."""
     _, params, xs, carry = problem(LSTM(UNITS), dtype=np.float32)
-    carry = Carry(*(np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf) for leaf in carry))
+    carry = LSTMCarry(*(np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf) for leaf in carry))
     layer = LSTM(UNITS, backend="cpu")
     gradients = jax.grad(lambda params: (layer.apply(params, xs, carry, lengths=np.array([0, TIME]))[1] ** 2).sum())(params)
     assert all(np.isfinite(leaf).all() for leaf in gradients.values())

@@ -16,7 +16,7 @@ from spoiled import Call, tried, verdict
 
 SHARE = 0.98
 TUPLES = {  # what results and states are made of: tuples without checks, which jit makes of anything
-    *("Carry", "ElmanCarry", "GRUCarry", "MLSTMCarry", "MinimalCarry", "SLSTMCarry", "GRUGates", "Gates", "MinimalGates"),
+    *("LSTMCarry", "HiddenCarry", "MLSTMCarry", "SLSTMCarry", "GRUGates", "LSTMGates", "MinimalGates"),
     *("ExponentialGates", "Batch", "Bucketed", "Corpus", "Dataset", "ReviewDataset", "Reviews", "Series", "Split", "Window"),
     *("Flow", "Saturation", "Trace", "Outcome", "Record", "Result", "Comparison", "Diagnosis", "Quantity"),
 }

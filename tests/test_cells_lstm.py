@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jlstm import LSTM, Carry, LSTMCell
+from jlstm import LSTM, LSTMCarry, LSTMCell
 from jlstm.activations import ACTIVATIONS
 from parity import textbook
 from problems import FEATURES, UNITS, assert_close, cotangent_of, differentiate, judged, normal, problem
@@ -21,7 +21,7 @@ def test_one_step_is_the_equations():
     i, f, g, o = zs[:, :4], zs[:, 4:8], zs[:, 8:12], zs[:, 12:]
     c = sigmoid(f) * carry.c + sigmoid(i) * np.tanh(g)
     h = sigmoid(o) * np.tanh(c)
-    assert_close(layer.step(params, carry, xs[:, 0]), (Carry(h, c), h), atol=1e-15)
+    assert_close(layer.step(params, carry, xs[:, 0]), (LSTMCarry(h, c), h), atol=1e-15)
 
 
 def test_the_cell_alone_runs_a_step():
@@ -30,7 +30,7 @@ def test_the_cell_alone_runs_a_step():
     initial, context = layer.cell.begin(params, (2,), jnp.float64)
     z = jax.tree.map(lambda leaf: leaf[0], layer.cell.project(params, context, xs[None, :, 0]))
     assert_close(layer.cell.step(params, context, carry, z), layer.step(params, carry, xs[:, 0]), atol=0)
-    assert_close(initial, Carry(np.zeros((2, UNITS)), np.zeros((2, UNITS))), atol=0)
+    assert_close(initial, LSTMCarry(np.zeros((2, UNITS)), np.zeros((2, UNITS))), atol=0)
 
 
 @pytest.mark.parametrize("name", sorted(textbook.ACTIVATIONS))
@@ -102,7 +102,7 @@ def test_gate_columns_are_input_forget_candidate_output():
     def run(i, f, g, o):
         zero = {"kernel": np.zeros((FEATURES, 16)), "recurrent_kernel": np.zeros((UNITS, 16))}
         bias = (columns + np.array([i, f, g, o])[:, None]).ravel()
-        carry = Carry(np.zeros((1, UNITS)), np.full((1, UNITS), 0.5))
+        carry = LSTMCarry(np.zeros((1, UNITS)), np.full((1, UNITS), 0.5))
         return LSTM(UNITS).step(zero | {"bias": bias}, carry, normal(np.empty((1, FEATURES)), rng=np.random.default_rng(0)))[0]
 
     assert_close(run(closed, open_, 1, open_).c, np.full((1, UNITS), 0.5), atol=1e-15)  # forget gate open: c stays

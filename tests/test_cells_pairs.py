@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import variants
-from jlstm import RNN, Carry, LSTMCell
+from jlstm import RNN, LSTMCarry, LSTMCell
 from parity.covering import covering, pairs
 from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, problem
 
@@ -96,7 +96,7 @@ def test_every_pair_equals_numpy(row, x64):
 
     def expected(params, xs, carry):
         h, c, ys = variants.run(row, params, xs, *carry, masks)
-        return Carry(h, c), ys
+        return LSTMCarry(h, c), ys
 
     assert_close(out, expected(*values), atol=1e-12)
     assert_slopes(expected, values, gradients, cotangent)

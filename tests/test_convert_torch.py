@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from conversions import refusal, spoiled
-from jlstm import GRU, LSTM, RNN, Bidirectional, Carry, ElmanCell, GRUCell, LSTMCell, Stack
-from jlstm.cells import ElmanCarry, GRUCarry
+from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, GRUCell, LSTMCarry, LSTMCell, Stack
+from jlstm.cells import HiddenCarry
 from jlstm.convert import torch as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
 
@@ -49,7 +49,7 @@ def ours(layer, tensors):
             return tuple(carry(inner) for inner in part.layers)
         if isinstance(part, Bidirectional):
             return {name: carry(part.layer) for name in ("forward", "backward")}
-        kinds = {GRUCell: GRUCarry, ElmanCell: ElmanCarry, LSTMCell: Carry}
+        kinds = {GRUCell: HiddenCarry, ElmanCell: HiddenCarry, LSTMCell: LSTMCarry}
         return kinds[type(part.cell)](*next(states))
 
     return carry(layer)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jlstm
-from jlstm import GRU, LSTM, RNN, Bidirectional, Carry, LSTMCell, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, LSTMCarry, LSTMCell, Stack
 
 LAYER = LSTM(4)
 PARAMS = LAYER.init(jax.random.key(0), features=3)
@@ -62,32 +62,35 @@ CASES = {
     # carry
     "batch of the carry": (lambda: apply(carry=LAYER.initial_carry(PARAMS, (3,))), "carry.h must have shape (2, 4), got (3, 4)"),
     "carry in a step": (lambda: LAYER.step(PARAMS, CARRY, XS[0, 0]), "pass initial_carry(params, ())"),
-    "a tuple for a carry": (lambda: apply(carry=tuple(CARRY)), "carry must be Carry(h, c), got (an array of shape (2, 4), an"),
-    "a tuple to wrap": (lambda: apply(carry=tuple(CARRY)), "wrap them, jlstm.Carry(h, c)"),
-    "a list to wrap": (lambda: apply(carry=list(CARRY)), "wrap them, jlstm.Carry(h, c)"),
-    "a tuple to wrap in a step": (lambda: LAYER.step(PARAMS, tuple(CARRY), XS[:, 0]), "wrap them, jlstm.Carry(h, c)"),
+    "a tuple for a carry": (lambda: apply(carry=tuple(CARRY)), "carry must be LSTMCarry(h, c), got (an array of shape"),
+    "a tuple to wrap": (lambda: apply(carry=tuple(CARRY)), "wrap them, jlstm.LSTMCarry(h, c)"),
+    "a list to wrap": (lambda: apply(carry=list(CARRY)), "wrap them, jlstm.LSTMCarry(h, c)"),
+    "a tuple to wrap in a step": (lambda: LAYER.step(PARAMS, tuple(CARRY), XS[:, 0]), "wrap them, jlstm.LSTMCarry(h, c)"),
     "a state of a GRU": (
         lambda: apply(GRU(4), None, carry=CARRY.h),
-        "carry must be GRUCarry(h), got an array of shape (2, 4): wrap",
+        "carry must be HiddenCarry(h), got an array of shape (2, 4): wrap",
     ),
-    "a state of a GRU to wrap": (lambda: apply(GRU(4), None, carry=CARRY.h), "wrap it, jlstm.cells.GRUCarry(h)"),
-    "a tuple for a GRU": (lambda: apply(GRU(4), None, carry=(CARRY.h,)), "wrap them, jlstm.cells.GRUCarry(h)"),
+    "a state of a GRU to wrap": (lambda: apply(GRU(4), None, carry=CARRY.h), "wrap it, jlstm.cells.HiddenCarry(h)"),
+    "a tuple for a GRU": (lambda: apply(GRU(4), None, carry=(CARRY.h,)), "wrap them, jlstm.cells.HiddenCarry(h)"),
     "an LSTM's carry for a GRU": (
         lambda: apply(GRU(4), None, carry=CARRY),
-        "must be GRUCarry(h), got Carry(h, c): pass initial_carry",
+        "must be HiddenCarry(h), got LSTMCarry(h, c): pass initial_carry",
     ),
     "states of PyTorch": (
-        lambda: apply(carry=Carry(*(leaf[None] for leaf in CARRY))),
+        lambda: apply(carry=LSTMCarry(*(leaf[None] for leaf in CARRY))),
         "carry.h must have shape (2, 4), got (1, 2, 4): pass initial_carry(params, (2,)) or what apply returned for such a batch"
         "; PyTorch's have an axis of layers and directions first",
     ),
-    "half a carry": (lambda: apply(carry=CARRY._replace(c=None)), "carry must be Carry(h, c), got Carry(h, c=None)"),
-    "carry for both": (lambda: apply(BOTH, None, carry=CARRY), "carry must be {'backward': Carry(h, c), 'forward': Carry(h, c)}"),
+    "half a carry": (lambda: apply(carry=CARRY._replace(c=None)), "carry must be LSTMCarry(h, c), got LSTMCarry(h, c=None)"),
+    "carry for both": (
+        lambda: apply(BOTH, None, carry=CARRY),
+        "carry must be {'backward': LSTMCarry(h, c), 'forward': LSTMCarry(h, c)}",
+    ),
     "carry for a Stack": (
         lambda: apply(STACK, None, carry=CARRY),
-        "carry must be (Carry(h, c), Carry(h, c)), got Carry(h, c): pass",
+        "carry must be (LSTMCarry(h, c), LSTMCarry(h, c)), got LSTMCarry(h, c): pass",
     ),
-    "text for a carry": (lambda: apply(carry="h"), "carry must be Carry(h, c), got str: pass initial_carry"),
+    "text for a carry": (lambda: apply(carry="h"), "carry must be LSTMCarry(h, c), got str: pass initial_carry"),
     # lengths
     "too long": (lambda: apply(lengths=[6, 1]), "lengths must lie between 0 and the 5 time steps of xs, got 6"),
     "negative": (lambda: apply(lengths=np.array([3, -1])), "got -1"),
@@ -189,7 +192,7 @@ def test_bad_input_gives_one_sentence(name):
 @pytest.mark.parametrize("name", ["lengths", "mask", "resets", "carry", "xs"])
 def test_the_same_inputs_set_right_are_accepted(name):
     """What these tests refuse is refused for the one thing that is wrong with it."""
-    right = {"lengths": [5, 0], "mask": MASK, "resets": MASK, "carry": Carry(*CARRY), "xs": XS}
+    right = {"lengths": [5, 0], "mask": MASK, "resets": MASK, "carry": LSTMCarry(*CARRY), "xs": XS}
     carry, ys = apply(**{name: right[name]})
     assert ys.shape == (2, 5, 4)
     assert carry.c.shape == (2, 4)

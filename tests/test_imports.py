@@ -1,4 +1,4 @@
-"""What `import jlstm` brings along."""
+"""What `import jlstm` brings broadcast_leading."""
 
 import os
 import subprocess

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import jlstm
-from jlstm import LSTM, RNN, Bidirectional, Carry, ElmanCell, Stack
-from jlstm.cells import Dropout, Gates, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
+from jlstm import LSTM, RNN, Bidirectional, ElmanCell, LSTMCarry, Stack
+from jlstm.cells import Dropout, Highway, LearnedCarry, LSTMGates, Residual, WeightDrop, Zoneout
 from jlstm.inspect import Trace, gradient_flow, saturation, trace
 from parity import textbook
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, flags, problem
@@ -37,7 +37,7 @@ def by_hand(given, mask=None, resets=None):
         h, c = np.where(counts, h_after, h), np.where(counts, c_after, c)
         steps[t] = [np.where(counts, each, 0) for each in (i, f, g, o, c_after, h_after)]
     i, f, g, o, cs, hs = (np.stack([steps[t][k] for t in range(TIME)], 1) for k in range(6))
-    return Trace(Gates(i, f, g, o), Carry(hs, cs), mask)
+    return Trace(LSTMGates(i, f, g, o), LSTMCarry(hs, cs), mask)
 
 
 traced = jax.jit(trace, static_argnums=0)
@@ -154,7 +154,7 @@ def test_a_trace_of_zoneout_has_the_mixed_states():
     i, f, g, o = np.split(sums, 4, -1)
     i, f, g, o = textbook.sigmoid(i), textbook.sigmoid(f), np.tanh(g), textbook.sigmoid(o)
     c = f * before.c + i * g
-    assert_close(seen.gates, Gates(i, f, g, o), atol=1e-14)
+    assert_close(seen.gates, LSTMGates(i, f, g, o), atol=1e-14)
     assert_close(seen.c, 0.6 * before.c + 0.4 * c, atol=1e-14)
     assert_close(seen.h, 0.3 * before.h + 0.7 * o * np.tanh(c), atol=1e-14)
 
@@ -269,7 +269,7 @@ LAYER, ELMAN, MEAN = LSTM(UNITS), RNN(ElmanCell(UNITS)), RNN(RunningMean(FEATURE
         ),
         (lambda p, xs: trace(LAYER, p, xs, lengths=[9, 1]), "lengths must lie between 0 and the 5 time steps of xs, got 9"),
         (lambda p, xs: trace(Stack((LAYER, LAYER)), (p,), xs), "is missing"),
-        (lambda p, xs: trace(LAYER, p, xs, Carry(np.zeros((3, UNITS)), np.zeros((3, UNITS)))), "carry.h must have shape"),
+        (lambda p, xs: trace(LAYER, p, xs, LSTMCarry(np.zeros((3, UNITS)), np.zeros((3, UNITS)))), "carry.h must have shape"),
         (lambda p, xs: saturation(trace(LAYER, p, xs), 0.9, 0.1), "with 0 ≤ low ≤ high ≤ 1, got 0.9 and 0.1"),
         (lambda p, xs: gradient_flow(LAYER, p, xs[:, :0]), "needs at least one time step"),
         (lambda p, xs: gradient_flow(MEAN, MEAN.init(jax.random.key(0), FEATURES), xs), "a cell that carries h and returns it"),

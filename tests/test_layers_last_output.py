@@ -112,12 +112,12 @@ def test_it_is_what_keras_returns_without_sequences(merge):
 STACK = Stack((LSTM(UNITS), LSTM(6)))
 REFUSED = {
     "another cell's output": (lambda carry: RNN(Residual(LSTMCell(UNITS))).last_output(carry), r"is not an h that it carries"),
-    "another size": (lambda carry: LSTM(5).last_output(carry), "got Carry: pass that"),
+    "another size": (lambda carry: LSTM(5).last_output(carry), "got LSTMCarry: pass that"),
     "outputs": (lambda carry: LSTM(UNITS).last_output(carry.h), "carry must be what apply of this layer returned, got ArrayImpl"),
     "nothing": (lambda carry: LSTM(UNITS).last_output(None), "got NoneType: pass that"),
-    "one layer's of a Stack": (lambda carry: STACK.last_output(carry), "got Carry: pass that"),
+    "one layer's of a Stack": (lambda carry: STACK.last_output(carry), "got LSTMCarry: pass that"),
     "too few of a Stack": (lambda carry: STACK.last_output((carry,)), "got tuple: pass that"),
-    "one direction's": (lambda carry: Bidirectional(LSTM(UNITS)).last_output(carry), "got Carry: pass that"),
+    "one direction's": (lambda carry: Bidirectional(LSTM(UNITS)).last_output(carry), "got LSTMCarry: pass that"),
 }
 
 

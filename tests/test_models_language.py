@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from jlstm import LSTM
-from jlstm.cell import Carry
+from jlstm.cells.tuples import LSTMCarry
 from jlstm.models import LanguageModel, generate
 from parity import textbook
 
@@ -97,7 +97,7 @@ def test_the_initial_carry_needs_no_parameters():
     """Zeros for each layer, of the layers' dtype, and what None stands for."""
     model, params = made()
     carry = model.initial_carry(3)
-    equal(carry, (Carry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
+    equal(carry, (LSTMCarry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
     equal(run(model, params, TOKENS, carry), run(model, params, TOKENS))
     half = LanguageModel(VOCABULARY, UNITS, lstm={"dtype": "bfloat16"}).initial_carry(2)
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("bfloat16")}

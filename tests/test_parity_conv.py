@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen
 
-from jlstm import RNN, Carry, ConvLSTMCell
+from jlstm import RNN, ConvLSTMCell, LSTMCarry
 from parity import peers
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, normal, problem
 
@@ -65,7 +65,7 @@ def theirs(given, cotangent, mask=None, noise=None):
         ys = tf.reverse(ys, [1]) if given.layer.reverse else ys
     of_last, of_ys = cotangent
     *of_params, of_xs, of_h, of_c = tape.gradient((ys, *last), [*layer.trainable_weights, xs, *state], (of_ys, *of_last))
-    results = (Carry(*last), ys), (dict(zip(names, of_params, strict=True)), of_xs, Carry(of_h, of_c))
+    results = (LSTMCarry(*last), ys), (dict(zip(names, of_params, strict=True)), of_xs, LSTMCarry(of_h, of_c))
     return results, dict(zip(names, initial, strict=True))
 
 
@@ -116,7 +116,7 @@ def test_values_and_gradients_equal_flax(kernel_size, spatial):
         for t in range(TIME):
             state, y = module.apply({"params": weights}, state, xs[:, t])
             ys.append(y)
-        return Carry(*state[::-1]), jnp.stack(ys, 1)
+        return LSTMCarry(*state[::-1]), jnp.stack(ys, 1)
 
     @jax.jit
     def differentiated(cotangent, *values):

@@ -3,7 +3,7 @@
 import pytest
 
 from jlstm import RNN, ElmanCell
-from jlstm.cells import ElmanCarry
+from jlstm.cells import HiddenCarry
 from parity import peers
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, problem
 
@@ -32,6 +32,6 @@ def test_values_and_gradients_equal_keras(options, reverse):
         ys = tf.reverse(ys, [1]) if reverse else ys
     *of_params, of_xs, of_h = tape.gradient((ys, last), [*layer.trainable_weights, xs, h], (d_ys, d_carry.h))
     names = ("kernel", "recurrent_kernel", "bias")[: len(of_params)]
-    gradients = (dict(zip(names, of_params, strict=True)), of_xs, ElmanCarry(of_h))
+    gradients = (dict(zip(names, of_params, strict=True)), of_xs, HiddenCarry(of_h))
     got = differentiate(given.layer, (d_carry, d_ys), *given[1:])
-    assert_close(got, ((ElmanCarry(last), ys), gradients), rtol=1e-13, atol=1e-12)  # float64 rounding over five steps
+    assert_close(got, ((HiddenCarry(last), ys), gradients), rtol=1e-13, atol=1e-12)  # float64 rounding over five steps

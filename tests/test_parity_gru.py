@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jlstm import GRU
-from jlstm.cells import GRUCarry
+from jlstm.cells import HiddenCarry
 from parity import peers
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, problem
 
@@ -49,4 +49,4 @@ def test_values_and_gradients_equal_keras(options, reset_after, reverse):
         first, second = np.asarray(gradients["bias"])
         gradients |= {"bias": first, "recurrent_bias": second[2 * UNITS :]}
     got = differentiate(given.layer, (d_carry, d_ys), *given[1:])
-    assert_close(got, ((GRUCarry(last), ys), (gradients, of_xs, GRUCarry(of_h))), rtol=1e-13, atol=1e-12)
+    assert_close(got, ((HiddenCarry(last), ys), (gradients, of_xs, HiddenCarry(of_h))), rtol=1e-13, atol=1e-12)

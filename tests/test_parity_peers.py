@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jlstm import LSTM, Bidirectional, Carry, Stack
+from jlstm import LSTM, Bidirectional, LSTMCarry, Stack
 from parity import Problem, compare, exchange, ours, peers, report, table
 from parity.table import OPTIONS
 
@@ -102,7 +102,7 @@ def test_gradients_go_back_the_way_that_weights_came():
 def test_states_come_back_from_their_row():
     """Forward before backward, the lowest layer first."""
     layer = Stack((Bidirectional(LSTM(2)), LSTM(3)))
-    row = [Carry(k, k + 0.5) for k in range(3)]
+    row = [LSTMCarry(k, k + 0.5) for k in range(3)]
     carry = exchange.carry_of(layer, iter(row))
     assert carry == ({"forward": row[0], "backward": row[1]}, row[2])
     assert exchange.states(carry) == row

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jlstm import RNN, Bidirectional, Carry, LSTMCell
-from jlstm.cells.lstm import Gates, by_gate
+from jlstm import RNN, Bidirectional, LSTMCarry, LSTMCell
+from jlstm.cells.tuples import LSTMGates, split_gates
 from parity import Problem, ours, textbook
 from parity.case import draw, truth
 from parity.measure import judge
@@ -62,7 +62,7 @@ def gates(*order):
         blocks = jnp.split(params["recurrent_kernel"], 4, -1)
         kernel = jnp.concatenate([blocks[k] for k in order], -1)
         masks = {name: mask[np.array(order)] for name, mask in context.items()}
-        return cell.step(params | {"recurrent_kernel": kernel}, masks, carry, Gates(*(z[k] for k in order)))
+        return cell.step(params | {"recurrent_kernel": kernel}, masks, carry, LSTMGates(*(z[k] for k in order)))
 
     return cell_with(change)
 
@@ -86,11 +86,11 @@ def output_is_c(cell, params, context, carry, z):
 
 def swapped_carry(cell, params, context, carry, z):
     after, y = cell.step(params, context, carry, z)
-    return Carry(after.c, after.h), y
+    return LSTMCarry(after.c, after.h), y
 
 
 def dropped_bias(cell, params, context, carry, z):
-    return cell.step(params, context, carry, jax.tree.map(lambda a, b: a - b[None], z, by_gate(params["bias"])))
+    return cell.step(params, context, carry, jax.tree.map(lambda a, b: a - b[None], z, split_gates(params["bias"])))
 
 
 def one_recurrent_mask(cell, params, context, carry, z):
@@ -163,7 +163,7 @@ RUNS = {
     "mask ignored": with_values(mask=np.ones_like),
     "initial carry ignored": with_values(carry=lambda carry: jax.tree.map(np.zeros_like, carry)),
     "initial h and c swapped": with_values(
-        carry=lambda carry: {name: Carry(one.c, one.h) for name, one in carry.items()},
+        carry=lambda carry: {name: LSTMCarry(one.c, one.h) for name, one in carry.items()},
     ),
     "directions swapped": with_values(params=lambda params: {"forward": params["backward"], "backward": params["forward"]}),
     "input dropout not scaled": with_values(

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from jlstm import GRU, LSTM, Bidirectional, Carry, Stack, plot
-from jlstm.cells import Gates
+from jlstm import GRU, LSTM, Bidirectional, LSTMCarry, Stack, plot
+from jlstm.cells import LSTMGates
 from jlstm.inspect import Saturation, Trace, gradient_flow, saturation, trace
 from jlstm.plot.axes import BLUE, ORANGE
 from jlstm.train import Record
@@ -120,7 +120,7 @@ def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
 @pytest.mark.parametrize("labels", [None, ["word"] * 3000])
 def test_pictures_of_long_sequences_have_a_bounded_width(labels):
     """Twelve inches, twice that with words."""
-    seen = Trace(Gates(*np.zeros((4, 3000, 1))), Carry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
+    seen = Trace(LSTMGates(*np.zeros((4, 3000, 1))), LSTMCarry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
     assert plot.gates(seen, "i", labels=labels).figure.get_size_inches()[0] == (12 if labels is None else 24)
 
 
