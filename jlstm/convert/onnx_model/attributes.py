@@ -137,7 +137,7 @@ def attributes(kind: str, cell: Any, direction: str) -> dict[str, Any]:
     Raises:
         ValueError: an activation that ONNX does not have.
     """
-    ours = {"LSTM": ("recurrent_activation", "activation", "psi"), "GRU": ("recurrent_activation", "activation")}
+    ours = {"LSTM": ("recurrent_activation", "activation", "output_function"), "GRU": ("recurrent_activation", "activation")}
     names = [getattr(cell, name) for name in ours.get(kind, ("activation",))] * DIRECTIONS[direction]
     for name in names:
         if name not in FUNCTIONS:
