@@ -135,7 +135,7 @@ def _over_time(
 
 def _where(flags: np.ndarray, yes: tuple[Any, ...], no: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
     """For each row of the batch one or the other, of all arrays."""
-    if flags.all():
+    if flags.all() and all(map(np.ndim, yes)):  # not the number 0, which stands for an array of zeros
         return yes
     pairs = zip(yes, no, strict=True)
     return tuple(np.where(flags.reshape(-1, *[1] * (max(np.ndim(a), np.ndim(b)) - 1)), a, b) for a, b in pairs)
