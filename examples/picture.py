@@ -1,4 +1,4 @@
-"""The picture that 01_mnist.py saves: its learning curve, and test digits with what the network reads in them."""
+"""The picture of 01_mnist.py: the learning curve, and test digits with predictions."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from jlstm.data import Split
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # colour-blind readers tell these apart (Okabe & Ito 2008)
+BLUE, ORANGE = "#0072B2", "#D55E00"  # colour-blind readers can distinguish these (Okabe & Ito 2008)
 ROWS, COLUMNS = 5, 8
 
 
@@ -16,10 +16,10 @@ def draw(path: Path, curve: list[tuple], test: Split, predictions: np.ndarray) -
     """Save the picture.
 
     Args:
-        path: of the .png file.
-        curve: points (step, train accuracy, test accuracy or NaN).
-        test: the images and their labels.
-        predictions: what the network says they are.
+        path: Path of the .png file.
+        curve: Points (step, train accuracy, test accuracy or NaN).
+        test: Test images and their labels.
+        predictions: Predicted label of each test image.
     """
     figure = Figure(figsize=(10.4, 4.8), layout="constrained")
     left, right = figure.subfigures(1, 2, wspace=0.04)
