@@ -93,16 +93,16 @@ def forecast(params: Any, before: jax.Array, test: jax.Array) -> tuple[jax.Array
         Forecasts of each month from all months before it, and forecasts of all months from `before` alone.
     """
     carry, ys = LAYER.apply(params["lstm"], before[:, None])
-    first = read(params, ys[-1])
+    next_growth = read(params, ys[-1])
     _, test_ys = LAYER.apply(params["lstm"], test[:-1, None], carry)
-    one_step = jnp.concatenate([first[None], read(params, test_ys)])
+    one_step = jnp.concatenate([next_growth[None], read(params, test_ys)])
 
     def run_on(state: tuple, _: None) -> tuple[tuple, jax.Array]:
         carry, growth = state
         carry, y = LAYER.step(params["lstm"], carry, growth[None])
         return (carry, read(params, y)), growth
 
-    return one_step, jax.lax.scan(run_on, (carry, first), None, length=len(test))[1]
+    return one_step, jax.lax.scan(run_on, (carry, next_growth), None, length=len(test))[1]
 
 
 def main(options: ForecastOptions) -> None:

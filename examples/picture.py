@@ -43,14 +43,14 @@ def _curve(figure, curve: np.ndarray) -> None:
 
 def _digits(figure, test: Split, predictions: np.ndarray) -> None:
     mistakes = np.flatnonzero(predictions != test.labels)
-    first = np.arange((ROWS - 1) * COLUMNS)
+    leading = np.arange((ROWS - 1) * COLUMNS)
     figure.suptitle(
-        f"The first {len(first)} test digits, and {min(COLUMNS, len(mistakes))} of all {len(mistakes):,} mistakes", fontsize=12
+        f"The first {len(leading)} test digits, and {min(COLUMNS, len(mistakes))} of all {len(mistakes):,} mistakes", fontsize=12
     )
     cells = figure.subplots(ROWS, COLUMNS)
     for cell in cells.flat:
         cell.axis("off")
-    for cell, index in zip(cells.flat, [*first, *mistakes[:COLUMNS]], strict=False):
+    for cell, index in zip(cells.flat, [*leading, *mistakes[:COLUMNS]], strict=False):
         cell.imshow(test.images[index], cmap="gray_r", vmin=0, vmax=1)
         read, label = predictions[index], test.labels[index]
         if read == label:

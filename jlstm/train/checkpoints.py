@@ -86,8 +86,8 @@ class Checkpoints:
             _together(lambda: self._finish(part, step))
         except OSError as error:
             earlier = "from its beginning" if self._last is None else f"from step {self._last}"
-            what = f"the checkpoint of step {step} cannot be written to {self.folder}"
-            raise io.refusal(error, what, f"once it can be, start again: the run goes on {earlier}") from io.root(error)
+            problem = f"the checkpoint of step {step} cannot be written to {self.folder}"
+            raise io.refusal(error, problem, f"once it can be, start again: the run goes on {earlier}") from io.root(error)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._last = step
@@ -95,12 +95,12 @@ class Checkpoints:
     def _finish(self, part: Path, step: int) -> None:
         if jax.process_index() != 0:
             return
-        if (whole := self.folder / str(step)).exists():  # damaged: the run would have resumed from an intact one
-            _remove(whole)
-        part.replace(whole)
-        for other in self._steps():
-            if other not in (step, self._last):
-                _remove(self.folder / str(other))
+        if (target := self.folder / str(step)).exists():  # damaged: the run would have resumed from an intact one
+            _remove(target)
+        part.replace(target)
+        for old_step in self._steps():
+            if old_step not in (step, self._last):
+                _remove(self.folder / str(old_step))
 
     def clear(self) -> None:
         """Remove all snapshots."""
@@ -122,10 +122,10 @@ class Checkpoints:
             ValueError: The snapshot belongs to another model, optimizer, key or kind of data, or every snapshot is damaged.
         """
         items = _items(like)
-        here = {**self._facts, **stored.contents(items)}
+        expected = {**self._facts, **stored.contents(items)}
 
         def snapshot(checkpoint: Any) -> Snapshot:
-            self._compare(checkpoint.contents, here)
+            self._compare(checkpoint.contents, expected)
             restored = checkpoint.restored(items)
             state = restored["training"]["state"]._replace(params=restored["params"])
             history = [Record(**record) for record in checkpoint.history]

@@ -133,35 +133,35 @@ def fit(
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions())  # first: signals during `_start` are held back too
-        now = _start(task, params, key, validation)
-        folder = Checkpoints(checkpoints, task.facts(now.key), resume=True) if checkpoints is not None else None
+        snapshot = _start(task, params, key, validation)
+        folder = Checkpoints(checkpoints, task.facts(snapshot.key), resume=True) if checkpoints is not None else None
         if folder and not resume:
             folder.clear()
-        now = (folder.restore(now) if folder else None) or now
-        _write(history, now.history)
-        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step), batches.size))
+        snapshot = (folder.restore(snapshot) if folder else None) or snapshot
+        _write(history, snapshot.history)
+        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(snapshot.state.step), batches.size))
 
         def watch(step: int, pulse: Pulse) -> bool:
             bar.update(step, pulse.sums)
             return interruption.poll()
 
-        while (step := int(now.state.step)) < total and not (stop and now.history and stop(now.history)):
+        while (step := int(snapshot.state.step)) < total and not (stop and snapshot.history and stop(snapshot.history)):
             goal, started = min(total, (step // every + 1) * every), time.perf_counter()
-            now = now._replace(state=train(task, now.state, now.key, goal, watch))
-            if not now.state.finite:
-                raise NonFiniteError(now.state, batches, folder.folder if folder else None)
-            if int(now.state.step) == goal:
+            snapshot = snapshot._replace(state=train(task, snapshot.state, snapshot.key, goal, watch))
+            if not snapshot.state.finite:
+                raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
+            if int(snapshot.state.step) == goal:
                 seconds = time.perf_counter() - started
-                now = _recorded(now, task, validation, seconds, batches.size * (goal - step) / seconds)
-                _write(history, now.history)
+                snapshot = _recorded(snapshot, task, validation, seconds, batches.size * (goal - step) / seconds)
+                _write(history, snapshot.history)
                 for callback in callbacks:
-                    callback(now.history[-1], now.state.params)
+                    callback(snapshot.history[-1], snapshot.state.params)
             if folder:
-                folder.save(now)
+                folder.save(snapshot)
             if interruption.poll():
-                kept = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
-                raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}; {kept}")
-    return Result(now.state.params, now.history, now.best)
+                consequence = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
+                raise KeyboardInterrupt(f"stopped after step {int(snapshot.state.step)} of {total}; {consequence}")
+    return Result(snapshot.state.params, snapshot.history, snapshot.best)
 
 
 def _start(task: Task, params: Params, key: Array | None, validation: Batches[Any] | None) -> Snapshot:

@@ -45,20 +45,20 @@ class Stored(NamedTuple):
         data = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
         checks.available(name, data.dtype)
         sharding = getattr(_data(like), "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
-        whole = self.arrays[name] if name in self.arrays else self._put_together(name, data)
-        array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        values = self.arrays[name] if name in self.arrays else self._put_together(name, data)
+        array = jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if is_key(like) else array
 
     def _put_together(self, name: str, like: Any) -> np.ndarray:
-        whole, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
+        values, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
         for piece, array in self.arrays.items():
             owner, _, place = piece.rpartition("@")
             if owner == name:
-                whole[tuple(slice(*map(int, axis.split(":"))) for axis in place.split(","))] = array
+                values[tuple(slice(*map(int, axis.split(":"))) for axis in place.split(","))] = array
                 missing -= array.size
         if missing:
             raise io.DamageError(f"{missing} numbers of {name} are missing")
-        return whole
+        return values
 
 
 def write(folder: Path, contents: Mapping[str, str], history: list[dict[str, Any]], items: Mapping[str, PyTree]) -> None:
@@ -125,12 +125,12 @@ def _pieces(name: str, leaf: Any) -> dict[str, np.ndarray]:
     pieces = {}
     for shard in leaf.addressable_shards:
         if shard.replica_id == 0:
-            whole = shard.data.shape == leaf.shape
+            unsplit = shard.data.shape == leaf.shape
             place = ",".join(
                 f"{part.start or 0}:{size if part.stop is None else part.stop}"
                 for part, size in zip(shard.index, leaf.shape, strict=True)
             )
-            pieces[name if whole else f"{name}@{place}"] = np.asarray(shard.data)
+            pieces[name if unsplit else f"{name}@{place}"] = np.asarray(shard.data)
     return pieces
 
 
