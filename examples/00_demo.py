@@ -94,13 +94,13 @@ def judge(rows: list[Row], ours: Arrays, theirs: Arrays, labels: np.ndarray) -> 
 
     They agree if all predictions are equal and all differences are within the tolerance of float32.
     """
-    read = ours["logits"].argmax(-1)
-    same, accuracy = np.sum(read == theirs["logits"].argmax(-1)), np.mean(read == labels)
-    passed = same == len(read) and all(np.max(row[3:]) <= TOLERANCE for row in rows)
+    predictions = ours["logits"].argmax(-1)
+    same, accuracy = np.sum(predictions == theirs["logits"].argmax(-1)), np.mean(predictions == labels)
+    passed = same == len(predictions) and all(np.max(row[3:]) <= TOLERANCE for row in rows)
     gradients = max(row.jlstm_from_keras for row in rows if row.name.startswith("gradient"))
     peer = f"TensorFlow {metadata.version('tensorflow')}"
     return passed, (
-        f"jlstm and {peer} {'agree' if passed else 'DISAGREE'}: {same} of {len(read)} predictions, "
+        f"jlstm and {peer} {'agree' if passed else 'DISAGREE'}: {same} of {len(predictions)} predictions, "
         f"logits to {rows[0].jlstm_from_keras:.1e} and gradients to {gradients:.1e} of their largest (accuracy {accuracy:.4f})"
     )
 

@@ -53,9 +53,9 @@ class Classifier(nn.Module):
         Returns:
             Logits of shape (batch, 10), and the carry.
         """
-        long = images.shape[-1] == 1
-        xs = images if long else nn.Dense(128, name="project")(images)
-        carry, ys = Recurrent(jlstm.LSTM(128, remat=long), name="lstm")(xs)
+        is_permuted = images.shape[-1] == 1  # 784 steps: recompute activations (remat) to save memory
+        xs = images if is_permuted else nn.Dense(128, name="project")(images)
+        carry, ys = Recurrent(jlstm.LSTM(128, remat=is_permuted), name="lstm")(xs)
         return nn.Dense(10, name="classify")(ys[:, -1]), carry
 
 
@@ -95,9 +95,9 @@ def learn(dataset: Dataset, options: MnistOptions, console: Console) -> tuple[An
         ending = f", test accuracy {record.validation['accuracy']:.4f}" if record.validation else ""
         console.print(f"{name}: train accuracy {record.train['accuracy']:.4f}, loss {record.train['loss']:.4f}{ending}")
 
-    measured = {"validation": test} if options.epochs else {"every": 20}
+    recording = {"validation": test} if options.epochs else {"every": 20}
     run = replace(options, steps=total, epochs=None)
-    result = run.fit(loss_fn, params, optimizer, batches, callbacks=[report], **measured)
+    result = run.fit(loss_fn, params, optimizer, batches, callbacks=[report], **recording)
     points = [(record.step, record.train["accuracy"], record.validation.get("accuracy", np.nan)) for record in result.history]
     points[-1] = (*points[-1][:2], train.evaluate(loss_fn, result.params, test)["accuracy"])
     return result.params, points
@@ -107,7 +107,7 @@ def main(options: MnistOptions) -> None:
     """Train, evaluate and save the weights and a picture."""
     options.prepare()
     dataset = digits() if options.dataset == "digits" else mnist(options.data_dir)
-    shown, dataset = dataset.test, permute(dataset) if options.permuted else dataset
+    original_test, dataset = dataset.test, permute(dataset) if options.permuted else dataset
     console, accuracies = Console(highlight=False, soft_wrap=True), []
     for seed in range(options.seed, options.seed + options.seeds):
         folder = options.out if seed == options.seed else options.out / f"seed_{seed}"
@@ -116,7 +116,7 @@ def main(options: MnistOptions) -> None:
         console.print(f"Seed {seed}: test accuracy {accuracies[-1]:.4f}")
         if seed == options.seed:
             jlstm.save(options.out / "weights.safetensors", params)
-            draw(options.out / "picture.png", curve, shown, predict(params, dataset.test))
+            draw(options.out / "picture.png", curve, original_test, predict(params, dataset.test))
     if options.seeds > 1:
         console.print(f"Mean of {options.seeds} seeds: {np.mean(accuracies):.4f} ± {np.std(accuracies, ddof=1):.4f}")
     console.print(f"Weights and picture are in {options.out}")

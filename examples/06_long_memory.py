@@ -76,9 +76,9 @@ def learn(name: str, layer: jlstm.Layer, lr: float, options: MemoryOptions) -> t
     optimizer = optax.chain(optax.clip_by_global_norm(1), optax.adam(rate))
     loss, started = partial(loss_fn, layer), time.perf_counter()
     result = replace(options, out=options.out / name.lower()).fit(loss, params, optimizer, batches)
-    seconds, measured = time.perf_counter() - started, train.evaluate(loss, result.params, test)
-    print(f"{name}: test loss {measured['loss']:.4f}, {measured['right']:.1%} right, {seconds:.0f} s of training")
-    return result, measured["loss"], jax.jit(partial(gradient_flow, layer))(result.params["layer"], sample[0][:8])
+    seconds, test_means = time.perf_counter() - started, train.evaluate(loss, result.params, test)
+    print(f"{name}: test loss {test_means['loss']:.4f}, {test_means['right']:.1%} right, {seconds:.0f} s of training")
+    return result, test_means["loss"], jax.jit(partial(gradient_flow, layer))(result.params["layer"], sample[0][:8])
 
 
 def draw(path: Path, results: dict[str, tuple[train.Result, float, Flow]], options: MemoryOptions) -> None:

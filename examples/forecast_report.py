@@ -60,10 +60,10 @@ def table(forecasts: dict[str, dict[str, np.ndarray]], values: np.ndarray, month
 def draw(path: Path, series: Series, forecasts: dict[str, dict[str, np.ndarray]], months: int) -> None:
     """Save a picture of the end of the series and the forecasts."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    shown, times = months + 3 * YEAR, series.times[-months:]
+    extent, times = months + 3 * YEAR, series.times[-months:]
     titles = ("One month ahead, from all months before", f"{months} months ahead, from those before the line")
     for axes, kind, title in zip(figure.subplots(1, 2, sharey=True), forecasts, titles, strict=True):
-        axes.plot(series.times[-shown:], series.values[-shown:], "-", color=BLACK, linewidth=1.5, label="passengers")
+        axes.plot(series.times[-extent:], series.values[-extent:], "-", color=BLACK, linewidth=1.5, label="passengers")
         axes.axvline(times[0], color=BLACK, linewidth=1, linestyle=":")
         styles = {"seasonal naive": ("--", GREEN), "seasonal naive with growth": ("-", ORANGE), "LSTM": (".-", BLUE)}
         for name, (line, colour) in styles.items():

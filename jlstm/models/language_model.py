@@ -28,7 +28,7 @@ class LanguageModel(nn.Module):
     (vocabulary,). With `tied`, the logits are y Eᵀ + bias with the embedding E, and `bias` (vocabulary,) replaces `head`.
 
     Args:
-        vocabulary: Number of different tokens. A larger token makes the logits NaN if it is traced.
+        vocabulary: Number of different tokens. A traced token ≥ `vocabulary` makes the logits NaN.
         units: Number of units of every LSTM and of features of the embedding.
         layers: Number of LSTM layers.
         dropout: Dropout rate of the embedding and of the outputs of each LSTM, with a new mask at every step.

@@ -63,5 +63,5 @@ def highest(ys: Float[Array, "batch time features"], mask: Mask) -> Float[Array,
     """Return the maximum over the steps that count, or zero if none does."""
     if mask is None:
         return ys.max(axis=1)
-    counted = jnp.where(mask[:, :, None], ys, -jnp.inf).max(axis=1)
-    return jnp.where(mask.any(axis=1, keepdims=True), counted, 0)
+    maxima = jnp.where(mask[:, :, None], ys, -jnp.inf).max(axis=1)
+    return jnp.where(mask.any(axis=1, keepdims=True), maxima, 0)

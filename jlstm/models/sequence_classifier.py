@@ -23,7 +23,7 @@ class SequenceClassifier(nn.Module):
     `head/kernel` (features_out, classes) and `head/bias` (classes,). A Keras model has the same weights in the same order.
 
     Args:
-        vocabulary: Number of different tokens. A larger token makes the logits NaN if it is traced.
+        vocabulary: Number of different tokens. A traced token ≥ `vocabulary` makes the logits NaN.
         features: Number of features of the embedding.
         layer: A recurrent layer, or a tuple of layers, the lowest first.
         classes: Number of logits. For one class, the logits have no class axis.

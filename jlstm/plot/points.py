@@ -100,12 +100,12 @@ def embeddings(
 def _name(ax: Any, places: np.ndarray, labels: Sequence[str], order: np.ndarray) -> None:
     """Write the labels in the given order. Leave out a label that would overlap an earlier one."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    taken = np.empty((0, 4))
+    occupied = np.empty((0, 4))
     for index in order:
         x, y = (places[index] - (left, bottom)) / (right - left, top - bottom) * size(ax)
         width, height = 5.4 * len(labels[index]), 10  # points: estimated size of a label of font size 9
         box = np.array([x - width / 2, y, x + width / 2, y + height])
-        if np.any(np.all((box[:2] < taken[:, 2:]) & (taken[:, :2] < box[2:]), axis=1)):
+        if np.any(np.all((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:]), axis=1)):
             continue
-        taken = np.vstack([taken, box])
+        occupied = np.vstack([occupied, box])
         ax.annotate(labels[index], places[index], (0, 3), textcoords="offset points", ha="center", fontsize=9, color=BLACK)

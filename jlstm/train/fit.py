@@ -176,10 +176,10 @@ def _start(task: Task, params: Params, key: Array | None, validation: Batches[An
 def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, speed: float) -> Snapshot:
     """Append a record, reset the sums, and copy the parameters if their validation loss is the smallest so far."""
     step, params, sums = int(now.state.step), now.state.params, now.state.sums
-    measured = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
-    trained = means(sums) | _learning_rate(now.state.moments) | _skipped(sums, step)
-    history = [*now.history, Record(step, step / len(task.batches), trained, measured, seconds, speed)]
-    is_best = measured and best([record.validation["loss"] for record in history]) == len(history) - 1
+    validation_means = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
+    train_means = means(sums) | _learning_rate(now.state.moments) | _skipped(sums, step)
+    history = [*now.history, Record(step, step / len(task.batches), train_means, validation_means, seconds, speed)]
+    is_best = validation_means and best([record.validation["loss"] for record in history]) == len(history) - 1
     return Snapshot(
         now.state._replace(sums=jax.tree.map(jnp.zeros_like, sums)),
         now.key,
