@@ -32,7 +32,8 @@ def keras_optimizer(
     | adadelta | learning_rate=0.001, rho=0.95, epsilon=1e-7 | -η g √(u + ε) / √(v + ε) |
 
     where m and v are the running means of g and g², u is the running mean of the squared updates before η, and t counts the steps
-    from 1. For sgd, m is the momentum, and for rmsprop n. With `centered`, v is reduced by the square of the running mean of g.
+    from 1. In sgd, m is the momentum buffer; in rmsprop it is n. μ is the option `momentum`, β₁ and β₂ are `beta_1` and `beta_2`.
+    With `centered`, v is reduced by the square of the running mean of g.
 
     Args:
         name: "sgd", "adam", "rmsprop" or "adadelta", in upper or lower case.
