@@ -1,6 +1,7 @@
-"""Train on real digits in JAX, load the weights into TensorFlow, and show that both compute the same thing.
+"""Train a digit classifier in JAX, load its weights into TensorFlow, and compare outputs and gradients.
 
-No download. Needs `pip install 'jlstm[examples,parity]'`. Weights and picture go to results/demo; exit status 1 if they disagree.
+Needs `pip install 'jlstm[examples,parity]'` and no download. Weights and picture are saved in results/demo. The exit status is 1
+if the frameworks disagree.
 """
 
 import os
@@ -9,7 +10,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # the default precision of accelerators (TF32, bfloat16) would blur the comparison
+os.environ["JAX_PLATFORMS"] = "cpu"  # accelerators multiply in TF32 or bfloat16 by default, too coarse for this comparison
 
 import jax
 import numpy as np
@@ -25,12 +26,20 @@ training = import_module("01_mnist")
 Arrays = dict[str, np.ndarray]
 
 OF_LSTM = ("lstm.kernel", "lstm.recurrent_kernel", "lstm.bias")
-WEIGHTS = ("project.kernel", "project.bias", *OF_LSTM, "classify.kernel", "classify.bias")  # in Keras' order
-TOLERANCE = 128 * float(np.finfo(np.float32).eps)  # of the largest value: a sum of 128 products may lose one eps with each
+WEIGHTS = ("project.kernel", "project.bias", *OF_LSTM, "classify.kernel", "classify.bias")  # in the order of Keras's get_weights
+TOLERANCE = 128 * float(np.finfo(np.float32).eps)  # relative; a sum of 128 products may lose one eps per product
 
 
 class Row(NamedTuple):
-    """One quantity: its largest value and, as shares of it, the worst differences of jlstm, TensorFlow and the truth."""
+    """Comparison of one quantity. Differences are relative to its largest value.
+
+    Attributes:
+        name: Name of the quantity.
+        largest: Largest absolute value in float64.
+        jlstm_from_keras: Largest difference between jlstm and Keras.
+        jlstm_from_truth: Largest difference between jlstm and jlstm in float64.
+        keras_from_truth: Largest difference between Keras and jlstm in float64.
+    """
 
     name: str
     largest: float
@@ -40,24 +49,24 @@ class Row(NamedTuple):
 
 
 def run_jlstm(weights: Arrays, test: Split) -> Arrays:
-    """Outputs of the network and gradients of its loss, in the dtype of the weights."""
+    """Return the outputs of the network and the gradients of its loss, in the dtype of the weights."""
     params, images = unflatten_dict(weights, sep="."), test.images.astype(weights["lstm.kernel"].dtype)
     logits, (h, c) = training.forward(params, images)
     loss = lambda params, images: training.loss_fn(params, Split(images, test.labels), None, None).losses.mean()  # noqa: E731
-    of_params, of_images = jax.grad(loss, argnums=(0, 1))(params, images)
-    of_weights = flatten_dict(of_params, sep=".")
-    return _by_name(logits, h, c, of_images, *(of_weights[name] for name in WEIGHTS))
+    param_grads, image_grads = jax.grad(loss, argnums=(0, 1))(params, images)
+    weight_grads = flatten_dict(param_grads, sep=".")
+    return _by_name(logits, h, c, image_grads, *(weight_grads[name] for name in WEIGHTS))
 
 
 def run_keras(weights: Arrays, test: Split) -> Arrays:
-    """The same, from a Keras model of the same three layers on TensorFlow."""
+    """Return the same quantities from a Keras model of the same three layers, on TensorFlow."""
     import keras
     import tensorflow as tf
 
     inputs = keras.Input(test.images.shape[1:])
     _, h, c = keras.layers.LSTM(128, return_state=True)(keras.layers.Dense(128)(inputs))
     model = keras.Model(inputs, [keras.layers.Dense(10)(h), h, c])
-    model.set_weights([weights[name] for name in WEIGHTS])  # as they are: nothing is permuted or transposed
+    model.set_weights([weights[name] for name in WEIGHTS])  # the layouts are the same: nothing is permuted or transposed
     images = tf.constant(test.images)
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -72,29 +81,32 @@ def _by_name(*values) -> Arrays:
 
 
 def compare(ours: Arrays, theirs: Arrays, truth: Arrays) -> list[Row]:
-    """Measure the worst differences."""
+    """Return the largest differences of every quantity."""
     rows = []
     for name, true in truth.items():
         pairs, largest = [(ours[name], theirs[name]), (ours[name], true), (theirs[name], true)], np.abs(true).max()
-        rows.append(Row(name, largest, *(np.abs(np.float64(one) - other).max() / largest for one, other in pairs)))
+        rows.append(Row(name, largest, *(np.abs(np.float64(left) - right).max() / largest for left, right in pairs)))
     return rows
 
 
 def judge(rows: list[Row], ours: Arrays, theirs: Arrays, labels: np.ndarray) -> tuple[bool, str]:
-    """Whether all predictions are the same and both sides as near to the truth as float32 allows, and a sentence that says so."""
-    read = ours["logits"].argmax(-1)
-    same, accuracy = np.sum(read == theirs["logits"].argmax(-1)), np.mean(read == labels)
-    passed = same == len(read) and all(np.max(row[3:]) <= TOLERANCE for row in rows)
+    """Return whether both frameworks agree, and a sentence about the result.
+
+    They agree if all predictions are equal and all differences are within the tolerance of float32.
+    """
+    predictions = ours["logits"].argmax(-1)
+    same, accuracy = np.sum(predictions == theirs["logits"].argmax(-1)), np.mean(predictions == labels)
+    passed = same == len(predictions) and all(np.max(row[3:]) <= TOLERANCE for row in rows)
     gradients = max(row.jlstm_from_keras for row in rows if row.name.startswith("gradient"))
     peer = f"TensorFlow {metadata.version('tensorflow')}"
     return passed, (
-        f"jlstm and {peer} {'agree' if passed else 'DISAGREE'}: {same} of {len(read)} predictions, "
+        f"jlstm and {peer} {'agree' if passed else 'DISAGREE'}: {same} of {len(predictions)} predictions, "
         f"logits to {rows[0].jlstm_from_keras:.1e} and gradients to {gradients:.1e} of their largest (accuracy {accuracy:.4f})"
     )
 
 
 def main() -> None:
-    """Train, run both and, as the truth, jlstm in float64; judge."""
+    """Train, run both frameworks and a float64 reference, and compare them."""
     try:
         peers.load("keras")
     except peers.MissingPeerError as error:

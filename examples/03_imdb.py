@@ -1,12 +1,12 @@
-"""Tell praise from blame in film reviews: Keras' classifier, and one that reads better.
+"""Sentiment classification on IMDB: a classifier as in Keras, and a more accurate one.
 
-Keras': the 5,000 most frequent words, the last 300 words of a review, padded in front and not masked, an embedding of 15, an
-LSTM of 10, binary cross-entropy, Adam as Keras has it, batches of 128, 5 epochs, the last fifth of the training reviews to
-validate with. Needs `pip install 'jlstm[examples]'`.
+The first uses the 5,000 most frequent words and the last 300 words of a review, padded in front and not masked. It has an
+embedding of 15 features and an LSTM of 10 units. It is trained on binary cross-entropy with the Adam of Keras, for 5 epochs in
+batches of 128. The last fifth of the training reviews is for validation. Needs `pip install 'jlstm[examples]'`.
 
-    python examples/03_imdb.py --seeds 5                    Keras' classifier from five seeds: mean and standard error
-    python examples/03_imdb.py --best                       in both directions, masked, with dropout, five networks' mean
-    python examples/03_imdb.py --predict "What a film!"     the verdict, and the score word by word
+    python examples/03_imdb.py --seeds 5                    the first classifier with five seeds: mean and standard error
+    python examples/03_imdb.py --best                       bidirectional, masked, with dropout, an ensemble of five networks
+    python examples/03_imdb.py --predict "What a film!"     classify a text, with the score after each word
 """
 
 from dataclasses import dataclass, replace
@@ -31,21 +31,21 @@ from jlstm.models import SequenceClassifier
 
 @dataclass(frozen=True)
 class ImdbOptions(reviews.ReviewOptions):
-    """Train a classifier on IMDB's reviews, or use it; the defaults are Keras'."""
+    """Train a classifier on the IMDB reviews, or use it; the defaults are Keras's."""
 
     epochs: int = 5  # passes over the training reviews
-    features: int = 15  # of the embedding
-    units: int = 10  # of the LSTM
-    masked: bool = False  # leave out the padding, and take batches of reviews of similar length
-    bidirectional: bool = False  # whether a second LSTM reads from the end to the start
-    pool: Literal["last", "mean", "max"] = "last"  # what becomes of the LSTM's outputs
-    input_dropout: float = 0.0  # share of the embedding's features that is zeroed, the same for all words of a review
-    dropout: float = 0.0  # share of the pooled outputs that is zeroed
-    learning_rate: float = 1e-3  # of Adam
+    features: int = 15  # features of the embedding
+    units: int = 10  # units of the LSTM
+    masked: bool = False  # mask the padding, and use batches of reviews of similar length
+    bidirectional: bool = False  # add a second LSTM that reads from the end to the start
+    pool: Literal["last", "mean", "max"] = "last"  # how to pool the outputs of the LSTM
+    input_dropout: float = 0.0  # dropout rate of the embedding's features, with one mask for all words of a review
+    dropout: float = 0.0  # dropout rate of the pooled outputs
+    learning_rate: float = 1e-3  # learning rate of Adam
     cosine: bool = False  # lower the learning rate to zero along a cosine
-    best: bool = False  # take this file's table BEST for options that are at their defaults
-    seeds: int = 1  # train this often, with seeds from --seed upwards; --predict takes the first
-    ensemble: bool = False  # judge by the mean of all seeds' logits in the last line, which else is about the first
+    best: bool = False  # replace options that have their default value by those in the table BEST of this file
+    seeds: int = 1  # number of runs, with seeds from --seed upwards; --predict uses the first
+    ensemble: bool = False  # report the mean of all seeds' logits in the last line, instead of the first seed
     out: Path = Path("results/imdb")  # folder for checkpoints, history.jsonl, weights.safetensors and pictures
 
 
@@ -55,7 +55,7 @@ BEST |= {"epochs": 3, "seeds": 5, "ensemble": True}
 
 
 def network(options: ImdbOptions) -> SequenceClassifier:
-    """Embed → LSTM, in one or in both directions → pool → dropout → Dense 1."""
+    """Return the model: Embed → LSTM, in one or both directions → pool → dropout → Dense 1."""
     layer = jlstm.LSTM(options.units, dropout=options.input_dropout)
     layer = jlstm.Bidirectional(layer) if options.bidirectional else layer
     choices = {"dropout": options.dropout, "masked": options.masked, "pool": options.pool}
@@ -63,19 +63,19 @@ def network(options: ImdbOptions) -> SequenceClassifier:
 
 
 def adam(learning_rate: Any) -> optax.GradientTransformation:
-    """Keras' Adam: its ε of 1e-7 is beside the square root before that is corrected for its start from zero, optax' after."""
+    """Return Adam with the ε of Keras: 1e-7, added to the square root before the bias correction. Optax adds it after."""
     return optax.inject_hyperparams(optax.adam)(learning_rate, eps=lambda step: 1e-7 / jax.numpy.sqrt(1 - 0.999 ** (step + 1)))
 
 
 def learn(learned: Reviews, validation: Reviews, options: ImdbOptions, console: Console) -> Any:
-    """Train from one seed; return the last parameters, or the best with --best."""
+    """Train with one seed. Return the last parameters, or with --best those with the smallest validation loss."""
     model, width = network(options), 50 if options.masked else options.length
     loss = partial(reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy, options.word_dropout)
     params = model.init(jax.random.key(options.seed), np.zeros((1, 1), np.int32))["params"]
 
     def report(record: train.Record, _: Any) -> None:
         parts = {"train": record.train, "validation": record.validation}
-        figures = ", ".join(f"{name} accuracy {of['accuracy']:.4f}, loss {of['loss']:.4f}" for name, of in parts.items())
+        figures = ", ".join(f"{name} accuracy {means['accuracy']:.4f}, loss {means['loss']:.4f}" for name, means in parts.items())
         console.print(f"Epoch {record.epoch:.3g}/{options.epochs}: {figures} ({record.seconds:.1f} s)")
 
     padded = partial(reviews.batches, options=options, width=width)
@@ -86,14 +86,14 @@ def learn(learned: Reviews, validation: Reviews, options: ImdbOptions, console: 
 
 
 def accuracy(model: Any, params: Any, test: Reviews, options: ImdbOptions) -> float:
-    """The share of the test reviews that are judged rightly."""
+    """Return the share of test reviews that are classified correctly."""
     batches = reviews.batches(test, options, 50 if options.masked else options.length)
     loss = partial(reviews.loss_fn, model, optax.sigmoid_binary_cross_entropy, 0.0)
     return train.evaluate(loss, params, batches, mesh=options.mesh())["accuracy"]
 
 
 def main(options: ImdbOptions) -> None:
-    """Train and test, or judge a text."""
+    """Train and test, or classify a text."""
     if options.best:
         options = replace(options, **{k: v for k, v in BEST.items() if getattr(options, k) == getattr(ImdbOptions, k)})
     options.prepare()
@@ -111,8 +111,8 @@ def main(options: ImdbOptions) -> None:
     if options.seeds > 1:
         mean, error = np.mean(accuracies), np.std(accuracies, ddof=1) / np.sqrt(options.seeds)
         console.print(f"Mean of {options.seeds} seeds: {mean:.4f} ± {error:.4f} (standard error)")
-    together = accuracy(Ensemble(model), members, test, options) if options.ensemble else accuracies[0]
-    console.print(f"Test accuracy: {together:.4f}")
+    reported = accuracy(Ensemble(model), members, test, options) if options.ensemble else accuracies[0]
+    console.print(f"Test accuracy: {reported:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Predict the next word of the Wall Street Journal, or the next letter of Shakespeare, with a two-layer LSTM.
+"""Language modelling with a two-layer LSTM: words of the Penn Treebank, or characters of Shakespeare.
 
-The network and its training are those of Zaremba, Sutskever & Vinyals 2014: dropout on non-recurrent connections only, streams
-of text cut into windows whose state is handed on, the loss summed over a window's steps, SGD whose learning rate decays.
+Network and training follow Zaremba, Sutskever & Vinyals 2014 (https://arxiv.org/abs/1409.2329): dropout on non-recurrent
+connections only, streams of text cut into windows that pass on their carry, the loss summed over the steps of a window, and SGD
+with a decaying learning rate.
 
     python examples/04_language_model.py                            the small network on Penn Treebank, 13 epochs
     python examples/04_language_model.py --size medium --epochs 2
-    python examples/04_language_model.py --dataset shakespeare      letters, and a page of new Shakespeare
+    python examples/04_language_model.py --dataset shakespeare      characters, with a sample of generated text
 """
 
 from dataclasses import dataclass, replace
@@ -30,20 +31,20 @@ from jlstm.models import LanguageModel, generate
 
 @dataclass(frozen=True)
 class LanguageOptions(Options):
-    """Train a language model; print its perplexity after each epoch and on the test text, and what it writes itself."""
+    """Train a language model. Print its perplexity after each epoch and on the test text, and a sample."""
 
-    dataset: Literal["ptb", "shakespeare"] = "ptb"  # words of the Penn Treebank, or letters
-    size: Literal["small", "medium", "large"] = "small"  # of the network, with the training that goes with it
-    epochs: int | None = None  # passes over the text; without it as many as go with the size
-    batch: int | None = None  # streams of text side by side; without it as many as go with the size
-    tied: bool = False  # whether the output layer is the embedding (Press & Wolf 2017)
-    variational: bool = False  # whether a dropout mask stays for a whole window (Gal & Ghahramani 2016)
-    sample: int = 60  # words, or eight times as many letters, to write at the end
-    temperature: float = 0.8  # of the sampling: 0 writes the likeliest only, 1 as varied as the model believes
+    dataset: Literal["ptb", "shakespeare"] = "ptb"  # words of the Penn Treebank, or characters of Shakespeare
+    size: Literal["small", "medium", "large"] = "small"  # size of the network, with its training options
+    epochs: int | None = None  # passes over the text; the default depends on --size
+    batch: int | None = None  # parallel streams of text; the default depends on --size
+    tied: bool = False  # use the embedding as the output matrix (Press & Wolf 2017)
+    variational: bool = False  # use one dropout mask per window (Gal & Ghahramani 2016)
+    sample: int = 60  # words to generate at the end, or eight times as many characters
+    temperature: float = 0.8  # sampling temperature: 0 takes the most likely token, 1 samples from the model
     out: Path = Path("results/language_model")  # folder for checkpoints, history, weights.safetensors and picture.png
 
     def prepare(self) -> None:
-        """Check what is needed only after training, too."""
+        """Check also the options that are used only after training."""
         if self.sample < 1 or self.temperature < 0:
             raise ValueError(
                 f"--sample must be at least 1 and --temperature at least 0, got {self.sample} and {self.temperature}"
@@ -52,29 +53,29 @@ class LanguageOptions(Options):
 
 
 def loss_fn(model: LanguageModel, params: Any, window: Window, key: jax.Array | None, carry: Any) -> train.Outcome:
-    """Cross-entropy in nats, summed over the window's steps."""
+    """Return the cross-entropy in nats, summed over the steps of a window, and the number of tokens."""
     logits, carry = model.apply({"params": params}, window.inputs, carry, key=key)
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, window.targets) * window.mask
     return train.Outcome(nats.sum(1), {"tokens": window.mask.sum(1)}, carry)
 
 
 def perplexity(means: dict[str, float]) -> float:
-    """e to the mean of the cross-entropy per token."""
+    """Return the exponential of the mean cross-entropy per token."""
     return float(np.exp(means["loss"] / means["tokens"]))
 
 
 def text(model: LanguageModel, params: Any, corpus: Corpus, options: LanguageOptions) -> str:
-    """What the model writes after the first words, or letters, of the test text."""
+    """Return the beginning of the test text, continued by the model."""
     count = 10 if options.dataset == "ptb" else 40
     length = options.sample if options.dataset == "ptb" else 8 * options.sample
     prompt = jnp.asarray(corpus.test[None, :count])
     tokens = generate(model, params, jax.random.key(options.seed), prompt, length, options.temperature)
-    between = " " if options.dataset == "ptb" else ""
-    return between.join(corpus.vocabulary[token] for token in np.concatenate([prompt[0], tokens[0]])).replace("<eos>", "\n")
+    separator = " " if options.dataset == "ptb" else ""
+    return separator.join(corpus.vocabulary[token] for token in np.concatenate([prompt[0], tokens[0]])).replace("<eos>", "\n")
 
 
 def draw(path: Path, history: list[train.Record]) -> None:
-    """Save the picture of perplexity by step."""
+    """Save a plot of the perplexity over the steps."""
     parts = ("train", "validation")
     curve = [record._replace(**{part: {"perplexity": perplexity(getattr(record, part))} for part in parts}) for record in history]
     ax = plot.curves(curve, "perplexity")
@@ -83,7 +84,7 @@ def draw(path: Path, history: list[train.Record]) -> None:
 
 
 def main(options: LanguageOptions) -> None:
-    """Train, evaluate, write."""
+    """Train, evaluate, save the weights and a picture, and print a sample."""
     options.prepare()
     console, size = Console(highlight=False, soft_wrap=True), SIZES[options.dataset, options.size]
     options = replace(options, epochs=options.epochs or size.epochs, batch=options.batch or size.batch)
@@ -104,9 +105,9 @@ def main(options: LanguageOptions) -> None:
     jlstm.save(options.out / "weights.safetensors", result.best)
     draw(options.out / "picture.png", result.history)
     console.print(f"\n{text(model, result.best, corpus, options)}\n")
-    tested = train.evaluate(loss, result.best, Windows(corpus.test, options.batch, size.steps), begin=model.initial_carry)
+    test_means = train.evaluate(loss, result.best, Windows(corpus.test, options.batch, size.steps), begin=model.initial_carry)
     console.print(f"Weights and picture are in {options.out}")
-    console.print(f"Test perplexity: {perplexity(tested):.1f}")
+    console.print(f"Test perplexity: {perplexity(test_means):.1f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Forecast the airline's passengers with an LSTM(32) that sees nothing but how they grew from month to month.
+"""Forecasts of monthly airline passengers with an LSTM(32), whose only input is the growth from month to month.
 
-The last three years are the test: nothing of them is used for scaling or training, and the options were chosen on the two years
-before (`--hide 36 --months 24`). Two forecasts are judged: of each month from those before it, and of all months at once, where
-the network runs on with its own forecasts. Beside them stand naive ones: the last month, or the same month of the last year, with
-or without the usual growth. Needs `pip install 'jlstm[examples]'`.
+The last three years are for testing. They are not used for scaling or training, and the options were chosen on the two years
+before them (`--hide 36 --months 24`). There are two kinds of forecasts: of each month from all months before it, and of all
+months at once, where the network reads its own forecasts. They are compared with naive forecasts: the last month, or the same
+month of the last year, with or without the average growth. Needs `pip install 'jlstm[examples]'`.
 
     python examples/05_forecast.py
 """
@@ -30,43 +30,51 @@ LAYER = jlstm.LSTM(32, dropout=0.2, recurrent_dropout=0.2)
 
 @dataclass(frozen=True)
 class ForecastOptions(Options):
-    """Forecast monthly passengers with an LSTM, beside naive forecasts; save the forecasts as a picture."""
+    """Forecast monthly passengers with an LSTM, compare with naive forecasts, and save a picture."""
 
-    months: int = 36  # of the test, the last ones
-    hide: int = 0  # leave out that many months at the end altogether, to choose options on those before
-    window: int = 48  # months that the network sees at a time in training
-    batch: int = 16  # windows a step
+    months: int = 36  # number of months for testing: the last ones
+    hide: int = 0  # drop this many months at the end, to choose options on earlier months
+    window: int = 48  # months per training example
+    batch: int = 16  # windows per step
     epochs: int = 150  # passes over the windows
     out: Path = Path("results/forecast")  # folder for checkpoints, history, weights.safetensors and picture.png
 
 
 def scale(values: np.ndarray, months: int) -> tuple[np.ndarray, float, float]:
-    """Growth from month to month on a logarithmic scale, in deviations from the mean before the test; that mean and deviation."""
+    """Return the standardised logarithmic growth from month to month.
+
+    Args:
+        values: Passengers of each month.
+        months: Number of months for testing, which do not enter the mean and the standard deviation.
+
+    Returns:
+        The standardised growth, its mean and its standard deviation.
+    """
     growth = np.diff(np.log(values))
-    known = growth[: len(growth) - months]
-    return ((growth - known.mean()) / known.std()).astype(np.float32), known.mean(), known.std()
+    past = growth[: len(growth) - months]
+    return ((growth - past.mean()) / past.std()).astype(np.float32), past.mean(), past.std()
 
 
 def read(params: Any, ys: jax.Array) -> jax.Array:
-    """The growth that is expected next, from outputs of the LSTM."""
+    """Return the predicted growth of the next month from outputs of the LSTM."""
     return (ys @ params["kernel"] + params["bias"])[..., 0]
 
 
 def loss_fn(params: Any, windows: tuple, key: jax.Array | None, carry: None) -> train.Outcome:
-    """Squared error of the next month's growth, after a year to look at."""
+    """Return the mean squared error of the next month's growth. The first year of a window is not included."""
     growth, following = windows
     _, ys = LAYER.apply(params["lstm"], growth[..., None], key=key)
     return train.Outcome(((read(params, ys) - following)[:, YEAR:] ** 2).mean(1), {}, carry)
 
 
 def learn(known: np.ndarray, options: ForecastOptions) -> train.Result:
-    """Train on all windows of the growth that is known."""
+    """Train on all windows of the growth before the test."""
     starts = range(len(known) - options.window)
-    windows = tuple(np.stack([known[k + late : k + late + options.window] for k in starts]) for late in (0, 1))
+    windows = tuple(np.stack([known[k + lag : k + lag + options.window] for k in starts]) for lag in (0, 1))
     batches = Minibatches(windows, options.batch, options.seed)
-    one, other = jax.random.split(jax.random.key(options.seed))
-    kernel = jax.nn.initializers.glorot_uniform()(one, (LAYER.features_out, 1))
-    params = {"lstm": LAYER.init(other, features=1), "kernel": kernel, "bias": jnp.zeros(1)}
+    kernel_key, lstm_key = jax.random.split(jax.random.key(options.seed))
+    kernel = jax.nn.initializers.glorot_uniform()(kernel_key, (LAYER.features_out, 1))
+    params = {"lstm": LAYER.init(lstm_key, features=1), "kernel": kernel, "bias": jnp.zeros(1)}
     rate = optax.cosine_decay_schedule(0.01, options.steps or options.epochs * len(batches))
     optimizer = optax.chain(optax.clip_by_global_norm(1), optax.adamw(rate, weight_decay=0.1))
     return options.fit(loss_fn, params, optimizer, batches, every=50)
@@ -74,22 +82,31 @@ def learn(known: np.ndarray, options: ForecastOptions) -> train.Result:
 
 @jax.jit
 def forecast(params: Any, before: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Forecast scaled growth: of each month of the test from all before it, and of all from what was before the test alone."""
+    """Forecast the standardised growth in the test months.
+
+    Args:
+        params: Parameters.
+        before: Growth before the test.
+        test: Growth in the test months.
+
+    Returns:
+        Forecasts of each month from all months before it, and forecasts of all months from `before` alone.
+    """
     carry, ys = LAYER.apply(params["lstm"], before[:, None])
-    first = read(params, ys[-1])
-    _, later = LAYER.apply(params["lstm"], test[:-1, None], carry)
-    each = jnp.concatenate([first[None], read(params, later)])
+    next_growth = read(params, ys[-1])
+    _, test_ys = LAYER.apply(params["lstm"], test[:-1, None], carry)
+    one_step = jnp.concatenate([next_growth[None], read(params, test_ys)])
 
     def run_on(state: tuple, _: None) -> tuple[tuple, jax.Array]:
         carry, growth = state
         carry, y = LAYER.step(params["lstm"], carry, growth[None])
         return (carry, read(params, y)), growth
 
-    return each, jax.lax.scan(run_on, (carry, first), None, length=len(test))[1]
+    return one_step, jax.lax.scan(run_on, (carry, next_growth), None, length=len(test))[1]
 
 
 def main(options: ForecastOptions) -> None:
-    """Train, forecast, judge, save."""
+    """Train, forecast, compare, and save the weights and a picture."""
     options.prepare()
     months, window = options.months, options.window
     series = Series(*(part[: max(0, len(part) - options.hide)] for part in airline(options.data_dir)))
@@ -97,11 +114,11 @@ def main(options: ForecastOptions) -> None:
         raise ValueError(f"--window must be over {YEAR} and leave some of the {len(series.values)} months to --months and --hide")
     values = series.values.astype(np.float64)
     scaled, mean, deviation = scale(values, months)
-    known, test = np.split(scaled, [len(scaled) - months])
-    params = learn(known, options).params
-    each, ahead = (np.asarray(z, np.float64) * deviation + mean for z in forecast(params, known[-window:], test))
+    past, test = np.split(scaled, [len(scaled) - months])
+    params = learn(past, options).params
+    one_step, ahead = (np.asarray(z, np.float64) * deviation + mean for z in forecast(params, past[-window:], test))
     forecasts = naive(values, months)
-    forecasts["each"] = {"LSTM": values[-months - 1 : -1] * np.exp(each)} | forecasts["each"]
+    forecasts["each"] = {"LSTM": values[-months - 1 : -1] * np.exp(one_step)} | forecasts["each"]
     forecasts["all"] = {"LSTM": values[-months - 1] * np.exp(np.cumsum(ahead))} | forecasts["all"]
     jlstm.save(options.out / "weights.safetensors", params)
     draw(options.out / "picture.png", series, forecasts, months)

@@ -1,8 +1,8 @@
-"""Remember something for a long time: an LSTM beside a plain recurrent network, and how much of a gradient comes back in each.
+"""Long-term memory: an LSTM and a plain recurrent network on two tasks, with the gradient flow of each.
 
-Adding: of T random numbers two are marked; their sum is asked for at the end. Who always says 1 has a mean squared error of 1/6.
-Copy: ten symbols of eight kinds, T blanks, then the ten are asked for; who remembers nothing has a cross-entropy of ln 8.
-Needs `pip install 'jlstm[examples]'` and no data.
+Adding: two of T random numbers are marked, and the network outputs their sum. A constant answer of 1 has a mean squared error of
+1/6. Copy: ten symbols of eight kinds are shown, then T blanks, and then the network repeats the symbols. Without memory the
+cross-entropy is ln 8. Needs `pip install 'jlstm[examples]'` and no data.
 
     python examples/06_long_memory.py --length 400
     python examples/06_long_memory.py --task copy --epochs 50
@@ -27,7 +27,7 @@ import jlstm
 from jlstm import plot, train
 from jlstm.inspect import Flow, gradient_flow
 
-TASKS = {  # what makes the sequences, the number of outputs, the loss of who remembers nothing
+TASKS = {  # task: (function that draws sequences, number of outputs, loss without memory)
     "adding": (adding, 1, 1 / 6),
     "copy": (copy, KINDS, math.log(KINDS)),
 }
@@ -35,54 +35,54 @@ TASKS = {  # what makes the sequences, the number of outputs, the loss of who re
 
 @dataclass(frozen=True)
 class MemoryOptions(Options):
-    """Train an LSTM and a plain recurrent network to remember; save a picture of learning and of gradients through time."""
+    """Train an LSTM and a plain recurrent network on a memory task. Save a picture of losses and gradient flow."""
 
-    task: Literal["adding", "copy"] = "adding"  # what to learn
-    length: int = 100  # T: numbers of a sequence (adding), or blanks between showing and asking (copy)
-    units: int = 64  # of either network
-    lr: float = 0.02  # learning rate of the LSTM at the beginning; it falls along a cosine
-    rnn_lr: float = 0.001  # of the plain network, which large steps only harm
-    batch: int = 32  # sequences a step, new ones each time
-    epochs: int = 10  # a hundred steps each
+    task: Literal["adding", "copy"] = "adding"  # the task to learn
+    length: int = 100  # T: numbers per sequence (adding), or blanks between symbols and answer (copy)
+    units: int = 64  # units of each network
+    lr: float = 0.02  # initial learning rate of the LSTM, with a cosine schedule
+    rnn_lr: float = 0.001  # initial learning rate of the plain network, which larger steps only harm
+    batch: int = 32  # sequences per step, new ones at every step
+    epochs: int = 10  # epochs of 100 steps
     out: Path = Path("results/memory")  # folder for checkpoints, histories and picture.png
 
 
 def time_scales(length: int, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """First bias of an LSTM whose units forget in 2 to 2T steps, evenly on a logarithmic scale (cf. Tallec & Ollivier 2018)."""
+    """Return an initial LSTM bias with time scales from 2 to 2T steps, log-uniformly distributed (cf. Tallec & Ollivier 2018)."""
     forget = jax.random.uniform(key, (shape[0] // 4,), dtype, 0, math.log(2 * length))
     return jnp.concatenate([-forget, forget, 0 * forget, 0 * forget])
 
 
 def loss_fn(layer: jlstm.Layer, params: Any, examples: tuple, key: jax.Array | None, carry: None) -> train.Outcome:
-    """Squared error or cross-entropy, and the share of right answers; a sum is right to 0.04, as in 1997."""
-    xs, wanted = examples
+    """Return the squared error or cross-entropy, and the share of correct answers (sums to within 0.04, as in the 1997 paper)."""
+    xs, targets = examples
     ys = layer.apply(params["layer"], xs)[1][:, -SYMBOLS:] @ params["kernel"] + params["bias"]
     if ys.shape[-1] == 1:
-        errors = ys[:, -1, 0] - wanted
+        errors = ys[:, -1, 0] - targets
         return train.Outcome(errors**2, {"right": abs(errors) < 0.04}, carry)
-    losses = optax.softmax_cross_entropy_with_integer_labels(ys, wanted).mean(1)
-    return train.Outcome(losses, {"right": (ys.argmax(-1) == wanted).mean(1)}, carry)
+    losses = optax.softmax_cross_entropy_with_integer_labels(ys, targets).mean(1)
+    return train.Outcome(losses, {"right": (ys.argmax(-1) == targets).mean(1)}, carry)
 
 
 def learn(name: str, layer: jlstm.Layer, lr: float, options: MemoryOptions) -> tuple[train.Result, float, Flow]:
-    """Train one network; return the result, its loss on sequences it has not seen, and how gradients flow back through them."""
+    """Train one network. Return the result, its loss on new sequences, and its gradient flow on some of them."""
     task, outputs, _ = TASKS[options.task]
     batches, test = (Sequences(task, options.length, options.batch, seed) for seed in (options.seed, options.seed + 10**6))
     sample = next(test.epoch(0)).examples
-    key, another = jax.random.split(jax.random.key(options.seed))
-    kernel = jax.nn.initializers.glorot_uniform()(another, (options.units, outputs))
-    params = {"layer": layer.init(key, sample[0].shape[-1]), "kernel": kernel, "bias": jnp.zeros(outputs)}
+    layer_key, kernel_key = jax.random.split(jax.random.key(options.seed))
+    kernel = jax.nn.initializers.glorot_uniform()(kernel_key, (options.units, outputs))
+    params = {"layer": layer.init(layer_key, sample[0].shape[-1]), "kernel": kernel, "bias": jnp.zeros(outputs)}
     rate = optax.cosine_decay_schedule(lr, options.steps or options.epochs * len(batches))
     optimizer = optax.chain(optax.clip_by_global_norm(1), optax.adam(rate))
     loss, started = partial(loss_fn, layer), time.perf_counter()
     result = replace(options, out=options.out / name.lower()).fit(loss, params, optimizer, batches)
-    seconds, measured = time.perf_counter() - started, train.evaluate(loss, result.params, test)
-    print(f"{name}: test loss {measured['loss']:.4f}, {measured['right']:.1%} right, {seconds:.0f} s of training")
-    return result, measured["loss"], jax.jit(partial(gradient_flow, layer))(result.params["layer"], sample[0][:8])
+    seconds, test_means = time.perf_counter() - started, train.evaluate(loss, result.params, test)
+    print(f"{name}: test loss {test_means['loss']:.4f}, {test_means['right']:.1%} right, {seconds:.0f} s of training")
+    return result, test_means["loss"], jax.jit(partial(gradient_flow, layer))(result.params["layer"], sample[0][:8])
 
 
 def draw(path: Path, results: dict[str, tuple[train.Result, float, Flow]], options: MemoryOptions) -> None:
-    """Save the picture: the losses of both by step, and how much of a change of the state at t arrives at the end."""
+    """Save a picture: the losses of both networks over the steps, and the derivative of the last state by the state at step t."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (name, (result, *_)), line, colour in zip(results.items(), ("o-", "s--"), plot.COLOURS, strict=False):
@@ -99,7 +99,7 @@ def draw(path: Path, results: dict[str, tuple[train.Result, float, Flow]], optio
 
 
 def main(options: MemoryOptions) -> None:
-    """Train both, compare, draw."""
+    """Train both networks, compare them and save a picture."""
     if min(options.length, options.units) < 2 or min(options.lr, options.rnn_lr) <= 0:
         raise ValueError("--length and --units must be at least 2, --lr and --rnn-lr more than 0")
     options.prepare()

@@ -1,4 +1,4 @@
-"""What 05_forecast.py compares its LSTM with, the errors of all, and the picture."""
+"""Naive forecasts, forecast errors and the picture of 05_forecast.py."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,13 @@ BLUE, ORANGE, GREEN, _, BLACK, *_ = plot.COLOURS
 
 
 class Errors(NamedTuple):
-    """Of a forecast, in thousands of passengers; and in units of what the seasonal naive forecast misses in training."""
+    """Errors of a forecast.
+
+    Attributes:
+        rmse: Root mean square error in thousands of passengers.
+        mae: Mean absolute error in thousands of passengers.
+        mase: Mean absolute error relative to that of the seasonal naive forecast before the test.
+    """
 
     rmse: float
     mae: float
@@ -23,41 +29,41 @@ class Errors(NamedTuple):
 
 
 def naive(values: np.ndarray, months: int) -> dict[str, dict[str, np.ndarray]]:
-    """Forecasts without a network: of each month from those before it, and of all months of the test at once."""
-    known, ahead = values[:-months], np.arange(months)
-    year = known[len(known) - YEAR + ahead % YEAR]
-    growth = np.exp(np.log(known[YEAR:] / known[:-YEAR]).mean() * (1 + ahead // YEAR))
+    """Return naive forecasts of each test month from the months before it ("each"), and of all test months at once ("all")."""
+    past, ahead = values[:-months], np.arange(months)
+    year = past[len(past) - YEAR + ahead % YEAR]
+    growth = np.exp(np.log(past[YEAR:] / past[:-YEAR]).mean() * (1 + ahead // YEAR))
     return {
         "each": {"naive": values[-months - 1 : -1], "seasonal naive": values[-months - YEAR : -YEAR]},
-        "all": {"naive": np.full(months, known[-1]), "seasonal naive": year, "seasonal naive with growth": year * growth},
+        "all": {"naive": np.full(months, past[-1]), "seasonal naive": year, "seasonal naive with growth": year * growth},
     }
 
 
 def errors(forecast: np.ndarray, values: np.ndarray, months: int) -> Errors:
-    """Judge a forecast of the last months. MASE: Hyndman & Koehler 2006."""
-    known, missed = values[:-months], forecast - values[-months:]
-    mae = float(np.abs(missed).mean())
-    return Errors(float(np.sqrt((missed**2).mean())), mae, mae / float(np.abs(known[YEAR:] - known[:-YEAR]).mean()))
+    """Return the errors of a forecast of the last months. MASE is defined by Hyndman & Koehler 2006."""
+    past, residuals = values[:-months], forecast - values[-months:]
+    mae = float(np.abs(residuals).mean())
+    return Errors(float(np.sqrt((residuals**2).mean())), mae, mae / float(np.abs(past[YEAR:] - past[:-YEAR]).mean()))
 
 
 def table(forecasts: dict[str, dict[str, np.ndarray]], values: np.ndarray, months: int) -> Table:
-    """The errors of all forecasts, in rows."""
+    """Return a table with the errors of all forecasts, one per row."""
     rows = Table("forecast", *(name.upper() for name in Errors._fields), title="Errors in thousands of passengers")
     for kind, title in (("each", "one month ahead"), ("all", f"{months} months ahead")):
         rows.add_section()
         for name, forecast in forecasts[kind].items():
-            found = errors(forecast, values, months)
-            rows.add_row(f"{title}: {name}", f"{found.rmse:.1f}", f"{found.mae:.1f}", f"{found.mase:.2f}")
+            result = errors(forecast, values, months)
+            rows.add_row(f"{title}: {name}", f"{result.rmse:.1f}", f"{result.mae:.1f}", f"{result.mase:.2f}")
     return rows
 
 
 def draw(path: Path, series: Series, forecasts: dict[str, dict[str, np.ndarray]], months: int) -> None:
-    """Save the picture: the end of the series and the forecasts."""
+    """Save a picture of the end of the series and the forecasts."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    shown, times = months + 3 * YEAR, series.times[-months:]
+    extent, times = months + 3 * YEAR, series.times[-months:]
     titles = ("One month ahead, from all months before", f"{months} months ahead, from those before the line")
     for axes, kind, title in zip(figure.subplots(1, 2, sharey=True), forecasts, titles, strict=True):
-        axes.plot(series.times[-shown:], series.values[-shown:], "-", color=BLACK, linewidth=1.5, label="passengers")
+        axes.plot(series.times[-extent:], series.values[-extent:], "-", color=BLACK, linewidth=1.5, label="passengers")
         axes.axvline(times[0], color=BLACK, linewidth=1, linestyle=":")
         styles = {"seasonal naive": ("--", GREEN), "seasonal naive with growth": ("-", ORANGE), "LSTM": (".-", BLUE)}
         for name, (line, colour) in styles.items():

@@ -1,4 +1,4 @@
-"""The language models that 04_language_model.py trains, and how."""
+"""Sizes and training options of the models in 04_language_model.py."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,10 +8,13 @@ from jax import Array
 
 
 class Size(NamedTuple):
-    """A network, and how it is trained: full learning rate for `hold` epochs, then `decay` times the last epoch's."""
+    """Options of a network and its training.
+
+    The learning rate is constant for `hold` epochs. After that each epoch multiplies it by `decay`.
+    """
 
     units: int
-    steps: int  # of a window
+    steps: int  # steps per window
     batch: int = 20
     dropout: float = 0.0
     init_scale: float = 0.1
@@ -33,5 +36,5 @@ SIZES = {  # Zaremba, Sutskever & Vinyals 2014, section 4.1; "small" is their no
 
 
 def schedule(size: Size, steps: int) -> Callable[[Array], Array]:
-    """The learning rate by step, for epochs of so many steps."""
+    """Return the learning rate as a function of the step, for epochs of `steps` steps."""
     return lambda step: size.learning_rate * size.decay ** jnp.maximum(step // steps + 1 - size.hold, 0)

@@ -1,7 +1,8 @@
-"""What 06_long_memory.py learns: two tasks that need a long memory, and an endless supply of sequences.
+"""The tasks of 06_long_memory.py, which need a long memory.
 
-Both were set by Hochreiter & Schmidhuber 1997 or after them; adding in the form of Le, Jaitly & Hinton 2015, copying in that of
-Arjovsky, Shah & Bengio 2016.
+Both go back to Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735. The adding task has the form of Le,
+Jaitly & Hinton 2015, https://arxiv.org/abs/1504.00941, and the copy task that of Arjovsky, Shah & Bengio 2016,
+https://arxiv.org/abs/1511.06464.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,12 +12,22 @@ import numpy as np
 
 from jlstm.data import Batch, Batches, share, take
 
-KINDS, SYMBOLS = 8, 10  # of the copy task: kinds of symbols, and how many are to be remembered
+KINDS, SYMBOLS = 8, 10  # copy task: kinds of symbols, and number of symbols to remember
 Task = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def adding(draw: np.random.Generator, size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random numbers in [0, 1) and marks, one in each half (size, length, 2); and the sums of the two marked numbers (size,)."""
+    """Draw sequences of the adding task.
+
+    Args:
+        draw: Random generator.
+        size: Number of sequences.
+        length: Number of steps.
+
+    Returns:
+        Random numbers in [0, 1) and marks, one mark in each half, of shape (size, length, 2); and the sums of the two marked
+        numbers, of shape (size,).
+    """
     values, marks = draw.random((size, length), np.float32), np.zeros((size, length), np.float32)
     for first, last in ((0, length // 2), (length // 2, length)):
         marks[np.arange(size), draw.integers(first, last, size)] = 1
@@ -24,7 +35,17 @@ def adding(draw: np.random.Generator, size: int, length: int) -> tuple[np.ndarra
 
 
 def copy(draw: np.random.Generator, size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols, `length` blanks with a sign at their end, more blanks, all one-hot (size, length + 20, 10); and the symbols."""
+    """Draw sequences of the copy task.
+
+    Args:
+        draw: Random generator.
+        size: Number of sequences.
+        length: Number of blanks between symbols and answer, the last of which is the signal to answer.
+
+    Returns:
+        Ten symbols, `length` blanks and ten more blanks, one-hot, of shape (size, length + 20, 10); and the symbols, of shape
+        (size, 10).
+    """
     symbols = draw.integers(0, KINDS, (size, SYMBOLS))
     indices = np.pad(symbols, ((0, 0), (0, length + SYMBOLS)), constant_values=KINDS)
     indices[:, SYMBOLS + length - 1] = KINDS + 1
@@ -33,7 +54,7 @@ def copy(draw: np.random.Generator, size: int, length: int) -> tuple[np.ndarray,
 
 @dataclass
 class Sequences(Batches):
-    """An endless supply: every batch of every pass is drawn anew, from a seed of its own."""
+    """Batches of new sequences. Every batch of every pass has its own random seed."""
 
     task: Task
     length: int
@@ -44,7 +65,7 @@ class Sequences(Batches):
         return 100
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
-        """Draw what is left of a pass."""
+        """Yield the remaining batches of a pass. A pass has 100 batches."""
         for index in range(start, len(self)):
             examples = self.task(np.random.default_rng((self.seed, number, index)), self.size, self.length)
             yield take(Batch(examples, np.ones(self.size, np.float32)), share(self.size, part))

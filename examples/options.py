@@ -1,4 +1,4 @@
-"""The options that all examples share, and what they mean for a training run."""
+"""Command-line options that all examples share."""
 
 import dataclasses
 import os
@@ -16,34 +16,34 @@ from jlstm import train
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a training run; an example adds its own and other defaults."""
+    """Options of a training run. Each example adds options and changes defaults."""
 
-    data_dir: Path | None = None  # folder with the data sets; without it $JLSTM_DATA, and without that a verified download
+    data_dir: Path | None = None  # folder with the data sets; the default is $JLSTM_DATA, or else a verified download
     epochs: int = 10  # passes over the training data
-    steps: int | None = None  # stop after this many training steps instead, for a quick look
-    batch: int = 128  # examples a step
-    seed: int = 0  # of the initial weights, the order of the data and the dropout
+    steps: int | None = None  # train for this many steps instead of epochs, for a quick test
+    batch: int = 128  # examples per step
+    seed: int = 0  # seed of the initial weights, the order of the data and the dropout
     out: Path = Path("results")  # folder for checkpoints, history.jsonl, weights and pictures
-    resume: bool = False  # go on from the checkpoint in --out instead of starting anew
-    devices: int | None = None  # of this process, to split each batch over; processors count as one unless this asks for more
-    distributed: bool = False  # one of the processes that Slurm, Kubernetes or a Cloud TPU started: docs/scaling.md
-    coordinator: str | None = None  # HOST:PORT of the first process, where no such system tells; needs --processes and --process
-    processes: int | None = None  # how many there are
-    process: int | None = None  # which of them this is; 0 is the first, and the only one that prints
+    resume: bool = False  # resume from the checkpoint in --out instead of starting again
+    devices: int | None = None  # devices of this process to split each batch over; by default the CPU counts as one device
+    distributed: bool = False  # this is one of several processes started by Slurm, Kubernetes or Cloud TPU; see docs/scaling.md
+    coordinator: str | None = None  # HOST:PORT of the first process, if no such system tells it; needs --processes and --process
+    processes: int | None = None  # number of processes
+    process: int | None = None  # index of this process; 0 is the first, and the only one that prints
 
     def fit(self, loss_fn: Any, params: Any, optimizer: Any, batches: Any, **more: Any) -> train.Result:
-        """`jlstm.train.fit` with these options: a progress bar, checkpoints and the history in `out`."""
+        """Call `jlstm.train.fit` with these options, a progress bar, and checkpoints and history in `out`."""
         self.out.mkdir(parents=True, exist_ok=True)
         length = {"epochs": self.epochs} if self.steps is None else {"steps": self.steps}
-        where = {"checkpoints": self.out / "checkpoints", "history": self.out / "history.jsonl", "mesh": self.mesh()}
-        shared = length | where | {"resume": self.resume, "key": jax.random.key(self.seed), "progress": True}
+        outputs = {"checkpoints": self.out / "checkpoints", "history": self.out / "history.jsonl", "mesh": self.mesh()}
+        shared = length | outputs | {"resume": self.resume, "key": jax.random.key(self.seed), "progress": True}
         try:
             return train.fit(loss_fn, params, optimizer, batches, **(shared | more))
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(f"{stop}: the same command with --resume goes on") from stop
 
     def mesh(self) -> Any:
-        """The devices of all processes, or as many as were asked for; None is one device."""
+        """Return a mesh of the devices of all processes or of `devices` devices, or None for a single device."""
         if self.distributed or self.coordinator:
             return train.mesh()
         if not self.devices:
@@ -53,7 +53,7 @@ class Options:
         return train.mesh(devices=jax.devices()[: self.devices])
 
     def prepare(self) -> None:
-        """Check the numbers, make the folder `out`, and start the devices that were asked for."""
+        """Check the numbers, create the folder `out`, and set up devices and processes."""
         for name, value in dataclasses.asdict(self).items():
             if name in ("epochs", "steps", "batch", "devices", "seeds") and value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
@@ -67,7 +67,16 @@ class Options:
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
-    """Find the other processes of a run; from then on only the first one prints."""
+    """Connect to the other processes of a run. After this, only the first process prints.
+
+    Args:
+        coordinator: HOST:PORT of the first process. None means that the cluster environment provides all three values.
+        processes: Number of processes.
+        process: Index of this process.
+
+    Raises:
+        ValueError: Only some of the arguments are given, or the other processes cannot be found.
+    """
     by_hand = (coordinator, processes, process)
     if by_hand != (None, None, None) and (None in by_hand or ":" not in str(coordinator)):
         raise ValueError("processes that are started by hand need --coordinator HOST:PORT, --processes and --process")
@@ -81,7 +90,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """End the script with one sentence for what is no fault of its own: a missing file or package, a wrong option, Ctrl-C."""
+    """Return a context manager that exits with a one-line message, without a traceback, on user errors and Ctrl-C."""
     try:
         yield
     except (OSError, ImportError, ValueError, FloatingPointError) as error:

@@ -1,4 +1,4 @@
-"""The picture that 01_mnist.py saves: its learning curve, and test digits with what the network reads in them."""
+"""The picture of 01_mnist.py: the learning curve, and test digits with predictions."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from jlstm.data import Split
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # colour-blind readers tell these apart (Okabe & Ito 2008)
+BLUE, ORANGE = "#0072B2", "#D55E00"  # colour-blind readers can distinguish these (Okabe & Ito 2008)
 ROWS, COLUMNS = 5, 8
 
 
@@ -16,10 +16,10 @@ def draw(path: Path, curve: list[tuple], test: Split, predictions: np.ndarray) -
     """Save the picture.
 
     Args:
-        path: of the .png file.
-        curve: points (step, train accuracy, test accuracy or NaN).
-        test: the images and their labels.
-        predictions: what the network says they are.
+        path: Path of the .png file.
+        curve: Points (step, train accuracy, test accuracy or NaN).
+        test: Test images and their labels.
+        predictions: Predicted label of each test image.
     """
     figure = Figure(figsize=(10.4, 4.8), layout="constrained")
     left, right = figure.subfigures(1, 2, wspace=0.04)
@@ -43,14 +43,14 @@ def _curve(figure, curve: np.ndarray) -> None:
 
 def _digits(figure, test: Split, predictions: np.ndarray) -> None:
     mistakes = np.flatnonzero(predictions != test.labels)
-    first = np.arange((ROWS - 1) * COLUMNS)
+    leading = np.arange((ROWS - 1) * COLUMNS)
     figure.suptitle(
-        f"The first {len(first)} test digits, and {min(COLUMNS, len(mistakes))} of all {len(mistakes):,} mistakes", fontsize=12
+        f"The first {len(leading)} test digits, and {min(COLUMNS, len(mistakes))} of all {len(mistakes):,} mistakes", fontsize=12
     )
     cells = figure.subplots(ROWS, COLUMNS)
     for cell in cells.flat:
         cell.axis("off")
-    for cell, index in zip(cells.flat, [*first, *mistakes[:COLUMNS]], strict=False):
+    for cell, index in zip(cells.flat, [*leading, *mistakes[:COLUMNS]], strict=False):
         cell.imshow(test.images[index], cmap="gray_r", vmin=0, vmax=1)
         read, label = predictions[index], test.labels[index]
         if read == label:

@@ -1,4 +1,4 @@
-"""What both examples on IMDB share: the reviews, the loss, and the score of a text word by word."""
+"""Data, loss and text classification for both IMDB examples."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,16 +19,16 @@ UNKNOWN = 2
 
 @dataclass(frozen=True)
 class ReviewOptions(Options):
-    """Options of both examples."""
+    """Options of both IMDB examples."""
 
-    words: int = 5_000  # different words that are told apart, the most frequent ones
-    length: int = 300  # words of a review, its last ones
-    reviews: int | None = None  # only so many of the training and of the test reviews, for a quick look
-    word_dropout: float = 0.0  # share of the words that training makes unknown ones (Iyyer et al. 2015)
-    predict: str | None = None  # a text to judge with the weights in --out, word by word, instead of training
+    words: int = 5_000  # size of the vocabulary: the most frequent words
+    length: int = 300  # words kept of a review: the last ones
+    reviews: int | None = None  # use only this many training and test reviews, for a quick test
+    word_dropout: float = 0.0  # share of the words that are replaced by the unknown word in training (Iyyer et al. 2015)
+    predict: str | None = None  # a text to classify with the weights in --out, instead of training
 
     def prepare(self) -> None:
-        """Check the numbers that these examples add, too."""
+        """Check also the options that these examples add."""
         for name, least in (("words", 4), ("length", 1), ("reviews", 10)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"--{name} must be at least {least}, got {value}")
@@ -40,19 +40,22 @@ class ReviewOptions(Options):
 
 
 def load(options: ReviewOptions, share: float) -> tuple[Reviews, Reviews, Reviews]:
-    """The reviews to learn from, to validate with (the last `share` of the training reviews, as Keras has it), to test on."""
+    """Return reviews for training, validation and testing.
+
+    Validation uses the last `share` of the training reviews, as in Keras.
+    """
     learn, test = (part(reviews, 0, options.reviews) for reviews in imdb(options.data_dir, num_words=options.words))
     count = round(len(learn.labels) * (1 - share))
     return part(learn, 0, count), part(learn, count), test
 
 
 def part(reviews: Reviews, start: int, end: int | None = None) -> Reviews:
-    """The reviews from `start` to `end`."""
+    """Return the reviews from index `start` up to `end`."""
     return Reviews(reviews.tokens.take(slice(start, end)), reviews.labels[start:end])
 
 
 def batches(reviews: Reviews, options: ReviewOptions, width: int, seed: int | None = None) -> Buckets:
-    """Minibatches padded in front to the next multiple of `width` words, and to `length` at most."""
+    """Return minibatches, padded in front to the next multiple of `width` words and truncated to `length` words."""
     widths = (*range(width, options.length, width), options.length)
     return Buckets(*reviews, options.batch, widths, seed, padding="pre", truncating="pre")
 
@@ -60,7 +63,20 @@ def batches(reviews: Reviews, options: ReviewOptions, width: int, seed: int | No
 def loss_fn(
     model: SequenceClassifier, loss: Any, rate: float, params: Any, batch: Bucketed, key: jax.Array | None, carry: None
 ) -> train.Outcome:
-    """`loss(logits, labels)`, and whether the verdict is right; with a key, without a share of the words."""
+    """Return the loss of each review and whether it is classified correctly.
+
+    Args:
+        model: The classifier.
+        loss: A function `(logits, labels) -> losses`.
+        rate: Share of the words to replace by the unknown word, if there is a key.
+        params: Parameters of the model.
+        batch: Reviews and labels.
+        key: Random key for dropout and for replacing words, or None in evaluation.
+        carry: None.
+
+    Returns:
+        The outcome, with the metric `accuracy`.
+    """
     tokens = batch.tokens
     if key is not None and rate:
         key, draw = jax.random.split(key)
@@ -70,7 +86,7 @@ def loss_fn(
 
 
 def judge(text: str, model: SequenceClassifier, params: Any, options: ReviewOptions, console: Console) -> None:
-    """Print the score after each word of a text, and the verdict; draw it too."""
+    """Print and plot the score after each word of a text, and print the verdict."""
     names, scores = curve(text, model, params, options)
     for name, score in zip(names, scores, strict=True):
         console.print(f"{score:.2f} {'━' * round(40 * score):<40} {name}", markup=False)
@@ -81,7 +97,7 @@ def judge(text: str, model: SequenceClassifier, params: Any, options: ReviewOpti
 
 
 def curve(text: str, model: SequenceClassifier, params: Any, options: ReviewOptions) -> tuple[list[str], np.ndarray]:
-    """The words of a text, and what the network would say, in [0, 1], if the text ended after each of them."""
+    """Return the words of a text and the score in [0, 1] of the text up to each word. Unknown words are in brackets."""
     tokens = encode(text, imdb_word_index(options.data_dir), num_words=options.words)
     names = [f"({word})" if token == UNKNOWN else word for word, token in zip(words(text), tokens[1:], strict=True)]
     beginnings = pad([tokens[: end + 1] for end in range(1, len(tokens))], options.length)
@@ -91,6 +107,6 @@ def curve(text: str, model: SequenceClassifier, params: Any, options: ReviewOpti
 
 
 def restore(model: SequenceClassifier, folder: Path, *, best: bool) -> Any:
-    """The parameters that a run left in its checkpoint: the last, or those with the smallest validation loss."""
+    """Return parameters from the checkpoint of a run: the last ones, or those with the smallest validation loss."""
     like = jax.eval_shape(partial(model.init, jax.random.key(0)), np.zeros((1, 1), np.int32))["params"]
     return train.restore(folder / "checkpoints", like, best=best)

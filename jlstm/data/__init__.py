@@ -1,6 +1,6 @@
-"""Real data sets, small enough for examples and tests, and batches of them: NumPy arrays, no framework.
+"""Small real data sets as NumPy arrays, and iterators over batches.
 
-A set is one function; `import jlstm` does not import this package.
+Each data set is one function. `import jlstm` does not import this package.
 """
 
 from jlstm.data.batches import Batch, Batches, Minibatches, share, take

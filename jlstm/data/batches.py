@@ -1,4 +1,7 @@
-"""Minibatches, as a function of their position: the same seed, pass and index give the same batch, by one version of NumPy."""
+"""Minibatches as a function of seed, pass and index.
+
+The same three numbers give the same batch, as long as the version of NumPy is the same.
+"""
 
 import abc
 from collections.abc import Iterator
@@ -14,14 +17,24 @@ T = TypeVar("T")
 
 
 class Batch(NamedTuple, Generic[T]):
-    """Examples, all of one size, and how much each counts: 1, or 0 for those that only fill up the last batch of a pass."""
+    """A batch of examples.
+
+    Attributes:
+        examples: A pytree of arrays whose first axis is the batch.
+        weights: 1 for each example, or 0 for an example that only fills up the last batch of a pass.
+    """
 
     examples: T
     weights: Float32[np.ndarray, " size"]
 
 
 class Batches(abc.ABC, Generic[T]):
-    """Something that can be passed over again and again, a pass being an epoch, and begun anywhere in it."""
+    """Base class of data to iterate over in passes (epochs). A pass can start at any batch.
+
+    Attributes:
+        size: Number of examples per batch.
+        seed: Seed of the order, or None for a fixed order.
+    """
 
     size: int
     seed: int | None = None
@@ -32,31 +45,35 @@ class Batches(abc.ABC, Generic[T]):
 
     @abc.abstractmethod
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[T]]:
-        """Yield what is left of a pass.
+        """Yield the remaining batches of a pass.
 
         Args:
-            number: of the pass, from 0.
-            start: index of the first batch to yield.
-            part: `(i, n)` yields the i-th of n equal shares of each batch, i from 0, for a process that feeds its own shard.
+            number: Number of the pass, from 0.
+            start: Index of the first batch to yield.
+            part: `(i, n)` selects the i-th of n equal shares of each batch, counted from 0. Each of n processes loads one share.
+
+        Yields:
+            Batches with `size / n` examples.
 
         Raises:
-            ValueError: `size` cannot be divided by n, i is not below n, or `start` is beyond the end of the pass.
+            ValueError: `size` is not divisible by n, i is not below n, or `start` is beyond the end of the pass.
         """
 
 
 class Minibatches(Batches[T]):
     """Minibatches of arrays that share their first axis.
 
-    The last batch of a pass is filled up with examples of weight 0: all batches have one size, and nothing is compiled twice.
+    The last batch of a pass is filled up with examples of weight 0. All batches thus have the same size, and a step is compiled
+    only once.
 
     Args:
-        examples: a tree (a tuple, say) of arrays with as many rows as there are examples.
-        size: examples a batch.
-        seed: of the orders, another one for each pass; None keeps the given order.
+        examples: A pytree of arrays, for example a tuple, with one row per example.
+        size: Number of examples per batch.
+        seed: Seed for the order, which differs in each pass. None keeps the given order.
 
     Raises:
-        TypeError: examples that are no arrays with a row each.
-        ValueError: a size below 1, a negative seed, no examples, or arrays of different lengths.
+        TypeError: The leaves of `examples` are not arrays with rows.
+        ValueError: `size` is below 1, `seed` is negative, there are no examples, or arrays have different lengths.
 
     Examples:
         >>> import numpy as np
@@ -82,34 +99,34 @@ class Minibatches(Batches[T]):
         return -(-self.count // self.size)
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[T]]:
-        """Yield what is left of a pass, as `Batches.epoch` says."""
+        """Yield the remaining batches of a pass; see `Batches.epoch`."""
         rows, order = share(self.size, part), shuffled(self.count, self.seed, number)
         for index in remaining(len(self), start):
             positions = np.arange(index * self.size, (index + 1) * self.size)[rows]
-            chosen = order[positions % self.count]
-            yield Batch(take(self.examples, chosen), (positions < self.count).astype(np.float32))
+            indices = order[positions % self.count]  # beyond the end, begin again; the weights below are 0 there
+            yield Batch(take(self.examples, indices), (positions < self.count).astype(np.float32))
 
 
 def nonnegative(seed: int | None) -> int | None:
-    """Return a seed.
+    """Return `seed` after checking that it is None or a nonnegative integer.
 
     Raises:
-        ValueError: it is below 0.
+        ValueError: The seed is negative or too large.
     """
     return None if seed is None else checks.whole("seed", seed, "None", largest=2**128)
 
 
 def shuffled(count: int, seed: int | None, number: int) -> Int[np.ndarray, " count"]:
-    """The order of so many examples in a pass, another one for each seed and number; without a seed the given one."""
+    """Return the order of `count` examples in a pass: a permutation that depends on seed and pass, or 0, 1, … without a seed."""
     number = checks.whole("number", number)
     return np.arange(count) if seed is None else np.random.default_rng((seed, number)).permutation(count)
 
 
 def remaining(count: int, start: int) -> range:
-    """The indices of a pass's batches from `start` on.
+    """Return the indices of the batches of a pass from `start` on.
 
     Raises:
-        ValueError: there are fewer batches.
+        ValueError: The pass has fewer than `start` batches.
     """
     if not isinstance(start, int | np.integer) or not 0 <= start <= count:
         raise ValueError(f"start must be from 0 to {count}, the number of batches in a pass, got {checks.brief(start)}")
@@ -117,10 +134,17 @@ def remaining(count: int, start: int) -> range:
 
 
 def share(size: int, part: tuple[int, int]) -> slice:
-    """The rows of a batch that belong to the i-th of n processes.
+    """Return the rows of a batch that belong to one of several processes.
+
+    Args:
+        size: Number of examples per batch.
+        part: `(i, n)`, the i-th of n processes, counted from 0.
+
+    Returns:
+        A slice of `size / n` rows.
 
     Raises:
-        ValueError: the batch cannot be divided by n, or i is not below n.
+        ValueError: `size` is not divisible by n, or i is not below n.
     """
     pair = checks.several("part", part, "(0, 1)")
     if len(pair) != 2 or not all(isinstance(number, int | np.integer) for number in pair) or not 0 <= pair[0] < pair[1]:
@@ -134,11 +158,18 @@ def share(size: int, part: tuple[int, int]) -> slice:
 
 
 def take(tree: Any, rows: slice | np.ndarray) -> Any:
-    """Those rows of all arrays of a tree.
+    """Return the given rows of every array in a pytree.
+
+    Args:
+        tree: A pytree of arrays with the same number of rows.
+        rows: A slice, row numbers, or one boolean per row.
+
+    Returns:
+        A pytree like `tree`.
 
     Raises:
-        TypeError: it is no tree of arrays, or rows are neither a slice nor whole numbers.
-        ValueError: it has no such rows.
+        TypeError: `tree` has a leaf that is not an array, or `rows` is neither a slice nor integers nor booleans.
+        ValueError: A row number is out of range.
     """
     if not jax.tree.leaves(tree) or not all(getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(tree)):
         raise TypeError(f"tree must be arrays with a row for each example, got {checks.brief(tree)}")

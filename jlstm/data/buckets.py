@@ -1,4 +1,4 @@
-"""Batches of sequences of similar length, so that little of a batch is padding."""
+"""Batches of sequences of similar length, to reduce padding."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -13,7 +13,13 @@ from jlstm.data.ragged import Ragged, Side, pad
 
 
 class Bucketed(NamedTuple):
-    """Sequences padded to the width of their bucket, their lengths, and what belongs to each."""
+    """A batch of sequences.
+
+    Attributes:
+        tokens: Sequences, padded to the width of their bucket.
+        lengths: Number of steps of each sequence before padding, at most the width.
+        labels: One label per sequence.
+    """
 
     tokens: Shaped[np.ndarray, "size width *features"]
     lengths: Int32[np.ndarray, " size"]
@@ -21,21 +27,24 @@ class Bucketed(NamedTuple):
 
 
 class Buckets(Batches[Bucketed]):
-    """Minibatches of sequences, each of one bucket: those up to the first width, those up to the second, and so on.
+    """Minibatches of sequences from the same bucket.
 
-    There are as many shapes, and so compiled programs, as there are widths. Longer sequences than the last width are cut to it.
+    A sequence belongs to the bucket with the smallest width that is at least its length. Sequences that are longer than the last
+    width are truncated to it. Each width is one shape, so a step is compiled once per width.
 
     Args:
-        tokens: the sequences, of tokens or of real numbers.
-        labels: one for each.
-        size: sequences a batch.
-        widths: of the buckets, growing.
-        seed: of the orders, of sequences within their bucket and of batches, another one for each pass; None keeps the given
-            order within a bucket and goes from the narrowest to the widest.
-        padding, truncating: where sequences are filled up and cut, as in `pad`.
+        tokens: Sequences of tokens or of real numbers.
+        labels: One label per sequence.
+        size: Number of sequences per batch.
+        widths: Widths of the buckets, in increasing order.
+        seed: Seed for the order of sequences within a bucket and for the order of batches. Both differ in each pass. None keeps
+            the given order within a bucket and goes from the narrowest bucket to the widest.
+        padding: Side on which to pad, as in `pad`.
+        truncating: Side on which to truncate, as in `pad`.
 
     Raises:
-        ValueError: widths that do not grow, no sequences, not a label for each, a size below 1, or a negative seed.
+        ValueError: Widths do not increase, there are no sequences, the number of labels differs, `size` is below 1, or `seed` is
+            negative.
 
     Examples:
         >>> from jlstm.data import Buckets, Ragged
@@ -57,8 +66,8 @@ class Buckets(Batches[Bucketed]):
     ) -> None:
         checks.positive("size", size)
         widths = checks.several("widths", widths, "(20, 50)")
-        whole = all(isinstance(width, int | np.integer) for width in widths)
-        if not widths or not whole or any(narrow >= wide for narrow, wide in pairwise((0, *widths))):
+        integral = all(isinstance(width, int | np.integer) for width in widths)
+        if not widths or not integral or any(narrow >= wide for narrow, wide in pairwise((0, *widths))):
             raise ValueError(f"widths must be at least one number above 0, and grow, got {checks.brief(widths)}")
         labels, tokens = checks.rows("labels", labels), tokens if isinstance(tokens, Ragged) else Ragged.of(tokens)
         if not len(tokens) == len(labels) > 0:
@@ -70,21 +79,22 @@ class Buckets(Batches[Bucketed]):
         bucket = np.searchsorted(widths, np.minimum(tokens.lengths, widths[-1]))
         self._buckets: list[Minibatches[Bucketed]] = []
         for number, width in enumerate(widths):
-            if (chosen := np.flatnonzero(bucket == number)).size:
-                rows = tokens.take(chosen)
+            if (members := np.flatnonzero(bucket == number)).size:
+                rows = tokens.take(members)
                 padded = pad(rows, width, padding=padding, truncating=truncating)
-                examples = Bucketed(padded, np.minimum(rows.lengths, width).astype(np.int32), labels[chosen])
+                examples = Bucketed(padded, np.minimum(rows.lengths, width).astype(np.int32), labels[members])
                 self._buckets.append(Minibatches(examples, size, seeds[number]))
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Bucketed]]:
-        """Yield what is left of a pass, as `Batches.epoch` says."""
-        which = np.repeat(np.arange(len(self._buckets)), [len(bucket) for bucket in self._buckets])
-        which = which[shuffled(len(self), self.seed, number)]
-        left = which[remaining(len(self), start).start :]
-        begun = np.bincount(which[:start], minlength=len(self._buckets)).tolist()
-        sources = [bucket.epoch(number, first, part) for bucket, first in zip(self._buckets, begun, strict=True)]
-        for bucket in left:
+        """Yield the remaining batches of a pass; see `Batches.epoch`."""
+        schedule = np.repeat(np.arange(len(self._buckets)), [len(bucket) for bucket in self._buckets])
+        schedule = schedule[shuffled(len(self), self.seed, number)]
+        upcoming = schedule[remaining(len(self), start).start :]
+        # Resume each bucket after the batches that the skipped part of the pass took from it.
+        taken = np.bincount(schedule[:start], minlength=len(self._buckets)).tolist()
+        sources = [bucket.epoch(number, first, part) for bucket, first in zip(self._buckets, taken, strict=True)]
+        for bucket in upcoming:
             yield next(sources[bucket])

@@ -1,4 +1,4 @@
-"""Texts for language models: the Penn Treebank by words, Shakespeare by letters."""
+"""Texts for language models: the Penn Treebank (words) and Shakespeare (characters)."""
 
 import os
 from collections import Counter
@@ -22,11 +22,13 @@ SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2d
 
 
 class Corpus(NamedTuple):
-    """A text as numbers, in three parts.
+    """A text as token indices, split into three parts.
 
     Attributes:
-        train, valid, test: indices into `vocabulary`.
-        vocabulary: the words or characters.
+        train: Indices into `vocabulary` for training.
+        valid: Indices for validation.
+        test: Indices for testing.
+        vocabulary: The different words or characters.
     """
 
     train: Int32[np.ndarray, " tokens"]
@@ -36,21 +38,28 @@ class Corpus(NamedTuple):
 
 
 def ptb(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
-    """Return the Penn Treebank as Mikolov prepared it: 929,589, 73,760 and 82,430 words, 10,000 of them different.
+    """Return the Penn Treebank as prepared by Mikolov.
 
-    A line's end is the word `<eos>`; rare words are `<unk>`. Words are numbered by frequency in the training text, the most
-    frequent first, and those of one frequency in alphabetical order, as in TensorFlow's reader.
+    It has 929,589 words for training, 73,760 for validation and 82,430 for testing, of which 10,000 are different. The end of a
+    line is the word `<eos>`, and rare words are `<unk>`. Words are sorted by decreasing frequency in the training text, and then
+    alphabetically, as in TensorFlow's reader.
 
     Args:
-        data_dir: a folder with `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, or with a folder `ptb` that has them; None
-            takes the folder `JLSTM_DATA`, and without that downloads a public copy once into the user's cache and verifies it.
+        data_dir: A folder with `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, or with a subfolder `ptb` that has them. None
+            means the folder in the environment variable `JLSTM_DATA`. If that is not set, a public copy is downloaded once into
+            the user's cache and verified.
+
+    Returns:
+        The corpus of words.
 
     Raises:
-        FileNotFoundError: the folder has no such files, or they cannot be downloaded.
+        FileNotFoundError: The folder does not have the files, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: a file is damaged or another one.
+        ValueError: The content of a file is not the expected one.
 
-    Reference: Marcus, Santorini & Marcinkiewicz 1993; Mikolov, Karafiát, Burget, Černocký & Khudanpur 2010.
+    References:
+        Marcus, Santorini & Marcinkiewicz 1993, "Building a Large Annotated Corpus of English: The Penn Treebank".
+        Mikolov, Karafiát, Burget, Černocký & Khudanpur 2010, "Recurrent neural network based language model".
     """
     texts = []
     for name, sha256 in PTB_SHA256.items():
@@ -60,18 +69,23 @@ def ptb(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
 
 
 def shakespeare(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
-    """Return a million characters of Shakespeare, 65 different ones: 90 % to learn from, 5 % for validation, 5 % for the test.
+    """Return a million characters of Shakespeare: 90 % for training, 5 % for validation, 5 % for testing.
+
+    There are 65 different characters.
 
     Args:
-        data_dir: a folder with `tinyshakespeare.txt`; None takes the folder `JLSTM_DATA`, and without that downloads a public
-            copy once into the user's cache and verifies it.
+        data_dir: A folder with `tinyshakespeare.txt`. None means the folder in the environment variable `JLSTM_DATA`. If that is
+            not set, a public copy is downloaded once into the user's cache and verified.
+
+    Returns:
+        The corpus of characters.
 
     Raises:
-        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        FileNotFoundError: The folder does not have the file, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: the file is damaged or another one.
+        ValueError: The content of the file is not the expected one.
 
-    Reference: Karpathy 2015, char-rnn.
+    Reference: Karpathy 2015, "char-rnn".
     """
     path = files.locate("tinyshakespeare.txt", url=SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, data_dir=data_dir)
     text = files.verified(path, SHAKESPEARE_SHA256).decode()

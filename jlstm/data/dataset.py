@@ -1,4 +1,4 @@
-"""What a function of this folder returns."""
+"""Types of labelled image data sets."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,19 @@ from jaxtyping import Float32, Int32
 
 
 class Split(NamedTuple):
-    """Labelled images: brightness in [0, 1], and the class of each."""
+    """Labelled images.
+
+    Attributes:
+        images: Brightness in [0, 1].
+        labels: Class of each image.
+    """
 
     images: Float32[np.ndarray, "size rows columns"]
     labels: Int32[np.ndarray, " size"]
 
 
 class Dataset(NamedTuple):
-    """What to learn from, and what to be judged by."""
+    """A training split and a test split."""
 
     train: Split
     test: Split

@@ -1,4 +1,4 @@
-"""Digits: real handwritten digits of 8 by 8 pixels that come with scikit-learn, so that nothing needs downloading."""
+"""Handwritten digits of 8 by 8 pixels, which scikit-learn includes, so no download is needed."""
 
 import numpy as np
 
@@ -8,12 +8,15 @@ TRAIN = 1_437
 
 
 def digits() -> Dataset:
-    """Return the 1,797 digits in one fixed random order, split into 1,437 and 360.
+    """Return the 1,797 digits in a fixed random order, 1,437 for training and 360 for testing.
+
+    Returns:
+        Images of 8 by 8 pixels and their digits.
 
     Raises:
-        ImportError: scikit-learn, which holds them, is not installed.
+        ImportError: scikit-learn, which includes the data, is not installed.
 
-    Reference: Alpaydin & Kaynak 1998, the test part of the UCI set "Optical Recognition of Handwritten Digits".
+    Reference: Alpaydin & Kaynak 1998, the test part of the UCI data set "Optical Recognition of Handwritten Digits".
 
     Examples:
         >>> from jlstm.data import digits
@@ -26,5 +29,5 @@ def digits() -> Dataset:
         raise ImportError("the digits come with scikit-learn, which is missing: pip install 'jlstm[examples]'") from error
     bunch = load_digits()
     images, labels = bunch.images.astype(np.float32) / 16, bunch.target.astype(np.int32)
-    order = np.random.default_rng(0).permutation(len(labels))  # the original order goes writer by writer
+    order = np.random.default_rng(0).permutation(len(labels))  # the original order groups the digits by writer
     return Dataset(*(Split(images[part], labels[part]) for part in (order[:TRAIN], order[TRAIN:])))

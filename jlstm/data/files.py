@@ -1,4 +1,4 @@
-"""Where a data set's file is, and what is in it."""
+"""Find, download, verify and read the files of data sets."""
 
 import hashlib
 import io
@@ -23,20 +23,23 @@ def locate(
     under: str = "",
     instead: str | None = None,
 ) -> Path:
-    """Return the path of a file: in `data_dir`, else in the folder `JLSTM_DATA`, else downloaded once and verified.
+    """Return the path of a file: in `data_dir`, else in the folder `JLSTM_DATA`, else in the cache after a verified download.
 
     Args:
-        name: of the file.
-        url: where to download it from when neither folder is given.
-        sha256: of what the download must be.
-        data_dir: a folder that has the file; only read.
-        under: a folder in it where the file may lie instead.
-        instead: name of a file of another format that serves as well; in a folder that has both it is taken.
+        name: Name of the file.
+        url: Address to download from if neither folder is given.
+        sha256: Expected SHA-256 of the download, in hexadecimal.
+        data_dir: A folder with the file. It is only read.
+        under: A subfolder that may have the file instead.
+        instead: Name of an alternative file in another format. It is preferred if the folder has both.
+
+    Returns:
+        The path of an existing file. Files in a folder are not verified here.
 
     Raises:
-        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        FileNotFoundError: The folder does not have the file, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: what came is not what `sha256` says.
+        ValueError: The download does not match `sha256`.
     """
     folder = os.environ.get("JLSTM_DATA") if data_dir is None else checks.path("data_dir", data_dir)
     if not folder:
@@ -52,10 +55,10 @@ def locate(
 
 
 def verified(path: Path, sha256: str) -> bytes:
-    """Return what is in a file, if it is the one that `sha256` tells.
+    """Return the content of a file after checking its SHA-256.
 
     Raises:
-        ValueError: it is another one.
+        ValueError: The content does not match `sha256`.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -67,7 +70,7 @@ def verified(path: Path, sha256: str) -> bytes:
 
 
 class Array(NamedTuple):
-    """What an array in a file must be."""
+    """Expected dtype and shape of an array in a file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -77,16 +80,19 @@ class Array(NamedTuple):
 
 
 def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Return arrays of an .npz file, without unpickling anything.
+    """Return arrays of an .npz file. Pickled data is refused.
 
     Args:
-        path: of the file.
-        expected: what must be in it, by name.
+        path: Path of the file.
+        expected: Expected dtype and shape of each array, by name.
+
+    Returns:
+        The arrays by name.
 
     Raises:
-        ValueError: the file is no .npz, or an array is missing or has another dtype or shape.
+        ValueError: The file is not an .npz file, or an array is missing or has another dtype or shape.
     """
-    wanted = f"{path} must be an .npz file with the arrays " + ", ".join(f"{name} {array}" for name, array in expected.items())
+    required = f"{path} must be an .npz file with the arrays " + ", ".join(f"{name} {array}" for name, array in expected.items())
     content = io.BytesIO(path.read_bytes())
     try:
         if not zipfile.is_zipfile(content):
@@ -95,10 +101,10 @@ def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
         with np.load(content, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in expected}
     except (KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{wanted}, but reading it failed: {error}") from error
+        raise ValueError(f"{required}, but reading it failed: {error}") from error
     for name, array in arrays.items():
-        if (found := Array(array.dtype.name, array.shape)) != expected[name]:
-            raise ValueError(f"{wanted}, but {name} is {found}: give the folder of another file")
+        if (actual := Array(array.dtype.name, array.shape)) != expected[name]:
+            raise ValueError(f"{required}, but {name} is {actual}: give the folder of another file")
     return arrays
 
 
@@ -110,7 +116,7 @@ def _download(name: str, url: str, sha256: str) -> Path:
     remedy = "give the folder that has it as data_dir or JLSTM_DATA, or begin with jlstm.data.digits, which needs no download"
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=pooch.os_cache("jlstm")))
-    except OSError as error:  # no network, a refusing server, or a cache that cannot be written
+    except OSError as error:  # no network, a server error, or a cache that cannot be written
         raise FileNotFoundError(f"{name} could not be downloaded from {url}: {remedy} ({type(error).__name__})") from error
     except ValueError as error:
         raise ValueError(f"{url} sent another file than {name} (its sha256 is not {sha256}), not kept: {remedy}") from error

@@ -1,4 +1,4 @@
-"""IMDB: 50,000 film reviews as numbers of words, half of them praise."""
+"""IMDB: 50,000 film reviews as word indices, half of them positive."""
 
 import io
 import json
@@ -28,14 +28,19 @@ PARTS = ("train", "test")
 
 
 class Reviews(NamedTuple):
-    """Reviews as numbers of words, and whether each is praise (1) or not (0)."""
+    """Reviews with labels.
+
+    Attributes:
+        tokens: Word indices of each review.
+        labels: 1 for a positive review, 0 for a negative one.
+    """
 
     tokens: Ragged
     labels: Int32[np.ndarray, " size"]
 
 
 class ReviewDataset(NamedTuple):
-    """What to learn from, and what to be judged by."""
+    """A training split and a test split of reviews."""
 
     train: Reviews
     test: Reviews
@@ -52,27 +57,31 @@ def imdb(
     oov_char: int | None = 2,
     index_from: int = 3,
 ) -> ReviewDataset:
-    """Return IMDB's reviews as Keras' `imdb.load_data` does, in the same order.
+    """Return the IMDB reviews in the same form and order as `imdb.load_data` of Keras.
 
     Args:
-        data_dir: a folder with `imdb_flat.npz` (the arrays `tokens`, `offsets` and `labels` of both splits) or Keras' `imdb.npz`;
-            None takes the folder `JLSTM_DATA`, and without that downloads Keras' file once into the user's cache.
-        num_words: numbers from here up are out of the vocabulary; words are numbered by frequency. `index_from` counts too.
-            None takes the greatest number of all, so that the rarest word is out, as with Keras.
-        skip_top: numbers below it are out of the vocabulary too.
-        maxlen: only reviews of fewer words than that, the start mark and words out of the vocabulary included.
-        seed: of the order.
-        start_char: the mark in front of every review; None for none.
-        oov_char: what stands for words out of the vocabulary; None leaves them out.
-        index_from: added to every word's number.
+        data_dir: A folder with `imdb_flat.npz` (arrays `tokens`, `offsets` and `labels` of both splits) or Keras's `imdb.npz`.
+            None means the folder in the environment variable `JLSTM_DATA`. If that is not set, Keras's file is downloaded once
+            into the user's cache.
+        num_words: Indices from `num_words` on are out of the vocabulary. Words are numbered by frequency, and `index_from` is
+            included. None means the largest index of all, so that the rarest word is out of the vocabulary, as in Keras.
+        skip_top: Indices below `skip_top` are out of the vocabulary.
+        maxlen: Keep only reviews shorter than `maxlen` words, including the start token and words out of the vocabulary.
+        seed: Seed of the order.
+        start_char: Token in front of every review, or None for no such token.
+        oov_char: Token for words out of the vocabulary, or None to drop those words.
+        index_from: Offset that is added to every word index.
+
+    Returns:
+        The reviews for training and testing.
 
     Raises:
-        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        FileNotFoundError: The folder does not have the file, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: `num_words` or `maxlen` below 1, no review of fewer words than `maxlen`, or the file is damaged or another
-            one. Keras' file, which holds pickled lists, is opened only if its sha256 is right.
+        ValueError: `num_words` or `maxlen` is below 1, no review is shorter than `maxlen`, or the content of the file is not the
+            expected one. Keras's file contains pickled lists, so it is opened only if its SHA-256 matches.
 
-    Reference: Maas, Daly, Pham, Huang, Ng & Potts 2011.
+    Reference: Maas, Daly, Pham, Huang, Ng & Potts 2011, "Learning Word Vectors for Sentiment Analysis".
     """
     end = None if num_words is None else checks.positive("num_words", num_words, "None")
     limit = np.inf if maxlen is None else checks.positive("maxlen", maxlen, "None")
@@ -84,6 +93,7 @@ def imdb(
     generator = np.random.RandomState(checks.whole("seed", seed, largest=2**32 - 1))
     splits = []
     for tokens, labels in _read(data_dir):
+        # One generator for both splits, training first, and the length filter after the permutation: this is the order of Keras.
         order = generator.permutation(len(labels))
         order = order[tokens.lengths[order] + (start_char is not None) < limit]
         if not len(order):
@@ -97,16 +107,21 @@ def imdb(
 
 
 def imdb_word_index(data_dir: str | os.PathLike[str] | None = None) -> dict[str, int]:
-    """Return the number of each of the 88,584 words, 1 for the most frequent; in `imdb`'s reviews it is greater by `index_from`.
+    """Return the index of each of the 88,584 words in the IMDB reviews.
+
+    The most frequent word has index 1. In the reviews that `imdb` returns, `index_from` is added to the index.
 
     Args:
-        data_dir: a folder with Keras' `imdb_word_index.json`; None takes the folder `JLSTM_DATA`, and without that downloads it
-            once into the user's cache and verifies it.
+        data_dir: A folder with Keras's `imdb_word_index.json`. None means the folder in the environment variable `JLSTM_DATA`. If
+            that is not set, the file is downloaded once into the user's cache and verified.
+
+    Returns:
+        The index of each word.
 
     Raises:
-        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        FileNotFoundError: The folder does not have the file, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: the file is damaged or another one.
+        ValueError: The content of the file is not the expected one.
     """
     name = "imdb_word_index.json"
     path = files.locate(name, url=URL + name, sha256=INDEX_SHA256, data_dir=data_dir)
@@ -114,8 +129,8 @@ def imdb_word_index(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
 
 
 def _known(tokens: Ragged, first: int, end: int, oov_char: int | None) -> Ragged:
-    known = (tokens.values >= first) & (tokens.values < end)
-    return tokens.keep(known) if oov_char is None else Ragged(np.where(known, tokens.values, np.int32(oov_char)), tokens.offsets)
+    valid = (tokens.values >= first) & (tokens.values < end)
+    return tokens.keep(valid) if oov_char is None else Ragged(np.where(valid, tokens.values, np.int32(oov_char)), tokens.offsets)
 
 
 def _read(data_dir: str | os.PathLike[str] | None) -> list[tuple[Ragged, np.ndarray]]:
@@ -123,5 +138,5 @@ def _read(data_dir: str | os.PathLike[str] | None) -> list[tuple[Ragged, np.ndar
     if path.name == "imdb_flat.npz":
         arrays = files.read(path, FLAT)
         return [(Ragged(arrays[f"tokens_{part}"], arrays[f"offsets_{part}"]), arrays[f"labels_{part}"]) for part in PARTS]
-    with np.load(io.BytesIO(files.verified(path, SHA256)), allow_pickle=True) as archive:  # the very bytes that were verified
+    with np.load(io.BytesIO(files.verified(path, SHA256)), allow_pickle=True) as archive:  # the verified bytes
         return [(Ragged.of(archive[f"x_{part}"]), archive[f"y_{part}"]) for part in PARTS]

@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits of 28 by 28 pixels, 60,000 to learn from and 10,000 to be judged by."""
+"""MNIST: handwritten digits of 28 by 28 pixels, 60,000 for training and 10,000 for testing."""
 
 import os
 
@@ -21,15 +21,19 @@ def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Return MNIST in its original order.
 
     Args:
-        data_dir: a folder with Keras' `mnist.npz`; None takes the folder `JLSTM_DATA`, and without that
-            downloads Keras' public copy once into the user's cache and verifies it.
+        data_dir: A folder with Keras's `mnist.npz`. None means the folder in the environment variable `JLSTM_DATA`. If that is
+            not set, Keras's public copy is downloaded once into the user's cache and verified.
+
+    Returns:
+        Images and labels for training and testing.
 
     Raises:
-        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        FileNotFoundError: The folder does not have the file, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: the file is another one.
+        ValueError: The file does not have the expected arrays, or the download does not match its SHA-256.
 
-    Reference: LeCun, Bottou, Bengio & Haffner 1998.
+    Reference: LeCun, Bottou, Bengio & Haffner 1998, "Gradient-Based Learning Applied to Document Recognition",
+    https://doi.org/10.1109/5.726791.
     """
     arrays = files.read(files.locate("mnist.npz", url=URL, sha256=SHA256, data_dir=data_dir), ARRAYS)
     return Dataset(*(_split(arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in Dataset._fields))

@@ -1,4 +1,4 @@
-"""Sequences of different lengths, in one array; and padded to one length."""
+"""Sequences of different lengths in one array, and padding to a common length."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ Side = Literal["pre", "post"]
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Sequence i is `values[offsets[i]:offsets[i + 1]]`.
+    """Sequences of different lengths, concatenated: sequence i is `values[offsets[i]:offsets[i + 1]]`.
 
     Args:
-        values: of all sequences, one behind the other: whole numbers, or real ones, each step a number or an array of features.
-        offsets: where each sequence begins, and the end of the last one.
+        values: The concatenated sequences, of an integer or floating dtype and of shape (total,) or (total, *features).
+        offsets: The start of each sequence, and the end of the last one.
 
     Raises:
-        ValueError: offsets that do not begin at 0, fall somewhere, or end elsewhere than `values`.
+        TypeError: `values` or `offsets` is not an array, or `values` has another dtype.
+        ValueError: `offsets` does not start at 0, decreases, or does not end at `len(values)`.
 
     Examples:
         >>> from jlstm.data import Ragged
@@ -53,22 +54,28 @@ class Ragged:
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[Any] | np.ndarray]) -> "Ragged":
-        """Join sequences of shape (time,) or (time, *features).
+        """Concatenate sequences.
 
-        Whole numbers become int32. Real ones keep the dtype of their arrays; where all are lists, they become float32.
+        Integers become int32. Arrays of real numbers keep their dtype. Lists of real numbers become float32.
+
+        Args:
+            sequences: Lists or arrays of shape (time,) or (time, *features).
+
+        Returns:
+            The sequences in one array.
 
         Raises:
-            TypeError: something else than sequences of numbers.
-            ValueError: whole numbers beyond int32, or sequences with other features than others.
+            TypeError: `sequences` is not an iterable of sequences of numbers.
+            ValueError: An integer does not fit into int32, or sequences have different features.
         """
         if isinstance(sequences, str) or not isinstance(sequences, Iterable):
             raise TypeError(f"sequences must be several lists or arrays of numbers, got {checks.brief(sequences)}")
         arrays = [_sequence(sequence) for sequence in sequences]
-        spoken = [array for array in arrays if array.shape != (0,)]  # an empty list has no features, and no dtype
-        if len({array.shape[1:] for array in spoken}) > 1:
-            shapes = sorted({array.shape[1:] for array in spoken})
+        nonempty = [array for array in arrays if array.shape != (0,)]  # an empty list has neither features nor a dtype
+        if len({array.shape[1:] for array in nonempty}) > 1:
+            shapes = sorted({array.shape[1:] for array in nonempty})
             raise ValueError(f"all sequences must have the same features, got the shapes {shapes[0]} and {shapes[1]} of a step")
-        values = np.concatenate(spoken or [np.zeros(0, np.int32)], dtype=_dtype(spoken))
+        values = np.concatenate(nonempty or [np.zeros(0, np.int32)], dtype=_dtype(nonempty))
         if values.size and values.dtype.kind in "iu" and not -(2**31) <= values.min() <= values.max() < 2**31:
             raise ValueError(f"the numbers of sequences must fit into int32, got some from {values.min()} to {values.max()}")
         return cls(values.astype(np.int32) if values.dtype.kind in "iu" else values, _offsets([len(array) for array in arrays]))
@@ -89,17 +96,17 @@ class Ragged:
         return np.diff(self.offsets)
 
     def take(self, indices: Sequence[int] | slice | np.ndarray) -> "Ragged":
-        """Those sequences, in that order: positions, a slice, or a boolean for each sequence."""
-        chosen = np.arange(len(self))[indices]
-        lengths = self.lengths[chosen]
-        return Ragged(self.values[_spans(self.offsets[chosen], lengths)], _offsets(lengths))
+        """Return selected sequences. `indices` are positions, a slice, or one boolean per sequence."""
+        positions = np.arange(len(self))[indices]
+        lengths = self.lengths[positions]
+        return Ragged(self.values[_spans(self.offsets[positions], lengths)], _offsets(lengths))
 
     def keep(self, kept: Bool[np.ndarray, " total"]) -> "Ragged":
-        """The sequences without the values where `kept` is false."""
+        """Return the sequences without the values at which `kept` is false."""
         return Ragged(self.values[kept], _offsets(kept)[self.offsets])
 
     def prefixed(self, value: Any) -> "Ragged":
-        """The sequences with one step in front of each."""
+        """Return the sequences with the step `value` inserted in front of each."""
         return Ragged(np.insert(self.values, self.offsets[:-1], value, axis=0), self.offsets + np.arange(len(self.offsets)))
 
 
@@ -111,24 +118,25 @@ def pad(
     truncating: Side = "pre",
     value: float = 0,
 ) -> Shaped[np.ndarray, "size length *features"]:
-    """Bring all sequences to one length, as Keras's `pad_sequences` does.
+    """Pad or truncate all sequences to one length, like `pad_sequences` of Keras.
 
-    How many steps of a row are no padding is `np.minimum(sequences.lengths, length)`; with `padding="post"` these are the
-    `lengths` that `Layer.apply` takes, and `jlstm.lengths_to_mask` makes a mask of them.
+    The number of steps of each row that are not padding is `np.minimum(sequences.lengths, length)`. With `padding="post"` this is
+    the argument `lengths` of `Layer.apply`, and `jlstm.lengths_to_mask` converts it to a mask.
 
     Args:
-        sequences: of shape (time,) or (time, *features), whole or real numbers, as `Ragged.of` takes them.
-        length: of the rows of the result.
-        padding: where `value` is put in what is too short: in front or behind.
-        truncating: where what is too long loses steps.
-        value: the padding, of each feature.
+        sequences: Sequences of shape (time,) or (time, *features), as for `Ragged.of`.
+        length: Number of steps of each row of the result.
+        padding: Whether to pad short sequences at the start ("pre") or at the end ("post").
+        truncating: Whether to remove steps of long sequences at the start ("pre") or at the end ("post").
+        value: The value to pad with, in every feature.
 
     Returns:
-        A row for each sequence: of whole numbers in int32, of real ones in their dtype.
+        One row per sequence, in int32 for integers and in the dtype of the sequences for real numbers.
 
     Raises:
-        TypeError: something else than sequences of numbers, or a `value` with a fraction among whole numbers.
-        ValueError: a length below 1, whole numbers beyond int32, other features, or another side than "pre" and "post".
+        TypeError: `sequences` does not hold sequences of numbers, or `value` is not an int32 and the sequences hold integers.
+        ValueError: `length` is below 1 or too large, an integer does not fit into int32, sequences have different features, or
+            `padding` or `truncating` is neither "pre" nor "post".
 
     Examples:
         >>> from jlstm.data import pad
@@ -147,16 +155,16 @@ def pad(
         )
     if len(rows) * length > checks.LARGEST:
         raise ValueError(f"length must be such that the rows fit into memory, got {length} for {len(rows)} sequences")
-    kept = np.minimum(rows.lengths, length)
-    sources = rows.offsets[1:] - kept if truncating == "pre" else rows.offsets[:-1]
-    targets = np.arange(len(rows)) * length + (length - kept if padding == "pre" else 0)
+    kept_lengths = np.minimum(rows.lengths, length)
+    sources = rows.offsets[1:] - kept_lengths if truncating == "pre" else rows.offsets[:-1]
+    targets = np.arange(len(rows)) * length + (length - kept_lengths if padding == "pre" else 0)
     padded = np.full((len(rows) * length, *rows.values.shape[1:]), fill, dtype)
-    padded[_spans(targets, kept)] = rows.values[_spans(sources, kept)]
+    padded[_spans(targets, kept_lengths)] = rows.values[_spans(sources, kept_lengths)]
     return padded.reshape(len(rows), length, *rows.values.shape[1:])
 
 
 def _sequence(sequence: Any) -> np.ndarray:
-    """One sequence as an array; a list of real numbers is float32."""
+    """Return one sequence as an array. A list of real numbers becomes float32, an empty list int32."""
     try:
         array = np.asarray(sequence)
     except ValueError as error:  # rows of several lengths
@@ -169,9 +177,9 @@ def _sequence(sequence: Any) -> np.ndarray:
 
 
 def _dtype(arrays: Sequence[np.ndarray]) -> np.dtype:
-    """That of real numbers, if there are some; whole ones among them follow."""
-    real = [array.dtype for array in arrays if array.dtype.kind not in "iu"]
-    return np.result_type(*(real or [array.dtype for array in arrays] or [np.dtype(np.int32)]))
+    """Return the common dtype of the real arrays, or of all arrays if none is real. Integers are converted to it."""
+    real_dtypes = [array.dtype for array in arrays if array.dtype.kind not in "iu"]
+    return np.result_type(*(real_dtypes or [array.dtype for array in arrays] or [np.dtype(np.int32)]))
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -179,6 +187,6 @@ def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The positions of values that lie in spans, one span behind the other."""
+    """Return the concatenated ranges `start, …, start + length - 1` of all spans."""
     offsets = _offsets(lengths)
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)

@@ -1,4 +1,4 @@
-"""Time series: an airline's passengers, the sun's spots, the cold of the night."""
+"""Time series: airline passengers, sunspots, daily minimum temperatures."""
 
 import csv
 import os
@@ -16,51 +16,68 @@ TEMPERATURES = ("daily-min-temperatures.csv", "8b9de63ed6789492bf497625e7f9beb96
 
 
 class Series(NamedTuple):
-    """Months or days, and what was measured in each."""
+    """A time series.
+
+    Attributes:
+        times: Months or days, as datetime64.
+        values: The measurement at each time.
+    """
 
     times: Shaped[np.ndarray, " size"]
     values: Float32[np.ndarray, " size"]
 
 
 def airline(data_dir: str | os.PathLike[str] | None = None) -> Series:
-    """Return the passengers of international airlines, in thousands a month, from January 1949 to December 1960.
+    """Return the monthly passengers of international airlines, in thousands, from January 1949 to December 1960.
 
     Args:
-        data_dir: a folder with `airline-passengers.csv`, or with a folder `series` that has it; None takes the folder
-            `JLSTM_DATA`, and without that downloads a public copy once into the user's cache and verifies it.
+        data_dir: A folder with `airline-passengers.csv`, or with a subfolder `series` that has it. None means the folder in the
+            environment variable `JLSTM_DATA`. If that is not set, a public copy is downloaded once into the user's cache and
+            verified.
+
+    Returns:
+        The series of 144 months.
 
     Raises:
-        FileNotFoundError: the folder has no such file, or it cannot be downloaded.
+        FileNotFoundError: The folder does not have the file, or the download failed.
         ImportError: pooch, which downloads, is not installed.
-        ValueError: the file is damaged or another one.
+        ValueError: The content of the file is not the expected one.
 
-    Reference: Box & Jenkins 1976, series G.
+    Reference: Box & Jenkins 1976, "Time Series Analysis: Forecasting and Control", series G.
     """
     return _read(*AIRLINE, "datetime64[M]", data_dir)
 
 
 def sunspots(data_dir: str | os.PathLike[str] | None = None) -> Series:
-    """Return Zurich's mean number of sunspots of each month from January 1749 to December 1983.
+    """Return the monthly mean sunspot numbers of Zurich from January 1749 to December 1983.
 
     Args:
-        data_dir: as for `airline`, a folder with `monthly-sunspots.csv`.
+        data_dir: A folder with `monthly-sunspots.csv`; otherwise as for `airline`.
+
+    Returns:
+        The series of months.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: as for `airline`.
+        FileNotFoundError, ImportError, ValueError: As for `airline`.
 
-    Reference: Andrews & Herzberg 1985.
+    Reference: Andrews & Herzberg 1985, "Data: A Collection of Problems from Many Fields for the Student and Research Worker".
     """
     return _read(*SUNSPOTS, "datetime64[M]", data_dir)
 
 
 def temperatures(data_dir: str | os.PathLike[str] | None = None) -> Series:
-    """Return Melbourne's lowest temperature of each day, in °C, from 1981 to 1990; 31 December of leap years is missing.
+    """Return the daily minimum temperatures of Melbourne, in °C, from 1981 to 1990.
+
+    The data do not contain 31 December of leap years.
 
     Args:
-        data_dir: as for `airline`, a folder with `daily-min-temperatures.csv`.
+        data_dir: A folder with `daily-min-temperatures.csv`; otherwise as for `airline`.
+
+    Returns:
+        The series of days.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: as for `airline`.
+        FileNotFoundError, ImportError, ValueError: As for `airline`.
 
     Reference: Australian Bureau of Meteorology.
     """

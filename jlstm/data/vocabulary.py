@@ -1,4 +1,4 @@
-"""Words as numbers, and back: Keras' conventions, for IMDB's reviews and for texts of one's own."""
+"""Conversion between words and indices with the conventions of Keras."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +12,10 @@ SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
 
 
 def words(text: str) -> list[str]:
-    """Split a text into words of small letters, punctuation but the apostrophe taken for a space.
+    """Split a text into lowercase words. Punctuation other than the apostrophe is treated as a space.
 
-    Differs from Keras' `Tokenizer` in the carriage return only, which is a space here and a letter there. Of IMDB's words,
-    21 rare ones cannot be reached, because their accented capitals were left as they are ("Ángela").
+    Differs from Keras's `Tokenizer` only in the carriage return, which is a space here and a letter there. In the word index of
+    IMDB, 21 rare words contain an uppercase accented letter ("Ángela"), so this function never returns them.
 
     Examples:
         >>> from jlstm.data import words
@@ -27,15 +27,20 @@ def words(text: str) -> list[str]:
 
 
 def vocabulary(texts: Iterable[str], num_words: int | None = None) -> dict[str, int]:
-    """Number the words of texts by frequency, as Keras' `Tokenizer` does: 1 for the most frequent, ties as they come.
+    """Return the index of each word by frequency, like the `Tokenizer` of Keras.
+
+    The most frequent word has index 1. Words of equal frequency are in the order in which they appear.
 
     Args:
-        texts: to count the words of.
-        num_words: as many words get a number; None is all.
+        texts: Texts whose words to count.
+        num_words: Number of words to keep. None keeps all.
+
+    Returns:
+        The index of each word.
 
     Raises:
-        TypeError: one text instead of several.
-        ValueError: `num_words` below 1.
+        TypeError: `texts` is a single text.
+        ValueError: `num_words` is below 1.
 
     Examples:
         >>> from jlstm.data import encode, vocabulary
@@ -49,8 +54,8 @@ def vocabulary(texts: Iterable[str], num_words: int | None = None) -> dict[str, 
         raise TypeError(f"texts must be several texts, got one: pass [{texts[:20]!r}]")
     texts = [checks.text("each of texts", text) for text in checks.several("texts", texts, "['a film', 'a book']")]
     count = None if num_words is None else checks.positive("num_words", num_words, "None")
-    counted = Counter(word for text in texts for word in words(text))
-    return {word: number for number, (word, _) in enumerate(counted.most_common(count), 1)}
+    counter = Counter(word for text in texts for word in words(text))
+    return {word: number for number, (word, _) in enumerate(counter.most_common(count), 1)}
 
 
 def encode(
@@ -63,16 +68,19 @@ def encode(
     oov_char: int | None = 2,
     index_from: int = 3,
 ) -> list[int]:
-    """Return a text as numbers of words, such as `imdb` gives for the reviews with the same options.
+    """Return the tokens of a text, in the same form as the reviews of `imdb` with the same options.
 
     Args:
-        text: to split by `words`.
-        index: the number of each word, such as `imdb_word_index` and `vocabulary` give.
-        num_words: numbers from here up are out of the vocabulary. `index_from` counts too. None keeps all words.
-        skip_top: numbers below it are out of the vocabulary too.
-        start_char: the mark in front; None for none.
-        oov_char: what stands for words out of the vocabulary, unknown ones included; None leaves them out.
-        index_from: added to every word's number.
+        text: A text, which is split by `words`.
+        index: The index of each word, from `imdb_word_index` or `vocabulary`.
+        num_words: Tokens from `num_words` on are out of the vocabulary. `index_from` is included. None keeps all words.
+        skip_top: Tokens below `skip_top` are out of the vocabulary.
+        start_char: Token in front of the text, or None for no such token.
+        oov_char: Token for words that are unknown or out of the vocabulary, or None to drop those words.
+        index_from: Offset that is added to every word index.
+
+    Returns:
+        A list of tokens.
 
     Examples:
         >>> from jlstm.data import encode
@@ -87,8 +95,8 @@ def encode(
     end = np.inf if num_words is None else checks.positive("num_words", num_words, "None")
     numbers = [index[word] + index_from if word in index else None for word in words(text)]
     marked = numbers if start_char is None else [start_char, *numbers]
-    known = [number if number is not None and skip_top <= number < end else oov_char for number in marked]
-    return [number for number in known if number is not None]
+    tokens = [number if number is not None and skip_top <= number < end else oov_char for number in marked]
+    return [number for number in tokens if number is not None]
 
 
 def decode(
@@ -100,15 +108,23 @@ def decode(
     padding: int | None = 0,
     unknown: str = "<unk>",
 ) -> str:
-    """Return the words of numbers, the inverse of `encode` up to capitals, punctuation and words out of the vocabulary.
+    """Return the words of tokens, separated by spaces.
+
+    This is the inverse of `encode`, except for capitals, punctuation and words out of the vocabulary.
 
     Args:
-        tokens: numbers, such as a review of `imdb`.
-        index: the number of each word.
-        start_char: a number to leave out; None for none.
-        index_from: what was added to every word's number.
-        padding: another number to leave out; None for none.
-        unknown: what stands for numbers without a word.
+        tokens: Tokens, for example a review of `imdb`.
+        index: The index of each word.
+        start_char: A token to leave out, or None.
+        index_from: The offset that was added to every word index.
+        padding: Another token to leave out, or None.
+        unknown: Text for tokens without a word.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: `tokens` has more than one axis.
 
     Examples:
         >>> from jlstm.data import decode

@@ -1,4 +1,4 @@
-"""A long text as streams side by side, cut into windows: truncated backpropagation through time."""
+"""Windows of parallel text streams, for truncated backpropagation through time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from jlstm.data.batches import Batch, Batches, remaining, share
 
 
 class Window(NamedTuple):
-    """Some steps of each stream.
+    """Consecutive steps of each stream.
 
     Attributes:
-        inputs: tokens.
-        targets: the token after each.
-        mask: 1, or 0 where the last window of a pass goes beyond the end of its streams.
+        inputs: Tokens.
+        targets: The token that follows each input.
+        mask: 1, or 0 for steps of the last window that are beyond the end of the streams.
     """
 
     inputs: Int32[np.ndarray, "size steps"]
@@ -25,18 +25,21 @@ class Window(NamedTuple):
 
 
 class Windows(Batches[Window]):
-    """Windows of a text that is cut into `size` streams of one length, each of which goes on where the batch before left it.
+    """Consecutive windows of a text that is split into `size` streams of equal length.
+
+    Each row of a batch continues where the same row of the previous batch ended, so that the carry can be passed on.
 
     Args:
-        tokens: the text; what is left over by streams of one length, fewer than `size` tokens, is left out.
-        size: number of streams, the rows of a batch.
-        steps: length of a window.
+        tokens: The text. The last `len(tokens) % size` tokens are dropped.
+        size: Number of streams, that is, of rows per batch.
+        steps: Number of steps per window.
 
     Raises:
-        ValueError: `size` or `steps` below 1, tokens of another shape, or streams of fewer than two tokens.
+        ValueError: `size` or `steps` is below 1, `tokens` has more than one axis, or a stream has fewer than two tokens.
 
-    Reference: Zaremba, Sutskever & Vinyals 2014, section 4.1. Differs from TensorFlow's reader of the Penn Treebank in that the
-    last, shorter window counts too.
+    Reference: Zaremba, Sutskever & Vinyals 2014, "Recurrent Neural Network Regularization", section 4.1,
+    https://arxiv.org/abs/1409.2329.
+    Differs from: TensorFlow's reader of the Penn Treebank drops the last, shorter window.
 
     Examples:
         >>> import numpy as np
@@ -62,10 +65,10 @@ class Windows(Batches[Window]):
         return -(-(self.streams.shape[1] - 1) // self.steps)
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Window]]:
-        """Yield what is left of a pass, as `Batches.epoch` says; all passes are the same."""
+        """Yield the remaining windows of a pass; see `Batches.epoch`. All passes are the same."""
         streams = self.streams[share(self.size, part)]
         for index in remaining(len(self), start):
-            piece = streams[:, index * self.steps : (index + 1) * self.steps + 1]
+            piece = streams[:, index * self.steps : (index + 1) * self.steps + 1]  # one more: the last target
             missing = self.steps + 1 - piece.shape[1]
             mask = np.ones((len(streams), self.steps), np.float32)
             mask[:, self.steps - missing :] = 0

@@ -1,6 +1,6 @@
-"""A look inside: what gates did at every step, how saturated they were, and how gradients came back through time.
+"""Inspection of layers: gate values at every step, gate saturation, and gradient flow through time.
 
-`jlstm.plot` draws what these functions return.
+`jlstm.plot` draws the results of these functions.
 """
 
 from jlstm.inspect.flow import Flow, gradient_flow

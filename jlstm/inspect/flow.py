@@ -1,4 +1,4 @@
-"""How gradients come back through time: exact Jacobians, multiplied backwards step by step."""
+"""Gradient flow through time, from exact Jacobians multiplied step by step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,13 @@ from jlstm.loop import lengths_to_mask
 
 
 class Flow(NamedTuple):
-    """How large derivatives are, for the carry after each step t; T is the step of a sequence that is run last."""
+    """Norms of derivatives with respect to the carry after each step t. `gradient_flow` defines them.
+
+    Attributes:
+        loss: ‖∂L/∂h_t‖, shape (time,).
+        state: Root mean square of the singular values of ∂c_T/∂c_t, or ∂h_T/∂h_t without c, shape (time,).
+        forget: Root mean square of the product of the later forget gates, shape (time,), or None without forget gates.
+    """
 
     loss: Float[Array, " time"]
     state: Float[Array, " time"]
@@ -27,7 +33,7 @@ class Flow(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """What `Layer.apply` takes by name, and how a layer of several hands on to each of its parts."""
+    """The keyword arguments of `Layer.apply` that describe the sequences. Composite layers pass them on to their parts."""
 
     lengths: Any
     mask: Any
@@ -45,36 +51,47 @@ def gradient_flow(
     mask: Bool[Array, "*batch time"] | None = None,
     resets: Bool[Array, "*batch time"] | None = None,
 ) -> Any:
-    """Return how much of a gradient arrives at every step, exactly, without dropout.
+    """Return the exact norms of gradients at every step, without dropout.
 
-    The carry after step t is varied, one of its parts at a time while the others are held. Then
+    Let L be the loss, T the last step that is run, and h_t and c_t the parts of the carry after step t. Each derivative varies
+    one part of the carry and holds the others fixed:
 
-        loss[t]    ‖∂L/∂h_t‖, the Euclidean norm over all sequences and units; h_t counts as output of its step, too
-        state[t]   ‖∂c_T/∂c_t‖, of cells without c ‖∂h_T/∂h_t‖: the root mean square of the Jacobian's singular values, over all
-                   sequences, which is its Frobenius norm / √units; 1 where the state is kept as it is, and at T
-        forget[t]  the root mean square, over all sequences and units, of f_(t+1) ··· f_T; None for cells without forget gates f
+        loss[t]    ‖∂L/∂h_t‖, the Euclidean norm over all sequences and units. It includes the output of step t.
+        state[t]   ‖∂c_T/∂c_t‖, or ‖∂h_T/∂h_t‖ for cells without c: the root mean square of the Jacobian's singular values over
+                   all sequences, that is, its Frobenius norm / √units. It is 1 at T and wherever the state is unchanged.
+        forget[t]  The root mean square over all sequences and units of f_(t+1) ··· f_T. None for cells without forget gates f.
 
-    over those sequences whose step t counts; zero where none does. A reset cuts the way back: before it all are zero.
-    Through c alone a gradient comes back as the product of the forget gates; what `state` has beyond `forget` went through h.
-    The Jacobians are carried backwards as `units` rows, so that this costs about `units` backward passes and O(time) memory.
+    Only sequences whose step t counts are included. If there is none, the value is zero. A reset stops the gradient: all values
+    before it are zero. Through c alone, the gradient is multiplied by the forget gates. The difference between `state` and
+    `forget` is thus the gradient that flows through h. The method carries `units` rows of the Jacobian backwards, which costs
+    about `units` backward passes and O(time) memory.
 
     Args:
-        layer: an RNN whose cell returns the `h` of its carry, as LSTM and Elman networks do, or layers of those. Around such a
-            cell there may be others: what `Dropout`, `Residual` or `Highway` does to the outputs is a part of L.
-        params: as `init` makes them.
-        xs: inputs, as for `Layer.apply`.
-        loss_fn: L as a function of the layer's outputs; None sums up those at the last step that counts of each sequence.
-        carry, lengths, mask, resets: as for `Layer.apply`.
+        layer: An RNN whose cell returns the `h` of its carry, as LSTM and Elman networks do, or a Stack or Bidirectional of them.
+            The cell may be wrapped: the effect of `Dropout`, `Residual` or `Highway` on the outputs is part of L.
+        params: Parameters of the layer.
+        xs: Inputs, as for `Layer.apply`.
+        loss_fn: L as a function of the layer's outputs. None means the sum of the outputs at the last counting step of each
+            sequence.
+        carry: As for `Layer.apply`.
+        lengths: As for `Layer.apply`.
+        mask: As for `Layer.apply`.
+        resets: As for `Layer.apply`.
 
     Returns:
-        A `Flow`, its steps in the order of the inputs; of a Stack a tuple with one entry a layer, of a Bidirectional a dict with
-        `"forward"` and `"backward"`. L always is that of the whole. `jlstm.plot.flow` draws any of these.
+        A `Flow` with steps in the order of the inputs. For a Stack, a tuple with one entry per layer. For a Bidirectional, a dict
+        with `"forward"` and `"backward"`. L is always the loss of the whole layer. `jlstm.plot.flow` draws any of these.
 
     Raises:
-        TypeError: a cell that does not carry `h` and return it, or that has spatial axes.
-        ValueError, TypeError: what `Layer.apply` raises.
+        TypeError: The cell does not carry and return `h`, or the layer has spatial axes.
+        ValueError: `xs` has no time steps, or `Layer.apply` raises it.
 
-    Reference: Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013.
+    References:
+        Hochreiter 1991, "Untersuchungen zu dynamischen neuronalen Netzen", diploma thesis, TU München.
+        Bengio, Simard & Frasconi 1994, "Learning Long-Term Dependencies with Gradient Descent is Difficult",
+        https://doi.org/10.1109/72.279181.
+        Pascanu, Mikolov & Bengio 2013, "On the difficulty of training Recurrent Neural Networks",
+        https://arxiv.org/abs/1211.5063.
 
     Examples:
         >>> import jax, jlstm
@@ -88,7 +105,7 @@ def gradient_flow(
     if loss_fn is not None:
         checks.function("loss_fn", loss_fn, "of the layer's outputs")
     sequence = Sequence(lengths, mask, resets)
-    # refuses what does not fit, and computes nothing
+    # Traced only for its errors; nothing is computed.
     jax.eval_shape(lambda: cell_states(layer, params, xs, carry, **sequence._asdict()))
     if layer.spatial_in:
         raise TypeError(f"gradient_flow needs layers without spatial axes, since it follows each unit, got {checks.brief(layer)}")
@@ -102,12 +119,12 @@ def gradient_flow(
 
 
 def _sum_of_last(time_axis: int, mask: Array | None, ys: Any) -> Any:
-    """The sum of each sequence's outputs at its last step that counts; outputs at others are zero."""
+    """Return the sum of the outputs at the last counting step of each sequence."""
     if mask is None:
         return sum(jnp.take(leaf, -1, axis=time_axis).sum() for leaf in jax.tree.leaves(ys))
     axis = time_axis if time_axis == 0 else -1
-    later = jnp.flip(jnp.cumsum(jnp.flip(mask, axis), axis), axis)
-    return sum(jnp.where((mask & (later == 1))[..., None], leaf, 0).sum() for leaf in jax.tree.leaves(ys))
+    countdown = jnp.flip(jnp.cumsum(jnp.flip(mask, axis), axis), axis)  # counting steps from here on; 1 at the last one
+    return sum(jnp.where((mask & (countdown == 1))[..., None], leaf, 0).sum() for leaf in jax.tree.leaves(ys))
 
 
 def _flow(layer: Layer, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> Any:
@@ -142,63 +159,66 @@ def _flow_both(layer: Bidirectional, params: Params, xs: Any, loss: Callable, ca
     merge = MERGES[layer.merge]
 
     def of_this(name: str, y: Any) -> Array:
-        both = ys | {name: y}
-        return loss(merge(both["forward"], both["backward"]))
+        outputs = ys | {name: y}
+        return loss(merge(outputs["forward"], outputs["backward"]))
 
     return {name: _flow(part, params[name], xs, partial(of_this, name), carry[name], sequence) for name, part in layers.items()}
 
 
 def _flow_cell(layer: RNN, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> Flow:
-    seen = run(layer, params, xs, carry, *sequence)
-    h, batch_axes = getattr(seen.after, "h", None), seen.counts.ndim - 1
-    if h is None or not seen.cell.gives_h or h.shape[-1] != seen.cell.features_out:
+    trajectory = run(layer, params, xs, carry, *sequence)
+    h, batch_axes = getattr(trajectory.after, "h", None), trajectory.counts.ndim - 1
+    if h is None or not trajectory.cell.gives_h or h.shape[-1] != trajectory.cell.features_out:
         raise TypeError(
             f"gradient_flow needs a cell that carries h and returns it, as LSTMCell and ElmanCell do, got {layer.cell!r}"
         )
-    ys = _where(seen.counts, jax.vmap(seen.step)(seen.before, seen.zs)[1])
-    d_ys = jax.grad(lambda ys: loss(as_given(layer, seen.finish(ys), batch_axes)))(ys)
-    norms = _backwards(seen, _where(seen.counts, d_ys))
-    gates = seen.gates()
-    forget = _forget_products(seen, gates.f) if hasattr(gates, "f") else None
+    ys = _where(trajectory.counts, jax.vmap(trajectory.step)(trajectory.before, trajectory.zs)[1])
+    d_ys = jax.grad(lambda ys: loss(as_given(layer, trajectory.finish(ys), batch_axes)))(ys)
+    norms = _backwards(trajectory, _where(trajectory.counts, d_ys))
+    gates = trajectory.gates()
+    forget = _forget_products(trajectory, gates.f) if hasattr(gates, "f") else None
     return jax.tree.map(lambda leaf: jnp.flip(leaf) if layer.reverse else leaf, Flow(*norms, forget))
 
 
 def _backwards(seen: Run, d_ys: Array) -> tuple[Array, Array]:
-    """Carry the loss's gradient and the rows of the last state's Jacobian backwards; return the norms of both at every step."""
+    """Carry the gradient of the loss and the rows of ∂c_T/∂c_t backwards. Return the norms of both at every step."""
     name = "c" if hasattr(seen.after, "c") else "h"
-    nothing = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), seen.after)
-    state = getattr(nothing, name)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), seen.after)
+    state = getattr(zeros, name)
     units = state.shape[-1]
     eye = jnp.expand_dims(jnp.eye(units, dtype=state.dtype), range(1, state.ndim))
-    rows = jax.tree.map(lambda leaf: jnp.zeros((units, *leaf.shape), leaf.dtype), nothing)
+    # Row k starts as the gradient of c_T[k] with respect to the carry after T: e_k for c, zero for h.
+    rows = jax.tree.map(lambda leaf: jnp.zeros((units, *leaf.shape), leaf.dtype), zeros)
     rows = rows._replace(**{name: jnp.broadcast_to(eye, (units, *state.shape))})
 
     def back(cotangents: tuple[PyTree, PyTree], step: tuple[PyTree, PyTree, Array, Array, Array | None]) -> Any:
-        (d_carry, rows), (before, z, d_y, counts, reset) = cotangents, step
-        of_rows = jnp.moveaxis(getattr(rows, name), 0, -1)  # batch axes first, as `counts` has them
-        norms = _norm(_where(counts, d_carry.h + d_y)), _mean_norm(counts, of_rows, units)
-        _, pullback = jax.vjp(lambda carry: seen.step(carry, z), before)
+        (d_carry, rows), (carry, z, d_y, counts, reset) = cotangents, step
+        jacobian = jnp.moveaxis(getattr(rows, name), 0, -1)  # batch axes first, to broadcast against `counts`
+        norms = _norm(_where(counts, d_carry.h + d_y)), _mean_norm(counts, jacobian, units)
+        _, pullback = jax.vjp(lambda carry: seen.step(carry, z), carry)
 
         def through(d_after: PyTree, d_y: Array) -> PyTree:
             (d_before,) = pullback((d_after, d_y))
+            # A skipped step hands the carry on unchanged, and a reset cuts the dependence on the carry before it.
             return select(counts, d_before if reset is None else _where(~reset, d_before), d_after)
 
         return (through(d_carry, d_y), jax.vmap(lambda row: through(row, jnp.zeros_like(d_y)))(rows)), norms
 
     steps = (seen.before, seen.zs, d_ys, seen.counts, seen.resets)
-    return lax.scan(back, (nothing, rows), steps, reverse=True)[1]
+    return lax.scan(back, (zeros, rows), steps, reverse=True)[1]
 
 
 def _forget_products(seen: Run, f: Array) -> Array:
-    kept = f if seen.resets is None else _where(~seen.resets, f)
-    kept = select(seen.counts, kept, jnp.ones_like(kept))
-    later = jnp.concatenate([kept[1:], jnp.ones_like(kept[:1])])
-    products = lax.cumprod(later, axis=0, reverse=True)
+    # A step that does not count keeps the state: factor 1. A reset cuts it: factor 0.
+    factors = f if seen.resets is None else _where(~seen.resets, f)
+    factors = select(seen.counts, factors, jnp.ones_like(factors))
+    later_factors = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
+    products = lax.cumprod(later_factors, axis=0, reverse=True)
     return jax.vmap(lambda counts, product: _mean_norm(counts, product, product.shape[-1]))(seen.counts, products)
 
 
 def _mean_norm(counts: Array, values: Array, units: int) -> Array:
-    """The norm over those sequences that count, divided by √(their number · units)."""
+    """Return the norm over the sequences that count, divided by √(their number · units)."""
     return _norm(_where(counts, values)) / jnp.sqrt(jnp.maximum(counts.sum(), 1) * units).astype(values.dtype)
 
 
@@ -207,7 +227,7 @@ def _where(where: Array, tree: PyTree) -> PyTree:
 
 
 def _norm(values: Array) -> Array:
-    """The Euclidean norm, scaled first: the square of 1e-25 is zero in float32."""
+    """Return the Euclidean norm of scaled values: in float32 the square of 1e-25 would be zero."""
     largest = jnp.max(jnp.abs(values), initial=0)
     scale = jnp.where(largest > 0, largest, 1)
     return scale * jnp.sqrt(jnp.sum((values / scale) ** 2))

@@ -1,4 +1,4 @@
-"""What every gate let through at every step, and how often it was saturated."""
+"""Gate activations at every step, and gate saturation."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ from jlstm.layers import RNN, Bidirectional, Layer, Stack, cell_states
 
 
 class Trace(NamedTuple):
-    """All that happened inside a cell, step by step; zero where a step does not count.
+    """Gates and carries of a cell at every step. They are zero at steps that do not count.
 
-    The parts of `gates` and `carry` can be asked for by name: `trace.f` is `trace.gates.f`, `trace.c` is `trace.carry.c`.
+    The parts of `gates` and `carry` are also attributes: `trace.f` is `trace.gates.f`, `trace.c` is `trace.carry.c`.
 
     Attributes:
-        gates: what the gates let through, a NamedTuple: of an LSTM i, f, g and o, each (*batch, time, units).
-        carry: what was carried after each step: of an LSTM h and c.
-        counts: which steps count; the others are padding.
+        gates: Gate activations, a NamedTuple. For an LSTM: i, f, g and o, each of shape (*batch, time, units).
+        carry: Carry after each step. For an LSTM: h and c.
+        counts: Whether a step counts. The others are padding.
     """
 
     gates: Any
@@ -31,7 +31,7 @@ class Trace(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What can be asked for."""
+        """The names of the available gates and parts of the carry."""
         return tuple(self._parts())
 
     def __getattr__(self, name: str) -> Any:
@@ -40,13 +40,18 @@ class Trace(NamedTuple):
         return parts[name]
 
     def _parts(self) -> dict[str, Any]:
-        """All arrays by name; a carry of somebody's own may be a dict, or have no names."""
+        """Return all arrays by name. The carry of a custom cell may be a dict, or may have no names."""
         carry = self.carry._asdict() if hasattr(self.carry, "_asdict") else self.carry
         return (carry if isinstance(carry, dict) else {}) | self.gates._asdict()
 
 
 class Saturation(NamedTuple):
-    """For each gate and unit, the share of steps at which it was nearly shut and nearly open; NamedTuples like `Trace.gates`."""
+    """Shares of steps at which each gate was nearly shut or nearly open.
+
+    Attributes:
+        below: Shares of steps nearly shut: a NamedTuple like `Trace.gates`, each entry of shape (units,).
+        above: Shares of steps nearly open, in the same form.
+    """
 
     below: Any
     above: Any
@@ -62,21 +67,26 @@ def trace(
     mask: Bool[Array, "*batch time"] | None = None,
     resets: Bool[Array, "*batch time"] | None = None,
 ) -> Any:
-    """Return every gate and every carry at every step, without dropout.
+    """Return all gates and carries at every step, without dropout.
 
-    Of an LSTM, `c = f · c_before + i · g` at every step that counts. Of a cell around another one the gates are the inner cell's.
+    For an LSTM, `c = f · c_before + i · g` at every step that counts. For a wrapped cell, the gates are those of the inner cell.
 
     Args:
-        layer: of cells that have gates: all but `ElmanCell`, wrapped or not, and any of your own that defines `Cell.gates`.
-        params, xs, carry, lengths, mask, resets: as for `Layer.apply`.
+        layer: A layer whose cells have gates: every cell but `ElmanCell`, wrapped or not, and custom cells with `Cell.gates`.
+        params: As for `Layer.apply`.
+        xs: As for `Layer.apply`.
+        carry: As for `Layer.apply`.
+        lengths: As for `Layer.apply`.
+        mask: As for `Layer.apply`.
+        resets: As for `Layer.apply`.
 
     Returns:
-        A `Trace`, whose arrays have time where `xs` has it; of a Stack a tuple with one entry a layer, of a Bidirectional a dict
-        with `"forward"` and `"backward"`.
+        A `Trace` whose arrays have the same time axis as `xs`. For a Stack, a tuple with one entry per layer. For a
+        Bidirectional, a dict with `"forward"` and `"backward"`.
 
     Raises:
-        TypeError: a cell that has no gates.
-        ValueError, TypeError: what `Layer.apply` raises.
+        TypeError: A cell has no gates, or `Layer.apply` raises it.
+        ValueError: `Layer.apply` raises it.
 
     Examples:
         >>> import jax, jlstm
@@ -87,7 +97,7 @@ def trace(
         (2, 5, 4)
     """
     sequence = {"lengths": lengths, "mask": mask, "resets": resets}
-    jax.eval_shape(lambda: cell_states(layer, params, xs, carry, **sequence))  # refuses what does not fit, and computes nothing
+    jax.eval_shape(lambda: cell_states(layer, params, xs, carry, **sequence))  # traced only for its errors; nothing is computed
     if isinstance(layer, Stack):
         traces = []
         for inner, p, c in zip(layer.layers, params, carry or (None,) * len(layer.layers), strict=True):
@@ -95,41 +105,41 @@ def trace(
             _, xs = inner.apply(p, xs, c, **sequence)
         return tuple(traces)
     if isinstance(layer, Bidirectional):
-        both = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return {name: trace(inner, params[name], xs, carry and carry[name], **sequence) for name, inner in both.items()}
+        directions = {"forward": layer.layer, "backward": layer.layer.flipped()}
+        return {name: trace(inner, params[name], xs, carry and carry[name], **sequence) for name, inner in directions.items()}
     if not isinstance(layer, RNN):
         raise TypeError(f"trace needs an RNN or layers of those, got {checks.brief(layer)}")
     return _trace_cell(layer, params, xs, carry, lengths, mask, resets)
 
 
 def _trace_cell(layer: RNN, params: Params, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any) -> Trace:
-    seen = run(layer, params, xs, carry, lengths, mask, resets)
-    if (gates := seen.gates()) is None:
+    trajectory = run(layer, params, xs, carry, lengths, mask, resets)
+    if (gates := trajectory.gates()) is None:
         raise TypeError(f"trace needs a cell with gates, and {layer.cell!r} has none: jlstm.cell_states has what it carries")
-    gates = select(seen.counts, gates, jax.tree.map(jnp.zeros_like, gates))
-    return Trace(*as_given(layer, (gates, seen.after, seen.counts), seen.counts.ndim - 1))
+    gates = select(trajectory.counts, gates, jax.tree.map(jnp.zeros_like, gates))
+    return Trace(*as_given(layer, (gates, trajectory.after, trajectory.counts), trajectory.counts.ndim - 1))
 
 
 def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
-    """Return how often each unit's gates were nearly shut, below `low`, or nearly open, above `high`.
+    """Return the shares of steps at which each unit's gates are nearly shut (below `low`) or nearly open (above `high`).
 
-    A forget gate that is always open makes its unit an integrator, one that is always shut a feed-forward unit. Of the candidate
-    g, which has a sign, |g| is compared. Steps that do not count are left out.
+    A unit whose forget gate is always open is an integrator. A unit whose forget gate is always shut is feed-forward. The
+    candidate g can be negative, so |g| is compared. Steps that do not count are left out.
 
     Args:
-        traces: what `trace` returns, of one layer or of several.
-        low: below this a gate is nearly shut.
-        high: above this it is nearly open.
+        traces: The result of `trace`, for one layer or for several.
+        low: Threshold below which a gate is nearly shut.
+        high: Threshold above which a gate is nearly open.
 
     Returns:
-        `Saturation(below, above)` for each `Trace`, both like its `gates`, of shares with shape (units,); their mean is the
-        gate's.
+        A `Saturation` for each `Trace`. Its entries have shape (units,).
 
     Raises:
-        TypeError: something else than traces.
-        ValueError: not 0 ≤ low ≤ high ≤ 1.
+        TypeError: `traces` is not a result of `trace`.
+        ValueError: The thresholds do not satisfy 0 ≤ low ≤ high ≤ 1.
 
-    Reference: Karpathy, Johnson & Li 2015, who take 0.1 and 0.9.
+    Reference: Karpathy, Johnson & Li 2015, "Visualizing and Understanding Recurrent Networks",
+    https://arxiv.org/abs/1506.02078. They use the thresholds 0.1 and 0.9.
 
     Examples:
         >>> import jax, jlstm
@@ -153,8 +163,8 @@ def _saturation_cell(seen: Any, low: float, high: float) -> Saturation:
 
     def share(which: Array) -> Array:
         counts = jnp.expand_dims(seen.counts, range(seen.counts.ndim, which.ndim))
-        of_units = counts.sum() * math.prod(which.shape[seen.counts.ndim : -1])  # of a ConvLSTM, at all places
-        return (which & counts).sum(range(which.ndim - 1)) / jnp.maximum(of_units, 1)
+        total = counts.sum() * math.prod(which.shape[seen.counts.ndim : -1])  # a ConvLSTM has a gate at every position
+        return (which & counts).sum(range(which.ndim - 1)) / jnp.maximum(total, 1)
 
     below = jax.tree.map(lambda gate: share(abs(gate) < low), seen.gates)
     return Saturation(below, jax.tree.map(lambda gate: share(abs(gate) > high), seen.gates))

@@ -1,4 +1,4 @@
-"""Models made of the layers: small Flax modules for the two commonest tasks, sampling, and a table of what is in them."""
+"""Small Flax models for sequence classification and language modelling, sampling, and a summary table."""
 
 from jlstm.models.language_model import LanguageModel
 from jlstm.models.sampling import generate

@@ -1,4 +1,4 @@
-"""LanguageModel: the next token from those before it."""
+"""LanguageModel: prediction of the next token."""
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
@@ -19,32 +19,38 @@ from jlstm.models.uniform import Uniform
 
 
 class LanguageModel(nn.Module):
-    """Embedding, LSTM layers, and logits of the next token at every step.
+    """Language model: an embedding, LSTM layers, and logits of the next token at every step.
 
         Embed → dropout → LSTM → dropout [→ LSTM → dropout]… → logits
 
-    Dropout is on non-recurrent connections only. Parameters: `embed/embedding` (vocabulary, units); `layer_0`, `layer_1`, … with
-    `kernel`, `recurrent_kernel` and `bias`; and `head/kernel` (units, vocabulary) with `head/bias` (vocabulary,), or with
-    `tied` only `bias` (vocabulary,), since the logits are then y E^T + bias with the embedding E.
+    Dropout is applied to non-recurrent connections only. The parameters are `embed/embedding` (vocabulary, units); `layer_0`,
+    `layer_1`, … with `kernel`, `recurrent_kernel` and `bias`; and `head/kernel` (units, vocabulary) and `head/bias`
+    (vocabulary,). With `tied`, the logits are y Eᵀ + bias with the embedding E, and `bias` (vocabulary,) replaces `head`.
 
     Args:
-        vocabulary: number of different tokens; a token from there on makes the logits NaN.
-        units: of every LSTM, and features of the embedding.
-        layers: number of LSTMs.
-        dropout: share zeroed of the embedding and of the outputs of each LSTM, with a new mask at every step.
-        variational: one mask for all steps of a call instead; `lstm={"recurrent_dropout": rate}` adds that inside the LSTMs.
-        tied: the embedding serves the logits, too: fewer parameters, and better as a rule.
-        init_scale: all parameters start uniform in ±init_scale; the paper has 0.1 (small), 0.05 (medium), 0.04 (large).
-        forget_bias: what forget gates' biases start at; None leaves them to `init_scale` as the others, as in the paper.
-        lstm: more options of every `LSTM(units)`, such as `{"unroll": 5}`, `{"remat": True}` or initialisers.
+        vocabulary: Number of different tokens. A traced token ≥ `vocabulary` makes the logits NaN.
+        units: Number of units of every LSTM and of features of the embedding.
+        layers: Number of LSTM layers.
+        dropout: Dropout rate of the embedding and of the outputs of each LSTM, with a new mask at every step.
+        variational: Use one dropout mask for all steps of a call. `lstm={"recurrent_dropout": rate}` also drops inside the LSTMs.
+        tied: Use the embedding as the output matrix. This saves parameters and usually improves the perplexity.
+        init_scale: All parameters are initialised uniformly in ±init_scale. The paper uses 0.1 (small), 0.05 (medium) and 0.04
+            (large).
+        forget_bias: Initial bias of the forget gates. None initialises it like the other parameters, as in the paper.
+        lstm: Further options of every `LSTM(units)`, such as `{"unroll": 5}`, `{"remat": True}` or initialisers.
 
     Raises:
-        ValueError: a size below 1, a rate outside [0, 1), LSTMs that run backwards or are time-major.
-        TypeError: an option that LSTM does not have.
+        ValueError: A size is below 1, a rate is outside [0, 1), or the LSTMs run backwards or are time-major.
+        TypeError: `LSTM` does not have an option.
 
-    Reference: Zaremba, Sutskever & Vinyals 2014; `variational`: Gal & Ghahramani 2016; `tied`: Press & Wolf 2017,
-    Inan, Khosravi & Socher 2017.
-    Differs from: Gal & Ghahramani drop whole words of the embedding as well; TensorFlow 1's tutorial starts biases at zero.
+    References:
+        Zaremba, Sutskever & Vinyals 2014, "Recurrent Neural Network Regularization", https://arxiv.org/abs/1409.2329.
+        `variational`: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks",
+        https://arxiv.org/abs/1512.05287.
+        `tied`: Press & Wolf 2017, "Using the Output Embedding to Improve Language Models", https://arxiv.org/abs/1608.05859;
+        Inan, Khosravi & Socher 2017, "Tying Word Vectors and Word Classifiers", https://arxiv.org/abs/1611.01462.
+
+    Differs from: Gal & Ghahramani also drop whole words of the embedding. TensorFlow 1's tutorial initialises biases to zero.
 
     Examples:
         >>> import jax
@@ -86,39 +92,42 @@ class LanguageModel(nn.Module):
     def __call__(
         self, tokens: Int[Array, "batch time"], carry: PyTree | None = None, *, key: Array | None = None, **sequence: Any
     ) -> tuple[Float[Array, "batch time vocabulary"], PyTree]:
-        """Return the logits of the token after each, and the carry to read on with.
+        """Return the logits of the next token at every step, and the carry after the last step.
 
         Args:
-            tokens: indices into the vocabulary.
-            carry: where to start: `initial_carry`, None for the same, or what a call before returned.
-            key: turns dropout on, as a `"dropout"` rng given to `apply` does; without either it is inference.
-            **sequence: `lengths`, `mask` or `resets` as `Layer.apply` takes them.
+            tokens: Indices into the vocabulary, of an integer dtype.
+            carry: Carry to start from: the result of `initial_carry` or of a previous call. None means `initial_carry`.
+            key: Random key that enables dropout. The `"dropout"` rng of `apply` does the same. Without either, no dropout.
+            **sequence: `lengths`, `mask` or `resets`, as for `Layer.apply`.
+
+        Returns:
+            The logits, and a tuple with the carry of each layer.
 
         Raises:
-            ValueError: a shape does not fit.
-            TypeError: `tokens` are not whole numbers.
+            ValueError: The shape of `tokens`, the carry or another argument is wrong, or a token is outside the vocabulary.
+            TypeError: `tokens` has no integer dtype.
         """
         tokens, keys = parts.tokens("tokens", tokens, self.vocabulary), parts.keys(self, key, 2 * self.layers + 1)
         carries = (None,) * self.layers if carry is None else self._checked(carry)
         embed = nn.Embed(self.vocabulary, self.units, embedding_init=Uniform(self.init_scale), name="embed")
         xs, lasts = self._dropped(embed(tokens), 0, keys[0]), []
         for k, start in enumerate(carries):
-            given = parts.given(carry=start, key=keys[2 * k + 1], **sequence)
-            last, ys = Recurrent(self.layer, name=f"layer_{k}")(xs, **given)
+            arguments = parts.given(carry=start, key=keys[2 * k + 1], **sequence)
+            last, ys = Recurrent(self.layer, name=f"layer_{k}")(xs, **arguments)
             xs = self._dropped(ys, k + 1, keys[2 * k + 2])
             lasts.append(last)
         return self._logits(embed, xs), tuple(lasts)
 
     @property
     def layer(self) -> RNN:
-        """The LSTM that all layers are, each with its own parameters."""
+        """The LSTM layer. All layers share its options, but not its parameters."""
         initial = Uniform(self.init_scale)
         options = {"kernel_init": initial, "recurrent_init": initial, "bias_init": initial, "forget_bias": self.forget_bias}
         return LSTM(self.units, **(options | dict(self.lstm)))
 
     @nn.nowrap
     def initial_carry(self, size: int) -> PyTree:
-        """Return what reading `size` texts starts from, without any parameters: a tuple with zeros for each layer."""
+        """Return the initial carry for a batch of `size` texts: a tuple with zeros for each layer. No parameters are needed."""
         size, layer = checks.whole("size", size), self.layer
         shapes = jax.eval_shape(lambda key: layer.initial_carry(layer.init(key, self.units), (size,)), jax.random.key(0))
         return tuple(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes) for _ in range(self.layers))

@@ -1,4 +1,4 @@
-"""What both models are made of: a check of their inputs, keys for their parts, and dropout."""
+"""Parts that both models share: a check of their tokens, random keys and dropout."""
 
 from typing import Any
 
@@ -12,21 +12,34 @@ from jlstm import checks
 
 
 def tokens(name: str, value: Any, vocabulary: int, *, least: int = 0) -> Int[Array, "batch time"]:
-    """Return tokens as an array; require whole numbers (batch, time) with at least so many steps, of the vocabulary.
+    """Return tokens as an array after checking shape, dtype and range.
 
-    Of others JAX would take the embedding to be NaN, or that of another token. Traced tokens cannot be looked at.
+    JAX does not check indices: it would return NaN or the embedding of another token. The range of traced tokens is not checked.
+
+    Args:
+        name: Name of the argument, for error messages.
+        value: Tokens of shape (batch, time).
+        vocabulary: Number of different tokens.
+        least: Minimum number of time steps.
+
+    Returns:
+        The tokens as an array.
+
+    Raises:
+        ValueError: The shape is wrong, or a token is outside the vocabulary.
+        TypeError: The dtype is not an integer dtype.
     """
     numbers = value
     value = checks.array(name, value)
     if value.ndim != 2 or value.shape[1] < least:
-        some = f" with at least {least} time step" if least else ""
-        raise ValueError(f"{name} must have shape (batch, time){some}, got {value.shape}: pad sequences of different lengths")
+        minimum = f" with at least {least} time step" if least else ""
+        raise ValueError(f"{name} must have shape (batch, time){minimum}, got {value.shape}: pad sequences of different lengths")
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(
             f"{name} must be whole numbers, indices into the vocabulary, got {value.dtype}: pass {name}.astype('int32')"
         )
     if checks.readable(numbers) and value.size:
-        low, high = np.min(numbers), np.max(numbers)  # before JAX makes them int32
+        low, high = np.min(numbers), np.max(numbers)  # the original values: conversion to int32 could wrap them
         if low < 0 or high >= vocabulary:
             raise ValueError(
                 f"{name} must be indices into the vocabulary, from 0 to {vocabulary - 1}, got some from {low} to {high}"
@@ -35,7 +48,7 @@ def tokens(name: str, value: Any, vocabulary: int, *, least: int = 0) -> Int[Arr
 
 
 def keys(module: nn.Module, key: Array | None, count: int) -> Any:
-    """Return `count` keys made from the one given, else from the `"dropout"` rng of `apply`; without either, as many None."""
+    """Return `count` keys, split from `key` or from the `"dropout"` rng of `apply`. Without either, return `count` times None."""
     if key is None and module.has_rng("dropout"):
         key = module.make_rng("dropout")
     if key is not None:
@@ -44,12 +57,23 @@ def keys(module: nn.Module, key: Array | None, count: int) -> Any:
 
 
 def given(**arguments: Any) -> dict[str, Any]:
-    """Return the arguments that are not None: those that a summary should show."""
+    """Return the arguments that are not None. A summary table would show the others, too."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
 def dropout(xs: Array, rate: float, key: Array | None, *, constant: bool, name: str) -> Array:
-    """Zero a share of `xs` and scale up the rest, with the same mask at all steps (axis 1) if `constant`; no key, no dropout."""
+    """Apply dropout: zero entries at random and scale up the others.
+
+    Args:
+        xs: Values of shape (batch, time, features) or (batch, features).
+        rate: Probability of zeroing an entry.
+        key: Random key, or None for no dropout.
+        constant: Whether to use the same mask at all steps (axis 1).
+        name: Name of the Flax module.
+
+    Returns:
+        Values of the same shape.
+    """
     if not rate:
         return xs
     drop = nn.Dropout(rate, broadcast_dims=(1,) if constant else (), deterministic=key is None, name=name)

@@ -1,4 +1,4 @@
-"""One vector for a sequence: the outputs of a layer at its last step, their mean, or their maximum."""
+"""Pooling of a sequence of outputs to one vector: last step, mean or maximum."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,10 +13,10 @@ Mask = Bool[Array, "batch time"] | None
 
 
 def apart(layer: Layer) -> Layer:
-    """Return the same layer with the outputs of its two directions, if it has two, not yet merged, as `last` takes them.
+    """Return the layer without the merging of its two directions, if it has two. `last` expects the outputs of this layer.
 
     Raises:
-        ValueError: a Bidirectional directly around another, where no step is the last.
+        ValueError: A Bidirectional directly wraps another one, so that no step is the last.
     """
     if isinstance(layer, Stack):
         return replace(layer, layers=(*layer.layers[:-1], apart(layer.layers[-1])))
@@ -28,18 +28,23 @@ def apart(layer: Layer) -> Layer:
 
 
 def last(layer: Layer, ys: Any, mask: Mask) -> Float[Array, "batch features"]:
-    """Return what a layer says at the end of its run: at the last step that counts, or the first if it runs backwards.
+    """Return the output at the last step that a layer runs and that counts. If the layer runs backwards, this is the first step.
+
+    For a Bidirectional, each direction is taken at its own last step, and then the two are merged.
 
     Args:
-        layer: what made `ys`, before `apart`: both directions of a Bidirectional are taken at their own ends and merged then.
-        ys: the outputs of `apart(layer)`.
-        mask: which steps count; where none does, the result is zero, as all outputs are.
+        layer: The layer, before `apart`.
+        ys: Outputs of `apart(layer)`.
+        mask: Whether a step counts. If none does, the result is zero, since the outputs are.
+
+    Returns:
+        One vector per sequence.
     """
     if isinstance(layer, Stack):
         return last(layer.layers[-1], ys, mask)
     if isinstance(layer, Bidirectional):
         directions = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return MERGES[layer.merge](*(last(one, ys[name], mask) for name, one in directions.items()))
+        return MERGES[layer.merge](*(last(part, ys[name], mask) for name, part in directions.items()))
     backwards = getattr(layer, "reverse", False)
     if mask is None:
         return ys[:, 0] if backwards else ys[:, -1]
@@ -48,15 +53,15 @@ def last(layer: Layer, ys: Any, mask: Mask) -> Float[Array, "batch features"]:
 
 
 def mean(ys: Float[Array, "batch time features"], mask: Mask) -> Float[Array, "batch features"]:
-    """Return the mean over the steps that count; zero where none does. Outputs at others are zero already."""
+    """Return the mean over the steps that count, or zero if none does. `ys` must be zero at the other steps."""
     if mask is None:
         return ys.mean(axis=1)
     return ys.sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1).astype(ys.dtype)[:, None]
 
 
 def highest(ys: Float[Array, "batch time features"], mask: Mask) -> Float[Array, "batch features"]:
-    """Return the maximum over the steps that count; zero where none does."""
+    """Return the maximum over the steps that count, or zero if none does."""
     if mask is None:
         return ys.max(axis=1)
-    counted = jnp.where(mask[:, :, None], ys, -jnp.inf).max(axis=1)
-    return jnp.where(mask.any(axis=1, keepdims=True), counted, 0)
+    maxima = jnp.where(mask[:, :, None], ys, -jnp.inf).max(axis=1)
+    return jnp.where(mask.any(axis=1, keepdims=True), maxima, 0)

@@ -1,4 +1,4 @@
-"""generate: a language model goes on where a prompt ends."""
+"""generate: sampling from a language model."""
 
 from typing import Any
 
@@ -20,23 +20,25 @@ def generate(
     length: int,
     temperature: float | Float[Array, ""] = 1.0,
 ) -> Int[Array, "batch length"]:
-    """Draw the tokens that follow: each from softmax(logits / temperature), and read by the model before the next is drawn.
+    """Sample tokens that continue a prompt.
+
+    Each token is drawn from softmax(logits / temperature) and is the model's next input.
 
     Args:
-        model: a language model.
-        params: its parameters.
-        key: what is drawn depends on.
-        prompt: what the model reads first, at least one token.
-        length: how many tokens to draw.
-        temperature: below 1 likely tokens become likelier; 0 takes the likeliest always (the first of equal ones).
+        model: A language model.
+        params: Parameters of the model.
+        key: Random key.
+        prompt: Tokens that the model reads first, at least one per row.
+        length: Number of tokens to draw.
+        temperature: Values below 1 favour likely tokens. 0 always takes the likeliest token, the first one of equals.
 
     Returns:
-        The tokens, without the prompt, in its dtype.
+        The drawn tokens, without the prompt, in the dtype of the prompt.
 
     Raises:
-        ValueError: a length below 1, a prompt of another shape or without tokens, a temperature below 0 (a traced one is not
-            looked at).
-        TypeError: a prompt that is not whole numbers.
+        ValueError: `length` is below 1, `prompt` has the wrong shape, no tokens or a token outside the vocabulary, or
+            `temperature` is below 0. A traced temperature is not checked.
+        TypeError: `prompt` has no integer dtype.
 
     Examples:
         >>> import jax
@@ -57,8 +59,9 @@ def generate(
         raise ValueError(f"temperature must be at least 0, which takes the likeliest token always, got {temperature}")
 
     def drawn(logits: Array, key: Array) -> Array:
-        sharper = logits / jnp.where(temperature > 0, temperature, 1).astype(logits.dtype)
-        token = jnp.where(temperature > 0, jax.random.categorical(key, sharper), logits.argmax(axis=-1))
+        # `temperature` may be traced: both branches are computed, and the inner `where` keeps 0 from dividing.
+        scaled = logits / jnp.where(temperature > 0, temperature, 1).astype(logits.dtype)
+        token = jnp.where(temperature > 0, jax.random.categorical(key, scaled), logits.argmax(axis=-1))
         return token.astype(prompt.dtype)
 
     def step(state: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:

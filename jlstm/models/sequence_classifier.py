@@ -1,4 +1,4 @@
-"""SequenceClassifier: tokens, an embedding, recurrent layers, one vector a sequence, logits."""
+"""SequenceClassifier: one class, or one yes-or-no answer, for a sequence of tokens."""
 
 from dataclasses import KW_ONLY
 
@@ -15,32 +15,36 @@ from jlstm.models.uniform import Uniform
 
 
 class SequenceClassifier(nn.Module):
-    """Embedding, recurrent layers, one vector for the whole sequence, Dense.
+    """Sequence classifier: an embedding, recurrent layers, pooling over time, and a dense layer.
 
         Embed → layer [→ dropout → layer]… → pool → dropout → Dense
 
-    Parameters: `embed/embedding` (vocabulary, features); `layer_0`, `layer_1`, … as each layer's `init` makes them;
-    `head/kernel` (features_out, classes) and `head/bias` (classes,). These are a Keras model's weights, in its order.
+    The parameters are `embed/embedding` (vocabulary, features); `layer_0`, `layer_1`, … from the `init` of each layer;
+    `head/kernel` (features_out, classes) and `head/bias` (classes,). A Keras model has the same weights in the same order.
 
     Args:
-        vocabulary: number of different tokens; a token from there on makes the logits NaN.
-        features: of the embedding.
-        layer: a recurrent layer, or a tuple of them, the lowest first.
-        classes: number of logits; for 1 they lose that axis.
-        dropout: share of the outputs of each layer that is zeroed, at every step with a new mask; above the last layer, of what
-            was pooled. Dropout of the embedding and inside a layer is the layer's own: `LSTM(10, dropout=0.2)`.
-        variational: between layers, the same mask at all steps (Gal & Ghahramani 2016).
-        masked: token 0 is padding wherever it stands: such steps leave the carry as it is and are not pooled.
-        pool: "last", the output of the last step that counts (of a layer that runs backwards, of the first; of a Bidirectional,
-            each direction's own, merged), "mean" or "max" over all steps that count. Where none counts, it is zero.
-        embedding_init: a name or a callable `(key, shape, dtype) -> array`; uniform in ±0.05 as Keras.
+        vocabulary: Number of different tokens. A traced token ≥ `vocabulary` makes the logits NaN.
+        features: Number of features of the embedding.
+        layer: A recurrent layer, or a tuple of layers, the lowest first.
+        classes: Number of logits. For one class, the logits have no class axis.
+        dropout: Dropout rate of the outputs of each layer, with a new mask at every step. After the last layer it applies to the
+            pooled vector. Dropout of the embedding and inside a layer is an option of the layer: `LSTM(10, dropout=0.2)`.
+        variational: Use the same dropout mask at all steps between layers (Gal & Ghahramani 2016).
+        masked: Treat token 0 as padding at every position. Padding does not change the carry and is not pooled.
+        pool: "last", "mean" or "max" over the steps that count. "last" is the output at the last step, for a layer that runs
+            backwards at the first step, and for a Bidirectional the merged outputs of both directions at their own last steps.
+            If no step counts, the pooled vector is zero.
+        embedding_init: A name or a callable `(key, shape, dtype) -> array`. The default is uniform in ±0.05, as in Keras.
 
     Raises:
-        ValueError: a size below 1, a rate outside [0, 1), an unknown pool, a layer that is time-major or merges nothing.
-        TypeError: a layer that is none.
+        ValueError: A size is below 1, a rate is outside [0, 1), `pool` is unknown, or a layer is time-major or has merge=None.
+        TypeError: `layer` is not a layer.
 
-    Differs from: TensorFlow 1's `DropoutWrapper(cell, output_keep_prob=p)` around every layer is `dropout=1-p` here with
-    pool="last": what it drops at the steps before the last of the uppermost layer reaches nothing.
+    Reference: `variational`: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural
+    Networks", https://arxiv.org/abs/1512.05287.
+
+    Differs from: `DropoutWrapper(cell, output_keep_prob=p)` of TensorFlow 1 around every layer corresponds to `dropout=1-p` with
+    pool="last". Its dropout at the earlier steps of the last layer has no effect on the result.
 
     Examples:
         >>> import jax, jlstm
@@ -73,7 +77,7 @@ class SequenceClassifier(nn.Module):
         checks.one_of("pool", self.pool, ("last", "mean", "max"))
         initializer(self.embedding_init)
         if not isinstance(self.layer, Layer):
-            self.layer = Stack(self.layer).layers  # which checks them, too
+            self.layer = Stack(self.layer).layers  # Stack also checks the layers
         layers = self._layers
         if layers[0].time_major or layers[-1].unmerged:
             raise ValueError(
@@ -90,21 +94,22 @@ class SequenceClassifier(nn.Module):
         """Return the logits (batch, classes), or (batch,) for one class.
 
         Args:
-            tokens: indices into the vocabulary.
-            lengths: how many steps of each sequence count, from its first; instead of `masked`.
-            key: turns dropout on, as a `"dropout"` rng given to `apply` does; without either it is inference.
+            tokens: Indices into the vocabulary, of an integer dtype.
+            lengths: Number of leading steps of each sequence that count. Not allowed together with `masked`.
+            key: Random key that enables dropout. The `"dropout"` rng of `apply` does the same. Without either, no dropout.
 
         Raises:
-            ValueError: `tokens` has another shape or no steps, `lengths` do not fit or are given to a masked model.
-            TypeError: `tokens` or `lengths` are not whole numbers.
+            ValueError: `tokens` has the wrong shape, no steps or a token outside the vocabulary, or `lengths` does not fit or is
+                given to a masked model.
+            TypeError: `tokens` or `lengths` has no integer dtype.
         """
         tokens, layers = parts.tokens("tokens", tokens, self.vocabulary, least=1), self._layers
         mask, keys = self._mask(tokens, lengths), parts.keys(self, key, 2 * len(layers))
         xs = nn.Embed(self.vocabulary, self.features, embedding_init=initializer(self.embedding_init), name="embed")(tokens)
         for k, layer in enumerate(layers):
             top = k == len(layers) - 1
-            run = pooling.apart(layer) if top and self.pool == "last" else layer
-            xs = Recurrent(run, name=f"layer_{k}")(xs, **parts.given(mask=mask, key=keys[2 * k]))[1]
+            unmerged = pooling.apart(layer) if top and self.pool == "last" else layer
+            xs = Recurrent(unmerged, name=f"layer_{k}")(xs, **parts.given(mask=mask, key=keys[2 * k]))[1]
             if top:
                 xs = self._pooled(layer, xs, mask)
             constant = self.variational and not top

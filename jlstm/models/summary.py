@@ -1,4 +1,4 @@
-"""summary: the table of a model's parts."""
+"""summary: a table of the parts of a model."""
 
 from typing import Any
 
@@ -13,17 +13,20 @@ from jlstm.linen import Recurrent
 
 
 def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: Any) -> str:
-    """Return the table that Keras users know, by Flax's `tabulate`: each part, its inputs, outputs and parameters; the total.
+    """Return a table with the inputs, outputs and parameters of each part of a model, and the total, like Keras's `summary`.
 
-    No parameter is drawn. The table is plain text, 100 columns wide.
+    Flax's `tabulate` makes the table, without drawing parameters. It is plain text, 100 columns wide.
 
     Args:
-        module: any Flax module, linen or NNX, or a layer.
-        *inputs: what it is called with, or only their shapes and dtypes as `jax.ShapeDtypeStruct`.
-        **arguments: the same by name.
+        module: A Flax module, linen or NNX, or a layer.
+        *inputs: Positional arguments of the module, or their shapes and dtypes as `jax.ShapeDtypeStruct`.
+        **arguments: Keyword arguments of the module, in the same form.
+
+    Returns:
+        The table.
 
     Raises:
-        TypeError: something else than a module or a layer, or an NNX module whose outputs Flax cannot print.
+        TypeError: `module` is neither a module nor a layer, or Flax cannot print the outputs of an NNX module.
 
     Examples:
         >>> import jax, jlstm
@@ -59,5 +62,5 @@ def _of_nnx(module: nnx.Module, inputs: Any, options: dict[str, Any]) -> str:
 
 
 def _filled(leaf: Any) -> Any:
-    """An array in place of its shape and dtype: Flax wants arrays."""
+    """Return an array of zeros for a shape and dtype, since Flax needs arrays."""
     return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf

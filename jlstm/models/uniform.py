@@ -1,4 +1,4 @@
-"""The symmetric uniform distribution that Keras' embeddings and Zaremba's language models start from."""
+"""Symmetric uniform initialiser, as used by Keras embeddings and by Zaremba et al. 2014."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,15 @@ from jlstm import checks
 
 @dataclass(frozen=True)
 class Uniform:
-    """An initialiser that draws from [-scale, scale). Two of one scale are equal, so that layers made with them are too.
+    """An initialiser that draws from [-scale, scale).
+
+    Instances with the same scale are equal, and so are layers made with them.
 
     Args:
-        scale: half the width of the distribution; 0.05 is what Keras calls "uniform".
+        scale: Half the width of the distribution. Keras's "uniform" uses 0.05.
 
     Raises:
-        TypeError: a scale that is no number.
+        TypeError: `scale` is not a number.
 
     Examples:
         >>> import jax
@@ -32,5 +34,5 @@ class Uniform:
         object.__setattr__(self, "scale", checks.number("scale", self.scale))
 
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = "float32") -> Array:
-        """Draw an array of this shape and dtype."""
+        """Return a random array of the given shape and dtype."""
         return jax.random.uniform(key, shape, dtype, -self.scale, self.scale)

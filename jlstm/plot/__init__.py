@@ -1,8 +1,8 @@
-"""Pictures of what happened inside a network and during its training, with matplotlib.
+"""Plots of gates, gradients and training curves, with matplotlib.
 
-Each function draws into the axes `ax`, or into those of a new figure, and returns them, so that
-`gates(trace).figure.savefig("gates.png")` saves a picture.
-Colours are those that colour-blind readers tell apart (Okabe & Ito 2008). `import jlstm` does not import this package.
+Each function draws into the axes `ax`, or into the axes of a new figure, and returns the axes.
+`gates(trace).figure.savefig("gates.png")` thus saves a picture.
+Colour-blind readers can distinguish the colours (Okabe & Ito 2008). `import jlstm` does not import this package.
 """
 
 from jlstm.plot.axes import COLOURS

@@ -1,4 +1,4 @@
-"""What all pictures share: where they are drawn, their colours, and words along an axis."""
+"""Helpers for all plots: axes, colours and word labels."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,16 @@ GREY = "#777777"
 
 
 def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
-    """Return `ax`, or else the axes of a new figure of that many inches.
+    """Return `ax`, or the axes of a new figure if it is None.
+
+    Args:
+        ax: Axes of matplotlib, or None.
+        width: Width of a new figure in inches.
+        height: Height of a new figure in inches.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: `ax` is something else.
+        TypeError: `ax` is not an axes object of matplotlib.
     """
     if ax is not None:
         if not hasattr(ax, "set_xlabel"):
@@ -34,25 +39,29 @@ def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
 
 
 def plain(ax: "Axes") -> None:
-    """Only the two axes that carry numbers, and a faint grid."""
+    """Hide the upper and right spines and add a faint grid."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)
 
 
 def size(ax: "Axes") -> np.ndarray:
-    """Width and height in points, of which an inch has 72."""
+    """Return the width and height of axes in points (1/72 inch)."""
     return np.asarray(ax.get_window_extent().size) * 72 / ax.figure.dpi
 
 
 def words(ax: "Axes", labels: Sequence[str]) -> None:
-    """Write a word under each step, or under every second or third, as many as the axes have room for."""
-    room = max(1, int(size(ax)[0] / 11))  # a turned line of 9 points takes about 11
+    """Write a word under each step, or under every n-th step if the axes are too narrow."""
+    room = max(1, int(size(ax)[0] / 11))  # a rotated label of 9 points takes about 11 points
     steps = range(0, len(labels), math.ceil(len(labels) / room) or 1)
     ax.set_xticks(list(steps), [labels[step] for step in steps], rotation=90, fontsize=9)
 
 
 def single(name: str, value: object, kind: type) -> None:
-    """Require what belongs to one layer."""
+    """Check that `value` is the result for a single layer.
+
+    Raises:
+        TypeError: `value` is not of the type `kind`.
+    """
     if not isinstance(value, kind):
         raise TypeError(
             f"{name} must be the {kind.__name__} of one layer, got a {type(value).__name__}: draw one layer at a time"

@@ -22,7 +22,7 @@ NAMES = {
     "c": "cell state c",
     "h": "output h",
 }
-WIDEST = 12  # inches, 1,200 pixels; of labelled steps twice that
+WIDEST = 12  # inches, 1,200 pixels; twice that if steps have labels
 
 
 def gates(
@@ -33,22 +33,25 @@ def gates(
     sequence: int | tuple[int, ...] = 0,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw what gates let through: a column a step, a row a unit, one block below the other for each gate.
+    """Draw gates as a heat map: one column per step, one row per unit, one block per gate.
 
-    Gates run from 0 (dark) to 1 (bright); what has a sign from orange over white to purple. Padding, steps that do not count, is
-    hatched. However many steps there are, a new picture is at most 1,200 pixels wide, with labels 2,400.
+    Gates range from 0 (dark) to 1 (bright). Signed values range from orange over white to purple. Padding is hatched. A new
+    figure is at most 1,200 pixels wide, or 2,400 with labels.
 
     Args:
-        trace: of one layer, batch first, as `jlstm.inspect.trace` returns it.
-        names: what to show, some of `trace.names`: of an LSTM i, f, g, o, c, h. None shows all gates.
-        labels: of the steps, the words of a text, say; only as many steps are drawn.
-        sequence: which of the batch.
-        ax: where to draw.
+        trace: A trace of one layer, batch first, from `jlstm.inspect.trace`.
+        names: Names to show, from `trace.names`; for an LSTM i, f, g, o, c, h. None shows all gates.
+        labels: Labels of the steps, for example the words of a text. Only labelled steps are drawn.
+        sequence: Index of the sequence in the batch.
+        ax: Axes to draw into. None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: the trace is that of several layers.
-        ValueError: an unknown name, or more labels than steps.
+        TypeError: `trace` is not a trace of a single layer.
+        ValueError: A name is unknown, there are more labels than steps, or `sequence` is out of range.
     """
     single("trace", trace, Trace)
     names = trace.gates._fields if names is None else gate_names(names)
@@ -57,11 +60,11 @@ def gates(
         if not labels:
             raise ValueError("labels must hold at least one, got none: leave them out")
     _check_sequence(sequence, trace.counts.shape[:-1])
-    chosen = (lambda array: np.asarray(array)[sequence]) if trace.counts.ndim > 1 else np.asarray
-    counts, blocks = chosen(trace.counts)[: None if labels is None else len(labels)], {}
+    select = (lambda array: np.asarray(array)[sequence]) if trace.counts.ndim > 1 else np.asarray
+    counts, blocks = select(trace.counts)[: None if labels is None else len(labels)], {}
     for name in names:
         checks.one_of("a name", name, trace.names)
-        values = chosen(getattr(trace, name)).astype(np.float32)[: len(counts)]
+        values = select(getattr(trace, name)).astype(np.float32)[: len(counts)]
         blocks[name] = np.ma.array(values, mask=np.broadcast_to(~counts[:, None], values.shape))
     if labels is not None and len(labels) > len(counts):
         raise ValueError(f"labels must be at most as many as the {len(counts)} steps, got {len(labels)}")
@@ -86,7 +89,7 @@ def _blocks(ax: Any, blocks: dict[str, np.ma.MaskedArray], counts: np.ndarray) -
         images[scale] = ax.imshow(values.T, colours, aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
         scales.setdefault(scale, []).append(name)
         _hatch(ax, counts, k * pitch)
-    for scale in reversed(scales):  # each new bar comes next to the map
+    for scale in reversed(scales):  # each new colour bar is placed next to the map, so the last one drawn is the innermost
         ax.figure.colorbar(images[scale], ax=ax, pad=0.01, aspect=30).ax.set_title(", ".join(scales[scale]), fontsize=10)
     ax.set(xlim=(-0.5, time - 0.5), ylim=((len(blocks) - 1) * pitch + 1, 0))
     ax.set_yticks([k * pitch + 0.5 for k in range(len(blocks))], [NAMES.get(name, name) for name in blocks])
@@ -95,7 +98,7 @@ def _blocks(ax: Any, blocks: dict[str, np.ma.MaskedArray], counts: np.ndarray) -
 
 
 def _hatch(ax: Any, counts: np.ndarray, top: float) -> None:
-    """Hatch each span of steps that do not count, over the height of a block."""
+    """Hatch every span of steps that do not count, over the height of one block."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~counts, [False]])))
     spans = [(begin - 0.5, end - begin) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
     ax.broken_barh(spans, (top, 1), facecolor="#f4f4f4", edgecolor=GREY, hatch="////", linewidth=0)
@@ -109,7 +112,7 @@ def _scale(name: str, values: np.ma.MaskedArray) -> tuple[str, float, float]:
 
 
 def gate_names(names: Any) -> list[str]:
-    """The names of gates: a text of letters, or several texts; at least one."""
+    """Return the names of gates as a list. `names` is a string of one-letter names or a sequence of names."""
     listed = list(names) if isinstance(names, str) else checks.several("names", names, "['i', 'f']")
     if not listed:
         raise ValueError("names must hold at least one name, got none: leave it out for all gates")
@@ -117,7 +120,7 @@ def gate_names(names: Any) -> list[str]:
 
 
 def _check_sequence(sequence: Any, batch_shape: tuple[int, ...]) -> None:
-    """Require the place of one sequence in the batch."""
+    """Check that `sequence` is the index of one sequence in the batch."""
     place = sequence if isinstance(sequence, tuple) else (sequence,) * bool(batch_shape)
     fits = len(place) == len(batch_shape) and all(isinstance(index, int | np.integer) for index in place)
     if not fits or not all(-size <= index < size for index, size in zip(place, batch_shape, strict=True)):

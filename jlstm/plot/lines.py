@@ -1,4 +1,4 @@
-"""Curves: of training, of gradients through time, and of a score along a text."""
+"""Line plots of training histories, gradient norms and scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
@@ -13,25 +13,28 @@ from jlstm.plot.axes import BLUE, COLOURS, GREY, ORANGE, axes, plain, words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PARTS = {  # of a record: the line's style and colour, and what it is called
+PARTS = {  # fields of a record: line style, colour, label
     "train": ("-", BLUE, "training, mean since the point before"),
     "validation": ("--", ORANGE, "validation"),
 }
 
 
 def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = None) -> "Axes":
-    """Draw how something changed during training, and beside it in validation where that was measured.
+    """Draw a measurement over the training steps, with a second line for validation if the records have it.
 
     Args:
-        history: records as `jlstm.train.fit` makes them, or dicts of a loop of your own: with `step`, and with dicts `train` and
-            `validation` or, beside the step, figures of the training (`{"step": 10, "loss": 0.7}`).
-        name: of what to draw.
-        ax: where to draw.
+        history: Records of `jlstm.train.fit`, or dicts of a custom loop. A dict has `step`, and either dicts `train` and
+            `validation` or training measurements next to the step: `{"step": 10, "loss": 0.7}`.
+        name: Name of the measurement.
+        ax: Axes to draw into. None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: a record that is neither.
-        ValueError: no record has something of this name.
+        TypeError: A record is neither a record nor such a dict.
+        ValueError: No record has a measurement of this name.
     """
     checks.text("name", name)
     records = [_record(record) for record in checks.several("history", history, "result.history")]
@@ -54,7 +57,7 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
 
 
 def _record(record: Any) -> tuple[float, dict[str, Mapping[str, Any]]]:
-    """The step of a record, and what it has of training and validation."""
+    """Return the step of a record, and its measurements by part (`train`, `validation`)."""
     fields = record._asdict() if hasattr(record, "_asdict") else record
     if not isinstance(fields, Mapping) or "step" not in fields:
         raise TypeError(
@@ -67,19 +70,22 @@ def _record(record: Any) -> tuple[float, dict[str, Mapping[str, Any]]]:
 
 
 def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | None" = None) -> "Axes":
-    """Draw norms of derivatives by step, on a logarithmic axis.
+    """Draw norms of derivatives over the steps, on a logarithmic axis.
 
     Args:
-        norms: what `jlstm.inspect.gradient_flow` returns, of one layer or of several, or a dict of norms by label
-            (`{"LSTM": flow.state, "Elman": other.state}`).
-        floor: where the axis ends at the latest; smaller norms lie below the picture.
-        label: of the axis of norms.
-        ax: where to draw.
+        norms: The result of `jlstm.inspect.gradient_flow`, for one layer or several, or a dict of norms by label:
+            `{"LSTM": flow.state, "Elman": other.state}`.
+        floor: Smallest value of the axis. Smaller norms are not visible.
+        label: Label of the axis of norms.
+        ax: Axes to draw into. None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: norms that are neither.
-        ValueError: no norms, or norms that are not a number a step.
+        TypeError: `norms` has another form, or does not have one number per step.
+        ValueError: `norms` is empty.
     """
     checks.text("label", label)
     floor = checks.bound("floor", floor)
@@ -99,12 +105,12 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
 
 
 def _lines(norms: Any, label: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """All norms with a label each: layers of a tuple have numbers."""
+    """Yield all lines with their labels. The layers of a tuple are labelled with numbers."""
     if isinstance(norms, Mapping) or hasattr(norms, "_asdict"):
         parts = dict(norms if isinstance(norms, Mapping) else norms._asdict()).items()
     elif isinstance(norms, tuple | list) and all(isinstance(part, Mapping | tuple) for part in norms):
         parts = {f"layer {number}": part for number, part in enumerate(norms)}.items()
-    elif norms is None:  # of a cell without forget gates
+    elif norms is None:  # a cell without forget gates
         return
     else:
         values = np.asarray(norms)
@@ -124,18 +130,21 @@ def scores(
     label: str = "score",
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw a classifier's score after each word of a text, blue above the threshold and orange below.
+    """Draw the score of a classifier after each word of a text, in blue above the threshold and in orange below.
 
     Args:
-        text: the words.
-        values: the score in [0, 1] after each of them.
-        threshold: between the two verdicts.
-        label: of the axis of scores, what 1 means, say.
-        ax: where to draw.
+        text: Words.
+        values: Score in [0, 1] after each word.
+        threshold: Score that separates the two classes.
+        label: Label of the axis of scores, for example the meaning of 1.
+        ax: Axes to draw into. None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: not one score a word, or no words.
+        ValueError: There are no words, or not exactly one score per word.
     """
     text = [checks.text("each of text", word) for word in checks.several("text", text, "['a', 'film']")]
     checks.text("label", label)
@@ -150,8 +159,8 @@ def scores(
     ax.axhline(threshold, color=GREY, linewidth=1)
     ax.plot(steps, values, "-", color=GREY, linewidth=1)
     ax.vlines(steps, threshold, values, colors=[BLUE if up else ORANGE for up in above], linewidth=2)
-    for which, marker, colour in ((above, "^", BLUE), (~above, "v", ORANGE)):
-        ax.plot(steps[which], values[which], marker, color=colour, markersize=6)
+    for selected, marker, colour in ((above, "^", BLUE), (~above, "v", ORANGE)):
+        ax.plot(steps[selected], values[selected], marker, color=colour, markersize=6)
     ax.set(ylim=(-0.03, 1.03), xlim=(-0.7, len(text) - 0.3), ylabel=label)
     plain(ax)
     words(ax, text)

@@ -1,4 +1,4 @@
-"""Clouds of points: units by how saturated their gates are, and embedded words in the plane."""
+"""Scatter plots of gate saturation and of word embeddings."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 
 def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw each unit as a point: to the right the share of steps at which its gate is nearly shut, upwards nearly open.
+    """Draw one point per unit and gate: the share of steps nearly shut against the share of steps nearly open.
 
-    Points on the line belong to gates that are nearly binary; the legend has the means over the units.
+    Gates on the diagonal line are nearly binary. The legend shows the means over the units.
 
     Args:
-        shares: of one layer, as `jlstm.inspect.saturation` returns them.
-        names: of the gates, some of those that the cell has; None takes all but the candidate g.
-        ax: where to draw.
+        shares: Saturation of one layer, from `jlstm.inspect.saturation`.
+        names: Names of the gates to draw. None means all but the candidate g.
+        ax: Axes to draw into. None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: the shares are those of several layers.
-        ValueError: an unknown name.
+        TypeError: `shares` is not the saturation of a single layer.
+        ValueError: A name is unknown.
 
-    Reference: Karpathy, Johnson & Li 2015, figure 3.
+    Reference: Karpathy, Johnson & Li 2015, "Visualizing and Understanding Recurrent Networks", figure 3,
+    https://arxiv.org/abs/1506.02078.
     """
     single("shares", shares, Saturation)
     names = [name for name in shares.below._fields if name != "g"] if names is None else names
@@ -53,21 +57,25 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
 def embeddings(
     vectors: Float[np.ndarray, "size features"], labels: Sequence[str], *, most: int = 60, ax: "Axes | None" = None
 ) -> "Axes":
-    """Draw embedded words in the plane in which they are spread the most, and name those that lie farthest from the middle.
+    """Draw word embeddings in the plane of their first two principal components, and label the words farthest from the centre.
 
-    The plane is that of the first two principal components, by singular value decomposition of the centred vectors.
+    The components come from a singular value decomposition of the centred vectors.
 
     Args:
-        vectors: one row a word.
-        labels: the words.
-        most: how many to name at most; where there is no room for a name it is left out.
-        ax: where to draw.
+        vectors: One row per word.
+        labels: The words.
+        most: Maximum number of labels. A label that would overlap another one is left out.
+        ax: Axes to draw into. None makes a new figure.
+
+    Returns:
+        The axes.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: not one label a vector, fewer than two vectors or features, or vectors that are all the same.
+        ValueError: There is not one label per vector, there are fewer than two vectors or features, or all vectors are equal.
 
-    Reference: Pearson 1901.
+    Reference: Pearson 1901, "On Lines and Planes of Closest Fit to Systems of Points in Space",
+    https://doi.org/10.1080/14786440109462720.
     """
     vectors, most = checks.real("vectors", vectors), checks.whole("most", most)
     labels = [checks.text("each of labels", label) for label in checks.several("labels", labels, "['a', 'film']")]
@@ -90,14 +98,14 @@ def embeddings(
 
 
 def _name(ax: Any, places: np.ndarray, labels: Sequence[str], order: np.ndarray) -> None:
-    """Write the labels in that order, leaving out those that would lie on others."""
+    """Write the labels in the given order. Leave out a label that would overlap an earlier one."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    taken = np.empty((0, 4))
+    occupied = np.empty((0, 4))
     for index in order:
         x, y = (places[index] - (left, bottom)) / (right - left, top - bottom) * size(ax)
-        width, height = 5.4 * len(labels[index]), 10
+        width, height = 5.4 * len(labels[index]), 10  # points: estimated size of a label of font size 9
         box = np.array([x - width / 2, y, x + width / 2, y + height])
-        if np.any(np.all((box[:2] < taken[:, 2:]) & (taken[:, :2] < box[2:]), axis=1)):
+        if np.any(np.all((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:]), axis=1)):
             continue
-        taken = np.vstack([taken, box])
+        occupied = np.vstack([occupied, box])
         ax.annotate(labels[index], places[index], (0, 3), textcoords="offset points", ha="center", fontsize=9, color=BLACK)

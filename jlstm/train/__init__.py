@@ -1,4 +1,7 @@
-"""Training: one loop on optax, with checkpoints, records and as many devices as there are. `import jlstm` does not import it."""
+"""Training loop built on optax, with checkpoints, records and several devices.
+
+`import jlstm` does not import this package.
+"""
 
 from jlstm.train.checkpoints import restore
 from jlstm.train.fit import Result, fit

@@ -1,4 +1,4 @@
-"""Checks of what `fit` and `evaluate` are called with."""
+"""Checks of the arguments of `fit` and `evaluate`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,10 @@ LOSS = "(params, examples, key, carry) -> Outcome"
 
 
 def check_measured(loss_fn: Any, params: Any, batches: Any, begin: Any, mesh: Any) -> None:
-    """Require what both `fit` and `evaluate` take.
+    """Check the arguments that `fit` and `evaluate` share.
 
     Raises:
-        TypeError: one of them is of another kind.
+        TypeError: An argument has the wrong type.
     """
     checks.function("loss_fn", loss_fn, LOSS)
     checks.arrays("params", params)
@@ -39,11 +39,21 @@ def check_fit(
     paths: dict[str, Any],
     flags: dict[str, Any],
 ) -> None:
-    """Require what `fit` alone takes.
+    """Check the arguments that only `fit` takes.
+
+    Args:
+        params: Arrays, all of a floating dtype.
+        optimizer: An optax transformation.
+        validation: Batches or None.
+        key: One random key or None.
+        stop: A function or None.
+        callbacks: A sequence of functions.
+        paths: Arguments that must be paths or None, by name.
+        flags: Arguments that must be booleans, by name.
 
     Raises:
-        TypeError: one of them is of another kind.
-        ValueError: several keys.
+        TypeError: An argument has the wrong type.
+        ValueError: `key` is an array of several keys.
     """
     checks.arrays("params", params, floating=True)
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
@@ -64,10 +74,10 @@ def check_fit(
 
 
 def check_numbers(epochs: Any, steps: Any, **others: Any) -> None:
-    """Require whole numbers, and either epochs or steps.
+    """Check that counts are positive integers and that exactly one of `epochs` and `steps` is set.
 
     Raises:
-        ValueError: neither or both, or a number below 1.
+        ValueError: Both or neither of `epochs` and `steps` are set, or a number is below 1.
     """
     for name, value in {"epochs": epochs, "steps": steps, **others}.items():
         if value is not None:
@@ -77,10 +87,10 @@ def check_numbers(epochs: Any, steps: Any, **others: Any) -> None:
 
 
 def check_tree(name: str, like: Any) -> None:
-    """Require arrays or their shapes.
+    """Check that `like` is a pytree of arrays or of `jax.ShapeDtypeStruct`.
 
     Raises:
-        TypeError: something else, or nothing.
+        TypeError: `like` has no leaves, or a leaf has no shape.
     """
     leaves = jax.tree.leaves(like)
     if not leaves or not all(isinstance(getattr(leaf, "shape", None), tuple) for leaf in leaves):

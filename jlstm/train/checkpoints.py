@@ -1,6 +1,6 @@
-"""The folder of a run's checkpoints: all that it needs to go on as if nothing had happened, written as a whole or not at all.
+"""Atomic checkpoints of a training run, from which the run resumes exactly.
 
-The last two are kept, so that a run goes on from the earlier one where the last is damaged.
+The folder keeps the last two checkpoints. If the last one is damaged, the run resumes from the earlier one.
 """
 
 import os
@@ -23,11 +23,14 @@ from jlstm.train.history import History, Record
 from jlstm.train.step import State
 
 T = TypeVar("T")
-_PARTS = (".part", ".orbax-checkpoint-tmp")  # the second by versions that wrote with orbax
+_PARTS = (".part", ".orbax-checkpoint-tmp")  # suffixes of unfinished folders; older versions wrote the second with orbax
 
 
 class Snapshot(NamedTuple):
-    """A moment of a run. The position in the data follows from `state.step`, since batches are functions of their position."""
+    """The complete state of a run after a step.
+
+    The position in the data needs no field: batches are a function of their position, which follows from `state.step`.
+    """
 
     state: State
     key: Array
@@ -39,18 +42,18 @@ class Checkpoints:
     """A folder with the last two snapshots of one run.
 
     Args:
-        folder: where they are.
-        facts: words about the run that must be the same when it goes on.
-        resume: whether a run is to go on here: the folder is made if there is none, and what a killed run wrote by half is
+        folder: Path of the folder.
+        facts: Descriptions of the run by name. A resumed run must have the same ones.
+        resume: Whether a run will write to the folder. If so, the folder is created, and unfinished files of a killed run are
             removed.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: The folder cannot be created.
     """
 
     def __init__(self, folder: str | os.PathLike[str], facts: Mapping[str, str] = {}, *, resume: bool = False) -> None:
         self.folder, self._facts = Path(folder).absolute(), facts
-        self._last: int | None = None  # the step of the last snapshot that is known to be whole
+        self._last: int | None = None  # step of the last snapshot that is known to be complete
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file: name a folder for the checkpoints")
         if resume:
@@ -66,10 +69,10 @@ class Checkpoints:
             raise io.refusal(error, f"checkpoints cannot be written to {self.folder}", "name a folder elsewhere") from error
 
     def save(self, snapshot: Snapshot) -> None:
-        """Write a snapshot beside those that are there, then remove all but this one and the last.
+        """Write a snapshot, then remove all snapshots but this one and the previous one.
 
         Raises:
-            OSError: it cannot be written, in any process; what was there is still there.
+            OSError: The snapshot cannot be written in some process. Earlier snapshots remain.
         """
         step, items = int(snapshot.state.step), _items(snapshot)
         if step == self._last:
@@ -77,13 +80,14 @@ class Checkpoints:
         part = self.folder / f"{step}.part"
         about = {**self._facts, **stored.contents(items)}, [record._asdict() for record in snapshot.history]
         try:
+            # Each stage is a barrier: the folder is renamed only after every process has written its file.
             _together(lambda: part.mkdir(exist_ok=True))
             _together(lambda: stored.write(part, *about, items))
             _together(lambda: self._finish(part, step))
         except OSError as error:
             earlier = "from its beginning" if self._last is None else f"from step {self._last}"
-            what = f"the checkpoint of step {step} cannot be written to {self.folder}"
-            raise io.refusal(error, what, f"once it can be, start again: the run goes on {earlier}") from io.root(error)
+            problem = f"the checkpoint of step {step} cannot be written to {self.folder}"
+            raise io.refusal(error, problem, f"once it can be, start again: the run goes on {earlier}") from io.root(error)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._last = step
@@ -91,31 +95,37 @@ class Checkpoints:
     def _finish(self, part: Path, step: int) -> None:
         if jax.process_index() != 0:
             return
-        if (whole := self.folder / str(step)).exists():  # it is damaged, or the run would have gone on from it
-            _remove(whole)
-        part.replace(whole)
-        for other in self._steps():
-            if other not in (step, self._last):
-                _remove(self.folder / str(other))
+        if (target := self.folder / str(step)).exists():  # damaged: the run would have resumed from an intact one
+            _remove(target)
+        part.replace(target)
+        for old_step in self._steps():
+            if old_step not in (step, self._last):
+                _remove(self.folder / str(old_step))
 
     def clear(self) -> None:
-        """Remove what is there."""
+        """Remove all snapshots."""
         if jax.process_index() == 0:
             for step in self._steps():
                 _remove(self.folder / str(step))
 
     def restore(self, like: Snapshot) -> Snapshot | None:
-        """Return the last snapshot that is whole, if there is one, with arrays like (and where) those of `like`.
+        """Return the last intact snapshot.
+
+        Args:
+            like: A snapshot whose arrays have the expected shapes, dtypes and shardings.
+
+        Returns:
+            The snapshot, with the shardings of `like`, or None if the folder has none.
 
         Raises:
-            OSError: it may not be read.
-            ValueError: it is of another model, optimizer or kind of data, or none is whole.
+            OSError: A file cannot be read.
+            ValueError: The snapshot belongs to another model, optimizer, key or kind of data, or every snapshot is damaged.
         """
         items = _items(like)
-        here = {**self._facts, **stored.contents(items)}
+        expected = {**self._facts, **stored.contents(items)}
 
         def snapshot(checkpoint: Any) -> Snapshot:
-            self._compare(checkpoint.contents, here)
+            self._compare(checkpoint.contents, expected)
             restored = checkpoint.restored(items)
             state = restored["training"]["state"]._replace(params=restored["params"])
             history = [Record(**record) for record in checkpoint.history]
@@ -137,12 +147,16 @@ class Checkpoints:
         return None
 
     def restore_params(self, like: Params, *, best: bool = False) -> Params:
-        """Return the parameters alone: the last, or those of the best record.
+        """Return only the parameters of the last snapshot.
+
+        Args:
+            like: Parameters with the expected shapes, dtypes and shardings.
+            best: Whether to return the parameters with the smallest validation loss instead of the last ones.
 
         Raises:
-            FileNotFoundError: there is no snapshot.
-            OSError: it may not be read.
-            ValueError: it is of another model, or has no best parameters, or is damaged.
+            FileNotFoundError: The folder has no snapshot.
+            OSError: A file cannot be read.
+            ValueError: The snapshot belongs to another model, has no best parameters, or is damaged.
         """
         if not (steps := self._steps()):
             raise FileNotFoundError(f"there is no checkpoint in {self.folder}: train with checkpoints={str(self.folder)!r} first")
@@ -172,13 +186,13 @@ class Checkpoints:
     def _read(self, step: int) -> Any:
         folder = self.folder / str(step)
         if (folder / "_CHECKPOINT_METADATA").exists() or (folder / "about").is_dir():
-            from jlstm.train import orbax_checkpoints  # a second of importing for those who go on from an older version
+            from jlstm.train import orbax_checkpoints  # imported here, since orbax takes a second to import
 
             return orbax_checkpoints.read(folder)
         return stored.read(folder)
 
     def _steps(self) -> list[int]:
-        """Those of which there is a checkpoint, the last first."""
+        """Return the steps that have a checkpoint, latest first."""
         try:
             names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.exists() else []
         except OSError as error:
@@ -195,20 +209,23 @@ class Checkpoints:
 
 
 def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False) -> Params:
-    """Return the parameters that a run with `checkpoints=folder` left: the last, or those of its best record.
+    """Return the last or the best parameters from the checkpoints of a run.
 
-    Those of an earlier checkpoint are never returned in their place; `fit` goes on from an earlier one where the last is damaged.
+    Only the last checkpoint is read. If it is damaged, `restore` raises, whereas `fit` resumes from the checkpoint before it.
 
     Args:
-        folder: what `fit` was given as `checkpoints`.
-        like: parameters of the same model, or `jax.eval_shape` of its `init`.
-        best: whether to return those with the smallest validation loss.
+        folder: The argument `checkpoints` of `fit`.
+        like: Parameters of the same model, or `jax.eval_shape` of its `init`.
+        best: Whether to return the parameters with the smallest validation loss instead of the last ones.
+
+    Returns:
+        The parameters, with the shapes, dtypes and shardings of `like`.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        OSError: it may not be read.
-        ValueError: it is of another model, or has no best parameters for want of validation data or of a first record, or is
-            damaged.
+        FileNotFoundError: The folder has no checkpoint.
+        OSError: A file cannot be read.
+        ValueError: The checkpoint belongs to another model, is damaged, or has no best parameters. The latter are missing if the
+            run had no validation data or ended before its first record.
     """
     check_tree("like", like)
     checks.flag("best", best)
@@ -224,19 +241,27 @@ def _items(snapshot: Snapshot) -> dict[str, PyTree]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder as a whole: under its own name it is never there by half."""
+    """Remove a folder atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
     if not path.name.endswith(_PARTS):
         path = path.replace(path.with_name(f"removed-{path.name}{_PARTS[0]}"))
     shutil.rmtree(path)
 
 
 def _together(action: Callable[[], T]) -> T:
-    """Do something in every process of a run; if it fails in one it fails in all, which else would wait for that one forever."""
+    """Run `action` in every process; if it fails in one process, raise in all of them.
+
+    Without this, the other processes would wait forever for the one that failed.
+
+    Raises:
+        DamageError: A checkpoint is damaged, in this process or in another one.
+        OSError: `action` failed with another error in another process.
+    """
     error: Exception | None = None
     try:
         result = action()
     except (OSError, ValueError) as caught:
         error = caught
+    # A damaged checkpoint (1) makes `restore` try an earlier one; any other error (2) ends the run, so it takes precedence.
     severity = 0 if error is None else 1 if isinstance(error, io.DamageError) else 2
     worst = severity
     if jax.process_count() > 1:

@@ -30,12 +30,12 @@ LOG = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
-    """What `fit` returns.
+    """The result of `fit`.
 
     Attributes:
-        params: the last parameters.
-        history: the records.
-        best: the parameters of the record with the smallest validation loss; None without validation data.
+        params: Parameters after the last step.
+        history: Records in the order of their steps.
+        best: Parameters at the record with the smallest validation loss, or None without validation data.
     """
 
     params: Params
@@ -67,48 +67,50 @@ def fit(
 ) -> Result:
     """Minimise the mean of a loss over batches.
 
-    A step depends on nothing but the state, `key` and its own number, so that a run that was killed and started again with the
-    same arguments and `checkpoints` ends with the same bits as one that was not. Clip gradients and schedule the learning rate
-    with optax (`optax.chain(optax.clip_by_global_norm(5), optax.sgd(schedule))`).
+    A step depends only on the state, on `key` and on its number. A run that is killed and started again with the same arguments
+    and `checkpoints` therefore ends with the same bits as an uninterrupted run. Use optax to clip gradients and to schedule the
+    learning rate: `optax.chain(optax.clip_by_global_norm(5), optax.sgd(schedule))`.
 
     Args:
-        loss_fn: `(params, examples, key, carry) -> Outcome`, traced. `examples` are those of a `Batch`; `key` is None in
-            validation, where there is no dropout; `carry` is what the batch before returned, or `begin`'s, or None. The same
-            function with the same optimizer is compiled once.
-        params: initial parameters; copied, not consumed.
-        optimizer: of optax.
-        batches: what to pass over.
-        epochs: number of passes; or
-        steps: number of steps.
-        validation: measured at each record, without dropout and so without a key.
-        key: of the dropout; step n has the key `jax.random.fold_in(key, n)`. None takes `jax.random.key(0)`.
-        begin: `size -> carry`, what the first batch of each pass begins with.
-        steps_per_call: steps that run as one compiled loop; more than one spares small models most of Python's time.
-        every: steps between records; None makes one record an epoch. The last step always has one.
-        checkpoints: a folder. A checkpoint is written at every record and on Ctrl-C or SIGTERM; the last two are kept. Where the
-            last is damaged, a warning says so and training goes on from the one before.
-        resume: whether to go on from the checkpoint that is there already, if there is one; False removes it once all arguments
-            have been checked, and starts anew.
-        history: a file to which the records are written as JSON Lines; what was in it before is replaced.
-        stop: of the records so far; training ends when it returns true (`early_stopping` makes one).
-        callbacks: called with each record and the parameters at that moment, whose memory the next step takes over: copy what is
-            to be kept. After a kill a record whose checkpoint was not written comes again.
-        mesh: devices over which to split the batches, as `jlstm.train.mesh` makes it; None is one device of one process.
-        nonfinite: what to do with a step whose loss, gradient or change is NaN or infinite. "stop" raises, unless the optimizer
-            deals with the gradient: makes a finite change of it and keeps its own state finite, as `optax.apply_if_finite` does.
-            "skip" leaves the step out: parameters, optimizer and carry stay, and the next batch follows. Such steps count in
-            neither means nor losses; their number since the last record is its `train["skipped"]`, and is logged as a warning.
-        progress: whether to show a progress bar on a terminal.
+        loss_fn: A traceable function `(params, examples, key, carry) -> Outcome`. `examples` is the field of a `Batch`. `key` is
+            None in validation, which disables dropout. `carry` is the carry of the previous batch's outcome, at the start of a
+            pass the result of `begin`, or None. One pair of function and optimizer is compiled once.
+        params: Initial parameters. They are copied, not donated.
+        optimizer: An optax transformation.
+        batches: Training data.
+        epochs: Number of passes. Give either `epochs` or `steps`.
+        steps: Number of steps.
+        validation: Data to evaluate at each record, without dropout.
+        key: Random key for dropout. Step n uses `jax.random.fold_in(key, n)`. None means `jax.random.key(0)`.
+        begin: A function `size -> carry` that returns the carry for the first batch of each pass.
+        steps_per_call: Steps per compiled call. Values above one save most of the Python overhead of small models.
+        every: Steps between records. None makes one record per epoch. The last step always has a record.
+        checkpoints: Folder for checkpoints. One is written at every record and on Ctrl-C or SIGTERM, and the last two are kept.
+            If the last one is damaged, `fit` warns and resumes from the one before.
+        resume: Whether to resume from an existing checkpoint. False removes it after all arguments have been checked.
+        history: File for the records, as JSON Lines. Its previous content is replaced.
+        stop: A function of the records so far. Training ends when it returns true; see `early_stopping`.
+        callbacks: Functions `(record, params) -> None`, called at each record. The next step reuses the memory of `params`, so
+            copy what you keep. If a run is killed before it writes the checkpoint of a record, resuming repeats the record.
+        mesh: Devices over which to split the batches, from `jlstm.train.mesh`. None means one device of one process.
+        nonfinite: What to do if the loss, the gradient or the update of a step is NaN or infinite. "stop" raises, unless the
+            optimizer turns the gradient into a finite update and keeps its own state finite, as `optax.apply_if_finite` does.
+            "skip" keeps parameters, optimizer state and carry, and continues with the next batch. Such steps do not enter the
+            means. Their number since the last record is `record.train["skipped"]`, and a warning is logged.
+        progress: Whether to show a progress bar on a terminal.
+
+    Returns:
+        The last parameters, the records, and the best parameters if there is validation data.
 
     Raises:
-        ImportError: the progress bar needs rich, which is not installed.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came; the checkpoint has been written.
-        NonFiniteError: with "stop", a loss, a gradient or a change was NaN or infinite. The batch is in the folder
-            `checkpoints`, if there is one, and the checkpoint is that of the last record before.
-        OSError: a checkpoint or the history cannot be written or read; what was written before is still there.
-        TypeError: `loss_fn` returns something else than an Outcome.
-        ValueError: neither or both of `epochs` and `steps`, or a number below 1, or a checkpoint of another model, optimizer or
-            kind of batches or another key, or an Outcome that has not one number an example.
+        ImportError: The progress bar needs rich, which is not installed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM arrived. The checkpoint has been written.
+        NonFiniteError: With "stop", a loss, a gradient or an update was NaN or infinite. If `checkpoints` is set, the batch is
+            saved in that folder. The last checkpoint is the one of the last record.
+        OSError: A checkpoint or the history cannot be written or read. Earlier files remain.
+        TypeError: An argument has the wrong type, or `loss_fn` does not return an Outcome.
+        ValueError: Both or neither of `epochs` and `steps` are set, a number is below 1, a checkpoint belongs to another model,
+            optimizer, key or kind of batches, or an Outcome does not have one number per example.
 
     Examples:
         >>> import jax.numpy as jnp, numpy as np, optax
@@ -130,36 +132,36 @@ def fit(
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
-        interruption = stack.enter_context(interruptions())  # before the first batch is asked for
-        now = _start(task, params, key, validation)
-        folder = Checkpoints(checkpoints, task.facts(now.key), resume=True) if checkpoints is not None else None
+        interruption = stack.enter_context(interruptions())  # first: signals during `_start` are held back too
+        snapshot = _start(task, params, key, validation)
+        folder = Checkpoints(checkpoints, task.facts(snapshot.key), resume=True) if checkpoints is not None else None
         if folder and not resume:
             folder.clear()
-        now = (folder.restore(now) if folder else None) or now
-        _write(history, now.history)
-        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(now.state.step), batches.size))
+        snapshot = (folder.restore(snapshot) if folder else None) or snapshot
+        _write(history, snapshot.history)
+        bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(snapshot.state.step), batches.size))
 
         def watch(step: int, pulse: Pulse) -> bool:
             bar.update(step, pulse.sums)
             return interruption.poll()
 
-        while (step := int(now.state.step)) < total and not (stop and now.history and stop(now.history)):
+        while (step := int(snapshot.state.step)) < total and not (stop and snapshot.history and stop(snapshot.history)):
             goal, started = min(total, (step // every + 1) * every), time.perf_counter()
-            now = now._replace(state=train(task, now.state, now.key, goal, watch))
-            if not now.state.finite:
-                raise NonFiniteError(now.state, batches, folder.folder if folder else None)
-            if int(now.state.step) == goal:
+            snapshot = snapshot._replace(state=train(task, snapshot.state, snapshot.key, goal, watch))
+            if not snapshot.state.finite:
+                raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
+            if int(snapshot.state.step) == goal:
                 seconds = time.perf_counter() - started
-                now = _recorded(now, task, validation, seconds, batches.size * (goal - step) / seconds)
-                _write(history, now.history)
+                snapshot = _recorded(snapshot, task, validation, seconds, batches.size * (goal - step) / seconds)
+                _write(history, snapshot.history)
                 for callback in callbacks:
-                    callback(now.history[-1], now.state.params)
+                    callback(snapshot.history[-1], snapshot.state.params)
             if folder:
-                folder.save(now)
+                folder.save(snapshot)
             if interruption.poll():
-                kept = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
-                raise KeyboardInterrupt(f"stopped after step {int(now.state.step)} of {total}; {kept}")
-    return Result(now.state.params, now.history, now.best)
+                consequence = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
+                raise KeyboardInterrupt(f"stopped after step {int(snapshot.state.step)} of {total}; {consequence}")
+    return Result(snapshot.state.params, snapshot.history, snapshot.best)
 
 
 def _start(task: Task, params: Params, key: Array | None, validation: Batches[Any] | None) -> Snapshot:
@@ -172,12 +174,12 @@ def _start(task: Task, params: Params, key: Array | None, validation: Batches[An
 
 
 def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, speed: float) -> Snapshot:
-    """Add a record, begin new sums, and keep the parameters if they are the best so far."""
+    """Append a record, reset the sums, and copy the parameters if their validation loss is the smallest so far."""
     step, params, sums = int(now.state.step), now.state.params, now.state.sums
-    measured = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
-    trained = means(sums) | _learning_rate(now.state.moments) | _skipped(sums, step)
-    history = [*now.history, Record(step, step / len(task.batches), trained, measured, seconds, speed)]
-    is_best = measured and best([record.validation["loss"] for record in history]) == len(history) - 1
+    validation_means = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
+    train_means = means(sums) | _learning_rate(now.state.moments) | _skipped(sums, step)
+    history = [*now.history, Record(step, step / len(task.batches), train_means, validation_means, seconds, speed)]
+    is_best = validation_means and best([record.validation["loss"] for record in history]) == len(history) - 1
     return Snapshot(
         now.state._replace(sums=jax.tree.map(jnp.zeros_like, sums)),
         now.key,
@@ -187,14 +189,14 @@ def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, second
 
 
 def _learning_rate(moments: PyTree) -> dict[str, float]:
-    """The last step's, if `optax.inject_hyperparams` keeps it."""
+    """Return the learning rate of the last step if `optax.inject_hyperparams` stores it."""
     leaves = jax.tree_util.tree_leaves_with_path(moments)
     rates = [leaf for path, leaf in leaves if jax.tree_util.keystr(path).endswith(".hyperparams['learning_rate']")]
     return {"learning_rate": float(rates[0])} if rates else {}
 
 
 def _skipped(sums: Mapping[str, Array], step: int) -> dict[str, float]:
-    """How many steps were left out since the last record, if some were."""
+    """Return the number of steps skipped since the last record, if any, and log a warning."""
     if not (count := float(sums["skipped"])):
         return {}
     LOG.warning("%d of the steps up to %d were left out: their loss, gradient or change was not finite", int(count), step)

@@ -1,4 +1,4 @@
-"""What was measured during training: records, as lines of JSON and as a reason to stop."""
+"""Records of a training run, their JSON Lines file, and early stopping."""
 
 import json
 import math
@@ -14,18 +14,18 @@ from jlstm.cell import PyTree
 
 
 class Record(NamedTuple):
-    """One moment of a training run. A loop of your own may leave out what it does not measure.
+    """Measurements at one step of a training run. A custom training loop may omit all fields but `step`.
 
     Attributes:
-        step: steps taken so far.
-        epoch: passes over the data so far, a fraction within one.
-        train: means since the record before: `loss`, `grad_norm` (of the whole gradient, before the optimizer clips it) and the
-            metrics; the last step's `learning_rate`, if the optimizer is made by `optax.inject_hyperparams`; and `skipped`, the
-            number of steps that were left out because something was not finite, if there were any.
-        validation: the same without dropout and `grad_norm`, over the validation data; empty without such data.
-        seconds: of training since the record before, or since the run was started again, without validation; the first time
-            includes compilation.
-        examples_per_second: in that time.
+        step: Number of steps taken.
+        epoch: Number of passes over the data, with a fractional part within a pass.
+        train: Means since the previous record of `loss`, of `grad_norm` (norm of the whole gradient before clipping) and of the
+            metrics. Also `learning_rate` of the last step if `optax.inject_hyperparams` made the optimizer, and `skipped`, the
+            number of steps skipped because a value was not finite, unless it is zero.
+        validation: Means of the loss and the metrics over the validation data, without dropout. Empty without such data.
+        seconds: Training time since the previous record or since resuming, without validation. The first one includes
+            compilation.
+        examples_per_second: Training speed over that time.
     """
 
     step: int
@@ -40,12 +40,12 @@ History = list[Record]
 
 
 def write(path: str | os.PathLike[str], history: Sequence[Record]) -> None:
-    """Write a history as JSON Lines, one record a line, beside the file first and then renamed; NaN and infinity become null."""
+    """Write records as JSON Lines, replacing the file atomically. NaN and infinity become null."""
     io.write(Path(path), "".join(json.dumps(_finite(record._asdict()), allow_nan=False) + "\n" for record in history).encode())
 
 
 def read(path: str | os.PathLike[str]) -> History:
-    """Read what `write` wrote."""
+    """Return the records in a file that `write` wrote. A null becomes NaN."""
     return [Record(**json.loads(line, object_hook=_with_nan)) for line in Path(path).read_text().splitlines()]
 
 
@@ -56,10 +56,19 @@ def early_stopping(
     patience: int = 3,
     mode: Literal["min", "max"] = "min",
 ) -> Callable[[Sequence[Record]], bool]:
-    """Return a function of the history that is true once `patience` records in a row brought no new best; NaN is never best.
+    """Return a function of the history that is true once `patience` records in a row brought no new best value.
+
+    Args:
+        part: Which field of the records to look at.
+        name: Name of the measurement in that field.
+        patience: Number of records to wait for a new best value.
+        mode: Whether the smallest or the largest value is best. NaN is never best.
+
+    Returns:
+        A function for the argument `stop` of `fit`. It raises ValueError if a record does not have the measurement.
 
     Raises:
-        ValueError: `patience` below 1; of the function: the records have no such figure.
+        ValueError: `patience` is below 1, or an option is unknown.
 
     Examples:
         >>> from jlstm.train import Record, early_stopping
@@ -75,19 +84,19 @@ def early_stopping(
 
     def stop(history: Sequence[Record]) -> bool:
         figures = [getattr(record, part) for record in history]
-        if not all(name in each for each in figures):
+        if not all(name in record_figures for record_figures in figures):
             raise ValueError(
                 f"no {part} {name} was measured: "
                 + ("give fit validation data" if part == "validation" else "name one of the metrics")
             )
-        values = [each[name] for each in figures]
+        values = [record_figures[name] for record_figures in figures]
         return bool(values) and len(values) - 1 - best(values, mode) >= patience
 
     return stop
 
 
 def best(values: Sequence[float], mode: Literal["min", "max"] = "min") -> int:
-    """The index of the first best value; NaN is worse than any."""
+    """Return the index of the first best value. NaN is worse than any number."""
     sign = 1 if mode == "min" else -1
     return min(range(len(values)), key=lambda index: (math.isnan(values[index]), sign * values[index]))
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's request to stop, noticed between two steps instead of in the middle of one."""
+"""Deferred handling of Ctrl-C and SIGTERM, so that training stops between two steps."""
 
 import itertools
 import signal
@@ -12,60 +12,65 @@ from jax.experimental import multihost_utils
 
 
 class Interruption:
-    """Whether somebody asked to stop."""
+    """A request to stop, set by a signal handler of this process."""
 
     requested = False
 
     def poll(self) -> bool:
-        """Whether to stop now; to be asked at the same moments in all processes of a run."""
+        """Return whether to stop now. All processes of a run must call this at the same points."""
         return self.requested
 
 
 class SharedInterruption(Interruption):
-    """Whether somebody asked any of several processes to stop: all hear it at the same moment.
+    """A request to stop that reaches all processes of a run at the same step.
 
-    JAX takes SIGTERM in one process for a notice to all, and chooses the next count that none of them has passed yet.
+    When one process gets SIGTERM, JAX notifies the others and chooses the next count that no process has passed yet.
     """
 
-    counts = itertools.count()  # all processes count alike, over all runs
+    counts = itertools.count()  # never reset: all processes must use the same counts, over all runs
 
     def poll(self) -> bool:
-        """Whether to stop now; to be asked at the same moments in all processes of a run."""
+        """Return whether to stop now. All processes of a run must call this at the same points."""
         self.requested = self.requested or multihost_utils.reached_preemption_sync_point(next(self.counts))
         return self.requested
 
 
 @contextmanager
 def interruptions() -> Iterator[Interruption]:
-    """Hold back SIGINT (Ctrl-C) and SIGTERM (what Slurm and Kubernetes send) once; a second one acts as it always does.
+    """Return a context manager that defers the first SIGINT (Ctrl-C) or SIGTERM (sent by Slurm and Kubernetes).
 
-    With several processes one signal to one of them stops all. Only the main thread can do that; in others nothing is held back.
+    A second signal has its usual effect. With several processes, a signal to one of them stops all. Python allows signal handlers
+    only in the main thread; in other threads no signal is deferred.
+
+    Returns:
+        A context manager that yields the `Interruption` to poll.
 
     Raises:
-        KeyboardInterrupt: at the end, if nobody raised it after a request.
+        KeyboardInterrupt: On exit, if a signal came and the body ended without an exception.
     """
     shared = jax.process_count() > 1
-    found = SharedInterruption() if shared else Interruption()
+    interruption = SharedInterruption() if shared else Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield found
+        yield interruption
         return
-    numbers = (signal.SIGINT,) if shared else (signal.SIGINT, signal.SIGTERM)  # JAX listens to SIGTERM if there are several
-    before: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    numbers = (signal.SIGINT,) if shared else (signal.SIGINT, signal.SIGTERM)  # with several processes, JAX handles SIGTERM
+    handlers: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
 
     def note(*_: object) -> None:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        # Restore the handlers first, so that a second signal has its usual effect.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if shared:
             signal.raise_signal(signal.SIGTERM)
         else:
-            found.requested = True
+            interruption.requested = True
 
-    for number in before:
+    for number in handlers:
         signal.signal(number, note)
     try:
-        yield found
+        yield interruption
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if found.requested:
+    if interruption.requested:
         raise KeyboardInterrupt("stopped after the last step")

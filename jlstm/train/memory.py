@@ -1,19 +1,22 @@
-"""Memory that a step freed, kept for the next one."""
+"""Reuse of freed memory between steps on CPUs."""
 
 import ctypes
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # the names and numbers of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # constants of glibc's malloc.h
 
 
 def keep_memory() -> bool:
-    """Tell the C library to keep the memory that was freed, for the whole process; return whether it could be told.
+    """Tell glibc to keep freed memory in this process instead of returning it to the operating system.
 
-    XLA allocates a computation's memory anew at every call. On a CPU, glibc takes blocks of megabytes from the operating system
-    and gives them back each time, which then clears them page by page: for a training step of medium size that can be
-    a third of the time. A process that keeps them needs as much memory as it needed at its peak, until it ends.
+    XLA allocates the memory of a computation at every call. On a CPU, glibc maps blocks of megabytes anew each time, and the
+    operating system clears them page by page. For a training step of medium size this can take a third of the time. With this
+    setting the process keeps its peak memory until it ends.
 
-    Only Linux with glibc can be told; elsewhere nothing is done. Call it before the first computation.
+    The setting exists only on Linux with glibc; elsewhere the function does nothing. Call it before the first computation.
+
+    Returns:
+        Whether glibc accepted the setting.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""What is said and left when a loss, a gradient or a change is NaN or infinite."""
+"""The error for a loss, a gradient or an update that is NaN or infinite."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,13 +13,13 @@ from jlstm.train.step import State
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, a gradient or what the optimizer makes of it is NaN or infinite.
+    """The loss, the gradient or the update of a step is NaN or infinite.
 
     Attributes:
-        step: the number of steps before it.
-        params: what it began with.
-        carry: what the recurrence began with, if it is handed on.
-        batch: what it was computed on.
+        step: Number of steps before the failing one.
+        params: Parameters before the failing step.
+        carry: Carry before the failing step, or None if batches do not pass on a carry.
+        batch: The `Batch` of the failing step.
     """
 
     def __init__(self, state: State, batches: Batches[Any], folder: Path | None) -> None:
@@ -36,10 +36,10 @@ class NonFiniteError(FloatingPointError):
         path = folder / f"batch_of_step_{self.step + 1}.npz"
         leaves = jax.tree_util.tree_leaves_with_path(self.batch)
         content = BytesIO()
-        np.savez(content, **{jax.tree_util.keystr(at, simple=True, separator="."): leaf for at, leaf in leaves})
+        np.savez(content, **{jax.tree_util.keystr(key_path, simple=True, separator="."): leaf for key_path, leaf in leaves})
         try:
             if jax.process_index() == 0:
                 io.write(path, content.getvalue())
-        except OSError:  # a full disk must not hide what went wrong first
+        except OSError:  # a full disk must not hide the original error
             return f"in this error's attribute batch, since {path} cannot be written"
         return f"in {path}"

@@ -1,4 +1,4 @@
-"""Optimizers of optax, set up to Keras' formulas."""
+"""Optax optimizers with the formulas and defaults of Keras."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -20,39 +20,45 @@ def keras_optimizer(
     global_clipnorm: float | None = None,
     **options: Any,
 ) -> optax.GradientTransformation:
-    r"""Return the optax optimizer that takes the steps of Keras' optimizer of that name.
+    r"""Return an optax optimizer with the same updates as the Keras optimizer of that name.
 
-    With g the gradient after clipping, η the learning rate and ε Keras' `epsilon`, one step changes a parameter by
+    Let g be the gradient after clipping, η the learning rate and ε the option `epsilon`. One step adds to a parameter:
 
-    | name | options and Keras' defaults | change |
+    | name | options and Keras's defaults | update |
     |---|---|---|
     | sgd | learning_rate=0.01, momentum=0, nesterov=False | m = μ m - η g; m, or with Nesterov μ m - η g |
     | adam | learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7 | -η √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε) |
     | rmsprop | learning_rate=0.001, rho=0.9, momentum=0, epsilon=1e-7, centered=False | n = μ n + η g / √(v + ε); -n |
     | adadelta | learning_rate=0.001, rho=0.95, epsilon=1e-7 | -η g √(u + ε) / √(v + ε) |
 
-    where m and v are the running means of g and g² (v less the square of the mean if `centered`), u that of the squared changes
-    before η, and t counts the steps from 1.
+    where m and v are the running means of g and g², u is the running mean of the squared updates before η, and t counts the steps
+    from 1. In sgd, m is the momentum buffer; in rmsprop it is n. μ is the option `momentum`, β₁ and β₂ are `beta_1` and `beta_2`.
+    With `centered`, v is reduced by the square of the running mean of g.
 
     Args:
         name: "sgd", "adam", "rmsprop" or "adadelta", in upper or lower case.
-        clipnorm: each parameter's gradient is scaled down to at most this norm.
-        clipvalue: each number of the gradients is cut off at ± this.
-        global_clipnorm: all gradients together are scaled down to at most this norm. At most one of the three.
-        **options: as in the table; a learning rate may also be an optax schedule, which counts steps from 0.
+        clipnorm: Largest norm of each parameter's gradient. Larger gradients are scaled down.
+        clipvalue: Largest absolute value of each gradient component.
+        global_clipnorm: Largest norm of all gradients together. Give at most one of the three clipping options.
+        **options: Options from the table. The learning rate may also be an optax schedule, which counts steps from 0.
 
     Returns:
-        The optimizer, for `fit` or for your own loop.
+        An optax transformation, for `fit` or for a custom loop.
 
     Raises:
-        ValueError: an unknown name, or two kinds of clipping, or a bound ≤ 0.
-        TypeError: an option that this optimizer does not have.
+        ValueError: The name is unknown, two kinds of clipping are given, or a bound is not positive.
+        TypeError: The optimizer does not have an option.
 
-    Reference: Kingma & Ba 2015 (Keras' ε is the "epsilon hat" before their section 2.1); Tieleman & Hinton 2012; Zeiler 2012.
-    Differs from: `optax.adam` adds ε to the root of v after its correction by 1 - β₂ᵗ, which Keras does before, and has 1e-8;
-    `optax.rmsprop` has 1e-8 too; `optax.adadelta` has ρ = 0.9, ε = 1e-6 and no default learning rate (Keras has 0.001);
-    `optax.sgd` applies a schedule's learning rate also to the momentum gathered before it changed.
-    Keras itself keeps the learning rate in float32 whatever the parameters' dtype and, on TensorFlow, the momentum and betas.
+    References:
+        Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980. The ε of Keras is the
+        "epsilon hat" before their section 2.1.
+        Tieleman & Hinton 2012, "Lecture 6.5: RMSProp", Coursera: Neural Networks for Machine Learning.
+        Zeiler 2012, "ADADELTA: An Adaptive Learning Rate Method", https://arxiv.org/abs/1212.5701.
+
+    Differs from: `optax.adam` adds ε to the root of v after dividing v by 1 - β₂ᵗ, Keras before; its default ε is 1e-8.
+    `optax.rmsprop` also has ε = 1e-8. `optax.adadelta` has ρ = 0.9, ε = 1e-6 and no default learning rate.
+    `optax.sgd` with a schedule also applies the new learning rate to momentum from earlier steps.
+    Keras itself keeps the learning rate in float32 for every parameter dtype, and on TensorFlow also the momentum and betas.
 
     Examples:
         >>> from jlstm.train import keras_optimizer
@@ -64,10 +70,10 @@ def keras_optimizer(
     if unknown := sorted(options.keys() - signature(make).parameters.keys()):
         raise TypeError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(signature(make).parameters)}, and clipping")
     bounds = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
-    given = {kind: checks.bound(kind, value) for kind, value in bounds.items() if value is not None}
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} are given, expected at most one kind of clipping, as in Keras")
-    return optax.chain(*(CLIPPINGS[kind](value) for kind, value in given.items()), make(**options))
+    clippings = {kind: checks.bound(kind, value) for kind, value in bounds.items() if value is not None}
+    if len(clippings) > 1:
+        raise ValueError(f"{' and '.join(clippings)} are given, expected at most one kind of clipping, as in Keras")
+    return optax.chain(*(CLIPPINGS[kind](value) for kind, value in clippings.items()), make(**options))
 
 
 def _sgd(learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False) -> optax.GradientTransformation:
@@ -77,7 +83,7 @@ def _sgd(learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = Fals
 def _adam(
     learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
 ) -> optax.GradientTransformation:
-    def corrected(count: Array) -> Array:  # Keras adds ε to the root of the mean before its correction
+    def corrected(count: Array) -> Array:  # Keras adds ε to √v before the bias correction, so ε is corrected as well
         return epsilon / jnp.sqrt(1 - jnp.asarray(beta_2) ** (count + 1))
 
     scale = optax.inject_hyperparams(optax.scale_by_adam, static_args=("b1", "b2", "eps_root"))

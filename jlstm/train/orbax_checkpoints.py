@@ -1,4 +1,4 @@
-"""Checkpoints as earlier versions wrote them, by orbax, without digests: they are read, no longer written."""
+"""Reader for the checkpoints that earlier versions wrote with orbax, without digests."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,35 +12,35 @@ from jlstm.cell import PyTree
 from jlstm.io import DamageError
 from jlstm.train.sharding import is_key
 
-_NEW = "skipped"  # a sum that these versions did not count
+_NEW = "skipped"  # a sum that these versions did not have
 
 
 class Stored(NamedTuple):
-    """What orbax left. The attributes and the method are those of `stored.Stored`."""
+    """A checkpoint that orbax wrote. It has the same interface as `stored.Stored`, except that it reads arrays on demand."""
 
     contents: dict[str, str]
     history: list[dict[str, Any]]
     folder: Path
 
     def restored(self, like: dict[str, PyTree]) -> dict[str, Any]:
-        """Return arrays like (and where) those of `like`; no step was skipped before these versions could do that."""
+        """Return the arrays with the shardings of `like`. The number of skipped steps, which these files lack, is zero."""
         trees = {name: _without_new(tree) if name == "training" else tree for name, tree in like.items()}
         items = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
         restored = _restore(self.folder, ocp.args.Composite(**items))
         results = {name: jax.tree.map(_from_data, tree, restored[name]) for name, tree in trees.items()}
         if "training" in results:
             state = results["training"]["state"]
-            none = jnp.zeros_like(state.sums["weight"])
-            results["training"]["state"] = state._replace(sums=state.sums | {_NEW: none})
+            zero = jnp.zeros_like(state.sums["weight"])
+            results["training"]["state"] = state._replace(sums=state.sums | {_NEW: zero})
         return results
 
 
 def read(folder: Path) -> Stored:
-    """Read the description of a checkpoint; its arrays are read by `Stored.restored`.
+    """Read the description of a checkpoint. `Stored.restored` reads its arrays.
 
     Raises:
-        DamageError: orbax cannot read it.
-        ValueError: it was not written by `fit`.
+        DamageError: Orbax cannot read the checkpoint.
+        ValueError: `fit` did not write the checkpoint.
     """
     if not (folder / "about").is_dir():
         raise ValueError(f"the checkpoint in {folder.parent} was not written by jlstm.train.fit: give another folder")
@@ -61,7 +61,7 @@ def _restore(folder: Path, args: Any) -> Any:
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             return reader.restore(folder, args=args)
-    except Exception as error:  # orbax and TensorStore raise nearly anything, over many lines, of files that are damaged
+    except Exception as error:  # damaged files make orbax and TensorStore raise many types, with long messages
         raise DamageError(f"orbax cannot read it, {type(error).__name__}") from error
 
 

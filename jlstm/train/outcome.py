@@ -1,4 +1,4 @@
-"""What a loss function returns, and its means over a batch."""
+"""The result of a loss function, its checks, and weighted means over a batch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ from jlstm.data import Batch
 
 
 class Outcome(NamedTuple):
-    """What a loss function returns.
+    """The result of a loss function.
 
     Attributes:
-        losses: one for each example of the batch; what is minimised is their mean.
-        metrics: other figures, each one number or boolean an example, averaged likewise.
-        carry: what the next batch of the same pass is to begin with (as in truncated backpropagation through time), if anything.
+        losses: One loss per example. Training minimises their weighted mean.
+        metrics: Other measurements by name, each with one number or boolean per example, averaged in the same way.
+        carry: Carry for the next batch of the pass, as in truncated backpropagation through time, or None.
     """
 
     losses: Float[Array, " size"]
@@ -28,15 +28,26 @@ class Outcome(NamedTuple):
 
 LossFunction = Callable[[Params, Any, Array | None, PyTree], Outcome]
 
-RESERVED = ("loss", "grad_norm", "learning_rate", "skipped", "weight")  # what a record, or its making, calls other figures
+RESERVED = ("loss", "grad_norm", "learning_rate", "skipped", "weight")  # names that records and their sums use
 
 
 def outcome_of(loss_fn: LossFunction, params: Params, batch: Batch, key: Array | None, carry: PyTree) -> Outcome:
-    """Call a loss function.
+    """Call a loss function and check its result.
+
+    Args:
+        loss_fn: The loss function.
+        params: Parameters.
+        batch: The batch whose examples to pass.
+        key: Random key for dropout, or None.
+        carry: Carry to start from, or None.
+
+    Returns:
+        The outcome.
 
     Raises:
-        TypeError: it returns something else than an Outcome.
-        ValueError: losses, metrics or carry are not what an Outcome has.
+        TypeError: The result is not an Outcome.
+        ValueError: Losses or metrics do not have one number per example, a metric has a reserved name, or the carry changes its
+            structure, shapes or dtypes.
     """
     outcome = loss_fn(params, batch.examples, key, carry)
     if not isinstance(outcome, Outcome):
@@ -58,14 +69,14 @@ def outcome_of(loss_fn: LossFunction, params: Params, batch: Batch, key: Array |
 
 
 def mean(values: Float[Array, " size"], weights: Float[Array, " size"]) -> Float[Array, ""]:
-    """The weighted mean, summed in float32 at least; what weighs nothing may be NaN."""
+    """Return the weighted mean, summed in float32 or wider. Values of weight zero may be NaN."""
     dtype = np.promote_types(values.dtype, "float32")
     weights = weights.astype(dtype)
     return (jnp.where(weights > 0, values.astype(dtype), 0) * weights).sum() / weights.sum()
 
 
 def sums(outcome: Outcome, weights: Float[Array, " size"]) -> dict[str, Float[Array, ""]]:
-    """The sum of the weights, and the weighted sums of losses and metrics."""
+    """Return the sum of the weights as `weight`, and the weighted sums of losses and metrics by name."""
     values = {"loss": outcome.losses, **outcome.metrics}
     weighted = {name: (jnp.where(weights > 0, value.astype("float32"), 0) * weights).sum() for name, value in values.items()}
     return weighted | {"weight": weights.sum()}

@@ -1,4 +1,4 @@
-"""Passes over batches: to train on them, and to measure."""
+"""Training and evaluation loops over batches."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ from jlstm.train.step import Pulse, Rule, State, advance, advance_several, measu
 
 
 class Task(NamedTuple):
-    """What to train and how, as `fit` explains it."""
+    """The arguments of `fit` that determine the training steps."""
 
     loss_fn: LossFunction
     optimizer: optax.GradientTransformation
@@ -34,21 +34,21 @@ class Task(NamedTuple):
 
     @property
     def rule(self) -> Rule:
-        """How to take a step."""
+        """The static part of a training step."""
         return Rule(self.loss_fn, self.optimizer, self.skip)
 
     def carry(self, size: int) -> PyTree:
-        """What the first batch of a pass begins with."""
+        """Return the carry for the first batch of a pass, or None."""
         return jax.tree.map(_strong, self.begin(size)) if self.begin else None
 
     def facts(self, key: Array) -> dict[str, str]:
-        """What must not change in the middle of a run, besides shapes."""
+        """Return descriptions of the data order and the key. They must not change when a run resumes."""
         order = f"{len(self.batches)} of {self.batches.size} examples, seed {self.batches.seed}"
         return {"batches": order, "key": str(jax.random.key_data(key).tolist())}
 
 
 def initial(task: Task, params: Params) -> State:
-    """Return the state before the first step, in arrays of its own."""
+    """Return the state before the first step, in new arrays that can be donated."""
     params, carry = jax.tree.map(_strong, params), task.carry(task.batches.size)
     outcome = probe(task, params, task.batches, jax.random.key(0))
     sums = {name: jnp.zeros((), "float32") for name in ("weight", "loss", "grad_norm", "skipped", *outcome.metrics)}
@@ -57,33 +57,47 @@ def initial(task: Task, params: Params) -> State:
 
 
 def probe(task: Task, params: Params, batches: Batches[Any], key: Array | None) -> Outcome:
-    """Trace the loss of a batch, so that what cannot be is refused before anything is computed or a checkpoint is opened."""
-    own = next(batches.epoch(0, 0, sharding.part(task.mesh, batches.size)))
-    whole = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batches.size, *leaf.shape[1:]), jnp.result_type(leaf)), own)
-    return jax.eval_shape(partial(outcome_of, task.loss_fn), params, whole, key, task.carry(batches.size))
+    """Trace the loss of one batch, to raise errors before any computation and before a checkpoint is opened.
+
+    Args:
+        task: The training task.
+        params: Parameters.
+        batches: Batches, of which the first is read.
+        key: Random key, or None for validation.
+
+    Returns:
+        The outcome, with shapes instead of arrays.
+    """
+    local_batch = next(batches.epoch(0, 0, sharding.part(task.mesh, batches.size)))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batches.size, *leaf.shape[1:]), jnp.result_type(leaf)), local_batch)
+    return jax.eval_shape(partial(outcome_of, task.loss_fn), params, shapes, key, task.carry(batches.size))
 
 
 def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int, Pulse], bool]) -> State:
-    """Take steps until `goal` have been taken, or `watch` says so, or a loss is not finite.
+    """Take steps until the step number is `goal`, `watch` returns true, or a value is not finite.
 
-    While one call computes, the batches of the next are made, and the pulse of the one before is looked at: what is noticed
-    there is noticed one call late, which does no harm, since a state that is not finite stays as it is.
+    While the device computes one call, the host prepares the next batches and reads the pulse of the previous call. A non-finite
+    value is therefore noticed one call late. This is harmless, because steps do not change a state that is not finite.
 
     Args:
-        task: what to train.
-        state: consumed.
-        key: of the dropout.
-        goal: number of steps, from the first of the run.
-        watch: called after each call with the number of steps that are under way or done, and the pulse of the call before.
+        task: The training task.
+        state: State to start from. Its buffers are donated.
+        key: Random key for dropout.
+        goal: Number of steps to reach, counted from the start of the run.
+        watch: Function called after each call with the number of steps started so far and the pulse of the previous call.
+            Training stops when it returns true.
+
+    Returns:
+        The new state.
     """
-    before = None
+    previous_pulse = None
     for step, group in _calls(task, int(state.step), goal):
         if task.begin and step % len(task.batches) == 0:
             state = state._replace(carry=sharding.split(task.mesh, task.carry(task.batches.size)))
         state, pulse = _call(task, state, key, group)
-        if before is not None and (not before.finite or watch(step + len(group), before)):
+        if previous_pulse is not None and (not previous_pulse.finite or watch(step + len(group), previous_pulse)):
             break
-        before = pulse
+        previous_pulse = pulse
     return state
 
 
@@ -95,10 +109,21 @@ def evaluate(
     begin: Callable[[int], PyTree] | None = None,
     mesh: Mesh | None = None,
 ) -> dict[str, float]:
-    """Return the means of the loss and of each metric over one pass, without a key and so without dropout.
+    """Return the means of the loss and of each metric over one pass, without dropout.
 
-    The arguments are those of `fit`; the same function is compiled once. Without `mesh` it is that on which the parameters lie;
-    parameters that lie elsewhere are copied to it.
+    Args:
+        loss_fn: A loss function as for `fit`. It gets no key. The same function is compiled once.
+        params: Parameters. They are copied to `mesh` if they are elsewhere.
+        batches: Data to evaluate on.
+        begin: A function `size -> carry` for the first batch, as for `fit`.
+        mesh: Devices over which to split the batches. None means the mesh of the parameters, if they have one.
+
+    Returns:
+        The means by name, beginning with `loss`.
+
+    Raises:
+        TypeError: An argument has the wrong type, or `loss_fn` does not return an Outcome.
+        ValueError: An Outcome does not have one number per example.
 
     Examples:
         >>> import numpy as np
@@ -119,7 +144,7 @@ def evaluate(
 
 
 def means(sums: Mapping[str, Array]) -> dict[str, float]:
-    """Divide weighted sums by the sum of the weights; the loss comes first. NaN where nothing was weighed: all was left out."""
+    """Return weighted sums divided by the sum of the weights, the loss first. They are NaN if every step was skipped."""
     weight = float(sums["weight"]) or math.nan
     return {name: float(sums[name]) / weight for name in sorted(sums, key="loss".__ne__) if name not in ("weight", "skipped")}
 
@@ -132,7 +157,7 @@ def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[Sta
 
 
 def _calls(task: Task, step: int, goal: int) -> Iterator[tuple[int, list[Batch]]]:
-    """The batches of the steps up to `goal`, as many together as one call takes, and the number of steps before each call."""
+    """Yield, for each call up to step `goal`, the number of steps before it and its batches."""
     part = sharding.part(task.mesh, task.batches.size)
     while step < goal:
         epoch, index = divmod(step, len(task.batches))
@@ -145,17 +170,20 @@ def _calls(task: Task, step: int, goal: int) -> Iterator[tuple[int, list[Batch]]
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """Batches of the same shapes, `size` at a time; the others one by one, so that nothing else need be compiled."""
+    """Group consecutive batches of equal shapes, `size` at a time.
+
+    Incomplete groups are split into single batches, since a loop of another length would need another compilation.
+    """
     group: list[Batch] = []
     for batch in batches:
         if group and _shapes(batch) != _shapes(group[0]):
-            yield from ([each] for each in group)
+            yield from ([member] for member in group)
             group = []
         group.append(batch)
         if len(group) == size:
             yield group
             group = []
-    yield from ([each] for each in group)
+    yield from ([member] for member in group)
 
 
 def _shapes(batch: Batch) -> list[tuple[int, ...]]:
@@ -163,5 +191,5 @@ def _shapes(batch: Batch) -> list[tuple[int, ...]]:
 
 
 def _strong(leaf: Any) -> Array:
-    """An array that keeps its dtype among others: a weak one would come back as another type, and be compiled for again."""
+    """Return an array without a weak type. A step returns strong types, so a weak input would cause a second compilation."""
     return jnp.asarray(leaf, jnp.result_type(leaf))

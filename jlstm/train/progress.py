@@ -1,4 +1,4 @@
-"""A progress bar."""
+"""The progress bar of `fit`."""
 
 import time
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from jlstm.train.passes import means
 
 
 class Progress:
-    """Steps done, time to go, loss, metrics and examples a second, on a terminal; nothing if not `shown`, or without a terminal.
+    """A progress bar with steps, remaining time, loss, metrics and examples per second. It draws nothing without a terminal.
 
     Args:
-        shown: whether to.
-        total: steps of the whole run.
-        done: those that it has behind it.
-        size: examples a step.
+        shown: Whether to show the bar.
+        total: Number of steps of the whole run.
+        done: Number of steps already taken, in a resumed run.
+        size: Examples per step.
 
     Raises:
-        ImportError: rich, which draws it, is not installed.
+        ImportError: The bar is shown, and rich is not installed.
     """
 
     def __init__(self, shown: bool, total: int, done: int, size: int) -> None:
@@ -38,7 +38,7 @@ class Progress:
             self._bar.stop()
 
     def update(self, step: int, sums: Mapping[str, Array]) -> None:
-        """Show that `step` steps are done, and the means of what was measured since the last record; ten times a second."""
+        """Show the number of steps and the means since the last record. Redraws at most ten times per second."""
         if self._bar is not None and time.monotonic() >= self._due:
             self._due = time.monotonic() + 0.1
             speed = self._bar.tasks[self._task].speed
@@ -48,7 +48,7 @@ class Progress:
 
 
 def _bar() -> Any:
-    """A bar, or None where there is no terminal."""
+    """Return a rich progress bar, or None without a terminal."""
     try:
         from rich import progress
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""Where arrays lie: batches split over a mesh's devices, parameters on each of them or split by units."""
+"""Placement of arrays on a mesh: batches are split over devices, parameters are replicated or split by units."""
 
 import zlib
 from collections import Counter
@@ -18,15 +18,20 @@ BATCH, UNITS = "batch", "units"
 
 
 def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Arrange devices as a mesh with the axes `batch` and `units`.
+    """Return a mesh of devices with the axes `batch` and `units`.
 
     Args:
-        units: number of devices among which the columns of every kernel are split; the others split the batch.
-        devices: which; None takes all, those of other processes too.
+        units: Number of devices over which to split the columns of every kernel. The batch is split over number of devices /
+            `units` groups.
+        devices: Devices to use. None means all, including those of other processes.
+
+    Returns:
+        The mesh, for the argument `mesh` of `fit` and `evaluate`.
 
     Raises:
-        ValueError: `units` does not divide the number of devices, or leaves a process with a broken part of the batch, or
-            processes have different numbers of these devices, or this one has none.
+        TypeError: `devices` is not a list of devices.
+        ValueError: `units` does not divide the number of devices, processes have different numbers of these devices, this process
+            has none, or `units` and the number of devices of a process do not divide each other.
 
     Examples:
         >>> from jlstm.train import mesh
@@ -35,32 +40,39 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """
     checks.positive("units", units)
     devices = jax.devices() if devices is None else checks.several("devices", devices, "jax.devices()")
-    if wrong := [device for device in devices if not hasattr(device, "process_index")]:
-        raise TypeError(f"devices must be a list such as jax.devices(), got {checks.brief(wrong[0])} in it")
-    chosen = sorted(devices, key=lambda device: (device.process_index, device.id))
-    if not chosen or len(chosen) % units:
-        raise ValueError(f"units must divide the number of devices, {len(chosen)}, got {units}")
-    counts = Counter(device.process_index for device in chosen)
+    if invalid := [device for device in devices if not hasattr(device, "process_index")]:
+        raise TypeError(f"devices must be a list such as jax.devices(), got {checks.brief(invalid[0])} in it")
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    if not ordered or len(ordered) % units:
+        raise ValueError(f"units must divide the number of devices, {len(ordered)}, got {units}")
+    counts = Counter(device.process_index for device in ordered)
     local = counts[jax.process_index()]
     if not local or set(counts.values()) != {local}:
         raise ValueError(f"every process must have equally many of the devices, got {dict(counts)} (process: number)")
     if local % units and units % local:
         raise ValueError(f"units must divide the {local} devices of a process, or be a multiple of them, got {units}")
-    return Mesh(np.array(chosen).reshape(-1, units), (BATCH, UNITS))
+    return Mesh(np.array(ordered).reshape(-1, units), (BATCH, UNITS))
 
 
 def mesh_of(tree: PyTree) -> Mesh | None:
-    """The mesh of `mesh` on which arrays lie, if they lie on one."""
-    homes = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
-    meshes = [home.mesh for home in homes if isinstance(home, NamedSharding) and home.mesh.axis_names == (BATCH, UNITS)]
+    """Return the mesh that holds the first sharded array, if `mesh` made it, else None."""
+    placements = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
+    meshes = [place.mesh for place in placements if isinstance(place, NamedSharding) and place.mesh.axis_names == (BATCH, UNITS)]
     return meshes[0] if meshes and isinstance(meshes[0], Mesh) else None
 
 
 def part(mesh: Mesh | None, size: int) -> tuple[int, int]:
-    """Return `(i, n)`: this process feeds the i-th of n equal shares of each batch of `size` examples.
+    """Return which share of each batch this process loads.
+
+    Args:
+        mesh: The mesh, or None for a single device.
+        size: Number of examples per batch.
+
+    Returns:
+        A pair `(i, n)`: this process loads the i-th of n equal shares, counted from 0.
 
     Raises:
-        ValueError: the batch cannot be divided among the devices.
+        ValueError: The batch cannot be divided evenly over the devices.
     """
     if mesh is None:
         return 0, 1
@@ -68,20 +80,20 @@ def part(mesh: Mesh | None, size: int) -> tuple[int, int]:
     if size % rows:
         raise ValueError(f"a batch of {size} cannot be divided among {rows} devices: choose a size that is a multiple of {rows}")
     owners = [{device.process_index for device in row} for row in mesh.devices]
-    mine = [row for row, processes in enumerate(owners) if jax.process_index() in processes]
-    return mine[0] // len(mine), rows // len(mine)
+    local_rows = [row for row, processes in enumerate(owners) if jax.process_index() in processes]
+    return local_rows[0] // len(local_rows), rows // len(local_rows)
 
 
 def constrain(mesh: Mesh | None, state: Any) -> Any:
-    """Pin a state's arrays to where `place` puts them, so that every step finds them where the one before did."""
+    """Constrain a traced state to the shardings of `place`, so that every step gets the same input shardings."""
     return state if mesh is None else jax.lax.with_sharding_constraint(state, shardings(mesh, state))
 
 
 def place(mesh: Mesh | None, state: Any) -> Any:
-    """Copy a state's arrays to where they belong.
+    """Copy the arrays of a state to their devices.
 
     Raises:
-        ValueError: there are several processes and no mesh, or their arrays differ.
+        ValueError: There are several processes and no mesh, or the arrays differ between processes.
     """
     if mesh is None:
         if jax.process_count() > 1:
@@ -95,7 +107,7 @@ def replicate(mesh: Mesh | None, key: jax.Array) -> jax.Array:
     """Copy a key to all devices.
 
     Raises:
-        ValueError: processes have different keys.
+        ValueError: The key differs between processes.
     """
     if mesh is None:
         return key
@@ -104,14 +116,14 @@ def replicate(mesh: Mesh | None, key: jax.Array) -> jax.Array:
 
 
 def spread(mesh: Mesh | None, params: PyTree) -> PyTree:
-    """Copy parameters to where training has them, if they lie elsewhere."""
+    """Copy parameters to the placement that training uses, unless they are on the mesh already."""
     if mesh is None or mesh_of(params) == mesh:
         return params
     return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _columns(mesh, leaf))), params)
 
 
 def split(mesh: Mesh | None, carry: PyTree) -> PyTree:
-    """Split a carry by batch."""
+    """Split the arrays of a carry along the batch axis."""
     if mesh is None:
         return jax.tree.map(jnp.array, carry)
     return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _rows(mesh, leaf))), carry)
@@ -126,7 +138,7 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether an array is one of random keys."""
+    """Return whether an array holds random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -135,7 +147,7 @@ def _numbers(leaf: Any) -> np.ndarray:
 
 
 def _check_equal(mesh: Mesh, tree: Any) -> None:
-    """Processes that begin with different arrays would go on with different models, and nobody would notice."""
+    """Check that all processes have equal arrays. Otherwise each would silently train a different model."""
     if not mesh.is_multi_process:
         return
     digest = 0
@@ -147,7 +159,10 @@ def _check_equal(mesh: Mesh, tree: Any) -> None:
 
 
 def shardings(mesh: Mesh, state: Any) -> Any:
-    """The carry split by batch; matrices whose columns the units axis divides split by columns; the rest on all devices."""
+    """Return a sharding for each array of a state.
+
+    The carry is split by batch. Matrices whose columns the units axis divides are split by columns. The rest is replicated.
+    """
     carry = jax.tree.map(lambda leaf: NamedSharding(mesh, _rows(mesh, leaf)), state.carry)
     return jax.tree.map(lambda leaf: NamedSharding(mesh, _columns(mesh, leaf)), state)._replace(carry=carry)
 
@@ -162,7 +177,7 @@ def _columns(mesh: Mesh, leaf: Any) -> PartitionSpec:
 
 
 def feed(mesh: Mesh | None, batch: PyTree, axis: int = 0) -> PyTree:
-    """Hand this process's share of a batch to its devices; `axis` is that of the examples."""
+    """Copy this process's share of a batch to its devices. Examples are along `axis`."""
     if mesh is None:
         return batch
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH))

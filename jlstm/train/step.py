@@ -1,4 +1,4 @@
-"""One training step, as a pure function of the state and a batch; and several of them in one call."""
+"""Training steps as pure functions of a state and a batch, one or several per call."""
 
 from functools import partial
 from typing import NamedTuple
@@ -17,11 +17,16 @@ from jlstm.train.outcome import LossFunction, Outcome, mean, outcome_of, sums
 
 
 class State(NamedTuple):
-    """All that a training step changes.
+    """Everything that a training step changes.
 
-    `sums` are totals since the last record: of weights, of weighted losses, gradient norms and metrics, and of steps that were
-    left out. Once a loss, a gradient or a change is not finite, and nobody deals with it, `finite` is false and nothing changes
-    any more: `step` is then the number of steps before that one.
+    Attributes:
+        params: Parameters.
+        moments: State of the optimizer.
+        carry: Carry for the next batch, or None.
+        step: Number of steps taken.
+        finite: False once a loss, a gradient or an update was not finite and neither the optimizer nor `Rule.skip` handled it.
+            From then on steps do not change the state, and `step` is the number of steps before the failing one.
+        sums: Totals since the last record: of the weights, of weighted losses, gradient norms and metrics, and of skipped steps.
     """
 
     params: Params
@@ -33,14 +38,14 @@ class State(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """What can be looked at while the next step, which reuses the state's buffers, is under way."""
+    """A copy of the fields that the host reads during the next step. That step donates the buffers of the state."""
 
     finite: Bool[Array, ""]
     sums: dict[str, Float[Array, ""]]
 
 
 class Rule(NamedTuple):
-    """How to take a step: what is minimised, by which optimizer, and whether to leave out a step that is not finite."""
+    """The static part of a step: loss function, optimizer, and whether to skip steps that are not finite."""
 
     loss_fn: LossFunction
     optimizer: optax.GradientTransformation
@@ -49,13 +54,13 @@ class Rule(NamedTuple):
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance(rule: Rule, mesh: Mesh | None, state: State, key: Array, batch: Batch) -> tuple[State, Pulse]:
-    """Take one step."""
+    """Take one step. The buffers of `state` are donated."""
     return _settled(mesh, _step(rule, state, key, batch))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance_several(rule: Rule, mesh: Mesh | None, state: State, key: Array, batches: Batch) -> tuple[State, Pulse]:
-    """Take one step for each of the batches, which are stacked along a first axis."""
+    """Take one step per batch. The batches are stacked along a new first axis. The buffers of `state` are donated."""
 
     def step(state: State, batch: Batch) -> tuple[State, None]:
         return _step(rule, state, key, batch), None
@@ -65,7 +70,7 @@ def advance_several(rule: Rule, mesh: Mesh | None, state: State, key: Array, bat
 
 @partial(jax.jit, static_argnums=0)
 def measure(loss_fn: LossFunction, params: Params, carry: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
-    """Return the carry for the next batch, and the weighted sums of losses and metrics; no key means no dropout."""
+    """Return the carry for the next batch and the weighted sums of losses and metrics, without dropout."""
     outcome = outcome_of(loss_fn, params, batch, None, carry)
     return outcome.carry, sums(outcome, jnp.asarray(batch.weights))
 
@@ -81,21 +86,21 @@ def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:
         outcome = outcome_of(rule.loss_fn, params, batch, jax.random.fold_in(key, state.step), state.carry)
         return mean(outcome.losses, weights), outcome
 
-    (value, outcome), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    changes, moments = rule.optimizer.update(gradients, state.moments, state.params)
+    (loss_value, outcome), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    updates, opt_state = rule.optimizer.update(gradients, state.moments, state.params)
     norm = _norm(gradients)
-    of_gradient, of_changes = jnp.isfinite(norm), jnp.isfinite(_norm(changes))
-    finite = jnp.isfinite(value) & of_gradient & of_changes
-    # An optimizer such as optax.apply_if_finite makes a finite change of such a gradient, and keeps it out of its own state.
-    dealt_with = ~of_gradient & of_changes & _all_finite(moments)
-    goes_on = finite | dealt_with | rule.skip
-    added = sums(outcome, weights) | {"grad_norm": norm * weights.sum(), "skipped": jnp.zeros((), "float32")}
-    totals = {name: total + added[name] for name, total in state.sums.items()}
-    new = State(optax.apply_updates(state.params, changes), moments, outcome.carry, state.step + 1, state.finite, totals)
-    left_out = state._replace(step=state.step + 1, finite=goes_on, sums=state.sums | {"skipped": state.sums["skipped"] + 1})
+    gradient_is_finite, updates_are_finite = jnp.isfinite(norm), jnp.isfinite(_norm(updates))
+    finite = jnp.isfinite(loss_value) & gradient_is_finite & updates_are_finite
+    # optax.apply_if_finite, for example, turns such a gradient into a finite update and keeps it out of its own state.
+    handled = ~gradient_is_finite & updates_are_finite & _all_finite(opt_state)
+    continues = finite | handled | rule.skip
+    step_sums = sums(outcome, weights) | {"grad_norm": norm * weights.sum(), "skipped": jnp.zeros((), "float32")}
+    totals = {name: total + step_sums[name] for name, total in state.sums.items()}
+    updated = State(optax.apply_updates(state.params, updates), opt_state, outcome.carry, state.step + 1, state.finite, totals)
+    skipped = state._replace(step=state.step + 1, finite=continues, sums=state.sums | {"skipped": state.sums["skipped"] + 1})
     if not rule.skip:
-        left_out = _choose(dealt_with, left_out._replace(params=new.params, moments=moments), state._replace(finite=goes_on))
-    return _choose(state.finite, _choose(finite, new, left_out), state)
+        skipped = _choose(handled, skipped._replace(params=updated.params, moments=opt_state), state._replace(finite=continues))
+    return _choose(state.finite, _choose(finite, updated, skipped), state)
 
 
 def _choose(condition: Bool[Array, ""], yes: State, no: State) -> State:
@@ -108,7 +113,7 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 
 def _norm(tree: PyTree) -> Float[Array, ""]:
-    """Squares overflow in 16 bits."""
+    """Return the global norm in float32, since squares overflow in 16 bits."""
     return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(np.promote_types(leaf.dtype, "float32")), tree)).astype(
         "float32"
     )

@@ -1,7 +1,7 @@
-"""One checkpoint as files: a folder with one safetensors file of each process, each with digests of all that is in it.
+"""File format of a checkpoint: a folder with one safetensors file per process, each with digests of its content.
 
-`process_0.safetensors` has the run's description in its metadata. An array that is split over processes is in as many pieces,
-named by where they belong: `params.kernel@0:3,4:8` are rows 0 to 3 and columns 4 to 8.
+The metadata of `process_0.safetensors` describes the run. An array that is split over devices is stored in pieces, whose names
+contain their half-open ranges: `params.kernel@0:3,4:8` holds rows 0 to 2 and columns 4 to 7.
 """
 
 import json
@@ -20,12 +20,12 @@ from jlstm.train.sharding import is_key
 
 
 class Stored(NamedTuple):
-    """What a checkpoint's files hold.
+    """The content of a checkpoint.
 
     Attributes:
-        contents: words about the run, and every array's name, dtype and shape.
-        history: the records, as dicts.
-        arrays: the pieces of all arrays.
+        contents: Descriptions of the run, and the dtype and shape of every array, by name.
+        history: Records as dicts.
+        arrays: Arrays and pieces of arrays by name.
     """
 
     contents: dict[str, str]
@@ -33,7 +33,11 @@ class Stored(NamedTuple):
     arrays: dict[str, np.ndarray]
 
     def restored(self, like: PyTree) -> PyTree:
-        """Return arrays like (and where) those of `like`."""
+        """Return the arrays of the pytree `like`, with its shardings.
+
+        Raises:
+            DamageError: Some numbers of an array are missing.
+        """
         leaves = [self._restored(name, leaf) for name, leaf in io.by_name(like).items()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -41,24 +45,24 @@ class Stored(NamedTuple):
         data = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
         checks.available(name, data.dtype)
         sharding = getattr(_data(like), "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
-        whole = self.arrays[name] if name in self.arrays else self._put_together(name, data)
-        array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        values = self.arrays[name] if name in self.arrays else self._put_together(name, data)
+        array = jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if is_key(like) else array
 
     def _put_together(self, name: str, like: Any) -> np.ndarray:
-        whole, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
+        values, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
         for piece, array in self.arrays.items():
             owner, _, place = piece.rpartition("@")
             if owner == name:
-                whole[tuple(slice(*map(int, axis.split(":"))) for axis in place.split(","))] = array
+                values[tuple(slice(*map(int, axis.split(":"))) for axis in place.split(","))] = array
                 missing -= array.size
         if missing:
             raise io.DamageError(f"{missing} numbers of {name} are missing")
-        return whole
+        return values
 
 
 def write(folder: Path, contents: Mapping[str, str], history: list[dict[str, Any]], items: Mapping[str, PyTree]) -> None:
-    """Write this process's file."""
+    """Write the file of this process. Every process of a run must call this."""
     about = {"contents": contents, "history": history, "processes": jax.process_count()}
     metadata = {"checkpoint": json.dumps(about)} if jax.process_index() == 0 else {}
     pieces: dict[str, np.ndarray] = {}
@@ -71,14 +75,14 @@ def read(folder: Path) -> Stored:
     """Read the files of all processes.
 
     Raises:
-        DamageError: a file is missing or not as it was written.
-        OSError: a file may not be read.
+        DamageError: A file is missing or damaged.
+        OSError: This user may not read a file.
     """
     arrays, metadata = _read(_file(folder, 0))
     try:
         about = json.loads(metadata["checkpoint"])
         contents, history, processes = about["contents"], about["history"], about["processes"]
-    except (KeyError, TypeError, ValueError) as error:  # its digests are right: somebody else wrote this
+    except (KeyError, TypeError, ValueError) as error:  # the digests match, so another program wrote the file
         raise io.DamageError("process_0.safetensors is not of a checkpoint") from error
     for process in range(1, processes):
         arrays |= _read(_file(folder, process))[0]
@@ -86,9 +90,10 @@ def read(folder: Path) -> Stored:
 
 
 def contents(items: Mapping[str, PyTree]) -> dict[str, str]:
-    """Every array's name, dtype and shape."""
-    named = [io.by_name({item: tree}) for item, tree in items.items()]  # in this order, which a dict does not keep as a tree
-    return {name: f"{leaf.dtype}{list(leaf.shape)}" for leaves in named for name, leaf in leaves.items()}
+    """Return the dtype and shape of every array by name."""
+    # One call per item keeps the order of `items`; as a pytree, a dict would be sorted by its keys.
+    arrays = [io.by_name({item: tree}) for item, tree in items.items()]
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for leaves in arrays for name, leaf in leaves.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -114,18 +119,18 @@ def _file(folder: Path, process: int) -> Path:
 
 
 def _pieces(name: str, leaf: Any) -> dict[str, np.ndarray]:
-    """What this process has to write of an array: nobody else writes the same."""
+    """Return the pieces of an array that this process writes. Each piece is written by exactly one process."""
     if not isinstance(leaf, jax.Array):
         return {name: np.asarray(leaf)} if jax.process_index() == 0 else {}
     pieces = {}
     for shard in leaf.addressable_shards:
         if shard.replica_id == 0:
-            whole = shard.data.shape == leaf.shape
+            unsplit = shard.data.shape == leaf.shape
             place = ",".join(
                 f"{part.start or 0}:{size if part.stop is None else part.stop}"
                 for part, size in zip(shard.index, leaf.shape, strict=True)
             )
-            pieces[name if whole else f"{name}@{place}"] = np.asarray(shard.data)
+            pieces[name if unsplit else f"{name}@{place}"] = np.asarray(shard.data)
     return pieces
 
 

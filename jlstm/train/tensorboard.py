@@ -1,4 +1,4 @@
-"""Records as curves in TensorBoard."""
+"""A callback that writes records for TensorBoard."""
 
 import os
 from collections.abc import Callable
@@ -12,14 +12,20 @@ from jlstm.train.history import Record
 
 
 def tensorboard(folder: str | os.PathLike[str]) -> Callable[[Record, Params], None]:
-    """Return a callback for `fit` that writes each record to TensorBoard's event files; `tensorboard --logdir folder` shows them.
+    """Return a callback for `fit` that writes each record to TensorBoard's event files.
 
-    Curves are called as in a record: `train/loss`, `validation/loss` and so on, and `examples_per_second`. A run that goes on
-    from a checkpoint goes on in the same folder: what was drawn beyond that checkpoint is drawn anew, not twice. Several runs
-    need a folder each.
+    Show them with `tensorboard --logdir folder`. Curves have the names of the record's fields: `train/loss`, `validation/loss`
+    and so on, and `examples_per_second`. A resumed run can continue in the same folder: TensorBoard discards the points after the
+    checkpoint and shows the new ones. Different runs need different folders.
+
+    Args:
+        folder: Folder for the event files.
+
+    Returns:
+        A callback `(record, params) -> None`.
 
     Raises:
-        ImportError: tensorboardX, which writes the files, is not installed.
+        ImportError: tensorboardX is not installed.
     """
     checks.path("folder", folder)
     try:
@@ -32,8 +38,8 @@ def tensorboard(folder: str | os.PathLike[str]) -> Callable[[Record, Params], No
         nonlocal writer
         if jax.process_index() != 0:
             return
-        if writer is None:  # not before the first record is there: readers drop all that older files have from its step on
-            suffix = f".{os.getpid()}.{record.step}"  # else a second writer within a second would take the first one's file
+        if writer is None:  # only now is `purge_step` known: readers drop older points from this step on
+            suffix = f".{os.getpid()}.{record.step}"  # two writers within one second would otherwise share a file name
             writer = SummaryWriter(os.fspath(folder), purge_step=record.step, flush_secs=1, filename_suffix=suffix)
         figures = {f"train/{name}": value for name, value in record.train.items()}
         figures |= {f"validation/{name}": value for name, value in record.validation.items()}
