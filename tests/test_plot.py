@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from io import BytesIO
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from jlstm import GRU, LSTM, Bidirectional, LSTMCarry, Stack, plot
+from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCarry, Stack, plot
 from jlstm.cells import LSTMGates
 from jlstm.inspect import Saturation, Trace, gradient_flow, saturation, trace
 from jlstm.plot.axes import BLUE, ORANGE
@@ -159,6 +160,23 @@ def test_scores_are_blue_from_the_threshold_upwards():
     np.testing.assert_array_equal(down.get_xydata(), [[0, 0.2], [1, 0.3], [2, 0.1]])
     assert (up.get_color(), down.get_color()) == (BLUE, ORANGE)
     assert [label.get_text() for label in ax.get_xticklabels()] == TEXT
+
+
+def test_saturation_has_points_for_every_gate_of_any_cell():
+    """More gates than there are colours and markers leave none out."""
+    names = [f"gate{k}" for k in range(8)]
+    gates = NamedTuple("Gates", [(name, np.ndarray) for name in names])
+    shares = [gates(*np.full((8, 3), 0.5)) for _ in range(2)]
+    ax = plot.saturation(Saturation(*shares), ax=Figure().subplots())
+    assert [line.get_label().partition(":")[0] for line in ax.lines[1:]] == names
+
+
+def test_gates_with_spatial_axes_are_refused():
+    """A picture has one axis of units; the gates of a ConvLSTM have axes of space besides."""
+    layer = RNN(ConvLSTMCell(2, 3, (4, 4), padding="same"))
+    seen = trace(layer, layer.init(jax.random.key(0), 1), np.zeros((2, 3, 4, 4, 1), np.float32))
+    with pytest.raises(ValueError, match=r"^i must be \(time, units\), got \(3, 4, 4, 2\): draw one place"):
+        plot.gates(seen)
 
 
 def test_saturation_is_a_point_a_unit():

@@ -65,6 +65,8 @@ def gates(
     for name in names:
         checks.one_of("a name", name, trace.names)
         values = select(getattr(trace, name)).astype(np.float32)[: len(counts)]
+        if values.ndim != 2:
+            raise ValueError(f"{name} must be (time, units), got {values.shape}: draw one place of a layer with spatial axes")
         blocks[name] = np.ma.array(values, mask=np.broadcast_to(~counts[:, None], values.shape))
     if labels is not None and len(labels) > len(counts):
         raise ValueError(f"labels must be at most as many as the {len(counts)} steps, got {len(labels)}")
@@ -105,9 +107,9 @@ def _hatch(ax: Any, counts: np.ndarray, top: float) -> None:
 
 
 def _scale(name: str, values: np.ma.MaskedArray) -> tuple[str, float, float]:
-    if name in "ifozr":
+    if name in ("i", "f", "o", "z", "r"):
         return "cividis", 0.0, 1.0
-    limit = 1.0 if name in "gh" else max(1e-6, float(np.ma.filled(abs(values), 0).max(initial=0)))
+    limit = 1.0 if name in ("g", "h") else max(1e-6, float(np.ma.filled(abs(values), 0).max(initial=0)))
     return "PuOr", -limit, limit
 
 

@@ -1,6 +1,7 @@
 """Scatter plots of gate saturation and of word embeddings."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
         checks.one_of("a name", name, shares.below._fields)
     ax = axes(ax, 5.2, 5)
     ax.plot([0, 1], [1, 0], "-", color=GREY, linewidth=1)
-    for name, colour, marker in zip(names, COLOURS, "osD^", strict=False):
+    for name, colour, marker in zip(names, cycle(COLOURS), cycle("osD^"), strict=False):
         below, above = (np.asarray(getattr(side, name), float) for side in shares)
         means = f"{NAMES.get(name, name)}: shut {below.mean():.0%}, open {above.mean():.0%}"
         ax.plot(below, above, marker, color=colour, markersize=6, alpha=0.6, markeredgewidth=0, label=means)

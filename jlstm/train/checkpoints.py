@@ -104,9 +104,13 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all snapshots."""
-        if jax.process_index() == 0:
-            for step in self._steps():
-                _remove(self.folder / str(step))
+
+        def remove() -> None:
+            if jax.process_index() == 0:
+                for step in self._steps():
+                    _remove(self.folder / str(step))
+
+        _together(remove)  # no process may look for snapshots before all are gone
 
     def restore(self, like: Snapshot) -> Snapshot | None:
         """Return the last intact snapshot.
