@@ -72,7 +72,7 @@ class RNN(Layer):
     if not TYPE_CHECKING:  # with a __getattr__ a type checker would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError, which points to the cell if `name` is an option of it. Python calls this for missing names."""
+            """Raise AttributeError, which points to the cell if `name` is an option of it. Python calls it for missing names."""
             hint = f": it is an option of its cell, layer.cell.{name}" if name in _CELL_OPTIONS else ""
             raise AttributeError(f"a layer has no attribute {name!r}{hint}", name=name, obj=self)
 
