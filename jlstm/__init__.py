@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker is to know what there is
+if not TYPE_CHECKING:  # with a __getattr__ a type checker would accept any attribute
 
     def __getattr__(name: str) -> Any:
-        """Import `jlstm.nnx` and the like where they are named, and look the version up."""
+        """Import a module such as `jlstm.nnx` at its first use, and look up the version."""
         if name == "__version__":
             return metadata.version("jlstm")
         if name in _MODULES:

@@ -1,4 +1,4 @@
-"""Arguments that a function or class does not have: one sentence that says what to write instead."""
+"""Answer unknown arguments of a function or class with one sentence that says what to write instead."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -88,7 +88,14 @@ _BY_POSITION = {
 
 
 class Names(NamedTuple):
-    """Of a signature: what may go by position, all names, those without a default, and whether there may be others."""
+    """The names in a signature.
+
+    Attributes:
+        ordered: the arguments that may be passed by position.
+        named: all arguments but `self`.
+        required: the arguments without a default.
+        others: whether the signature has *args or **kwargs, so that any argument may be passed.
+    """
 
     ordered: tuple[str, ...]
     named: tuple[str, ...]
@@ -97,11 +104,11 @@ class Names(NamedTuple):
 
 
 def answered(name: str, signature: inspect.Signature | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator of functions and methods: wrong arguments are answered in one sentence.
+    """Return a decorator that checks the names of arguments, and raises a TypeError of one sentence for a wrong one.
 
     Args:
-        name: what the sentence calls the function.
-        signature: what it takes, where that is not what its definition says.
+        name: how the sentence calls the function.
+        signature: the arguments of the function. None reads them from its definition.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -118,10 +125,10 @@ def answered(name: str, signature: inspect.Signature | None = None) -> Callable[
 
 
 def check_options(kind: type, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
-    """Require arguments that a class takes.
+    """Require that a class takes these arguments.
 
     Raises:
-        TypeError: one is unknown, too many, twice there, or missing.
+        TypeError: an argument is unknown, passed twice, missing, or there are too many by position.
     """
     _check(kind.__name__, _names_of_class(kind), args, options)
 

@@ -1,4 +1,4 @@
-"""The Cell contract: one step of a recurrence, as pure functions of parameters and carry."""
+"""The Cell contract: pure functions of parameters and carry that define one step of a recurrence."""
 
 import abc
 import dataclasses
@@ -17,16 +17,22 @@ Noise = Mapping[str, Array]
 
 
 class Noisy(NamedTuple):
-    """Inputs, and what `Cell.each_step` drew for them."""
+    """Inputs, together with the noise that `Cell.each_step` drew for each step."""
 
     xs: Float[Array, "time *batch features"]
     noise: PyTree
 
 
 class Reduced(NamedTuple):
-    """What a cell comes down to in one run: another cell with its arguments, and what remains to be done to all outputs at once.
+    """A run of an inner cell that equals a run of the outer cell.
 
-    `begins_alike` tells whether the inner cell's own initial carry is the one that resets put back.
+    Attributes:
+        cell: the inner cell.
+        params: the parameters of the inner cell.
+        context: the context of the inner cell.
+        xs: the inputs of the inner cell.
+        finish: maps the outputs of the inner cell, for all steps at once, to those of the outer cell.
+        begins_alike: whether both cells have the same initial carry, so that `resets` mean the same for both.
     """
 
     cell: "Cell"
@@ -38,30 +44,31 @@ class Reduced(NamedTuple):
 
 
 class Options:
-    """Base of dataclasses of options: answers wrong ones in one sentence, and prints those that differ from the defaults.
+    """Base class of dataclasses of options: checks the names of options, and prints those that differ from their defaults.
 
-    To JAX they are trees without leaves, so that `jax.jit` takes them as arguments, and compiles anew for other options.
+    JAX treats an instance as a static pytree, without leaves. `jax.jit` takes it as an argument and compiles again for other
+    options.
     """
 
     def __init_subclass__(cls, **rest: Any) -> None:
-        """Make instances of a class such trees."""
+        """Register each subclass with JAX as a static pytree."""
         super().__init_subclass__(**rest)
         jax.tree_util.register_static(cls)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Check the options before the class does."""
-        if args or options:  # copies and pickles come without
+        """Check the names of the options, so that the error message can suggest the right one."""
+        if args or options:  # copy and pickle call this without arguments
             check_options(cls, args, options)
         return super().__new__(cls)
 
     def _store(self, **values: Any) -> None:
-        """Store options as a check returned them. Only for `__post_init__`, since options are frozen."""
+        """Store checked values of options. Only for `__post_init__`: instances are frozen, so plain assignment fails."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        given = [f.name for f in dataclasses.fields(cast(Any, self)) if getattr(self, f.name) != f.default]
-        return f"{type(self).__name__}({', '.join(f'{name}={_plain(getattr(self, name))}' for name in given)})"
+        changed = [f.name for f in dataclasses.fields(cast(Any, self)) if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(f'{name}={_plain(getattr(self, name))}' for name in changed)})"
 
 
 def _plain(value: Any) -> str:
@@ -71,50 +78,61 @@ def _plain(value: Any) -> str:
 class Cell(Options, abc.ABC):
     """One step of a recurrence. Subclasses are frozen dataclasses of options; their methods are pure.
 
-    A sequence is run as `begin`, `project` once over all time steps, then `step` once for each.
-    Arrays of a sequence are time-major here: `xs` is (time, *batch, features), or, of a cell that says so, (time, *batch,
-    *spatial_in, features).
-    A cell may define `each_step`, for noise that is fresh at every step; then `project` gets `Noisy` inputs where there is some.
-    A cell that has gates returns them from `gates`, for `jlstm.inspect`. A cell around another one tells by `reduced` when a run
-    is one of the inner cell, so that a fast backend can serve it.
+    A layer runs a sequence in three parts: `begin` once, `project` once for all time steps, then `step` for each of them.
+    Arrays of a sequence are time-major here: `xs` is (time, *batch, features), or (time, *batch, *spatial_in, features) for a
+    cell with spatial axes.
+
+    A cell may also define:
+        `each_step`: noise that is drawn again at each step. If it returns any, `project` gets `Noisy` inputs.
+        `gates`: what its gates let through, for `jlstm.inspect`.
+        `reduced`: when a run equals a run of an inner cell, so that a fast backend can run that instead.
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: a cell becomes a layer by `RNN(cell)`."""
+        """Raise TypeError: a cell is not called; `RNN(cell)` makes it a layer."""
         raise TypeError("a cell is not called: make it a layer, layer = RNN(cell), and call layer.apply(params, xs)")
 
     @property
     @abc.abstractmethod
     def features_out(self) -> int:
-        """The size of the last axis of one step's output."""
+        """The size of the last axis of the output of a step."""
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The sizes of an input's axes between those of the batch and the features: none."""
+        """The sizes of the spatial axes of the inputs, which stand between batch and features; () if there are none."""
         return ()
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """The same of an output."""
+        """The sizes of the spatial axes of the outputs."""
         return ()
 
     @property
     def gives_h(self) -> bool:
-        """Whether the output of a step is the h that is carried, if there is one."""
+        """Whether the output of a step is the h of the new carry. It has no meaning for a carry without h."""
         return True
 
     @property
     def stochastic(self) -> bool:
-        """Whether `begin` draws from a key."""
+        """Whether a random key changes the results of the cell."""
         return False
 
     def features_in(self, params: Params) -> int:
-        """The size of the last axis of the inputs that parameters are for."""
+        """Return the size of the last axis of the inputs that `params` are for."""
         return params["kernel"].shape[-2]
 
     @abc.abstractmethod
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters for inputs with `features` features."""
+        """Draw the parameters, for inputs whose last axis has the size `features`.
+
+        Args:
+            key: random key.
+            features: size of the last axis of the inputs.
+            dtype: dtype of the parameters.
+
+        Returns:
+            A dict of arrays.
+        """
 
     @abc.abstractmethod
     def begin(
@@ -126,9 +144,17 @@ class Cell(Options, abc.ABC):
         key: Array | None = None,
         noise: Noise | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """Return the initial carry and the context: all that stays constant over one sequence.
+        """Return the initial carry and the context, which is all that stays constant over one sequence.
 
-        The context (dropout masks, say) is drawn from `key` or taken from `noise`; with neither the cell is in inference.
+        Args:
+            params: parameters as `init` returns them.
+            batch_shape: sizes of the batch axes.
+            dtype: dtype of carry and context.
+            key: random key from which the context, for example dropout masks, is drawn.
+            noise: the masks themselves, in place of a key. With neither the cell is in inference mode.
+
+        Returns:
+            The initial carry and the context.
         """
 
     def each_step(
@@ -140,28 +166,51 @@ class Cell(Options, abc.ABC):
         key: Array | None = None,
         noise: PyTree | None = None,
     ) -> PyTree | None:
-        """Return what is drawn anew at each step, with leaves (time, *batch, …) for `shape` (time, *batch), or None."""
+        """Return the noise that is drawn again at each step, or None if there is none.
+
+        Its leaves have the shape (time, *batch, …), where `shape` is (time, *batch). Other arguments are those of `begin`.
+        """
         return None
 
     @abc.abstractmethod
     def project(self, params: Params, context: PyTree, xs: Any) -> PyTree:
-        """Compute for all time steps at once everything that needs no carry."""
+        """Return all that does not depend on the carry, computed for all time steps at once.
+
+        Args:
+            params: parameters as `init` returns them.
+            context: the context that `begin` returned.
+            xs: inputs (time, *batch, features), or `Noisy`.
+
+        Returns:
+            A tree whose leaves have time as their first axis. `step` gets one step of it as `z`.
+        """
 
     @abc.abstractmethod
     def step(self, params: Params, context: PyTree, carry: PyTree, z: PyTree) -> tuple[PyTree, Array]:
-        """Do what remains for one time step: return the new carry and the output."""
+        """Run one time step.
+
+        Args:
+            params: parameters as `init` returns them.
+            context: the context that `begin` returned.
+            carry: the carry before the step.
+            z: what `project` returned for this step, without the time axis.
+
+        Returns:
+            The new carry, and the output (*batch, features_out).
+        """
 
     def gates(self, params: Params, context: PyTree, carry: PyTree, z: PyTree) -> Any:
-        """Return what the gates let through at one step, with the arguments of `step`: a NamedTuple of arrays (*batch, size).
+        """Return the gates of one step, after their activation functions; None, the default, means that the cell has no gates.
 
-        A gate lies between 0, shut, and 1, open; a candidate, which has a sign, is called `g`, and a forget gate, whose product
-        over time is what c keeps, is called `f`. None, as here, means that the cell has no gates.
+        The arguments are those of `step`. The result is a NamedTuple of arrays (*batch, size). A gate is between 0 (closed) and
+        1 (open). Two names have a meaning: `g` is a candidate, which may be negative, and `f` is a forget gate, whose product
+        over time is the share of c that remains.
         """
         return None
 
     def reduced(self, params: Params, context: PyTree, xs: Any) -> Reduced | None:
-        """Return the run of an inner cell that equals a run of this one, with the arguments of `project`; None if there is none.
+        """Return a run of an inner cell that equals a run of this cell, or None if there is none.
 
-        The carries of both must be the same at every step.
+        The arguments are those of `project`. Both cells must have the same carry at every step.
         """
         return None

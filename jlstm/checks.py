@@ -1,4 +1,4 @@
-"""Checks at the public edge: each failure is one sentence that says what was expected, what came and what to do."""
+"""Checks of arguments: each error is one sentence that says what was expected, what was passed and what to do."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def key(name: str, value: Any) -> None:
-    """Require one random key of JAX."""
+    """Require a single JAX random key."""
     is_array = isinstance(getattr(value, "shape", None), tuple)
     size = value.shape if is_array else ()
     typed = is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
@@ -90,7 +90,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def array(name: str, value: Any) -> Array:
-    """Return a value as an array of JAX; require numbers."""
+    """Return a value as a JAX array; require numbers."""
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
     if getattr(getattr(value, "dtype", None), "kind", None) == "O":
@@ -102,7 +102,7 @@ def array(name: str, value: Any) -> Array:
 
 
 def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
-    """Require a tree of arrays or numbers; a tree of nothing only where it is a dict, a tuple or a list."""
+    """Require a tree of arrays or numbers. A tree without leaves must be a dict, a tuple or a list."""
     leaves = jax.tree.leaves(tree)
     if not leaves and not isinstance(tree, dict | tuple | list):
         raise TypeError(f"{name} must be a tree of arrays, got {brief(tree)}")
@@ -116,7 +116,7 @@ def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
 
 
 def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
-    """Return real numbers as an array of NumPy in float64; require that none is NaN, unless that is allowed."""
+    """Return real numbers as a NumPy array in float64; require that none is NaN, unless `nan` allows it."""
     try:
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iufb" and not jnp.issubdtype(numbers.dtype, jnp.floating):
@@ -238,7 +238,7 @@ def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
 
 
 def readable(value: Any) -> bool:
-    """Whether the numbers of an array can be looked at: not those of a traced one, nor those of other processes."""
+    """Whether the numbers of an array can be read, which is not so if it is traced or lies partly on other processes."""
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
 
 

@@ -1,4 +1,4 @@
-"""A layer as JSON, and back: classes and options by their names, so that reading one executes nothing."""
+"""Write a layer as JSON and read it back. Classes and options are stored by name, so that reading executes no code."""
 
 import json
 from collections.abc import Mapping
@@ -32,12 +32,12 @@ def _described(value: Any, name: str) -> Any:
         kind = type(value).__name__
         if KINDS.get(kind) is not type(value):
             raise ValueError(f"{name} is a {kind}, which is not of jlstm: save its params alone, and build it yourself")
-        own: Any = value
+        instance: Any = value  # mypy does not know that each subclass is a dataclass
         return {"kind": kind} | {
-            field.name: _described(getattr(value, field.name), field.name) for field in fields(own) if field.init
+            field.name: _described(getattr(value, field.name), field.name) for field in fields(instance) if field.init
         }
     if isinstance(value, tuple | list):
-        return [_described(each, name) for each in value]
+        return [_described(item, name) for item in value]
     if isinstance(value, np.dtype):
         return value.name
     if value is None or isinstance(value, bool | int | float | str):
@@ -46,10 +46,10 @@ def _described(value: Any, name: str) -> Any:
 
 
 def build(text: str) -> Layer:
-    """Return the layer that `describe` described. Only classes of jlstm are made, with options that they check.
+    """Return the layer that `describe` wrote as JSON. Only classes of jlstm are created, and they check their options.
 
     Raises:
-        ValueError: it is no description, or one of classes or options that this jlstm does not have.
+        ValueError: `text` is not such a description, or has classes or options that this version of jlstm does not have.
     """
     try:
         layer = _built(json.loads(text), _MOST)
@@ -66,13 +66,13 @@ def _built(value: Any, depth: int) -> Any:
     if depth == 0:
         raise ValueError(f"layers must be nested at most {_MOST} deep, got more: save it again")
     if isinstance(value, list):
-        return tuple(_built(each, depth - 1) for each in value)
+        return tuple(_built(item, depth - 1) for item in value)
     if not isinstance(value, Mapping):
         return value
     kind = KINDS.get(value["kind"]) if isinstance(value.get("kind"), str) else None
     if kind is None:
         raise ValueError(f"there is no kind {str(value.get('kind'))[:40]!r}, expected {', '.join(KINDS)}: update jlstm")
-    options = {name: _built(each, depth - 1) for name, each in value.items() if name != "kind"}
+    options = {name: _built(option, depth - 1) for name, option in value.items() if name != "kind"}
     if unknown := sorted(options.keys() - {field.name for field in fields(kind) if field.init}):
         raise ValueError(f"{kind.__name__} has no option {unknown[0][:40]!r} here: update jlstm")
     try:
@@ -82,10 +82,10 @@ def _built(value: Any, depth: int) -> Any:
 
 
 def features_in(layer: Layer, params: Params) -> int:
-    """The size of the last axis of the inputs that parameters are for.
+    """Return the size of the last axis of the inputs that `params` are for.
 
     Raises:
-        ValueError: parameters of another structure.
+        ValueError: `params` have another structure than those of the layer.
     """
     try:
         match layer:

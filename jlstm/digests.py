@@ -14,13 +14,16 @@ _WHOLE, _ARRAY = "sha256", "sha256."
 
 
 def signed(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata with the digests of C-contiguous arrays and of itself."""
+    """Return the metadata, together with the digests of the arrays, which must be C-contiguous, and of all entries."""
     entries = {**metadata, **{_ARRAY + name: _of_array(array) for name, array in arrays.items()}}
     return {**entries, _WHOLE: _of_entries(entries)}
 
 
 def damage(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str | None:
-    """Say what is not as `signed` saw it, or return None; files of older versions have no digests and nothing is said of them."""
+    """Say what has changed since `signed` computed the digests. Return None if nothing has, or if there are no digests.
+
+    Files of older versions have no digests.
+    """
     saved = {name.removeprefix(_ARRAY): digest for name, digest in metadata.items() if name.startswith(_ARRAY)}
     if _WHOLE not in metadata and not saved:
         return None

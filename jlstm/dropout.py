@@ -9,7 +9,10 @@ from jaxtyping import Array
 def bernoulli_masks(
     key: Array | None, rates: Mapping[str, float], shapes: Mapping[str, tuple[int, ...]], dtype: jax.typing.DTypeLike
 ) -> dict[str, Array]:
-    """Draw for each name with a rate p > 0 a mask that is 0 with probability p and else 1 / (1 - p); without a key draw none."""
+    """Draw a mask for each name whose rate p is above 0; without a key, draw none.
+
+    An entry of a mask is 0 with probability p, and else 1 / (1 - p).
+    """
     active = [name for name, rate in rates.items() if rate]
     if key is None or not active:
         return {}

@@ -19,7 +19,7 @@ INITIALIZERS: dict[str, Callable[[Array, tuple[int, ...], jax.typing.DTypeLike],
     "lecun_normal": jax_initializers.lecun_normal(),
     "lecun_uniform": jax_initializers.lecun_uniform(),
     "ones": jax_initializers.ones,
-    "orthogonal": jax_initializers.orthogonal(),  # of the whole matrix, not gate by gate: Saxe et al. 2014, as Keras
+    "orthogonal": jax_initializers.orthogonal(),  # the whole matrix, not each gate, as in Keras: Saxe et al., 2014
     "zeros": jax_initializers.zeros,
 }
 
@@ -38,10 +38,12 @@ def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typi
 
 
 def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Array:
-    """Draw a weight. 16-bit weights are drawn in float32 and rounded: QR, which `orthogonal` needs, has no 16-bit form.
+    """Draw a weight with the initialiser `name`.
+
+    16-bit weights are drawn in float32 and rounded, since `orthogonal` needs QR, which has no 16-bit form.
 
     Raises:
-        TypeError: an initializer of the caller's returned something else than an array of this shape.
+        TypeError: an initialiser of the caller did not return an array of this shape.
     """
     wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
     drawn = initializer(name)(key, shape, wide)

@@ -1,4 +1,4 @@
-"""Parameters, and the layers that they are for, to and from safetensors files with digests."""
+"""Save parameters and layers to safetensors files with digests, and load them."""
 
 import json
 import os
@@ -27,12 +27,18 @@ _DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)} | {f"U{bits}":
 
 
 def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = None) -> None:
-    """Write a tree of arrays; names are the tree's paths, such as `0.kernel` in a Stack. With the layer, `load_layer` reads both.
+    """Save a tree of arrays to a safetensors file.
+
+    Args:
+        path: the file.
+        params: a tree of arrays. Their names in the file are their paths in the tree, such as `0.kernel` in a Stack.
+        layer: the layer of the parameters. If it is passed, `load_layer` reads the layer and the parameters.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: two arrays would have the same name, parameters are not the layer's, or the layer has an option that is a
-            function or a class that is not of jlstm.
+        TypeError: `params` has no arrays.
+        ValueError: two arrays would have the same name, `params` are not those of the layer, or the layer has an option that is
+            a function or a class that is not part of jlstm.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -59,12 +65,19 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
 
 
 def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
-    """Read a tree of arrays with the structure, shapes and dtypes of `like`: parameters, or `jax.eval_shape` of an `init`.
+    """Load a tree of arrays.
+
+    Args:
+        path: the file.
+        like: a tree with the same structure, shapes and dtypes: parameters, or what `jax.eval_shape` returns for an `init`.
+
+    Returns:
+        The arrays, in the structure of `like`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        TypeError: `like` is no tree of arrays or shapes.
-        ValueError: it is no safetensors file, or a name, a shape or a dtype in it is not that of `like`.
+        TypeError: `like` is not a tree of arrays or shapes.
+        ValueError: the file is not a safetensors file, or a name, shape or dtype in it differs from that in `like`.
     """
     leaves = jax.tree.leaves(like)  # a layer has none
     if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
@@ -81,12 +94,15 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
 
 
 def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
-    """Read a layer and its parameters, which `save(path, params, layer=layer)` wrote. Nothing in the file is executed.
+    """Load a layer and its parameters, which `save(path, params, layer=layer)` wrote. No code in the file is executed.
+
+    Returns:
+        The layer and its parameters.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no safetensors file or none with a layer, one of a later version, arrays that are not the layer's, or that
-            are float64 while JAX has it off.
+        ValueError: the file is not a safetensors file, has no layer, has another format version, has arrays that are not those of
+            the layer, or has float64 arrays while JAX has float64 off.
     """
     arrays, metadata = _read(path)
     if metadata.get("format") != _FORMAT:
@@ -159,7 +175,7 @@ def _array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """The header of a file that safetensors has read: eight bytes of its length, then JSON."""
+    """Return the metadata in the header of a safetensors file: eight bytes with the length of the header, then JSON."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return dict(header.get("__metadata__") or {})
 
@@ -170,7 +186,7 @@ def _on_device(path: str | os.PathLike[str], array: np.ndarray) -> Array:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, cut to what fits in a sentence."""
+    """Return the first line of an error message, at most 150 characters of it."""
     return str(error).split("\n")[0][:150]
 
 

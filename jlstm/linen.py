@@ -16,9 +16,9 @@ from jlstm.layers import Layer
 
 
 class Recurrent(nn.Module):
-    """A layer over a sequence: takes what `Layer.apply` takes after the parameters, returns what it returns.
+    """A layer as a module. A call takes the arguments of `Layer.apply` after `params`, and returns what that returns.
 
-    Dropout is on when a key is given or `apply` gets a `"dropout"` rng, and off otherwise.
+    Dropout is on if `key` or `noise` is passed or if `apply` gets a `"dropout"` rng. Otherwise it is off.
 
     Examples:
         >>> import jax, jlstm
@@ -33,37 +33,40 @@ class Recurrent(nn.Module):
 
     @nn.compact
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:
-        """`Layer.apply`, with `lengths`, `mask`, `resets`, `key`, `noise` by name."""
+        """Run `Layer.apply`; `sequence` holds its keyword arguments `lengths`, `mask`, `resets`, `key` and `noise`."""
         return _apply(self, xs, carry, sequence)
 
 
 class Outputs(nn.Module):
-    """The same, returning the outputs alone."""
+    """A `Recurrent` that returns the outputs alone, as `nn.Sequential` needs."""
 
     layer: Layer
 
     @nn.compact
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:
-        """The `ys` of `Layer.apply`."""
+        """Return the outputs `ys` of `Layer.apply`."""
         return _apply(self, xs, carry, sequence)[1]
 
 
 class Step(nn.Module):
-    """One time step, `(carry, x) -> (carry, y)`, without dropout; with `reset` as third argument, where to start anew."""
+    """One time step of a layer without dropout, `(carry, x) -> (carry, y)`, as `nn.scan` needs.
+
+    The optional third argument `reset` is that of `Layer.step`.
+    """
 
     layer: Layer
 
     @nn.compact
     def __call__(self, carry: PyTree | None, x: Array, reset: Array | None = None) -> tuple[PyTree, Array]:
-        """`Layer.step`."""
+        """Run `Layer.step`."""
         return self.layer.step(_params(self, x.shape[-1]), carry, x, reset=reset)
 
 
 def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any]) -> tuple[PyTree, Array]:
     xs = checks.inputs("xs", xs, axes=("time", "features"))
     params = _params(module, xs.shape[-1])
-    given = sequence.get("key") is not None or sequence.get("noise") is not None
-    if module.layer.stochastic and not given and module.has_rng("dropout"):
+    has_noise = sequence.get("key") is not None or sequence.get("noise") is not None
+    if module.layer.stochastic and not has_noise and module.has_rng("dropout"):
         sequence = sequence | {"key": module.make_rng("dropout")}
     return module.layer.apply(params, xs, carry, **sequence)
 

@@ -1,4 +1,4 @@
-"""The one loop over time: projection hoisted out, padding selected away, memory traded for time where asked."""
+"""Run a cell over time: choose the backend, keep padding out of the gradients, and rematerialise in chunks on request."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jlstm.cell import Cell, Params, PyTree
 
 
 class Steps(NamedTuple):
-    """The time steps of a sequence: inputs, and which of them count and start anew (None: all, none)."""
+    """The time steps of a sequence. `mask` None means that all steps count, `resets` None that none resets the carry."""
 
     xs: Any  # (time, *batch, features), or Noisy
     mask: Bool[Array, "time *batch"] | None = None
@@ -22,7 +22,7 @@ class Steps(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a run returns: the last carry, all outputs, and all carries where they were asked for."""
+    """What a run returns: the last carry, the outputs of all steps, and the carries after all steps if asked for."""
 
     carry: PyTree
     ys: Array
@@ -30,7 +30,7 @@ class Results(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How to run: see `jlstm.RNN`."""
+    """The options of `jlstm.RNN` that say how to run the loop."""
 
     reverse: bool
     unroll: int | str
@@ -39,15 +39,18 @@ class Options(NamedTuple):
 
 
 def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*batch time"]:
-    """Return which steps count where each sequence has so many, from its first: the mask that `lengths` stand for in `apply`.
+    """Return a mask that is True at the first `lengths` steps of each sequence; `apply` makes the same mask from `lengths`.
 
     Args:
-        lengths: whole numbers from 0 to `time`. Traced ones, which cannot be checked, are clipped to what there is.
+        lengths: integers from 0 to `time`. Traced lengths cannot be checked; they are clipped to this range.
         time: number of steps.
 
+    Returns:
+        A boolean mask (*batch, time).
+
     Raises:
-        TypeError: lengths that are not whole numbers.
-        ValueError: concrete lengths that are out of range, or a `time` below 0.
+        TypeError: `lengths` are not integers.
+        ValueError: concrete lengths are out of range, or `time` is not a whole number of at least 0.
 
     Examples:
         >>> import jax, jlstm
@@ -64,12 +67,23 @@ def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*b
 def recur(
     cell: Cell, params: Params, steps: Steps, carry: PyTree, initial: PyTree, context: PyTree, options: Options, states: bool
 ) -> Results:
-    """Run a cell over time-major steps, from `carry`; `initial` is what `resets` puts back."""
+    """Run a cell over time-major steps.
+
+    Args:
+        cell: the cell.
+        params: its parameters, in the compute dtype.
+        steps: inputs, mask and resets, with time first.
+        carry: the carry to start from.
+        initial: the carry that `resets` puts back.
+        context: what `Cell.begin` returned for the sequence.
+        options: how to run the loop.
+        states: whether to return the carries after all steps too.
+    """
     way = Way(options.reverse, options.unroll, after if states else None)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
         xs = steps.xs
-        if steps.mask is not None:  # before the projection: 0 · NaN would be NaN in the weight gradient
+        if steps.mask is not None:  # before the projection: in the weight gradient 0 · NaN would be NaN
             xs = select(steps.mask, xs, jax.tree.map(jnp.zeros_like, xs))
         start = Recurrence(params, context, initial, carry, xs, steps.mask, steps.resets)
         return backends.run(options.backend, cell, start, way)
@@ -81,15 +95,22 @@ def recur(
 
 
 def after(before: PyTree, z: PyTree, after: PyTree) -> PyTree:  # noqa: ARG001
-    """Keep the carry after each step."""
+    """Return the carry after the step: a `keep` function for `Way`."""
     return after
 
 
 def in_chunks(run: Callable, size: int | str, reverse: bool, behind: int) -> Callable:
-    """Run chunk by chunk, and keep only the carries between chunks for the backward pass, which runs each chunk anew.
+    """Return a function that runs `run` chunk by chunk and keeps only the carries between chunks for the backward pass.
 
-    With chunks of √T steps that is O(√T) memory instead of O(T) for one more forward pass (Chen et al. 2016). `behind` is the
-    number of axes that one step of one sequence has.
+    The backward pass runs each chunk again. Chunks of √T steps take O(√T) memory instead of O(T), for one more forward pass.
+
+    Args:
+        run: maps a carry and steps to the last carry and the outputs.
+        size: steps of a chunk; "sqrt" takes √T.
+        reverse: whether to run the chunks from the last to the first.
+        behind: number of axes of one step of one sequence.
+
+    Reference: Chen et al., 2016, "Training deep nets with sublinear memory cost", https://arxiv.org/abs/1604.06174.
     """
 
     def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
@@ -98,7 +119,7 @@ def in_chunks(run: Callable, size: int | str, reverse: bool, behind: int) -> Cal
             raise ValueError("remat cuts time into chunks and so needs a known number of steps, got a symbolic one: leave it out")
         length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))
         chunks, extra = -(-time // length), -time % length
-        if extra:  # steps that do not count fill the last chunk
+        if extra:  # all chunks must have one length: masked steps, which leave the carry unchanged, fill the last one
             mask = jnp.ones((time, *batch), bool) if steps.mask is None else steps.mask
             steps = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)), steps._replace(mask=mask))
         split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), steps)

@@ -19,20 +19,20 @@ from jlstm.layers import Layer, param_shapes
 
 
 class Recurrent(nnx.Module):
-    """A layer over a sequence: takes what `Layer.apply` takes after the parameters, returns what it returns.
+    """A layer with its parameters. A call takes the arguments of `Layer.apply` after `params`, and returns what that returns.
 
-    Dropout follows `nnx.Dropout`: on from the start and after `train()`, off after `eval()` and in `nnx.view(model,
-    deterministic=True)`; a key given by hand comes first.
+    Dropout works as in `nnx.Dropout`: it is on at first and after `train()`, and off after `eval()` and in `nnx.view(model,
+    deterministic=True)`. A `key` or `noise` that is passed to the call is always used.
 
     Args:
         layer: any layer.
-        features: size of the inputs' last axis; for new parameters.
-        params: parameters of the layer, instead of new ones: from `jlstm.load` or `jlstm.convert`, say.
-        rngs: its `params` stream draws the parameters, its `dropout` stream, if the layer has dropout, the masks.
+        features: size of the last axis of the inputs, to draw new parameters.
+        params: parameters of the layer in place of new ones, for example from `jlstm.load` or `jlstm.convert`.
+        rngs: the `params` stream draws the parameters. The `dropout` stream draws the masks, if the layer has dropout.
 
     Raises:
-        TypeError: `layer` is no layer, or neither `features` nor `params` are given.
-        ValueError: both are, the parameters are not the layer's, or `rngs` lack a stream.
+        TypeError: `layer` is not a Layer, or neither `params` nor both `features` and `rngs` are passed.
+        ValueError: both `features` and `params` are passed, `params` are not those of the layer, or `rngs` lacks a stream.
 
     Examples:
         >>> import jax, jlstm
@@ -63,9 +63,9 @@ class Recurrent(nnx.Module):
         self.rngs: Any = nnx.data(_stream(rngs) if layer.stochastic else None)
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:
-        """`Layer.apply`, with `lengths`, `mask`, `resets`, `key`, `noise` by name."""
-        chosen = sequence.get("key") is not None or sequence.get("noise") is not None
-        if self.layer.stochastic and not chosen and not self.deterministic:
+        """Run `Layer.apply`; `sequence` holds its keyword arguments `lengths`, `mask`, `resets`, `key` and `noise`."""
+        has_noise = sequence.get("key") is not None or sequence.get("noise") is not None
+        if self.layer.stochastic and not has_noise and not self.deterministic:
             sequence = sequence | {"key": self.rngs()}
         return self.layer.apply(self.params, xs, carry, **sequence)
 
@@ -100,7 +100,7 @@ class Recurrent(nnx.Module):
 
     @params.setter
     def params(self, params: Params) -> None:
-        """Set all variables."""
+        """Set the values of all variables."""
         checks.tree("params", params, self.params, "pass parameters of this layer")
         for k, name in enumerate(self.names):
             values = params[k if self.stacked else name]
@@ -140,8 +140,8 @@ def _stream(rngs: nnx.Rngs | None) -> Any:
 
 
 class Outputs(Recurrent):
-    """The same, returning the outputs alone."""
+    """A `Recurrent` that returns the outputs alone, as `nnx.Sequential` needs."""
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:  # type: ignore[override]  # all that differs
-        """The `ys` of `Layer.apply`."""
+        """Return the outputs `ys` of `Layer.apply`."""
         return super().__call__(xs, carry, **sequence)[1]

@@ -12,14 +12,14 @@ LARGEST = 2**31 - 1  # what fits into the int32 of sizes and of tokens
 
 
 def instance(name: str, value: Any, kind: type, example: str) -> None:
-    """Require an object of some class."""
+    """Require an instance of `kind`."""
     if not isinstance(value, kind):
         remedy = f": pass its {name}, .{name}" if isinstance(getattr(value, name, None), kind) else ""  # a module's, say
         raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {brief(value)}{remedy}")
 
 
 def brief(value: Any) -> str:
-    """What a value is, in at most 80 characters of one line: an array by its shape."""
+    """Describe a value in one line of about 80 characters: an array by its shape and dtype."""
     if isinstance(size := getattr(value, "shape", None), tuple) and size:
         return f"an array of shape {tuple(size)} and dtype {value.dtype}"
     if isinstance(value, Mapping | tuple | list) and len(value) > 8:
@@ -44,11 +44,11 @@ def whole(name: str, value: Any, *words: str, least: int = 0, largest: int = LAR
 
 
 def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
-    """Return whole numbers of at least 1 for so many axes: one where all are the same, else a tuple."""
+    """Return whole numbers of at least 1, one for each axis: a single number if all are the same, else a tuple."""
     values = tuple(value) if isinstance(value, Iterable) else (value,) * axes
     if len(values) != axes:
         raise ValueError(f"{name} must be one whole number or {axes}, one for each spatial axis, got {brief(value)}")
-    sizes = tuple(positive(name, each) for each in values)
+    sizes = tuple(positive(name, size) for size in values)
     return sizes if len(set(sizes)) > 1 else sizes[0]
 
 
@@ -84,7 +84,7 @@ def probability(name: str, value: Any) -> float:
 
 
 def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | None:
-    """Return an initial bias as float, or None; refuse one that was asked for where the forget gate has no bias."""
+    """Return an initial bias as float, or None; refuse any but the default if the forget gate has no bias."""
     if value is None:
         return None
     value = number("forget_bias", value)
@@ -102,7 +102,7 @@ def bound(name: str, value: Any) -> float:
 
 
 def needs(name: str, on: Any, **options: Any) -> None:
-    """Refuse options, those that are neither None nor False, of something that is off."""
+    """Require that options which belong to `name` are None or False if `on`, the value of that option, is None."""
     for option, value in options.items():
         if on is None and value is not None and value is not False:
             raise ValueError(f"{option} is for {name}, which is off: give {name}, or leave out {option}")
@@ -123,7 +123,7 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
 
 
 def path(name: str, value: Any) -> Path:
-    """Return a path; require a text or an object that stands for one."""
+    """Return a `Path`; require a non-empty string or an `os.PathLike`."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise TypeError(f"{name} must be a path such as 'folder/name', got {brief(value)}")
     return Path(value)
@@ -151,7 +151,7 @@ def mapping(name: str, value: Any, example: str, kind: Callable[[Any], bool] = l
 
 
 def several(name: str, value: Any, example: str) -> list[Any]:
-    """Return a list; require a list, a tuple or another thing to go through, but no text and no dict."""
+    """Return a list; require a list, a tuple or another one-dimensional iterable, but no text and no dict."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
         raise TypeError(f"{name} must be a list such as {example}, got {brief(value)}")
     return list(value)

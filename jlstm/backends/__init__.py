@@ -1,9 +1,10 @@
-"""Ways to run a whole recurrence. `scan` is the meaning of all others.
+"""Backends, which run a cell over time. `scan` is the reference: all others must return what it returns.
 
-Each is a module with `run`, the recurrence, and two functions that say why not, or nothing: `obstacle`, why it cannot serve a
-call, and `drawback`, why "auto" does better to leave the call to the next one.
+Each backend is a module with three functions. `run` runs the recurrence. `obstacle` says why the backend cannot run a call, and
+`drawback` why "auto" should prefer the next backend; both return "" if there is no such reason.
 
-`scan` runs every cell as it is. All others get what `reduction` leaves of it: of dropped weights, say, a plain LSTM.
+`scan` runs every cell as it is. The other backends get the cell after `reduction` has removed wrappers: for a WeightDrop around
+an LSTM, for example, the LSTM itself with its remaining weights.
 """
 
 import logging
@@ -19,14 +20,22 @@ from jlstm.backends.reduction import Reduction, reduce
 from jlstm.backends.scan import Recurrence, Way
 from jlstm.cell import Cell, PyTree
 
-MODULES = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}  # each comes before those that can do what it cannot
+MODULES = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}  # in order of trial
 BACKENDS = ("auto", *MODULES)
-FIRST = "cpu"  # where "auto" begins
+FIRST = "cpu"  # the first one that "auto" tries
 LOG = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """The backend that runs a cell, as which inner cell, why those before it do not (one sentence each), and in which part."""
+    """Which backend runs a cell, and why.
+
+    Attributes:
+        cell: the cell that the caller runs.
+        backend: name of the backend.
+        reduced: the cell that the backend runs, `cell` or an inner cell of it.
+        obstacles: why the backends that were tried before do not run it, one sentence each by name.
+        parts: the layer and the direction that the cell belongs to.
+    """
 
     cell: Cell
     backend: str
@@ -46,17 +55,21 @@ _choices: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
 
 
 def run(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """The same as `scan.run`, by a backend or, where it cannot, by the next one that can."""
+    """Run a cell by `backend`, or by the next backend that can; arguments and results are those of `scan.run`."""
     choice, (cell, start, finish) = choose(backend, cell, start, way)
     LOG.debug("%s", choice)
     if (choices := _choices.get()) is not None:
         choices.append(choice)
-    carry, (ys, kept) = MODULES[choice.backend].run(cell, start, way)
+    carry, (ys, kept) = MODULES[choice.backend].run(cell, start, way)  # kept: what `way.keep` returned at each step
     return carry, (finish(ys), kept)
 
 
 def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[Choice, Reduction]:
-    """Take the first of MODULES that can serve a call, from `backend` on, or from FIRST on for "auto"; return what it runs."""
+    """Return the first backend that can run a call, and the reduced run.
+
+    The backends are tried in the order of `MODULES`, from `backend` on, or from `FIRST` on for "auto". `scan` is the last one and
+    runs every call.
+    """
     names = list(MODULES)
     plain = Reduction.of(cell, start)
     reduced = plain if backend == "scan" else reduce(cell, start)
@@ -64,7 +77,7 @@ def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[Choic
     for name in names[names.index(FIRST if backend == "auto" else backend) :]:
         module, task = MODULES[name], plain if name == "scan" else reduced
         why = module.obstacle(task.cell, task.start, way)
-        if not why and name != backend:
+        if not why and name != backend:  # a backend that the caller named runs whatever its drawbacks
             why = module.drawback(task.start)
         if not why:
             break
@@ -74,7 +87,7 @@ def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[Choic
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """Name what runs in a block of code, a layer or a direction, for `Choice`."""
+    """Add the name of a layer or a direction to each `Choice` that is made in the block."""
     token = _parts.set((*_parts.get(), name))
     try:
         yield
@@ -84,10 +97,10 @@ def part(name: str) -> Iterator[None]:
 
 @contextmanager
 def recorded() -> Iterator[list[Choice]]:
-    """Collect what is chosen in a block of code."""
+    """Collect in a list each `Choice` that is made in the block."""
     choices: list[Choice] = []
-    before = _choices.set(choices)
+    token = _choices.set(choices)
     try:
         yield choices
     finally:
-        _choices.reset(before)
+        _choices.reset(token)

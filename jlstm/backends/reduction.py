@@ -1,4 +1,4 @@
-"""Cells around cells, taken off where they do nothing inside the loop over time."""
+"""Remove the wrappers of a cell that do nothing inside the loop over time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,10 @@ from jlstm.cell import Cell
 
 
 class Reduction(NamedTuple):
-    """A run of an inner cell, and what makes the outer cell's outputs of its outputs; the carries are the same."""
+    """A run of an inner cell, and the function `finish` that maps its outputs to those of the outer cell.
+
+    Both cells have the same carries.
+    """
 
     cell: Cell
     start: Recurrence
@@ -20,13 +23,17 @@ class Reduction(NamedTuple):
 
     @classmethod
     def of(cls, cell: Cell, start: Recurrence) -> Self:
-        """Return the run of the cell as it is."""
+        """Return the run of the cell itself, without any reduction."""
         return cls(cell, start, _same)
 
 
 def reduce(cell: Cell, start: Recurrence) -> Reduction:
-    """Take off as many cells from the outside as `Cell.reduced` allows; with resets, none whose initial carry is another."""
+    """Remove as many wrappers from the outside as `Cell.reduced` allows.
+
+    With resets, a wrapper stays whose initial carry differs from that of its inner cell, since `resets` put that carry back.
+    """
     stages: list[Callable[[Array], Array]] = []
+    # the outputs pass through the innermost wrapper first
     while _speaks_for_itself(cell) and (inner := cell.reduced(start.params, start.context, start.xs)) is not None:
         if start.resets is not None and not inner.begins_alike:
             break
@@ -46,7 +53,10 @@ def _same(ys: Array) -> Array:
 
 
 def _speaks_for_itself(cell: Cell) -> bool:
-    """Whether `reduced` belongs to the cell's own equations: a subclass that changes a step no longer is what it inherits."""
+    """Whether `reduced` describes the equations of this class.
+
+    It does not if a subclass overrides `project` or `step` and inherits `reduced`.
+    """
     mro = type(cell).__mro__
     depths = {name: next(k for k, kind in enumerate(mro) if name in vars(kind)) for name in ("reduced", "project", "step")}
     return depths["reduced"] <= min(depths["project"], depths["step"])

@@ -1,4 +1,4 @@
-"""The recurrence as a plain `lax.scan`: always there, on every platform."""
+"""The backend `scan`: the recurrence as a plain `lax.scan`, for every cell on every platform."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from jlstm.cell import Cell, Params, PyTree
 
 
 class Recurrence(NamedTuple):
-    """What one run over time starts from, besides the cell."""
+    """The arguments of one run over time, besides the cell."""
 
     params: Params
     context: PyTree
-    initial: PyTree  # the cell's own carry, put back by `resets`
+    initial: PyTree  # the carry that `resets` puts back
     carry: PyTree
     xs: Any  # (time, *batch, features), or Noisy
     mask: Bool[Array, "time *batch"] | None
@@ -24,7 +24,14 @@ class Recurrence(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How to run, and what to keep of each step besides its output: nothing, or what `keep(before, z, after)` returns."""
+    """How to run the loop.
+
+    Attributes:
+        reverse: run from the last step to the first.
+        unroll: steps per iteration of the compiled loop, or "all".
+        keep: a function of the carry before a step, its projected inputs and the carry after it. What it returns is stacked over
+            time. None keeps nothing.
+    """
 
     reverse: bool = False
     unroll: int | str = 1
@@ -32,30 +39,33 @@ class Way(NamedTuple):
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Return the last carry, and of every step the output and what is to be kept.
+    """Run a cell over time.
 
-    A step that `mask` leaves out does not count: the carry stays as it is, whatever `resets` says, and what it yields is zero.
+    A step where `mask` is False does not count: the carry stays unchanged, whatever `resets` says, and its output is zero.
+
+    Returns:
+        The last carry, and a pair with the outputs of all steps and what `way.keep` returned at each step.
     """
     return loop(cell, start, cell.project(start.params, start.context, start.xs), way)
 
 
 def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
-    """Nothing: this can serve every call."""
+    """Return "": `scan` can run every call."""
     return ""
 
 
 def drawback(start: Recurrence) -> str:
-    """Nothing: there is no other after it."""
+    """Return "": no backend comes after `scan`."""
     return ""
 
 
 def loop(cell: Cell, start: Recurrence, zs: PyTree, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """The same from inputs that are projected already; `start.xs` is not read."""
+    """Do what `run` does, for the projected inputs `zs`; `start.xs` is not read."""
 
     def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
         z, counts, reset = inputs
         before = carry if reset is None else select(reset, start.initial, carry)
-        if counts is not None:  # from a large carry such a step might overflow, and 0 · inf is NaN in the gradient
+        if counts is not None:  # from a large carry a masked step might overflow, and 0 · inf is NaN in the gradient
             before = select(counts, before, start.initial)
         after, y = cell.step(start.params, start.context, before, z)
         out = (y, way.keep(before, z, after) if way.keep else None)
@@ -67,7 +77,7 @@ def loop(cell: Cell, start: Recurrence, zs: PyTree, way: Way) -> tuple[PyTree, t
 
 
 def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
-    """`jnp.where` over two trees, with a condition on the leading axes."""
+    """Apply `jnp.where` to two trees, with a condition over the leading axes of their leaves."""
 
     def leaf(a: Array, b: Array) -> Array:
         return jnp.where(lax.expand_dims(where, range(where.ndim, a.ndim)), a, b)
@@ -78,14 +88,14 @@ def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
 def scan(
     step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, way: Way
 ) -> tuple[PyTree, PyTree]:
-    """`lax.scan` that first gives the carry the type it has after a step.
+    """Run `lax.scan`, after the carry has been cast to the type that it has after a step.
 
-    On an explicit mesh and inside `shard_map` an array's type tells how it is spread over devices. Zeros made from a shape
-    are spread over none, the carry after a step is spread like the inputs, and `lax.scan` demands that both are the same.
+    On an explicit mesh and inside `shard_map` the type of an array includes its sharding. A carry of zeros is not sharded, but
+    the carry after a step is sharded like the inputs, and `lax.scan` requires that both types are equal.
     """
     if not all(jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves((carry, steps))):
-        result, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
-        carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, result)
+        new_carry, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
+        carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, new_carry)  # adding zeros casts the type
     unroll = way.unroll if isinstance(way.unroll, int) else True
     return lax.scan(step, carry, steps, reverse=way.reverse, unroll=unroll)
 

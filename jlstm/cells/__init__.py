@@ -1,4 +1,4 @@
-"""The cells: one family a file."""
+"""The cells, one family in each file."""
 
 from jlstm.cells.conv import ConvLSTMCell
 from jlstm.cells.elman import ElmanCell

@@ -1,4 +1,4 @@
-"""What most cells share: the checks of their options, zeros to begin with, and dropout masks of x and h."""
+"""The base class of most cells: it checks the options, starts from zeros, and draws dropout masks for x and h."""
 
 from dataclasses import fields
 from typing import Any, ClassVar, cast
@@ -16,18 +16,18 @@ from jlstm.initializers import Initializer, initializer
 
 
 class StandardCell(Cell):
-    """A cell that begins with zeros, and whose context is dropout masks, if anything.
+    """A cell whose initial carry is zero and whose context is a dict of dropout masks.
 
-    A subclass with another carry than `h` sets `carry_type` and `carry_shapes`. One with dropout has the options `dropout` and
-    `recurrent_dropout`, and sets `mask_sizes` and `mask_gates`.
+    A subclass whose carry is more than `h` sets `carry_type` and `carry_shapes`. A subclass with dropout has the options
+    `dropout` and `recurrent_dropout`, and sets `mask_sizes` and `mask_gates`.
     """
 
     carry_type: ClassVar[Any] = HiddenCarry
-    dropout: float = 0.0  # replaced by the options of these names, where a cell has them
+    dropout: float = 0.0  # a cell with dropout declares options of the same names
     recurrent_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check each option by the type that it is declared with, and store numbers as int and float."""
+        """Check each option by its declared type, and store numbers as int and float."""
         for option in fields(cast(Any, self)):
             name, value = option.name, getattr(self, option.name)
             if option.type is int:
@@ -42,20 +42,20 @@ class StandardCell(Cell):
 
     @property
     def stochastic(self) -> bool:
-        """Whether there is dropout."""
+        """Whether the cell has dropout."""
         return bool(self.dropout or self.recurrent_dropout)
 
     @property
     def mask_gates(self) -> int:
-        """The number of gates, each of which has dropout masks of its own with recurrent dropout; 1 if they share them."""
+        """The number of gates that get separate dropout masks when there is recurrent dropout; 1 if all gates share them."""
         return 1
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the arrays of one sequence's carry."""
+        """Return the shapes of the arrays in the carry, without batch axes."""
         return ((self.features_out,),)
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """The sizes of what each dropout mask is multiplied with, by the name of the mask; none without dropout."""
+        """Return by name of the mask the size or shape that it has without batch axes; empty for a cell without dropout."""
         return {}
 
     def begin(
@@ -67,9 +67,9 @@ class StandardCell(Cell):
         key: Array | None = None,
         noise: Noise | None = None,
     ) -> tuple[PyTree, Noise]:
-        """Return zeros, and the dropout masks as context.
+        """Return a carry of zeros, and the dropout masks as context.
 
-        The masks have the shape (gates, *batch, *size), with gates 1, for one mask that all gates share, or `mask_gates`.
+        A mask has the shape (gates, *batch, *size). The first axis is 1 if all gates share a mask, else `mask_gates`.
         """
         carry = self.carry_type(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in self.carry_shapes()))
         sizes = self.mask_sizes(params)

@@ -22,7 +22,7 @@ from jlstm.initializers import Initializer, draw
 
 @dataclass(frozen=True, repr=False)
 class ConvLSTMCell(StandardCell):
-    """Long short-term memory of pictures, or of lines or volumes: an LSTM with convolutions for its matrix products.
+    """Convolutional LSTM for sequences of images, lines or volumes: convolutions take the place of the matrix products.
 
     With * a convolution over the spatial axes, σ the recurrent activation and φ the activation, one step is
 
@@ -30,35 +30,40 @@ class ConvLSTMCell(StandardCell):
         c' = σ(f) ⊙ c + σ(i) ⊙ φ(g)
         h' = σ(o) ⊙ φ(c')
 
-    Inputs are (*batch, time, *spatial, features), outputs, h and c alike, with `filters` features. The convolution of h keeps
-    its spatial sizes: it is padded with zeros, without strides and dilation.
+    Inputs are (*batch, time, *spatial, features). Outputs, h and c have `filters` features. The convolution of h is padded with
+    zeros and has no strides and no dilation, so that it keeps the spatial sizes.
 
     Parameters: `kernel` W (*kernel_size, features, 4·filters), `recurrent_kernel` U (*kernel_size, filters, 4·filters), `bias` b
-    (4·filters,), columns i | f | g | o. These are Keras' names, shapes and order. The forget bias is in `bias` from the start.
+    (4·filters,), columns i | f | g | o. Names, shapes and order are Keras's. `bias` includes the forget bias.
 
     Args:
-        filters: features of h and c.
-        kernel_size: of both kernels; like `strides` and `dilation` one number, or one for each spatial axis.
-        spatial: the inputs' spatial sizes: 1, 2 or 3 of them.
+        filters: number of features of h and c.
+        kernel_size: window of both kernels: one number, or one for each spatial axis, as for `strides` and `dilation`.
+        spatial: the 1, 2 or 3 spatial sizes of the inputs.
         strides: steps between the places where x is convolved.
-        padding: of x, "valid" (none) or "same" (zeros, so that only strides make the outputs smaller).
+        padding: padding of x: "valid" (none) or "same" (zeros, so that only strides make the outputs smaller).
         dilation: steps between the weights on x.
-        peephole: i and f also see c, and o sees c', each place through weights of its own: `peephole_kernel` (3, *spatial sizes
-            of the outputs, filters), rows i, f, o, added to their sums as p ⊙ c.
+        peephole: whether the gates i and f see c and the gate o sees c'. Each place has separate weights: `peephole_kernel` p
+            (3, *spatial_out, filters), rows i, f, o. p ⊙ c is added to the sum that enters the gate.
         activation: φ, a name or a callable. A callable equals only itself, so that a new one makes `jit` compile again.
-        recurrent_activation: σ.
+        recurrent_activation: σ, a name or a callable.
         use_bias: whether there is a `bias`.
-        forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
-        dropout: share of x zeroed, one mask for a whole sequence (Gal & Ghahramani 2016).
-        recurrent_dropout: share of h zeroed where it enters the gates; each gate then has its own masks, for x too, as in Keras.
+        forget_bias: initial bias of the forget gate; None leaves it to `bias_init`.
+        dropout: share of x that is zeroed, with one mask for a whole sequence (Gal & Ghahramani, 2016).
+        recurrent_dropout: share of h that is zeroed where it enters the gates. With it each gate has separate masks, also for x,
+            as in Keras.
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`. Peepholes start at zero.
 
     Raises:
-        ValueError: a size ≤ 0, sizes that do not fit each other, a rate outside [0, 1), an unknown name.
+        ValueError: a size is ≤ 0, sizes do not fit each other, a rate is outside [0, 1), or a name is unknown.
 
-    Reference: Shi et al. 2015.
-    Differs from: Keras reads the spatial sizes off the inputs and refuses strides with dilation; the paper pads as "same" does
-    and has peepholes; Flax has two biases, columns i | g | f | o, strides for h too, and adds 1 to the forget gate at run time.
+    References:
+        Shi et al., 2015, "Convolutional LSTM network: a machine learning approach for precipitation nowcasting",
+        https://arxiv.org/abs/1506.04214.
+        Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks",
+        https://arxiv.org/abs/1512.05287.
+    Differs from: Keras reads the spatial sizes off the inputs and refuses strides with dilation. The paper pads as "same" does
+    and has peepholes. Flax has two biases, columns i | g | f | o, strides for h too, and adds 1 to the forget gate at run time.
 
     Examples:
         >>> import jax, jlstm
@@ -108,34 +113,34 @@ class ConvLSTMCell(StandardCell):
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The sizes that the cell is made for: `spatial`."""
+        """The sizes of the spatial axes of the inputs: `spatial`."""
         return self.spatial
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """What strides and padding make of them."""
+        """The sizes of the spatial axes of the outputs, after strides and padding."""
         return sizes_after(self.spatial, self.kernel_size, self.strides, self.padding, self.dilation)
 
     @property
     def features_out(self) -> int:
-        """The features of h: `filters`."""
+        """The number of features of h: `filters`."""
         return self.filters
 
     @property
     def mask_gates(self) -> int:
-        """One for each of i, f, g and o."""
+        """4, for the gates i, f, g and o."""
         return 4
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The same for h and c."""
+        """Return the shapes of h and c, which are equal."""
         return ((*self.spatial_out, self.filters),) * 2
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """`inputs` is multiplied with x, `recurrent` with h."""
+        """Return the shapes of the masks `inputs` for x and `recurrent` for h."""
         return {"inputs": (*self.spatial, self.features_in(params)), "recurrent": (*self.spatial_out, self.filters)}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and what the options ask for."""
+        """Draw `kernel`, `recurrent_kernel` and the parameters that the options add."""
         checks.positive("features", features)
         window, columns = axes(self.kernel_size, len(self.spatial)), 4 * self.filters
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
@@ -152,18 +157,18 @@ class ConvLSTMCell(StandardCell):
         return params
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> LSTMGates:
-        """x * W + b, for all steps in one convolution."""
+        """Return x * W + b for all steps, computed in one convolution and split by gate."""
         product = partial(convolve_steps, strides=self.strides, padding=self.padding, dilation=self.dilation)
         masks = context.get("inputs")
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
         return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
     def gates(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
-        """σ(i), σ(f), φ(g) and σ(o)."""
+        """Return σ(i), σ(f), φ(g) and σ(o)."""
         return self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
     def step(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        """The equations: those of an LSTM at each place."""
+        """Compute h' and c' by the equations of the LSTM, at each place."""
         gates, c = self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self._lstm.output(params, gates.o, c)
         return LSTMCarry(h, c), h
@@ -174,6 +179,6 @@ class ConvLSTMCell(StandardCell):
         return LSTMCell(self.filters, **options)
 
     def _sums(self, params: Params, context: Noise, h: Array, z: LSTMGates) -> LSTMGates:
-        """x * W + h * U + b."""
+        """Return x * W + h * U + b, split by gate."""
         products = masked_matmul(h, params["recurrent_kernel"], context.get("recurrent"), convolve)
         return jax.tree.map(jnp.add, z, split_gates_merged(products, len(self.spatial)))

@@ -1,4 +1,4 @@
-"""Convolutions over the spatial axes of a step, on XLA's own."""
+"""Convolutions over the spatial axes of a step, built on `lax.conv_general_dilated`."""
 
 import math
 from typing import Any
@@ -10,19 +10,19 @@ from jaxtyping import Array, Float
 
 from jlstm.cells.tuples import LSTMGates, split_gates
 
-Sizes = int | tuple[int, ...]  # one for all spatial axes, or one for each
+Sizes = int | tuple[int, ...]  # one number for all spatial axes, or one for each of them
 
 
 def axes(sizes: Sizes, rank: int) -> tuple[int, ...]:
-    """One size for each of so many axes."""
+    """Return `rank` sizes: `sizes` if it is a tuple, else the number repeated."""
     return sizes if isinstance(sizes, tuple) else (sizes,) * rank
 
 
 def sizes_after(spatial: tuple[int, ...], window: Sizes, strides: Sizes, padding: str, dilation: Sizes) -> tuple[int, ...]:
-    """What `convolve` makes of spatial sizes: one number for each place where the window fits, or, padded, begins."""
-    each = (axes(sizes, len(spatial)) for sizes in (window, strides, dilation))
-    lost = 1 if padding == "valid" else 0
-    return tuple(-(-(size - lost * d * (k - 1)) // s) for size, k, s, d in zip(spatial, *each, strict=True))
+    """Return the spatial sizes of what `convolve` returns, for inputs with the sizes `spatial`."""
+    per_axis = (axes(sizes, len(spatial)) for sizes in (window, strides, dilation))
+    lost = 1 if padding == "valid" else 0  # a dilated window of k weights spans d · (k - 1) + 1 places
+    return tuple(-(-(size - lost * d * (k - 1)) // s) for size, k, s, d in zip(spatial, *per_axis, strict=True))
 
 
 def convolve(
@@ -32,12 +32,23 @@ def convolve(
     padding: str = "same",
     dilation: Sizes = 1,
 ) -> Float[Array, "..."]:
-    """x * kernel, for x (…, *spatial, features), over as many axes as the kernel's window has."""
+    """Return the convolution of `x` with `kernel` over the spatial axes.
+
+    Args:
+        x: an array (*batch, *spatial, features).
+        kernel: weights. The number of its window axes is the number of spatial axes.
+        strides: steps between the places where the window is applied.
+        padding: "same" or "valid".
+        dilation: steps between the weights.
+
+    Returns:
+        An array (*batch, *spatial sizes by `sizes_after`, columns).
+    """
     rank = kernel.ndim - 2
-    batch, ends = x.shape[: -rank - 1], x.shape[-rank - 1 :]
+    batch, spatial_and_features = x.shape[: -rank - 1], x.shape[-rank - 1 :]
     space = "DHW"[:rank]
     out = lax.conv_general_dilated(
-        x.reshape(math.prod(batch), *ends),
+        x.reshape(math.prod(batch), *spatial_and_features),
         kernel,
         axes(strides, rank),
         padding,
@@ -50,15 +61,16 @@ def convolve(
 def convolve_steps(
     xs: Float[Array, "time ..."], kernel: Float[Array, "*window features columns"], **how: Any
 ) -> Float[Array, "time ..."]:
-    """The same for all time steps: (time, *batch, *spatial, features)."""
-    last = -kernel.ndim  # time behind the batch, which, merged the other way round, could not stay spread over devices
-    return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, last), kernel, **how), last, 0)
+    """Return the convolution of all time steps, for `xs` (time, *batch, *spatial, features); `how` are options of `convolve`."""
+    # `convolve` merges batch and time. Time goes behind the batch: in the other order a sharded batch could not stay sharded.
+    time_axis = -kernel.ndim
+    return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, time_axis), kernel, **how), time_axis, 0)
 
 
 def split_gates_merged(columns: Float[Array, "..."], rank: int) -> LSTMGates:
-    """`split_gates`, with the spatial axes, so many, merged meanwhile.
+    """Return `split_gates(columns)`, with the `rank` spatial axes merged into one while the columns are split.
 
-    With several of them JAX 0.10 compiles loops in float64 wrong where parts of arrays are read: gradients were far off.
+    With several spatial axes JAX 0.10 compiles loops in float64 that read parts of arrays wrongly: gradients were far off.
     """
     merged = columns.reshape(*columns.shape[: -rank - 1], -1, columns.shape[-1])
     return jax.tree.map(lambda part: part.reshape(*columns.shape[:-1], part.shape[-1]), split_gates(merged))

@@ -1,4 +1,4 @@
-"""The plain recurrent network: its equation and nothing else."""
+"""The plain recurrent cell of Elman: its options, parameters and equation."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -17,27 +17,30 @@ from jlstm.initializers import Initializer, draw
 
 @dataclass(frozen=True, repr=False)
 class ElmanCell(StandardCell):
-    """The plain recurrent network, to measure an LSTM against.
+    """Plain recurrent cell, a baseline for LSTMs.
 
     With φ the activation, one step is
 
         h' = φ(x W + h U + b)
 
-    Parameters: `kernel` W (features, units), `recurrent_kernel` U (units, units), `bias` b (units,): Keras' names and shapes.
+    Parameters: `kernel` W (features, units), `recurrent_kernel` U (units, units), `bias` b (units,), as in Keras.
 
     Args:
         units: size of h.
         activation: φ, a name or a callable. A callable equals only itself, so that a new one makes `jit` compile again.
         use_bias: whether there is a `bias`.
-        dropout: share of input features zeroed, one mask for a whole sequence (Gal & Ghahramani 2016).
-        recurrent_dropout: share of h zeroed where it enters the sum.
+        dropout: share of the input features that is zeroed, with one mask for a whole sequence (Gal & Ghahramani, 2016).
+        recurrent_dropout: share of h that is zeroed where it enters the sum, with one mask for a whole sequence.
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
-        ValueError: units ≤ 0, a rate outside [0, 1), or an unknown name.
+        ValueError: `units` ≤ 0, a rate is outside [0, 1), or a name is unknown.
 
-    Reference: Elman 1990.
-    Differs from: Keras calls it SimpleRNN; PyTorch's RNN has two biases and other initial weights.
+    References:
+        Elman, 1990, "Finding structure in time", https://doi.org/10.1207/s15516709cog1402_1.
+        Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks",
+        https://arxiv.org/abs/1512.05287.
+    Differs from: Keras calls it SimpleRNN. PyTorch's RNN has two biases and other initial weights.
 
     Examples:
         >>> import jax, jlstm
@@ -76,20 +79,20 @@ class ElmanCell(StandardCell):
         return params
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """`inputs` is multiplied with x, `recurrent` with h."""
+        """Return the sizes of the masks `inputs` for x and `recurrent` for h."""
         return {"inputs": params["kernel"].shape[0], "recurrent": self.units}
 
     def project(
         self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]
     ) -> Float[Array, "time *batch units"]:
-        """x W + b, for all steps in one matmul."""
-        masks = context.get("inputs")
+        """Return x W + b for all steps, computed in one matmul."""
+        masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
         return zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs
 
     def step(
         self, params: Params, context: Noise, carry: HiddenCarry, z: Float[Array, "*batch units"]
     ) -> tuple[HiddenCarry, Array]:
-        """The equation."""
+        """Compute h' = φ(x W + h U + b)."""
         h = activation(self.activation)(z + masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))
         return HiddenCarry(h), h

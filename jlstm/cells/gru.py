@@ -1,4 +1,4 @@
-"""The gated recurrent unit: its equations and nothing else."""
+"""The gated recurrent unit: its options, parameters and equations."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class GRUGates(NamedTuple):
-    """One array for each of update gate, reset gate and candidate, before or after their activation functions."""
+    """The update gate z, the reset gate r and the candidate g, before or after the activation functions."""
 
     z: Float[Array, "*batch units"]
     r: Float[Array, "*batch units"]
@@ -33,29 +33,33 @@ class GRUCell(StandardCell):
         z = σ(x W_z + h U_z + b_z)
         r = σ(x W_r + h U_r + b_r)
         g = φ(x W_g + r ⊙ (h U_g + d) + b_g)   with reset_after
-        g = φ(x W_g + (r ⊙ h) U_g + b_g)       without
+        g = φ(x W_g + (r ⊙ h) U_g + b_g)       without reset_after
         h' = z ⊙ h + (1 - z) ⊙ g
 
-    Parameters: `kernel` W (features, 3·units), `recurrent_kernel` U (units, 3·units), `bias` b (3·units,), columns z | r | g,
-    and with `reset_after` `recurrent_bias` d (units,).
+    Parameters: `kernel` W (features, 3·units), `recurrent_kernel` U (units, 3·units), `bias` b (3·units,), columns z | r | g.
+    With `reset_after` there is also `recurrent_bias` d (units,).
 
     Args:
         units: size of h.
-        reset_after: whether the reset gate acts after the product with U, as in cuDNN, PyTorch and Keras; if not, before it, as
-            published.
+        reset_after: whether the reset gate acts after the product with U, as in cuDNN, PyTorch and Keras. If not, it acts before
+            the product, as in the paper.
         activation: φ, a name or a callable. A callable equals only itself, so that a new one makes `jit` compile again.
-        recurrent_activation: σ.
-        use_bias: whether there is a `bias`, and a `recurrent_bias` where it belongs.
-        dropout: share of input features zeroed, one mask for a whole sequence (Gal & Ghahramani 2016).
-        recurrent_dropout: share of h zeroed where it enters the gates; each gate then has its own masks, for x too.
+        recurrent_activation: σ, a name or a callable.
+        use_bias: whether there are a `bias` and, with `reset_after`, a `recurrent_bias`.
+        dropout: share of the input features that is zeroed, with one mask for a whole sequence (Gal & Ghahramani, 2016).
+        recurrent_dropout: share of h that is zeroed where it enters the gates. With it each gate has separate masks, also for x.
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
-        ValueError: units ≤ 0, a rate outside [0, 1), or an unknown name.
+        ValueError: `units` ≤ 0, a rate is outside [0, 1), or a name is unknown.
 
-    Reference: Cho et al. 2014.
-    Differs from: Keras and PyTorch have a second bias of all gates, of which those of z and r do the same as the first ones;
-    PyTorch has columns r | z | g.
+    References:
+        Cho et al., 2014, "Learning phrase representations using RNN encoder-decoder for statistical machine translation",
+        https://arxiv.org/abs/1406.1078.
+        Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks",
+        https://arxiv.org/abs/1512.05287.
+    Differs from: Keras and PyTorch have a second bias for all gates; for z and r it only adds to the first one. PyTorch has
+    columns r | z | g.
 
     Examples:
         >>> import jax, jlstm
@@ -85,13 +89,13 @@ class GRUCell(StandardCell):
 
     @property
     def mask_gates(self) -> int:
-        """One for each of z, r and g."""
+        """3, for the gates z, r and g."""
         return 3
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and the biases."""
+        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, the biases."""
         checks.positive("features", features)
-        for_kernel, for_recurrent, for_bias, for_second = jax.random.split(key, 4)
+        for_kernel, for_recurrent, for_bias, for_recurrent_bias = jax.random.split(key, 4)
         params = {
             "kernel": draw(self.kernel_init, for_kernel, (features, 3 * self.units), dtype),
             "recurrent_kernel": draw(self.recurrent_init, for_recurrent, (self.units, 3 * self.units), dtype),
@@ -99,36 +103,36 @@ class GRUCell(StandardCell):
         if self.use_bias:
             params["bias"] = draw(self.bias_init, for_bias, (3 * self.units,), dtype)
             if self.reset_after:
-                params["recurrent_bias"] = draw(self.bias_init, for_second, (self.units,), dtype)
+                params["recurrent_bias"] = draw(self.bias_init, for_recurrent_bias, (self.units,), dtype)
         return params
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """`inputs` is multiplied with x, `recurrent` with h."""
+        """Return the sizes of the masks `inputs` for x and `recurrent` for h."""
         return {"inputs": params["kernel"].shape[0], "recurrent": self.units}
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> GRUGates:
-        """x W + b, for all steps in one matmul."""
-        masks = context.get("inputs")
+        """Return x W + b for all steps, computed in one matmul and split by gate."""
+        masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
         return GRUGates(*jnp.split(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs, 3, axis=-1))
 
     def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: GRUGates) -> GRUGates:
-        """σ(z), σ(r) and φ(g)."""
+        """Return σ(z), σ(r) and φ(g)."""
         gate, candidate = activation(self.recurrent_activation), activation(self.activation)
         masks, h, kernel = context.get("recurrent"), carry.h, params["recurrent_kernel"]
-        first = None if masks is None else masks[:2]  # one mask for all, or the first two of three
-        last = None if masks is None else masks[-1:]
+        gate_masks = None if masks is None else masks[:2]  # the shared mask, or the masks of z and r
+        candidate_masks = None if masks is None else masks[-1:]  # the shared mask, or the mask of g
         if self.reset_after:
-            of_z, of_r, of_g = jnp.split(masked_matmul(h, kernel, masks), 3, axis=-1)
-            of_g = of_g + broadcast_leading(params["recurrent_bias"], of_g) if self.use_bias else of_g
-            r = gate(z.r + of_r)
-            return GRUGates(gate(z.z + of_z), r, candidate(z.g + r * of_g))
-        of_z, of_r = jnp.split(masked_matmul(h, kernel[:, : 2 * self.units], first), 2, axis=-1)
-        r = gate(z.r + of_r)
-        return GRUGates(gate(z.z + of_z), r, candidate(z.g + masked_matmul(r * h, kernel[:, 2 * self.units :], last)))
+            h_z, h_r, h_g = jnp.split(masked_matmul(h, kernel, masks), 3, axis=-1)
+            h_g = h_g + broadcast_leading(params["recurrent_bias"], h_g) if self.use_bias else h_g
+            r = gate(z.r + h_r)
+            return GRUGates(gate(z.z + h_z), r, candidate(z.g + r * h_g))
+        h_z, h_r = jnp.split(masked_matmul(h, kernel[:, : 2 * self.units], gate_masks), 2, axis=-1)
+        r = gate(z.r + h_r)
+        return GRUGates(gate(z.z + h_z), r, candidate(z.g + masked_matmul(r * h, kernel[:, 2 * self.units :], candidate_masks)))
 
     def step(self, params: Params, context: Noise, carry: HiddenCarry, z: GRUGates) -> tuple[HiddenCarry, Array]:
-        """The equations."""
+        """Compute h' = z ⊙ h + (1 - z) ⊙ g."""
         update, _, g = self.gates(params, context, carry, z)
         h = update * carry.h + (1 - update) * g
         return HiddenCarry(h), h

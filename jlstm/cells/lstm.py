@@ -32,37 +32,48 @@ class LSTMCell(StandardCell):
         h' = σ(o) ψ(c')
 
     Parameters: `kernel` W (features, 4·units), `recurrent_kernel` U (size of h, 4·units), `bias` b (4·units,), columns
-    i | f | g | o. These are Keras' names, shapes and order. The forget bias is part of `bias` from the start.
+    i | f | g | o. Names, shapes and order are Keras's. `bias` includes the forget bias.
 
     Args:
         units: size of c, and of h without `projection`.
         activation: φ, a name or a callable. A callable equals only itself, so that a new one makes `jit` compile again.
-        recurrent_activation: σ.
-        output_activation: ψ; None takes `activation`, as Keras does.
+        recurrent_activation: σ, a name or a callable.
+        output_activation: ψ, a name or a callable; None takes `activation`, as Keras does.
         use_bias: whether there is a `bias`.
-        forget_bias: initial value of the forget gate's bias, where it has one; None leaves it to `bias_init`.
-        peephole: the gates i and f also see c, and o sees c', each through weights of its own: `peephole_kernel` (3, units),
-            rows i, f, o, added to their sums as p ⊙ c.
+        forget_bias: initial bias of the forget gate, if that has a bias; None leaves it to `bias_init`.
+        peephole: whether the gates i and f see c and the gate o sees c', through the `peephole_kernel` p (3, units), rows i, f,
+            o. p ⊙ c is added to the sum that enters the gate.
         projection: size of h if not `units`: h' = (σ(o) ψ(c')) P, with P the `projection_kernel` (units, projection).
-        projection_bias: whether a `projection_bias` (projection,) is added to that.
-        projection_clip, cell_clip, gate_clip: h', c' (before the output gate sees it), or the four sums (before their activation
-            functions, as ONNX' `clip`) are cut off at ± this.
-        coupled: "f=1-i" or "i=1-f" has one gate do for both (after σ); the other has no weights then, and no columns and rows.
-        layer_norm: "ba2016", "tf_contrib", "addons" or "tflite": see `jlstm.cells.normalization`, also for its parameters.
-        layer_norm_epsilon: ε; None takes the one that was published with the scheme.
-        dropout: share of input features zeroed, one mask for a whole sequence (Gal & Ghahramani 2016).
-        recurrent_dropout: share of h zeroed where it enters the gates; each gate then has its own masks, for x too, as in Keras.
-        recurrent_dropout_on: "h", or "g": share of φ(g) zeroed instead, one mask for a whole sequence (Semeniuta 2016).
+        projection_bias: whether a `projection_bias` (projection,) is added to the projected h'.
+        projection_clip: bound of h', which is clipped to ± this value.
+        cell_clip: bound of c', which is clipped before the output gate sees it.
+        gate_clip: bound of the four sums before their activation functions, as the attribute `clip` of ONNX.
+        coupled: "f=1-i" or "i=1-f": compute one gate from the other, after σ. The computed gate has no weights, so that its
+            columns and rows are left out.
+        layer_norm: "ba2016", "tf_contrib", "addons" or "tflite": see `jlstm.cells.normalization`, also for the parameters.
+        layer_norm_epsilon: ε; None takes the published value of the scheme.
+        dropout: share of the input features that is zeroed, with one mask for a whole sequence (Gal & Ghahramani, 2016).
+        recurrent_dropout: share of h that is zeroed where it enters the gates. With it each gate has separate masks, also for x,
+            as in Keras.
+        recurrent_dropout_on: "h", or "g" to zero φ(g) instead of h, with one mask for a whole sequence (Semeniuta et al., 2016).
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`. `kernel_init` also draws the
-            projection; peepholes start at zero.
+            projection. Peepholes start at zero.
 
     Raises:
-        ValueError: a size or bound ≤ 0, a rate outside [0, 1), an unknown name, an option of something that is off.
+        ValueError: a size or bound is ≤ 0, a rate is outside [0, 1), a name is unknown, or an option belongs to a feature that
+            is off.
 
-    Reference: Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000; its bias of 1: Jozefowicz,
-    Zaremba & Sutskever 2015; peepholes: Gers & Schmidhuber 2000; projection: Sak, Senior & Beaufays 2014.
-    Differs from: PyTorch has two biases and initialises without a forget bias; TensorFlow 1 has columns i | g | f | o and
-    adds the forget bias at run time; ONNX and TensorFlow contrib keep weights of the gate that is coupled away.
+    References:
+        Hochreiter & Schmidhuber, 1997, "Long short-term memory", https://doi.org/10.1162/neco.1997.9.8.1735.
+        Forget gate: Gers, Schmidhuber & Cummins, 2000, "Learning to forget: continual prediction with LSTM",
+        https://doi.org/10.1162/089976600300015015.
+        Forget bias of 1: Jozefowicz, Zaremba & Sutskever, 2015, "An empirical exploration of recurrent network architectures".
+        Peepholes: Gers & Schmidhuber, 2000, "Recurrent nets that time and count".
+        Projection: Sak, Senior & Beaufays, 2014, https://arxiv.org/abs/1402.1128.
+        Dropout: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287; Semeniuta et al., 2016,
+        https://arxiv.org/abs/1603.05118.
+    Differs from: PyTorch has two biases and initialises without a forget bias. TensorFlow 1 has columns i | g | f | o and
+    adds the forget bias at run time. ONNX and TensorFlow contrib keep weights for the gate that is computed from the other.
     """
 
     units: int
@@ -108,12 +119,12 @@ class LSTMCell(StandardCell):
 
     @property
     def gate_names(self) -> str:
-        """The gates that have weights, in the order of their columns: "ifgo", or three of them if two are coupled."""
+        """The gates that have weights, in the order of their columns: "ifgo", or three of these if two gates are coupled."""
         return GATE_NAMES[self.coupled]
 
     @property
     def output_function(self) -> Activation:
-        """ψ: `output_activation`, or `activation` where that is None."""
+        """The function ψ: `output_activation`, or `activation` if that is None."""
         return self.activation if self.output_activation is None else self.output_activation
 
     @property
@@ -123,20 +134,20 @@ class LSTMCell(StandardCell):
 
     @property
     def mask_gates(self) -> int:
-        """One for each gate with weights, or 1 where dropout is on g."""
+        """The number of gates with weights, or 1 if recurrent dropout is on g."""
         return len(self.gate_names) if self.recurrent_dropout_on == "h" else 1
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The sizes of h and c."""
+        """Return the shapes of h and c."""
         return (self.features_out,), (self.units,)
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """`inputs` is multiplied with x, `recurrent` with h or, with `recurrent_dropout_on="g"`, with φ(g)."""
+        """Return the sizes of the masks `inputs` for x and `recurrent` for h, or for φ(g) with `recurrent_dropout_on="g"`."""
         size = self.features_out if self.recurrent_dropout_on == "h" else self.units
         return {"inputs": params["kernel"].shape[0], "recurrent": size}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and what the options ask for."""
+        """Draw `kernel`, `recurrent_kernel` and the parameters that the options add."""
         checks.positive("features", features)
         columns = len(self.gate_names) * self.units
         for_kernel, for_recurrent, for_bias, for_projection = jax.random.split(key, 4)
@@ -160,8 +171,11 @@ class LSTMCell(StandardCell):
         return params
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> LSTMGates:
-        """x W + b, for all steps in one product, split by gate: XLA reads parts of an array in a loop one number at a time."""
-        masks = context.get("inputs")
+        """Return x W + b for all steps, computed in one matmul and split by gate.
+
+        The split is here and not in `step`, since in a loop XLA reads parts of an array one number at a time.
+        """
+        masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], None if masks is None else jnp.expand_dims(masks, 1))
         if self._normalizes == "products":
             zs = normalize(zs, params["kernel_norm"], self._epsilon)
@@ -170,17 +184,17 @@ class LSTMCell(StandardCell):
         return split_gates(zs, self.gate_names)
 
     def gates(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
-        """σ(i), σ(f), φ(g) and σ(o)."""
+        """Return σ(i), σ(f), φ(g) and σ(o)."""
         return self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
     def step(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        """The equations."""
+        """Compute h' and c' by the equations of the class."""
         gates, c = self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self.output(params, gates.o, c)
         return LSTMCarry(h, c), h
 
     def _sums(self, params: Params, context: Noise, h: Array, z: LSTMGates) -> LSTMGates:
-        """x W + h U + b."""
+        """Return x W + h U + b, split by gate."""
         masks = context.get("recurrent") if self.recurrent_dropout_on == "h" else None
         products = masked_matmul(h, params["recurrent_kernel"], masks)
         if self._normalizes == "products":
@@ -188,7 +202,14 @@ class LSTMCell(StandardCell):
         return jax.tree.map(jnp.add, z, split_gates(products, self.gate_names))
 
     def advance(self, params: Params, context: Noise, c: Array, sums: LSTMGates) -> tuple[LSTMGates, Array]:
-        """Return σ(i), σ(f), φ(g), σ(o) and c'. `ConvLSTMCell` takes this too, with the sums of each place."""
+        """Return the gates σ(i), σ(f), φ(g), σ(o), and c'. `ConvLSTMCell` calls this too, with the sums of all places.
+
+        Args:
+            params: parameters; the peepholes and layer normalisation are read.
+            context: dropout masks.
+            c: the cell state before the step.
+            sums: x W + h U + b, split by gate.
+        """
         sigma, phi = activation(self.recurrent_activation), activation(self.activation)
         peepholes, scales, biases = self._gate_weights(params)
 
@@ -221,7 +242,7 @@ class LSTMCell(StandardCell):
         return LSTMGates(i, f, g, o), c
 
     def output(self, params: Params, o: Array, c: Array) -> Array:
-        """h', from σ(o) and c'."""
+        """Return h', computed from σ(o) and c'."""
         if self._normalized_c == "output":
             c = normalize(c, params["state_norm"], self._epsilon)
         h = o * activation(self.output_function)(c)
@@ -232,7 +253,7 @@ class LSTMCell(StandardCell):
         return h
 
     def _gate_weights(self, params: Params) -> tuple[Params, Params, Params]:
-        """Return by gate what `advance` needs: peepholes, and, where sums are normalized, scales and biases."""
+        """Return peepholes, scales and biases by gate; scales and biases only if sums are normalised."""
         names = self.gate_names
         peepholes = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if self.peephole else {}
         if self._normalizes != "sums":

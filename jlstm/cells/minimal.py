@@ -1,4 +1,4 @@
-"""Cells whose gates see no carry, so that a run is linear in it and can be computed for all steps at once."""
+"""Minimal GRU and LSTM. Their gates do not see the carry, so that a step is linear in it and steps can run in parallel."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
@@ -16,20 +16,20 @@ from jlstm.initializers import Initializer, draw
 
 
 class Linear(NamedTuple):
-    """h' = decay ⊙ h + added."""
+    """The coefficients of a linear step, h' = decay ⊙ h + added."""
 
     decay: Float[Array, "*batch units"]
     added: Float[Array, "*batch units"]
 
 
 class MinGRUGates(NamedTuple):
-    """What a minimal GRU's only gate lets through."""
+    """The only gate of a minimal GRU."""
 
     z: Float[Array, "*batch units"]
 
 
 class MinLSTMGates(NamedTuple):
-    """What a minimal LSTM's gates let through, divided by their sum, so that h' = f ⊙ h + i ⊙ g."""
+    """The gates of a minimal LSTM, divided by their sum, so that h' = f ⊙ h + i ⊙ g."""
 
     i: Float[Array, "*batch units"]
     f: Float[Array, "*batch units"]
@@ -59,7 +59,7 @@ class _Minimal(StandardCell):
         return params
 
     def step(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
-        """The last equation."""
+        """Compute h', the last equation of the class."""
         h = z.decay * carry.h + z.added
         return HiddenCarry(h), h
 
@@ -84,21 +84,21 @@ class MinGRUCell(_Minimal):
         kernel_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
-        ValueError: units ≤ 0, or an unknown name.
+        ValueError: `units` ≤ 0, or a name is unknown.
 
-    Reference: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024.
+    Reference: Feng et al., 2024, "Were RNNs all we needed?", https://arxiv.org/abs/2410.01201.
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
     """
 
     columns: ClassVar[int] = 2
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
-        """All but the last equation's sum, for all steps at once."""
+        """Return the coefficients of the linear steps, for all steps at once."""
         z, g = self._columns(params, xs)
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
 
     def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinGRUGates:
-        """σ(z)."""
+        """Return σ(z)."""
         return MinGRUGates(1 - z.decay)
 
 
@@ -118,20 +118,20 @@ class MinLSTMCell(_Minimal):
         kernel_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
-        ValueError: units ≤ 0, or an unknown name.
+        ValueError: `units` ≤ 0, or a name is unknown.
 
-    Reference: Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024.
+    Reference: Feng et al., 2024, "Were RNNs all we needed?", https://arxiv.org/abs/2410.01201.
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
     """
 
     columns: ClassVar[int] = 3
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
-        """All but the last equation's sum, for all steps at once."""
+        """Return the coefficients of the linear steps, for all steps at once."""
         i, f, g = self._columns(params, xs)
         share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))  # σ(i) / (σ(f) + σ(i)), also where both are tiny
         return Linear(1 - share, share * g)
 
     def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinLSTMGates:
-        """σ(i) and σ(f), divided by their sum."""
+        """Return σ(i) and σ(f), divided by their sum."""
         return MinLSTMGates(1 - z.decay, z.decay)

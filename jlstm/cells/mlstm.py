@@ -1,4 +1,4 @@
-"""The mLSTM: an LSTM whose state is a matrix, with exponential gates; its equations and nothing else."""
+"""The mLSTM, an LSTM with a matrix as state and exponential gates: its options, parameters and equations."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -16,7 +16,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class MLSTMCarry(NamedTuple):
-    """What an mLSTM hands from one step to the next: the paper's matrix and normaliser are C exp(m) and n exp(m)."""
+    """The carry of an mLSTM. The matrix and the normaliser of the paper are C exp(m) and n exp(m)."""
 
     C: Float[Array, "*batch heads size size"]
     n: Float[Array, "*batch heads size"]
@@ -27,7 +27,7 @@ jax.export.register_namedtuple_serialization(MLSTMCarry, serialized_name="jlstm.
 
 
 class MLSTMGates(NamedTuple):
-    """What an mLSTM's gates let through: input and forget gate one number a head, output gate one a unit."""
+    """The gates of an mLSTM. Input and forget gate have one number for each head, the output gate one for each unit."""
 
     i: Float[Array, "*batch heads"]
     f: Float[Array, "*batch heads"]
@@ -35,7 +35,7 @@ class MLSTMGates(NamedTuple):
 
 
 class Projected(NamedTuple):
-    """What an mLSTM reads of each step: query, key and value of each head, log of its forget and input gate, σ(o)."""
+    """The projected inputs: query, key and value of each head, the logs of its forget and input gate, and σ(o)."""
 
     q: Float[Array, "*batch heads size"]
     k: Float[Array, "*batch heads size"]
@@ -57,8 +57,8 @@ class MLSTMCell(StandardCell):
         n' = φ(f) exp(m - m') n + exp(i - m') k / √d
         h' = σ(o) ⊙ C' q / max(|n'ᵀ q|, exp(-m'))
 
-    m keeps the exponentials in range and cancels out of h. Nothing sees h: `RNN(cell, backend="parallel")` computes all steps at
-    once, with a matrix of size time × time.
+    m keeps the exponentials in range and cancels out of h. No gate sees h, so that `RNN(cell, backend="parallel")` can compute
+    all steps at once, with a matrix of size time × time.
 
     Parameters: `kernel` W (features, 4·units) and `bias` b (4·units,), columns q | k | v | o; `gate_kernel` V (features, 2·heads)
     and `gate_bias` a (2·heads,), columns i | f.
@@ -72,9 +72,10 @@ class MLSTMCell(StandardCell):
         kernel_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
-        ValueError: units ≤ 0, heads that do not divide them, or an unknown name.
+        ValueError: `units` ≤ 0, `heads` does not divide `units`, or a name is unknown.
 
-    Reference: Beck et al. 2024, equations 19 to 27 and, for all steps at once, 62 to 76.
+    Reference: Beck et al., 2024, "xLSTM: extended long short-term memory", equations 19 to 27 and, for all steps at once, 62 to
+    76, https://arxiv.org/abs/2405.04517.
     Differs from: the authors' code (NX-AI/xlstm) adds 1e-6 to the denominator.
     """
 
@@ -108,13 +109,13 @@ class MLSTMCell(StandardCell):
         keys = jax.random.split(key, 4)
         columns = {"": 4 * self.units, "gate_": 2 * self.heads}
         params = {
-            f"{name}kernel": draw(self.kernel_init, each, (features, size), dtype)
-            for each, (name, size) in zip(keys, columns.items(), strict=False)
+            f"{name}kernel": draw(self.kernel_init, subkey, (features, size), dtype)
+            for subkey, (name, size) in zip(keys, columns.items(), strict=False)
         }
         if self.use_bias:
             biases = {
-                f"{name}bias": draw(self.bias_init, each, (size,), dtype)
-                for each, (name, size) in zip(keys[2:], columns.items(), strict=True)
+                f"{name}bias": draw(self.bias_init, subkey, (size,), dtype)
+                for subkey, (name, size) in zip(keys[2:], columns.items(), strict=True)
             }
             if self.forget_bias is not None:
                 biases["gate_bias"] = biases["gate_bias"].at[self.heads :].set(self.forget_bias)
@@ -122,12 +123,12 @@ class MLSTMCell(StandardCell):
         return params
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of C, n and m."""
+        """Return the shapes of C, n and m."""
         size = self.units // self.heads
         return (self.heads, size, size), (self.heads, size), (self.heads,)
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Projected:
-        """All that needs no carry, for all steps at once."""
+        """Return q, k / √d, v and the gates before stabilisation, for all steps at once."""
 
         def linear(name: str) -> Array:
             zs = xs @ params[f"{name}kernel"]
@@ -135,16 +136,16 @@ class MLSTMCell(StandardCell):
 
         q, k, v, o = jnp.split(linear(""), 4, axis=-1)
         i, f = jnp.split(linear("gate_"), 2, axis=-1)
-        q, k, v = (each.reshape(*each.shape[:-1], self.heads, -1) for each in (q, k, v))
+        q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
         forget = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
         return Projected(q, k / k.shape[-1] ** 0.5, v, forget, i, jax.nn.sigmoid(o))
 
     def gates(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> MLSTMGates:
-        """exp(i - m'), φ(f) exp(m - m') and σ(o): factors of what enters, of C and n, and of h."""
+        """Return exp(i - m'), φ(f) exp(m - m') and σ(o): the factors of the new value, of C and n, and of h."""
         return self._through(carry, z)[0]
 
     def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
-        """The equations."""
+        """Compute C', n', m' and h' by the equations of the class."""
         gates, m = self._through(carry, z)
         forget, enter = gates.f[..., None], gates.i[..., None]
         matrix = forget[..., None] * carry.C + enter[..., None] * z.v[..., :, None] * z.k[..., None, :]
@@ -155,6 +156,6 @@ class MLSTMCell(StandardCell):
         return MLSTMCarry(matrix, n, m), gates.o * h.reshape(z.o.shape)
 
     def _through(self, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMGates, Array]:
-        """What the gates let through, and the new m."""
+        """Return the gates and m'."""
         m = jnp.maximum(z.forget + carry.m, z.enter)
         return MLSTMGates(jnp.exp(z.enter - m), jnp.exp(z.forget + carry.m - m), z.o), m

@@ -1,7 +1,8 @@
-"""Layer normalisation of an LSTM: four published schemes, which differ in what they normalise and in what is carried.
+"""Layer normalisation of an LSTM: four published schemes, which differ in what they normalise and in what they carry.
 
-A vector a is normalised over its last axis: (a - mean) / sqrt(variance + ε), times a scale and, where there is one, plus an
-offset.
+A vector a is normalised over its last axis: scale · (a - mean) / sqrt(variance + ε), plus an offset if there is one.
+
+Reference: Ba, Kiros & Hinton, 2016, "Layer normalization", https://arxiv.org/abs/1607.06450.
 """
 
 from typing import Any, NamedTuple
@@ -39,7 +40,10 @@ SCHEMES = {
 
 
 def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
-    """Scales of one and offsets of zero: `kernel_norm` and `recurrent_norm`, or `gate_norm`, and, with a state, `state_norm`."""
+    """Return the initial parameters of a scheme: scales of one and offsets of zero.
+
+    These are `kernel_norm` and `recurrent_norm`, or `gate_norm`, and `state_norm` if the scheme normalises c.
+    """
 
     def pair(size: int) -> Params:
         return {"scale": jnp.ones(size, dtype), "offset": jnp.zeros(size, dtype)}
@@ -50,7 +54,7 @@ def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
 
 
 def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> Float[Array, "... size"]:
-    """Normalise over the last axis; in float32 at least, since float16 has neither 1e-12 nor its root's inverse."""
+    """Normalise over the last axis, in float32 at least: float16 can represent neither 1e-12 nor 1 / sqrt(1e-12)."""
     wide = x.astype(np.promote_types(x.dtype, "float32"))
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The sLSTM: an LSTM with exponential gates, a normaliser, and a stabiliser; its equations and nothing else."""
+"""The sLSTM, an LSTM with exponential gates, a normaliser and a stabiliser: its options, parameters and equations."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -18,10 +18,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class SLSTMCarry(NamedTuple):
-    """What an sLSTM hands from one step to the next.
-
-    The state and the normaliser of the paper are c exp(m) and n exp(m).
-    """
+    """The carry of an sLSTM. The state and the normaliser of the paper are c exp(m) and n exp(m)."""
 
     h: Float[Array, "*batch units"]
     c: Float[Array, "*batch units"]
@@ -49,16 +46,16 @@ class SLSTMCell(StandardCell):
 
     Args:
         units: size of h, c, n and m.
-        heads: parts of h that only see themselves.
+        heads: number of parts of h. A part sees only itself.
         forget_gate: φ, "sigmoid" or "exp".
         use_bias: whether there is a `bias`.
         forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
         kernel_init, recurrent_init, bias_init: a name or a callable `(key, shape, dtype) -> array`.
 
     Raises:
-        ValueError: units ≤ 0, heads that do not divide them, or an unknown name.
+        ValueError: `units` ≤ 0, `heads` does not divide `units`, or a name is unknown.
 
-    Reference: Beck et al. 2024, equations 8 to 17.
+    Reference: Beck et al., 2024, "xLSTM: extended long short-term memory", equations 8 to 17, https://arxiv.org/abs/2405.04517.
     Differs from: the authors' code (NX-AI/xlstm) draws forget biases that rise from unit to unit.
     """
 
@@ -93,7 +90,7 @@ class SLSTMCell(StandardCell):
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
         head = self.units // self.heads
         recurrent = [
-            draw(self.recurrent_init, each, (head, 4 * head), dtype) for each in jax.random.split(for_recurrent, self.heads)
+            draw(self.recurrent_init, subkey, (head, 4 * head), dtype) for subkey in jax.random.split(for_recurrent, self.heads)
         ]
         params = {
             "kernel": draw(self.kernel_init, for_kernel, (features, 4 * self.units), dtype),
@@ -106,28 +103,28 @@ class SLSTMCell(StandardCell):
         return params
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The same for h, c, n and m."""
+        """Return the shapes of h, c, n and m, which are equal."""
         return ((self.units,),) * 4
 
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> LSTMGates:
-        """x W + b, for all steps in one matmul."""
+        """Return x W + b for all steps, computed in one matmul and split by gate."""
         zs = xs @ params["kernel"]
         return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
     def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
-        """exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o): factors of what enters, c and n, the candidate, and c' / n'."""
+        """Return exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o)."""
         gates, _ = self._through(params, carry, z)
         return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only at the first step, where it is a factor of zeros
 
     def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
-        """The equations."""
+        """Compute h', c', n' and m' by the equations of the class."""
         (i, f, g, o), m = self._through(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i
         h = o * c / n
         return SLSTMCarry(h, c, n, m), h
 
     def _through(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
-        """What the gates let through, and the new m."""
+        """Return the gates and m'."""
         h, _, n, m = carry
         heads = h.reshape(*h.shape[:-1], self.heads, -1)
         recurrent = split_gates(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))

@@ -8,22 +8,22 @@ from jaxtyping import Array, Float
 
 
 class LSTMCarry(NamedTuple):
-    """What an LSTM hands from one step to the next: the output `h` and the cell state `c`."""
+    """The carry of an LSTM: the output `h` and the cell state `c`."""
 
     h: Float[Array, "*batch units"]
     c: Float[Array, "*batch units"]
 
 
 class HiddenCarry(NamedTuple):
-    """What a cell without a cell state hands from one step to the next: its output `h`. GRUs are of this kind."""
+    """The carry of a cell without a cell state, such as a GRU: its output `h`."""
 
     h: Float[Array, "*batch units"]
 
 
 class LSTMGates(NamedTuple):
-    """One array for each gate of an LSTM, before or after their activation functions; `g` is the candidate.
+    """One array for each gate of an LSTM, before or after the activation functions; `g` is the candidate.
 
-    With coupled gates there are no sums and no weights of one gate: it is None there.
+    With coupled gates one of them has no weights. Where this holds weights or sums, that gate is None.
     """
 
     i: Float[Array, "*batch units"]
@@ -32,13 +32,18 @@ class LSTMGates(NamedTuple):
     o: Float[Array, "*batch units"]
 
 
-# So that `jax.export` can write layers. The names stand in files, so they stay what they were when these types had other names.
+# `jax.export` needs this to write layers. The names are in files, so they must stay as they are, though the types are renamed.
 jax.export.register_namedtuple_serialization(LSTMCarry, serialized_name="jlstm.Carry")
 jax.export.register_namedtuple_serialization(HiddenCarry, serialized_name="jlstm.GRUCarry")
 
 
 def split_gates(columns: Float[Array, "... columns"], gate_names: str = "ifgo") -> LSTMGates:
-    """Split the columns of a kernel or of its product by gate; `gate_names` says in which order they stand."""
+    """Split the columns of a kernel, or of a product with it, by gate.
+
+    Args:
+        columns: an array whose last axis holds the columns of all gates side by side.
+        gate_names: one letter for each gate, in the order of the columns. A gate that is not named is None in the result.
+    """
     parts = jnp.split(columns, len(gate_names), axis=-1)
     by_name: dict[str, Any] = dict.fromkeys(LSTMGates._fields) | dict(zip(gate_names, parts, strict=True))
     return LSTMGates(**by_name)

@@ -1,4 +1,4 @@
-"""The layers."""
+"""Recurrent layers: a cell over time, two directions, a stack, and functions that inspect a run."""
 
 from jlstm.layers.bidirectional import Bidirectional
 from jlstm.layers.choices import explain

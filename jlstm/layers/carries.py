@@ -1,4 +1,4 @@
-"""Carries: a check that tells how a wrong one must look, and the dtype in which the last one comes back."""
+"""Check the carry that a caller passes, and choose the dtype of the carry that a run returns."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,16 @@ from jlstm.cells.tuples import LSTMCarry
 
 
 def check(carry: PyTree, expected: PyTree, batch_shape: tuple[int, ...]) -> None:
-    """Require a carry like `expected`, a tree of arrays or of their shapes.
+    """Require that `carry` has the structure and the shapes of `expected`.
+
+    Args:
+        carry: what the caller passed.
+        expected: a tree of arrays or of `jax.ShapeDtypeStruct`s.
+        batch_shape: the batch axes of the inputs, for the error message.
 
     Raises:
-        ValueError: another tree, or other shapes.
-        TypeError: entries that are not floating.
+        ValueError: the tree structure or a shape differs.
+        TypeError: an array is not floating.
     """
     remedy = f"pass initial_carry(params, {batch_shape}) or what apply returned for such a batch"
     structures: tuple[Any, Any] = (jax.tree.structure(carry), jax.tree.structure(expected))
@@ -28,10 +33,14 @@ def check(carry: PyTree, expected: PyTree, batch_shape: tuple[int, ...]) -> None
 
 
 def returned(last: PyTree, start: PyTree | None) -> PyTree:
-    """Return the last carry in the dtype of the one to start from, where that is the wider of both.
+    """Return `last` in the dtype of `start` where that dtype is wider, else unchanged.
 
-    A scan over windows hands a carry on, and `lax.scan` wants it to keep its dtype. Widening is exact; a narrower one would lose
-    digits at every border.
+    A caller may pass the carry from window to window with `lax.scan`, which requires that the carry keeps its dtype. Widening is
+    exact. A cast to a narrower dtype would lose digits at every window border, and so is never made.
+
+    Args:
+        last: the carry after the last step, in the compute dtype.
+        start: the carry that the caller passed, or None.
     """
     return last if start is None else jax.tree.map(_widened, last, start)
 
@@ -42,30 +51,34 @@ def _widened(last: Any, start: Any) -> Any:
 
 
 def _holds(wide: Any, narrow: Any) -> bool:
-    """Whether each number of one dtype is one of the other: bfloat16 has more powers of two than float16, and fewer digits."""
-    a, b = jnp.finfo(wide), jnp.finfo(narrow)
-    return a.nmant >= b.nmant and a.maxexp >= b.maxexp
+    """Whether `wide` represents every number of `narrow` exactly.
+
+    The size in bits does not decide it: bfloat16 has more powers of two than float16, and fewer digits.
+    """
+    wide_info, narrow_info = jnp.finfo(wide), jnp.finfo(narrow)
+    return wide_info.nmant >= narrow_info.nmant and wide_info.maxexp >= narrow_info.maxexp
 
 
 def _has_layers_first(leaf: Any, expected: Any) -> bool:
+    # PyTorch's h_n and c_n are (layers · directions, batch, units)
     shape = getattr(leaf, "shape", ())
     return len(shape) == len(expected.shape) + 1 and tuple(shape[1:]) == expected.shape
 
 
 def _wrapping(carry: PyTree, expected: PyTree) -> str:
-    """How to make a carry of bare arrays, or nothing."""
+    """Return how to wrap bare arrays into the expected NamedTuple, or "" if that is not the caller's mistake."""
     if not hasattr(expected, "_fields"):
         return ""
     kind = type(expected)
     name = f"jlstm.{'' if kind is LSTMCarry else 'cells.'}{kind.__name__}({', '.join(kind._fields)})"
     if hasattr(carry, "dtype"):
         return "pass lengths by name" if jnp.issubdtype(carry.dtype, jnp.integer) else f"wrap it, {name}"
-    bare = isinstance(carry, list | tuple) and not hasattr(carry, "_fields") and len(carry) == len(kind._fields)
-    return f"wrap them, {name}" if bare and all(hasattr(leaf, "dtype") for leaf in carry) else ""
+    is_bare = isinstance(carry, list | tuple) and not hasattr(carry, "_fields") and len(carry) == len(kind._fields)
+    return f"wrap them, {name}" if is_bare and all(hasattr(leaf, "dtype") for leaf in carry) else ""
 
 
 def _look(tree: PyTree) -> str:
-    """A tree as one would write it, without its arrays."""
+    """Return a tree as Python code would write it, with names or shapes in place of the arrays."""
     if hasattr(tree, "_fields"):
         fields = (
             name if hasattr(value, "dtype") else f"{name}={_look(value)}" for name, value in zip(tree._fields, tree, strict=True)

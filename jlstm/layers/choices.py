@@ -1,4 +1,4 @@
-"""Which backend runs what."""
+"""The function `explain`: which backend runs a layer, and why the faster ones do not."""
 
 from typing import Any
 
@@ -10,23 +10,24 @@ from jlstm.layers.layer import Layer
 
 
 def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -> str:
-    """Say which backend runs a call of `layer.apply`, and why the faster ones do not, one line for each run of a cell.
-
-    Of a Stack and a Bidirectional a line begins with the layer and the direction. Where a layer has dropout and no key is given,
-    the last line says that it is off.
+    """Say which backend runs a call of `layer.apply`, and why the faster ones do not.
 
     Nothing is computed: arrays may be `jax.ShapeDtypeStruct`s. The same lines go to the log "jlstm.backends" (level DEBUG) when a
     call is traced.
 
     Args:
-        layer: any layer; of a Flax module its `layer`.
-        params: as `init` makes them.
+        layer: any layer. For a Flax module, pass its attribute `layer`.
+        params: parameters as `init` returns them.
         xs: inputs.
         args: the carry, if any.
-        options: as for `Layer.apply`.
+        options: keyword arguments of `Layer.apply`.
+
+    Returns:
+        One line for each cell that runs. In a Stack or a Bidirectional the line begins with the layer and the direction.
+        If the layer has dropout and neither `key` nor `noise` is passed, the last line says that dropout is off.
 
     Raises:
-        ValueError, TypeError: what `Layer.apply` raises.
+        ValueError, TypeError: as `Layer.apply` does.
 
     Examples:
         >>> import jax, jlstm

@@ -1,4 +1,4 @@
-"""The Layer contract: a whole sequence in, a whole sequence out, as pure functions of parameters and carry."""
+"""The Layer contract: pure functions that map parameters, a carry and a sequence to a new carry and a sequence."""
 
 import abc
 from collections.abc import Mapping
@@ -19,12 +19,13 @@ from jlstm.loop import Results, Steps
 class Layer(Options, abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
-    Callers use `init`, `initial_carry`, `apply`, `step` and `last_output`, which check what comes in. A new kind of layer defines
-    what is abstract here: `draw`, `begin`, `run`, `run_step`, `output_of`, `flipped` and the properties.
+    Callers use `init`, `initial_carry`, `apply`, `step` and `last_output`, which check their arguments. A new kind of layer
+    defines the abstract methods, which get checked arguments: `draw`, `begin`, `run`, `run_step`, `output_of`, `flipped` and the
+    properties.
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: a layer has no parameters of its own."""
+        """Raise TypeError: a layer holds no parameters, so it cannot be called."""
         raise TypeError(
             "a layer holds no parameters and is not called: write params = layer.init(key, features=…), then "
             "carry, ys = layer.apply(params, xs); jlstm.nnx and jlstm.linen have modules that are called"
@@ -37,67 +38,67 @@ class Layer(Options, abc.ABC):
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The sizes of an input's axes between those of batch and time and the features: none, unless the layer says so."""
+        """The sizes of the spatial axes of the inputs, which stand between time and features; () if there are none."""
         return ()
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """The same of an output."""
+        """The sizes of the spatial axes of the outputs."""
         return ()
 
     @property
     def unmerged(self) -> bool:
-        """Whether the outputs are two sequences, a dict with both directions, and so no inputs for another layer."""
+        """Whether the outputs are a dict of two sequences, one for each direction, which no other layer takes as inputs."""
         return False
 
     @property
     @abc.abstractmethod
     def stochastic(self) -> bool:
-        """Whether a key makes a difference: it turns dropout on."""
+        """Whether a random key changes the results, because it turns dropout on."""
 
     @property
     @abc.abstractmethod
     def time_major(self) -> bool:
-        """Whether time is the first axis of inputs and outputs instead of the last but one."""
+        """Whether time is the first axis of inputs and outputs. If not, it stands between batch and features."""
 
     @abc.abstractmethod
     def flipped(self) -> Self:
-        """The same layer, run in the other direction."""
+        """Return the same layer, run in the other direction."""
 
     @abc.abstractmethod
     def draw(self, key: Array, features: int) -> Params:
-        """`init` from checked arguments."""
+        """Do what `init` does, for checked arguments."""
 
     @abc.abstractmethod
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """`initial_carry` from checked arguments."""
+        """Do what `initial_carry` does, for checked arguments."""
 
     @abc.abstractmethod
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
-        """`apply` on checked, time-major steps."""
+        """Do what `apply` does, for checked, time-major steps; `states` asks for the carries after all steps."""
 
     @abc.abstractmethod
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """`step` on checked inputs."""
+        """Do what `step` does, for checked arguments."""
 
     @abc.abstractmethod
     def output_of(self, carry: PyTree) -> Any:
-        """`last_output`."""
+        """Do what `last_output` does; raise KeyError, IndexError or TypeError for the carry of another layer."""
 
     @answered("layer.init")
     def init(self, key: Array, features: int) -> Params:
         """Draw the parameters.
 
         Args:
-            key: a random key, as `jax.random.key(0)`.
-            features: size of the inputs' last axis.
+            key: a random key, such as `jax.random.key(0)`.
+            features: size of the last axis of the inputs.
 
         Returns:
-            A dict of arrays; of a Stack a tuple with the parameters of each layer, of a Bidirectional a dict with "forward" and
-            "backward".
+            A dict of arrays. For a Stack it is a tuple with the parameters of each layer, for a Bidirectional a dict with the
+            keys "forward" and "backward".
 
         Raises:
-            TypeError: `key` is no key.
+            TypeError: `key` is not a random key.
             ValueError: `features` is not a whole number of at least 1.
         """
         checks.key("key", key)
@@ -108,23 +109,23 @@ class Layer(Options, abc.ABC):
 
     @answered("layer.initial_carry")
     def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
-        """Return the carry that a sequence starts from when none is given.
+        """Return the carry that a sequence starts from when the caller passes none.
 
-        To carry a state from window to window with `lax.scan`, start from this: `apply` and `step` return the carry in the dtype
-        of the one that they got, if that is the wider one. Where inputs are wider than parameters, pass `dtype=xs.dtype`.
+        Use it as the first carry when `lax.scan` passes the carry from window to window: `apply` and `step` return the carry in
+        the dtype of the carry that they got, if that dtype is wider. If `xs` is wider than `params`, pass `dtype=xs.dtype`.
 
         Args:
-            params: as `init` makes them.
-            batch_shape: the sizes of the inputs' axes before time and features, `xs.shape[:1]`, say.
-            dtype: of the carry; None takes the layer's `dtype`, without one that of `params`.
+            params: parameters as `init` returns them.
+            batch_shape: sizes of the batch axes of the inputs, for example `xs.shape[:1]`.
+            dtype: dtype of the carry. None takes the layer's `dtype`, or the dtype of `params` if that is None too.
 
         Returns:
-            As the cell carries, `LSTMCarry(h, c)` for an LSTM; of a Stack a tuple with the carry of each layer, of a
-            Bidirectional a dict with "forward" and "backward".
+            The carry of the cell, `LSTMCarry(h, c)` for an LSTM. For a Stack it is a tuple with the carry of each layer, for a
+            Bidirectional a dict with the keys "forward" and "backward".
 
         Raises:
-            TypeError: `batch_shape` is no tuple, or `dtype` not floating.
-            ValueError: float64 is asked for while JAX has it off.
+            TypeError: `batch_shape` is not a tuple or list, or `dtype` is not floating.
+            ValueError: `params` are not those of this layer, or float64 is asked for while JAX has it off.
         """
         if dtype is not None:
             dtype = checks.float_dtype("dtype", dtype)
@@ -140,23 +141,23 @@ class Layer(Options, abc.ABC):
 
     @answered("layer.last_output")
     def last_output(self, carry: PyTree) -> Any:
-        """Return the output of the last step that counts, from the last carry of `apply`.
+        """Return the output of the last step that counts, taken from the last carry of `apply`.
 
-        This is h_T, where T is the last step that `lengths` or `mask` let count, and for a layer with `reverse` the first; of a
-        Stack it is the last layer's. A Bidirectional merges h_T of its forward with h_1 of its backward direction: both have
-        then seen the whole sequence. `ys[:, -1]` is something else: zero for sequences with padding at their end, and of a
-        backward direction the output after one single step.
+        This is h_T, where T is the last step that counts by `lengths` or `mask`. For a layer with `reverse` it is the first such
+        step. A Stack returns the last output of its last layer. A Bidirectional merges h_T of the forward direction with h_1 of
+        the backward direction: both have then seen the whole sequence. `ys[:, -1]` is different: it is zero for sequences with
+        padding at the end, and for a backward direction it is the output after a single step.
 
         Args:
-            carry: what `apply` or `step` returned.
+            carry: the carry that `apply` or `step` returned.
 
         Returns:
-            (*batch, features_out); with merge=None a dict of both directions. Where no step counts, the h to start from.
+            An array (*batch, features_out), or with merge=None a dict of both directions. Where no step counts, the initial h.
 
         Raises:
-            ValueError: the carry of another layer, or the output is not the h that is carried, as with a Residual cell.
+            ValueError: `carry` is that of another layer, or the carry does not hold the output, as with a Residual cell.
 
-        Differs from: this is Keras's `return_sequences=False`; PyTorch's h_n holds the same of all layers and directions.
+        Differs from: Keras returns this with `return_sequences=False`; PyTorch's h_n holds it for all layers and directions.
 
         Examples:
             >>> import jax, jlstm
@@ -184,30 +185,30 @@ class Layer(Options, abc.ABC):
         key: Array | None = None,
         noise: PyTree = None,
     ) -> tuple[PyTree, Float[Array, "*batch time features_out"]]:
-        """Run over a sequence and return the last carry and the outputs of all steps, in `lax.scan`'s order.
+        """Run over a sequence and return the last carry and the outputs of all steps.
 
         Args:
-            params: as `init` makes them.
-            xs: inputs; with `time_major` (time, *batch, features), and `mask` and `resets` follow. Of a layer with `spatial_in`
-                those axes come before the features.
-            carry: where to start; None takes `initial_carry`. The last carry comes back in its dtype, if that is wider than what
-                the layer computes in, so that `lax.scan` can hand it on.
-            lengths: how many steps of each sequence count, from its first; the rest is padding. Traced ones, which cannot be
-                checked, are clipped to what there is.
-            mask: which steps count, anywhere; instead of `lengths`. A step that does not count leaves the carry as it is,
-                its output is zero, and what its input holds (NaN, say) reaches neither results nor gradients.
-            resets: before which steps the layer's own initial carry is put back. Ignored where a step does not count.
-            key: turns dropout on; no key means inference, also of a layer that has dropout.
-            noise: the dropout masks themselves, instead of a key; see the cell.
+            params: parameters as `init` returns them.
+            xs: inputs (*batch, time, features), floating. With `time_major`, `xs`, `mask` and `resets` have time as their first
+                axis. The axes `spatial_in`, if there are any, stand before the features.
+            carry: initial carry; None takes `initial_carry`. The last carry has its dtype, if that is wider than the compute
+                dtype, so that `lax.scan` can pass it on.
+            lengths: number of steps of each sequence that count, from the first one; the others are padding. Traced lengths
+                cannot be checked; they are clipped to [0, time].
+            mask: True at each step that counts, in place of `lengths`. A step that does not count leaves the carry unchanged and
+                its output is zero. Its input, even NaN, reaches neither results nor gradients.
+            resets: True at each step before which the carry becomes the initial carry again. Ignored at steps that do not count.
+            key: random key, which turns dropout on. Without a key the layer runs in inference mode.
+            noise: the dropout masks themselves, in place of a key; see the cell.
 
         Returns:
-            The last carry, and the outputs of all steps. The last output alone is `layer.last_output(carry)`, not `ys[:, -1]`,
-            which is zero where that step is padding.
+            The last carry, and the outputs (*batch, time, features_out) of all steps. For the last output alone use
+            `layer.last_output(carry)`: `ys[:, -1]` is zero where that step is padding.
 
         Raises:
-            ValueError: a shape does not fit, concrete `lengths` are out of range (traced ones are clipped), `lengths` and
-                `mask` or `key` and `noise` are both given, float64 is asked for while JAX has it off.
-            TypeError: inputs that are not floating, a `mask` or `resets` that is not boolean.
+            ValueError: a shape does not fit, concrete `lengths` are out of range, `lengths` and `mask` or `key` and `noise` are
+                both given, or float64 is asked for while JAX has it off.
+            TypeError: `xs` is not floating, or `mask` or `resets` is not boolean.
         """
         return self.checked_run(params, xs, carry, lengths, mask, resets, key, noise, states=False)[:2]
 
@@ -220,20 +221,20 @@ class Layer(Options, abc.ABC):
         *,
         reset: Bool[Array, "*batch"] | None = None,
     ) -> tuple[PyTree, Array]:
-        """Run one time step, for streaming: `apply` on a sequence is this for each of its steps in turn, without dropout.
+        """Run one time step without dropout, for streaming; calls step by step give the same as one `apply` on the sequence.
 
         Args:
-            params: as `init` makes them.
-            carry: what the step before returned; None takes `initial_carry`.
-            x: inputs of one step, without a time axis: all its axes but the features are the batch's.
-            reset: where the layer's own initial carry is put back before the step; `apply` with these as `resets` is the same.
+            params: parameters as `init` returns them.
+            carry: the carry that the previous step returned; None takes `initial_carry`.
+            x: inputs of one step (*batch, features), floating, without a time axis.
+            reset: True where the carry becomes the initial carry again before the step, as with `resets` of `apply`.
 
         Returns:
-            The carry, and the output of this step.
+            The new carry, and the output (*batch, features_out) of this step.
 
         Raises:
             ValueError: a shape does not fit, or the layer needs the whole sequence (reverse, Bidirectional).
-            TypeError: inputs that are not floating, a `reset` that is not boolean.
+            TypeError: `x` is not floating, or `reset` is not boolean.
         """
         _check_order(params, x, "layer.step(params, carry, x)")
         x = checks.inputs("x", x, axes=("features",), spatial=self.spatial_in)
@@ -245,10 +246,10 @@ class Layer(Options, abc.ABC):
     def checked_run(
         self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any, key: Any, noise: Any, *, states: bool
     ) -> Results:
-        """`run` on what `apply` takes; `states` asks for the carries of all steps."""
+        """Check the arguments of `apply`, move time to the front, and `run`; `states` asks for the carries after all steps."""
         _check_order(params, xs, "layer.apply(params, xs)")
         xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=self.spatial_in)
-        behind = len(self.spatial_in) + 1  # axes of one step of one sequence
+        step_rank = len(self.spatial_in) + 1  # axes of one step of one sequence
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask are both given, expected at most one: put the lengths into the mask, or drop one")
         if key is not None and noise is not None:
@@ -256,19 +257,20 @@ class Layer(Options, abc.ABC):
         if key is not None:
             checks.key("key", key)
         mask, resets = (
-            None if v is None else checks.flags(n, v, xs.shape[:-behind], "xs") for n, v in (("mask", mask), ("resets", resets))
+            None if value is None else checks.flags(name, value, xs.shape[:-step_rank], "xs")
+            for name, value in (("mask", mask), ("resets", resets))
         )
         if not self.time_major:
-            xs, mask, resets = _time_first(xs, -1 - behind), _time_first(mask, -1), _time_first(resets, -1)
+            xs, mask, resets = _time_first(xs, -1 - step_rank), _time_first(mask, -1), _time_first(resets, -1)
         self._check_trees(params, carry, xs.shape[1:], "xs")
         if lengths is not None:
-            lengths = checks.lengths(lengths, xs.shape[1:-behind], xs.shape[0])
-            mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - behind)) < jnp.expand_dims(lengths, 0)
+            lengths = checks.lengths(lengths, xs.shape[1:-step_rank], xs.shape[0])
+            mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - step_rank)) < jnp.expand_dims(lengths, 0)
         results = self.run(params, Steps(xs, mask, resets), carry, key, noise, states)
         if self.time_major:
             return results
-        last = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, xs.ndim - 1 - behind), (results.ys, results.states))
-        return Results(results.carry, *last)
+        batch_first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, xs.ndim - 1 - step_rank), (results.ys, results.states))
+        return Results(results.carry, *batch_first)
 
     def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
         batch, features = x_shape[: -1 - len(self.spatial_in)], x_shape[-1]
@@ -285,8 +287,8 @@ def _check_order(params: Any, xs: Any, example: str) -> None:
 
 @lru_cache(maxsize=1024)
 def param_shapes(layer: Layer, features: int) -> PyTree:
-    """The shapes of a layer's parameters; nothing is computed."""
-    with jax.enable_x64(True):  # shapes do not depend on it, and so the cache must not either
+    """Return the shapes of a layer's parameters, as a tree of `jax.ShapeDtypeStruct`s, without computing anything."""
+    with jax.enable_x64(True):  # the cache must not depend on the caller's setting, on which shapes do not depend either
         return jax.eval_shape(lambda: layer.draw(jax.random.key(0), features))
 
 

@@ -1,4 +1,4 @@
-"""RNN: any cell as a layer; LSTM and GRU: the layers that most people want."""
+"""The layer `RNN`, which runs any cell over time, and the functions `LSTM` and `GRU`, which build the common ones."""
 
 import inspect
 from collections.abc import Mapping
@@ -23,23 +23,24 @@ from jlstm.loop import Options, Results, Steps, recur
 
 @dataclass(frozen=True, repr=False)
 class RNN(Layer):
-    """A cell, run over time.
+    """Run a cell over time.
 
     Args:
-        cell: what one step does.
-        reverse: run each sequence's own valid part from its end to its start; outputs stay in the inputs' order.
+        cell: the cell, which defines one step.
+        reverse: run from the last step that counts to the first. The outputs stay in the order of the inputs.
         time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
-        unroll: steps per iteration of the compiled loop, or "all" (also True): more code, less loop overhead, same results.
-        remat: run the steps in chunks of √T ("sqrt", also True) or of as many as given, keep only the carries between them for
-            the backward pass, and compute the rest anew there: O(√T) memory for what happens inside the recurrence. Inputs,
-            outputs that are used, and sequences between layers still take O(T).
-        backend: what runs the recurrence; "auto" takes the fastest that can.
-        dtype: computes and returns in this; None in the inputs' dtype. Parameters are cast.
-        param_dtype: of the parameters that `init` draws.
+        unroll: steps per iteration of the compiled loop, or "all" (also True). More steps mean more code and less loop overhead;
+            the results are the same.
+        remat: rematerialise in chunks of this many steps, or of √T steps with "sqrt" (also True). Only the carries between
+            chunks are kept for the backward pass, which computes the rest again. With "sqrt" the recurrence takes O(√T) memory.
+            Inputs, outputs that are used, and sequences between layers still take O(T).
+        backend: what runs the recurrence. "auto" takes the fastest backend that can run it; see `jlstm.explain`.
+        dtype: dtype in which the layer computes and returns; None takes the dtype of the inputs. Parameters are cast to it.
+        param_dtype: dtype of the parameters that `init` draws.
 
     Raises:
-        ValueError: an unknown backend, or an `unroll` or `remat` that is neither a word nor at least 1.
-        TypeError: a dtype that is not floating, a cell that is none.
+        ValueError: `backend` is unknown, or `unroll` or `remat` is neither its word nor a whole number of at least 1.
+        TypeError: a dtype is not floating, or `cell` is not a Cell.
     """
 
     cell: Cell
@@ -56,7 +57,7 @@ class RNN(Layer):
         checks.instance("cell", self.cell, Cell, "LSTMCell(units)")
         checks.flag("reverse", self.reverse)
         checks.flag("time_major", self.time_major)
-        # True == 1, and equal layers must run the same program
+        # True == 1, so that layers with either are equal, and equal layers must run the same program: store the word instead
         for name, word, off in (("unroll", "all", 1), ("remat", "sqrt", False)):
             value = getattr(self, name)
             if isinstance(value, bool):
@@ -68,78 +69,78 @@ class RNN(Layer):
         if self.dtype is not None:
             self._store(dtype=checks.float_dtype("dtype", self.dtype))
 
-    if not TYPE_CHECKING:  # a type checker is to know what there is
+    if not TYPE_CHECKING:  # with a __getattr__ a type checker would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Only what is missing comes here: an option of the cell is there."""
+            """Raise AttributeError, which points to the cell if `name` is an option of it. Python calls it for missing names."""
             hint = f": it is an option of its cell, layer.cell.{name}" if name in _CELL_OPTIONS else ""
             raise AttributeError(f"a layer has no attribute {name!r}{hint}", name=name, obj=self)
 
     @property
     def features_out(self) -> int:
-        """The cell's."""
+        """Same as `cell.features_out`."""
         return self.cell.features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The cell's."""
+        """Same as `cell.spatial_in`."""
         return self.cell.spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """The cell's."""
+        """Same as `cell.spatial_out`."""
         return self.cell.spatial_out
 
     @property
     def stochastic(self) -> bool:
-        """The cell's."""
+        """Same as `cell.stochastic`."""
         return self.cell.stochastic
 
     def flipped(self) -> Self:
-        """The same layer, run in the other direction."""
+        """Return the same layer, run in the other direction."""
         return replace(self, reverse=not self.reverse)
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw the cell's parameters in `param_dtype`."""
+        """Draw the parameters of the cell in `param_dtype`."""
         checks.available("param_dtype", self.param_dtype)
         return self.cell.init(key, features, self.param_dtype)
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """The cell's own carry, in `dtype`, else the layer's, else the parameters'."""
+        """Return the initial carry of the cell, in `dtype`, or in the layer's `dtype`, or in the dtype of the parameters."""
         checks.instance("params", params, Mapping, "layer.init returns")
         dtype = checks.float_dtype("dtype", dtype or self.dtype or jnp.result_type(*jax.tree.leaves(params)))
         checks.available("dtype", dtype)
         return self.cell.begin(_cast(params, dtype), batch_shape, dtype)[0]
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
-        """Cast everything to the compute dtype, begin, and loop over time."""
+        """Cast all arrays to the compute dtype, take the initial carry and the noise from the cell, and loop over time."""
         dtype = self._compute_dtype(steps.xs.dtype)
         params, cast_carry, xs = _cast((params, carry, steps.xs), dtype)
-        steps_of_batch = xs.shape[: -1 - len(self.spatial_in)]
-        initial, context = self.cell.begin(params, steps_of_batch[1:], dtype, key=key, noise=noise)
-        fresh = self.cell.each_step(params, steps_of_batch, dtype, key=key, noise=noise)
+        time_and_batch = xs.shape[: -1 - len(self.spatial_in)]
+        initial, context = self.cell.begin(params, time_and_batch[1:], dtype, key=key, noise=noise)
+        step_noise = self.cell.each_step(params, time_and_batch, dtype, key=key, noise=noise)
         options = Options(self.reverse, self.unroll, self.remat, self.backend)
         start = initial if carry is None else cast_carry
-        steps = steps._replace(xs=xs if fresh is None else Noisy(xs, fresh))
+        steps = steps._replace(xs=xs if step_noise is None else Noisy(xs, step_noise))
         results = recur(self.cell, params, steps, start, initial, context, options, states)
         return results._replace(carry=carries.returned(results.carry, carry))
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """Project and run one step."""
+        """Run one step of the cell."""
         if self.reverse:
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
         dtype = self._compute_dtype(x.dtype)
         params, cast_carry, x = _cast((params, carry, x), dtype)
         initial, context = self.cell.begin(params, x.shape[: -1 - len(self.spatial_in)], dtype)
-        z = jax.tree.map(lambda leaf: leaf[0], self.cell.project(params, context, x[None]))
+        z = jax.tree.map(lambda leaf: leaf[0], self.cell.project(params, context, x[None]))  # as a sequence of one step
         start = initial if carry is None else cast_carry
         if reset is not None:
             start = select(reset, initial, start)
-        last, y = self.cell.step(params, context, start, z)
-        return carries.returned(last, carry), y
+        new_carry, y = self.cell.step(params, context, start, z)
+        return carries.returned(new_carry, carry), y
 
     def output_of(self, carry: PyTree) -> Array:
-        """The h that is carried, where the cell's output is that."""
+        """Return the h of the carry, if that is what the cell outputs."""
         if not hasattr(carry, "_fields"):
             raise TypeError
         if not self.cell.gives_h or not hasattr(carry, "h"):
@@ -160,37 +161,46 @@ def _cast(tree: PyTree, dtype: np.dtype) -> PyTree:
 
 
 def _signature(cell: type[Cell]) -> inspect.Signature:
-    """Of `LSTM` and `GRU`: the options of cell and loop with their defaults, for `help` and for completion in notebooks."""
+    """Return the signature of `LSTM` or `GRU`, the options of cell and loop, for `help` and completion in notebooks.
+
+    It has no annotations.
+    """
     parameters = [*inspect.signature(cell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]]
     return inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
 
 
 @answered("LSTM", _signature(LSTMCell))
 def LSTM(units: int, **options: Any) -> RNN:
-    """Return an LSTM layer, `RNN(LSTMCell(units, …), …)`: each option goes to the one of the two that has it.
+    """Return an LSTM layer, `RNN(LSTMCell(units, …), …)`.
 
-    This is a function, not a class: its layers are `RNN`s, and `layer.cell.units` their units.
+    Each option goes to `LSTMCell` or to `RNN`, whichever has it. This is a function, not a class: it returns an `RNN`, and
+    `layer.cell.units` is the number of units.
 
     Args:
-        units: size of c, and of h without a projection. The size of the inputs goes to `layer.init(key, features=…)`.
+        units: size of c, and of h without a projection. Pass the size of the inputs to `layer.init(key, features=…)`.
 
     Options of the cell, explained by `help(jlstm.LSTMCell)`:
         activation="tanh", recurrent_activation="sigmoid", output_activation=None: functions of the candidate, the gates, and c.
-        use_bias=True, forget_bias=1.0: whether there are biases, and that of the forget gate at first.
+        use_bias=True, forget_bias=1.0: whether there is a bias, and the initial bias of the forget gate.
         dropout=0.0, recurrent_dropout=0.0, recurrent_dropout_on="h": shares of x and h zeroed when `apply` gets a key.
-        projection=None, projection_bias=False, projection_clip=None: size of h where it is not `units`.
-        peephole=False, coupled=None: gates that see c; one gate for both i and f.
-        cell_clip=None, gate_clip=None: bounds of c and of the gates' sums.
-        layer_norm=None, layer_norm_epsilon=None: layer normalisation, of one of four schemes.
-        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": what draws the parameters.
+        projection=None, projection_bias=False, projection_clip=None: size of h if not `units`, and options of the projection.
+        peephole=False, coupled=None: whether the gates see c; whether one gate serves as i and f.
+        cell_clip=None, gate_clip=None: bounds of c and of the sums that enter the gates.
+        layer_norm=None, layer_norm_epsilon=None: one of four schemes of layer normalisation, and its ε.
+        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initialisers of the parameters.
 
     Options of the loop, explained by `help(jlstm.RNN)`:
-        reverse=False, time_major=False: run from the end; (time, batch, features) instead of (batch, time, features).
-        dtype=None, param_dtype="float32": what it computes in, None for the inputs' dtype; that of the parameters.
-        backend="auto", unroll=1, remat=False: what runs it, see `jlstm.explain`; steps an iteration; memory for time.
+        reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
+        dtype=None, param_dtype="float32": dtype of the computation, None for that of the inputs; dtype of the parameters.
+        backend="auto", unroll=1, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
+            again in the backward pass, to save memory.
+
+    Returns:
+        The layer.
 
     Raises:
-        TypeError: neither has such an option.
+        TypeError: neither the cell nor `RNN` has the option.
+        ValueError: an option has a value that the cell or `RNN` refuses.
 
     Examples:
         >>> import jax, jlstm
@@ -205,27 +215,33 @@ def LSTM(units: int, **options: Any) -> RNN:
 
 @answered("GRU", _signature(GRUCell))
 def GRU(units: int, **options: Any) -> RNN:
-    """Return a GRU layer, `RNN(GRUCell(units, …), …)`: each option goes to the one of the two that has it.
+    """Return a GRU layer, `RNN(GRUCell(units, …), …)`.
 
-    This is a function, not a class: its layers are `RNN`s, and `layer.cell.units` their units.
+    Each option goes to `GRUCell` or to `RNN`, whichever has it. This is a function, not a class: it returns an `RNN`, and
+    `layer.cell.units` is the number of units.
 
     Args:
-        units: size of h. The size of the inputs goes to `layer.init(key, features=…)`.
+        units: size of h. Pass the size of the inputs to `layer.init(key, features=…)`.
 
     Options of the cell, explained by `help(jlstm.GRUCell)`:
         reset_after=True: whether the reset gate acts after the product with the recurrent kernel, as in PyTorch and Keras.
         activation="tanh", recurrent_activation="sigmoid": functions of the candidate and the gates.
         use_bias=True: whether there are biases.
         dropout=0.0, recurrent_dropout=0.0: shares of x and h zeroed when `apply` gets a key.
-        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": what draws the parameters.
+        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initialisers of the parameters.
 
     Options of the loop, explained by `help(jlstm.RNN)`:
-        reverse=False, time_major=False: run from the end; (time, batch, features) instead of (batch, time, features).
-        dtype=None, param_dtype="float32": what it computes in, None for the inputs' dtype; that of the parameters.
-        backend="auto", unroll=1, remat=False: what runs it, see `jlstm.explain`; steps an iteration; memory for time.
+        reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
+        dtype=None, param_dtype="float32": dtype of the computation, None for that of the inputs; dtype of the parameters.
+        backend="auto", unroll=1, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
+            again in the backward pass, to save memory.
+
+    Returns:
+        The layer.
 
     Raises:
-        TypeError: neither has such an option.
+        TypeError: neither the cell nor `RNN` has the option.
+        ValueError: an option has a value that the cell or `RNN` refuses.
 
     Examples:
         >>> import jax, jlstm
@@ -243,8 +259,8 @@ _LOOP_OPTIONS = {field.name for field in fields(RNN)} - {"cell"}
 
 
 def _layer(cell: type[Cell], units: int, options: dict[str, Any]) -> RNN:
-    of_loop = {option: options.pop(option) for option in _LOOP_OPTIONS & options.keys()}
-    return RNN(cast(Any, cell)(units, **options), **of_loop)
+    loop_options = {option: options.pop(option) for option in _LOOP_OPTIONS & options.keys()}
+    return RNN(cast(Any, cell)(units, **options), **loop_options)
 
 
 cast(Any, LSTM).__signature__, cast(Any, GRU).__signature__ = _signature(LSTMCell), _signature(GRUCell)

@@ -1,4 +1,4 @@
-"""Stack: layers one upon the other."""
+"""The layer `Stack`: layers in sequence, each on the outputs of the one before."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,17 +15,17 @@ from jlstm.loop import Results, Steps
 
 @dataclass(frozen=True, repr=False)
 class Stack(Layer):
-    """Layers, each fed with the outputs of the one below; all see the same mask and resets.
+    """Run layers in sequence: the inputs of a layer are the outputs of the layer below it.
 
-    Parameters, carry and noise are tuples with one entry a layer.
+    All layers see the same mask and resets. Parameters, carry and noise are tuples with one entry for each layer.
 
     Args:
-        layers: the lowest first.
+        layers: the layers. The first one gets the inputs.
 
     Raises:
-        ValueError: no layers, layers that disagree on `time_major`, a layer with merge=None below another, or one whose outputs
-            have other spatial axes than the next one takes.
-        TypeError: an entry that is no layer.
+        ValueError: there are no layers, the layers disagree on `time_major`, a layer below another one has merge=None, or the
+            outputs of a layer have other spatial sizes than the next layer takes.
+        TypeError: an entry is not a Layer.
     """
 
     layers: tuple[Layer, ...]
@@ -54,45 +54,45 @@ class Stack(Layer):
 
     @property
     def features_out(self) -> int:
-        """The last layer's."""
+        """Same as `features_out` of the last layer."""
         return self.layers[-1].features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The first layer's."""
+        """Same as `spatial_in` of the first layer."""
         return self.layers[0].spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """The last layer's."""
+        """Same as `spatial_out` of the last layer."""
         return self.layers[-1].spatial_out
 
     @property
     def unmerged(self) -> bool:
-        """Whether the last layer's are."""
+        """Whether the last layer returns a dict of two sequences."""
         return self.layers[-1].unmerged
 
     @property
     def stochastic(self) -> bool:
-        """Whether any layer is."""
+        """Whether any layer has dropout or other noise."""
         return any(layer.stochastic for layer in self.layers)
 
     @property
     def time_major(self) -> bool:
-        """What all layers agree on."""
+        """Whether time is the first axis of inputs and outputs. All layers agree on it."""
         return self.layers[0].time_major
 
     def flipped(self) -> Self:
-        """Every layer turned round."""
+        """Return a stack whose layers all run in the other direction."""
         return type(self)(tuple(layer.flipped() for layer in self.layers))
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw all layers' parameters."""
-        sizes = (features, *(layer.features_out for layer in self.layers))
+        """Draw the parameters of all layers."""
+        sizes = (features, *(layer.features_out for layer in self.layers))  # one more than layers: zip drops it
         return tuple(layer.draw(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """All layers' own."""
+        """Return the initial carries of all layers."""
         if not isinstance(params, tuple) or len(params) != len(self.layers):
             raise ValueError(
                 f"params must be a tuple of {len(self.layers)}, the parameters of each layer: pass what init returned"
@@ -100,7 +100,7 @@ class Stack(Layer):
         return tuple(layer.begin(p, batch_shape, dtype) for layer, p in zip(self.layers, params, strict=True))
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
-        """Run the layers in turn."""
+        """Run each layer over the whole sequence before the next one."""
         if noise is not None and (not isinstance(noise, tuple) or len(noise) != len(self.layers)):
             raise ValueError(f"noise must be a tuple of {len(self.layers)}, each the noise of that layer or None")
         entries = (params, carry or self._nothing(), self._keys(key), noise or self._nothing())
@@ -115,15 +115,15 @@ class Stack(Layer):
         return Results(tuple(carries), steps.xs, tuple(all_states))
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """Step the layers in turn."""
+        """Run one step of each layer."""
         carries = []
         for layer, p, c in zip(self.layers, params, carry or self._nothing(), strict=True):
-            new, x = layer.run_step(p, c, x, reset)
-            carries.append(new)
+            layer_carry, x = layer.run_step(p, c, x, reset)
+            carries.append(layer_carry)
         return tuple(carries), x
 
     def output_of(self, carry: PyTree) -> Any:
-        """The last layer's."""
+        """Return the last output of the last layer."""
         if not isinstance(carry, tuple) or len(carry) != len(self.layers):
             raise TypeError
         return self.layers[-1].output_of(carry[-1])

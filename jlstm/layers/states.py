@@ -1,4 +1,4 @@
-"""cell_states: the carries of all steps."""
+"""The function `cell_states`: the carries after all steps."""
 
 from jaxtyping import Array, Bool, Float, Int
 
@@ -21,13 +21,18 @@ def cell_states(
     key: Array | None = None,
     noise: PyTree = None,
 ) -> tuple[PyTree, PyTree]:
-    """Run like `layer.apply`, with the same arguments, and return the last carry and the carries after all steps.
+    """Return the last carry and the carries after all steps.
+
+    Args:
+        layer: the layer to run. All other arguments are those of `Layer.apply`, with the same meaning.
 
     Returns:
-        The last carry, and a tree like it whose leaves have a time axis where `xs` has it; zero where a step does not count.
+        The last carry, and a tree of the same structure whose leaves have a time axis at the place where `xs` has it. The leaves
+        are zero at steps that do not count.
 
     Raises:
-        TypeError: `layer` is no Layer.
+        TypeError: `layer` is not a Layer.
+        ValueError: as `Layer.apply` does.
 
     Examples:
         >>> import jax, jlstm

@@ -1,4 +1,4 @@
-"""The plain LSTM by a native kernel, where one is built; what it does not cover runs as `fused` does."""
+"""The backend `cpu`: the plain LSTM by a native kernel, if one is built. `fused` serves the calls that it cannot run."""
 
 import math
 
@@ -18,14 +18,14 @@ FEWEST_ROWS = 128  # of all steps together
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """The same as `scan.run`."""
+    """Do what `scan.run` does."""
     *batch, units = start.carry.h.shape
     ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)
     return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)
 
 
 def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
-    """Why the kernel cannot serve a call, or nothing: it is for the plain LSTM in float32 and float64."""
+    """Return why the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
     if why := fused.obstacle(cell, start, way):
         return why
     if (platform := jax.default_backend()) != "cpu":
@@ -44,10 +44,10 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
 
 
 def drawback(start: Recurrence) -> str:
-    """Why "auto" does better to let XLA run a call, or nothing.
+    """Return why "auto" should let XLA run a call, or "".
 
-    The kernel packs the weights at every call, which XLA does not. That pays where many rows of inputs use them: with windows of
-    few steps and sequences, a policy within a loop of JAX's, say, XLA is faster.
+    The kernel packs the weights at every call, which XLA does not. This pays if many rows of inputs use the packed weights. With
+    few steps and few sequences, for example a policy inside a JAX loop, XLA is faster.
     """
     steps, *batch = start.xs.shape[:-1]
     if steps >= FEWEST_STEPS and steps * math.prod(batch) >= FEWEST_ROWS:
@@ -73,17 +73,17 @@ def _inputs(start: Recurrence, batch: int) -> Inputs:
     mask, resets = (
         jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (start.mask, start.resets)
     )
-    h, c = (each.reshape(batch, units) for each in start.carry)
+    h, c = (leaf.reshape(batch, units) for leaf in start.carry)
     return _alike(
         Inputs(xs.reshape(time, batch, features), params["kernel"], params["recurrent_kernel"], bias, h, c, mask, resets)
     )
 
 
 def _alike(inputs: Inputs) -> Inputs:
-    """Inside `shard_map`: all varying over the same axes of the mesh, so that JAX sums gradients where they were not."""
+    """Cast all inputs to vary over the same mesh axes in `shard_map`, so that JAX sums the gradients of those that did not."""
     varying = [jax.typeof(leaf).manual_axis_type.varying for leaf in inputs]
-    axes = frozenset().union(*varying)
-    missing = (tuple(sorted(axes - own)) for own in varying)
+    all_axes = frozenset().union(*varying)
+    missing = (tuple(sorted(all_axes - leaf_axes)) for leaf_axes in varying)
     return Inputs(
-        *(jax.lax.pcast(leaf, which, to="varying") if which else leaf for leaf, which in zip(inputs, missing, strict=True))
+        *(jax.lax.pcast(leaf, axes, to="varying") if axes else leaf for leaf, axes in zip(inputs, missing, strict=True))
     )

@@ -1,4 +1,4 @@
-"""`vmap`: an axis more becomes a part of the batch."""
+"""The rule of `vmap` for the primitives: the mapped axis becomes a part of the batch axis."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,17 +12,20 @@ from jlstm.backends.cpu.operands import Axes
 def fold(
     bind: Callable[..., Sequence[Array]], operands: Sequence[Array], axes: Axes, of_operands: Axes, of_results: Axes
 ) -> tuple[Sequence[Array], Axes]:
-    """Call `bind` once for all that is mapped; one after the other where weights, or what is summed over the batch, are mapped.
+    """Call `bind` once, with the mapped axis merged into the batch axis.
+
+    If an operand without a batch axis (weights) is mapped, or a result has none (a sum over the batch), this calls `bind` once
+    for each index of the mapped axis instead.
 
     Args:
-        bind: what is mapped.
+        bind: the function that is mapped.
         operands: its operands.
-        axes: at which axis each of them is mapped, None where it is not.
-        of_operands: at which axis each of them has the batch, None where it has none.
-        of_results: the same of the results.
+        axes: the mapped axis of each operand, None if it is not mapped.
+        of_operands: the batch axis of each operand, None if it has none.
+        of_results: the batch axis of each result, None if it has none.
 
     Returns:
-        the results, and at which axis each of them is mapped.
+        The results, and the mapped axis of each of them.
     """
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     if (
@@ -39,15 +42,15 @@ def _one_by_one(bind: Callable[..., Sequence[Array]], operands: Sequence[Array],
     mapped = [jnp.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True) if axis is not None]
 
     def one(mapped: Sequence[Array]) -> Sequence[Array]:
-        some = iter(mapped)
-        return bind(*(x if axis is None else next(some) for x, axis in zip(operands, axes, strict=True)))
+        slices = iter(mapped)
+        return bind(*(x if axis is None else next(slices) for x, axis in zip(operands, axes, strict=True)))
 
     out = jax.lax.map(one, mapped)
     return out, (0,) * len(out)
 
 
 def _into(x: Array, axis: int | None, at: int | None, size: int) -> Array:
-    if at is None or not any(x.shape):  # what is left out
+    if at is None or not any(x.shape):  # an operand without batch axis, or an absent one, of shape (0, 0)
         return x
     if axis is None:
         x = jnp.broadcast_to(jnp.expand_dims(x, at), (*x.shape[:at], size, *x.shape[at:]))

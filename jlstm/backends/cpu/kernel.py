@@ -1,4 +1,4 @@
-"""Calls of the native kernel, each device with its own part of the batch."""
+"""Calls of the native kernel. If the batch is sharded, each device calls it with its part of the batch."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -16,29 +16,32 @@ from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUT
 
 @cache
 def obstacle() -> str:
-    """Make the kernel known to XLA; return why that cannot be, or nothing."""
-    found = library.load()
-    if found.functions is None:
-        return found.reason
+    """Register the kernel with XLA. Return why that is not possible, or ""."""
+    loaded = library.load()
+    if loaded.functions is None:
+        return loaded.reason
     try:
-        jax.devices("cpu")  # before the registration, which otherwise would be refused in the middle of JAX' start
+        jax.devices("cpu")  # starts JAX before the registration, which is refused while JAX starts
         for name, handler in (("jlstm_forward", "JlstmForward"), ("jlstm_backward", "JlstmBackward")):
-            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(found.functions[handler]), platform="cpu")
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(loaded.functions[handler]), platform="cpu")
     except RuntimeError as error:
         return f"this JAX cannot call the kernel: {error}"
     return ""
 
 
 def is_callable(context: Any) -> bool:
-    """Whether a program that is being lowered may call the kernel: not if it is to run elsewhere or its mesh is not known."""
+    """Whether a program that JAX lowers may call the kernel.
+
+    It may not if it is exported, since it may run on another machine, or if it is for several devices without a known mesh.
+    """
     module = context.module_context
-    around = module.axis_context
-    on_one = getattr(around, "num_devices", 1) == 1  # there is no such number inside shard_map
-    return not module.lowering_parameters.for_export and (on_one or around.abstract_mesh is not None)
+    axis_context = module.axis_context
+    has_one_device = getattr(axis_context, "num_devices", 1) == 1  # inside shard_map there is no `num_devices`
+    return not module.lowering_parameters.for_export and (has_one_device or axis_context.abstract_mesh is not None)
 
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
-    """The same as `reference.forward`."""
+    """Do what `reference.forward` does."""
     carried = inputs.carried and keep
 
     def call(*operands: Array) -> list[Array]:
@@ -58,7 +61,7 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
 def transposed(
     inputs: Inputs, ys: Array, kept: Kept, change: Outputs, *, reverse: bool, of_inputs: bool, of_weights: bool
 ) -> tuple[Array, ...]:
-    """The same as `reference.transposed`; without `of_inputs` or `of_weights` those are empty."""
+    """Do what `reference.transposed` does. Without `of_inputs` or `of_weights` the gradients of xs or the weights are empty."""
 
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands[: len(inputs)])
@@ -67,7 +70,7 @@ def transposed(
             shapes[0] = (0, 0, 0)
         if not of_weights:
             shapes[1:4] = [(0, 0), (0, 0), (0,)]
-        gates = operands[len(inputs) + 1]
+        gates = operands[len(inputs) + 1]  # result 0, which is dropped below, uses their memory
         return _call("jlstm_backward", [gates.shape, *shapes], operands, reverse, {len(inputs) + 1: 0})
 
     operands = (*inputs, kept.hs if inputs.carried else ys, kept.gates, kept.cs, *change)
@@ -83,7 +86,11 @@ def _call(
 
 
 def _each_its_part(call: Callable, operands: Sequence[Array], of_operands: Axes, of_results: Axes) -> list[Array]:
-    """Where the batch is spread over devices, each of them calls with its part of it; what has no batch is summed over them."""
+    """Call the kernel on each device with its part of the batch, and sum results without a batch axis over the devices.
+
+    `of_operands` and `of_results` are the batch axes. The sharding rule names one factor `batch` in all arrays that have one:
+    an array (time, batch, features) as first operand is "in0_0 batch in0_2".
+    """
 
     def specs(arrays: Sequence[Any], of: Axes, axis: Any) -> list[PartitionSpec]:
         return [
@@ -100,7 +107,7 @@ def _each_its_part(call: Callable, operands: Sequence[Array], of_operands: Axes,
             return [x if at is not None or axis is None else jax.lax.psum(x, axis) for x, at in zip(out, of_results, strict=True)]
 
         to, back = (
-            [NamedSharding(mesh, each) for each in specs(*of, axis)] for of in ((wanted, of_results), (given, of_operands))
+            [NamedSharding(mesh, spec) for spec in specs(*of, axis)] for of in ((wanted, of_results), (given, of_operands))
         )
         return mesh, lower, to, tuple(back)
 
@@ -113,14 +120,18 @@ def _each_its_part(call: Callable, operands: Sequence[Array], of_operands: Axes,
 
     results = jax.eval_shape(call, *operands)
     rule = f"{factors(operands, of_operands, 'in')} -> {factors(results, of_results, 'out')}"
-    others = tuple(dict.fromkeys(name for name in rule.replace(",", " ").split() if name not in ("batch", "->")))
-    spread = custom_partitioning(call)
-    spread.def_partition(partition, sharding_rule=rule, need_replication_factors=others)
-    return spread(*operands)
+    # all axes but the batch must be whole on each device
+    replicated = tuple(dict.fromkeys(name for name in rule.replace(",", " ").split() if name not in ("batch", "->")))
+    partitioned = custom_partitioning(call)
+    partitioned.def_partition(partition, sharding_rule=rule, need_replication_factors=replicated)
+    return partitioned(*operands)
 
 
 def _devices() -> Any:
-    """A program that cannot be lowered before its devices are known; one that has it for a parameter cannot either."""
+    """Return a jaxpr that JAX cannot lower before the devices are known, because of its custom partitioning.
+
+    The primitives have it as a parameter, so that programs with them cannot be lowered before that either.
+    """
     identity = custom_partitioning(lambda x: x)
     identity.def_partition(lambda mesh, given, wanted: (mesh, lambda x: x, wanted, given), sharding_rule="i -> i")
     return jax.make_jaxpr(identity)(jax.ShapeDtypeStruct((1,), jnp.float32))

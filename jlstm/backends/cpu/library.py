@@ -1,7 +1,7 @@
-"""The compiled kernel, as shared libraries: one for each instruction set, of which the processor at hand takes one.
+"""Load the compiled kernel: a shared library for each instruction set, of which the processor uses one.
 
-They lie beside this file, or in site-packages where the package is installed as editable. Where none was built, because the
-machine that installed had no C++ compiler, everything works without them.
+The libraries are beside this file, or in site-packages if the package is installed as editable. If none was built, because the
+machine had no C++ compiler at installation, everything works without them.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 
 class Library(NamedTuple):
-    """The functions of a library and the instruction set it was compiled for; or no functions, and in one sentence why."""
+    """The functions of a library and its instruction set, or no functions and the reason, in one sentence."""
 
     functions: ctypes.CDLL | None
     instructions: str = ""  # one of INSTRUCTIONS
@@ -29,9 +29,9 @@ class Library(NamedTuple):
 
 @cache
 def load() -> Library:
-    """Return the best library for this processor, of those that were built from the sources beside this file.
+    """Return the best library for this processor that was built from the sources beside this file.
 
-    The environment variable `JLSTM_INSTRUCTIONS` chooses another: "baseline", "avx2" or "avx512". It is read once.
+    The environment variable `JLSTM_INSTRUCTIONS` chooses another one: "baseline", "avx2" or "avx512". It is read once.
     """
     inside = HERE.relative_to(HERE.parents[2])
     try:
@@ -43,7 +43,7 @@ def load() -> Library:
 
 
 def find(folders: tuple[Path, ...], built_from: str, chosen: str = "") -> Library:
-    """Return a library from the first of these folders that has some: the chosen one, or the best for this processor."""
+    """Return a library from the first folder that has any: the chosen one, or the best one for this processor."""
     folder = next((folder for folder in folders if _path(folder, "baseline").exists()), None)
     if folder is None:
         return Library(None, reason="no kernel was built: install jlstm again on a machine with a C++ compiler")
@@ -63,7 +63,7 @@ def find(folders: tuple[Path, ...], built_from: str, chosen: str = "") -> Librar
 
 
 def sources(folder: Path) -> str:
-    """A hash of the kernel's sources, as CMakeLists.txt computes it."""
+    """Return a hash of the sources of the kernel, computed as CMakeLists.txt does."""
     files = sorted(file for file in (folder / "src").iterdir() if file.suffix in (".cc", ".h", ".map"))
     hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in (folder / "CMakeLists.txt", *files))
     return hashlib.sha256(hashes.encode()).hexdigest()
@@ -74,6 +74,6 @@ def _path(folder: Path, instructions: str) -> Path:
 
 
 def _ask(library: ctypes.CDLL, function: str) -> str:
-    asked = library[function]
-    asked.restype = ctypes.c_char_p
-    return asked().decode()
+    c_function = library[function]
+    c_function.restype = ctypes.c_char_p
+    return c_function().decode()

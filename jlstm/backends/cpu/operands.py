@@ -1,4 +1,4 @@
-"""What goes into a run of the plain LSTM and what comes out of it, as flat records: what primitives and kernels take."""
+"""The operands and results of the primitives and kernels of the plain LSTM, as flat NamedTuples of arrays."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Inputs(NamedTuple):
-    """What a run starts from. `mask` and `resets` have the shape (0, 0) where there are none."""
+    """The operands of a run. `mask` and `resets` have the shape (0, 0) if there are none."""
 
     xs: Float[Array, "time batch features"]
     kernel: Float[Array, "features columns"]
@@ -20,7 +20,7 @@ class Inputs(NamedTuple):
 
     @property
     def differentiable(self) -> tuple[Any, ...]:
-        """All but what is true or false."""
+        """All operands but the boolean ones."""
         return self[:6]
 
     @property
@@ -30,12 +30,12 @@ class Inputs(NamedTuple):
 
     @property
     def carried(self) -> bool:
-        """Whether h before a step may be another than y after the step before, and so has to be kept."""
+        """Whether h before a step may differ from y of the previous step, so that it must be kept for the derivative."""
         return bool(self.mask.size or self.resets.size)
 
 
 class Outputs(NamedTuple):
-    """What a run yields."""
+    """The results of a run: the outputs of all steps, and the last carry."""
 
     ys: Float[Array, "time batch units"]
     h: Float[Array, "batch units"]
@@ -43,28 +43,31 @@ class Outputs(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a run leaves for its derivative, in the kernel's own layout: see `pack`.
+    """What a run keeps for its derivative, in the layout of `pack`.
 
-    What a step that does not count leaves has no meaning, but is finite.
+    At steps that do not count the values are finite and have no meaning.
     """
 
     gates: Float[Array, "time batch blocks*4*lanes"]
     cs: Float[Array, "time batch blocks*lanes"]  # c before each step
-    hs: Float[Array, "time batch units"]  # h before each step; (0, 0, 0) where it can be seen from ys
+    hs: Float[Array, "time batch units"]  # h before each step; of shape (0, 0, 0) if ys tells it
 
 
 def lanes(dtype: Any) -> int:
-    """Units of a block: as many numbers as 64 bytes hold."""
+    """Return the number of units in a block, which is how many numbers 64 bytes hold."""
     return 64 // jnp.dtype(dtype).itemsize
 
 
 def blocks(units: int, dtype: Any) -> int:
-    """Blocks of a layer; the last may be filled up."""
+    """Return the number of blocks of a layer. The last one may be padded."""
     return -(-units // lanes(dtype))
 
 
 def pack(parts: tuple[Array, ...]) -> Array:
-    """Put arrays (…, units) beside each other block by block, in a block array by array, filled up with zeros."""
+    """Interleave arrays (…, units) by blocks: each block holds its units of the first array, then of the second, and so on.
+
+    Zeros fill up the last block. The result has the shape (…, blocks · number of arrays · lanes).
+    """
     units, dtype = parts[0].shape[-1], parts[0].dtype
     size, count = lanes(dtype), blocks(units, dtype)
     padding = [(0, 0)] * (parts[0].ndim - 1) + [(0, count * size - units)]
@@ -74,16 +77,16 @@ def pack(parts: tuple[Array, ...]) -> Array:
 
 
 def unpack(packed: Array, number: int, units: int) -> tuple[Array, ...]:
-    """The inverse of `pack`."""
+    """Return the `number` arrays (…, units) that `pack` packed."""
     size, shape = lanes(packed.dtype), packed.shape[:-1]
     count = blocks(units, packed.dtype)
     split = packed.reshape(*shape, count, number, size)
     return tuple(split[..., k, :].reshape(*shape, count * size)[..., :units] for k in range(number))
 
 
-# At which axis each of them has the batch
+# The batch axis of each operand or result; None if it has none
 Axes = tuple[int | None, ...]
 OF_INPUTS: Axes = (1, None, None, None, 0, 0, 1, 1)
-OF_CHANGE: Axes = OF_INPUTS[:6]  # of what is differentiable
+OF_CHANGE: Axes = OF_INPUTS[:6]  # of `Inputs.differentiable`
 OF_OUTPUTS: Axes = (1, 0, 0)
 OF_KEPT: Axes = (1, 1, 1)

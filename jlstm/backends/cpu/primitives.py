@@ -1,8 +1,8 @@
-"""Two primitives, a run and its linear map, with rules for every transformation.
+"""Two JAX primitives, a run of the LSTM and its tangent map, with rules for every transformation.
 
-`run` maps inputs to outputs. Its tangent map is the primitive `linear`, linear in its last operands, and the transpose of that
-map is the same primitive with `transposed=True`: forward and reverse mode in any order. On the CPU the run and the transposed map
-are native; what else there is, also the derivatives of derivatives, is the reference's.
+`run_p` maps inputs to outputs. Its tangent map is the primitive `linear_p`, which is linear in its last operands. The transpose
+of the tangent map is `linear_p` with `transposed=True`. So forward and reverse mode work in any order. On the CPU the native
+kernel computes the run and the transposed map. All else, including derivatives of derivatives, is computed by `reference`.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def _linear(given: Sequence[Array], change: Sequence[Array], **options: Any) -> 
     return _bind(linear_p, *given, *map(ad.instantiate_zeros, change), **options)
 
 
-# --- what they mean ---
+# --- what the primitives compute, in JAX ---
 
 
 def _run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
@@ -45,7 +45,7 @@ def _run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
 
 
 def _map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
-    """The linear map; transposed, only those results that are wanted."""
+    """Return the tangent map or, with `transposed`, its transpose, of which only the results that are wanted."""
     inputs, ys, kept, change = _parts(operands)
     if not transposed:
         return list(reference.tangent(inputs, ys, kept, change, reverse=reverse))
@@ -57,7 +57,7 @@ def _parts(operands: Sequence[Array]) -> tuple[Inputs, Array, Kept, Sequence[Arr
     return Inputs(*operands[:INPUTS]), operands[INPUTS], Kept(*operands[INPUTS + 1 : GIVEN]), operands[GIVEN:]
 
 
-# --- how they are computed ---
+# --- how the CPU computes them ---
 
 
 def _native_run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
@@ -68,28 +68,28 @@ def _native_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], re
     if not transposed:
         return _map(*operands, transposed=transposed, wanted=wanted, reverse=reverse)
     inputs, ys, kept, change = _parts(operands)
-    which = {"of_inputs": wanted[0], "of_weights": any(wanted[1:4])}
-    results = kernel.transposed(inputs, ys, kept, Outputs(*change), reverse=reverse, **which)
+    gradients = {"of_inputs": wanted[0], "of_weights": any(wanted[1:4])}  # the costly matmuls, left out if not wanted
+    results = kernel.transposed(inputs, ys, kept, Outputs(*change), reverse=reverse, **gradients)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
-# --- their derivatives ---
+# --- derivatives ---
 
 
 def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, reverse: bool) -> tuple[Any, Any]:
     ys, h, c, *kept = out = _bind(run_p, *primals, keep=True, reverse=reverse)
-    if keep:  # the derivative of a derivative
+    if keep:  # the derivative of a derivative: what is kept has a tangent too, which only the reference computes
         return out, _jvp(partial(_run, keep=keep, reverse=reverse), primals, tangents)
     options = {"transposed": False, "wanted": ALL, "reverse": reverse}
     return [ys, h, c], _linear((*primals, ys, *kept), tangents[:6], **options)
 
 
 def _jvp_of_map(primals: Sequence[Array], tangents: Sequence[Any], **options: Any) -> tuple[Any, Any]:
-    given, change = primals[:GIVEN], primals[GIVEN:]
-    out = _linear(given, tangents[GIVEN:], **options)
-    if any(type(tangent) is not ad.Zero for tangent in tangents[:GIVEN]):
-        more = _jvp(lambda *given: _map(*given, *change, **options), given, tangents[:GIVEN])
-        out = [one + other for one, other in zip(out, more, strict=True)]
+    constants, change = primals[:GIVEN], primals[GIVEN:]
+    out = _linear(constants, tangents[GIVEN:], **options)
+    if any(type(tangent) is not ad.Zero for tangent in tangents[:GIVEN]):  # the map itself changes: a second derivative
+        by_constants = _jvp(lambda *given: _map(*given, *change, **options), constants, tangents[:GIVEN])
+        out = [by_change + by_constant for by_change, by_constant in zip(out, by_constants, strict=True)]
     return _bind(linear_p, *primals, **options), out
 
 
@@ -98,19 +98,20 @@ def _jvp(function: Callable[..., list[Array]], primals: Sequence[Array], tangent
 
 
 def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Any]:
-    given, change = operands[:GIVEN], operands[GIVEN:]
-    asked = tuple(map(ad.is_undefined_primal, change))
+    constants, change = operands[:GIVEN], operands[GIVEN:]
+    linear = tuple(map(ad.is_undefined_primal, change))  # the operands whose cotangents JAX asks for
     if transposed:
-        like = Inputs(*given[:INPUTS]).differentiable
-        iterator = iter(results)
-        results = [next(iterator) if is_wanted else jnp.zeros_like(each) for is_wanted, each in zip(wanted, like, strict=True)]
-        out = iter(_linear(given, results, transposed=False, wanted=ALL, reverse=reverse))
-        return [None] * GIVEN + [each if is_asked else None for is_asked, each in zip(asked, out, strict=True)]
-    out = iter(_linear(given, results, transposed=True, wanted=asked, reverse=reverse))
-    return [None] * GIVEN + [next(out) if is_asked else None for is_asked in asked]
+        like = Inputs(*constants[:INPUTS]).differentiable
+        cotangents = iter(results)
+        # zeros stand for the results that the transposed map left out
+        results = [next(cotangents) if is_wanted else jnp.zeros_like(leaf) for is_wanted, leaf in zip(wanted, like, strict=True)]
+        out = iter(_linear(constants, results, transposed=False, wanted=ALL, reverse=reverse))
+        return [None] * GIVEN + [leaf if is_linear else None for is_linear, leaf in zip(linear, out, strict=True)]
+    out = iter(_linear(constants, results, transposed=True, wanted=linear, reverse=reverse))
+    return [None] * GIVEN + [next(out) if is_linear else None for is_linear in linear]
 
 
-# --- over an axis more ---
+# --- vmap ---
 
 
 def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, reverse: bool) -> tuple[Any, Any]:
@@ -126,7 +127,7 @@ def _batch_map(operands: Sequence[Array], axes: Axes, **options: Any) -> tuple[A
     return fold(partial(_bind, linear_p, **options), operands, axes, (*OF_INPUTS, 1, *OF_KEPT, *of_change), of_results)
 
 
-# --- on which platform ---
+# --- registration, and lowering by platform ---
 
 
 def _register(primitive: Primitive, meaning: Callable, native: Callable, jvp: Callable, batch: Callable) -> None:
@@ -142,7 +143,7 @@ def _register(primitive: Primitive, meaning: Callable, native: Callable, jvp: Ca
         return jax.jit(partial(_bind, primitive, **options))
 
     def call(*operands: Array, **options: Any) -> list[Array]:
-        with jax.disable_jit(False):  # else a call without jit would come here again
+        with jax.disable_jit(False):  # with jit disabled this would call itself without end
             return compiled(**options)(*operands)
 
     primitive.def_impl(_without_devices(call))

@@ -1,4 +1,4 @@
-"""What the kernels compute, in JAX: their meaning, their derivatives' derivatives, and what other platforms run."""
+"""What the native kernels compute, written in JAX: used for second derivatives and on other platforms."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from jlstm.cells.tuples import LSTMCarry, LSTMGates
 
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
-    """Return the outputs and, with `keep`, what is kept."""
+    """Return the fields of `Outputs` and, with `keep`, those of `Kept`."""
     cell = LSTMCell(inputs.units)
     start = _start(inputs)
 
@@ -30,22 +30,22 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
 
 
 def tangent(inputs: Inputs, ys: Array, kept: Kept, change: Sequence[Array], *, reverse: bool) -> Outputs:
-    """Return the outputs' tangents, linear in those of `inputs.differentiable`."""
+    """Return the tangents of the outputs, which are linear in `change`, the tangents of `inputs.differentiable`."""
     dxs, dkernel, drecurrent, dbias, dh, dc = change
     hs, start = h_before(inputs, ys, kept, reverse=reverse), _start(inputs)
-    if start.mask is not None:  # what a carry that goes through holds may not be finite
+    if start.mask is not None:  # the carry before a masked step may not be finite, and 0 · inf is NaN
         hs = select(start.mask, hs, jnp.zeros_like(hs))
     i, f, g, o = unpack(kept.gates, 4, inputs.units)
     (c,) = unpack(kept.cs, 1, inputs.units)
     residuals = fused.Residuals(LSTMCarry(hs, c), LSTMGates(i, f, g, o), jnp.tanh(f * c + i * g))
     dzs = dxs @ inputs.kernel + inputs.xs @ dkernel + dbias[None, None] + hs @ drecurrent
-    moved = start._replace(carry=LSTMCarry(dh, dc))
-    carry, (dys, _) = fused.tangent(Way(reverse), start, residuals, moved, dzs)
+    start_tangent = start._replace(carry=LSTMCarry(dh, dc))  # its zero `initial` is constant, so the tangent is zero too
+    carry, (dys, _) = fused.tangent(Way(reverse), start, residuals, start_tangent, dzs)
     return Outputs(dys, *carry)
 
 
 def transposed(inputs: Inputs, ys: Array, kept: Kept, change: Outputs, *, reverse: bool) -> tuple[Array, ...]:
-    """The transpose of `tangent`."""
+    """Return the gradients of `inputs.differentiable`: the transpose of `tangent`, applied to `change`."""
 
     def of(*change: Array) -> Outputs:
         return tangent(inputs, ys, kept, change, reverse=reverse)

@@ -1,4 +1,7 @@
-"""All steps at once, for cells whose gates see no h. Only on request: on a processor a loop is often faster."""
+"""The backend `parallel`: all time steps at once, for cells whose gates do not see h.
+
+"auto" never takes it, since on a CPU a loop is often faster.
+"""
 
 from jaxtyping import Array
 
@@ -12,13 +15,13 @@ RUNS = {MinLSTMCell: linear.run, MinGRUCell: linear.run, MLSTMCell: quadratic.ru
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """The same as `scan.run`."""
+    """Do what `scan.run` does."""
     carry, ys = RUNS[type(cell)](cell, start, way)
     return carry, (ys, None)
 
 
 def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
-    """Why this cannot serve a call, or nothing."""
+    """Return why this backend cannot run a call, or ""."""
     if type(cell) not in RUNS:
         return f"it is not for {type(cell).__name__}"
     if way.keep:
@@ -27,5 +30,5 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
 
 
 def drawback(start: Recurrence) -> str:
-    """Nothing: it is only taken on request."""
+    """Return "": this backend runs only if the caller names it."""
     return ""

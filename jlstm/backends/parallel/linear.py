@@ -1,6 +1,6 @@
-"""Cells whose step is linear in the carry: an associative scan, O(log time) steps deep.
+"""Run cells whose step is linear in the carry as an associative scan, which is O(log time) steps deep.
 
-Two steps h' = a h + b and h'' = a' h' + b' are one such step, with a' a and a' b + b'.
+Two steps h' = a h + b and h'' = a' h' + b' make one linear step with the factor a' a and the summand a' b + b'.
 """
 
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ from jlstm.cells.tuples import HiddenCarry
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[HiddenCarry, Array]:
     """Return the last carry and the outputs."""
     steps = cell.project(start.params, start.context, start.xs)
-    if start.resets is not None:
-        anew = Linear(jnp.zeros_like(steps.decay), steps.decay * start.initial.h[None] + steps.added)
-        steps = select(start.resets, anew, steps)
+    if start.resets is not None:  # a reset step does not depend on h
+        reset_steps = Linear(jnp.zeros_like(steps.decay), steps.decay * start.initial.h[None] + steps.added)
+        steps = select(start.resets, reset_steps, steps)
     if start.mask is not None:
         steps = select(start.mask, steps, Linear(jnp.ones_like(steps.decay), jnp.zeros_like(steps.added)))
     decay, added = lax.associative_scan(_both, steps, reverse=way.reverse)

@@ -1,4 +1,4 @@
-"""Cells around cells."""
+"""Wrappers: cells that change what goes into or comes out of an inner cell."""
 
 from jlstm.cells.wrappers.around import Highway, LearnedCarry, Residual
 from jlstm.cells.wrappers.base import Wrapper

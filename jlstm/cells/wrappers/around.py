@@ -1,4 +1,4 @@
-"""Connections around a cell, and a carry that is learned."""
+"""Residual and highway connections around a cell, and a learned initial carry."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,106 +27,107 @@ def _same_size(wrapper: Wrapper, features: int) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Residual(Wrapper):
-    """The output plus the input: y' = y + x.
+    """Add the input to the output: y' = y + x.
 
     Args:
-        cell: one with as many features out as in.
+        cell: a cell that returns as many features as it gets.
 
     Raises:
-        ValueError: at `init`, if it has not.
+        ValueError: at `init`, if the sizes of inputs and outputs differ.
 
-    Reference: Wu et al. 2016.
+    Reference: Wu et al., 2016, "Google's neural machine translation system", https://arxiv.org/abs/1609.08144.
     """
 
     @property
     def gives_h(self) -> bool:
-        """No: the sum."""
+        """False: the output is a sum with the input, not the h of the carry."""
         return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """The inner cell's parameters."""
+        """Draw the parameters of the inner cell."""
         _same_size(self, features)
         return self.cell.init(key, features, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """The inputs, twice."""
+        """Return the inputs for the inner cell, and again for `leave`."""
         return xs, xs
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """The sum."""
+        """Return the sum of output and input."""
         return y + beside
 
 
 @dataclass(frozen=True, repr=False)
 class Highway(Wrapper):
-    """The output through a gate, the input through the rest of it: y' = t ⊙ y + (1 - t) ⊙ x, t = σ(x W + b).
+    """Mix output and input by a gate: y' = t ⊙ y + (1 - t) ⊙ x, with t = σ(x W + b).
 
-    Parameters: `cell`, the inner cell's; `kernel` W (features, features), `bias` b (features,), which starts at -1, so that
-    most of the input passes.
+    Parameters: `cell`, the parameters of the inner cell; `kernel` W (features, features); `bias` b (features,), which starts at
+    -1, so that most of the input passes at first.
 
     Args:
-        cell: one with as many features out as in.
+        cell: a cell that returns as many features as it gets.
 
     Raises:
-        ValueError: at `init`, if it has not.
+        ValueError: at `init`, if the sizes of inputs and outputs differ.
 
-    Reference: Srivastava, Greff & Schmidhuber 2015.
+    Reference: Srivastava, Greff & Schmidhuber, 2015, "Highway networks", https://arxiv.org/abs/1505.00387.
     Differs from: TensorFlow contrib's HighwayWrapper computes 1 - t, from weights of the other sign.
     """
 
     @property
     def gives_h(self) -> bool:
-        """No: the sum."""
+        """False: the output is a sum with the input, not the h of the carry."""
         return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw all."""
+        """Draw the parameters of the inner cell and of the gate."""
         _same_size(self, features)
         for_cell, for_kernel = jax.random.split(key)
         kernel = draw("glorot_uniform", for_kernel, (features, features), dtype)
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """The entry `cell`."""
+        """Return the entry `cell`."""
         return params["cell"]
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """The inputs, and beside them the gate."""
+        """Return the inputs for the inner cell, and inputs and gate for `leave`."""
         sums = xs @ params["kernel"]
         return xs, (xs, jax.nn.sigmoid(sums + broadcast_leading(params["bias"], sums)))
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """The sum."""
+        """Return the gated sum of output and input."""
         x, t = beside
         return t * y + (1 - t) * x
 
 
 @dataclass(frozen=True, repr=False)
 class LearnedCarry(Wrapper):
-    """A carry to begin with that is a parameter, the same for all sequences; resets put it back.
+    """Learn the initial carry: it is a parameter, the same for all sequences. Resets put it back.
 
-    Parameters: `cell`, the inner cell's; `carry`, as it carries, without batch axes, which starts at the cell's own.
+    Parameters: `cell`, the parameters of the inner cell; `carry`, the initial carry without batch axes, which starts with the
+    initial carry of the inner cell.
 
     Args:
-        cell: any.
+        cell: any cell.
     """
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the cell's, and take its carry."""
+        """Draw the parameters of the inner cell, and take its initial carry."""
         inner = self.cell.init(key, features, dtype)
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Both]:
-        """Return the learned carry."""
+        """Return the learned carry, for each sequence of the batch, and the contexts."""
         checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
         _, context = super().begin(params, batch_shape, dtype, **noise)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """The entry `cell`."""
+        """Return the entry `cell`."""
         return params["cell"]
 
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
-        """The inner cell, which by itself would begin otherwise."""
+        """Return the run of the inner cell, marked as one with another initial carry."""
         inner = super().reduced(params, context, xs)
         return inner and inner._replace(begins_alike=False)

@@ -1,4 +1,4 @@
-"""A cell around a cell: whatever it does not change is the inner cell's."""
+"""The base class of wrappers, which leaves all to the inner cell that a subclass does not override."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from jlstm.cell import Cell, Noisy, Params, PyTree, Reduced
 
 
 class Both(NamedTuple):
-    """What belongs to the wrapper, and what to the cell in it."""
+    """A pair of what belongs to the wrapper, `own`, and what belongs to its inner cell, `inner`."""
 
     own: Any
     inner: Any
@@ -20,14 +20,22 @@ class Both(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Wrapper(Cell):
-    """Base of the wrappers.
+    """Base class of wrappers.
 
-    A wrapper says what happens around the inner cell: `inner_params` are the parameters that it runs with, `enter` changes what
-    goes in and `leave` what comes out. These hold for one step and for all steps at once, so that `reduced` can take them out of
-    the loop. A wrapper that changes what is carried overrides `step`, and `reduced` where it only does so at times.
+    A wrapper overrides what happens around the inner cell. `inner_params` returns the parameters that the inner cell runs with,
+    `enter` changes the inputs, and `leave` changes the outputs. They work on one step and on all steps at once, so that
+    `reduced` can take them out of the loop. A wrapper that changes the carry overrides `step`, and `reduced` to return None when
+    it does so.
 
-    Parameters and carry are the inner cell's unless a wrapper says otherwise; context, noise of each step and projected inputs
-    are `Both`. `noise` may hold what the wrapper says, and `cell`, the inner cell's; what is missing there is as in inference.
+    Parameters and carry are those of the inner cell unless a wrapper says otherwise. Context, noise of each step and projected
+    inputs are `Both`. `noise` is a dict: its keys are those in `noises`, and `cell` for the noise of the inner cell. Where a key
+    is missing the cell runs as in inference.
+
+    Args:
+        cell: the inner cell.
+
+    Raises:
+        TypeError: `cell` is not a Cell.
     """
 
     cell: Cell
@@ -38,35 +46,35 @@ class Wrapper(Cell):
 
     @property
     def features_out(self) -> int:
-        """The inner cell's."""
+        """Same as `cell.features_out`."""
         return self.cell.features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The inner cell's."""
+        """Same as `cell.spatial_in`."""
         return self.cell.spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """The inner cell's."""
+        """Same as `cell.spatial_out`."""
         return self.cell.spatial_out
 
     @property
     def gives_h(self) -> bool:
-        """Whether the output is the h that is carried, where there is one."""
+        """Whether the output of a step is the h of the new carry."""
         return self.cell.gives_h
 
     @property
     def stochastic(self) -> bool:
-        """Whether the wrapper or the inner cell draws."""
+        """Whether a random key changes the results of the wrapper or the inner cell."""
         return self.cell.stochastic
 
     def features_in(self, params: Params) -> int:
-        """The inner cell's."""
+        """Return `cell.features_in` for the parameters of the inner cell."""
         return self.cell.features_in(self.inner_params(params, None))
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """The inner cell's parameters."""
+        """Draw the parameters of the inner cell."""
         return self.cell.init(key, features, dtype)
 
     def begin(
@@ -78,7 +86,7 @@ class Wrapper(Cell):
         key: Array | None = None,
         noise: PyTree | None = None,
     ) -> tuple[PyTree, Both]:
-        """Return the inner cell's carry, and the contexts."""
+        """Return the initial carry of the inner cell, and the contexts of both."""
         inner = self.inner_params(params, None)
         carry, context = self.cell.begin(inner, batch_shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
         return carry, Both(None, context)
@@ -92,44 +100,50 @@ class Wrapper(Cell):
         key: Array | None = None,
         noise: PyTree | None = None,
     ) -> Both | None:
-        """Return what the wrapper and the inner cell draw anew at each step."""
+        """Return the noise that the wrapper and the inner cell draw again at each step, or None if there is none."""
         inner_params, inner_noise = self.inner_params(params, None), _inner_noise(self, noise)
         inner = self.cell.each_step(inner_params, shape, dtype, key=keys(key)[1], noise=inner_noise)
         own = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
         return None if inner is None and own is None else Both(own, inner)
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
-        """What only the wrapper draws anew at each step, or None."""
+        """Return the noise that the wrapper itself draws again at each step, or None."""
         return None
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """Return the parameters that the inner cell runs with; `drawn` is what the wrapper keeps as context, None before that."""
+        """Return the parameters that the inner cell runs with.
+
+        `drawn` is the context of the wrapper, or None where there is no context yet.
+        """
         return params
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """Return the inputs of the inner cell, and what `leave` needs, for all steps at once; `fresh` is each step's noise."""
+        """Return the inputs of the inner cell, and what `leave` needs as `beside`, for all steps at once.
+
+        `drawn` is the context of the wrapper, and `fresh` its noise of each step, or None.
+        """
         return xs, fresh
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Return the output, of one step or of all of them, from the inner cell's and from what `enter` left beside."""
+        """Return the outputs of one step or of all steps, from the outputs `y` of the inner cell and `beside` from `enter`."""
         return y
 
     def project(self, params: Params, context: Both, xs: Any) -> Both:
-        """What enters, projected by the inner cell."""
+        """Return the inputs after `enter`, projected by the inner cell."""
         inner_xs, beside = self._entered(params, context, xs)
         return Both(beside, self.cell.project(self.inner_params(params, context.own), context.inner, inner_xs))
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The inner cell's, and what leaves."""
-        after, y = self.cell.step(self.inner_params(params, context.own), context.inner, carry, z.inner)
-        return after, self.leave(context.own, z.own, y)
+        """Return the carry of the inner cell, and its output after `leave`."""
+        new_carry, y = self.cell.step(self.inner_params(params, context.own), context.inner, carry, z.inner)
+        return new_carry, self.leave(context.own, z.own, y)
 
     def gates(self, params: Params, context: Both, carry: PyTree, z: Both) -> Any:
-        """The inner cell's."""
+        """Return the gates of the inner cell."""
         return self.cell.gates(self.inner_params(params, context.own), context.inner, carry, z.inner)
 
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
-        """The inner cell between `enter` and `leave`."""
+        """Return the run of the inner cell, with inputs after `enter` and with `leave` as `finish`."""
         inner_xs, beside = self._entered(params, context, xs)
         finish = partial(self.leave, context.own, beside)
         return Reduced(self.cell, self.inner_params(params, context.own), context.inner, inner_xs, finish)
@@ -141,7 +155,7 @@ class Wrapper(Cell):
 
 
 def keys(key: Array | None) -> tuple[Array | None, Array | None]:
-    """The wrapper's own key, and the inner cell's."""
+    """Return a key for the wrapper and a key for its inner cell, both None without a key."""
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 

@@ -15,25 +15,29 @@ from jlstm.dropout import bernoulli_masks
 
 @dataclass(frozen=True, repr=False)
 class Dropout(Wrapper):
-    """Parts of what goes into a cell, comes out of it, and is handed on, zeroed and the rest divided by 1 - rate.
+    """Apply dropout to the inputs, the outputs and the carried h of a cell.
 
-        h', y = cell(h, x ⊙ m_x),  then y ⊙ m_y, and h' ⊙ m_h is handed on
+        h', y = cell(h, x ⊙ m_x), the output is y ⊙ m_y, and the next step gets h' ⊙ m_h
+
+    A mask m is zero with the probability of its rate, and else 1 / (1 - rate). c is never masked.
 
     Args:
-        cell: one that carries h, where `state` is not 0.
-        inputs, outputs, state: rates.
-        variational: one mask for all steps of a sequence instead of a fresh one for each.
+        cell: the inner cell. It must carry h if `state` is not 0.
+        inputs, outputs, state: rates of the masks of x, y and h.
+        variational: use one mask for all steps of a sequence, instead of a new mask for each step.
 
-    `noise` may hold `inputs` (time, *batch, features), `outputs` (time, *batch, features out) and `state` (time, *batch, size of
-    h), the factors; with `variational` without time. Any axis may have size 1.
+    `noise` may hold the masks `inputs` (time, *batch, features), `outputs` (time, *batch, features_out) and `state` (time,
+    *batch, size of h). With `variational` they have no time axis. Any axis may have size 1.
 
     Raises:
-        ValueError: a rate outside [0, 1).
-        TypeError: a rate of `state` and a cell that carries no h.
+        ValueError: a rate is outside [0, 1).
+        TypeError: `state` is not 0 and the cell carries no h.
 
-    Reference: Zaremba, Sutskever & Vinyals 2014; `variational`: Gal & Ghahramani 2016.
-    Differs from: TensorFlow 1's DropoutWrapper has rates of what is kept and, with `variational`, draws one mask for the whole
-    batch: to have that, give `noise` with a batch of 1. There too c is not touched.
+    References:
+        Zaremba, Sutskever & Vinyals, 2014, "Recurrent neural network regularization", https://arxiv.org/abs/1409.2329.
+        `variational`: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287.
+    Differs from: TensorFlow 1's DropoutWrapper takes the rates of what is kept. With `variational` it draws one mask for the
+    whole batch; pass `noise` with a batch of 1 for that.
     """
 
     _: KW_ONLY
@@ -51,7 +55,7 @@ class Dropout(Wrapper):
 
     @property
     def gives_h(self) -> bool:
-        """Not where outputs or h are masked."""
+        """Whether the output is the h of the carry, which needs that neither of them is masked."""
         return super().gives_h and not (self.outputs or self.state)
 
     @property
@@ -62,7 +66,7 @@ class Dropout(Wrapper):
     def begin(
         self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
     ) -> tuple[PyTree, Both]:
-        """Return the inner cell's carry, and the masks that stay."""
+        """Return the initial carry of the inner cell, and with `variational` the masks as context."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
         if self.state and not hasattr(carry, "h"):
             raise TypeError(f"state is for a cell that carries h, got {self.cell!r}: leave state out")
@@ -70,7 +74,7 @@ class Dropout(Wrapper):
         return carry, context._replace(own=own)
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
-        """Return the fresh masks."""
+        """Return the masks of each step, or None with `variational`."""
         return None if self.variational else self._masks(params, shape, dtype, key, noise) or None
 
     def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
@@ -86,24 +90,24 @@ class Dropout(Wrapper):
         return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """Masked inputs, and the other masks of each step."""
+        """Return the masked inputs, and the other masks of each step."""
         fresh = fresh or {}
         if (mask := (drawn | fresh).get("inputs")) is not None:
             xs = xs * broadcast_leading(mask, xs)
         return xs, {name: mask for name, mask in fresh.items() if name != "inputs"}
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Masked outputs."""
+        """Return the masked outputs."""
         mask = (drawn | beside).get("outputs")
         return y if mask is None else y * broadcast_leading(mask, y)
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The cell's step, and a masked h to hand on."""
-        after, y = super().step(params, context, carry, z)
+        """Run a step of the inner cell, and mask the h of the new carry."""
+        new_carry, y = super().step(params, context, carry, z)
         mask = (context.own | z.own).get("state")
-        return after if mask is None else after._replace(h=after.h * mask), y
+        return new_carry if mask is None else new_carry._replace(h=new_carry.h * mask), y
 
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
-        """The inner cell between masks, unless h is masked."""
+        """Return the run of the inner cell, or None if h is masked, which happens inside the loop."""
         fresh = xs.noise.own if isinstance(xs, Noisy) else None
         return None if "state" in context.own | (fresh or {}) else super().reduced(params, context, xs)

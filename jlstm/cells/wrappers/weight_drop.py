@@ -13,21 +13,24 @@ from jlstm.dropout import bernoulli_masks
 
 @dataclass(frozen=True, repr=False)
 class WeightDrop(Wrapper):
-    """The recurrent kernel with some of its weights zeroed for a whole sequence, and for all of the batch: DropConnect.
+    """Apply DropConnect: zero weights of the recurrent kernel, the same ones for the whole sequence and the whole batch.
 
-        U' = U ⊙ d / (1 - rate), with d zeros and ones, zeros with the rate's probability
+        U' = U ⊙ d / (1 - rate), where an entry of d is 0 with probability `rate`, else 1
 
     Args:
         cell: a cell with a `recurrent_kernel`.
-        rate: share of its weights that is zeroed.
+        rate: share of the weights that is zeroed.
 
-    `noise` may hold `recurrent_kernel`, factors of its shape.
+    `noise` may hold `recurrent_kernel`: factors d / (1 - rate) of the shape of U.
 
     Raises:
-        ValueError: a rate outside [0, 1).
-        TypeError: a cell without a recurrent kernel.
+        ValueError: `rate` is outside [0, 1).
+        TypeError: the cell has no recurrent kernel.
 
-    Reference: Wan et al. 2013; for LSTMs Merity, Keskar & Socher 2018.
+    References:
+        Wan et al., 2013, "Regularization of neural networks using DropConnect".
+        For LSTMs: Merity, Keskar & Socher, 2018, "Regularizing and optimizing LSTM language models",
+        https://arxiv.org/abs/1708.02182.
     """
 
     _: KW_ONLY
@@ -40,13 +43,13 @@ class WeightDrop(Wrapper):
 
     @property
     def stochastic(self) -> bool:
-        """Whether weights are dropped, or the inner cell draws."""
+        """Whether weights are dropped, or the inner cell uses a random key."""
         return bool(self.rate) or self.cell.stochastic
 
     def begin(
         self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
     ) -> tuple[PyTree, Both]:
-        """Return the inner cell's carry, and the factors."""
+        """Return the initial carry of the inner cell, and the factors of the kernel as context."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
         if not isinstance(params, dict) or "recurrent_kernel" not in params:
             raise TypeError(
@@ -54,11 +57,11 @@ class WeightDrop(Wrapper):
             )
         shape = params["recurrent_kernel"].shape
         if noise is not None:
-            given = {name: value for name, value in noise.items() if name != "cell"}
-            return carry, context._replace(own=checks.masks(given, {"recurrent_kernel": shape}, dtype).get("recurrent_kernel"))
+            factors = {name: value for name, value in noise.items() if name != "cell"}
+            return carry, context._replace(own=checks.masks(factors, {"recurrent_kernel": shape}, dtype).get("recurrent_kernel"))
         masks = bernoulli_masks(keys(key)[0], {"recurrent_kernel": self.rate}, {"recurrent_kernel": shape}, dtype)
         return carry, context._replace(own=masks.get("recurrent_kernel"))
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """With such weights, where some are dropped."""
+        """Return the parameters, with the masked recurrent kernel if there are factors."""
         return params if drawn is None else params | {"recurrent_kernel": params["recurrent_kernel"] * drawn}

@@ -1,4 +1,4 @@
-"""Zoneout: some units keep what they carried."""
+"""Zoneout around a cell."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -13,12 +13,12 @@ from jlstm.cells.wrappers.base import Both, Wrapper
 
 @dataclass(frozen=True, repr=False)
 class Zoneout(Wrapper):
-    """Units of h and c that keep their old value, drawn anew at each step.
+    """Let random units of h and c keep their old value, drawn again at each step.
 
         h'' = d_h ⊙ h + (1 - d_h) ⊙ h',  c'' = d_c ⊙ c + (1 - d_c) ⊙ c'
 
-    with h' and c' what the cell returns (h' from c', not from c'') and d zeros and ones, ones with the rate's probability; in
-    inference the rate itself. The output is h''.
+    Here h' and c' are what the cell returns; h' is computed from c', not from c''. An entry of d is 1 with the probability of the
+    rate, else 0. In inference d is the rate itself. With a rate of h the output is h''.
 
     Args:
         cell: a cell that carries h, and c where `c` is not 0.
@@ -31,7 +31,8 @@ class Zoneout(Wrapper):
             scale of its own at every step, as an sLSTM's.
         TypeError: a rate of something that the cell does not carry.
 
-    Reference: Krueger et al. 2017.
+    Reference: Krueger et al., 2017, "Zoneout: regularizing RNNs by randomly preserving hidden activations",
+    https://arxiv.org/abs/1606.01305.
     """
 
     _: KW_ONLY
@@ -48,11 +49,11 @@ class Zoneout(Wrapper):
 
     @property
     def stochastic(self) -> bool:
-        """Whether something is kept, or the inner cell draws."""
+        """Whether units keep their value, or the inner cell uses a random key."""
         return bool(self.h or self.c) or self.cell.stochastic
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Both]:
-        """Return the inner cell's."""
+        """Return the initial carry and the contexts of the inner cell."""
         carry, context = super().begin(params, batch_shape, dtype, **noise)
         for name in ("h", "c"):
             if getattr(self, name) and not hasattr(carry, name):
@@ -62,7 +63,7 @@ class Zoneout(Wrapper):
         return carry, context
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
-        """What is kept, zeros and ones, of each part of the carry that has a rate."""
+        """Return d, zeros and ones, for each part of the carry that has a rate; None in inference."""
         carry = jax.eval_shape(lambda: self.cell.begin(params, shape[1:], dtype)[0])
         shapes = {name: (shape[0], *getattr(carry, name).shape) for name in ("h", "c") if getattr(self, name)}
         if noise is not None:
@@ -73,7 +74,7 @@ class Zoneout(Wrapper):
         return {name: jax.random.bernoulli(each, getattr(self, name), size).astype(dtype) for each, (name, size) in keys}
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
-        """The cell's step, and what is kept of the old carry."""
+        """Run a step of the inner cell, and put back the units that keep their old value."""
         after, y = super().step(params, context, carry, z)
         for name in ("h", "c"):
             if rate := getattr(self, name):
@@ -82,5 +83,5 @@ class Zoneout(Wrapper):
         return after, after.h if self.h else y
 
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
-        """The inner cell, where nothing is kept."""
+        """Return the run of the inner cell if both rates are 0, else None."""
         return None if self.h or self.c else super().reduced(params, context, xs)
