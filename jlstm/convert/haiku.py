@@ -78,7 +78,7 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str,
     subtracts 1 and `load` adds 1, and both may round.
 
     Raises:
-        ValueError: the layer has an option that Haiku does not have or runs backwards, or `params` do not fit it.
+        ValueError: the layer has an option that Haiku does not have or a backward direction, or `params` do not fit it.
     """
     layers = layout.parts(layer, params)
     if any(len(sides) > 1 or sides[0].layer.reverse for sides in layers):
