@@ -1,4 +1,4 @@
-"""The attributes of ONNX's LSTM, GRU and RNN nodes, and our options."""
+"""Conversion between the attributes of ONNX's LSTM, GRU and RNN nodes and the options of jlstm."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -112,7 +112,7 @@ def _functions(kind: str, attributes: Mapping[str, Any], directions: int) -> lis
 
 
 def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
-    """Our name of an activation, which takes the next constants if it has any."""
+    """Return the name in jlstm of an activation. It removes the constants that it uses from `alphas` and `betas`."""
     plain = _DEFAULTS.get(name.lower())
     alpha = None if plain is None or plain.alpha is None else alphas.pop(0) if alphas else plain.alpha
     beta = None if plain is None or plain.beta is None else betas.pop(0) if betas else plain.beta
@@ -125,7 +125,7 @@ def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
 
 
 def _same(a: Function, b: Function) -> bool:
-    """Attributes are float32."""
+    """Whether two functions are equal when their constants are rounded to float32, the type of ONNX's attributes."""
     return a.name == b.name and all(
         x is None or (isinstance(y, float | int) and np.float32(x) == np.float32(y)) for x, y in zip(a[1:], b[1:], strict=True)
     )

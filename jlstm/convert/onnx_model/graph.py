@@ -96,7 +96,7 @@ class Model:
                 yield from self._walk(inner, functions, depth + 1)
 
     def _functions_with(self, wanted: Callable[[Any], bool]) -> set[Key]:
-        """The functions that have such a node, or call one that has."""
+        """Return the functions that contain a wanted node, or call a function that contains one."""
         callers: dict[Key, set[Key]] = defaultdict(set)
         found = set()
         for name, function in self.functions.items():
@@ -113,7 +113,7 @@ class Model:
 
 
 def label(node: Any, k: int) -> str:
-    """A node's name, else that of its first output."""
+    """Return a node's name, or that of its first output if it has none."""
     return node.name or next((output for output in node.output if output), f"{node.op_type}_{k}")
 
 
@@ -143,7 +143,7 @@ def _graphs(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _all(nodes: Any) -> Iterator[Any]:
-    """Nodes, and those in graphs in their attributes."""
+    """Yield nodes and, recursively, the nodes of graphs in their attributes."""
     waiting = [nodes]
     while waiting:
         for node in waiting.pop():

@@ -141,7 +141,7 @@ class Layers:
         return {place: name for place, name in names if name and node.scope.find(name) is not None}
 
     def _unique(self, name: str) -> str:
-        """A name as it is, or with a number where another layer has it."""
+        """Return a name unchanged, or with a number appended if another layer has it."""
         result = name
         while result in self._names:
             self._names[name] += 1
@@ -208,7 +208,7 @@ def _torch_modules(proto: Any) -> set[str]:
 
 
 def _numbers(scope: Scope) -> Iterator[str]:
-    """The names of arrays that may be weights: floating or 8-bit numbers with an axis."""
+    """Yield the names of arrays that may be weights: floating or 8-bit arrays with at least one axis."""
     types = scope.model.onnx.TensorProto
     kinds = (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16, types.INT8, types.UINT8)
     constants = {

@@ -149,7 +149,7 @@ class Scope:
             raise UnsupportedError(f"the attribute {name} has no text that can be read: export it again") from error
 
     def inner(self, graph: Any, name: str, *, is_branch: bool) -> "Scope":
-        """The scope of a graph in a node's attribute."""
+        """Return the scope of a graph in a node's attribute."""
         return Scope(
             self.model,
             graph.node,
@@ -162,7 +162,7 @@ class Scope:
         )
 
     def call(self, node: Any, name: str) -> "Scope":
-        """The scope of a function that a node calls."""
+        """Return the scope of a function that a node calls."""
         function = self.model.functions[key(node)]
         given = list(node.input)
         return Scope(
@@ -176,5 +176,5 @@ class Scope:
 
 
 def key(node: Any, name: str = "") -> Key:
-    """What a node computes, or a function is called by."""
+    """Return the identity of a node's operator or of a function: domain, name and overload."""
     return ("" if node.domain in _STANDARD else node.domain, name or node.op_type, node.overload)
