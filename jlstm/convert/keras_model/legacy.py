@@ -35,7 +35,7 @@ def weights_of(content: Content, layer: str) -> list[str]:
 
 
 def described(weights: list[str], layer: Described, *, ordered: bool) -> Place:
-    """The arrays of a layer that a description names, by their names or in the order of Keras's list.
+    """Return the arrays of a layer with a configuration, assigned by name or by the order of Keras's list.
 
     Args:
         weights: the names of its arrays.

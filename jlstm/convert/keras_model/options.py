@@ -1,4 +1,4 @@
-"""The options of Keras's recurrent layers and cells, as a description gives them, under our names.
+"""Conversion of the options in the configuration of Keras's recurrent layers and cells to those of jlstm.
 
 An option that is not listed here could change what is computed: a layer that has one is not converted.
 """

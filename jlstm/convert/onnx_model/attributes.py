@@ -143,13 +143,17 @@ def attributes(kind: str, cell: Any, direction: str) -> dict[str, Any]:
         if name not in FUNCTIONS:
             raise ValueError(f"ONNX has no activation {name!r}: use one of {', '.join(FUNCTIONS)}")
     functions = [FUNCTIONS[name] for name in names]
-    found: dict[str, Any] = {"hidden_size": cell.units, "direction": direction, "activations": [f.name for f in functions]}
-    for which in ("alpha", "beta"):
-        constants = [getattr(f, which) for f in functions if getattr(f, which) is not None]
-        found |= {f"activation_{which}": constants} if constants else {}
+    node_attributes: dict[str, Any] = {
+        "hidden_size": cell.units,
+        "direction": direction,
+        "activations": [f.name for f in functions],
+    }
+    for constant in ("alpha", "beta"):
+        constants = [getattr(f, constant) for f in functions if getattr(f, constant) is not None]
+        node_attributes |= {f"activation_{constant}": constants} if constants else {}
     if kind == "RNN":
-        return found
+        return node_attributes
     if kind == "GRU":
-        return found | {"linear_before_reset": int(cell.reset_after)}
+        return node_attributes | {"linear_before_reset": int(cell.reset_after)}
     clip = {} if cell.gate_clip is None else {"clip": float(np.float32(cell.gate_clip))}
-    return found | clip | {"input_forget": int(cell.coupled is not None)}
+    return node_attributes | clip | {"input_forget": int(cell.coupled is not None)}
