@@ -71,22 +71,22 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
     layout.refuse(
         "TensorFlow 1", cell, but=("activation", "peephole", "projection", "projection_clip", "cell_clip", "reset_after")
     )
-    own = part.params
-    kernel = np.concatenate([own["kernel"], own["recurrent_kernel"]])
+    arrays_by_name = part.params
+    kernel = np.concatenate([arrays_by_name["kernel"], arrays_by_name["recurrent_kernel"]])
     if layout.kind(cell) == "GRU":
         if cell.reset_after:
             raise ValueError("TensorFlow 1 has no reset_after=True, only False: use a layer that was trained so")
-        bias, cut = own.get("bias", np.zeros_like(kernel[0])), 2 * cell.units
+        bias, cut = arrays_by_name.get("bias", np.zeros_like(kernel[0])), 2 * cell.units
         kernel, bias = (layout.order(array, "zrg", "rzg") for array in (kernel, bias))
         gates = {"gates/kernel": kernel[:, :cut], "gates/bias": bias[:cut]}
         return gates | {"candidate/kernel": kernel[:, cut:], "candidate/bias": bias[cut:]}
-    bias = own.get("bias", np.zeros_like(kernel[0])).copy()
+    bias = arrays_by_name.get("bias", np.zeros_like(kernel[0])).copy()
     if forget_bias := checks.number("forget_bias", forget_bias):
         bias[cell.units : 2 * cell.units] -= bias.dtype.type(forget_bias)
     weights = {"kernel": layout.order(kernel, "ifgo", GATES), "bias": layout.order(bias, "ifgo", GATES)}
     if cell.peephole:
-        weights |= dict(zip(PEEPHOLES, own["peephole_kernel"], strict=True))
-    return weights | ({"projection/kernel": own["projection_kernel"]} if cell.projection else {})
+        weights |= dict(zip(PEEPHOLES, arrays_by_name["peephole_kernel"], strict=True))
+    return weights | ({"projection/kernel": arrays_by_name["projection_kernel"]} if cell.projection else {})
 
 
 def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **options: Any) -> FileLayers:
