@@ -1,20 +1,22 @@
-"""Weights to and from other frameworks, one file each, as NumPy arrays.
+"""Conversion of weights to and from other frameworks, with one module per framework.
 
-Every file has the same functions, as far as its framework has such a thing:
+Weights are NumPy arrays. Each module has those of these functions that make sense for its framework:
 
-    load(weights, …) -> (layer, params)        from the framework's own arrays
-    dump(layer, params) -> weights             to them; what was dumped loads to the same bits
-    read(path, …) -> FileLayers                all recurrent layers of a file: {name: (layer, params)} and what else is in it
-    write(path, layer, params)                 a file of the framework
+    load(weights, …) -> (layer, params)        convert the framework's arrays to a layer and its parameters
+    dump(layer, params) -> weights             convert to the framework's arrays; `load` restores the same bits
+    read(path, …) -> FileLayers                read all recurrent layers of a file: {name: (layer, params)} and more
+    write(path, layer, params)                 write a file of the framework
 
-A reader never guesses. Whatever belongs to a recurrent layer's own scope in a file is either understood and used, or named in
-a refusal. Nothing is dropped, merged or reordered silently, and nothing that changes the arithmetic is assumed: what the file
-does not state is asked for by a named argument. A layer that cannot be converted exactly is skipped with a warning, so that it
-does not hide others; `FileLayers` lists it. A file that contradicts itself, or of which no layer can be converted, is refused.
+`dump` of TensorFlow 1 and Haiku is the exception: these frameworks add the forget bias at run time, so it may be rounded.
 
-No framework is imported, but where only it can read a file. Files may come from anywhere: nothing in them is executed, and what
-they declare is checked before memory is taken. What a framework cannot represent is refused, naming the option; a layer's own
-dropout, initialisers and loop options (`time_major`, `remat`, …) are not in the weights.
+A reader never guesses. It uses every array in the scope of a recurrent layer, or it refuses the layer and names the array.
+It drops, merges and reorders nothing silently. It assumes nothing that changes the arithmetic, except documented defaults,
+which `FileLayers.assumed` lists. A reader skips a layer that it cannot convert exactly, and warns; `FileLayers.skipped` lists
+the layer. It refuses a file that contradicts itself, and a file without any layer that can be converted.
+
+A framework is imported only where nothing else can read its files. Files may come from untrusted sources: nothing in them is
+executed, and declared sizes are checked before memory is allocated. An option that a framework does not have raises an error
+that names the option. Dropout, initializers and loop options (`time_major`, `remat`, …) are not part of the weights.
 """
 
 from jlstm.convert import equinox, flax, haiku, keras, onnx, tf1, torch

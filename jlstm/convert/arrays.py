@@ -1,4 +1,4 @@
-"""Checks of arrays that come from elsewhere: one sentence for each way in which they cannot be a layer's weights."""
+"""Checks of weight arrays from other frameworks. Each error message states one reason why they are not a layer's weights."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,10 +9,14 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 def floating(where: str, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return NumPy arrays of real numbers, all of one dtype.
+    """Return the weights as NumPy arrays of one floating dtype, in the machine's byte order.
+
+    Args:
+        where: what the weights are called in error messages.
+        weights: arrays, or values that NumPy converts to arrays, by name.
 
     Raises:
-        ValueError: there are none, one is no such array, or they differ in dtype.
+        ValueError: `weights` is empty or not a dict, a value is not an array of a dtype in `FLOATS`, or the dtypes differ.
     """
     if not isinstance(weights, Mapping) or not weights:
         raise ValueError(f"{where} must be a dict of arrays by name, got {_brief(weights)}: pass all weights of one layer")
@@ -24,15 +28,15 @@ def floating(where: str, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def several(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
-    """Return one dict of weights, or several in a list, as a list.
+    """Return the dicts of weights as a list; a single dict becomes a list of one.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: `weights` is neither a dict nor a list of dicts, or the list is empty.
     """
-    found = [weights] if isinstance(weights, Mapping) else weights
-    if not isinstance(found, list | tuple) or not found or not all(isinstance(one, Mapping) for one in found):
+    entries = [weights] if isinstance(weights, Mapping) else weights
+    if not isinstance(entries, list | tuple) or not entries or not all(isinstance(entry, Mapping) for entry in entries):
         raise ValueError(f"{where} must be a dict of arrays by name, or a list of such, got {_brief(weights)}: pass {example}")
-    return list(found)
+    return list(entries)
 
 
 def _array(name: str, value: Any) -> np.ndarray:
@@ -51,24 +55,37 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str, axes: int = 2) -> np.ndarray:
-    """Return the array that tells the sizes of all others.
+    """Return the named array, whose shape determines the shapes of the other weights.
+
+    Args:
+        where: what the weights are called in error messages.
+        arrays: the weights by name.
+        name: the name of the array to return.
+        layout: its expected layout, for error messages, such as "(units, gates·units)".
+        axes: its expected number of axes.
 
     Raises:
-        ValueError: it is missing, has not that many axes, or one is empty.
+        ValueError: the array is missing, has another number of axes, or is empty.
     """
     if name not in arrays:
-        known = ", ".join(map(repr, list(arrays)[:4]))
-        raise ValueError(f"{where} has no {name}, expected {layout}, got {known}: pass all weights of one layer")
+        present = ", ".join(map(repr, list(arrays)[:4]))
+        raise ValueError(f"{where} has no {name}, expected {layout}, got {present}: pass all weights of one layer")
     if arrays[name].ndim != axes or not arrays[name].size:
         raise ValueError(f"{where}[{name!r}] must be {layout}, got shape {arrays[name].shape}: pass it in this layout")
     return arrays[name]
 
 
 def gates(where: str, rows: int, units: int, known: Mapping[int, str]) -> str:
-    """Return which layer it is, told by how many gates there are.
+    """Return the kind of layer, such as "LSTM", that has `rows // units` gates.
+
+    Args:
+        where: what the array is called in error messages.
+        rows: the size of the array's gate axis, gates·units.
+        units: the number of units.
+        known: the kind of layer for each number of gates.
 
     Raises:
-        ValueError: there is no such layer.
+        ValueError: `rows` is not a multiple of `units`, or no kind has this number of gates.
     """
     count, rest = divmod(rows, units)
     if rest or count not in known:
@@ -78,10 +95,10 @@ def gates(where: str, rows: int, units: int, known: Mapping[int, str]) -> str:
 
 
 def fit(where: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Require arrays of these names and shapes, and no others.
+    """Check that the arrays have exactly these names and shapes.
 
     Raises:
-        ValueError: one is missing, too many, or of another shape.
+        ValueError: an array is missing, unexpected, or of another shape.
     """
     for name, shape in shapes.items():
         if name not in arrays:

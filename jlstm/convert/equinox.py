@@ -1,6 +1,7 @@
-"""Equinox: weight_ih (4·units, features), weight_hh (4·units, units), bias (4·units,); i | f | g | o, as ours.
+"""Conversion of Equinox's `LSTMCell` and `GRUCell`.
 
-The GRU has r | z | n and, beside bias, bias_n (units,), our `recurrent_bias`.
+The LSTM has weight_ih (4·units, features), weight_hh (4·units, units) and bias (4·units,), with the gates i | f | g | o as in
+jlstm. The GRU has the gates r | z | n, and besides the bias it has bias_n (units,), which is `recurrent_bias` in jlstm.
 """
 
 from typing import Any
@@ -16,14 +17,16 @@ GATES = {"LSTM": "ifgo", "GRU": "rzg"}
 
 
 def load(weights: Any) -> tuple[Layer, Params]:
-    """Return the layer and parameters of an `LSTMCell` or a `GRUCell`; nothing is merged.
+    """Return the layer and parameters of an Equinox `LSTMCell` or `GRUCell`.
 
     Args:
-        weights: the cell, or a dict of its arrays.
+        weights: the cell, or a dict of its arrays by name.
+
+    Returns:
+        An RNN of an `LSTMCell` or a `GRUCell`, and its parameters as NumPy arrays. No biases are merged.
 
     Raises:
-        ValueError: a weight is missing, not part of such a cell, or of another shape or dtype; or the cell is of a class that is
-            not Equinox's.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or the cell's class is not one of Equinox's.
 
     Examples:
         >>> import numpy as np
@@ -33,28 +36,29 @@ def load(weights: Any) -> tuple[Layer, Params]:
     """
     if hasattr(weights, "weight_ih"):
         weights = _arrays(weights)
-    given = arrays.floating("weights", weights)
-    rows, units = arrays.matrix("weights", given, "weight_hh", "(gates·units, units)").shape
-    features = arrays.matrix("weights", given, "weight_ih", "(gates·units, features)").shape[1]
+    arrays_by_name = arrays.floating("weights", weights)
+    rows, units = arrays.matrix("weights", arrays_by_name, "weight_hh", "(gates·units, units)").shape
+    features = arrays.matrix("weights", arrays_by_name, "weight_ih", "(gates·units, features)").shape[1]
     name = arrays.gates("weights['weight_hh']", rows, units, {4: "LSTM", 3: "GRU"})
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, features), "weight_hh": (rows, units)}
-    if "bias" in given:
+    if "bias" in arrays_by_name:
         shapes |= {"bias": (rows,)} | ({"bias_n": (units,)} if name == "GRU" else {})
-    arrays.fit("weights", given, shapes)
-    ours = {
-        key: value if key == "bias_n" else layout.order(value, GATES[name], layout.OURS[name], 0) for key, value in given.items()
+    arrays.fit("weights", arrays_by_name, shapes)
+    ordered = {
+        key: value if key == "bias_n" else layout.order(value, GATES[name], layout.OURS[name], 0)
+        for key, value in arrays_by_name.items()
     }
-    params = {"kernel": ours["weight_ih"].T, "recurrent_kernel": ours["weight_hh"].T}
+    params = {"kernel": ordered["weight_ih"].T, "recurrent_kernel": ordered["weight_hh"].T}
     renamed = {"bias": "bias", "bias_n": "recurrent_bias"}
-    params |= {renamed[key]: ours[key] for key in renamed if key in ours}
+    params |= {renamed[key]: ordered[key] for key in renamed if key in ordered}
     return layout.rnn(name, units, params)
 
 
 def _arrays(cell: Any) -> dict[str, Any]:
-    """All arrays of a cell and of what it contains, by name.
+    """Return all arrays of a cell and of its submodules, by name.
 
     Raises:
-        ValueError: it is of another class than Equinox's own, whose code this library cannot know.
+        ValueError: the cell's class is not one of Equinox's. Another class may compute something else.
     """
     if not type(cell).__module__.startswith("equinox."):
         name = type(cell).__name__
@@ -65,10 +69,11 @@ def _arrays(cell: Any) -> dict[str, Any]:
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
-    """Return the arrays of the cell that is this layer; `load` takes them back to the same bits.
+    """Return the arrays of the Equinox cell that is equal to this layer; `load` restores the same bits.
 
     Raises:
-        ValueError: an option that Equinox does not have, several layers, or parameters that are not the layer's.
+        ValueError: the layer has an option that Equinox does not have, it consists of several layers or directions, or `params`
+            do not fit it.
     """
     part = layout.only("Equinox", layer, params)
     layout.refuse("Equinox", part.layer.cell)

@@ -1,4 +1,4 @@
-"""Reading files that may come from anywhere: what a file declares is checked against its size before memory is taken."""
+"""Safe reading of untrusted files. A declared size is checked against the file's size before memory is allocated."""
 
 import os
 import zipfile
@@ -12,19 +12,19 @@ from jlstm import checks
 
 
 class RefusalError(ValueError):
-    """What our own checks of a file say, apart from what its reader complains of."""
+    """A failed check of jlstm itself on a file, as opposed to an error of the library that reads the file."""
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a reader complains of."""
+    """Return the first line of an error message, cut to 200 characters, or the name of the error's class."""
     return str(error).split("\n")[0][:200] or type(error).__name__
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file that is there.
+    """Return `path` as a Path, after a check that it is an existing file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file, or the path is a folder.
     """
     if checks.path("path", path).is_dir():
         raise FileNotFoundError(f"{os.fspath(path)} is a folder, expected a file: name a file in it")
@@ -34,16 +34,16 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 
 def mapped(path: Path) -> bytes | mmap:
-    """Return a file's content, of which only what is looked at is read."""
+    """Return a file's content as a memory map, so that only the parts that are accessed are read."""
     with path.open("rb") as file:
         return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
 
 
 def needed(module: str, path: Path) -> Any:
-    """Import what reads a kind of file.
+    """Import and return the module that reads this kind of file.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: the module is not installed.
     """
     try:
         return import_module(module)
@@ -53,10 +53,10 @@ def needed(module: str, path: Path) -> Any:
 
 
 def members(path: Path) -> zipfile.ZipFile:
-    """Open a zip file that is not compressed, so that reading it takes no more memory than it has bytes.
+    """Open an uncompressed zip file. Reading its members takes no more memory than the size of the file.
 
     Raises:
-        ValueError: it is none, it is compressed, or two members have the same name.
+        ValueError: the file is not a zip file, is compressed or damaged, or has two members with the same name.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -70,8 +70,8 @@ def members(path: Path) -> zipfile.ZipFile:
 
 def _complaint(entries: list[zipfile.ZipInfo], size: int) -> str:
     names = [info.filename.lower() for info in entries]  # some readers do not tell capital letters apart
-    if twice := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
-        return f"has two members with the name {twice[:80]!r}: write or download it again"
+    if repeated := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
+        return f"has two members with the name {repeated[:80]!r}: write or download it again"
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries):
         return "is a compressed zip file, expected a plain zip file as frameworks write: write it again, or pack it with zip -0"
     if any(info.compress_size != info.file_size for info in entries) or sum(info.file_size for info in entries) > size:
@@ -82,10 +82,10 @@ def _complaint(entries: list[zipfile.ZipInfo], size: int) -> str:
 def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     """Read one member of an archive that `members` opened, and verify its checksum.
 
-    A checksum of 0 is none: `torch.serialization.set_crc32_options(False)` leaves it out.
+    A checksum of 0 means that the file has none: `torch.serialization.set_crc32_options(False)` leaves it out.
 
     Raises:
-        ValueError: it is not there, or damaged.
+        ValueError: the member is missing or damaged.
     """
     try:
         info: Any = copy(archive.getinfo(name))
@@ -96,7 +96,7 @@ def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         raise ValueError(f"{path} has no whole {name[:80]!r} in it ({reason(error)}): write or download it again") from error
 
 
-_KINDS = (  # where a file has which bytes, what it is, what to do with it
+_KINDS = (  # offset of the signature, signature, kind of file, remedy
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", "read a Keras model with jlstm.convert.keras"),
     (0, b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
     (0, b"BZh", "compressed by bzip2", "unpack it with bunzip2"),
@@ -113,10 +113,10 @@ _KINDS = (  # where a file has which bytes, what it is, what to do with it
 
 
 def kind(content: bytes | mmap) -> tuple[str, str] | None:
-    """Return what a file is by its first bytes, and what to do with it; None if it is nothing that is told here."""
-    for place, beginning, what, remedy in _KINDS:
-        if content[place : place + len(beginning)] == beginning:
-            return what, remedy
+    """Return the kind of a file, told by its first bytes, and a remedy for the error message; None if it is not recognized."""
+    for offset, signature, description, remedy in _KINDS:
+        if content[offset : offset + len(signature)] == signature:
+            return description, remedy
     if (
         len(content) > 2 and content[0] == 8 and 2 < content[1] < 32 and content[2] in (18, 26, 34, 58, 66)
     ):  # its version comes first

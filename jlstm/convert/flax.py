@@ -1,7 +1,9 @@
-"""Flax: ii, if, ig, io kernel (features, units) of the inputs, hi, hf, hg, ho kernel (units, units) and bias of h.
+"""Conversion of Flax's `LSTMCell`, `OptimizedLSTMCell` and `GRUCell`, of linen and of nnx.
 
-nnx writes `if_`; its `OptimizedLSTMCell` and `GRUCell` have dense_i and dense_h with all gates, i | f | g | o and r | z | n.
-A `GRUCell` has its biases at ir, iz, in, and linen's one more at hn, our `recurrent_bias`.
+An LSTM has one kernel per gate: ii, if, ig, io (features, units) for the inputs, and hi, hf, hg, ho (units, units) for h. Its
+biases are beside the kernels of h. nnx writes `if_` for `if`.
+The `OptimizedLSTMCell` and `GRUCell` of nnx have dense_i and dense_h with all gates, i | f | g | o and r | z | n.
+A `GRUCell` has its biases at ir, iz and in. That of linen has one more at hn, which is `recurrent_bias` in jlstm.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,17 +23,20 @@ _SIDES = ("forward_rnn", "backward_rnn")
 
 
 def load(weights: Mapping[str, Any], *, merge: str | None = "concat", **options: Any) -> tuple[Layer, Params]:
-    """Return the layer and parameters of an `LSTMCell`, an `OptimizedLSTMCell` or a `GRUCell`, of linen or of nnx.
+    """Return the layer and parameters of an `LSTMCell`, `OptimizedLSTMCell` or `GRUCell` of linen or nnx.
 
     Args:
-        weights: the variables of a cell, of an `RNN` or of a `Bidirectional` of these: a dict of dicts of arrays, with or without
-            "params" around it; `nnx.to_pure_dict(nnx.state(module, nnx.Param))`, say.
-        merge: of two directions.
-        **options: of `jlstm.LSTM` or `jlstm.GRU`, which no array tells: `activation` for `activation_fn`, `recurrent_activation`
-            for `gate_fn`, …
+        weights: the variables of a cell, of an `RNN` or of a `Bidirectional`: a dict of dicts of arrays, with or without "params"
+            around it, for example `nnx.to_pure_dict(nnx.state(module, nnx.Param))`.
+        merge: how the outputs of two directions are merged.
+        **options: options of `jlstm.LSTM` or `jlstm.GRU` that the arrays do not determine: `activation` for Flax's
+            `activation_fn`, `recurrent_activation` for `gate_fn`, …
+
+    Returns:
+        An RNN, or a Bidirectional of one, and its parameters as NumPy arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a cell, or of another shape or dtype; or an option does not fit.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or an option does not fit.
 
     Examples:
         >>> import numpy as np
@@ -58,32 +63,37 @@ def _inside(tree: Any, name: str) -> Any:
 
 def _part(tree: Any, options: dict[str, Any]) -> Part:
     tree = _inside(tree, "cell")
-    given = arrays.floating("weights", dict(_flat(tree)) if isinstance(tree, Mapping) else tree)
-    if any(name.startswith("if_.") for name in given) and any(name.startswith("if.") for name in given):
+    arrays_by_name = arrays.floating("weights", dict(_flat(tree)) if isinstance(tree, Mapping) else tree)
+    if any(name.startswith("if_.") for name in arrays_by_name) and any(name.startswith("if.") for name in arrays_by_name):
         raise ValueError(
             "weights must have the input's part of the forget gate once, got 'if' and 'if_': pass one cell's weights"
         )
-    given = {f"if.{name[4:]}" if name.startswith("if_.") else name: value for name, value in given.items()}
-    fused = "dense_h.kernel" in given
+    arrays_by_name = {f"if.{name[4:]}" if name.startswith("if_.") else name: value for name, value in arrays_by_name.items()}
+    fused = "dense_h.kernel" in arrays_by_name
     if fused:
-        units, columns = arrays.matrix("weights", given, "dense_h.kernel", "(units, gates·units)").shape
-        features = arrays.matrix("weights", given, "dense_i.kernel", "(features, gates·units)").shape[0]
+        units, columns = arrays.matrix("weights", arrays_by_name, "dense_h.kernel", "(units, gates·units)").shape
+        features = arrays.matrix("weights", arrays_by_name, "dense_i.kernel", "(features, gates·units)").shape[0]
         name = arrays.gates("weights['dense_h.kernel']", columns, units, {4: "LSTM", 3: "GRU"})
         bias = "dense_h.bias" if name == "LSTM" else "dense_i.bias"
         arrays.fit(
-            "weights", given, {"dense_i.kernel": (features, columns), "dense_h.kernel": (units, columns), bias: (columns,)}
+            "weights",
+            arrays_by_name,
+            {"dense_i.kernel": (features, columns), "dense_h.kernel": (units, columns), bias: (columns,)},
         )
-        joined = [layout.order(given[key], _FUSED[name], layout.OURS[name]) for key in ("dense_i.kernel", "dense_h.kernel", bias)]
+        joined = [
+            layout.order(arrays_by_name[key], _FUSED[name], layout.OURS[name])
+            for key in ("dense_i.kernel", "dense_h.kernel", bias)
+        ]
     else:
-        name = "LSTM" if "ho.kernel" in given else "GRU"
+        name = "LSTM" if "ho.kernel" in arrays_by_name else "GRU"
         first = "ho" if name == "LSTM" else "hn"
-        units = arrays.matrix("weights", given, f"{first}.kernel", "(units, units)").shape[0]
-        features = arrays.matrix("weights", given, f"i{first[1]}.kernel", "(features, units)").shape[0]
-        arrays.fit("weights", given, _by_gate(name, features, units))
-        joined = [np.concatenate([given[key] for key in keys], -1) for keys in _places(name)]
+        units = arrays.matrix("weights", arrays_by_name, f"{first}.kernel", "(units, units)").shape[0]
+        features = arrays.matrix("weights", arrays_by_name, f"i{first[1]}.kernel", "(features, units)").shape[0]
+        arrays.fit("weights", arrays_by_name, _by_gate(name, features, units))
+        joined = [np.concatenate([arrays_by_name[key] for key in keys], -1) for keys in _places(name)]
     params = dict(zip(("kernel", "recurrent_kernel", "bias"), joined, strict=True))
     if name == "GRU":
-        params["recurrent_bias"] = given.get("hn.bias", np.zeros_like(params["bias"][:units]))
+        params["recurrent_bias"] = arrays_by_name.get("hn.bias", np.zeros_like(params["bias"][:units]))
     return layout.rnn(name, units, params, **options)
 
 
@@ -96,7 +106,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _places(name: str) -> tuple[list[str], list[str], list[str]]:
-    """Where the columns of our kernel, recurrent kernel and bias are, gate by gate."""
+    """Return the names of Flax's arrays, gate by gate, that make up the kernel, the recurrent kernel and the bias of jlstm."""
     gates = layout.OURS[name].replace("g", "n") if name == "GRU" else layout.OURS[name]
     biased = "h" if name == "LSTM" else "i"
     return (
@@ -117,18 +127,19 @@ def _by_gate(name: str, features: int, units: int) -> dict[str, tuple[int, ...]]
 
 
 def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, Any]:
-    """Return the variables of Flax' `RNN(cell)`, or of a `Bidirectional` of two; `load` takes them back to the same bits.
+    """Return the variables of Flax's `RNN(cell)`, or of a `Bidirectional` of two; `load` restores the same bits.
 
-    Activations and directions are given to Flax' own modules. A cell always has a bias there: without one, it is zero.
+    The variables do not contain the activations and directions: pass these to the Flax modules. Flax's cells always have a
+    bias. For a layer without a bias, it is zero.
 
     Args:
-        layer: of one layer; take a Stack apart.
-        params: its own.
-        module: "linen" for its `LSTMCell`, `OptimizedLSTMCell` and `GRUCell`, "nnx" for its `LSTMCell` and `GRUCell`,
-            "nnx.OptimizedLSTMCell" for that.
+        layer: an RNN, or a Bidirectional of one. Convert the layers of a Stack one by one.
+        params: the layer's parameters.
+        module: "linen" for the `LSTMCell`, `OptimizedLSTMCell` and `GRUCell` of linen, "nnx" for the `LSTMCell` and `GRUCell` of
+            nnx, "nnx.OptimizedLSTMCell" for that class.
 
     Raises:
-        ValueError: an option that Flax does not have, several layers, or parameters that are not the layer's.
+        ValueError: the layer has an option that Flax does not have or is a Stack, or `params` do not fit it.
     """
     checks.one_of("module", module, ("linen", "nnx", "nnx.OptimizedLSTMCell"))
     layers = layout.parts(layer, params)
@@ -141,22 +152,22 @@ def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, An
 def _theirs(part: Part, module: str) -> dict[str, Any]:
     cell: Any = part.layer.cell
     layout.refuse("Flax", cell, but=("activation", "recurrent_activation"))
-    name, own = layout.kind(cell), part.params
-    kernels = [own["kernel"], own["recurrent_kernel"], own.get("bias", np.zeros_like(own["kernel"][0]))]
-    second = own.get("recurrent_bias", np.zeros_like(kernels[2][: cell.units]))
+    name, params = layout.kind(cell), part.params
+    kernels = [params["kernel"], params["recurrent_kernel"], params.get("bias", np.zeros_like(params["kernel"][0]))]
+    recurrent_bias = params.get("recurrent_bias", np.zeros_like(kernels[2][: cell.units]))
     biased = "dense_h" if name == "LSTM" else "dense_i"
     if module == "nnx.OptimizedLSTMCell" or (module == "nnx" and name == "GRU"):
-        if name == "GRU" and second.any():
+        if name == "GRU" and recurrent_bias.any():
             raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, got one that is not zero: use module='linen'")
         inputs, recurrent, bias = (layout.order(array, layout.OURS[name], _FUSED[name]) for array in kernels)
         tree = {"dense_i": {"kernel": inputs}, "dense_h": {"kernel": recurrent}}
         tree[biased]["bias"] = bias
         return tree
-    found: dict[str, Any] = {}
+    tree_by_gate: dict[str, Any] = {}
     for keys, array in zip(_places(name), kernels, strict=True):
         for key, block in zip(keys, np.split(array, len(keys), -1), strict=True):
             where, leaf = key.split(".")
-            found.setdefault("if_" if where == "if" and module == "nnx" else where, {})[leaf] = block
+            tree_by_gate.setdefault("if_" if where == "if" and module == "nnx" else where, {})[leaf] = block
     if name == "GRU":
-        found["hn"]["bias"] = second
-    return found
+        tree_by_gate["hn"]["bias"] = recurrent_bias
+    return tree_by_gate

@@ -1,7 +1,9 @@
-"""Haiku: LSTM w (features + units, 4·units), rows x then h, b (4·units,) and 1 more on f; i | g | f | o.
+"""Conversion of Haiku's `LSTM` and `GRU`.
 
-GRU w_i (features, 3·units), w_h (units, 3·units), b (3·units,); z | r | a, with h' = (1 - z) h + z a, where ours has z and 1 - z
-the other way round: 1 - σ(x) = σ(-x), so that the weights of z change their sign.
+The LSTM has w (features + units, 4·units), with the rows of x before those of h, and b (4·units,). Its gates are i | g | f | o.
+It adds 1 to the sum of the forget gate.
+The GRU has w_i (features, 3·units), w_h (units, 3·units) and b (3·units,). Its gates are z | r | a, and its update is
+h' = (1 - z) h + z a. In jlstm, z and 1 - z are exchanged. Since 1 - σ(x) = σ(-x), the conversion negates the weights of z.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +21,19 @@ Module = Mapping[str, Any]
 
 
 def load(weights: Module | Sequence[Module]) -> tuple[Layer, Params]:
-    """Return the layer and parameters of an `LSTM` or a `GRU`; of several, as in `DeepRNN`, a Stack.
+    """Return the layer and parameters of a Haiku `LSTM` or `GRU`.
 
-    The 1 that Haiku adds to the forget gate's sum is added to the bias.
+    Haiku adds 1 to the sum of the forget gate at every step. This function adds it to the bias instead.
 
     Args:
-        weights: what `params["lstm/linear"]` or `params["gru"]` holds; or a list of these, the lowest first.
+        weights: the contents of `params["lstm/linear"]` or `params["gru"]`; or a list of them, as of a `DeepRNN`, with the
+            lowest layer first.
+
+    Returns:
+        An RNN, or a Stack of several, and its parameters as NumPy arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a module, or of another shape or dtype.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype.
 
     Examples:
         >>> import numpy as np
@@ -35,8 +41,8 @@ def load(weights: Module | Sequence[Module]) -> tuple[Layer, Params]:
         >>> layer, params["bias"].tolist()[4:8]
         (RNN(cell=LSTMCell(units=4), param_dtype='float64'), [1.0, 1.0, 1.0, 1.0])
     """
-    modules = [arrays.floating("weights", one) for one in arrays.several("weights", weights, "params['lstm/linear'], say")]
-    return layout.stack([_gru(given) if "w_h" in given else _lstm(given) for given in modules])
+    modules = [arrays.floating("weights", module) for module in arrays.several("weights", weights, "params['lstm/linear'], say")]
+    return layout.stack([_gru(module_arrays) if "w_h" in module_arrays else _lstm(module_arrays) for module_arrays in modules])
 
 
 def _lstm(given: dict[str, np.ndarray]) -> Part:
@@ -55,23 +61,24 @@ def _gru(given: dict[str, np.ndarray]) -> Part:
     features = arrays.matrix("weights", given, "w_i", "(features, 3·units)").shape[0]
     arrays.gates("weights['w_h']", columns, units, {3: "GRU"})
     arrays.fit("weights", given, {"w_i": (features, columns), "w_h": (units, columns), "b": (columns,)})
-    turned = {name: _turned(value, units) for name, value in given.items()}
-    params = {"kernel": turned["w_i"], "recurrent_kernel": turned["w_h"], "bias": turned["b"]}
+    negated = {name: _turned(value, units) for name, value in given.items()}
+    params = {"kernel": negated["w_i"], "recurrent_kernel": negated["w_h"], "bias": negated["b"]}
     return layout.rnn("GRU", units, params, reset_after=False)
 
 
 def _turned(array: np.ndarray, units: int) -> np.ndarray:
-    """With the columns of z negated."""
+    """Return a copy of the array in which the columns of the gate z are negated."""
     return np.concatenate([-array[..., :units], array[..., units:]], -1)
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str, np.ndarray]]:
-    """Return the arrays of Haiku's module; of a Stack, a list, for `DeepRNN`. Without a bias, it is zero.
+    """Return the arrays of the Haiku module; for a Stack, a list of them for `DeepRNN`.
 
-    `load` takes them back to the same bits, but for an LSTM's forget bias: 1 is taken away here and added there, with rounding.
+    The bias of a layer without a bias is zero. `load` restores the same bits, except for the forget bias of an LSTM: `dump`
+    subtracts 1 and `load` adds 1, and both may round.
 
     Raises:
-        ValueError: an option that Haiku does not have, two directions, or parameters that are not the layer's.
+        ValueError: the layer has an option that Haiku does not have or a backward direction, or `params` do not fit it.
     """
     layers = layout.parts(layer, params)
     if any(len(sides) > 1 or sides[0].layer.reverse for sides in layers):
@@ -85,15 +92,16 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str,
 def _theirs(part: Part) -> dict[str, np.ndarray]:
     cell: Any = part.layer.cell
     layout.refuse("Haiku", cell, but=("reset_after",))
-    own, units = part.params, cell.units
-    bias = own.get("bias", np.zeros_like(own["kernel"][0]))
+    params, units = part.params, cell.units
+    bias = params.get("bias", np.zeros_like(params["kernel"][0]))
     if layout.kind(cell) == "GRU":
         if cell.reset_after:
             raise ValueError("Haiku has no reset_after=True, only False: use a layer that was trained so")
         return {
-            name: _turned(array, units) for name, array in (("w_i", own["kernel"]), ("w_h", own["recurrent_kernel"]), ("b", bias))
+            name: _turned(array, units)
+            for name, array in (("w_i", params["kernel"]), ("w_h", params["recurrent_kernel"]), ("b", bias))
         }
     bias = bias.copy()
     bias[units : 2 * units] -= bias.dtype.type(1)
-    kernel = np.concatenate([own["kernel"], own["recurrent_kernel"]])
+    kernel = np.concatenate([params["kernel"], params["recurrent_kernel"]])
     return {"w": layout.order(kernel, "ifgo", _GATES), "b": layout.order(bias, "ifgo", _GATES)}

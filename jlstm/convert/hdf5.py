@@ -1,7 +1,7 @@
-"""Keras's HDF5 files: their arrays by name, the order in which they are listed, and the model's description.
+"""The contents of Keras's HDF5 files: the arrays by name, the order in which they are listed, and the model's configuration.
 
-There are two layouts. Old files ("legacy") have a group for each layer under the layer's name, and attributes that list layers
-and weights in order. New files number layers by their class, and the arrays of a layer by their position:
+There are two layouts. Old files ("legacy") have one group per layer, under the layer's name, and attributes that list the
+layers and weights in order. New files number the layers of each class, and the arrays of a layer by position:
 "layers/lstm_1/cell/vars/0".
 """
 
@@ -18,20 +18,20 @@ from jlstm.convert.hdf5_format import Dataset, File
 
 _LEGACY, _MOST_AXES = "model_weights", 8
 _NUMBERED = re.compile(r"(?:.*/)?vars/\d+")
-_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # in old files it is beside "model_weights"
+_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # in old files the optimizer is outside "model_weights"
 
 
 class Content:
-    """What a file holds.
+    """The contents of one HDF5 file of Keras.
 
     Args:
         file: the parsed file.
-        size: its bytes, which all arrays together cannot exceed.
+        size: the size of the file in bytes. The arrays that are read may not exceed it in total.
 
     Attributes:
-        datasets: arrays by name, those of an optimizer left out.
-        config: the model's description, if the file has one.
-        version: of Keras, as the file states it; "" if it does not.
+        datasets: the arrays by name, without those of an optimizer.
+        config: the model's configuration in JSON, or None if the file has none.
+        version: the version of Keras that the file states, or "".
         numbered: whether the file has the new layout.
     """
 
@@ -53,11 +53,14 @@ class Content:
         return value if isinstance(value, str) else None
 
     def own_name(self, base: str) -> str | None:
-        """The name that Keras 3 writes beside a numbered layer's variables."""
+        """Return the layer's own name, which Keras 3 stores beside the variables of a numbered layer, or None."""
         return self._word(f"{base}/vars".removeprefix("/"), "name")
 
     def listed(self, group: str, name: str) -> list[str] | None:
-        """A list of words, which Keras spreads over attributes with numbers where it is long; None if there is no such list."""
+        """Return an attribute that is a list of strings, or None if there is none.
+
+        Keras splits a long list over several attributes: "weight_names0", "weight_names1", …
+        """
         attributes = self._file.attributes.get(f"{self._prefix}{group}".removesuffix("/"), {})
         if isinstance(words := attributes.get(name), tuple):
             return list(words)
@@ -67,17 +70,17 @@ class Content:
         return [word for part in parts for word in part] if parts else None
 
     def under(self, base: str) -> list[str]:
-        """The names of all arrays below a group, sorted."""
+        """Return the sorted names of all arrays below a group."""
         prefix = f"{base}/" if base else ""
         first = bisect_left(self._sorted, prefix)
         last = bisect_left(self._sorted, f"{prefix}\U0010ffff") if prefix else len(self._sorted)
         return self._sorted[first:last]
 
     def array(self, name: str) -> np.ndarray:
-        """Read an array.
+        """Read and return an array.
 
         Raises:
-            ValueError: it declares more than the file holds, or is not of floating numbers in one piece.
+            ValueError: the array declares more data than the file holds, is not of a floating dtype, or is not contiguous.
         """
         try:
             dataset = self.datasets[name]
@@ -88,14 +91,14 @@ class Content:
 
 
 def read(path: Path, content: bytes | mmap) -> Content:
-    """Parse a file; its arrays are read when they are asked for.
+    """Parse an HDF5 file. Its arrays are read only when `Content.array` is called.
 
     Args:
-        path: the file's, for messages.
-        content: of the HDF5 file.
+        path: the path of the file, for error messages.
+        content: the bytes of the file.
 
     Raises:
-        ValueError: it is no whole HDF5 file as Keras writes it.
+        ValueError: `content` is not a complete HDF5 file as Keras writes it.
     """
     try:
         return Content(File(content), len(content))
@@ -104,7 +107,7 @@ def read(path: Path, content: bytes | mmap) -> Content:
 
 
 def _checked(name: str, dataset: Dataset, left: int) -> int:
-    """How many bytes it takes of those that are left."""
+    """Return the size of a dataset in bytes, after a check that the array can be read and that `left` bytes suffice."""
     if dataset.obstacle:
         raise files.RefusalError(f"{name[-80:]!r} is {dataset.obstacle}")
     if dataset.dtype is None:

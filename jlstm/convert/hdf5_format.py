@@ -1,8 +1,8 @@
-"""HDF5 as Keras writes it, read without the HDF5 library, which a damaged file can keep busy for ever.
+"""A parser of HDF5 files as Keras writes them. The HDF5 library is not used, because a damaged file can make it loop forever.
 
-That is the format's first version: symbol tables, plain object headers, contiguous datasets. Every block is looked at once and
-has to lie within the file, and all blocks together are no longer than it: so reading takes time and memory in proportion to its
-size. Links are not followed; what is compressed or in chunks is not read.
+Keras writes the format's first version: symbol tables, plain object headers, contiguous datasets. The parser visits every block
+once, and checks that it lies within the file and that all blocks together are no longer than the file. So time and memory are
+proportional to the file's size. Links are not followed, and compressed or chunked datasets are not read.
 
 Reference: The HDF Group, HDF5 File Format Specification, version 3.0, sections II to IV.
 """
@@ -31,7 +31,7 @@ _IEEE = {  # the datatype message of IEEE numbers, but for its first byte and th
 
 
 class Dataset(NamedTuple):
-    """Where an array lies; its dtype is None if it holds anything but floating numbers."""
+    """The place of an array in the file. Its dtype is None if it does not hold floats."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -41,7 +41,7 @@ class Dataset(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it declares."""
+        """The declared size in bytes."""
         return int(np.prod(self.shape, dtype=object)) * (self.dtype.itemsize if self.dtype else 1)
 
 
@@ -49,7 +49,7 @@ class File:
     """A file's groups, with their attributes that are words or lists of words, and its datasets.
 
     Raises:
-        RefusalError: it is no such file, or not whole.
+        RefusalError: the content is not such a file, or is damaged.
     """
 
     def __init__(self, content: Any) -> None:
@@ -91,7 +91,7 @@ class File:
         return start + len(signature)
 
     def _spend(self, size: int) -> None:
-        """Blocks that do not overlap are together no longer than the file."""
+        """Count the bytes of a block. Blocks that do not overlap are together no longer than the file."""
         self._left -= size
         if self._left < 0:
             raise RefusalError("its blocks are not where it says")

@@ -1,6 +1,7 @@
-"""Keras 3 and tf-keras: kernel (features, 4·units), recurrent_kernel (units, 4·units), one bias; i f c o and z r h, as ours.
+"""Conversion of Keras 3 and tf-keras: LSTM, GRU, SimpleRNN and ConvLSTM layers.
 
-`keras_model.arrays` has the layouts of weights, `keras_model.files` those of files.
+An LSTM has kernel (features, 4·units), recurrent_kernel (units, 4·units) and one bias. The order of the gates, i f c o and
+z r h, is that of jlstm. `keras_model.arrays` converts arrays, and `keras_model.files` reads files.
 """
 
 from jlstm.convert.keras_model.arrays import dump, load

@@ -1,4 +1,4 @@
-"""What all converters share: the order of gates, the way through a layer's parts, and how they are put together."""
+"""Helpers that all converters share: reorder gates, take a layer apart into its directions, and build a layer from them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -22,14 +22,20 @@ _INITIAL = ("forget_bias", "kernel_init", "recurrent_init", "bias_init")
 
 
 class Part(NamedTuple):
-    """One direction of one layer: what runs it and its parameters, in NumPy."""
+    """One direction of one layer: its RNN and its parameters as NumPy arrays."""
 
     layer: RNN
     params: dict[str, np.ndarray]
 
 
 def order(columns: np.ndarray, given: str, wanted: str, axis: int = -1) -> np.ndarray:
-    """Put blocks of equal size, one for each letter of `given`, into the order of `wanted`; of others, zeros.
+    """Return the gates' blocks of an array in another order.
+
+    Args:
+        columns: an array with one block of equal size per gate along `axis`.
+        given: the gates of `columns`, one letter each.
+        wanted: the gates of the result. The block of a gate that is not in `given` is zero.
+        axis: the axis of the gates.
 
     Examples:
         >>> order(np.array([1, 2, 3, 4]), "iofg", "ifgo").tolist()
@@ -40,7 +46,7 @@ def order(columns: np.ndarray, given: str, wanted: str, axis: int = -1) -> np.nd
 
 
 def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Add two biases, so that adding zeros changes no bit: -0.0 + 0.0 would be 0.0."""
+    """Return the sum of two biases. Adding zeros changes no bit, whereas -0.0 + 0.0 would be 0.0."""
     return np.where(second == 0, first, first + second)
 
 
@@ -50,15 +56,21 @@ def kind(cell: Cell) -> str:
 
 
 def gates(name: str, coupled: str | None = None) -> str:
-    """The gates that have weights, in our order."""
+    """Return the gates that have weights, in the order of jlstm."""
     return GATE_NAMES[coupled] if name == "LSTM" else OURS[name]
 
 
 def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) -> Part:
-    """The layer that parameters are for: an "LSTM", a "GRU" or a plain "RNN", with options that no array tells.
+    """Return an RNN of the named kind of cell, together with its parameters.
+
+    Args:
+        name: "LSTM", "GRU" or "RNN".
+        units: the number of units.
+        params: the parameters, which determine `use_bias` and the dtype.
+        **options: other options of the layer, which the arrays do not determine.
 
     Raises:
-        ValueError: an option that it does not have, or not with such a value.
+        ValueError: the layer does not have such an option, or the option does not allow this value.
     """
     make = {"LSTM": LSTM, "GRU": GRU, "RNN": _elman}[name]
     dtype = params["recurrent_kernel"].dtype
@@ -74,13 +86,13 @@ def _elman(units: int, **options: Any) -> RNN:
 
 
 def assemble(layers: Sequence[Sequence[Part]], merge: str | None = "concat") -> tuple[Layer, Params]:
-    """A layer from parts: one or two directions of one or more layers, the lowest first."""
+    """Return the layer and parameters made of one or more layers, the lowest first, with one or two directions each."""
     checks.one_of("merge", merge, MERGES)
     return stack([_sides(*parts, merge=merge) for parts in layers])
 
 
 def stack(layers: Sequence[tuple[Layer, Params]]) -> tuple[Layer, Params]:
-    """One layer as it is, more as a Stack, the lowest first."""
+    """Return a single layer unchanged, and several layers as a Stack, the lowest first."""
     if len(layers) == 1:
         return layers[0]
     return Stack(tuple(layer for layer, _ in layers)), tuple(params for _, params in layers)
@@ -93,10 +105,10 @@ def _sides(forward: Part, backward: Part | None = None, *, merge: str | None) ->
 
 
 def parts(layer: Layer, params: Params) -> list[list[Part]]:
-    """Take a layer apart: for each of a Stack's layers, the lowest first, its one or two directions.
+    """Return the one or two directions of each layer of a Stack, the lowest layer first.
 
     Raises:
-        ValueError: parameters that are not the layer's, or a layer that no framework has in one piece.
+        ValueError: `params` do not fit the layer, or a layer is neither an RNN nor a Bidirectional of one.
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
     features = features_in(layer, params)
@@ -104,7 +116,7 @@ def parts(layer: Layer, params: Params) -> list[list[Part]]:
     checks.tree("params", params, param_shapes(layer, features), remedy)
     arrays = jax.tree.map(np.asarray, params)
     if isinstance(layer, Stack):
-        return [_directions(one, p) for one, p in zip(layer.layers, arrays, strict=True)]
+        return [_directions(inner, inner_params) for inner, inner_params in zip(layer.layers, arrays, strict=True)]
     return [_directions(layer, arrays)]
 
 
@@ -117,10 +129,16 @@ def _directions(layer: Layer, params: Params) -> list[Part]:
 
 
 def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[type[Cell], ...] = (LSTMCell, GRUCell)) -> None:
-    """Refuse a cell with an option that changes what is computed and that the framework does not have.
+    """Raise an error if a cell has an option that the framework does not have and that changes the result.
+
+    Args:
+        framework: the name of the framework, for error messages.
+        cell: the cell.
+        but: the options that the framework does have.
+        kinds: the cells that the framework has.
 
     Raises:
-        ValueError: names the option.
+        ValueError: the cell has such an option, or is not one of `kinds`.
     """
     if not isinstance(cell, kinds):
         raise ValueError(f"{framework} has no {type(cell).__name__}, got {cell!r}: use {' or '.join(k.__name__ for k in kinds)}")
@@ -135,7 +153,7 @@ def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[
 
 
 def uniform(framework: str, layers: Sequence[Sequence[Part]]) -> None:
-    """Refuse layers that differ in kind, size, bias or directions where a framework has one setting for all of them."""
+    """Raise an error if layers differ in kind, size, bias or directions, for a framework with one setting for all layers."""
 
     def setting(part: Part) -> tuple[Any, ...]:
         cell: Any = part.layer.cell
@@ -146,17 +164,17 @@ def uniform(framework: str, layers: Sequence[Sequence[Part]]) -> None:
 
 
 def concatenated(framework: str, layer: Layer) -> None:
-    """Refuse two directions that are merged in another way."""
-    for one in layer.layers if isinstance(layer, Stack) else (layer,):
-        if isinstance(one, Bidirectional) and one.merge != "concat":
-            raise ValueError(f"{framework} has no merge={one.merge!r}, only 'concat': convert both directions one by one")
+    """Raise an error if the outputs of two directions are not merged by concatenation."""
+    for inner in layer.layers if isinstance(layer, Stack) else (layer,):
+        if isinstance(inner, Bidirectional) and inner.merge != "concat":
+            raise ValueError(f"{framework} has no merge={inner.merge!r}, only 'concat': convert both directions one by one")
 
 
 def only(framework: str, layer: Layer, params: Params) -> Part:
-    """The one part of a layer for a framework that has single cells.
+    """Return the only direction of a single layer, for a framework that has single cells.
 
     Raises:
-        ValueError: there are more, or it runs backwards.
+        ValueError: there is more than one layer or direction, or `params` do not fit the layer.
     """
     sides = parts(layer, params)
     if len(sides) > 1 or len(sides[0]) > 1:
@@ -165,7 +183,7 @@ def only(framework: str, layer: Layer, params: Params) -> Part:
 
 
 def each(layers: Sequence[Sequence[Part]]) -> Iterator[tuple[int, int, Part]]:
-    """All parts with the number of their layer and direction."""
+    """Yield each part with the numbers of its layer and its direction."""
     for k, sides in enumerate(layers):
         for d, part in enumerate(sides):
             yield k, d, part

@@ -1,6 +1,8 @@
-"""ONNX: W (directions, 4·units, features), R (directions, 4·units, units), B (directions, 8·units), P (directions, 3·units).
+"""Conversion of ONNX's LSTM, GRU and RNN nodes.
 
-Gates i | o | f | c and z | r | h, a plain RNN one; B has the biases of W, then those of R; P has i | o | f.
+An LSTM has W (directions, 4·units, features), R (directions, 4·units, units), B (directions, 8·units) and the peepholes P
+(directions, 3·units). Its gates are i | o | f | c; those of a GRU are z | r | h, and a plain RNN has one block. B has the
+biases of W before those of R, and P has i | o | f.
 """
 
 import os
@@ -29,20 +31,23 @@ Node = Mapping[str, Any]
 
 
 def load(weights: Node | Sequence[Node]) -> tuple[Layer, Params]:
-    """Return the layer and parameters of an LSTM, GRU or RNN node; of several, a Stack.
+    """Return the layer and parameters of an LSTM, GRU or RNN node.
 
-    The biases of W and of R are added into one, but for those of a GRU's candidate with `linear_before_reset`. With
-    `input_forget`, the weights of the forget gate, which then do nothing, are left out.
+    The biases of W and R are added into one bias, except for those of the candidate of a GRU with `linear_before_reset`. With
+    `input_forget`, the weights of the forget gate have no effect and are left out.
 
     Args:
-        weights: the node's `W`, `R`, `B` and `P`, and its attributes (`direction`, `activations`, `clip`, …), by ONNX's names.
-            `layout` is not in the weights.
+        weights: the node's `W`, `R`, `B` and `P` and its attributes (`direction`, `activations`, `clip`, …), by ONNX's names;
+            or a list of such nodes, the lowest first. `layout` is not part of the weights.
+
+    Returns:
+        An RNN, a Bidirectional or, for several nodes, a Stack, and its parameters as NumPy arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a node, or of another shape or dtype; an attribute that is not ours.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or jlstm does not have an attribute.
 
-    Differs from: ONNX is time-major; this layer is not, unless you replace that option. With a length of 0, ONNX Runtime returns
-        zeros as last states, and we the initial ones.
+    Differs from: ONNX is time-major; the returned layer is not, unless you replace that option. For a length of 0, ONNX Runtime
+        returns zeros as the last states, and jlstm returns the initial states.
 
     Examples:
         >>> import numpy as np
@@ -55,23 +60,23 @@ def load(weights: Node | Sequence[Node]) -> tuple[Layer, Params]:
 
 
 def _sides(node: Node) -> list[Part]:
-    given = arrays.floating("weights", {name: value for name, value in node.items() if name in _ARRAYS})
-    count, rows, units = arrays.matrix("weights", given, "R", "(directions, gates·units, units)", 3).shape
-    features = arrays.matrix("weights", given, "W", "(directions, gates·units, features)", 3).shape[2]
+    arrays_by_name = arrays.floating("weights", {name: value for name, value in node.items() if name in _ARRAYS})
+    count, rows, units = arrays.matrix("weights", arrays_by_name, "R", "(directions, gates·units, units)", 3).shape
+    features = arrays.matrix("weights", arrays_by_name, "W", "(directions, gates·units, features)", 3).shape[2]
     name = arrays.gates("weights['R']", rows, units, {4: "LSTM", 3: "GRU", 1: "RNN"})
-    found = options(name, {key: value for key, value in node.items() if key not in _ARRAYS}, units)
+    layer_options = options(name, {key: value for key, value in node.items() if key not in _ARRAYS}, units)
     expected = DIRECTIONS[node.get("direction", "forward")]  # which `options` has checked
     if count != expected:
         raise ValueError(f"weights['R'] has {count} directions, expected {expected}: give direction, or other weights")
     shapes: dict[str, tuple[int, ...]] = {"W": (count, rows, features), "R": (count, rows, units)}
-    shapes |= {"B": (count, 2 * rows)} if "B" in given else {}
-    shapes |= {"P": (count, 3 * units)} if "P" in given and name == "LSTM" else {}
-    arrays.fit("weights", given, shapes)
+    shapes |= {"B": (count, 2 * rows)} if "B" in arrays_by_name else {}
+    shapes |= {"P": (count, 3 * units)} if "P" in arrays_by_name and name == "LSTM" else {}
+    arrays.fit("weights", arrays_by_name, shapes)
     sides = []
     for d in range(count):
-        own = {key: value[d] for key, value in given.items()}
-        turned = found | {"reverse": found["reverse"] != (d > 0)}
-        sides.append(_part(name, units, own, turned))
+        side_arrays = {key: value[d] for key, value in arrays_by_name.items()}
+        side_options = layer_options | {"reverse": layer_options["reverse"] != (d > 0)}
+        sides.append(_part(name, units, side_arrays, side_options))
     return sides
 
 
@@ -94,16 +99,13 @@ def _part(name: str, units: int, given: dict[str, np.ndarray], found: dict[str, 
 
 
 def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return an LSTM, GRU or RNN node as a dict of its weights and attributes; of a Stack, a list.
+    """Return an LSTM, GRU or RNN node as a dict of its weights and attributes; for a Stack, a list of nodes.
 
-    `load` takes it back, bit by bit.
-
-    Numbers among the attributes are float32 in ONNX, and so is a `gate_clip`.
-
-    The biases of R are zero, but for a GRU's candidate. Weights of a forget gate that is coupled away are zero.
+    `load` restores the same bits. Float attributes are float32 in ONNX, so `gate_clip` is rounded to float32.
+    The biases of R are zero, except for the candidate of a GRU. With `coupled`, the weights of the forget gate are zero.
 
     Raises:
-        ValueError: an option that ONNX does not have, or parameters that are not the layer's.
+        ValueError: the layer has an option that ONNX does not have, or `params` do not fit it.
     """
     layers = layout.parts(layer, params)
     layout.concatenated("ONNX", layer)
@@ -121,7 +123,7 @@ def _node(sides: Sequence[Part]) -> dict[str, Any]:
         raise ValueError("ONNX has no reverse=True in a bidirectional node: convert layer.flipped() and swap the directions")
     name = layout.kind(cell)
     weights = [_theirs(name, cell, part.params) for part in sides]
-    stacked = {key: np.stack([each[key] for each in weights]) for key in weights[0]}
+    stacked = {key: np.stack([side_weights[key] for side_weights in weights]) for key in weights[0]}
     return stacked | attributes(name, cell, "bidirectional" if len(sides) > 1 else "reverse" if layer.reverse else "forward")
 
 
@@ -149,21 +151,21 @@ def _theirs(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np
 
 
 def read(path: str | os.PathLike[str]) -> FileLayers:
-    """Return all LSTM, GRU and RNN nodes of a model by their names, or those of their first outputs.
+    """Return all LSTM, GRU and RNN nodes of a model, by name. A node without a name has that of its first output.
 
-    Those in branches of If, in bodies of Loop and Scan and in functions of the model are among them; their names begin with
-    those of the nodes around them, as in "If_0/then_branch/lstm". Of two layers of one name the second gets a number.
-    Weights may be in files beside the model, and behind operators on constants. A DynamicQuantizeLSTM, of ONNX Runtime, is the
-    LSTM of the weights that its 8-bit numbers stand for. Initial states and lengths are arguments of `apply`.
+    This includes nodes in branches of If, in bodies of Loop and Scan, and in functions of the model. Their names begin with the
+    names of the nodes around them, as in "If_0/then_branch/lstm". If two layers have the same name, the second gets a number.
+    Weights may be in external files beside the model, or computed from constants. A DynamicQuantizeLSTM of ONNX Runtime becomes
+    an LSTM with dequantized weights. Initial states and lengths are arguments of `apply`.
 
     Returns:
-        Layers and parameters. `unused` names floating and 8-bit arrays that are in no layer. Layers in branches, of which the
-        network runs one or the other, are not in its order.
+        Layers and parameters by name. `unused` names floating and 8-bit arrays that no layer uses. `in_network_order` is False
+        if a layer is in a branch, because the network runs only one of the branches.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: onnx is not installed.
-        ValueError: it is no such file, is damaged, or holds no layer that can be converted.
+        ValueError: the file is not an ONNX model, is damaged, or has no layer that can be converted.
     """
     path = files.existing(path)
     remedy = "read the file of a model that has one, or pass the weights of what it has instead to load"
@@ -171,14 +173,14 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
 
 
 def _read(model: Model) -> FileLayers:
-    nodes, converted, at = Layers(model), dict[str, tuple[Layer, Params]](), dict[Any, tuple[Layer, Params]]()
+    nodes, converted, loaded_by_place = Layers(model), dict[str, tuple[Layer, Params]](), dict[Any, tuple[Layer, Params]]()
     for node in nodes:
         try:
             place = nodes.place(node)
-            if place not in at:  # a layer that is called many times is there once
-                at[place] = _loaded(model, node.name, nodes.weights(node))
+            if place not in loaded_by_place:  # a layer that is called several times is converted once
+                loaded_by_place[place] = _loaded(model, node.name, nodes.weights(node))
             nodes.remark(node)
-            converted[node.name] = at[place]
+            converted[node.name] = loaded_by_place[place]
         except UnsupportedError as error:
             nodes.skipped[node.name] = str(error)
     unused = nodes.finish()
@@ -197,17 +199,17 @@ def _loaded(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
 
 
 def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
-    """Write a model that computes what `layer.apply` does, for any batch and time.
+    """Write an ONNX model that computes the same as `layer.apply`, for any batch size and number of steps.
 
-    Inputs: `xs`, as the layer takes them; `lengths` (batch,), int32; for each layer k `h_k`, and for an LSTM `c_k`, where to
-    start, (directions, batch, units). Outputs: `ys`, and `last_h_k`, `last_c_k`.
+    The inputs are `xs`, in the layout of the layer, `lengths` (batch,), int32, and for each layer k the initial states `h_k`
+    and, for an LSTM, `c_k` (directions, batch, units). The outputs are `ys`, `last_h_k` and `last_c_k`.
 
     Raises:
         ImportError: onnx is not installed.
         OSError: the file cannot be written.
-        ValueError: as `dump`; or a dtype that ONNX's nodes do not have.
+        ValueError: as for `dump`; or ONNX's nodes do not have the dtype.
 
-    Differs from: with a length of 0, ONNX Runtime returns zeros as last states, and we the initial ones.
+    Differs from: for a length of 0, ONNX Runtime returns zeros as the last states, and jlstm returns the initial states.
     """
     checks.path("path", path)
     nodes = dump(layer, params)

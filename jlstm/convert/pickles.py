@@ -1,4 +1,4 @@
-"""What a pickle describes, as plain values of ours. Nothing that it names is imported, made or called."""
+"""Safe parsing of pickles into plain values. Nothing that a pickle names is imported, constructed or called."""
 
 import pickletools
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ class Value(list[Any]):
 
 
 def _object(parts: list[Any]) -> Value:
-    """What calling a class or function makes.
+    """Return a description of the object that a call of a class or function would return.
 
     A callee of any other type is refused: PyTorch would print it, and a list may hold the same list twice, that one another
     list twice, and so on.
@@ -106,7 +106,7 @@ def described(content: bytes | mmap, size: int) -> tuple[Any, list[Value]]:
 
 
 class _Machine:
-    """The machine that a pickle is a program for: its stack, the marks on it, and what is kept by number."""
+    """The stack machine that interprets a pickle: its stack, the marks on the stack, and the memo."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -130,7 +130,7 @@ class _Machine:
         raise ValueError
 
     def taken(self, code: pickletools.OpcodeInfo) -> list[Any]:
-        """Take off the stack what an instruction uses: so many values, or all from the last mark."""
+        """Pop the operands of an instruction: a fixed number of values, or all values after the last mark."""
         start = len(self.stack) - len(code.stack_before)
         if pickletools.markobject in code.stack_before:
             start = self.marks.pop() - code.stack_before.index(pickletools.markobject)
@@ -141,7 +141,7 @@ class _Machine:
         return parts
 
     def results(self, name: str, argument: Any, parts: list[Any]) -> list[Any]:
-        """Return what an instruction leaves on the stack."""
+        """Return the values that an instruction pushes onto the stack."""
         if name in _EXTENDING:
             _extend(name, *parts)
             return parts[:1]

@@ -1,4 +1,7 @@
-"""TensorFlow 1: a cell's variables by its own names, as `jlstm.convert.tf1_cells` has them, and checkpoints of all versions."""
+"""Conversion of the variables of TensorFlow 1 cells, and reading of TensorFlow 1 and 2 checkpoints.
+
+`jlstm.convert.tf1_cells` lists the cells and their variables.
+"""
 
 import os
 from collections.abc import Mapping
@@ -17,23 +20,27 @@ from jlstm.layers import Layer
 def load(
     weights: Mapping[str, Any], *, cell: str | None = None, forget_bias: float | None = None, **options: Any
 ) -> tuple[Layer, Params]:
-    """Return the layer and parameters of the variables of one cell.
+    """Return the layer and parameters of one TensorFlow 1 cell.
 
     Args:
-        weights: arrays by the cell's own names of its variables: `kernel`, `bias`, with peepholes `w_i_diag`, `w_f_diag` and
-            `w_o_diag`, with a projection `projection/kernel`; of a GRU `gates/kernel`, `gates/bias` and `candidate/…` likewise;
-            or as TensorFlow called them before 1.2.
+        weights: the cell's variables by name. An LSTM has `kernel` and `bias`, with peepholes also `w_i_diag`, `w_f_diag` and
+            `w_o_diag`, with a projection also `projection/kernel`. A GRU has `gates/kernel`, `gates/bias`, `candidate/kernel`
+            and `candidate/bias`. The names from before TensorFlow 1.2 are accepted too.
         cell: the cell's class as checkpoints name it: "basic_lstm_cell", "lstm_cell", "lstm_block_cell", "lstm_fused_cell",
             "layer_norm_basic_lstm_cell", "cudnn_compatible_lstm_cell", "gru_cell", "gru_block_cell",
-            "cudnn_compatible_gru_cell" or "basic_rnn_cell". None tells it by the names, and takes a kernel and a bias for those
-            of an LSTM; a "basic_rnn_cell" and a "cudnn_compatible_lstm_cell" have the same names.
-        forget_bias: the cell's option, which it adds at every step; here it is added to the bias, once. None is the default of
-            the cell's class: 1 of an LSTM, 0 of one that is compatible with CuDNN. A GRU has none.
-        **options: of `jlstm.LSTM`, `jlstm.GRU` or `jlstm.ElmanCell`, which no array tells: `cell_clip`, `projection_clip` for
-            `proj_clip`, `activation`, …
+            "cudnn_compatible_gru_cell" or "basic_rnn_cell". None infers the class from the names of the variables. It takes a
+            kernel and a bias for those of an LSTM, so name a "basic_rnn_cell" or a "cudnn_compatible_lstm_cell", whose
+            variables have the same names.
+        forget_bias: the cell's option, which TensorFlow adds at every step. This function adds it to the bias once. None is the
+            default of the cell's class: 1 for an LSTM, 0 for one that is compatible with CuDNN. A GRU has none.
+        **options: options of `jlstm.LSTM`, `jlstm.GRU` or `jlstm.ElmanCell` that the arrays do not determine: `cell_clip`,
+            `projection_clip` for TensorFlow's `proj_clip`, `activation`, …
+
+    Returns:
+        An RNN and its parameters as NumPy arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a cell, or of another shape or dtype; or an option does not fit.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or an option does not fit.
 
     Examples:
         >>> import numpy as np
@@ -45,62 +52,65 @@ def load(
 
 
 def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str, np.ndarray]:
-    """Return the variables of the TensorFlow 1 cell that is this layer; a `load` with a `forget_bias` of 0 gives the same bits.
+    """Return the variables of the TensorFlow 1 cell that is equal to this layer.
 
-    Clips and the activation are given to TensorFlow's own cell. A cell always has a bias there: without one, it is zero.
+    With a `forget_bias` of 0, `load` restores the same bits. The variables do not contain the clips and the activation: pass
+    these to the TensorFlow cell. TensorFlow's cells always have a bias. For a layer without a bias, it is zero.
 
     Args:
-        layer: of one cell; take a Stack apart as `MultiRNNCell` does, and Bidirectional likewise.
-        params: its own.
-        forget_bias: of the cell that takes the weights; it is subtracted here, since the cell adds it.
+        layer: a layer of one cell. Convert the layers of a Stack and the directions of a Bidirectional one by one.
+        params: the layer's parameters.
+        forget_bias: the `forget_bias` of the TensorFlow cell. It is subtracted from the bias, since that cell adds it.
 
     Raises:
-        ValueError: an option that the cells do not have, several layers, or parameters that are not the layer's.
+        ValueError: the layer has an option that the cells do not have, it consists of several layers or directions, or
+            `params` do not fit it.
     """
     part = layout.only("TensorFlow 1", layer, params)
     cell: Any = part.layer.cell
     layout.refuse(
         "TensorFlow 1", cell, but=("activation", "peephole", "projection", "projection_clip", "cell_clip", "reset_after")
     )
-    own = part.params
-    kernel = np.concatenate([own["kernel"], own["recurrent_kernel"]])
+    arrays_by_name = part.params
+    kernel = np.concatenate([arrays_by_name["kernel"], arrays_by_name["recurrent_kernel"]])
     if layout.kind(cell) == "GRU":
         if cell.reset_after:
             raise ValueError("TensorFlow 1 has no reset_after=True, only False: use a layer that was trained so")
-        bias, cut = own.get("bias", np.zeros_like(kernel[0])), 2 * cell.units
+        bias, cut = arrays_by_name.get("bias", np.zeros_like(kernel[0])), 2 * cell.units
         kernel, bias = (layout.order(array, "zrg", "rzg") for array in (kernel, bias))
         gates = {"gates/kernel": kernel[:, :cut], "gates/bias": bias[:cut]}
         return gates | {"candidate/kernel": kernel[:, cut:], "candidate/bias": bias[cut:]}
-    bias = own.get("bias", np.zeros_like(kernel[0])).copy()
+    bias = arrays_by_name.get("bias", np.zeros_like(kernel[0])).copy()
     if forget_bias := checks.number("forget_bias", forget_bias):
         bias[cell.units : 2 * cell.units] -= bias.dtype.type(forget_bias)
     weights = {"kernel": layout.order(kernel, "ifgo", GATES), "bias": layout.order(bias, "ifgo", GATES)}
     if cell.peephole:
-        weights |= dict(zip(PEEPHOLES, own["peephole_kernel"], strict=True))
-    return weights | ({"projection/kernel": own["projection_kernel"]} if cell.projection else {})
+        weights |= dict(zip(PEEPHOLES, arrays_by_name["peephole_kernel"], strict=True))
+    return weights | ({"projection/kernel": arrays_by_name["projection_kernel"]} if cell.projection else {})
 
 
 def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **options: Any) -> FileLayers:
     """Return all recurrent layers in a TensorFlow checkpoint, by their scopes (TensorFlow 1) or objects (TensorFlow 2).
 
-    Of TensorFlow 1, cells are found by the names of their classes, as in `load`. Two cells are two layers: only those of a
-    `MultiRNNCell` become a Stack, and those of `fw` and `bw` become Bidirectional. A layer goes by the scope that it is in, or
-    by its own scope where several layers are in one. Of TensorFlow 2, Keras's LSTM, GRU and SimpleRNN layers and cells are
-    found, by the shortest path to them. TensorFlow reads the file.
+    In a TensorFlow 1 checkpoint, cells are found by the names of their classes, as listed in `load`. Each cell is a layer,
+    except that the cells of a `MultiRNNCell` become a Stack and those of `fw` and `bw` become a Bidirectional. A layer is named
+    after the scope around it, or after its own scope if several layers share that scope. In a TensorFlow 2 checkpoint, Keras's
+    LSTM, GRU and SimpleRNN layers and cells are found, and named by the shortest path to them. TensorFlow reads the file.
 
     Args:
-        path: the checkpoint, without `.index` and `.data-…`.
-        forget_bias: of the LSTM cells of TensorFlow 1 with this option, which no checkpoint states. None is their default, 1.
-        **options: as for `load`, or `jlstm.convert.keras.load`, for all layers. `recurrent_activation` is asked for where Keras
-            is so old that its default was another, and `reset_after` of a GRU without bias.
+        path: the path of the checkpoint, without `.index` and `.data-…`.
+        forget_bias: the `forget_bias` of the TensorFlow 1 LSTM cells that have this option, which no checkpoint states. None is
+            their default, 1.
+        **options: as for `load` or `jlstm.convert.keras.load`, for all layers. `recurrent_activation` is required where the
+            checkpoint may be of an old Keras with another default, and `reset_after` for a GRU without bias.
 
     Returns:
-        The layers. `unused` has all other variables but those of optimizers.
+        Layers and parameters by name. `unused` names all other variables, except those of optimizers.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ImportError: TensorFlow is not installed.
-        ValueError: it is damaged, or has no recurrent layer that can be converted.
+        ValueError: the checkpoint is damaged, or has no recurrent layer that can be converted.
     """
     layers = tf_checkpoint.read(path, forget_bias, options)
     return layers.checked(path, "recurrent layer that is found by its name", "pass its variables to load")

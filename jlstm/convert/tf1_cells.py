@@ -1,8 +1,9 @@
-"""The cells of TensorFlow 1, by the names of their scopes: what their variables are called and what they compute.
+"""The cells of TensorFlow 1 by the names of their scopes: the names of their variables and their conversion.
 
-An LSTM has a kernel (features + size of h, 4·units), rows x then h, a bias and perhaps w_{i,f,o}_diag and projection/kernel. Its
-gates are i | j | f | o, where j is our g. A GRU has gates r | u and a candidate with a kernel of its own, rows x then r ⊙ h. The
-cell that is compatible with CuDNN has r ⊙ (h U + d) instead. Before TensorFlow 1.2, kernels were called weights.
+An LSTM has a kernel (features + size of h, 4·units), with the rows of x before those of h, and a bias. It may have
+w_{i,f,o}_diag and projection/kernel. Its gates are i | j | f | o, where j is g in jlstm. A GRU has the gates r | u and a
+candidate with its own kernel, with the rows of x before those of r ⊙ h. The CuDNN-compatible GRU uses r ⊙ (h U + d) instead.
+Before TensorFlow 1.2, kernels were called weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,10 +40,10 @@ class CellClass(NamedTuple):
     """A class of cells.
 
     Attributes:
-        part: takes its variables, the forget bias and the options.
-        names: of its variables.
-        forget_bias: what it adds to the forget gate at every step if it is not told otherwise.
-        fixed: whether that cannot be told otherwise.
+        part: the function that converts the variables, given the forget bias and the options.
+        names: the names of its variables.
+        forget_bias: the default value that the cell adds to the forget gate's sum at every step.
+        fixed: whether the class has no option to change `forget_bias`.
     """
 
     part: Callable[[Weights, float, dict[str, Any]], Part]
@@ -52,7 +53,7 @@ class CellClass(NamedTuple):
 
 
 def renamed(name: str) -> str:
-    """A variable's name as TensorFlow 1.2 and later have it.
+    """Return the name of a variable as of TensorFlow 1.2 and later.
 
     Examples:
         >>> renamed("projection/weights")
@@ -63,10 +64,10 @@ def renamed(name: str) -> str:
 
 
 def part(cell: str | None, weights: Mapping[str, Any], forget_bias: float | None, options: dict[str, Any]) -> Part:
-    """The layer and parameters of the variables of a cell, of which the names tell the class if `cell` does not.
+    """Return the layer and parameters of a cell's variables. If `cell` is None, their names determine the class.
 
     Raises:
-        ValueError: a weight is missing, not part of such a cell, or of another shape or dtype; or an option does not fit.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or an option does not fit.
     """
     arrays_by_name: Weights = {}
     for name, array in arrays.floating("weights", weights).items():
@@ -120,7 +121,7 @@ def _plain(kernel: np.ndarray, bias: np.ndarray, features: int, forget_bias: flo
 
 
 def _normalized(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
-    """Its gates are normalised before γ, β and the forget bias; c is normalised before it is carried."""
+    """Convert a LayerNormBasicLSTMCell: gates are normalized before γ, β and the forget bias, and c before it is carried."""
     if not weights.keys() & set(_NORMS):  # layer_norm=False
         return _lstm(weights, forget_bias, options)
     rows, columns = arrays.matrix("weights", weights, "kernel", "(features + units, 4·units)").shape
@@ -139,8 +140,8 @@ def _gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
     rows, columns, units = _gates(weights)
     shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (rows, columns), "gates/bias": (columns,)}
     arrays.fit("weights", weights, shapes | {"candidate/kernel": (rows, units), "candidate/bias": (units,)})
-    both = [np.concatenate([weights[f"gates/{name}"], weights[f"candidate/{name}"]], -1) for name in ("kernel", "bias")]
-    kernel, bias = (layout.order(array, "rzg", "zrg") for array in both)
+    joined = [np.concatenate([weights[f"gates/{name}"], weights[f"candidate/{name}"]], -1) for name in ("kernel", "bias")]
+    kernel, bias = (layout.order(array, "rzg", "zrg") for array in joined)
     params = {"kernel": kernel[:-units], "recurrent_kernel": kernel[-units:], "bias": bias}
     return layout.rnn("GRU", units, params, reset_after=False, **options)
 
@@ -175,17 +176,17 @@ def _cudnn_lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -
 
 
 def _summed(weights: Weights, name: str) -> Weights:
-    """Without the two biases that CuDNN has, whose sum is the bias of that name: only CuDNN itself needs them."""
+    """Return the weights without CuDNN's two biases, after a check that the bias `name` is their sum."""
     terms = [weights[term] for term in _CUDNN_BIASES if term in weights]
     total = weights.get(name)
     if terms and (total is None or len(terms) != 2 or any(term.shape != total.shape for term in terms)):
         raise ValueError(f"weights has CuDNN's biases that do not fit its {name!r}: pass the weights of one cell")
-    # They were added in this dtype: one rounding, of a sum that may be small because its terms cancel.
+    # The terms were added in this dtype, with one rounding. The tolerance is relative to them, since the sum may cancel.
     if total is not None and terms:
         rounding = 2 * np.finfo(np.float32).eps if total.dtype.itemsize > 2 else 0.01
         if not np.allclose(total, sum(terms), rtol=0, atol=rounding * float(max(1e-6, *(abs(term).max() for term in terms)))):
             raise ValueError(f"weights has {name!r} that is not the sum of CuDNN's biases beside it: leave out what is wrong")
-    return {own: array for own, array in weights.items() if own not in _CUDNN_BIASES}
+    return {key: array for key, array in weights.items() if key not in _CUDNN_BIASES}
 
 
 def _elman(weights: Weights, _: float, options: dict[str, Any]) -> Part:

@@ -1,7 +1,7 @@
-"""TensorFlow's checkpoints: opened with TensorFlow, and what the cells and layers in them become.
+"""Conversion of TensorFlow checkpoints, which TensorFlow itself reads.
 
-The names of variables tell the cells of TensorFlow 1, the description of objects the layers of TensorFlow 2. Only the arrays of
-layers that are converted are loaded.
+Cells of TensorFlow 1 are found by the names of their variables, and layers of TensorFlow 2 by the graph of saved objects. Only
+the arrays of layers that are converted are loaded.
 """
 
 import os
@@ -31,7 +31,7 @@ _RELU = re.compile(r"(?:^|/)cudnn_rnn_relu(?:_\d+)?/")  # the name of a CudnnRNN
 
 
 class Checkpoint(NamedTuple):
-    """An open checkpoint: the shapes and dtypes of its variables, and which are loaded."""
+    """An open checkpoint, with the shapes and dtypes of its variables and the names of those that were loaded."""
 
     path: Path
     reader: Any
@@ -41,18 +41,18 @@ class Checkpoint(NamedTuple):
     loaded: set[str]
 
     def arrays(self, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Load variables, given by what they are called in the result.
+        """Load variables. `names` maps the names in the result to those in the checkpoint.
 
         Raises:
-            RefusalError: the checkpoint is damaged, or declares more than it holds.
-            ValueError: one has no floats.
+            RefusalError: the checkpoint is damaged, or declares more data than it holds.
+            ValueError: a variable does not have a floating dtype.
         """
         held = sum(data.stat().st_size for data in self.path.parent.glob(f"{_escaped(self.path.name)}.data-*"))
         self.loaded.update(names.values())
         missing = next((name for name in names.values() if name not in self.shapes), None)
         if missing is not None:
             raise RefusalError(f"describes a variable {missing[:80]!r} that is not there")
-        # TensorFlow ends the process where it is a reference.
+        # Checked first, because TensorFlow aborts the process when it reads a reference dtype.
         other = next((name for name in names.values() if self.dtypes[name].name not in FLOATS), None)
         if other is not None:
             kind = self.dtypes[other].name
@@ -69,12 +69,12 @@ class Checkpoint(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[str, Any]) -> FileLayers:
-    """Return all recurrent layers.
+    """Return all recurrent layers of a checkpoint.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ImportError: TensorFlow is not installed.
-        ValueError: it is damaged.
+        ValueError: the checkpoint is damaged.
     """
     path = checks.path("path", path)
     if not Path(f"{path}.index").is_file():
@@ -106,7 +106,7 @@ def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
 
 
 class _Layers:
-    """The layers of a checkpoint as they are gathered."""
+    """Collects the recurrent layers of a checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint, tree: Objects | None, options: dict[str, Any]) -> None:
         self.checkpoint, self.tree, self.options = checkpoint, tree, options
@@ -118,16 +118,18 @@ class _Layers:
         self.aside: set[str] = set()  # arrays of optimizers
 
     def of_objects(self) -> None:
-        """Those of TensorFlow 2."""
+        """Add the layers of TensorFlow 2, found by the graph of saved objects."""
         if self.tree is None:
             return
-        found = {
+        layers_by_path = {
             path: (layer, names) for path, layer, names in tf_objects.layers(self.tree, self.checkpoint.arrays, self.options)
         }
-        paths, self.in_order = tf_objects.ordered([path for path, (layer, _) in found.items() if not isinstance(layer, str)])
-        paths += sorted(found.keys() - set(paths))
+        paths, self.in_order = tf_objects.ordered(
+            [path for path, (layer, _) in layers_by_path.items() if not isinstance(layer, str)]
+        )
+        paths += sorted(layers_by_path.keys() - set(paths))
         for path in paths:
-            layer, names = found[path]
+            layer, names = layers_by_path[path]
             self.results[path] = layer
             self.taken |= names
             self.used |= set() if isinstance(layer, str) else names
@@ -136,7 +138,7 @@ class _Layers:
             self.assumed += _defaults("a checkpoint states no options of Keras's layers", KERAS_DEFAULTS, self.options)
 
     def of_scopes(self, forget_bias: float | None) -> None:
-        """Those of TensorFlow 1, which TensorFlow 2 can save as objects too; their variables then have full names."""
+        """Add the cells of TensorFlow 1. TensorFlow 2 may save these as objects too, with their full names."""
         arrays = {name: name for name in self.checkpoint.shapes}
         if self.tree is not None:
             taken = self.taken | self.aside
@@ -178,7 +180,7 @@ class _Layers:
         return layout.assemble([[part]])
 
     def _assume(self, scopes: Sequence[str], forget_bias: float | None) -> None:
-        """Tell what was assumed of cells of TensorFlow 1, and where a forget bias that is asked for does not belong."""
+        """Record the assumed options of TensorFlow 1 cells, and warn about cells that do not use the forget bias."""
         kinds = {tf_scopes.kind(scope) for scope in scopes}
         if not kinds:
             return
@@ -194,7 +196,7 @@ class _Layers:
         self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)
 
     def result(self) -> FileLayers:
-        """All that was gathered."""
+        """Return all collected layers."""
         layers = {name: layer for name, layer in self.results.items() if not isinstance(layer, str)}
         skipped = {name: reason for name, reason in self.results.items() if isinstance(reason, str)}
         unused = sorted(map(tf_objects.array_name, self.checkpoint.shapes.keys() - self.used - self.aside))
@@ -202,13 +204,13 @@ class _Layers:
 
 
 def _defaults(what: str, defaults: Mapping[str, str], options: Mapping[str, Any]) -> list[str]:
-    """A sentence on defaults that no option replaces."""
+    """Return a sentence on the defaults that no option replaces, or nothing if there are none."""
     assumed = [f"{name} {value}" for name, value in defaults.items() if name not in options]
     return [f"{what}, so that its defaults are assumed: {', '.join(assumed)}"] if assumed else []
 
 
 def _free(name: str, names: Mapping[str, Any]) -> str:
-    """A name that is not taken: a checkpoint may have a layer and a scope of one name."""
+    """Return an unused name, with underscores appended: a layer and a scope of a checkpoint may share a name."""
     while name in names:
         name += "_"
     return name

@@ -20,7 +20,7 @@ _LETTERS = 64  # that all names together may have for each byte of the file: Ten
 
 
 def checked(path: Path) -> bool:
-    """Look at all that an index describes.
+    """Check all entries of an index.
 
     Returns:
         Whether the checkpoint has a description of objects, which TensorFlow can read.
@@ -50,7 +50,7 @@ def checked(path: Path) -> bool:
 
 
 def _one_text(path: Path, entry: Any, shards: int) -> None:
-    """Require text of the length that is declared: TensorFlow takes memory for it before it looks how much there is."""
+    """Check that the object graph has its declared length, because TensorFlow allocates memory before it checks."""
     data = path.with_name(f"{path.name.removesuffix('.index')}.data-{entry.shard_id:05d}-of-{shards:05d}")
     if entry.dtype != _STRING or entry.shape.dim or not data.is_file() or min(entry.offset, entry.size) < 0:
         raise RefusalError("the description of its objects is not there")
@@ -73,7 +73,7 @@ def _possible(shape: Any) -> None:
 
 
 def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All names and values of a table; the first name is empty."""
+    """Yield all names and values of a table. The first name is empty."""
     if len(content) < _FOOTER or unpack_from("<Q", content, len(content) - 8)[0] != _MAGIC:
         raise RefusalError("its end is missing")
     footer = content[-_FOOTER:-8]
@@ -102,7 +102,7 @@ def _block(content: bytes, handle: bytes, at: int) -> bytes:
 
 
 def _entries(block: bytes, letters: int) -> Iterator[tuple[bytes, bytes]]:
-    """Names and values of a block, of names that have no more than so many letters together."""
+    """Yield the names and values of a block. Its names may have at most `letters` bytes in total."""
     end = len(block) - 4 - 4 * unpack_from("<I", block, len(block) - 4)[0]
     at = 0
     name = b""  # begins with letters of the name before
@@ -121,7 +121,7 @@ def _entries(block: bytes, letters: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """Return a variable-length integer, with seven bits per byte, and the position after it."""
     number = 0
     for k, byte in enumerate(content[at : at + 10]):
         number |= (byte & 127) << 7 * k

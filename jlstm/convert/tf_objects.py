@@ -1,4 +1,4 @@
-"""Keras's recurrent layers in a checkpoint of TensorFlow 2, by its description of the objects that were saved.
+"""Keras's recurrent layers in a TensorFlow 2 checkpoint, found by its graph of saved objects.
 
 Each object has children by their names, and each variable the name of its array and the full name that it had, which ends in the
 name of the cell: "encoder/lstm/lstm_cell/kernel". An object that can be reached on several paths is there once.
@@ -39,7 +39,7 @@ class Objects(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]  # of arrays by their names
 
     def path(self, number: int) -> str:
-        """The shortest path to an object."""
+        """Return the shortest path to an object."""
         names: list[str] = []
         while number in self.parents:
             number, name = self.parents[number]
@@ -68,15 +68,15 @@ class Objects(NamedTuple):
         return [name for name, _ in islice(self.below(number, (*without, "seed_generator")), 6)]
 
     def arrays(self, number: int) -> set[str]:
-        """Names of the arrays below an object."""
+        """Return the names of the arrays below an object."""
         return {self.variables[child][0] for _, child in self.below(number)}
 
 
 def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
-    """Parse a description, of the type `TrackableObjectGraph`.
+    """Parse the object graph of a checkpoint, a serialized `TrackableObjectGraph`.
 
     Raises:
-        RefusalError: it has a child that is not there.
+        RefusalError: an object has a child that does not exist.
     """
     nodes = message.FromString(description).nodes
     children: list[dict[str, int]] = []
@@ -105,7 +105,7 @@ def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
 
 
 def model_variables(tree: Objects) -> set[str]:
-    """Names of the arrays that can be reached otherwise than through an optimizer, which may hold a model's variables too."""
+    """Return the names of the arrays that are reachable without passing through an optimizer."""
     seen, queue, names = {0}, deque([0][: len(tree.children)]), set()
     while queue:
         number = queue.popleft()
@@ -118,7 +118,7 @@ def model_variables(tree: Objects) -> set[str]:
 
 
 def layers(tree: Objects, arrays: Arrays, options: dict[str, Any]) -> Iterator[tuple[str, Result, set[str]]]:
-    """Each recurrent layer: its path, the layer or why it is not converted, and the names of its arrays."""
+    """Yield for each recurrent layer its path, the layer or the reason why it is skipped, and the names of its arrays."""
     cells = {number for number in tree.parents if _weights(tree, number).keys() & {"recurrent_kernel"}}
     holders = {number: child["cell"] for number, child in enumerate(tree.children) if _holds_cell(tree, number)}
     sides = {
@@ -139,12 +139,12 @@ def layers(tree: Objects, arrays: Arrays, options: dict[str, Any]) -> Iterator[t
 
 
 def _weights(tree: Objects, number: int) -> dict[str, str]:
-    """The names of an object's own variables' arrays."""
+    """Return the names of the arrays of an object's own variables."""
     return {name: tree.variables[child][0] for name, child in tree.children[number].items() if child in tree.variables}
 
 
 def _stacked(tree: Objects, cell: int) -> list[int]:
-    """The cells of `StackedRNNCells`, the lowest first, or the one that it is."""
+    """Return the cells of a `StackedRNNCells`, the lowest first, or a list of the cell itself."""
     several = tree.children[cell].get("cells")
     if several is None:
         return [cell]
@@ -192,14 +192,16 @@ def _wrapper(tree: Objects, number: int) -> str:
 
 def _one(tree: Objects, number: int, holders: Mapping[int, int], arrays: Arrays, options: dict[str, Any]) -> Result:
     holder = holders.get(number)
-    beside = [] if holder is None else tree.named(number, ("cell", "states", "state_spec", "keras_api"))
-    if beside:
-        return f"it has {', '.join(map(repr, beside[:3]))} beside its cell: pass the cell's weights to keras.load"
-    made = [_cell(tree, cell, holder is None, arrays, options) for cell in _stacked(tree, number if holder is None else holder)]
-    for layer in made:
+    extra = [] if holder is None else tree.named(number, ("cell", "states", "state_spec", "keras_api"))
+    if extra:
+        return f"it has {', '.join(map(repr, extra[:3]))} beside its cell: pass the cell's weights to keras.load"
+    converted = [
+        _cell(tree, cell, holder is None, arrays, options) for cell in _stacked(tree, number if holder is None else holder)
+    ]
+    for layer in converted:
         if isinstance(layer, str):
             return layer
-    return tf_scopes.stacked([layer for layer in made if not isinstance(layer, str)])
+    return tf_scopes.stacked([layer for layer in converted if not isinstance(layer, str)])
 
 
 def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict[str, Any]) -> Result:
@@ -229,7 +231,7 @@ def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict
         )
     if gates == 3 and "bias" not in weights and "reset_after" not in options:
         return "it is a GRU without bias, which does not tell where it resets: pass reset_after=True, or False of TensorFlow 1"
-    return _loaded(arrays({own: weights[own] for own in _WEIGHTS if own in weights}), gates, options)
+    return _loaded(arrays({key: weights[key] for key in _WEIGHTS if key in weights}), gates, options)
 
 
 def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any]) -> Made | str:
@@ -250,7 +252,7 @@ def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any])
 
 
 def ordered(paths: list[str]) -> tuple[list[str], bool]:
-    """Paths in the order in which the layers of one model run, and whether that is known; else sorted."""
+    """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted."""
     matches = [_ORDER.fullmatch(path) for path in paths]
     if paths and all(matches) and len({match["model"] for match in matches if match}) == 1:
         return sorted(paths, key=lambda path: (len(path), path)), True
@@ -258,5 +260,5 @@ def ordered(paths: list[str]) -> tuple[list[str], bool]:
 
 
 def array_name(key: str) -> str:
-    """The name of an array without what every variable's ends in."""
+    """Return the name of an array without the suffix that all variables have."""
     return key.removesuffix(_SUFFIX)

@@ -1,4 +1,4 @@
-"""Cells of TensorFlow 1 in a checkpoint, by the scopes of their variables, and how they were put together.
+"""TensorFlow 1 cells in a checkpoint, found by the scopes of their variables, and the layers that they form.
 
 …/lstm_cell_1/kernel                                                   a cell, the second of its class in its scope
 …/multi_rnn_cell/cell_0/lstm_cell/kernel                               the lowest of several
@@ -23,7 +23,7 @@ Result = Made | str  # a layer, or why it is not converted
 
 
 class Joined(NamedTuple):
-    """A layer, or why it is not converted, and the scopes of its cells."""
+    """A layer, or the reason why it is skipped, and the scopes of its cells."""
 
     layer: Result
     cells: tuple[str, ...]
@@ -42,7 +42,7 @@ _OF_LAYER = re.compile(r"(?P<parent>.+)/(?:\w*_cell|stack_bidirectional_rnn)(?:_
 
 
 class Scopes(NamedTuple):
-    """What the names of a checkpoint's variables tell.
+    """The variables of a checkpoint, grouped by their names.
 
     Attributes:
         cells: the cells' scopes, with their variables by the cell's own names.
@@ -58,7 +58,7 @@ class Scopes(NamedTuple):
 
 
 def scopes(ranks: Mapping[str, int]) -> Scopes:
-    """Sort the names of variables, given with their numbers of axes."""
+    """Group variables by scope. `ranks` maps their names to their numbers of axes."""
     slots = {name for name in ranks if _slot(name, ranks)}
     parents = {name.rpartition("/")[0] for name in ranks.keys() - slots}
     cells: dict[str, dict[str, str]] = {}
@@ -73,7 +73,7 @@ def scopes(ranks: Mapping[str, int]) -> Scopes:
 
 
 def _slot(name: str, names: Mapping[str, int]) -> bool:
-    """A slot is named after its variable, then after its optimizer: a class, or the name that was given to it."""
+    """Whether a variable is an optimizer slot: its name is that of a variable, followed by that of the optimizer."""
     variable, _, last = name.rpartition("/")
     while variable:
         if variable in names:  # the rank tells it from a part of the variable, such as the norm of a weight
@@ -85,7 +85,7 @@ def _slot(name: str, names: Mapping[str, int]) -> bool:
 
 
 def _cell_scope(name: str, parents: set[str]) -> str | None:
-    """The scope of the cell that a variable belongs to: the outermost with a variable right in it, else the innermost."""
+    """Return the scope of a variable's cell: the outermost that directly contains a variable, else the innermost."""
     *components, _ = name.split("/")
     innermost = None
     for k, component in enumerate(components[:64]):
@@ -111,7 +111,7 @@ def _leftover(names: Iterable[str], ranks: Mapping[str, int]) -> dict[str, str]:
 
 
 def _around(cells: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """A wrapper with variables changes what goes into a cell or comes out of it."""
+    """Return the cells to skip because a wrapper around them has variables and so changes their inputs or outputs."""
     inside: dict[str, str] = {}
     for name in others:
         components = name.split("/")[:64]
@@ -129,19 +129,19 @@ def _around(cells: Iterable[str], others: Iterable[str]) -> dict[str, str]:
 
 
 def sounds_recurrent(scope: str) -> bool:
-    """Whether a scope's name is that of a cell, or has a recurrent network's in it."""
+    """Whether a scope is named like a cell or a recurrent network."""
     last = scope.rpartition("/")[2]
     return bool(_CELL.fullmatch(last) or _RECURRENT.search(last))
 
 
 def kind(scope: str) -> str:
-    """The class of the cell at a scope, as the scope's name has it."""
+    """Return the class of the cell at a scope, taken from the scope's name; "" if it is none."""
     match = _CELL.fullmatch(scope.rpartition("/")[2])
     return match["kind"] if match else ""
 
 
 def unread(scope: str, names: Iterable[str]) -> str:
-    """Why a cell cannot be converted, told by its class and the names of its variables; "" if it can."""
+    """Return why a cell cannot be converted, from its class and the names of its variables; "" if it can."""
     cell, names = kind(scope), list(names)
     if "recurrent_kernel" in names:
         return "it is Keras's, saved by the names of its variables, which do not tell its options: pass them to keras.load"
@@ -156,7 +156,7 @@ def unread(scope: str, names: Iterable[str]) -> str:
 
 
 def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[str, Joined]:
-    """Put together what `MultiRNNCell`, and functions of two directions, made of cells; the innermost first."""
+    """Combine the cells of each `MultiRNNCell` and of each pair of directions into layers, the innermost first."""
     layers: dict[str, Joined] = {}
     waiting: dict[int, dict[tuple[str, str], dict[str, Joined]]] = {}
 
@@ -183,7 +183,7 @@ def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[st
 
 
 def _numbered(members: Mapping[str, Result], group: str) -> dict[str, Made] | str:
-    """The members by their number or their direction; else why they cannot be put together."""
+    """Return the members by number or direction, or the reason why they cannot be combined."""
     numbered: dict[str, Made] = {}
     for scope, layer in members.items():
         joint = cast(re.Match[str], _JOINT.fullmatch(scope))
@@ -217,7 +217,7 @@ def _directions(members: Mapping[str, Result], merge: str | None) -> Result:
 
 
 def stacked(layers: Sequence[Made]) -> Result:
-    """One layer as it is, more as a Stack, the lowest first; or why they cannot be stacked."""
+    """Return one layer unchanged and several as a Stack, the lowest first, or the reason why they cannot be stacked."""
     for k, ((below, _), (layer, params)) in enumerate(pairwise(layers)):
         if below.features_out != (features := features_in(layer, params)):
             return f"its cell {k + 1} takes {features} features and cell {k} gives {below.features_out}: load them one by one"
@@ -225,14 +225,14 @@ def stacked(layers: Sequence[Made]) -> Result:
 
 
 def both(forward: Made, backward: Made, merge: str | None) -> Result:
-    """Two directions, or why they cannot be."""
+    """Return a Bidirectional of two layers, or the reason why they cannot be combined."""
     if forward[0] != backward[0] or features_in(*forward) != features_in(*backward):
         return "its two directions differ in kind or size: load them one by one"
     return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
 
 
 def named(layers: Iterable[str]) -> dict[str, str]:
-    """Names of layers by their scopes: the scope that a layer is in if no other layer is in it, else its own."""
+    """Return the layers' names by scope: the parent scope if it contains no other layer, else the layer's own scope."""
     parents = {scope: match["parent"] if (match := _OF_LAYER.fullmatch(scope)) else scope for scope in layers}
     counts = Counter([*parents.values(), *(scope for scope, parent in parents.items() if parent != scope)])
     return {scope: (parent if counts[parent] == 1 else scope) or "rnn" for scope, parent in parents.items()}

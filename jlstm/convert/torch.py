@@ -1,6 +1,8 @@
-"""PyTorch: weight_ih (4·units, features), weight_hh (4·units, size of h), weight_hr (projection, units), two biases.
+"""Conversion of PyTorch's `LSTM`, `GRU`, `RNN`, `LSTMCell`, `GRUCell` and `RNNCell`.
 
-Gates i | f | g | o, as ours, and r | z | n for the GRU, whose h' = (1 - z) n + z h is ours too; an RNN has one block.
+An LSTM has weight_ih (4·units, features), weight_hh (4·units, size of h), two biases and, with a projection, weight_hr
+(projection, units). Its gates are i | f | g | o as in jlstm. A GRU has r | z | n and the same update as jlstm,
+h' = (1 - z) n + z h. An RNN has one block.
 """
 
 import os
@@ -33,13 +35,16 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
     which is `recurrent_bias`. An `RNN` becomes an ElmanCell. `batch_first` and `dropout` are not in the weights.
 
     Args:
-        weights: NumPy arrays, or tensors in the processor's memory, by PyTorch's names.
-        prefix: take the weights whose names begin so, without it, and leave all others.
-        nonlinearity: "tanh" or "relu", what the `RNN` was made with, since its weights do not tell; of other layers None.
+        weights: NumPy arrays, or tensors in CPU memory, by PyTorch's names.
+        prefix: the prefix of the names of the layer's weights, which is removed. All other weights are ignored.
+        nonlinearity: the `nonlinearity` of the `RNN`, "tanh" or "relu", which its weights do not tell. None for other layers.
+
+    Returns:
+        An RNN, a Bidirectional or a Stack, and its parameters as NumPy arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a layer, or of another shape or dtype; or `nonlinearity` is missing for
-            an `RNN`, or is given for another layer.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or `nonlinearity` is missing for an `RNN`, or
+            is given for another layer.
 
     Examples:
         >>> import numpy as np
@@ -127,12 +132,13 @@ def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
-    """Return the `state_dict` of the `torch.nn.LSTM`, `GRU` or `RNN` that is this layer; `load` takes it back to the same bits.
+    """Return the `state_dict` of the `torch.nn.LSTM`, `GRU` or `RNN` that is equal to this layer.
 
-    `bias_hh` is zero, except for the GRU's b_hn. Dropout and the RNN's `nonlinearity` are not in the weights.
+    `load` restores the same bits. `bias_hh` is zero, except for the GRU's b_hn. Dropout and the RNN's `nonlinearity` are not
+    part of the weights.
 
     Raises:
-        ValueError: an option that PyTorch does not have, layers that differ, or parameters that are not the layer's.
+        ValueError: the layer has an option that PyTorch does not have, the layers of a Stack differ, or `params` do not fit it.
     """
     layers = layout.parts(layer, params)
     activations = set()
@@ -187,12 +193,12 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
 
     Args:
         path: the file.
-        nonlinearity: "tanh" or "relu", what the file's `RNN` layers were made with, since their weights do not tell. Without it,
-            they are skipped.
+        nonlinearity: the `nonlinearity` of the file's `RNN` layers, "tanh" or "relu", which their weights do not determine. If
+            None, they are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, it is damaged, or it has no layer that `load` takes.
+        ValueError: the file is of another kind, is damaged, or has no layer that can be converted.
     """
     _check(nonlinearity)
     path = files.existing(path)
@@ -217,13 +223,13 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         used = {name for names in prefixes.values() for name in names}
         unused = [name for name, entry in file.entries.items() if name not in used and getattr(entry, "is_tensor", True)]
         listed = ", ".join(repr(name[:40]) for name in list(file.entries)[:3]) or "no tensors"
-    found = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
+    file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
-    return found.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
+    return file_layers.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
 
 
 def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:
-    """Why a module is skipped, by what can be told before its numbers are read; "" if nothing is in the way."""
+    """Return why a module is skipped, as far as this is known before its tensors are read; "" if it is not."""
     if (outer := torch_scopes.around(prefix, prefixes)) is not None:
         return f"it is a child of {outer.removesuffix('.')!r}, which has recurrent weights too: pass its own weights to load"
     if kind and not kind.startswith("torch.nn.modules.rnn."):
@@ -243,6 +249,6 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: as `dump`.
+        ValueError: as for `dump`.
     """
     io.write(path, save({name: np.ascontiguousarray(value) for name, value in dump(layer, params).items()}))

@@ -1,4 +1,4 @@
-"""Opening what PyTorch has written: zip archives, the format before PyTorch 1.6, and safetensors files. PyTorch is not needed."""
+"""Reading of PyTorch's files without PyTorch: zip archives, the format from before PyTorch 1.6, and safetensors files."""
 
 import zipfile
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -30,13 +30,13 @@ _BYTES = {  # of a number in a storage of this type
 
 
 class TensorFile(NamedTuple):
-    """What is in a file, as long as it is open.
+    """The contents of an open file.
 
     Attributes:
-        entries: by name, in the file's order: a key for `fetch`, which equals another where two names have the same tensor;
-            or an `Other`, which cannot be fetched.
-        fetch: returns the array of a key, of which what it declares has been checked.
-        classes: the classes of whole modules that were pickled, by name.
+        entries: for each name, in the file's order, a key for `fetch`, or an `Other`, which cannot be fetched. Names of the same
+            tensor have equal keys.
+        fetch: returns the array of a key, after a check of its declared size.
+        classes: the classes of pickled modules by name.
     """
 
     entries: Mapping[str, Hashable]
@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator[TensorFile]:
     """Open a file of tensors.
 
     Raises:
-        ValueError: it is no such file, or damaged; the sentence tells what else it is, and what to do with it.
+        ValueError: the file is of another kind, or damaged. The message names the kind, where it is recognized, and a remedy.
     """
     content = files.mapped(path)
     if content[:4] == b"PK\x03\x04":
@@ -112,7 +112,7 @@ def _zipped(path: Path, archive: zipfile.ZipFile) -> TensorFile:
 
 
 def _legacy(path: Path, content: mmap) -> TensorFile:
-    """After five pickles (magic number, version, system, the object, keys of storages), each storage: its size, its numbers."""
+    """Read the format before PyTorch 1.6: pickles of magic number, version, system, object and storage keys, then storages."""
     with _sentences(path):
         pickled: list[Any] = [pickles.described(content, len(content)) for _ in range(5)]
         (root, references), (keys, _) = pickled[3:]
@@ -146,7 +146,7 @@ def _sentences(path: Path) -> Iterator[None]:
 
 
 def _fetch(path: Path, stored: Callable[[Storage], bytes]) -> Callable[[Tensor], np.ndarray]:
-    """Read arrays of storages, each storage once. Views of one storage together may be larger than it, but not much."""
+    """Return a function that reads tensors. All views of one storage may hold at most `_VIEWS` times its size."""
     stored, taken = cache(stored), dict[str, int]()
 
     @cache
@@ -169,7 +169,7 @@ def _fetch(path: Path, stored: Callable[[Storage], bytes]) -> Callable[[Tensor],
 
 @contextmanager
 def _safetensors(path: Path) -> Iterator[TensorFile]:
-    """Sizes are checked by its reader. Of tensors that are the same, `save_model` writes one; metadata has the other names."""
+    """Open a safetensors file, whose reader checks sizes. `save_model` writes tied tensors once, with other names as metadata."""
     try:
         with safe_open(path, "np") as file:
             names = sorted(file.keys())

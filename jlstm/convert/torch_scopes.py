@@ -1,4 +1,4 @@
-"""Which tensors of a model belong to a recurrent module of PyTorch's, told by their names."""
+"""Grouping of the tensors of a PyTorch model by recurrent module, according to their names."""
 
 import re
 from collections.abc import Iterable
@@ -9,34 +9,34 @@ _REPARAMETRIZED = re.compile(r"(module\.)?(parametrizations\.|(weight|bias)_.*_(
 
 
 def scopes(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the names that belong to each module that has recurrent weights of its own, by the module's prefix, in order.
+    """Return the names of the tensors of each module that has recurrent weights of its own, by the module's prefix.
 
-    All names that begin with the prefix belong to it: its own weights, and whatever else it and its children have. So
-    "encoder.rnn." is a scope and "encoder." is none, if the weights are "encoder.rnn.weight_hh_l0".
+    All names that begin with the prefix belong to the module, including those of its children. For "encoder.rnn.weight_hh_l0",
+    "encoder.rnn." is a scope, and "encoder." is not.
 
     Examples:
         >>> scopes(["embed.weight", "rnn.weight_hh", "rnn.norm.weight"])
         {'rnn.': ['rnn.weight_hh', 'rnn.norm.weight']}
     """
     names = list(names)
-    found: dict[str, list[str]] = {}
+    names_by_prefix: dict[str, list[str]] = {}
     for name in names:
         if match := _RECURRENT.search(name):
-            found[name[: match.start()] + match[1]] = []
+            names_by_prefix[name[: match.start()] + match[1]] = []
     for name in names:
         for end in range(len(name)):
-            if (end == 0 or name[end - 1] == ".") and name[:end] in found:
-                found[name[:end]].append(name)
-    return found
+            if (end == 0 or name[end - 1] == ".") and name[:end] in names_by_prefix:
+                names_by_prefix[name[:end]].append(name)
+    return names_by_prefix
 
 
 def around(prefix: str, prefixes: Iterable[str]) -> str | None:
-    """Return the prefix of the outermost scope that a scope is inside, or None."""
+    """Return the prefix of the outermost scope around a scope, or None."""
     return min((outer for outer in prefixes if prefix != outer and prefix.startswith(outer)), key=len, default=None)
 
 
 def beside(names: Iterable[str]) -> str:
-    """Say what a module has besides the weights of an LSTM, a GRU or an RNN, and what to do about it; "" if nothing.
+    """Return a message on tensors that are not weights of an LSTM, a GRU or an RNN, with a remedy; "" if there are none.
 
     Examples:
         >>> beside(["weight_ih", "weight_hh", "norm.weight"])

@@ -1,4 +1,4 @@
-"""The tensors that a pickle of PyTorch's describes, by name. Each is a view of the numbers in a storage."""
+"""The tensors in a pickle of PyTorch, by name. Each tensor is a view of a storage."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ _IN_MODULES = ("_parameters", "_buffers", "_modules")
 
 
 class Storage(NamedTuple):
-    """Numbers in a file: the name of the place, the type such as "FloatStorage", and how many there are."""
+    """A storage in a file: its key, its type such as "FloatStorage", and its number of elements."""
 
     key: str
     kind: str
@@ -22,7 +22,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage of floating numbers; offset and strides are counted in numbers."""
+    """A view of a storage of floats. The offset and the strides are counted in elements."""
 
     storage: Storage
     offset: int
@@ -31,7 +31,7 @@ class Tensor(NamedTuple):
 
 
 class Other(NamedTuple):
-    """What is no such tensor: what it is, and whether PyTorch takes it for a tensor."""
+    """A value that is not a float tensor: its description, and whether it is a tensor in PyTorch."""
 
     what: str
     is_tensor: bool
@@ -76,7 +76,7 @@ def named(root: Any, size: int) -> tuple[dict[str, Tensor | Other], dict[str, st
 
 
 def _module_state(value: Value) -> dict[Any, Any] | None:
-    """The attributes of a pickled module, or None."""
+    """Return the attributes of a pickled module, or None if the value is not a module."""
     if value.kind != "object" or not isinstance(value.state, Value) or value.state.kind != "dict":
         return None
     state = {key: part for key, part in value.state.items() if isinstance(key, str)}
@@ -96,7 +96,7 @@ def _class(value: Value) -> str:
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Names and parts of what holds other things by name or number."""
+    """Yield the names or numbers of a container's items with the items."""
     if isinstance(value, Value) and value.kind in ("list", "tuple"):
         yield from enumerate(value)
     elif isinstance(value, Value) and value.kind in ("dict", "object"):
@@ -156,7 +156,7 @@ def _storage(reference: Value) -> Storage | Other:
 
 
 def _sizes(values: Any) -> tuple[int, ...]:
-    """Whole numbers of at least 0, from a tuple or a torch.Size."""
+    """Return non-negative integers from a tuple or a torch.Size."""
     if isinstance(values, Value) and values.kind == "object":
         values = values[1][0]
     return tuple(map(_whole, values))
@@ -169,10 +169,10 @@ def _whole(value: Any) -> int:
 
 
 def storage_of(reference: Value) -> Storage | None:
-    """The storage that a reference is to, or None if it is to something else, such as the source of a module.
+    """Return the storage of a reference, or None if it refers to something else, such as the source code of a module.
 
     Raises:
-        RefusalError: it is damaged.
+        RefusalError: the reference is damaged.
     """
     try:
         if not isinstance(reference[0], Value) or reference[0][0] != "storage":

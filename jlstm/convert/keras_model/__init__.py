@@ -1,1 +1,1 @@
-"""Keras's models: their descriptions, where their weights lie in files, and the layers that are made of both."""
+"""Reading of Keras models: their configurations, the places of their weights in files, and the conversion of layers."""

@@ -1,7 +1,9 @@
-"""Keras's arrays: kernel (features, 4·units), recurrent_kernel (units, 4·units), one bias; i f c o and z r h, as ours.
+"""Conversion of the arrays of Keras layers.
 
-With reset_after, the bias of a GRU is (2, 3·units): one for the inputs and one for h. CuDNNLSTM and CuDNNGRU of Keras 2 have the
-same gates with each gate's kernel transposed, and two biases in a row. ConvLSTM layers have a window before the features.
+An LSTM has kernel (features, 4·units), recurrent_kernel (units, 4·units) and one bias. The gates, i f c o and z r h, are in the
+order of jlstm. With reset_after, the bias of a GRU is (2, 3·units): one row for the inputs and one for h. CuDNNLSTM and CuDNNGRU
+of Keras 2 have the same gates, but the kernel of each gate is transposed, and two biases are concatenated. The kernels of
+ConvLSTM layers have the axes of the window before that of the features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,22 +23,27 @@ GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
 
 def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any) -> tuple[Layer, Params]:
-    """Return the layer and parameters of `layer.get_weights()` of an LSTM, GRU, SimpleRNN or ConvLSTM, or Bidirectional of one.
+    """Return the layer and parameters from `layer.get_weights()` of a Keras LSTM, GRU, SimpleRNN or ConvLSTM layer.
 
-    The two biases of a GRU with `reset_after` are added into one, but for the candidate's second, which is `recurrent_bias`.
-    Those of CuDNNLSTM, whose weights are told by their bias, are added too.
+    The layer may be inside Bidirectional. The two biases of a GRU with `reset_after` are added into one, except for the second
+    bias of the candidate, which is `recurrent_bias`. The two biases of a CuDNNLSTM, which is recognized by its bias, are added
+    too.
 
     Args:
-        weights: kernel, recurrent kernel and perhaps bias, twice for two directions; or a list of such lists, which is a Stack.
-        merge: of two directions, Keras's `merge_mode`.
-        **options: of `jlstm.LSTM`, `jlstm.GRU`, `jlstm.cells.ElmanCell` or `jlstm.cells.ConvLSTMCell`, which no array tells:
-            `activation`, `reverse` for `go_backwards`, … A GRU without bias needs `reset_after`, and a ConvLSTM `spatial`, the
-            spatial sizes of its inputs.
+        weights: the kernel, the recurrent kernel and, if any, the bias, twice for two directions; or a list of such lists, which
+            becomes a Stack.
+        merge: how the outputs of two directions are merged, Keras's `merge_mode`.
+        **options: options of `jlstm.LSTM`, `jlstm.GRU`, `jlstm.cells.ElmanCell` or `jlstm.cells.ConvLSTMCell` that the arrays do
+            not determine: `activation`, `reverse` for `go_backwards`, … A GRU without bias requires `reset_after`, and a ConvLSTM
+            `spatial`, the spatial sizes of its inputs.
+
+    Returns:
+        An RNN, a Bidirectional or a Stack, and its parameters as NumPy arrays.
 
     Raises:
-        ValueError: a weight is missing, not part of such a layer, or of another shape or dtype; or an option does not fit.
+        ValueError: a weight is missing, unexpected, or of another shape or dtype; or an option does not fit.
 
-    Differs from: Keras's go_backwards gives outputs in the order of processing, `reverse` in that of the inputs.
+    Differs from: Keras's go_backwards returns outputs in the order of processing, `reverse` in the order of the inputs.
 
     Examples:
         >>> import numpy as np
@@ -65,16 +72,16 @@ def _directions(weights: Sequence[Any], options: dict[str, Any]) -> list[Part]:
 
 
 def same_directions(forward: Layer, backward: Layer) -> None:
-    """Require that both directions are one layer and its mirror image, as our Bidirectional has them."""
+    """Check that both directions are the same layer in opposite directions, as a Bidirectional of jlstm requires."""
     if forward.flipped() != backward:
         raise ValueError("weights must have two directions of one kind and size, got different ones: load them one by one")
 
 
 def stacked(parts: Sequence[Part]) -> tuple[Layer, Params]:
-    """The layer of a list of cells, the lowest first.
+    """Return the layer and parameters of a list of cells, the lowest first.
 
     Raises:
-        ValueError: a cell takes another number of features than the one below it has units.
+        ValueError: a cell takes another number of features than the cell below it has units.
     """
     for below, above in pairwise(parts):
         units, features = len(below.params["recurrent_kernel"]), len(above.params["kernel"])
@@ -84,16 +91,16 @@ def stacked(parts: Sequence[Part]) -> tuple[Layer, Params]:
 
 
 def both(forward: tuple[Layer, Params], backward: tuple[Layer, Params], merge: str | None) -> tuple[Layer, Params]:
-    """Bidirectional of two layers that were converted."""
+    """Return a Bidirectional of two converted layers, and its parameters."""
     same_directions(forward[0], backward[0])
     return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
 
 
 def kind(recurrent_kernel: np.ndarray) -> str:
-    """Which layer it is, as the shape of its recurrent kernel tells.
+    """Return the kind of layer, such as "LSTM", that has a recurrent kernel of this shape.
 
     Raises:
-        ValueError: it is of none.
+        ValueError: no kind of layer has such a kernel.
     """
     if recurrent_kernel.ndim in (3, 4, 5):
         return "ConvLSTM"
@@ -104,10 +111,10 @@ def kind(recurrent_kernel: np.ndarray) -> str:
 
 
 def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
-    """One direction of one layer, of its kernel, recurrent kernel and perhaps bias.
+    """Return one direction of a layer from its kernel, recurrent kernel and, if any, bias.
 
     Raises:
-        ValueError: as `load`.
+        ValueError: as for `load`.
     """
     params = arrays.floating("weights", weights)
     if params["recurrent_kernel"].ndim > 2:
@@ -133,7 +140,7 @@ def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
 
 
 def _from_cudnn(params: dict[str, np.ndarray], gates: int) -> dict[str, np.ndarray]:
-    """The kernels and both biases of a layer that was run by cuDNN, which holds each gate's kernel as (units, inputs)."""
+    """Return the kernels and both biases of a CuDNN layer, which stores the kernel of each gate as (units, inputs)."""
 
     def turned(matrix: np.ndarray) -> np.ndarray:
         blocks = np.split(matrix, gates, axis=1)
@@ -183,12 +190,13 @@ def _convolutional(params: dict[str, np.ndarray], options: dict[str, Any]) -> Pa
 
 
 def dump(layer: Layer, params: Params) -> list[Any]:
-    """Return what `set_weights` of the Keras layer takes; of a Stack, a list of these. `load` takes it back to the same bits.
+    """Return the arrays for `set_weights` of the Keras layer; for a Stack, a list of such lists.
 
-    Activations, directions and `reset_after` are given to Keras's layer, and so are dropout and a ConvLSTM's strides and padding.
+    `load` restores the same bits. The arrays do not contain the activations, directions, `reset_after`, dropout, or the strides
+    and padding of a ConvLSTM: pass these to the Keras layer.
 
     Raises:
-        ValueError: an option that Keras does not have, or parameters that are not the layer's.
+        ValueError: the layer has an option that Keras does not have, or `params` do not fit it.
     """
     layers = layout.parts(layer, params)
     for _, _, side in layout.each(layers):

@@ -1,4 +1,4 @@
-"""What a Keras model's JSON description says about its layers: their places in the file, and the options of recurrent ones."""
+"""Parsing of a Keras model's JSON configuration: the places of its layers in the file, and the options of recurrent layers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -89,7 +89,7 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
 
 
 def _configs(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A layer's description and those of the layers and cells inside it."""
+    """Yield the configurations of a layer and of the layers and cells inside it."""
     yield config
     for inner in [config.get("layer"), config.get("backward_layer"), config.get("cell"), *(config.get("cells") or [])]:
         if isinstance(inner, Mapping):
@@ -97,7 +97,7 @@ def _configs(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _spatial(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The sizes between time and features of the inputs that a layer was built for, where they are fixed."""
+    """Return the fixed spatial sizes of the inputs for which a layer was built, or None."""
     built = entry.get("build_config") or {}
     shape = built.get("input_shape") or entry["config"].get("batch_input_shape") or entry["config"].get("batch_shape") or ()
     sizes = tuple(shape[2:-1])

@@ -1,6 +1,6 @@
-"""Keras's defaults for what a file with weights alone does not state: those that never changed are assumed, and told.
+"""Keras's defaults for options that a weights-only file does not state. Defaults that never changed are assumed and listed.
 
-Those that did change are decided by the version of Keras that the file states, else asked for.
+For a default that changed, the version of Keras that the file states decides. Without a version, the option is required.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Defaults:
         self._kinds: set[str] = set()
 
     def merge(self, name: str) -> str | None:
-        """How the directions of a layer are merged."""
+        """Return how the directions of a layer are merged."""
         if not self._states_merge:
             self._assumed["merge='concat', Keras's default merge_mode"] = None
         if not self._content.numbered or "bidirectional" not in name:
@@ -139,7 +139,7 @@ class Defaults:
         return value
 
     def sentences(self) -> tuple[str, ...]:
-        """What was assumed.
+        """Return one sentence for each assumption.
 
         Raises:
             ValueError: an option is for a kind of layer that the file does not have.

@@ -1,4 +1,4 @@
-"""Layers of a Keras file that describes its model: each description is held against the layer's weights."""
+"""Conversion of Keras files with the model's configuration, which is checked against the weights of each layer."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
 
 
 def _arrays(result: Result, layer: Described) -> list[str]:
-    """The names of a layer's arrays."""
+    """Return the names of a layer's arrays."""
     if result.content.numbered:
         return result.content.under(layer.path)
     chain = layer.name.split("/")
@@ -92,7 +92,7 @@ def _layer(result: Result, layer: Described, names: list[str], spatial: Any) -> 
 
 
 def _in_order(cells: tuple[Cell, ...], groups: list[str]) -> list[str]:
-    """The names of groups in the order of the cells."""
+    """Return the names of the groups in the order of the cells."""
     if len(cells) == 1 and len(groups) == 1:
         return groups
     for names in ([cell.number for cell in cells], [cell.name for cell in cells]):

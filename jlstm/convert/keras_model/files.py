@@ -1,4 +1,4 @@
-"""Keras's files: `.keras`, `.h5` and `.weights.h5`, with a model's description or with weights alone."""
+"""Reading of Keras's `.keras`, `.h5` and `.weights.h5` files, with or without the configuration of the model."""
 
 import json
 import os
@@ -15,24 +15,25 @@ from jlstm.convert.result import FileLayers
 def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
     """Return the recurrent layers of a `.keras`, `.h5` or `.weights.h5` file by name, "outer/inner" in nested models.
 
-    A `.keras` file and a whole model's `.h5` describe their layers. In a file with weights alone, names are the layers' own or,
-    where the file has none or several are alike, their paths; what it does not state is Keras's default, which `assumed` lists.
-    A default that was changed between versions is decided by the version that the file states, else asked for.
+    A `.keras` file and the `.h5` file of a whole model contain the configuration of their layers. A weights-only file does not:
+    its layers are named by their own names or, where these are missing or not unique, by their paths, and their options are
+    Keras's defaults, which `assumed` lists. For a default that changed between versions, the version that the file states
+    decides. If the file states none, the option is required.
 
-    Layers are in the order in which Keras lists those of a Sequential or functional model, and in which they run. A file with
-    weights alone tells this order for layers of one class in one model; else `in_network_order` is False.
+    Layers are in the order in which Keras lists those of a Sequential or functional model, which is the order in which they run.
+    A numbered weights-only file has this order only for layers of one class in one model; else `in_network_order` is False.
 
     Args:
         path: the file.
-        **options: as for `load`, `merge` included, for all layers that have them, of a file with weights alone. `spatial` is for
-            any file: the spatial sizes of a ConvLSTM's inputs, where it does not tell them.
+        **options: as for `load`, including `merge`, for all layers of a weights-only file that have them. `spatial` is allowed
+            for any file: the spatial sizes of a ConvLSTM's inputs, where the file does not state them.
 
     Returns:
         Layers and parameters by name. `skipped` lists recurrent layers that are not converted, and `unused` all other arrays.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, is damaged, contradicts itself, or has no recurrent layer that can be converted.
+        ValueError: the file is of another kind, is damaged, contradicts itself, or has no recurrent layer that can be converted.
     """
     path = files.existing(path)
     content, description = _archive(path) if path.suffix == ".keras" else _plain(path)

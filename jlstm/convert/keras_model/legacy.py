@@ -1,4 +1,4 @@
-"""The arrays of each cell in Keras's old HDF5 files, which have a group for each layer under its name, and lists of weights.
+"""The arrays of each cell in Keras's old HDF5 files, which have one group per layer, named after it, and lists of weights.
 
 Nothing is dropped: an array in a layer's group that is not the kernel, recurrent kernel or bias of a cell is listed as `extra`.
 """
@@ -18,10 +18,10 @@ _SIDE = re.compile(r"(forward|backward)(_.*)?")
 
 
 def weights_of(content: Content, layer: str) -> list[str]:
-    """The arrays of a layer in an old file, in the order in which Keras lists them.
+    """Return the names of a layer's arrays in an old file, in the order in which Keras lists them.
 
     Raises:
-        ValueError: an array is listed that is not there.
+        ValueError: a listed array does not exist.
     """
     listed = content.listed(layer, "weight_names")
     held = content.under(layer)
@@ -35,7 +35,7 @@ def weights_of(content: Content, layer: str) -> list[str]:
 
 
 def described(weights: list[str], layer: Described, *, ordered: bool) -> Place:
-    """The arrays of a layer that a description names, by their names or in the order of Keras's list.
+    """Return the arrays of a layer with a configuration, assigned by name or by the order of Keras's list.
 
     Args:
         weights: the names of its arrays.
@@ -61,7 +61,7 @@ def described(weights: list[str], layer: Described, *, ordered: bool) -> Place:
 
 
 def _told(layer: Described) -> bool:
-    """Whether the names of cells tell which is which."""
+    """Whether the names of the cells identify them."""
     return len(layer.sides) == 1 and len({cell.name for cell in layer.sides[0].cells}) == len(layer.sides[0].cells)
 
 
@@ -70,7 +70,7 @@ def _named(group: str, side: Side) -> bool:
 
 
 def layers(weights: list[str]) -> Iterator[tuple[str, Place]]:
-    """The layers among the arrays of a group in an old file without a description, in the order of the arrays."""
+    """Yield the layers among the arrays of a group in a weights-only old file, in the order of the arrays."""
     cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
     bases = _bases(list(cells))
     pairs: dict[str, dict[str, list[str]]] = {}
@@ -86,8 +86,8 @@ def layers(weights: list[str]) -> Iterator[tuple[str, Place]]:
             yield base, _place([members], cells, weights, base)
         elif {name: len(part) for name, part in sides.items()} == {"forward": 1, "backward": 1}:
             if base == next(iter(sides.values()))[0]:
-                both = [bases[sides[name][0]] for name in ("forward", "backward")]
-                yield parent, _place(both, cells, weights, parent)._replace(directions=2)
+                side_cells = [bases[sides[name][0]] for name in ("forward", "backward")]
+                yield parent, _place(side_cells, cells, weights, parent)._replace(directions=2)
         elif base.rpartition("/")[2] == base.split("/")[0]:
             yield base, _place([members], cells, weights, base)
         else:

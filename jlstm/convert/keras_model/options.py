@@ -1,4 +1,4 @@
-"""The options of Keras's recurrent layers and cells, as a description gives them, under our names.
+"""Conversion of the options in the configuration of Keras's recurrent layers and cells to those of jlstm.
 
 An option that is not listed here could change what is computed: a layer that has one is not converted.
 """
@@ -64,7 +64,7 @@ def version(text: str | None) -> Version | None:
 
 
 def quoted(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """Return a value in quotes for a message, cut to 60 characters."""
     text = str(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
@@ -94,10 +94,10 @@ class Cell(NamedTuple):
 
 
 def only(config: Mapping[str, Any], allowed: set[str]) -> None:
-    """Refuse an option that is set and not known.
+    """Check that a configuration sets no unknown option.
 
     Raises:
-        UnsupportedError: names it.
+        UnsupportedError: an unknown option is set.
     """
     unknown = sorted(name for name, value in config.items() if name not in allowed and value is not None)
     if unknown:
@@ -178,7 +178,7 @@ def _same_version(config: Mapping[str, Any], loop: Mapping[str, Any], keras: Ver
 
 
 def _dtype(policy: Any) -> str:
-    """The dtype of the variables; "" where a policy does not tell it."""
+    """Return the dtype of the variables, or "" if the policy does not state it."""
     name = policy["config"].get("name") if isinstance(policy, Mapping) and isinstance(policy.get("config"), Mapping) else policy
     if not isinstance(name, str):
         return ""

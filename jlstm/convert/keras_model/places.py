@@ -1,4 +1,4 @@
-"""Where the weights of recurrent layers lie in Keras's HDF5 files: the arrays of each cell, by role. `legacy` is for old files.
+"""The places of recurrent layers' weights in Keras's HDF5 files: the arrays of each cell, by role. `legacy` handles old files.
 
 Nothing is dropped: an array in a layer's group that is not the kernel, recurrent kernel or bias of a cell is listed as `extra`.
 """
@@ -23,10 +23,10 @@ class Place(NamedTuple):
     """The arrays of a layer.
 
     Args:
-        sides: its cells by name, for one direction or two.
-        extra: other arrays in its group.
-        obstacle: why it cannot be told what the arrays are; "" if it can.
-        directions: how many directions the group is made for, by its name or those of its parts; 0 if it is not told.
+        sides: the cells by name, for one or two directions.
+        extra: the names of other arrays in the layer's group.
+        obstacle: why the arrays cannot be assigned to cells; "" if they can.
+        directions: the number of directions according to the names of the group and its parts; 0 if unknown.
     """
 
     sides: list[Cells]
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 def number(name: str) -> tuple[str, int]:
-    """A name without its number, and the number: "lstm_10" is ("lstm", 10), "lstm" is ("lstm", 0)."""
+    """Split a name into base and number: "lstm_10" is ("lstm", 10), "lstm" is ("lstm", 0)."""
     match = re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", name, re.DOTALL)
     return (name, 0) if match is None else (match[1], int(match[2] or 0))
 
@@ -47,7 +47,7 @@ def is_cudnn(content: Content, base: str) -> bool:
 
 
 def numbered(content: Content, base: str, *, cudnn: bool) -> Place:
-    """The arrays below a layer's group in a new file."""
+    """Return the arrays below a layer's group in a new file."""
     sides: dict[str, Cells] = {}
     extra = []
     for name in content.under(base):
@@ -70,7 +70,7 @@ def _is_generator(content: Content, name: str) -> bool:
 
 
 def numbered_bases(content: Content) -> list[str]:
-    """The groups of layers with cells in a new file without a description, sorted by number."""
+    """Return the groups of layers with cells in a weights-only new file, sorted by number."""
     bases: dict[str, None] = {}
     for name in content.datasets:
         match = _BASE.fullmatch(f"/{name}") or _CUDNN_BASE.fullmatch(f"/{name}")
@@ -83,13 +83,13 @@ def numbered_bases(content: Content) -> list[str]:
 
 
 def _is_bidirectional(base: str) -> bool:
-    """In a list of layers a group has its class's name; elsewhere it has an attribute's."""
+    """Whether a group is a Bidirectional. In a list of layers its name tells its class; elsewhere its children do."""
     container, _, last = base.rpartition("/")
     return container.rpartition("/")[2] != "layers" or number(last)[0] == "bidirectional"
 
 
 def groups(names: Iterable[str]) -> Cells:
-    """Arrays of old files by their group, and by role."""
+    """Return the arrays of an old file by group and role."""
     arrays: Cells = {}
     for name in names:
         group, _, role = name.rpartition("/")
@@ -103,7 +103,7 @@ def is_cell(roles: Iterable[str]) -> bool:
 
 
 def recurrent_groups(content: Content) -> dict[str, list[str]]:
-    """Groups whose arrays look like those of a recurrent cell, by name or by shape, with their arrays."""
+    """Return the groups whose arrays look like a recurrent cell by name or by shape, with the arrays' names."""
     recurrent_arrays: dict[str, list[str]] = {}
     for group, roles in groups(content.datasets).items():
         kernel, recurrent = (content.datasets.get(roles.get(role, "")) for role in ("0", "1"))

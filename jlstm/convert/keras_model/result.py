@@ -1,4 +1,4 @@
-"""What has been converted of a Keras file so far, and what every way of reading such a file shares."""
+"""The result of reading a Keras file while it is built, and checks that all readers of Keras files share."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,7 +57,7 @@ class Result:
             raise ValueError(f"{self.path}: {quoted(layer)}: {error}") from error
 
     def part(self, roles: Mapping[str, str], options: Mapping[str, Any], cell: Cell | None = None) -> layout.Part:
-        """One cell of a layer.
+        """Convert one cell of a layer.
 
         Args:
             roles: the names of its arrays by role.
@@ -74,7 +74,7 @@ class Result:
         return arrays.part(weights, options)
 
     def layers(self) -> FileLayers:
-        """The result; recurrent cells that no layer has taken are skipped by the names of their groups."""
+        """Return the result. Recurrent cells that no layer uses are listed as skipped, under the names of their groups."""
         for group, names in places.recurrent_groups(self.content).items():
             if self.used.isdisjoint(names):
                 base = group.removesuffix("/vars").removesuffix("/cell") or group
@@ -92,7 +92,7 @@ class Result:
 
 
 def require_kernels(roles: Mapping[str, str]) -> None:
-    """Refuse a cell without one of its two kernels."""
+    """Check that a cell has both kernels."""
     missing = [role for role in arrays.ROLES[:2] if role not in roles]
     if missing:
         raise ValueError(f"it has no {missing[0]}, which every recurrent layer has: write or download the file again")
@@ -119,7 +119,7 @@ def require_whole(place: Place, told: str, directions: int, extra_error: type[Va
 
 
 def _same(cell: Cell, weights: Mapping[str, Any]) -> None:
-    """Require that the weights are those of the cell that is described."""
+    """Check that the weights match the configuration of the cell."""
     recurrent, bias = weights["recurrent_kernel"], weights.get("bias")
     kind = arrays.kind(recurrent)
     if kind != cell.kind:

@@ -19,7 +19,7 @@ class Side(NamedTuple):
 
 
 def numbered(class_name: str, used: dict[str, int]) -> str:
-    """Keras's own numbering: the class in snake case, with _1, _2 … from the second on."""
+    """Return the name that Keras gives a layer: its class in snake case, with _1, _2, … from the second on."""
     plain = re.sub(r"\W+", "", class_name)
     plain = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", plain)).lower()
     used[plain] = used.get(plain, -1) + 1
@@ -54,7 +54,7 @@ def _native(entry: Mapping[str, Any]) -> None:
 
 
 def _cells(entry: Mapping[str, Any], version: Version) -> tuple[Cell, ...]:
-    """The cells of a layer in one direction, the lowest first."""
+    """Return the cells of a layer in one direction, the lowest first."""
     class_name, config = entry["class_name"], entry["config"]
     _native(entry)
     if version.major == 1:

@@ -1,4 +1,4 @@
-"""Layers of a Keras file with weights alone: what they are is told by the names and shapes of their arrays."""
+"""Conversion of weights-only Keras files: the names and shapes of the arrays determine the layers."""
 
 from typing import Any, NamedTuple
 
@@ -98,7 +98,7 @@ def _require_no_wrapper(result: Result, base: str) -> None:
 
 
 def _by_number(cells: Cells) -> list[dict[str, str]]:
-    """The arrays of cells in order: cell, cell_1, … cell_10."""
+    """Return the arrays of the cells in numeric order: cell, cell_1, … cell_10."""
     if len({places.number(cell)[0] for cell in cells}) > 1:
         raise UnsupportedError(
             f"it has cells of several names, {quoted(', '.join(sorted(cells)))}, whose order weights alone do not tell"

@@ -1,1 +1,1 @@
-"""ONNX models: their graphs, the tensors in them, and what can be computed of these before a model runs."""
+"""Reading and writing of ONNX models: graphs, tensors, and constant folding."""

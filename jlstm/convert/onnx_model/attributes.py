@@ -1,4 +1,4 @@
-"""The attributes of ONNX's LSTM, GRU and RNN nodes, and our options."""
+"""Conversion between the attributes of ONNX's LSTM, GRU and RNN nodes and the options of jlstm."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -112,7 +112,7 @@ def _functions(kind: str, attributes: Mapping[str, Any], directions: int) -> lis
 
 
 def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
-    """Our name of an activation, which takes the next constants if it has any."""
+    """Return the name in jlstm of an activation. It removes the constants that it uses from `alphas` and `betas`."""
     plain = _DEFAULTS.get(name.lower())
     alpha = None if plain is None or plain.alpha is None else alphas.pop(0) if alphas else plain.alpha
     beta = None if plain is None or plain.beta is None else betas.pop(0) if betas else plain.beta
@@ -125,7 +125,7 @@ def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
 
 
 def _same(a: Function, b: Function) -> bool:
-    """Attributes are float32."""
+    """Whether two functions are equal when their constants are rounded to float32, the type of ONNX's attributes."""
     return a.name == b.name and all(
         x is None or (isinstance(y, float | int) and np.float32(x) == np.float32(y)) for x, y in zip(a[1:], b[1:], strict=True)
     )
@@ -143,13 +143,17 @@ def attributes(kind: str, cell: Any, direction: str) -> dict[str, Any]:
         if name not in FUNCTIONS:
             raise ValueError(f"ONNX has no activation {name!r}: use one of {', '.join(FUNCTIONS)}")
     functions = [FUNCTIONS[name] for name in names]
-    found: dict[str, Any] = {"hidden_size": cell.units, "direction": direction, "activations": [f.name for f in functions]}
-    for which in ("alpha", "beta"):
-        constants = [getattr(f, which) for f in functions if getattr(f, which) is not None]
-        found |= {f"activation_{which}": constants} if constants else {}
+    node_attributes: dict[str, Any] = {
+        "hidden_size": cell.units,
+        "direction": direction,
+        "activations": [f.name for f in functions],
+    }
+    for constant in ("alpha", "beta"):
+        constants = [getattr(f, constant) for f in functions if getattr(f, constant) is not None]
+        node_attributes |= {f"activation_{constant}": constants} if constants else {}
     if kind == "RNN":
-        return found
+        return node_attributes
     if kind == "GRU":
-        return found | {"linear_before_reset": int(cell.reset_after)}
+        return node_attributes | {"linear_before_reset": int(cell.reset_after)}
     clip = {} if cell.gate_clip is None else {"clip": float(np.float32(cell.gate_clip))}
-    return found | clip | {"input_forget": int(cell.coupled is not None)}
+    return node_attributes | clip | {"input_forget": int(cell.coupled is not None)}

@@ -1,4 +1,4 @@
-"""Values that are the same whenever a model runs: its tensors, and what operators make of them alone."""
+"""Constant folding: evaluation of values that depend only on the tensors of a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -140,7 +140,7 @@ class Constants:
 
 
 def _taken(source: Source) -> Any:
-    """The inputs of a node that is one of our operators."""
+    """Return the inputs of a node, after a check that its operator can be evaluated."""
     node = source.node
     quantization = key(node)[0] == "com.microsoft" and node.op_type in ("DequantizeLinear", "QuantizeLinear")
     if (key(node)[0] and not quantization) or node.op_type not in OPERATORS:

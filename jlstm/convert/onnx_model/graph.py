@@ -45,10 +45,10 @@ class Model:
         self._steps = self._kept = 0
 
     def count(self, steps: int) -> None:
-        """Count what takes some microseconds each: a node that is looked at, or four kilobytes that are computed.
+        """Count steps of some microseconds each: a node that is visited, or four kilobytes that are computed.
 
         Raises:
-            ValueError: they are too many for a file of this size, as functions that call others many times can make them.
+            ValueError: there are too many for a file of this size, as where functions call each other many times.
         """
         self._steps += steps
         if self._steps > 10_000 + 4 * self.tensors.size:
@@ -58,7 +58,7 @@ class Model:
         """Count the bytes of weights that are kept.
 
         Raises:
-            ValueError: they are too many for a file of this size, as nodes that share a tensor can make them.
+            ValueError: there are too many for a file of this size, as where many nodes share a tensor.
         """
         self._kept += size
         if self._kept > (1 << 20) + 24 * self.tensors.size:
@@ -96,24 +96,24 @@ class Model:
                 yield from self._walk(inner, functions, depth + 1)
 
     def _functions_with(self, wanted: Callable[[Any], bool]) -> set[Key]:
-        """The functions that have such a node, or call one that has."""
+        """Return the functions that contain a wanted node, or call a function that contains one."""
         callers: dict[Key, set[Key]] = defaultdict(set)
-        found = set()
+        containing = set()
         for name, function in self.functions.items():
             for node in _all(function.node):
                 callers[key(node)].add(name)
                 if wanted(node):
-                    found.add(name)
-        new = list(found)
+                    containing.add(name)
+        new = list(containing)
         while new:
-            more = callers[new.pop()] - found
-            found |= more
-            new += more
-        return found
+            callers_found = callers[new.pop()] - containing
+            containing |= callers_found
+            new += callers_found
+        return containing
 
 
 def label(node: Any, k: int) -> str:
-    """A node's name, else that of its first output."""
+    """Return a node's name, or that of its first output if it has none."""
     return node.name or next((output for output in node.output if output), f"{node.op_type}_{k}")
 
 
@@ -143,7 +143,7 @@ def _graphs(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _all(nodes: Any) -> Iterator[Any]:
-    """Nodes, and those in graphs in their attributes."""
+    """Yield nodes and, recursively, the nodes of graphs in their attributes."""
     waiting = [nodes]
     while waiting:
         for node in waiting.pop():

@@ -66,7 +66,7 @@ class Layers:
                 self.skipped[self._unique(name)] = f"it is a {proto.op_type} that looks like a recurrent layer, {WRITTEN_OUT}"
 
     def place(self, node: Node) -> Any:
-        """What two nodes have in common that are the same layer: where the weights come from, and the attributes."""
+        """Return a key that is equal for nodes of the same layer: the sources of the weights, and the attributes."""
         sources = [node.scope.find(name) if name else None for name in node.proto.input]
         weights = [(k, source.scope, source.name) for k, source in enumerate(sources) if source and not 4 <= k <= 6 and k]
         return node.proto.op_type, tuple(weights), repr(sorted(node.scope.values(node.proto).items()))
@@ -97,7 +97,7 @@ class Layers:
         return arrays | values
 
     def remark(self, node: Node) -> None:
-        """Note what a layer takes from the graph and `apply` from its caller.
+        """Note the inputs that a layer takes from the graph, and that the caller has to pass to `apply`.
 
         Raises:
             UnsupportedError: it starts from a constant that is not zero.
@@ -141,7 +141,7 @@ class Layers:
         return {place: name for place, name in names if name and node.scope.find(name) is not None}
 
     def _unique(self, name: str) -> str:
-        """A name as it is, or with a number where another layer has it."""
+        """Return a name unchanged, or with a number appended if another layer has it."""
         result = name
         while result in self._names:
             self._names[name] += 1
@@ -171,7 +171,7 @@ def _is_constant(constants: Constants, scope: Scope, name: str) -> bool:
 
 
 def _dequantized(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The floating weights that a DynamicQuantizeLSTM's stand for. Its W and R have inputs in rows and gates in columns."""
+    """Return the dequantized weights of a DynamicQuantizeLSTM. Its W and R have inputs in rows and gates in columns."""
     result = {name: array for name, array in arrays.items() if name in ("B", "P")}
     for name in "WR":
         if name not in arrays or f"{name}_scale" not in arrays or arrays[name].ndim != 3:
@@ -202,20 +202,20 @@ def _is_written_out(proto: Any) -> bool:
 
 
 def _torch_modules(proto: Any) -> set[str]:
-    """The recurrent module of PyTorch that a node is of, by what its exporter notes."""
+    """Return the recurrent modules of PyTorch that a node belongs to, according to the exporter's metadata."""
     notes = [entry.value for entry in proto.metadata_props if entry.key == "namespace"]
     return {match[1] for note in notes for match in _TORCH.finditer(note)}
 
 
 def _numbers(scope: Scope) -> Iterator[str]:
-    """The names of arrays that may be weights: floating or 8-bit numbers with an axis."""
+    """Yield the names of arrays that may be weights: floating or 8-bit arrays with at least one axis."""
     types = scope.model.onnx.TensorProto
-    kinds = (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16, types.INT8, types.UINT8)
+    weight_types = (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16, types.INT8, types.UINT8)
     constants = {
         node.output[0]: node.attribute[0].t
         for node in scope.nodes
         if node.op_type == "Constant" and node.output and node.attribute
     }
     for name, tensor in (scope.tensors | constants).items():
-        if tensor.data_type in kinds and tensor.dims:
+        if tensor.data_type in weight_types and tensor.dims:
             yield name

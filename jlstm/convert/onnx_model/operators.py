@@ -19,11 +19,11 @@ class Call(NamedTuple):
     outputs: int = 1
 
     def optional(self, k: int) -> Any:
-        """The input of this place, or None."""
+        """Return the input at position `k`, or None if it is left out."""
         return self.inputs[k] if k < len(self.inputs) else None
 
     def whole(self, name: str, k: int) -> list[int] | None:
-        """Whole numbers that old operators have as an attribute and new ones as an input."""
+        """Return integers that old operator versions take as an attribute and new ones as an input."""
         value = self.attributes.get(name, self.optional(k))
         return None if value is None else [int(number) for number in np.atleast_1d(value)]
 

@@ -1,8 +1,8 @@
-"""How a reader of ONNX files says no: one layer that cannot be converted, or a whole file."""
+"""The error for an ONNX layer that cannot be converted, and the quoting of names in messages."""
 
 
 class UnsupportedError(ValueError):
-    """Why one layer cannot be converted; the rest of the file is as good as before."""
+    """The reason why one layer cannot be converted. The other layers of the file are not affected."""
 
 
 def quoted(name: str) -> str:

@@ -110,15 +110,15 @@ class Scope:
         Raises:
             ValueError: one is there twice.
         """
-        found: dict[str, Any] = {}
+        attributes_by_name: dict[str, Any] = {}
         for attribute in node.attribute:
-            if attribute.name in found:
+            if attribute.name in attributes_by_name:
                 raise ValueError(f"{self.model.path} has a node with {quoted(attribute.name)} twice: export it again")
             if not attribute.ref_attr_name:
-                found[attribute.name] = attribute
+                attributes_by_name[attribute.name] = attribute
             elif attribute.ref_attr_name in self._attributes:
-                found[attribute.name] = self._attributes[attribute.ref_attr_name]
-        return found
+                attributes_by_name[attribute.name] = self._attributes[attribute.ref_attr_name]
+        return attributes_by_name
 
     def values(self, node: Any) -> dict[str, Any]:
         """Return a node's attributes as numbers, words, lists of these, or arrays.
@@ -149,7 +149,7 @@ class Scope:
             raise UnsupportedError(f"the attribute {name} has no text that can be read: export it again") from error
 
     def inner(self, graph: Any, name: str, *, is_branch: bool) -> "Scope":
-        """The scope of a graph in a node's attribute."""
+        """Return the scope of a graph in a node's attribute."""
         return Scope(
             self.model,
             graph.node,
@@ -162,19 +162,19 @@ class Scope:
         )
 
     def call(self, node: Any, name: str) -> "Scope":
-        """The scope of a function that a node calls."""
+        """Return the scope of a function that a node calls."""
         function = self.model.functions[key(node)]
-        given = list(node.input)
+        node_inputs = list(node.input)
         return Scope(
             self.model,
             function.node,
             path=f"{self.path}{name}/",
             attributes={attribute.name: attribute for attribute in function.attribute_proto} | self.attributes(node),
-            arguments={inner: (self, given[k] if k < len(given) else "") for k, inner in enumerate(function.input)},
+            arguments={inner: (self, node_inputs[k] if k < len(node_inputs) else "") for k, inner in enumerate(function.input)},
             is_branch=self.is_branch,
         )
 
 
 def key(node: Any, name: str = "") -> Key:
-    """What a node computes, or a function is called by."""
+    """Return the identity of a node's operator or of a function: domain, name and overload."""
     return ("" if node.domain in _STANDARD else node.domain, name or node.op_type, node.overload)

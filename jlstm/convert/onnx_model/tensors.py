@@ -1,6 +1,6 @@
-"""The tensors of an ONNX model, in its file or in files beside it, read when they are asked for.
+"""Reading of the tensors of an ONNX model, from its file or from external files, on request.
 
-Sizes are held against what is there before memory is taken. A file beside the model must lie in the model's folder:
+Declared sizes are checked against the files before memory is allocated. A file beside the model must lie in the model's folder:
 https://onnx.ai/onnx/repo-docs/ExternalData.html
 """
 
@@ -35,8 +35,8 @@ class Tensors:
         """Return a TensorProto's numbers.
 
         Raises:
-            UnsupportedError: it holds text, or is in segments.
-            ValueError: it is damaged, or lies in a file that is not there or not in the model's folder.
+            UnsupportedError: the tensor holds strings, or is in segments.
+            ValueError: the tensor is damaged, or its file is missing or not in the model's folder.
         """
         name = quoted(tensor.name)
         if tensor.data_type == self._onnx.TensorProto.STRING or tensor.HasField("segment"):

@@ -34,7 +34,7 @@ def write(path: str | os.PathLike[str], given: Sequence[dict[str, Any]], *, time
 
 
 class _Graph:
-    """A graph in the making."""
+    """Builds the graph of a model."""
 
     def __init__(self, onnx: Any, kind: int) -> None:
         self._onnx, self._make, self._kind = onnx, onnx.helper, kind
