@@ -21,7 +21,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of floating-point numbers in a file, by their paths, without those of an optimizer."""
+    """Return all floating-point arrays of a file by path, without those of an optimizer."""
     found: dict[str, np.ndarray] = {}
 
     def collect(at: str, item: Any) -> None:
@@ -39,23 +39,23 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def held(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
-    """The paths of the arrays that are the values of variables: of equal ones, as many as there are variables."""
-    left = Counter(_digest(variable.numpy()) for variable in variables)
+    """Return the paths of the arrays whose values the variables hold. Of equal arrays, as many as there are variables."""
+    remaining = Counter(_digest(variable.numpy()) for variable in variables)
     paths = []
     for at, array in arrays.items():
-        if left[digest := _digest(array)]:
-            left[digest] -= 1
+        if remaining[digest := _digest(array)]:
+            remaining[digest] -= 1
             paths.append(at)
     return frozenset(paths)
 
 
 def sort_out(arrays: Arrays, used: Mapping[str, frozenset[str]], variables: Iterable[Any], assumed: Iterable[str]) -> Contents:
-    """Sort what the compared layers do not take: other layers' weights, and arrays that Keras has put nowhere.
+    """Sort the arrays that no compared layer uses: other layers' weights, and arrays that Keras loaded nowhere.
 
     Args:
-        arrays: all of the file.
-        used: for each compared layer those that its original takes.
-        variables: all of the model.
+        arrays: all arrays of the file.
+        used: for each compared layer, the arrays that its original uses.
+        variables: all variables of the model.
         assumed: as in `Contents`.
     """
     placed = held(arrays, variables)
