@@ -1,4 +1,4 @@
-"""What a run is kept as, and what it comes to."""
+"""The report of a run, and the figures computed from it."""
 
 import datetime as dt
 import math
@@ -35,15 +35,15 @@ NOTES = {
 
 
 class Row(NamedTuple):
-    """A system's figures, of our side and the other.
+    """A system's figures for our side and the other.
 
     Attributes:
         title: the system, and how long it was trained.
         figures: accuracy or perplexity.
-        seconds: an epoch.
-        first_step: seconds, compilation with it.
-        memory: bytes at the peak.
-        apart: how far the losses of the first steps are from each other, as a share of them; None if chance is in them.
+        seconds: seconds per epoch.
+        first_step: seconds of the first step, including compilation.
+        memory: peak memory in bytes.
+        apart: the largest relative difference between the losses of the first steps; None if they depend on chance.
         stock: the figure of Keras with its own optimizers, if it was measured.
     """
 
@@ -57,12 +57,12 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many of our epochs fit into one of the other side's."""
+        """The other side's seconds per epoch over ours."""
         return self.seconds[1] / self.seconds[0]
 
 
 def begin(command: str) -> Report:
-    """A report without runs."""
+    """Return a report without runs."""
     return {
         "command": command,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -75,13 +75,13 @@ def begin(command: str) -> Report:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that compute."""
+    """Return the versions of Python and of the packages that compute."""
     names = ("jlstm", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "keras")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
 def machine() -> dict[str, Any]:
-    """What it runs on."""
+    """Return the system, processor, number of cores and memory of this machine."""
     information = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.*)$", information.read_text(), re.MULTILINE) if information.exists() else []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -90,18 +90,18 @@ def machine() -> dict[str, Any]:
 
 
 def rows(report: Report) -> list[Row]:
-    """One row a system that was run on both sides, in the order of the table of systems."""
+    """Return one row for each system that was run on both sides, in the order of the table of systems."""
     runs = {name: {side: of(report, name, side) for side in (*SIDES, STOCK)} for name in SYSTEMS}
     return [_row(name, sides) for name, sides in runs.items() if all(sides[side] for side in SIDES)]
 
 
 def of(report: Report, name: str, side: str) -> list[Run]:
-    """The runs of one side of a system."""
+    """Return the runs of one side of a system."""
     return [run for run in report["runs"] if (run["system"], run["side"]) == (name, side)]
 
 
 def seconds_an_epoch(run: Run) -> float:
-    """Of training, for a whole epoch even if it had fewer steps."""
+    """Return the training seconds of a whole epoch, even if the run had fewer steps."""
     return run["seconds"] / run["steps"] * run["steps_an_epoch"]
 
 
