@@ -18,8 +18,8 @@ Report = dict[str, Any]
 Run = dict[str, Any]
 
 SIDES = ("jlstm", "keras")
-STOCK = "keras-stock"  # with Keras' own optimizers, where these are something else: benchmarks/systems/optimizers.py
-APART = 1e-4  # of a loss: far above what rounding makes of it in five steps, far below what another learning rate does
+STOCK = "keras-stock"  # Keras's own optimizers, where they differ from optax's: benchmarks/systems/optimizers.py
+APART = 1e-4  # relative difference of losses: far above rounding in five steps, far below that of another learning rate
 
 NOTES = {
     "sides": "each in a process of its own with this environment, which lets freed memory stay with the process on both sides; "
