@@ -20,7 +20,7 @@ README = side.ROOT / "README.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for, print the table, and return the exit status."""
+    """Run the command line, print the table, and return the exit status."""
     usage = parser()
     options = usage.parse_args(arguments)
     if options.seeds is not None and options.seeds < 1:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     usage = argparse.ArgumentParser(
         prog="python -m benchmarks.systems",
         description="Train each system by its example and by Keras on TensorFlow: same data, batches, weights and epochs.",
