@@ -65,7 +65,7 @@ def makes_sense(row: dict[str, Any]) -> bool:
 
     if not possible(row):
         return False
-    # Keras' Bidirectional sets zero_output_for_mask itself: to return_sequences
+    # Keras's Bidirectional sets zero_output_for_mask itself: to return_sequences
     bidirectional_masked = given(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
     if bidirectional_masked and (given(outputs=["all"], zero_output=[False]) or given(outputs=["last"], zero_output=[True])):
         return False

@@ -66,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
 
 def check(usage: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exit with a message if the options make no sense."""
-    for kind, given, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(frameworks.PEERS))):
-        if unknown := [name for name in given or () if name not in names]:
-            usage.error(f"there is no {kind} {unknown[0]!r}: choose among {', '.join(names)}")
+    for kind, chosen, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(frameworks.PEERS))):
+        if unknown_names := [name for name in chosen or () if name not in names]:
+            usage.error(f"there is no {kind} {unknown_names[0]!r}: choose among {', '.join(names)}")
     for name in options.peers or ():
         if not options.gpu and "cpu" not in frameworks.PEERS[name].on:
             usage.error(f"{name} runs on a GPU only: add --gpu, or leave it out")

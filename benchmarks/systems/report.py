@@ -135,6 +135,8 @@ def _figure(runs: Sequence[Run]) -> str:
 
 def _apart(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
     first = {run["seed"]: run["first_losses"] for run in ours}
-    both = [(first[run["seed"]], run["first_losses"]) for run in theirs if run["seed"] in first]
-    pairs = [pair for losses in both for pair in zip(*losses, strict=False)]  # Keras' side stops at the end of a shorter epoch
-    return max(abs(one - other) / abs(other) for one, other in pairs)
+    loss_pairs = [(first[run["seed"]], run["first_losses"]) for run in theirs if run["seed"] in first]
+    pairs = [
+        pair for losses in loss_pairs for pair in zip(*losses, strict=False)
+    ]  # the Keras side stops at the end of a shorter epoch
+    return max(abs(ours_loss - theirs_loss) / abs(theirs_loss) for ours_loss, theirs_loss in pairs)

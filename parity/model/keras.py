@@ -58,9 +58,9 @@ def originals(
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(f"{of.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
     contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
-    left = {**contents.incomplete, **_recurrent(model, layers)}
-    made = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
-    return made, contents._replace(incomplete=left)
+    incomplete = {**contents.incomplete, **_recurrent(model, layers)}
+    originals_by_name = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
+    return originals_by_name, contents._replace(incomplete=incomplete)
 
 
 def framework(version: str, options: Mapping[str, Any]) -> Any:
@@ -119,7 +119,7 @@ def _refuse_code(path: Path, config: Any) -> None:
     layers = {key: value for key, value in (config or {}).items() if key != "compile_config"}  # a loss of one's own is not loaded
     for entry in _dicts(layers):
         kind, module = entry.get("class_name"), entry.get("module")
-        named_function = module == "builtins" and kind == "function"  # looked up among Keras' own
+        named_function = module == "builtins" and kind == "function"  # looked up among Keras's own
         if isinstance(kind, str) and "lambda" in kind.lower():
             raise ValueError(f"{path} has a {kind[:40]} layer, which is code that is not run here: save the model without it")
         if isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras") and not named_function:

@@ -22,12 +22,12 @@ Arrays = Mapping[str, np.ndarray]
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Return all floating-point arrays of a file by path, without those of an optimizer."""
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
 
     def collect(at: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fV" and not at.startswith("optimizer"):
             bits = jnp.bfloat16 if item.dtype.kind == "V" else item.dtype  # HDF5 has no name for bfloat16
-            found[at.removeprefix("model_weights/")] = item[()].view(bits)
+            arrays[at.removeprefix("model_weights/")] = item[()].view(bits)
 
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     else:
         with h5py.File(path) as file:
             file.visititems(collect)
-    return found
+    return arrays
 
 
 def held(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:

@@ -47,20 +47,20 @@ def originals(
     made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
     contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
     compared = list(chosen.values())
-    left = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
-    left |= {place.name: "this node is not compared" for place in nodes if place not in compared}
-    left |= {place.name: why for place in all_places if place not in compared and (why := not_plain(place))}
-    left |= {
+    incomplete = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
+    incomplete |= {place.name: "this node is not compared" for place in nodes if place not in compared}
+    incomplete |= {place.name: why for place in all_places if place not in compared and (why := not_plain(place))}
+    incomplete |= {
         name: "its lengths are constants of the file, which apply has to be told"
         for name, place in chosen.items()
         if _constant(place, "sequence_lens")
     }
-    left |= {
+    incomplete |= {
         name: "what it computes with quantized numbers is not compared, only its weights"
         for name, place in chosen.items()
         if place in quantized
     }
-    return made, contents._replace(incomplete=contents.incomplete | left)
+    return made, contents._replace(incomplete=contents.incomplete | incomplete)
 
 
 def _constant(place: Place, key: str) -> bool:
