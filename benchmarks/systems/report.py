@@ -136,7 +136,6 @@ def _figure(runs: Sequence[Run]) -> str:
 def _apart(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
     first = {run["seed"]: run["first_losses"] for run in ours}
     loss_pairs = [(first[run["seed"]], run["first_losses"]) for run in theirs if run["seed"] in first]
-    pairs = [
-        pair for losses in loss_pairs for pair in zip(*losses, strict=False)
-    ]  # the Keras side stops at the end of a shorter epoch
+    # Not strict: the Keras side stops at the end of an epoch that is shorter than the compared steps.
+    pairs = [pair for losses in loss_pairs for pair in zip(*losses, strict=False)]
     return max(abs(ours_loss - theirs_loss) / abs(theirs_loss) for ours_loss, theirs_loss in pairs)
