@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: how fast, see `benchmarks.speed`. Exit status 0: done; 1: something failed; 2: wrong usage."""
+"""Speed benchmarks: `python -m benchmarks`, see `benchmarks.speed`. Exit status 0: done; 1: something failed; 2: wrong usage."""
 
 import sys
 

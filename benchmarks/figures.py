@@ -40,7 +40,7 @@ FIGURES = {  # name: the example and its options, as a person would type them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; write the results after each."""
+    """Run the examples that the command line asks for, and write the results after each."""
     usage = argparse.ArgumentParser(prog="python -m benchmarks.figures", description="Run examples and keep what they print.")
     usage.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(FIGURES)}; none means all")
     usage.add_argument(
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if figure["status"]:
             print(f"error: {figure['command']} ended with exit status {figure['status']}: {figure['errors']}", file=sys.stderr)
             return 1
-        known = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-        order = [each for each in FIGURES if each in known or each == name]
-        written = {each: figure if each == name else known[each] for each in order}
+        kept_figures = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+        order = [entry for entry in FIGURES if entry in kept_figures or entry == name]
+        written = {entry: figure if entry == name else kept_figures[entry] for entry in order}
         io.write(options.out, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
         io.write(options.out.with_suffix(".md"), page(written).encode())
         print(f"{name}: {figure['printed'][-1] if figure['printed'] else ''} ({figure['seconds']:.0f} s)", flush=True)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(example: str, out: Path) -> dict[str, Any]:
-    """Run an example in a process of its own; return what it printed, when, how long, and on what."""
+    """Run an example in a new process; return what it printed, when, how long it took, and on what machine."""
     script, *more = example.split()
     load, started, date = os.getloadavg()[0], time.perf_counter(), dt.datetime.now(dt.UTC)
     commit = git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--short", "jlstm", "examples") else "")
@@ -87,7 +87,7 @@ def run(example: str, out: Path) -> dict[str, Any]:
 
 
 def page(figures: dict[str, dict[str, Any]]) -> str:
-    """All that the examples printed, as Markdown."""
+    """Return everything that the examples printed, as Markdown."""
     parts = [
         "# What the examples print\n\nWritten by `python -m benchmarks.figures`; machine and versions are in the JSON file.\n"
     ]
@@ -98,7 +98,7 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def git(*arguments: str) -> str:
-    """What git says about this repository."""
+    """Return the output of a git command in this repository."""
     return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 

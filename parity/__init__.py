@@ -1,4 +1,4 @@
-"""Proof that the same weights give the same outputs and gradients in another framework, or the reason why not."""
+"""Checks that the same weights give the same outputs and gradients in another framework, and explains any difference."""
 
 from parity.case import Problem
 from parity.diagnosis import Diagnosis, diagnose

@@ -1,7 +1,7 @@
-"""Run the table: `python -m parity`, or check a model: `python -m parity model.keras`.
+"""Command line: `python -m parity` runs the table of cases, `python -m parity model.keras` checks a model file.
 
-Exit status 0: all the same; 1: not, or not all that is recurrent in a file was compared; 2: wrong usage, a file that cannot be
-read, or a missing peer.
+Exit status 0: both sides agree. 1: they differ, or a recurrent part of the model file was not compared. 2: wrong usage, an
+unreadable file, or a missing peer.
 """
 
 import argparse
@@ -26,11 +26,18 @@ from parity.case import Problem
 from parity.pool import run
 from parity.table import DTYPES, Case
 
-TABLES: tuple[Any, ...] = (table, family)  # each with named_rows, coverage and cases
+TABLES: tuple[Any, ...] = (table, family)  # every table has named_rows, coverage and cases
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the cases that the command line asks for, print a line for each, and return the exit status."""
+    """Run the requested cases, print one line per case, and return the exit status.
+
+    Args:
+        arguments: command-line arguments; None reads `sys.argv`.
+
+    Returns:
+        The exit status: 0, 1 or 2 (see the module docstring).
+    """
     usage = parser()
     options = usage.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:
@@ -55,17 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print("\n".join(f"{case.problem.dtype:10}{case.peer:14}{case.name}" for case in cases))
         return 0
-    jobs = options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)
-    outcomes = show(run(cases, jobs, fast=not (options.quick or options.optimized)), len(cases))
-    held = coverage(cases)
+    processes = options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)
+    outcomes = show(run(cases, processes, fast=not (options.quick or options.optimized)), len(cases))
+    pair_counts = coverage(cases)
     seconds = time.monotonic() - started
-    print(report.summary(outcomes, held, seconds))
-    write_files(options, outcomes, held, seconds)
+    print(report.summary(outcomes, pair_counts, seconds))
+    write_files(options, outcomes, pair_counts, seconds)
     return 0 if report.accepted(outcomes) else 1
 
 
 def of_model(options: argparse.Namespace) -> int:
-    """Check a model's recurrent layers, and return the exit status."""
+    """Check the recurrent layers of a model file and return the exit status."""
     started = time.monotonic()
     try:
         xs = model.read_inputs(options.inputs) if options.inputs else None
@@ -94,10 +101,16 @@ def of_model(options: argparse.Namespace) -> int:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """The name and value that an option of the reader is set to: "forget_bias=0".
+    """Split NAME=VALUE, such as "forget_bias=0", into the name and the parsed value.
+
+    Args:
+        text: one `--option` of the command line.
+
+    Returns:
+        The name and the value. A value that is not a Python literal stays a string.
 
     Raises:
-        ValueError: there is no name.
+        ValueError: `text` has no name or no "=".
     """
     name, sign, value = text.partition("=")
     if not sign or not name.isidentifier():
@@ -105,7 +118,7 @@ def assignment(text: str) -> tuple[str, Any]:
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return name, value  # a word
+        return name, value  # a plain word, such as hard_sigmoid
 
 
 def write_files(
@@ -115,7 +128,7 @@ def write_files(
     seconds: float,
     file: dict[str, Any] | None = None,
 ) -> None:
-    """Write the files that the command line asks for."""
+    """Write the JSON, HTML and JUnit reports that the command line asks for."""
     if options.json:
         report.write_json(options.json, outcomes, held, file)
     if options.html:
@@ -125,7 +138,7 @@ def write_files(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     usage = argparse.ArgumentParser(
         prog="python -m parity",
         description="Run the same weights here and in another framework, and hold both against a float64 textbook. With a "
@@ -172,22 +185,29 @@ def parser() -> argparse.ArgumentParser:
 
 
 def coverage(cases: Iterable[Case]) -> tuple[int, int]:
-    """How many of the pairs of options that make sense the cases hold, and how many there are, of all their peers together."""
+    """Return how many sensible pairs of options the cases cover, and how many exist, summed over all peers."""
     names: dict[str, set[str]] = {}
     for case in cases:
         names.setdefault(case.peer, set()).add(case.name)
-    each = []
+    counts = []
     for peer, chosen in names.items():
         framework = peers.load(peer)
-        for one in TABLES:
-            rows = [row for name, row in one.named_rows(framework).items() if name in chosen]
-            each.append(one.coverage(rows, framework))
-    return sum(held for held, _ in each), sum(sensible for _, sensible in each)
+        for case_table in TABLES:
+            rows = [row for name, row in case_table.named_rows(framework).items() if name in chosen]
+            counts.append(case_table.coverage(rows, framework))
+    return sum(held for held, _ in counts), sum(sensible for _, sensible in counts)
 
 
 def selected(options: argparse.Namespace, peer: str = "keras", framework: ModuleType | None = None, among: int = 1) -> list[Case]:
-    """The cases of a peer's table that the options ask for; quickly, fewer of each where it is one among several."""
-    cases = [case for one in TABLES for case in one.cases(peer, framework)]
+    """Return the cases of a peer's tables that match the command-line options.
+
+    Args:
+        options: the parsed command line.
+        peer: the peer's name.
+        framework: the peer's module; None takes the tables of Keras.
+        among: number of peers in this run. With `--quick`, every `7 * among`-th case is kept.
+    """
+    cases = [case for case_table in TABLES for case in case_table.cases(peer, framework)]
     if options.quick:
         cases = cases[:: 7 * among]
     cases = [case for case in cases if fnmatch(case.name, f"*{options.case}*") and options.dtype in (None, case.problem.dtype)]
@@ -195,45 +215,45 @@ def selected(options: argparse.Namespace, peer: str = "keras", framework: Module
 
 
 def problem(case: Case, seed: int, backend: str) -> Problem:
-    """A case's problem, with other random numbers and on another backend."""
-    given = case.problem
-    return replace(given, seed=given.seed + 1000 * seed, layer=on(backend, given.layer))
+    """Return a case's problem with another seed and another backend."""
+    original = case.problem
+    return replace(original, seed=original.seed + 1000 * seed, layer=on(backend, original.layer))
 
 
 def with_peers(options: argparse.Namespace) -> list[Case]:
-    """The cases of the peer asked for or, for "all", of each that can be imported.
+    """Return the cases of the requested peer or, for "all", of every peer that can be imported.
 
     Raises:
         ValueError: there is no such peer.
-        parity.peers.MissingPeerError: the peer asked for cannot be imported, or none can.
+        parity.peers.MissingPeerError: the requested peer cannot be imported, or no peer can.
     """
-    present = {}
+    peer_modules = {}
     for name in peers.names() if options.peer == "all" else [options.peer]:
         try:
-            present[name] = peers.load(name)
+            peer_modules[name] = peers.load(name)
         except peers.MissingPeerError as error:
             print(f"parity: {error}", file=sys.stderr)
-    if not present:
+    if not peer_modules:
         raise peers.MissingPeerError("there is no peer to compare with")
-    return [case for name, framework in present.items() for case in selected(options, name, framework, len(present))]
+    return [case for name, framework in peer_modules.items() for case in selected(options, name, framework, len(peer_modules))]
 
 
 def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]:
-    """Print a line for each outcome as it comes, and a bar that says how far it is."""
+    """Print one line per outcome as it arrives, with a progress bar, and return the outcomes as a list."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     colours = {"pass": None, "incomplete": "yellow", "peer-bug": "yellow", "fail": "bold red"}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = []
+    printed = []
     console.print(report.HEAD)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("parity", total=total)
         for outcome in outcomes:
             console.print(report.line(outcome), style=colours[outcome.comparison.verdict])
-            if why := report.diagnosis(outcome):
-                console.print(why)
-            shown.append(outcome)
+            if diagnosis_text := report.diagnosis(outcome):
+                console.print(diagnosis_text)
+            printed.append(outcome)
             progress.advance(task)
-    return shown
+    return printed
 
 
 if __name__ == "__main__":

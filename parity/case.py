@@ -1,4 +1,4 @@
-"""What is compared: a problem, the numbers drawn for it, and what each side has to compute from them."""
+"""The problem that is compared, the numbers drawn for it, and the quantities that every side computes from them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,24 +21,30 @@ MASKS = ("none", "right", "left", "holes", "row")
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A layer, and how it is run.
+    """A layer and the way it is run.
+
+    The default sizes are all different, and different from usual numbers of units, so that a wrong transpose shows.
 
     Args:
-        layer: any of `jlstm`'s.
-        dtype: in which both sides compute.
-        batch, time, features: sizes of the inputs, where `xs` is None; features are those of `params`, where these are given.
-            All different, and different from the units, so that a transpose cannot hide.
-        params, xs: your own parameters and inputs (batch, time, *spatial sizes, features); None draws them.
-        weights: how parameters are drawn: "random", every one of them, or "initial", as `layer.init` does.
-        mask: which steps count: "none" (all do), "right" (padding there), "left", "holes", "row" (a sequence where
-            none does), or a boolean array (batch, time).
-        lengths: in place of a mask, how many steps of each sequence count, (batch,).
-        initial_carry: whether the carry to start from is given (and its gradient compared) or left out.
-        outputs: "all" steps', or the "last" one's, as Keras' `return_sequences=False`.
-        zero_output: Keras' `zero_output_for_mask`: the last output is zero when the last step does not count.
-        batches: cuts time into as many pieces, each starting from the carry that the one before left: Keras' `stateful=True`.
-        step: run one single time step by `layer.step`; time is then 1.
-        seed: of all random numbers.
+        layer: any layer of `jlstm`.
+        dtype: the dtype in which both sides compute.
+        batch, time, features: sizes of the inputs, used if `xs` is None. If `params` are passed, they set `features`.
+        params: your own parameters; None draws them.
+        xs: your own inputs (batch, time, *spatial sizes, features); None draws them.
+        weights: how parameters are drawn: "random" (every one) or "initial" (as `layer.init` does).
+        mask: which steps count: "none" (no mask: all count), "right" (padding on the right), "left", "holes", "row" (one sequence
+            without any step that counts), or a boolean array (batch, time).
+        initial_carry: whether an initial carry is passed (and its gradient compared).
+        outputs: "all" steps, or only the "last" one, as with Keras's `return_sequences=False`.
+        zero_output: Keras's `zero_output_for_mask`: the last output is zero if the last step does not count.
+        batches: number of equal pieces that time is cut into; each starts from the last carry of the previous piece, as with
+            Keras's `stateful=True`.
+        step: whether to run one time step with `layer.step`; `time` is then 1.
+        seed: seed of all random numbers.
+        lengths: number of steps that count in each sequence, (batch,); an alternative to `mask`.
+
+    Raises:
+        TypeError, ValueError: an argument has a wrong type, value or shape, or two arguments contradict each other.
     """
 
     layer: jlstm.Layer
@@ -97,7 +103,7 @@ class Problem:
             checks.arrays("params", self.params, floating=True)
 
     def _fill_in(self) -> None:
-        """Take features from the parameters and the mask from lengths."""
+        """Set `features` from the parameters and `mask` from the lengths."""
         if self.params is not None:
             if self.xs is None:
                 object.__setattr__(self, "features", features_in(self.layer, self.params))
@@ -110,8 +116,8 @@ class Problem:
     def _mask_of_lengths(self) -> np.ndarray:
         batch, time = (self.batch, self.time) if self.xs is None else np.shape(self.xs)[:2]
         lengths = np.asarray(self.lengths)
-        whole = lengths.shape == (batch,) and np.issubdtype(lengths.dtype, np.integer)
-        if not whole or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
+        well_formed = lengths.shape == (batch,) and np.issubdtype(lengths.dtype, np.integer)
+        if not well_formed or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
             raise ValueError(f"lengths must be {batch} whole numbers from 0 to {time}, got shape {lengths.shape}")
         if not isinstance(self.mask, str) or self.mask != "none":
             raise ValueError("lengths and mask say the same: leave one of them out")
@@ -119,7 +125,7 @@ class Problem:
 
 
 class Values(NamedTuple):
-    """The numbers of a problem, float64 but representable in its dtype, so that all sides start from the same."""
+    """The numbers of a problem: float64, but representable in its dtype, so that all sides start from the same numbers."""
 
     params: Arrays
     xs: np.ndarray
@@ -134,7 +140,7 @@ Quantities = Mapping[str, np.ndarray]
 
 
 def draw(problem: Problem) -> Values:
-    """Draw what the problem leaves open: parameters, inputs, carry, mask, dropout masks and the cotangents of all results."""
+    """Draw, from the problem's seed, what it leaves open: parameters, inputs, carry, masks and the cotangents of all results."""
     rng = np.random.default_rng(problem.seed)
 
     def normal(shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
@@ -164,7 +170,7 @@ def draw(problem: Problem) -> Values:
 
 
 def mask_of(problem: Problem) -> np.ndarray | None:
-    """Which steps count, (batch, time); None if all do."""
+    """Return which steps count, (batch, time) of bool; None if all do."""
     kind = problem.mask
     batch, time = (problem.batch, problem.time) if problem.xs is None else np.shape(problem.xs)[:2]
     if not isinstance(kind, str):
@@ -189,7 +195,7 @@ def rounded(values: Any, dtype: str) -> np.ndarray:
 
 
 def truth(problem: Problem, values: Values) -> Quantities:
-    """What the textbook computes in float64."""
+    """Return what the float64 textbook computes for the problem."""
 
     def run(piece: Values) -> Any:
         options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
@@ -203,15 +209,16 @@ def truth(problem: Problem, values: Values) -> Quantities:
 
 
 def in_pieces(problem: Problem, values: Values, run: Callable[[Values], Any], initial_bias: Arrays) -> Quantities:
-    """Run each of the problem's batches from the carry that the one before left, handed on without its gradient.
+    """Run the problem's batches in turn, each from the last carry of the previous one. No gradient flows between them.
 
-    `run` returns outputs, the last carry, and the gradients for parameters, inputs and the carry it started from.
+    `run` returns the outputs, the last carry, and the gradients for parameters, inputs and the initial carry of its piece. The
+    outputs and the input gradients are joined along time; the parameter gradients are summed.
     """
     carry, results = values.carry, []
     for piece in pieces(problem, values):
-        one = run(piece._replace(carry=carry))
-        carry = one[1]
-        results.append(jax.tree.map(np.asarray, one))
+        result = run(piece._replace(carry=carry))
+        carry = result[1]
+        results.append(jax.tree.map(np.asarray, result))
     all_ys, carries, d_params, d_xs, d_carries = zip(*results, strict=True)
     joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *trees) for trees in (all_ys, d_xs)]
     summed = jax.tree.map(lambda *leaves: sum(np.asarray(leaf, np.float64) for leaf in leaves), *d_params)
@@ -219,7 +226,7 @@ def in_pieces(problem: Problem, values: Values, run: Callable[[Values], Any], in
 
 
 def pieces(problem: Problem, values: Values) -> list[Values]:
-    """The values of each of the problem's batches: the cotangent of the carry belongs to the last."""
+    """Split the values into the problem's batches. Only the last one has the carry's cotangent; the others have zeros."""
     parts = problem.batches
 
     def split(tree: Arrays) -> list[Arrays]:
@@ -227,27 +234,27 @@ def pieces(problem: Problem, values: Values) -> list[Values]:
         return [jax.tree.unflatten(structure, [np.split(leaf, parts, 1)[k] for leaf in leaves]) for k in range(parts)]
 
     d_carries = [jax.tree.map(np.zeros_like, values.d_carry)] * (parts - 1) + [values.d_carry]
-    each = zip(split(values.xs), split(values.mask), split(values.d_ys), d_carries, strict=True)
-    return [values._replace(xs=xs, mask=mask, d_ys=d_ys, d_carry=d_carry) for xs, mask, d_ys, d_carry in each]
+    splits = zip(split(values.xs), split(values.mask), split(values.d_ys), d_carries, strict=True)
+    return [values._replace(xs=xs, mask=mask, d_ys=d_ys, d_carry=d_carry) for xs, mask, d_ys, d_carry in splits]
 
 
 def named(
     ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None, dtype: Any = np.float64
 ) -> Quantities:
-    """All quantities of a comparison by name: `ys`, `carry.h`, `d_params.kernel`, …; the last two may be None."""
+    """Return all quantities by name: `ys`, `carry.h`, `d_params.kernel`, …. `d_carry` and `initial_bias` may be None."""
     tree = {"ys": ys, "carry": carry, "d_params": d_params, "d_xs": d_xs, "d_carry": d_carry, "initial_bias": initial_bias}
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, dtype) for path, leaf in leaves}
 
 
 def biases(params: Arrays) -> list[Any]:
-    """All biases among the parameters, in the order of the layers."""
+    """Return all biases among the parameters, in the order of the layers."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "bias"]
 
 
 def _dtypes(layer: Any) -> set[str]:
-    """The dtypes that layers are set to compute in."""
+    """Return the names of the dtypes that the layers are set to compute in."""
     if isinstance(layer, jlstm.Stack):
         return set().union(*map(_dtypes, layer.layers))
     if isinstance(layer, jlstm.Bidirectional):
@@ -258,7 +265,9 @@ def _dtypes(layer: Any) -> set[str]:
 
 def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dtype: str) -> Arrays:
     if isinstance(layer, jlstm.Stack):
-        return tuple(_noise(one, p, batch, rng, dtype) for one, p in zip(layer.layers, params, strict=True))
+        return tuple(
+            _noise(inner, inner_params, batch, rng, dtype) for inner, inner_params in zip(layer.layers, params, strict=True)
+        )
     if isinstance(layer, jlstm.Bidirectional):
         return {name: _noise(layer.layer, params[name], batch, rng, dtype) for name in ("forward", "backward")}
     if isinstance(layer.cell, Dropout):

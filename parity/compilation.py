@@ -1,4 +1,4 @@
-"""Few of XLA's optimizations: nearly all of a table's time is compilation."""
+"""XLA flags that shorten compilation, which takes nearly all of a table's time."""
 
 import os
 from importlib import metadata
@@ -13,5 +13,8 @@ if metadata.version("jax").startswith("0.10."):  # later versions do not know th
 
 
 def compile_fast() -> None:
-    """Let JAX compile fast rather than well, in a process that has not computed yet; a user's own flags come last and win."""
+    """Set XLA flags that favour compile time over run time.
+
+    Call it before the process computes anything with JAX. Flags that the user has set come last, so they win.
+    """
     os.environ["XLA_FLAGS"] = " ".join((*FAST, os.environ.get("XLA_FLAGS", "")))

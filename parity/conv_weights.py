@@ -1,4 +1,7 @@
-"""Convolutional LSTMs as Flax and Haiku have them: two convolutions, each with a bias; gates i g f o, and 1 more on f."""
+"""Weights of convolutional LSTMs in the layout of Flax and Haiku.
+
+Both use two convolutions, each with its own bias. The gate order is i g f o. Both add 1 to the forget gate.
+"""
 
 from typing import Any
 
@@ -11,22 +14,28 @@ from parity.case import Arrays
 
 
 def is_convolutional(layer: Any) -> bool:
-    """Whether a layer is one run of a `ConvLSTMCell`."""
+    """Whether a layer is an `RNN` of a `ConvLSTMCell`."""
     return isinstance(layer, jlstm.RNN) and isinstance(layer.cell, ConvLSTMCell)
 
 
 def dump(framework: str, layer: Any, params: Arrays, places: tuple[str, str], names: tuple[str, str]) -> dict[str, Any]:
-    """Return the weights of both convolutions, that of x and that of h; our bias is that of x, less the 1 that is added to f.
+    """Return the weights of both convolutions: the one over x and the one over h.
+
+    The convolution over x gets our bias, less the 1 that the framework adds to the forget gate. The convolution over h gets a
+    zero bias.
 
     Args:
-        framework: its name, for the sentence.
+        framework: its name, for error messages.
         layer: an `RNN` of a `ConvLSTMCell`.
-        params: its own.
-        places: what the convolutions of x and of h are called there, and
-        names: what a kernel and a bias are.
+        params: the parameters of `layer`.
+        places: the framework's names of the convolutions over x and over h.
+        names: the framework's names of a kernel and of a bias.
+
+    Returns:
+        For each name in `places`, a dict of the kernel and the bias.
 
     Raises:
-        ValueError: an option that the framework does not have.
+        ValueError: the cell has an option that the framework lacks.
     """
     cell: Any = layer.cell
     layout.refuse(framework, cell, but=("filters", "kernel_size", "spatial", "padding"), kinds=(ConvLSTMCell,))
@@ -35,6 +44,7 @@ def dump(framework: str, layer: Any, params: Arrays, places: tuple[str, str], na
     kernels = [layout.order(np.asarray(params[name]), "ifgo", "igfo") for name in ("kernel", "recurrent_kernel")]
     zeros = np.zeros_like(kernels[0], shape=kernels[0].shape[-1])
     bias = layout.order(np.asarray(params["bias"]), "ifgo", "igfo") if cell.use_bias else zeros
-    late = np.repeat(np.array([0, 0, 1, 0], bias.dtype), cell.filters)
-    biases = (bias - late, zeros)
+    # The framework adds 1 to f (third in i g f o) at run time, so it is subtracted here.
+    forget_offset = np.repeat(np.array([0, 0, 1, 0], bias.dtype), cell.filters)
+    biases = (bias - forget_offset, zeros)
     return {place: dict(zip(names, weights, strict=True)) for place, *weights in zip(places, kernels, biases, strict=True)}

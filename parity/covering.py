@@ -1,4 +1,4 @@
-"""Covering arrays: few rows of options that together hold every wanted pair of them."""
+"""Covering arrays: a small set of option rows in which every wanted pair of options occurs."""
 
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -12,15 +12,19 @@ Pair = tuple[tuple[str, Any], tuple[str, Any]]
 def covering(
     options: Mapping[str, tuple[Any, ...]], wanted: Iterable[Pair], makes_sense: Callable[[Row], bool], candidates: int = 60
 ) -> tuple[Row, ...]:
-    """Rows that hold every wanted pair: greedily the random candidate that has most of those missing.
+    """Return rows that together hold every wanted pair.
 
-    The same every time.
+    Greedy: each new row is the random candidate that covers most of the missing pairs. The random seed is fixed, so the result is
+    always the same.
 
     Args:
-        options: the values of each.
-        wanted: the pairs, each in the order of `options`.
-        makes_sense: whether a row, complete or not, may be; every wanted pair must have a complete one.
-        candidates: how many are tried for each row.
+        options: the allowed values of each option.
+        wanted: the pairs to cover, each in the order of `options`.
+        makes_sense: whether a row is allowed; called with complete and with partial rows. Every wanted pair needs a complete row.
+        candidates: how many random rows are tried for each row that is chosen.
+
+    Returns:
+        Complete rows, with the options in the order of `options`.
 
     Raises:
         ValueError: a wanted pair has no complete row.
@@ -28,7 +32,7 @@ def covering(
     rng = random.Random(0)
     missing, chosen = set(wanted), []
     while missing:
-        first = dict(min(missing, key=repr))
+        first = dict(min(missing, key=repr))  # sets have no stable order between processes: choose by text
         best = max(
             (_complete(first, options, makes_sense, rng) for _ in range(candidates)), key=lambda row: len(pairs(row) & missing)
         )
@@ -38,12 +42,12 @@ def covering(
 
 
 def pairs(row: Row) -> set[Pair]:
-    """All pairs of options that occur together in a row."""
+    """Return all pairs of options that occur together in a row."""
     return set(combinations(row.items(), 2))
 
 
 def _complete(wanted: Row, options: Mapping[str, tuple[Any, ...]], makes_sense: Callable[[Row], bool], rng: random.Random) -> Row:
-    for _ in range(1000):
+    for _ in range(1000):  # a random fill can run into a dead end; then start again from the wanted pair
         row = dict(wanted)
         for name in rng.sample(list(options), len(options)):
             if name in row:

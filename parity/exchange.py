@@ -1,4 +1,7 @@
-"""What peers share: states in a row, lengths for masks, and gradients of converted weights put back where our parameters are."""
+"""Functions that all peers share.
+
+They flatten carries, turn masks into lengths, and map gradients of converted weights back to our parameters.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,10 +16,19 @@ from parity.case import Arrays, Problem, mask_of
 
 
 def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) -> Arrays:
-    """Return the gradients for our parameters from those for the weights that `dump` makes of them.
+    """Map the gradients of the framework's weights back to our parameters.
 
-    Numbered parameters are sent through `dump`, and what arrives tells where each came from and with which sign; what `dump` adds
-    to them is taken away. Where nothing arrives, the gradient is NaN. Where two biases hold one of ours, the first is taken.
+    `dump` is linear up to a constant, and every weight holds at most one parameter, with a sign. So numbered parameters go
+    through `dump`; after the constant is subtracted, each weight shows the number and the sign of the parameter it holds.
+
+    Args:
+        dump: converts our parameters to the framework's weights.
+        params: our parameters; only their structure and shapes are used.
+        gradients: gradients for the weights that `dump` returns, in the same structure.
+
+    Returns:
+        Gradients like `params`, float64. A parameter that reaches no weight gets NaN. If two weights hold the same parameter,
+        such as two biases, one of their gradients is taken.
     """
     leaves, structure = jax.tree.flatten(params)
     cuts = np.cumsum([np.size(leaf) for leaf in leaves])
@@ -24,6 +36,7 @@ def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) 
     def shaped(row: np.ndarray) -> Any:
         return [part.reshape(leaf.shape) for part, leaf in zip(np.split(row, cuts[:-1]), leaves, strict=True)]
 
+    # Numbering starts at 1: a 0 then means that a weight holds no parameter, and slot 0 below collects these.
     rows = (np.arange(1.0, cuts[-1] + 1), np.zeros(cuts[-1]))
     trees = (dump(jax.tree.unflatten(structure, shaped(row))) for row in rows)
     sent, nothing, arrived = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (*trees, gradients))
@@ -34,44 +47,52 @@ def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) 
 
 
 def states(carry: Any) -> list[Any]:
-    """The carries of all directions of all layers, the lowest first, forward before backward."""
+    """Return the carries of all layers and directions as a flat list: lowest layer first, forward before backward."""
     if hasattr(carry, "h"):
         return [carry]
-    each = (carry["forward"], carry["backward"]) if isinstance(carry, dict) else carry
-    return [state for one in each for state in states(one)]
+    children = (carry["forward"], carry["backward"]) if isinstance(carry, dict) else carry
+    return [state for child in children for state in states(child)]
 
 
 def carry_of(layer: jlstm.Layer, row: Iterator[Any]) -> Any:
-    """The carry of a layer from `states` in that order."""
+    """Build a layer's carry from an iterator over states in the order of `states`."""
     if isinstance(layer, jlstm.Stack):
-        return tuple(carry_of(one, row) for one in layer.layers)
+        return tuple(carry_of(inner, row) for inner in layer.layers)
     if isinstance(layer, jlstm.Bidirectional):
         return {name: carry_of(layer.layer, row) for name in ("forward", "backward")}
     return carry_like(layer)(*next(row))
 
 
 def first_cell(layer: Any) -> Any:
-    """The cell of a layer, of the lowest if there are several."""
+    """Return the cell of a layer; of a Stack, the cell of the lowest layer."""
     if isinstance(layer, jlstm.Stack):
         return first_cell(layer.layers[0])
     return first_cell(layer.layer) if isinstance(layer, jlstm.Bidirectional) else layer.cell
 
 
 def carry_like(layer: Any) -> Any:
-    """What a cell's carry is: h of a GRU, h and c of the others."""
+    """Return the carry class of a layer's cell: `HiddenCarry` for a GRU, else `LSTMCarry`."""
     return HiddenCarry if isinstance(first_cell(layer), GRUCell) else jlstm.LSTMCarry
 
 
 def layers(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
-    """Each layer of a Stack with its own of the trees, or of None; a single one as it is."""
+    """Pair each layer of a Stack with its part of each tree.
+
+    Args:
+        layer: any layer. One that is not a Stack is returned as the only element.
+        trees: one entry per layer, such as parameters or carries; or None, which gives None to each layer.
+
+    Returns:
+        Tuples `(layer, *parts)`.
+    """
     if not isinstance(layer, jlstm.Stack):
         return [(layer, *trees)]
-    given = [[None] * len(layer.layers) if tree is None else tree for tree in trees]
-    return list(zip(layer.layers, *given, strict=True))
+    parts = [[None] * len(layer.layers) if tree is None else tree for tree in trees]
+    return list(zip(layer.layers, *parts, strict=True))
 
 
 def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
-    """As `layers`, for frameworks with modules of many layers: a Stack of equal layers is one."""
+    """Like `layers`, but keep a Stack of equal layers whole, for frameworks whose modules hold many layers."""
     same = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
     return [(layer, *trees)] if same else layers(layer, *trees)
 
@@ -84,14 +105,14 @@ def lacking(
     dtypes: Sequence[str] = ("float64", "float32", "bfloat16"),
     lengths: str = "any",
 ) -> str:
-    """Why a framework cannot be asked for a problem; "" if it can.
+    """Return why a framework cannot run a problem; "" if it can.
 
     Args:
-        framework: its name, for the sentence.
-        problem: the problem.
-        dump: makes the framework's weights of a layer and parameters, and refuses with a ValueError what it does not have.
-        dtypes: in which it computes.
-        lengths: which it takes: "none", "positive" or "any"; no framework takes other masks.
+        framework: its name, for the message.
+        problem: the problem to run.
+        dump: converts a layer's parameters; it raises ValueError for what the framework lacks.
+        dtypes: the dtypes that the framework is compared in.
+        lengths: the lengths it accepts: "none", "positive" or "any". No framework accepts other masks.
     """
     if problem.dtype not in dtypes:
         return f"{framework} is not compared in {problem.dtype}, only in {', '.join(dtypes)}"
@@ -118,12 +139,12 @@ def lacking(
 
 
 def shortest(problem: Problem) -> int:
-    """The smallest length in any of the problem's batches; the time where all steps count."""
+    """Return the smallest sequence length in any of the problem's batches, or its `time` if there is no mask."""
     mask = mask_of(problem)
     return problem.time if mask is None else min(int(piece.sum(1).min()) for piece in np.split(mask, problem.batches, 1))
 
 
 def nan_in_padding(problem: Problem) -> bool:
-    """Whether inputs of steps that do not count are no numbers."""
+    """Whether the inputs at padded steps contain NaN."""
     mask = None if problem.xs is None else mask_of(problem)
     return mask is not None and bool(np.isnan(np.asarray(problem.xs)[~mask]).any())

@@ -1,6 +1,6 @@
-"""The second table: the other cells, and the LSTM's variants, in pairs of their options, of what each peer has.
+"""The second table: the other cells and the LSTM's variants, in pairs of options, for what each peer has.
 
-The plain LSTM is in `parity.table`, with all that can be done to sequences. Here there are few such options, and small sizes.
+The plain LSTM and all options of sequences are in `parity.table`. This table has few such options, and small sizes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,8 @@ WINDOWS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "conv2d": ((2, 3), (5, 4)),
     "conv3d": ((2, 1, 3), (3, 2, 4)),
 }  # kernel_size and spatial
-CONVOLVED = (2, 5, 3, 4)  # of all convolutions: with five filters JAX 0.10 compiles Flax' gradients in float64 wrong
+# Batch, time, features, filters of all convolutions. With five filters JAX 0.10 compiles Flax's float64 gradients wrongly.
+CONVOLVED = (2, 5, 3, 4)
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "cell": ("lstm", "gru", "gru-before", *WINDOWS),
@@ -43,15 +44,15 @@ VARIANTS = ("peephole", "projection", "cell_clip", "gate_clip", "coupled")
 
 
 def possible(row: dict[str, Any]) -> bool:
-    """Whether options, all or only some of them, can be asked for together, of anybody."""
+    """Whether a complete or partial row of options can be run in any framework."""
     cell = row.get("cell", "lstm")
-    varied = [name for name in VARIANTS if row.get(name, BASE[name]) != BASE[name]]
+    variants = [name for name in VARIANTS if row.get(name, BASE[name]) != BASE[name]]
     if cell == "lstm":
-        plain = len(row) == len(OPTIONS) and not varied  # it is in the other table
+        plain = len(row) == len(OPTIONS) and not variants  # `parity.table` has it
         return not plain and row.get("padding", "same") == "same" and _fits_a_step(row)
-    if cell in WINDOWS:  # in one layer alone: Keras takes seconds for each
-        return set(varied) <= {"peephole"} and row.get("layer", "one") == "one"
-    return not varied and row.get("padding", "same") == "same" and _fits_a_step(row)
+    if cell in WINDOWS:  # only single layers: Keras takes seconds for each case
+        return set(variants) <= {"peephole"} and row.get("layer", "one") == "one"
+    return not variants and row.get("padding", "same") == "same" and _fits_a_step(row)
 
 
 def _fits_a_step(row: dict[str, Any]) -> bool:
@@ -61,19 +62,19 @@ def _fits_a_step(row: dict[str, Any]) -> bool:
 
 @cache
 def sensible_pairs(framework: Any = None) -> frozenset:
-    """All pairs that occur together in some complete row, all of whose pairs the peer has."""
+    """Return all pairs of options that occur together in some complete row whose every pair the peer has."""
     offered = {name: tuple(v for v in values if _had(framework, {name: v}, OPTIONS)) for name, values in OPTIONS.items()}
-    each = [(name, value) for name, values in offered.items() for value in values]
-    some = [dict(pair) for pair in combinations(each, 2) if pair[0][0] != pair[1][0]]
-    had = set().union(*(pairs(row) for row in some if _had(framework, row, offered)))
+    settings = [(name, value) for name, values in offered.items() for value in values]
+    partial_rows = [dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
+    held_pairs = set().union(*(pairs(row) for row in partial_rows if _had(framework, row, offered)))
     complete = (dict(zip(OPTIONS, values, strict=True)) for values in product(*offered.values()))
-    return frozenset().union(*(own for row in complete if possible(row) and (own := pairs(row)) <= had))
+    return frozenset().union(*(row_pairs for row in complete if possible(row) and (row_pairs := pairs(row)) <= held_pairs))
 
 
 def _had(framework: Any, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
-    """Whether the peer has options in some row as plain as can be: of one of the cells, or of the LSTM's variants."""
-    plain = (BASE | {name: value} | row for name in ("cell", *VARIANTS) for value in offered[name])
-    return any(_fits(framework, tuple(one.items())) for one in plain if possible(one))
+    """Whether the peer can run the options within some row that is otherwise plain: of one of the cells or LSTM variants."""
+    plain_rows = (BASE | {name: value} | row for name in ("cell", *VARIANTS) for value in offered[name])
+    return any(_fits(framework, tuple(plain_row.items())) for plain_row in plain_rows if possible(plain_row))
 
 
 @cache
@@ -83,14 +84,14 @@ def _fits(framework: Any, row: tuple[tuple[str, Any], ...]) -> bool:
 
 @cache
 def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
-    """Rows of options that together hold every sensible pair.
+    """Return rows of options that together hold every sensible pair.
 
     Args:
-        framework: the peer's module, whose `lacks` says what it cannot be asked for; without one, all that there is.
+        framework: the peer's module, whose `lacks` says what it cannot run; None keeps every possible pair.
     """
     wanted = sensible_pairs(framework)
-    there = {one for pair in wanted for one in pair}
-    offered = {name: tuple(value for value in values if (name, value) in there) for name, values in OPTIONS.items()}
+    occurring = {option for pair in wanted for option in pair}
+    offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
 
     def had(row: dict[str, Any]) -> bool:
         return possible(row) and pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
@@ -99,43 +100,45 @@ def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
 
 
 def named_rows(framework: Any = None) -> dict[str, dict[str, Any]]:
-    """The rows by the names of their cases."""
+    """Return the rows by the names of their cases."""
     return {" ".join(_words(row)): row for row in rows(framework)}
 
 
 def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[int, int]:
-    """How many of the sensible pairs the rows hold, and how many there are."""
+    """Return how many of the sensible pairs the rows hold, and how many there are."""
     held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
     return len(held & sensible), len(sensible)
 
 
 def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
-    """All rows, each in every dtype that the peer is compared in, and its known bugs and wrapped cells in the highest.
+    """Yield all cases of a peer.
+
+    In every dtype that the peer has: the rows. In the highest one: its known bugs and the wrapped cells.
 
     Args:
-        peer: its name.
-        framework: its module; without one, all that there is.
+        peer: the peer's name.
+        framework: its module; None keeps everything.
     """
     for number, (name, row) in enumerate(named_rows(framework).items()):
         for dtype in DTYPES:
-            one = replace(problem(row, number), dtype=dtype)
-            if not unfit(framework, one):
-                yield Case(name, one, peer)
-    alone = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
-    yield from bugs({" ".join(_words(row)): problem(row) for row in alone if possible(row)}, peer, framework)
+            problem_ = replace(problem(row, number), dtype=dtype)
+            if not unfit(framework, problem_):
+                yield Case(name, problem_, peer)
+    single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
+    yield from bugs({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
     yield from highest(_wrapped(), peer, framework)
 
 
 def _wrapped() -> dict[str, Problem]:
-    """Cells around an LSTM: they are in no row, since one peer has them, and few options of others."""
+    """Return problems of wrapped LSTM cells. They are in no row, because one peer has them, with few other options."""
     batch, time, features, units, _ = SIZES[0]
     dropout = Dropout(LSTMCell(units), inputs=0.25, outputs=0.375, state=0.5, variational=True)
     layers = {"lstm residual": RNN(Residual(LSTMCell(features))), "lstm dropout-around variational": RNN(dropout)}
-    return {name: Problem(one, batch=batch, time=time, features=features, mask="right") for name, one in layers.items()}
+    return {name: Problem(layer, batch=batch, time=time, features=features, mask="right") for name, layer in layers.items()}
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
-    """The problem that a row of options describes."""
+    """Return the problem that a row of options describes; `number` selects its sizes and its seed."""
     batch, time, features, units, projection = SIZES[number % len(SIZES)]
     if row["cell"] in WINDOWS:
         batch, time, features, units = CONVOLVED
@@ -154,8 +157,8 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
 def _layer(row: dict[str, Any], units: int, projection: int) -> Layer:
     if row["layer"] == "stack2":
         return Stack(tuple(_run_of_cells(row, units + k, projection) for k in range(2)))
-    one = _run_of_cells(row, units, projection)
-    return Bidirectional(one) if row["layer"] == "bidirectional" else one
+    layer = _run_of_cells(row, units, projection)
+    return Bidirectional(layer) if row["layer"] == "bidirectional" else layer
 
 
 def _run_of_cells(row: dict[str, Any], units: int, projection: int) -> RNN:

@@ -1,4 +1,7 @@
-"""What both of Flax' module systems share as peers: what they lack, and their carries: (c, h), or h of a GRU."""
+"""What the peers Flax Linen and Flax NNX share: what they lack, and how they store carries.
+
+Flax's carry is the tuple (c, h) of an LSTM, or h of a GRU.
+"""
 
 from typing import Any
 
@@ -10,18 +13,18 @@ from parity.jax_peer import Dump
 
 
 def lacks(dump: Dump, problem: Problem) -> str:
-    """Why Flax cannot be asked for a problem; "" if it can."""
-    for (one,) in layers(problem.layer):
-        if isinstance(one, jlstm.Bidirectional) and getattr(one.layer, "reverse", False):
+    """Return why Flax cannot run a problem; "" if it can."""
+    for (layer,) in layers(problem.layer):
+        if isinstance(layer, jlstm.Bidirectional) and getattr(layer.layer, "reverse", False):
             return "Flax' Bidirectional runs its first layer forwards"
     return lacking("Flax", problem, lambda *given: [dump(*part) for part in layers(*given)])
 
 
 def theirs(carry: Any) -> Any:
-    """A carry as Flax has it."""
+    """Convert our carry to Flax's."""
     return (carry.c, carry.h) if isinstance(carry, jlstm.LSTMCarry) else carry.h
 
 
 def ours(state: Any) -> Any:
-    """Flax' carry as we have it."""
+    """Convert Flax's carry to ours."""
     return jlstm.LSTMCarry(*state[::-1]) if isinstance(state, tuple) else HiddenCarry(state)

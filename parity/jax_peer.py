@@ -1,4 +1,4 @@
-"""What peers that run on JAX share: outputs and all gradients by one `vjp`, and layers one after the other."""
+"""What peers on JAX share: they run layer after layer, and one `vjp` gives the outputs and all gradients."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,10 +22,14 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Par
     """Compute all quantities of the problem in its dtype, under `jit`.
 
     Args:
-        problem, values: what to compute.
-        dump: makes the weights of one part.
-        single: runs it: `(layer, weights, xs, carry, mask, step) -> ys, carry`.
-        parts: takes a layer, and trees like its parameters, apart: each layer of a Stack by itself, or `modules`.
+        problem: what to compute.
+        values: its numbers.
+        dump: converts the parameters of one part to the framework's weights.
+        single: runs one part: `(layer, weights, xs, carry, mask, step) -> ys, carry`.
+        parts: splits a layer, and trees such as its parameters, into parts: `layers` (one per layer of a Stack) or `modules`.
+
+    Returns:
+        The quantities by name, as float64 arrays.
     """
 
     def all_weights(params: Arrays) -> list[Any]:
@@ -33,10 +37,10 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Par
 
     def forward(weights: Any, xs: Any, carry: Any, mask: Any) -> tuple[Any, Any]:
         carries = []
-        for (one, state), given in zip(parts(problem.layer, carry), weights, strict=True):
-            xs, last = single(one, given, xs, state, mask, problem.step)
+        for (layer, state), piece_ in zip(parts(problem.layer, carry), weights, strict=True):
+            xs, last = single(layer, piece_, xs, state, mask, problem.step)
             carries.append(last)
-        last = carries[0] if one is problem.layer else tuple(carries)
+        last = carries[0] if layer is problem.layer else tuple(carries)
         if problem.outputs == "last":
             return last_output(problem.layer, last, mask, False), last
         if mask is not None:  # what a framework computes from padding is no output
@@ -52,8 +56,8 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Par
         def cast(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), tree)
 
-        given = cast(piece._replace(params=None, mask=None))._replace(mask=piece.mask)
-        ys, carry, d_weights, d_xs, d_carry = with_gradients(cast(all_weights(piece.params)), given)
+        piece_ = cast(piece._replace(params=None, mask=None))._replace(mask=piece.mask)
+        ys, carry, d_weights, d_xs, d_carry = with_gradients(cast(all_weights(piece.params)), piece_)
         return ys, carry, pulled(all_weights, piece.params, jax.tree.map(np.asarray, d_weights)), d_xs, d_carry
 
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
@@ -61,7 +65,7 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Par
 
 
 def start(layer: Any, xs: Any, carry: Any) -> Any:
-    """The carry given, or zeros."""
+    """Return `carry`, or zeros if it is None."""
     cell = layer.cell
     zeros = jnp.zeros((xs.shape[0], *cell.spatial_out, cell.features_out), xs.dtype)
     kind = carry_like(layer)
@@ -69,17 +73,17 @@ def start(layer: Any, xs: Any, carry: Any) -> Any:
 
 
 def lengths(mask: Any) -> Any:
-    """The number of steps that count, which come first."""
+    """Return the number of steps that count, (batch,). The mask must be padding on the right."""
     return None if mask is None else mask.sum(1)
 
 
 def bug_of_padding(name: str, problem: Problem, link: str) -> str:
-    """What those get wrong that run over padding and then choose the states at step `seq_lengths - 1`; "" if nothing.
+    """Return what a framework gets wrong if it runs over padding and then picks the states at `seq_lengths - 1`; "" if nothing.
 
     Args:
-        name: what does so.
-        problem: the problem.
-        link: to the code.
+        name: the framework's name.
+        problem: the problem to run.
+        link: a link to the framework's code.
     """
     if shortest(problem) == 0:
         return f"{name} runs over the padding of a sequence of length 0 ({link})"

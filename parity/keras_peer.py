@@ -1,6 +1,7 @@
-"""What peers that are a Keras on TensorFlow share: their layers eagerly, with a gradient tape. Kernels have our layout.
+"""What the peers that run Keras on TensorFlow share: layers run eagerly, with a gradient tape.
 
-Of a GRU's bias (2, 3·units), with reset_after, the second row holds our `recurrent_bias`.
+Keras's kernels have our layout. With `reset_after`, a GRU's bias has shape (2, 3·units); its second row holds our
+`recurrent_bias`.
 """
 
 import os
@@ -26,14 +27,15 @@ tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the GPU's whol
 
 @dataclass(frozen=True)
 class Framework:
-    """One Keras, and what is its own.
+    """One version of Keras and what differs between versions.
 
     Args:
-        name: for sentences.
-        layers: its module of that name.
-        begin: a cell's states to begin with, for inputs.
-        hand_in: puts dropout masks, a list of one or four of inputs and of h, to where a layer keeps those that it has drawn.
-        activations: what it calls functions by another name than ours.
+        name: its name, for messages.
+        layers: its `layers` module.
+        begin: `(cell, inputs) -> states`, a cell's initial states.
+        hand_in: `(layer, masks)`, stores our dropout masks where the layer caches its own. `masks` maps "inputs" and "recurrent"
+            to lists of one or four arrays.
+        activations: its names of activations, where they differ from ours.
     """
 
     name: str
@@ -44,17 +46,17 @@ class Framework:
 
 
 def lacks(framework: Framework, problem: Problem) -> str:
-    """Why a Keras cannot be asked for a problem; "" if it can."""
+    """Return why Keras cannot run a problem; "" if it can."""
     try:
-        for (one,) in layers(problem.layer):
-            _refuse(framework.name, one, problem.step)
+        for (layer,) in layers(problem.layer):
+            _refuse(framework.name, layer, problem.step)
     except ValueError as error:
         return str(error)
     return ""
 
 
 def known_bug(name: str, problem: Problem) -> str:
-    """What TensorFlow's gradients make of padding, under whatever name it is used."""
+    """Return what TensorFlow's gradients get wrong in padding; "" if nothing."""
     bug = f"{name} lets NaN in padding into gradients (https://github.com/tensorflow/tensorflow/issues/6209)"
     return bug if nan_in_padding(problem) else ""
 
@@ -80,7 +82,16 @@ _HAS = (
 
 
 def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem, eagerly, with a gradient tape."""
+    """Compute all quantities of the problem, eagerly, with a gradient tape.
+
+    Args:
+        framework: the version of Keras.
+        problem: what to compute.
+        values: its numbers.
+
+    Returns:
+        The quantities by name, as float64 arrays.
+    """
     tensors = jax.tree.map(lambda leaf: tf.cast(tf.constant(leaf), problem.dtype), values._replace(mask=None))
     with tf.GradientTape() as tape:
         xs, carry = jax.tree.map(tf.identity, (tensors.xs, tensors.carry))
@@ -122,23 +133,23 @@ def _over(mask: Any, ys: Any) -> Any:
 
 
 def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask: Any, noise: Any) -> tuple[Any, Any]:
-    """Call the Keras layer and put its results into our order: outputs in the order of the inputs, one carry a layer."""
+    """Call the Keras layer and return outputs in the order of the inputs, and one carry per layer."""
     if isinstance(ours, jlstm.Stack):
         carries = []
-        for k, (one, keras_one) in enumerate(zip(ours.layers, layer, strict=True)):
-            xs, after = _run(framework, one, keras_one, xs, carry and carry[k], mask, noise and noise[k])
-            carries.append(after)
+        for k, (inner, keras_layer) in enumerate(zip(ours.layers, layer, strict=True)):
+            xs, last_carry = _run(framework, inner, keras_layer, xs, carry and carry[k], mask, noise and noise[k])
+            carries.append(last_carry)
         return xs, tuple(carries)
     bidirectional = isinstance(ours, jlstm.Bidirectional)
     names = ("forward", "backward")
     if noise is not None:
-        both = (
+        layers_and_masks = (
             ((layer.forward_layer, noise["forward"]), (layer.backward_layer, noise["backward"]))
             if bidirectional
             else ((layer, noise),)
         )
-        for one, masks in both:
-            framework.hand_in(one, {name: list(mask) for name, mask in masks.items()})
+        for inner, masks in layers_and_masks:
+            framework.hand_in(inner, {name: list(mask) for name, mask in masks.items()})
     state = carry and ([leaf for name in names for leaf in carry[name]] if bidirectional else list(carry))
     # Bidirectional.__call__ cannot pass a mask on: its compute_mask raises TypeError on the states of return_state=True
     call = layer.call if bidirectional else layer
@@ -148,25 +159,28 @@ def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask:
     reverse = (ours.layer if bidirectional else ours).reverse
     returns_all = (layer.forward_layer if bidirectional else layer).return_sequences
     ys = [(tf.reverse(y, [1]) if reverse else y) if returns_all else y[:, None] for y in ys]
+    # Keras lists the states of both directions flat: the first half is the forward direction's
     kind, half = carry_like(ours), len(states) // 2
     if not bidirectional:
         return ys[0], kind(*states)
-    both_carries = dict(zip(names, (kind(*states[:half]), kind(*states[half:])), strict=True))
-    return dict(zip(names, ys, strict=True)) if ours.merge is None else ys[0], both_carries
+    carries_by_direction = dict(zip(names, (kind(*states[:half]), kind(*states[half:])), strict=True))
+    return dict(zip(names, ys, strict=True)) if ours.merge is None else ys[0], carries_by_direction
 
 
 def _layer(framework: Framework, ours: Any, problem: Problem, *, last: bool) -> Any:
     if isinstance(ours, jlstm.Stack):
-        return [_layer(framework, one, problem, last=last and one is ours.layers[-1]) for one in ours.layers]
+        return [_layer(framework, inner, problem, last=last and inner is ours.layers[-1]) for inner in ours.layers]
     if isinstance(ours, jlstm.Bidirectional):
-        both = [_layer(framework, one, problem, last=last) for one in (ours.layer, ours.layer.flipped())]
-        return framework.layers.Bidirectional(both[0], backward_layer=both[1], merge_mode=ours.merge, dtype=problem.dtype)
+        directions = [_layer(framework, inner, problem, last=last) for inner in (ours.layer, ours.layer.flipped())]
+        return framework.layers.Bidirectional(
+            directions[0], backward_layer=directions[1], merge_mode=ours.merge, dtype=problem.dtype
+        )
     cell = ours.cell
     name = "GRU" if isinstance(cell, GRUCell) else f"ConvLSTM{len(cell.spatial)}D" if cell.spatial_in else "LSTM"
-    only = {"zero_output_for_mask": problem.zero_output, "unroll": ours.unroll == "all"} if not cell.spatial_in else {}
+    recurrent_only = {"zero_output_for_mask": problem.zero_output, "unroll": ours.unroll == "all"} if not cell.spatial_in else {}
     return getattr(framework.layers, name)(
         **_options(framework, cell),
-        **only,
+        **recurrent_only,
         return_sequences=not last,
         return_state=True,
         go_backwards=ours.reverse,
@@ -181,44 +195,45 @@ def _cell(framework: Framework, ours: Any, problem: Problem) -> Any:
 
 
 def _options(framework: Framework, cell: Any) -> dict[str, Any]:
-    own: dict[str, Any]
+    options: dict[str, Any]
     if isinstance(cell, GRUCell):
-        own = {name: getattr(cell, name) for name in ("units", "reset_after")}
+        options = {name: getattr(cell, name) for name in ("units", "reset_after")}
     elif isinstance(cell, ConvLSTMCell):
-        own = {name: getattr(cell, name) for name in ("filters", "kernel_size", "strides", "padding")}
-        own |= {"dilation_rate": cell.dilation, "unit_forget_bias": cell.forget_bias is not None}
+        options = {name: getattr(cell, name) for name in ("filters", "kernel_size", "strides", "padding")}
+        options |= {"dilation_rate": cell.dilation, "unit_forget_bias": cell.forget_bias is not None}
     else:
-        own = {"units": cell.units, "unit_forget_bias": cell.forget_bias is not None}
+        options = {"units": cell.units, "unit_forget_bias": cell.forget_bias is not None}
     for name in ("activation", "recurrent_activation"):
-        own[name] = framework.activations.get(getattr(cell, name), getattr(cell, name))
+        options[name] = framework.activations.get(getattr(cell, name), getattr(cell, name))
     names = ("use_bias", "dropout", "recurrent_dropout")
-    drawn = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")  # replaced by ours; QR has no bfloat16
-    return {name: getattr(cell, name) for name in names} | own | drawn
+    # Our weights replace these. The default initializer, orthogonal, needs QR, which has no bfloat16.
+    initializers = dict.fromkeys(("kernel_initializer", "recurrent_initializer"), "zeros")
+    return {name: getattr(cell, name) for name in names} | options | initializers
 
 
 def _load(ours: Any, layer: Any, params: Any, batch: int) -> tuple[Any, Any]:
-    """Build the Keras layer, load our parameters, and return what they were before and its variables, both as our tree."""
+    """Build the Keras layer, load our parameters, and return its initial weights and its variables, both in our structure."""
     if isinstance(ours, jlstm.Stack):
-        loaded = [_load(one, keras_one, p, batch) for one, keras_one, p in zip(ours.layers, layer, params, strict=True)]
-        return tuple(before for before, _ in loaded), tuple(variables for _, variables in loaded)
+        loaded = [_load(inner, keras_layer, p, batch) for inner, keras_layer, p in zip(ours.layers, layer, params, strict=True)]
+        return tuple(initial for initial, _ in loaded), tuple(variables for _, variables in loaded)
     if isinstance(ours, jlstm.Bidirectional):
         layer.build((batch, None, params["forward"]["kernel"].shape[0]))
-        both = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
-        sides = {name: _load(ours.layer, keras_one, params[name], batch) for name, keras_one in both}
-        before, variables = ({name: pair[k] for name, pair in sides.items()} for k in range(2))
-        return before, variables
+        keras_layers = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
+        sides = {name: _load(ours.layer, keras_layer, params[name], batch) for name, keras_layer in keras_layers}
+        initial, variables = ({name: pair[k] for name, pair in sides.items()} for k in range(2))
+        return initial, variables
     features = params["kernel"].shape[-2]
     layer.build((batch, None, *ours.spatial_in, features) if hasattr(layer, "cell") else (batch, features))
     cell = getattr(layer, "cell", layer)
     weights = _theirs(params)
-    before = _ours({name: getattr(cell, name).numpy() for name in weights})
+    initial = _ours({name: getattr(cell, name).numpy() for name in weights})
     for name, value in weights.items():
         getattr(cell, name).assign(value.astype(tf.as_dtype(cell.dtype).as_numpy_dtype))
-    return before, {name: _tensor(getattr(cell, name)) for name in weights}
+    return initial, {name: _tensor(getattr(cell, name)) for name in weights}
 
 
 def _theirs(params: Any) -> Any:
-    """The variables that hold our parameters: of a GRU's two biases in one."""
+    """Return our parameters as Keras's variables: a GRU's two biases become the rows of one array."""
     if "recurrent_bias" not in params:
         return params
     second = np.concatenate([np.zeros(2 * len(params["recurrent_bias"])), params["recurrent_bias"]])
@@ -227,7 +242,7 @@ def _theirs(params: Any) -> Any:
 
 
 def _ours(weights: Any) -> Any:
-    """The other way: what of two biases we have."""
+    """The inverse of `_theirs`: split a GRU's bias into `bias` and `recurrent_bias`."""
     bias = weights.get("bias")
     if bias is None or len(bias.shape) == 1:
         return weights
@@ -235,7 +250,7 @@ def _ours(weights: Any) -> Any:
 
 
 def _tensor(variable: Any) -> Any:
-    """TensorFlow's own variable, which Keras 3 wraps in one of its own."""
+    """Return the TensorFlow variable, which Keras 3 wraps in a variable class of its own."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 

@@ -1,4 +1,4 @@
-"""The verdict: how far each side is from the float64 truth, and whether that is rounding."""
+"""The verdict: how far each side is from the float64 truth, and whether rounding explains the distance."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -18,20 +18,20 @@ from parity.table import known_bug
 
 @dataclass(frozen=True)
 class Quantity:
-    """One result or gradient of both sides, held against the truth.
+    """One result or gradient of both sides, compared with the truth.
 
-    Distances are the largest absolute difference from the float64 truth. `ulp` says how many units in the last place that is, of
-    the quantity's largest value in the case's dtype.
+    A distance is the largest absolute difference from the float64 truth.
 
     Args:
         name: `ys`, `carry.h`, `d_params.kernel`, ….
         scale: the largest absolute value of the truth.
-        ours, peer: the distances.
-        eps: spacing of the dtype's numbers at 1.
+        ours, peer: the distances of both sides.
+        eps: the machine epsilon of the dtype (the spacing of its numbers at 1).
         limit: the largest distance of ours that passes.
-        peer_limit: the largest of the peer's, infinite where only the peer's own rounding says what can be asked.
-        ours_by_time, peer_by_time: the distances at each step, of outputs and of the inputs' gradient; else empty.
-        limit_by_time: the largest distance of ours that passes at each step, where that differs from step to step; else empty.
+        peer_limit: the largest distance of the peer that passes. Infinite below float64 without a known bug, where the peer's own
+            rounding is the measure.
+        ours_by_time, peer_by_time: the distances at each step, for outputs and the gradient of the inputs; else empty.
+        limit_by_time: the largest distance of ours that passes at each step, if the limit differs between steps; else empty.
     """
 
     name: str
@@ -47,35 +47,43 @@ class Quantity:
 
     @property
     def ours_ulp(self) -> float:
-        """Our distance in units in the last place of the largest value."""
+        """Our distance in units in the last place (ULP) of the quantity's largest value."""
         return self.ours / (self.eps * self.scale) if self.scale else self.ours
 
     @property
     def peer_ulp(self) -> float:
-        """The peer's."""
+        """The peer's distance in units in the last place (ULP) of the quantity's largest value."""
         return self.peer / (self.eps * self.scale) if self.scale else self.peer
 
     @property
     def ratio(self) -> float:
-        """Our distance over the peer's; 1 where both are nothing but the last bit."""
+        """Our distance over the peer's; 1 if both are below half a unit in the last place."""
         floor = self.eps * self.scale / 2
         return max(self.ours, floor) / max(self.peer, floor) if floor else 1.0
 
     @property
     def verdict(self) -> str:
-        """`fail` where we are wrong, `peer-bug` where the peer is, else `pass`."""
+        """`fail` if ours is wrong, `peer-bug` if only the peer is, else `pass`."""
         steps = zip(self.ours_by_time, self.limit_by_time, strict=True) if self.limit_by_time else ()
-        if not self.ours <= self.limit or not all(off <= limit for off, limit in steps):  # so that NaN fails
+        if not self.ours <= self.limit or not all(
+            off <= limit for off, limit in steps
+        ):  # `not <=` rather than `>`: NaN must fail
             return "fail"
         return "pass" if self.peer <= self.peer_limit else "peer-bug"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All quantities of one problem, what is wrong with the side that is off, if one is, and which the peer does not give.
+    """All quantities of one problem, and the diagnosis of the side that is wrong.
 
-    `diagnosed` is the side that the diagnosis is of, "ours" or the peer's name; None: the one that the verdict says is wrong.
-    `incomplete` says what the comparison leaves out of what belongs to the layer; "" if nothing.
+    Args:
+        peer: the peer's name.
+        dtype: the dtype of the problem.
+        quantities: the compared quantities.
+        diagnosis: why the wrong side differs from the truth; None if neither does.
+        diagnosed: the side that the diagnosis describes, "ours" or the peer's name; None for the side that the verdict blames.
+        not_given: names of the quantities that the peer does not compute.
+        incomplete: which parts of the layer were not compared; "" if none.
     """
 
     peer: str
@@ -88,14 +96,14 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The worst of the quantities': `fail`, `peer-bug`, or `pass`, which is `incomplete` where something is left out."""
+        """The worst of the quantities' verdicts; `incomplete` in place of `pass` if parts of the layer were left out."""
         verdicts = [quantity.verdict for quantity in self.quantities]
         agreed = "incomplete" if self.incomplete else "pass"
         return next((verdict for verdict in ("fail", "peer-bug") if verdict in verdicts), agreed)
 
     @property
     def worst(self) -> Quantity:
-        """The quantity that speaks most against us, or else against the peer."""
+        """The quantity with the worst verdict and, among those, the largest error in ULP."""
 
         def badness(quantity: Quantity) -> tuple[int, float]:
             ulp = quantity.peer_ulp if quantity.verdict == "peer-bug" else quantity.ours_ulp
@@ -105,7 +113,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """The median of our distances over the peer's."""
+        """The median over all quantities of our distance over the peer's."""
         return statistics.median(quantity.ratio for quantity in self.quantities)
 
 
@@ -119,15 +127,27 @@ def judge(
     not_given: Sequence[str] = (),
     known_bug: bool = False,
 ) -> tuple[Quantity, ...]:
-    """Hold both sides against the truth.
+    """Compare both sides with the truth.
 
-    In float64 both must agree with it to rounding, 1e-12 of the largest value, growing with the number of steps: that proves the
-    formula. In lower precision ours may be no farther off than 8 × max(the peer's distance, 4 · eps · scale).
-    Where the peer is known to be wrong, its distance is no measure of ours, and rounding does not bring it farther off than the
-    root of eps. What the peer is known not to give is not compared.
+    In float64 both sides must agree with the truth to rounding: 1e-12 of the largest value, growing with the number of steps.
+    This proves the formula. In lower precision our distance may be at most 8 · max(the peer's distance, 4 · eps · scale). If the
+    peer is known to be wrong, its distance cannot measure ours: we get 32 · eps · scale, and the peer's distance counts as a bug
+    above sqrt(eps) · scale, which rounding alone does not reach. Quantities in `not_given` are not compared.
+
+    Args:
+        truths: the float64 quantities.
+        ours_: our quantities.
+        peer: the peer's quantities.
+        dtype: the dtype that both sides computed in.
+        time: the number of steps.
+        not_given: names of the quantities that the peer does not compute.
+        known_bug: whether the peer is known to be wrong in this problem.
+
+    Returns:
+        One `Quantity` for each compared name.
 
     Raises:
-        ValueError: the sides do not have the same quantities, but for those; or nothing is left to compare.
+        ValueError: the sides do not have the same quantities, apart from `not_given`; or nothing is left to compare.
     """
     if not truths.keys() - not_given:
         raise ValueError("the peer gives no quantity: there is nothing to compare")
@@ -152,15 +172,18 @@ def judge(
 
 
 def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Values], Quantities] = ours.run) -> Comparison:
-    """Run a problem on our side and on the peer's, and hold both against the float64 textbook.
+    """Run a problem on our side and on the peer's, and compare both with the float64 textbook.
 
     Args:
         problem: what to run.
         peer: a framework's name, see `parity.peers.names()`.
-        run: our side; another function in its place shows what the verdict makes of its results.
+        run: computes our side. Another function in its place shows the verdict on its results.
+
+    Returns:
+        The quantities, the verdict and, unless it is `pass`, a diagnosis.
 
     Raises:
-        ValueError: there is no such peer, or the peer has no such layer.
+        ValueError: there is no such peer, or it cannot run the problem.
         parity.peers.MissingPeerError: the peer is not installed.
 
     Examples:
@@ -172,13 +195,13 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
     checks.instance("problem", problem, Problem, "Problem(layer)")
     checks.function("run", run, "(problem, values) -> quantities by name")
     framework = peers.load(peer)
-    if why := peers.lacks(framework, problem):
-        raise ValueError(f"peer {peer!r} cannot be asked for this: {why}")
+    if reason := peers.lacks(framework, problem):
+        raise ValueError(f"peer {peer!r} cannot be asked for this: {reason}")
     values = draw(problem)
     sides = (truth(problem, values), run(problem, values), framework.run(problem, values))
     not_given = tuple(name for name in sides[0] if name.startswith(tuple(getattr(framework, "NOT_GIVEN", ()))))
-    known = bool(known_bug(framework, problem))
-    quantities = judge(*sides, dtype=problem.dtype, time=values.xs.shape[1], not_given=not_given, known_bug=known)
+    has_known_bug = bool(known_bug(framework, problem))
+    quantities = judge(*sides, dtype=problem.dtype, time=values.xs.shape[1], not_given=not_given, known_bug=has_known_bug)
     compared = Comparison(peer, problem.dtype, quantities, not_given=not_given)
     if compared.verdict == "pass":
         return compared
@@ -187,7 +210,16 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
 
 
 def assert_same(problem: Problem, peer: str = "keras") -> None:
-    """Raise AssertionError with the quantities that differ and a diagnosis, unless `compare` passes: for your own tests.
+    """Raise AssertionError unless `compare` passes. Use it in your own tests.
+
+    Args:
+        problem: what to run.
+        peer: a framework's name, see `parity.peers.names()`.
+
+    Raises:
+        AssertionError: a quantity differs; the message lists all that do, and a diagnosis.
+        ValueError: there is no such peer, or it cannot run the problem.
+        parity.peers.MissingPeerError: the peer is not installed.
 
     Examples:
         >>> from jlstm import LSTM, Stack

@@ -1,4 +1,4 @@
-"""Our side: `jlstm` under `jit`, outputs and the pullback of one cotangent, NumPy in and NumPy out."""
+"""Our side of a comparison: `jlstm` under `jit`, with NumPy arrays in and out."""
 
 from functools import partial
 from typing import Any
@@ -18,8 +18,8 @@ def run(problem: Problem, values: Values) -> Quantities:
     def run_piece(piece: Values) -> Any:
         if piece.carry is None and problem.batches > 1:  # so that all pieces run the same compiled program
             piece = piece._replace(carry=problem.layer.initial_carry(piece.params, piece.xs.shape[:1]))
-        given = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), piece._replace(mask=None))
-        return _with_gradients(problem, given._replace(mask=piece.mask))
+        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), piece._replace(mask=None))
+        return _with_gradients(problem, arrays._replace(mask=piece.mask))
 
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):  # no TF32 on GPUs
         initial = problem.layer.init(jax.random.key(problem.seed), values.xs.shape[-1]) if problem.weights == "initial" else None
@@ -27,13 +27,13 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 
 def outputs(problem: Problem, values: Values) -> Quantities:
-    """Compute the outputs and the last carry alone, by name, in the problem's dtype, without dropout."""
+    """Return the outputs and the last carry by name, in the problem's dtype, without dropout."""
     carry, ys = results(problem, values)
     return named(ys, carry, None, None, None)
 
 
 def results(problem: Problem, values: Values) -> tuple[Any, Any]:
-    """Compute the last carry and the outputs (batch, time, features) alone, in the problem's dtype, without dropout."""
+    """Return the last carry and the outputs (batch, time, features), in the problem's dtype, without dropout."""
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         params, xs, carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), (values.params, values.xs, values.carry))
         layer, mask = problem.layer, values.mask
@@ -53,7 +53,7 @@ def _with_gradients(problem: Problem, values: Values) -> Any:
 
 
 def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
-    """The outputs and the last carry."""
+    """Return the outputs and the last carry."""
     layer, mask = problem.layer, values.mask
     if problem.step:
         carry, y = layer.step(params, carry, xs[:, 0])
@@ -65,17 +65,20 @@ def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) 
 
 
 def time_first(layer: jlstm.Layer, tree: Any) -> Any:
-    """Swap batch and time where the layer is time-major, there and back."""
+    """Swap batch and time if the layer is time-major. It is its own inverse."""
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), tree) if layer.time_major else tree
 
 
 def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
-    """The output of the last step that counts, (batch, 1, features): the h of the last carry."""
+    """Return the output of the last step that counts, (batch, 1, features): the h of the last carry.
+
+    With `zero_output` it is zero if the last step is padding, else only if no step of the sequence counts.
+    """
     if isinstance(layer, jlstm.Stack):
         return last_output(layer.layers[-1], carry[-1], mask, zero_output)
     if isinstance(layer, jlstm.Bidirectional):
-        both = ((layer.layer, carry["forward"]), (layer.layer.flipped(), carry["backward"]))
-        return MERGES[layer.merge](*(last_output(one, c, mask, zero_output) for one, c in both))
+        directions = ((layer.layer, carry["forward"]), (layer.layer.flipped(), carry["backward"]))
+        return MERGES[layer.merge](*(last_output(inner, inner_carry, mask, zero_output) for inner, inner_carry in directions))
     if mask is None:
         return carry.h[:, None]
     shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)

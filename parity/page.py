@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: summary, table, heat map, curves, versions and machine."""
+"""The report as one self-contained HTML page: summary, table, heat map, error curves, versions and machine."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from jlstm.io import write
 
-MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}  # so that nothing is told by colour alone
+MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}  # nothing may be told by colour alone
 COLUMNS = (
     ("verdict", "verdict"),
     ("dtype", "dtype"),
@@ -21,18 +21,18 @@ COLUMNS = (
     ("ulp", "ULP"),
     ("ratio", "ours/peer"),
 )
-BOUNDS = (0.5, 1, 2, 4, 8, 16, 32)  # ULP, between the colours
-LONG = 20  # steps from which on a curve is shown below, whatever the verdict
-POINTS = 120  # of a curve
+BOUNDS = (0.5, 1, 2, 4, 8, 16, 32)  # in ULP: the limits between the colours
+LONG = 20  # curves of at least this many steps are shown below, whatever the verdict
+POINTS = 120  # of a curve, at most
 FEATURED = 24
 
 
 def write_html(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
-    """Write the page; beside the file first, then renamed.
+    """Write the page. The file is written under a temporary name beside its target and then renamed.
 
     Args:
-        path: the file.
-        report: what `parity.report.contents` returns.
+        path: the file to write.
+        report: the result of `parity.report.contents`.
 
     Raises:
         OSError: the file cannot be written.
@@ -41,13 +41,13 @@ def write_html(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Args:
-        report: what `parity.report.contents` returns.
+        report: the result of `parity.report.contents`.
 
     Returns:
-        HTML with its styles, its script and its pictures inside.
+        HTML that contains its styles, script and pictures.
     """
     templates = Environment(loader=PackageLoader("parity"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     picture = templates.get_template("curve.svg")
@@ -71,7 +71,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _kinds(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The quantities of all cases without the layers and directions that they are of."""
+    """Return the names of all quantities, without layer numbers and directions, in the order of the columns."""
     names = {_kind(quantity["name"]) for case in cases for quantity in case["quantities"]}
     first = ("ys", "carry", "d_xs", "d_carry", "d_params")
     return sorted(names, key=lambda name: (*(not name.startswith(prefix) for prefix in first), name))
@@ -91,8 +91,8 @@ def _row(case: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
     ratio = ratios[len(ratios) // 2]
     heat = []
     for kind in kinds:
-        same = [quantity for quantity in quantities if _kind(quantity["name"]) == kind]
-        heat.append(_cell(*(max(_number(q[name]) for q in same) for name in ("ours_ulp", "peer_ulp"))) if same else None)
+        matches = [quantity for quantity in quantities if _kind(quantity["name"]) == kind]
+        heat.append(_cell(*(max(_number(q[name]) for q in matches) for name in ("ours_ulp", "peer_ulp"))) if matches else None)
     return {
         "verdict": case["verdict"],
         "rank": list(MARKS).index(case["verdict"]),
@@ -111,7 +111,7 @@ def _row(case: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> float:
-    """JSON's null was not finite."""
+    """Return the number; infinity for JSON's null, which stands for NaN or infinity."""
     return math.inf if value is None else value
 
 
@@ -125,12 +125,12 @@ def _cell(ours: float, peer: float) -> dict[str, Any]:
 
 
 def _curve(quantities: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The outputs' errors of both sides at each step as lines of a picture with a logarithmic axis; None for a single step."""
-    found = [q for q in quantities if q["name"].startswith("ys") and len(q["ours_by_time"]) > 1]
-    if not found:
+    """Return the outputs' errors of both sides per step, as lines of a logarithmic plot; None for a single step."""
+    curves = [q for q in quantities if q["name"].startswith("ys") and len(q["ours_by_time"]) > 1]
+    if not curves:
         return None
     sides = {
-        side: _thinned([_largest(step) for step in zip(*(q[f"{side}_by_time"] for q in found), strict=True)]) for side in SIDES
+        side: _thinned([_largest(step) for step in zip(*(q[f"{side}_by_time"] for q in curves), strict=True)]) for side in SIDES
     }
     positive = [value for values in sides.values() for value in values if 0 < value < math.inf]
     low, high = (math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))) if positive else (-1, 0)
@@ -145,10 +145,10 @@ def _curve(quantities: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         for side, values in sides.items()
     }
     if not any(sides["peer"]):
-        lines["peer"] = ""  # it is the truth itself
+        lines["peer"] = ""  # the peer is the truth itself: a line at zero would mislead
     steps = range(low, high + 1, max(1, (high - low) // 4))
     return {
-        "last": len(found[0]["ours_by_time"]) - 1,
+        "last": len(curves[0]["ours_by_time"]) - 1,
         "ticks": [(height(10.0**exponent), f"1e{exponent}") for exponent in steps],
         **lines,
         **{f"{side}_max": f"{max(values):.2g}" for side, values in sides.items()},
@@ -163,6 +163,6 @@ def _largest(values: Sequence[float | None]) -> float:
 
 
 def _thinned(values: list[float]) -> list[float]:
-    """At most so many points, each the largest of those it stands for."""
+    """Return at most `POINTS` values, each the largest of the values that it stands for."""
     size = math.ceil(len(values) / POINTS)
     return [max(values[k : k + size]) for k in range(0, len(values), size)]

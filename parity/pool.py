@@ -1,4 +1,4 @@
-"""Running many cases, in one process or in several."""
+"""Runs many cases, in one process or in several."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,12 +11,18 @@ from parity.table import Case
 
 
 def run(cases: Sequence[Case], jobs: int, *, fast: bool = False) -> Iterator[Outcome]:
-    """Yield the outcomes in the order of the cases, as soon as they are there; several processes can compile fast."""
+    """Run the cases and yield their outcomes in order, each as soon as it is ready.
+
+    Args:
+        cases: what to run.
+        jobs: number of processes; 1 runs in this process.
+        fast: whether other processes use `compile_fast`. It has no effect on this process.
+    """
     if jobs == 1:
         yield from map(outcome, cases)
         return
-    first = compile_fast if fast else None
-    with ProcessPoolExecutor(jobs, get_context("spawn"), first) as pool:  # a forked JAX or TensorFlow may hang
+    initializer = compile_fast if fast else None
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer) as pool:  # a forked JAX or TensorFlow may hang
         yield from pool.map(outcome, cases)
 
 

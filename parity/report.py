@@ -1,4 +1,4 @@
-"""What a person and a program read of a run: one line a case, a summary, JSON."""
+"""Reports of a run: one line per case, a summary, and JSON."""
 
 import json
 import math
@@ -21,19 +21,19 @@ from parity.table import Case
 
 
 class Outcome(NamedTuple):
-    """A case that was run."""
+    """A case and the comparison that it produced."""
 
     case: Case
     comparison: Comparison
 
     @property
     def accepted(self) -> bool:
-        """Whether both sides are the same or, where the peer is known to be wrong, it still is."""
+        """Whether both sides agree or, where the peer has a known bug, whether that bug still shows."""
         return self.comparison.verdict == ("peer-bug" if self.case.known_bug else "pass")
 
     @property
     def mended(self) -> bool:
-        """Whether the peer is right where it was known to be wrong."""
+        """Whether the peer is now right in a case with a known bug."""
         return bool(self.case.known_bug) and self.comparison.verdict == "pass"
 
 
@@ -41,7 +41,7 @@ HEAD = f"{'verdict':11}{'dtype':10}{'worst error':13}{'ulp':>8}{'ours/peer':>11}
 
 
 def line(outcome: Outcome) -> str:
-    """One line: verdict, dtype, our worst distance from the truth, absolute and in ULP, the median of ours/peer, the case."""
+    """Return one line: verdict, dtype, our worst distance (absolute and in ULP), the median of ours/peer, and the case."""
     comparison, worst = outcome.comparison, outcome.comparison.worst
     figures = f"{worst.ours:<13.2e}{worst.ours_ulp:8.1f}{comparison.ratio:11.2f}"
     shown = f"{comparison.verdict:11}{comparison.dtype:10}{figures}  {worst.name:36}"
@@ -63,7 +63,7 @@ def _not_given(comparison: Comparison) -> str:
 
 
 def diagnosis(outcome: Outcome) -> str:
-    """What is wrong with the side that is off, in lines that stand below the case's; nothing where none is, or it is known."""
+    """Return the indented diagnosis of the side that is wrong; "" if there is none or it is a known bug."""
     comparison = outcome.comparison
     if comparison.diagnosis is None or outcome.accepted:
         return ""
@@ -71,17 +71,23 @@ def diagnosis(outcome: Outcome) -> str:
     return textwrap.indent(f"{who}: {comparison.diagnosis}", " " * 9)
 
 
-LARGEST_RATIO = 1.1  # of our rounding errors to a peer's, the median over a whole table
+LARGEST_RATIO = 1.1  # of our error to the peer's, as the median over a whole table; fewer cases scatter more
 
 
 def accepted(outcomes: Sequence[Outcome]) -> bool:
-    """Whether every case is, and over a table of some size our rounding is no worse than the peers'."""
+    """Whether every case is accepted and, for 100 cases or more, the median ratio is at most `LARGEST_RATIO`."""
     ratio = median_ratio(outcomes)
     return all(outcome.accepted for outcome in outcomes) and (len(outcomes) < 100 or ratio is None or ratio <= LARGEST_RATIO)
 
 
 def summary(outcomes: Sequence[Outcome], held: tuple[int, int] | None, seconds: float) -> str:
-    """The last lines: counts, pairs of options held by a table, the median ratio of the errors below float64, versions."""
+    """Return the last lines: counts of verdicts, covered pairs of options, median ratio of errors, and versions.
+
+    Args:
+        outcomes: the cases that were run.
+        held: the number of covered pairs of options and of all sensible pairs; None for a model file.
+        seconds: how long the run took.
+    """
     counts = Counter(outcome.comparison.verdict for outcome in outcomes)
     verdicts = ", ".join(f"{counts[name]} {name}" for name in ("pass", "peer-bug", "fail") if counts[name] or name != "peer-bug")
     used = ", ".join(versions(outcomes).values())
@@ -96,24 +102,27 @@ def summary(outcomes: Sequence[Outcome], held: tuple[int, int] | None, seconds: 
 
 
 def versions(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """The versions of the frameworks that were compared with, by name."""
+    """Return the versions of the compared frameworks by name."""
     return {name: peers.version(name) for name in sorted({outcome.case.peer for outcome in outcomes})}
 
 
 def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
-    """The median over all quantities of all cases below float64 that no bug is known of; None if there are none."""
+    """Return the median of ours/peer over all quantities below float64 in cases without a known bug; None if there are none."""
     counted = (o.comparison for o in outcomes if o.comparison.dtype != "float64" and not o.case.known_bug)
     ratios = [quantity.ratio for comparison in counted for quantity in comparison.quantities]
     return statistics.median(ratios) if ratios else None
 
 
 def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None, file: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Everything that was measured, and with what, as JSON has it.
+    """Return everything that was measured, and the versions and machine, as JSON-compatible data.
 
     Args:
-        outcomes: the cases.
-        held: pairs of options that a table holds, and that there are.
-        file: of a model's file, what `parity.model.facts` says of it.
+        outcomes: the cases that were run.
+        held: the number of covered pairs of options and of all sensible pairs; None for a model file.
+        file: for a model file, the result of `parity.model.facts`.
+
+    Returns:
+        A dict of plain Python values; NaN and infinity become None.
     """
     return {
         "file": file,
@@ -137,7 +146,17 @@ def write_json(
     held: tuple[int, int] | None,
     file: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write everything that was measured; beside the file first, then renamed."""
+    """Write everything that was measured, as JSON.
+
+    The file is written under a temporary name beside its target and then renamed.
+
+    Args:
+        path: the file to write.
+        outcomes, held, file: as for `contents`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     write(path, (json.dumps(contents(outcomes, held, file), indent=1, allow_nan=False) + "\n").encode())
 
 

@@ -1,4 +1,4 @@
-"""The table of cases: every sensible pair of options occurs together in some case; known bugs of peers stand beside them."""
+"""The table of cases: every sensible pair of options occurs together in some case. Known bugs of peers are cases too."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ KERAS_ISSUES = {
     "keras": "https://github.com/keras-team/keras/issues/17596",
     "tf_keras": "https://github.com/keras-team/tf-keras/issues/252",
 }
-ALONE = {  # what one single step knows nothing of
+ALONE = {  # a single step has no sequence, so these options must keep these values
     "direction": "forward",
     "mask": "none",
     "outputs": "all",
@@ -49,7 +49,7 @@ ALONE = {  # what one single step knows nothing of
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A named problem; `known_bug` says what its peer, no other, is known to get wrong there."""
+    """A named problem for a peer. `known_bug` says what that peer is known to get wrong in it."""
 
     name: str
     problem: Problem
@@ -58,14 +58,14 @@ class Case:
 
 
 def makes_sense(row: dict[str, Any]) -> bool:
-    """Whether options, all or only some of them, can be asked for together, of Keras."""
+    """Whether a complete or partial row of options can be run in Keras."""
 
     def given(**wanted: Any) -> bool:
         return all(row.get(name) in values for name, values in wanted.items())
 
     if not possible(row):
         return False
-    # Keras' Bidirectional sets zero_output_for_mask itself: to return_sequences
+    # Keras's Bidirectional sets zero_output_for_mask itself: to return_sequences
     bidirectional_masked = given(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
     if bidirectional_masked and (given(outputs=["all"], zero_output=[False]) or given(outputs=["last"], zero_output=[True])):
         return False
@@ -73,14 +73,17 @@ def makes_sense(row: dict[str, Any]) -> bool:
 
 
 def possible(row: dict[str, Any]) -> bool:
-    """Whether options, all or only some of them, can be asked for together, of anybody."""
+    """Whether a complete or partial row of options can be run in any framework."""
     if row.get("layer") == "step" and any(row.get(name, value) != value for name, value in ALONE.items()):
         return False
     return row.get("mask") != "none" or not row.get("zero_output")
 
 
 def keras_unroll_bug(row: dict[str, Any]) -> bool:
-    """Whether Keras applies the mask in the wrong direction: unrolled, backwards, zeros where a step does not count."""
+    """Whether Keras applies the mask in the wrong direction.
+
+    It does so in an unrolled backward run with `zero_output_for_mask`.
+    """
     backward = row.get("direction") == "backward" or row.get("layer") in BIDIRECTIONAL
     shown = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")  # to the caller or to the next layer
     return bool(backward and shown and row.get("unroll") and row.get("zero_output"))
@@ -88,16 +91,16 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
 
 @cache
 def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
-    """Rows of options that together hold every sensible pair.
+    """Return rows of options that together hold every sensible pair.
 
     Args:
-        framework: the peer's module, whose `lacks` says what it cannot be asked for; without one, the rows of Keras.
+        framework: the peer's module, whose `lacks` says what it cannot run; None returns the rows of Keras.
     """
     wanted = sensible_pairs(framework)
     if not restricted(framework):
         return covering(OPTIONS, wanted, makes_sense)
-    there = {one for pair in wanted for one in pair}
-    offered = {name: tuple(value for value in values if (name, value) in there) for name, values in OPTIONS.items()}
+    occurring = {option for pair in wanted for option in pair}
+    offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
 
     def had(row: dict[str, Any]) -> bool:
         return pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
@@ -107,53 +110,56 @@ def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
 
 @cache
 def restricted(framework: Any) -> bool:
-    """Whether a peer lacks any of the options of this table; Keras has all of them."""
-    each = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
-    return hasattr(framework, "lacks") and any(unfit(framework, problem(row)) for row in each if possible(row))
+    """Whether a peer lacks any option of this table. Keras has all of them."""
+    candidates = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
+    return hasattr(framework, "lacks") and any(unfit(framework, problem(row)) for row in candidates if possible(row))
 
 
 @cache
 def sensible_pairs(framework: Any = None) -> frozenset:
-    """All pairs that occur together in some conceivable row that the peer has."""
+    """Return all pairs of options that occur together in some valid row that the peer can run."""
     if restricted(framework):
-        each = [(name, value) for name, values in OPTIONS.items() for value in values]
-        some = (dict(pair) for pair in combinations(each, 2) if pair[0][0] != pair[1][0])
-        return frozenset().union(*(pairs(row) for row in some if possible(row) and not unfit(framework, problem(BASE | row))))
-    bound = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")  # those that rules speak of
-    found = set()
-    for values in product(*(OPTIONS[name] for name in bound)):
-        row = dict(zip(bound, values, strict=True))
+        settings = [(name, value) for name, values in OPTIONS.items() for value in values]
+        partial_rows = (dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0])
+        return frozenset().union(
+            *(pairs(row) for row in partial_rows if possible(row) and not unfit(framework, problem(BASE | row)))
+        )
+    # Only these options occur in `makes_sense`: the product over them finds their pairs, and all other pairs are sensible.
+    constrained = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")
+    result = set()
+    for values in product(*(OPTIONS[name] for name in constrained)):
+        row = dict(zip(constrained, values, strict=True))
         if makes_sense(row):
-            found |= pairs(row)
-    for free, name in combinations(OPTIONS, 2):
-        if not (free in bound and name in bound):
-            found |= {((free, a), (name, b)) for a in OPTIONS[free] for b in OPTIONS[name]}
-    return frozenset(found)
+            result |= pairs(row)
+    for first, name in combinations(OPTIONS, 2):
+        if not (first in constrained and name in constrained):
+            result |= {((first, a), (name, b)) for a in OPTIONS[first] for b in OPTIONS[name]}
+    return frozenset(result)
 
 
 def unfit(framework: Any, asked: Problem) -> str:
-    """Why a problem is not in a peer's rows: it lacks something, or is known to be wrong."""
+    """Return why a problem is not in a peer's rows: the peer lacks something or has a known bug. "" if it is in them."""
     return (framework.lacks(asked) if hasattr(framework, "lacks") else "") or known_bug(framework, asked)
 
 
 def known_bug(framework: Any, asked: Problem) -> str:
-    """What a peer is known to get wrong in a problem; "" if nothing."""
+    """Return what a peer is known to get wrong in a problem; "" if nothing."""
     return framework.known_bug(asked) if hasattr(framework, "known_bug") else ""
 
 
 def named_rows(framework: Any = None) -> dict[str, dict[str, Any]]:
-    """The rows by the names of their cases."""
+    """Return the rows by the names of their cases."""
     return {" ".join(_words(row)): row for row in rows(framework)}
 
 
 def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[int, int]:
-    """How many of the sensible pairs the rows hold, and how many there are."""
+    """Return how many of the sensible pairs the rows hold, and how many there are."""
     held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
     return len(held & sensible), len(sensible)
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
-    """The problem that a row of options describes."""
+    """Return the problem that a row of options describes; `number` selects its sizes and its seed."""
     batch, time, features, units = SIZES[number % len(SIZES)]
     step = row["layer"] == "step"
     return Problem(
@@ -169,46 +175,49 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
 
 
 def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
-    """All cases, each in every dtype: the rows, a long sequence, a wide layer; in one: NaN in padding, and the peer's known bugs.
+    """Yield all cases of a peer.
+
+    In every dtype: the rows and a wide layer. In float64 and float32: a long sequence. In the highest dtype that the peer has:
+    NaN in padding and the peer's known bugs.
 
     Args:
-        peer: its name.
-        framework: its module; without one, all that Keras has.
+        peer: the peer's name.
+        framework: its module; None takes everything that Keras has.
     """
     named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows(framework).items())}
     named["lstm wide"] = Problem(LSTM(128), batch=5, time=28, features=40)
-    every = [(name, replace(one, dtype=dtype)) for name, one in named.items() for dtype in DTYPES]
-    every += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
-    for name, one in every:
-        if not (restricted(framework) and unfit(framework, one)):
-            yield Case(name, one, peer)
+    all_cases = [(name, replace(problem_, dtype=dtype)) for name, problem_ in named.items() for dtype in DTYPES]
+    all_cases += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
+    for name, problem_ in all_cases:
+        if not (restricted(framework) and unfit(framework, problem_)):
+            yield Case(name, problem_, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
-    alone = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
-    named = {" ".join(_words(row)): problem(row) for row in alone if possible(row)}
+    single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
+    named = {" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}
     yield from bugs(named, peer, framework)
     yield from highest({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
 
 
 def bugs(named: Mapping[str, Problem], peer: str, framework: Any) -> Iterator[Case]:
-    """Those of the problems that the peer is known to get wrong, as cases."""
+    """Yield a case for each problem that the peer is known to get wrong."""
     return (case for case in highest(named, peer, framework) if case.known_bug)
 
 
 def highest(named: Mapping[str, Problem], peer: str, framework: Any) -> Iterator[Case]:
-    """Those of the problems that the peer has, as cases in the highest of its precisions."""
-    for name, one in named.items():
-        asked = (replace(one, dtype=dtype) for dtype in DTYPES)
-        given = next((each for each in asked if not lacks(framework, each)), None)
-        if given is not None:
-            yield Case(name, given, peer, known_bug(framework, given))
+    """Yield a case for each problem that the peer can run, in the highest dtype that it offers."""
+    for name, problem_ in named.items():
+        candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)
+        runnable = next((candidate for candidate in candidates if not lacks(framework, candidate)), None)
+        if runnable is not None:
+            yield Case(name, runnable, peer, known_bug(framework, runnable))
 
 
 def _padded_with_nan() -> Problem:
-    one = problem(BASE | {"mask": "right"})
-    xs = np.random.default_rng(0).standard_normal((one.batch, one.time, one.features))
-    xs[~np.asarray(mask_of(one))] = np.nan
-    return replace(one, xs=xs)
+    padded_problem = problem(BASE | {"mask": "right"})
+    xs = np.random.default_rng(0).standard_normal((padded_problem.batch, padded_problem.time, padded_problem.features))
+    xs[~np.asarray(mask_of(padded_problem))] = np.nan
+    return replace(padded_problem, xs=xs)
 
 
 def _bugs_of_keras(peer: str) -> Iterator[Case]:

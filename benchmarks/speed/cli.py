@@ -18,7 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks for; return the exit status."""
+    """Run the command line and return the exit status."""
     usage = parser()
     options = usage.parse_args(arguments)
     check(usage, options)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     usage = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure how fast this library and others run an LSTM, forwards and in training.",
@@ -65,10 +65,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(usage: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with a sentence if something makes no sense."""
-    for kind, given, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(frameworks.PEERS))):
-        if unknown := [name for name in given or () if name not in names]:
-            usage.error(f"there is no {kind} {unknown[0]!r}: choose among {', '.join(names)}")
+    """Exit with a message if the options make no sense."""
+    for kind, chosen, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(frameworks.PEERS))):
+        if unknown_names := [name for name in chosen or () if name not in names]:
+            usage.error(f"there is no {kind} {unknown_names[0]!r}: choose among {', '.join(names)}")
     for name in options.peers or ():
         if not options.gpu and "cpu" not in frameworks.PEERS[name].on:
             usage.error(f"{name} runs on a GPU only: add --gpu, or leave it out")
@@ -83,7 +83,7 @@ def check(usage: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> Report:
-    """Measure, write the JSON after each job, then page and picture, and print the tables."""
+    """Measure, write the JSON after each job, then the page and the picture, and print the tables."""
     out = options.out or (Path("results", "speed.json") if options.quick else RESULTS)
     platform, wanted = "gpu" if options.gpu else "cpu", options.peers
     peers = frameworks.PEERS if wanted is None else {name: frameworks.PEERS[name] for name in frameworks.PEERS if name in wanted}
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace, command: str) -> Report:
 
 
 def weigh_again(options: argparse.Namespace) -> Report:
-    """Measure memory at the points of a report, and put it there in place of what was there."""
+    """Measure memory at the points of a report, and replace the report's figures."""
     out = options.out or RESULTS
     report = page.read(out)
     points = {name: Point.of(known) for name, known in report["points"].items()}
@@ -119,7 +119,7 @@ def weigh_again(options: argparse.Namespace) -> Report:
 
 
 def publish(out: Path, report: Report) -> None:
-    """Write the report with page and picture, and print its tables."""
+    """Write the report with its page and picture, and print its tables."""
     page.write(out, report)
     paths = page.publish(out, report)
     show(tables.sheets(report))
@@ -129,12 +129,12 @@ def publish(out: Path, report: Report) -> None:
 
 
 def show(sheets: Sequence[tables.Sheet]) -> None:
-    """Print tables, as wide as they are."""
+    """Print tables at their full width."""
     console = Console(highlight=False, width=max(Console().width, 220))
     for sheet in sheets:
         console.print(sheet.terminal())
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The picture of a report: operations a second at each size, and the cost of long sequences."""
+"""The picture of a report: operations per second at each size, and the cost of long sequences."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ TITLES = {"forward": "forward", "training": "forward and backward"}
 
 
 def save(report: Report, path: Path) -> None:
-    """Draw into a file, with one line a framework in every part, and the same look for it in all.
+    """Draw a report into a file. Each framework looks the same in every panel.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -43,7 +43,7 @@ def save(report: Report, path: Path) -> None:
 
 
 def look(report: Report, name: str) -> dict[str, Any]:
-    """Colour, line and marker of a framework: ours blue and thick, all others told apart by colour and marker."""
+    """Return a framework's colour, line and marker: ours are thick and blue, the others differ in colour and marker."""
     ours = [each for each, facts in report["frameworks"].items() if facts["ours"]]
     if name in ours:
         place = ours.index(name)

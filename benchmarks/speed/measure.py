@@ -1,4 +1,4 @@
-"""The run: point by point, job by job, round after round."""
+"""The measurement: point by point, job by job, round after round."""
 
 import datetime as dt
 import os
@@ -32,12 +32,12 @@ NOTES = {
 
 
 class Plan(NamedTuple):
-    """How much.
+    """How much to measure.
 
     Attributes:
-        rounds: how often each framework has its turn.
-        seconds: of a turn.
-        calls: at least, in a turn.
+        rounds: number of turns of each framework.
+        seconds: length of a turn.
+        calls: the least number of calls in a turn.
     """
 
     rounds: int
@@ -49,7 +49,7 @@ FULL, QUICK = Plan(7, 0.2), Plan(3, 0.05)
 
 
 def begin(command: str, threads: int, gpu: bool, plan: Plan, workers: Mapping[str, Worker]) -> Report:
-    """A report without measurements."""
+    """Return a report without measurements."""
     known = {name: {"version": worker.version, "ours": FRAMEWORKS[name].ours} for name, worker in workers.items()}
     for name, facts in known.items():
         facts["peer"] = FRAMEWORKS[name].peer
@@ -89,7 +89,7 @@ def run(report: Report, points: Mapping[str, Point], workers: Mapping[str, Worke
 
 
 def takes(name: str, point: Point) -> bool:
-    """Whether a framework is run at a point, as far as its job is not missing."""
+    """Whether a framework runs a point at all; single jobs may still be missing."""
     framework = FRAMEWORKS[name]
     if point.group == "long":
         return framework.long
@@ -97,7 +97,7 @@ def takes(name: str, point: Point) -> bool:
 
 
 def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str, Worker], plan: Plan) -> list[Row]:
-    """One row for each framework that has this job; what fails is noted in the report, and the others go on."""
+    """Measure one row for each framework that has this job. A failure is noted in the report, and the others go on."""
     rows: dict[str, Row] = {}
 
     def attempt(framework: str, do: str, **more: Any) -> Row | None:
@@ -128,7 +128,7 @@ def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str
 
 
 def _wrong(point: Point, job: str, values: int) -> str | None:
-    """What is wrong with a result that has so many numbers."""
+    """Return what is wrong with a result of `values` numbers."""
     expected = point.results(job)
     if expected is None or expected[0] <= values <= expected[1]:
         return None

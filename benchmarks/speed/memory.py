@@ -1,4 +1,4 @@
-"""Memory that is resident in this process now, and at its peak since the peak was last forgotten. Linux only, else None."""
+"""Resident memory of this process, now and at its peak since the last reset. Linux only; None elsewhere."""
 
 import ctypes
 import gc
@@ -9,7 +9,7 @@ STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def resident() -> int | None:
-    """Bytes, once what was freed has been given back to the system, so that it is not taken for something in use."""
+    """Return resident bytes, after freed memory has been returned to the system."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc's
@@ -19,7 +19,7 @@ def resident() -> int | None:
 
 
 def forget_peak() -> bool:
-    """Let the peak begin anew; return whether the system does that."""
+    """Reset the peak; return whether the system supports that."""
     try:
         FORGET.write_text("5")
     except OSError:
@@ -28,7 +28,7 @@ def forget_peak() -> bool:
 
 
 def peak() -> int | None:
-    """Bytes."""
+    """Return the peak of resident memory in bytes."""
     return _status("VmHWM")
 
 

@@ -1,4 +1,4 @@
-"""The page of a report, and the report as a file."""
+"""The page of a report, and reading and writing of reports."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def read(path: Path) -> Report:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is none of these reports.
+        ValueError: the file is no report of this benchmark.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}: python -m benchmarks --out {path} makes it")
@@ -37,7 +37,7 @@ def write(path: Path, report: Report) -> None:
 
 
 def publish(path: Path, report: Report) -> list[Path]:
-    """Write page and picture of a report beside it; return where they are."""
+    """Write the page and the picture of a report beside it, and return their paths."""
     page, picture = path.with_suffix(".md"), path.with_suffix(".png")
     draw.save(report, picture)
     io.write(page, markdown(report, picture.name).encode())
@@ -45,7 +45,7 @@ def publish(path: Path, report: Report) -> list[Path]:
 
 
 def markdown(report: Report, picture: str) -> str:
-    """The page: where it was measured, the picture, all tables."""
+    """Return the page: where it was measured, the picture, and all tables."""
     notes = "\n".join(f"- {name}: {words}" for name, words in report["notes"].items())
     blocks = [
         "# Speed",
@@ -62,7 +62,7 @@ def markdown(report: Report, picture: str) -> str:
 
 
 def where(report: Report) -> str:
-    """One paragraph: machine, threads, peak, versions."""
+    """Return one paragraph: machine, threads, peak rate and versions."""
     machine, highest = report["machine"], figures.peak(report)
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     peak = "" if highest is None else f", which multiply matrices at {highest / 1e9:,.0f} GFLOP/s"

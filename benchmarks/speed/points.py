@@ -1,4 +1,4 @@
-"""What is measured: the frozen grid, what is shown besides, and how many operations each costs."""
+"""What is measured: the fixed grid, additional points, and the number of operations of each."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -10,7 +10,7 @@ SEQUENCE = ("forward", "training")
 
 
 class Size(NamedTuple):
-    """Of one layer."""
+    """The size of one layer."""
 
     features: int
     units: int
@@ -21,12 +21,12 @@ class Point(NamedTuple):
     """One problem.
 
     Attributes:
-        batch: sequences.
-        time: steps of each.
-        features: of the inputs.
-        units: of each layer.
+        batch: number of sequences.
+        time: number of steps of each sequence.
+        features: number of features of the inputs.
+        units: number of units of each layer.
         form: "plain", "ragged", "bidirectional", "step" (one step from a given carry) or "matrix" (a product, no LSTM).
-        group: "grid" is in the means; "besides", "long" and "peak" are not.
+        group: points of "grid" are in the means; those of "besides", "long" and "peak" are not.
     """
 
     batch: int
@@ -38,50 +38,51 @@ class Point(NamedTuple):
 
     @classmethod
     def of(cls, known: dict[str, Any]) -> Self:
-        """The point that was written as JSON."""
+        """Return the point that was written as JSON."""
         return cls(**{name: known[name] for name in cls._fields})
 
     @property
     def jobs(self) -> tuple[str, ...]:
-        """What is timed."""
+        """The names of the jobs that are timed."""
         return JOBS.get(self.form, SEQUENCE)
 
     @property
     def layers(self) -> list[Size]:
-        """Sizes of all layers, the first one's features being those of the inputs."""
+        """The sizes of all layers, from the lowest."""
         directions = 2 if self.form == "bidirectional" else 1
         features = [self.features, *(directions * units for units in self.units)]
         return [Size(before, units, directions) for before, units in zip(features, self.units, strict=False)]
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many steps of each sequence count, between one and all; in random order, the first being the longest."""
+        """The number of steps that count in each sequence, from 1 to `time`: `time` for the first, random for the others."""
         drawn = np.random.default_rng(0).integers(1, self.time + 1, self.batch, dtype=np.int32)
         drawn[0] = self.time
         return drawn
 
     @property
     def steps(self) -> int:
-        """How many steps count, over all sequences."""
+        """The number of steps that count, over all sequences."""
         return int(self.lengths.sum()) if self.form == "ragged" else self.batch * self.time
 
     def inputs(self) -> np.ndarray:
-        """Inputs of shape (time, batch, features), float32."""
+        """Return inputs of shape (time, batch, features), float32."""
         return np.random.default_rng(1).standard_normal((self.time, self.batch, self.features), np.float32)
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Two matrices, float32: (batch, features) and (features, units)."""
+        """Return two matrices, float32: (batch, features) and (features, units)."""
         draw = np.random.default_rng(1).standard_normal
         return draw((self.batch, self.features), np.float32), draw((self.features, self.units[0]), np.float32)
 
     def flops(self, job: str) -> int | None:
-        """Floating-point operations in the matrix products of a job; None where they are not what it is about.
+        """Return the floating-point operations in the matrix products of a job; None if the job is not about these.
 
-        forward: 2 · steps · (features + units) · 4 units in each layer and direction.
-        training: that, and as much again for each of the products of the backward pass: the gradients of both weights
-            (features + units), and of h before each step (units). The gradient of a layer's inputs (features) counts where
-            another layer is below, and not in the first, whose inputs need none.
-        Padding does not count as steps, and element by element operations do not count.
+        Forward: 2 · steps · (features + units) · 4 units in each layer and direction.
+
+        Training: the forward products and those of the backward pass, which are the gradients of both weights (features + units),
+        of h before each step (units) and of the layer's inputs (features). The first layer's inputs need no gradient.
+
+        Padded steps and element-wise operations are not counted.
         """
         if job == "product":
             return 2 * self.batch * self.features * self.units[0]
@@ -94,7 +95,7 @@ class Point(NamedTuple):
         return 2 * self.steps * widths
 
     def results(self, job: str) -> tuple[int, int] | None:
-        """How few and how many numbers a job must return: all outputs, or one gradient a parameter, with one bias or two."""
+        """Return the least and the largest size of a job's result: all outputs, or all gradients, with one bias or two."""
         if job == "forward":
             outputs = self.batch * self.time * self.units[-1] * self.layers[-1].directions
             return outputs, outputs

@@ -1,4 +1,4 @@
-"""The parent's side: starts a process for each framework, and asks them one at a time."""
+"""The parent's side: starts one process per framework, and sends requests to one at a time."""
 
 import json
 import os
@@ -25,10 +25,10 @@ class Worker:
     """A framework's process.
 
     Args:
-        name: of the framework.
-        threads: that it may use.
+        name: the framework's name.
+        threads: the number of threads that it may use.
         gpu: whether it runs on the GPU.
-        more: of the environment.
+        more: additional environment variables.
     """
 
     def __init__(self, name: str, threads: int, *, gpu: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -58,16 +58,16 @@ class Worker:
         self.errors.close()
 
     def ask(self, do: str, **more: Any) -> dict[str, Any]:
-        """Have something done, and wait for the answer.
+        """Send a request and wait for the answer.
 
         Raises:
-            WorkerError: it failed, or the process has ended.
+            WorkerError: the request failed, or the process has ended.
         """
         self.tell(do, **more)
         return self.answer()
 
     def tell(self, do: str, **more: Any) -> None:
-        """Have something done whose answer is fetched later.
+        """Send a request; `answer` fetches the result later.
 
         Raises:
             WorkerError: the process has ended.
@@ -78,10 +78,10 @@ class Worker:
             raise WorkerError(f"{self.name}: {self._last_words()}") from error
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the next line.
+        """Wait for the answer to a request.
 
         Raises:
-            WorkerError: what was to be done failed, or the process has ended.
+            WorkerError: the request failed, or the process has ended.
         """
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
@@ -100,16 +100,16 @@ class Worker:
 
 @contextmanager
 def start(names: Sequence[str], asked: Sequence[str], threads: int, *, gpu: bool) -> Iterator[dict[str, Worker]]:
-    """The processes of the frameworks that can be imported; for each of the others a line is printed.
+    """Start the processes of the frameworks that can be imported; print a line for each of the others.
 
     Args:
-        names: of the frameworks.
-        asked: those that must not be left out.
-        threads: for each.
-        gpu: whether to use it.
+        names: the frameworks' names.
+        asked: the frameworks that must not be left out.
+        threads: the number of threads of each process.
+        gpu: whether to use the GPU.
 
     Raises:
-        WorkerError: one that must not be left out cannot be imported, or cannot do a small problem.
+        WorkerError: a framework in `asked` cannot be imported, or fails on a small problem.
     """
     workers: list[Worker] = []
     try:
@@ -146,7 +146,7 @@ def _warm(worker: Worker, is_asked: bool) -> bool:
 
 
 def environment(threads: int, *, gpu: bool) -> dict[str, str]:
-    """Of all processes: the number of threads by every name that a library reads, memory kept as in `benchmarks.systems`."""
+    """Return the environment of all processes: thread counts for every library, memory settings as in `benchmarks.systems`."""
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     kept = {name: value for name, value in side.ENVIRONMENT.items() if not gpu or name != "CUDA_VISIBLE_DEVICES"}
     on = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # several processes, one GPU

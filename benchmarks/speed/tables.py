@@ -1,4 +1,4 @@
-"""Tables from a report, for a terminal and as Markdown."""
+"""Tables of a report, for a terminal and as Markdown."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ Format = Callable[[float], str]
 
 
 class Sheet(NamedTuple):
-    """A table of words: its first row has the heads."""
+    """A table of strings whose first row is the header."""
 
     title: str
     rows: list[list[str]]
 
     def terminal(self) -> Table:
-        """For a person at a terminal."""
+        """Return the table for a terminal."""
         table = Table(title=self.title, title_justify="left", padding=(0, 0, 0, 1))
         for number, head in enumerate(self.rows[0]):
             table.add_column(head.replace(" ", "\n") if number else head, justify="right" if number else "left", no_wrap=True)
@@ -27,14 +27,14 @@ class Sheet(NamedTuple):
         return table
 
     def markdown(self) -> str:
-        """For a page."""
+        """Return the table as Markdown."""
         head, *rows = (f"| {' | '.join(row)} |" for row in self.rows)
         line = "|---" + "|---:" * (len(self.rows[0]) - 1) + "|"
         return "\n".join((f"## {self.title}", "", head, line, *rows))
 
 
 def sheets(report: Report) -> list[Sheet]:
-    """What is printed after a run: times by point and framework, a step, long sequences; empty ones left out."""
+    """Return the tables printed after a run: times by point and framework, single steps, long sequences; empty ones left out."""
     made = [
         _times(report, "forward", "Forward, milliseconds"),
         _times(report, "training", "Forward and backward, milliseconds"),
@@ -47,7 +47,7 @@ def sheets(report: Report) -> list[Sheet]:
 
 
 def details(report: Report) -> Sheet:
-    """A row for all that was measured."""
+    """Return a table with one row for each measurement."""
     highest = figures.peak(report)
     rows = [["point", "job", "framework", "ms", "low–high", "GFLOP/s", "of the peak", "first call, s"]]
     for row in report["rows"]:
@@ -60,7 +60,7 @@ def details(report: Report) -> Sheet:
 
 
 def comparison(old: Report, new: Report) -> Sheet:
-    """Old times over new ones, and over the grid their geometric mean."""
+    """Return old times over new ones, and their geometric mean over the grid."""
     found = figures.compared(old, new)
     columns = [name for name in new["frameworks"] if any(name in ratios for _, _, ratios in found)]
     rows = [["old / new", *columns]]
@@ -144,5 +144,5 @@ def _two(value: float) -> str:
 
 
 def _three(value: float) -> str:
-    """Three significant digits, and no exponent."""
+    """Format with three significant digits and without exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"

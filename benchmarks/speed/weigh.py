@@ -1,4 +1,4 @@
-"""Peak memory of the grid's jobs: each in a process of its own, less what the same job needs at a tiny size."""
+"""Peak memory of the grid's jobs. Each job has its own process; what it needs at a tiny size is subtracted."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"} 
 
 
 def run(report: Report, points: Mapping[str, Point], names: Iterable[str], say: Callable[[str], None]) -> None:
-    """Put into the report, for each framework that has the job, in bytes: `report["memory"][job][framework][point]`."""
+    """Add `report["memory"][job][framework][point]`, in bytes, for each framework that has the job."""
     grid = {name: point for name, point in points.items() if point.group == "grid"}
     measured: dict[str, Any] = {}
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # memory does not depend on who else is running
@@ -35,13 +35,13 @@ def run(report: Report, points: Mapping[str, Point], names: Iterable[str], say: 
 
 
 def peak(framework: str, threads: int, job: str, point: Point) -> int | None:
-    """What a new process holds at the most while it does a job twice more, beyond what it held before it first did the job.
+    """Return the peak memory of a new process in two more calls of a job, less what it held before the first one.
 
-    Results, compiled program and all that is needed between, but not what compiling needed, and not inputs and parameters, which
-    are as large for everybody. None where a framework has no such job, or the system does not tell.
+    This counts the results, the compiled program and all memory in between. It leaves out what compilation needed, and the inputs
+    and parameters, which are equally large for all frameworks. None if the framework lacks the job or the system does not tell.
 
     Raises:
-        WorkerError: it failed.
+        WorkerError: the process failed.
     """
     with Worker(framework, threads, gpu=False, more=GIVEN_BACK) as worker:
         if "version" not in worker.answer():

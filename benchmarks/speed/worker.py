@@ -1,6 +1,6 @@
-"""The process of one framework: `python -m benchmarks.speed.worker NAME THREADS CPU|GPU`, driven by lines of JSON.
+"""The process of one framework: `python -m benchmarks.speed.worker NAME THREADS CPU|GPU`. It reads and writes lines of JSON.
 
-It answers each line with one, and first of all says whether it could import its framework. Between lines it only waits.
+Its first line says whether it could import its framework. Then it answers each line with one line. Between lines it only waits.
 """
 
 import gc
@@ -20,8 +20,8 @@ class Server:
     """Holds the job that is being measured.
 
     Args:
-        build: of the framework.
-        setting: for it.
+        build: the framework's `build`.
+        setting: the argument of `build`.
     """
 
     def __init__(self, build: Callable[..., dict[str, Callable[[], Any]]], setting: Any) -> None:
@@ -29,7 +29,7 @@ class Server:
         self.job: Callable[[], Any] | None = None
 
     def prepare(self, point: dict[str, Any], job: str) -> Answer:
-        """Build a job and call it; say how long both took, and what came back."""
+        """Build a job and call it once; return how long both took, and the size of the result."""
         from benchmarks.speed.points import Point
 
         self.job = None
@@ -43,9 +43,9 @@ class Server:
         return {"build_seconds": build_seconds, "first_seconds": time.perf_counter() - started, "values": count(result)}
 
     def weigh(self, point: dict[str, Any], job: str) -> Answer:
-        """Say what is resident at the most during two calls after the first, beyond what was just before it.
+        """Return the peak of resident memory during two calls after the first, less the memory just before the first.
 
-        What building left behind, and was dropped only during the first call, counts for nothing either.
+        Memory that building left behind and that the first call frees is not counted either.
         """
         from benchmarks.speed import memory
         from benchmarks.speed.points import Point
@@ -64,7 +64,7 @@ class Server:
         return {"peak_bytes": None if highest is None else max(0, highest - min(before, after))}
 
     def burst(self, seconds: float, calls: int) -> Answer:
-        """Call for so long and at least so often, after a call that does not count; of long calls fewer are enough."""
+        """Call the job for at least the given time and number of calls, after one untimed call. Long calls need fewer."""
         if self.job is None:
             raise RuntimeError("a burst was asked for and nothing is prepared: send prepare first")
         self.job()
@@ -79,7 +79,7 @@ class Server:
         return {"calls": len(times), "median": statistics.median(times), "lowest": min(times)}
 
     def warm_up(self, point: dict[str, Any]) -> Answer:
-        """Do all jobs of a small point once, so that what is loaded then is neither time nor memory of the first point."""
+        """Run all jobs of a small point once, so that one-time loading counts for no point."""
         from benchmarks.speed.points import Point
 
         small = Point.of(point)
@@ -97,7 +97,7 @@ class Server:
 
 
 def count(result: Any) -> int:
-    """How many numbers there are in arrays of any framework, nested in lists, tuples and dicts."""
+    """Return how many numbers the arrays of a result hold, of any framework, in nested lists, tuples and dicts."""
     if hasattr(result, "shape"):
         return math.prod(result.shape)
     parts: Iterable[Any] = result.values() if isinstance(result, Mapping) else result
@@ -105,7 +105,7 @@ def count(result: Any) -> int:
 
 
 def pin(threads: int) -> None:
-    """Keep this process to as many of its cores, before any framework looks how many there are."""
+    """Restrict this process to `threads` of its cores, before any framework counts them."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 

@@ -20,7 +20,7 @@ README = side.ROOT / "README.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for, print the table, and return the exit status."""
+    """Run the command line, print the table, and return the exit status."""
     usage = parser()
     options = usage.parse_args(arguments)
     if options.seeds is not None and options.seeds < 1:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     usage = argparse.ArgumentParser(
         prog="python -m benchmarks.systems",
         description="Train each system by its example and by Keras on TensorFlow: same data, batches, weights and epochs.",
@@ -67,16 +67,16 @@ def write_readme() -> int:
 
 
 def compare(options: argparse.Namespace, arguments: str, console: Console) -> int:
-    """Run both sides of each system, write the JSON after every run, print the table."""
+    """Run both sides of each system, write the JSON after every run, and print the table."""
     out = options.out or Path("results", "systems_quick.json" if options.quick else "systems.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     result = report.begin(f"python -m benchmarks.systems {arguments}".strip())
     for run in runs(options):
         result["runs"].append(run)
         io.write(out, (json.dumps(result, indent=1) + "\n").encode())
-        each = report.seconds_an_epoch(run)
+        seconds = report.seconds_an_epoch(run)
         console.print(
-            f"{run['system']}, seed {run['seed']}, {run['side']}: {run['metric']} {run['figure']:.4f}, {each:.1f} s an epoch"
+            f"{run['system']}, seed {run['seed']}, {run['side']}: {run['metric']} {run['figure']:.4f}, {seconds:.1f} s an epoch"
         )
     Console(highlight=False, width=max(console.width, tables.WIDTH)).print(tables.terminal(result))
     console.print(f"All that was measured is in {out}")
@@ -84,7 +84,7 @@ def compare(options: argparse.Namespace, arguments: str, console: Console) -> in
 
 
 def runs(options: argparse.Namespace) -> Iterator[Run]:
-    """Both sides of each seed of each system; which goes first changes with the seed, so that a drift hits both alike."""
+    """Yield the runs of both sides for each seed and system. The side that goes first alternates, so that drift affects both."""
     for name in options.only:
         system = SYSTEMS[name]
         more = (*(system.quick if options.quick else ()), *options.more)
@@ -95,8 +95,8 @@ def runs(options: argparse.Namespace) -> Iterator[Run]:
                 facts = {"system": name, "title": system.title, "metric": system.metric, "seed": seed}
                 command = " ".join((system.command, *more, "--seed", str(seed)))
                 order = report.SIDES if seed % 2 == 0 else report.SIDES[::-1]
-                for one in (*order, *([report.STOCK] if name in options.stock else [])):
-                    yield facts | {"side": one, "example": command} | side.run(one, problem)
+                for side_name in (*order, *([report.STOCK] if name in options.stock else [])):
+                    yield facts | {"side": side_name, "example": command} | side.run(side_name, problem)
 
 
 def _verdict(result: Report) -> int:

@@ -1,4 +1,4 @@
-"""Draw a problem: the example's initial weights and its batches in their order, for the side that cannot draw them itself."""
+"""Writes a problem's initial weights and batches, in order, for the side that cannot draw them itself."""
 
 from collections import defaultdict
 from typing import Any
@@ -14,7 +14,7 @@ from jlstm.data import Batches
 
 
 class Drawn(Exception):  # noqa: N818
-    """Everything is known: the example need not go on."""
+    """Raised when all batches are written, to stop the example."""
 
 
 def run(problem: Problem) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def run(problem: Problem) -> dict[str, Any]:
 
 
 def counted(batches: Batches[Any], number: int, count: int) -> list[Arrays]:
-    """The first batches of a pass, without the examples that only fill up a batch."""
+    """Return the first batches of an epoch, without the examples that only fill up a batch."""
     return [
         {
             jax.tree_util.keystr(at, simple=True, separator="."): np.asarray(leaf)[batch.weights > 0]

@@ -1,4 +1,4 @@
-"""The examples, run as they are and observed where they train and where they measure."""
+"""Runs the examples unchanged, and replaces their training and evaluation functions to observe them."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ def run(problem: Problem, fit: Callable[..., train.Result], evaluate: Callable[.
     """Call the example's `main` with the problem's command line.
 
     Args:
-        problem: names the example; the folder `examples` is on Python's path.
-        fit: takes the place of `Options.fit`.
-        evaluate: takes the place of `jlstm.train.evaluate`, which the example calls with its test data.
+        problem: names the example; the folder `examples` must be on Python's path.
+        fit: replaces `Options.fit`.
+        evaluate: replaces `jlstm.train.evaluate`, which the example calls with its test data.
     """
     module, options = given(problem)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -29,20 +29,20 @@ def run(problem: Problem, fit: Callable[..., train.Result], evaluate: Callable[.
 
 
 def given(problem: Problem) -> tuple[ModuleType, Any]:
-    """The example's module, and its options after it read the command line."""
+    """Return the example's module, and the options that it reads from the problem's command line."""
     module = import_module(problem.system.script)
     kinds = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, shared())]
-    (own,) = (kind for kind in kinds if kind.__module__ == module.__name__)
-    return module, tyro.cli(own, args=problem.arguments)
+    (options_class,) = (kind for kind in kinds if kind.__module__ == module.__name__)
+    return module, tyro.cli(options_class, args=problem.arguments)
 
 
 def shared() -> Any:
-    """The options that all examples have."""
+    """Return the class of options that all examples share."""
     return import_module("options").Options
 
 
 def settings(problem: Problem) -> dict[str, Any]:
-    """The example's options and, where these only name a row of its table, that row: what Keras' side is built from."""
+    """Return the example's options, and the row of its table that they name, if any: the settings of the Keras side."""
     module, options = given(problem)
     row = module.SIZES[options.dataset, options.size]._asdict() if hasattr(module, "SIZES") else {}
     chosen = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
@@ -50,7 +50,7 @@ def settings(problem: Problem) -> dict[str, Any]:
 
 
 class First(Batches[Any]):
-    """The first batches of a pass, or all."""
+    """The first batches of an epoch, or all."""
 
     def __init__(self, batches: Batches[Any], count: int | None) -> None:
         self.batches, self.size = batches, batches.size
@@ -60,6 +60,6 @@ class First(Batches[Any]):
         return self.count
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Any]]:
-        """Yield what is left of them."""
+        """Yield the remaining batches of the epoch."""
         passing = self.batches.epoch(number, start, part)
         return (batch for _, batch in zip(range(start, self.count), passing, strict=False))

@@ -1,4 +1,4 @@
-"""Batches of any widths in one file of plain arrays."""
+"""Stores batches of any widths as plain arrays in one file."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from benchmarks.systems.problem import Arrays
 
 
 def pack(batches: Sequence[Arrays]) -> Arrays:
-    """All values of each name in one row, and under `name.shapes` the shape that they have in each batch."""
+    """Concatenate the values of each name, and store the shape of each batch under `name.shapes`."""
     packed = {}
     for name in batches[0]:
         packed[name] = np.concatenate([batch[name].ravel() for batch in batches])
@@ -17,7 +17,7 @@ def pack(batches: Sequence[Arrays]) -> Arrays:
 
 
 def unpack(packed: Arrays) -> list[Arrays]:
-    """The batches again, as views."""
+    """Return the batches of `pack`, as views."""
     columns = {}
     for name in names(packed):
         shapes = packed[f"{name}.shapes"]
@@ -27,7 +27,7 @@ def unpack(packed: Arrays) -> list[Arrays]:
 
 
 def joined(packed: Arrays) -> Arrays | None:
-    """The batches as one, a view; None if they are not of one width."""
+    """Return all batches as one, a view; None if their widths differ."""
     widths = {name: {tuple(shape) for shape in packed[f"{name}.shapes"][:, 1:]} for name in names(packed)}
     if any(len(shapes) > 1 for shapes in widths.values()):
         return None
@@ -35,11 +35,11 @@ def joined(packed: Arrays) -> Arrays | None:
 
 
 def input_shape(packed: Arrays) -> list[int | None]:
-    """The shape of an example of what comes first, None for an axis that is not the same in all batches."""
+    """Return the shape of one example of the first array, with None for axes that differ between batches."""
     axes = packed[f"{names(packed)[0]}.shapes"][:, 1:].T
     return [int(axis[0]) if (axis == axis[0]).all() else None for axis in axes]
 
 
 def names(packed: Arrays) -> list[str]:
-    """The names that the batches have."""
+    """Return the names of the arrays in a batch."""
     return [name for name in packed if not name.endswith(".shapes")]

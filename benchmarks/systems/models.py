@@ -1,4 +1,4 @@
-"""The systems as a user of Keras writes them: sizes are those of the weights, the rest comes from the example's options."""
+"""The systems as Keras models: the sizes come from the weights, everything else from the example's options."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -13,12 +13,12 @@ Settings = dict[str, Any]
 
 
 class Peer(NamedTuple):
-    """A compiled Keras model and what goes with it.
+    """A compiled Keras model and what belongs to it.
 
     Attributes:
-        model: its layers have the names of ours.
-        pair: makes inputs and targets of the arrays of an epoch.
-        callbacks: of its training.
+        model: the model; its layers have the names of ours.
+        pair: splits the arrays of an epoch into inputs and targets.
+        callbacks: the callbacks of its training.
     """
 
     model: keras.Model
@@ -99,13 +99,13 @@ def language(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) -
 
 
 def summed(targets: Any, logits: Any) -> Any:
-    """Cross-entropy in nats, summed over the steps whose target is not -1."""
+    """Return the cross-entropy in nats, summed over the steps whose target is not -1."""
     nats = keras.ops.sparse_categorical_crossentropy(keras.ops.maximum(targets, 0), logits, from_logits=True)
     return keras.ops.sum(keras.ops.where(targets < 0, 0.0, nats), axis=1)
 
 
 def perplexity(loss: float, test: Arrays) -> float:
-    """e to the mean per word of a loss that is a mean per window."""
+    """Return the perplexity per word from a loss that is a mean per window."""
     windows = test["mask.shapes"][:, 0].sum()
     return float(np.exp(loss * windows / test["mask"].sum()))
 
@@ -119,7 +119,7 @@ PEERS: dict[str, Callable[[Arrays, Settings, SimpleNamespace], Peer]] = {
 
 
 def load(model: keras.Model, weights: Arrays) -> None:
-    """Give a built model our initial weights, whose layout is Keras'.
+    """Load our initial weights into a built model. Their layout is Keras's.
 
     Raises:
         ValueError: a variable or a weight has no counterpart.

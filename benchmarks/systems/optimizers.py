@@ -1,8 +1,8 @@
-"""Keras' optimizers, brought to the definitions that optax follows.
+"""Keras's optimizers, changed to match the definitions that optax follows.
 
-In Keras 3 on TensorFlow the gradient of an Embedding comes as a list with an entry for each word of the batch; Keras squares the
-entries, not the sum of those that belong to one word. So Adam's and Adadelta's second moments of a word that occurs n times in a
-batch are too small, by up to n, and so is a global norm. Here the entries of one word are added up first.
+In Keras 3 on TensorFlow, the gradient of an Embedding is a list with one entry for each word of the batch. Keras squares these
+entries instead of the sum of the entries of the same word. So for a word that occurs n times in a batch, the second moments of
+Adam and Adadelta are too small, by up to a factor of n, and so is a global norm. Here the entries of one word are summed first.
 """
 
 from types import SimpleNamespace
@@ -14,35 +14,41 @@ import tensorflow as tf
 
 class _Added(keras.optimizers.Optimizer):
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-        """Add up what belongs to one word, then go on as Keras does."""
+        """Sum the entries of each word, then continue as Keras does."""
         return super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)
 
 
 class Adam(_Added, keras.optimizers.Adam):
-    """Adam as Keras has it, with epsilon beside the root of a second moment that is not yet corrected for its start from zero."""
+    """Keras's Adam: epsilon is added to the root of the second moment before its bias correction."""
 
 
 class PaperAdam(Adam):
-    """Kingma & Ba 2015, algorithm 1, as optax has it, with epsilon beside the root of the corrected second moment."""
+    """Adam as in optax: epsilon is added to the root of the bias-corrected second moment.
+
+    Reference: Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1, https://arxiv.org/abs/1412.6980
+    """
 
     @property
     def epsilon(self) -> Any:
-        """What Keras' formula takes for that."""
+        """The epsilon that makes Keras's formula equal to the paper's at this step."""
         steps = keras.ops.cast(self.iterations + 1, "float32")
         return self._epsilon * keras.ops.sqrt(1 - keras.ops.power(self.beta_2, steps))
 
     @epsilon.setter
     def epsilon(self, value: float) -> None:
-        """Keep the given epsilon."""
+        """Store the paper's epsilon."""
         self._epsilon = value
 
 
 class Adadelta(_Added, keras.optimizers.Adadelta):
-    """Zeiler 2012."""
+    """Adadelta.
+
+    Reference: Zeiler 2012, "ADADELTA: An Adaptive Learning Rate Method", https://arxiv.org/abs/1212.5701
+    """
 
 
 class SGD(_Added, keras.optimizers.SGD):
-    """Clipped by the global norm of all gradients."""
+    """SGD whose gradients are summed per word before Keras clips them by their global norm."""
 
 
 SAME = SimpleNamespace(Adam=Adam, PaperAdam=PaperAdam, Adadelta=Adadelta, SGD=SGD)

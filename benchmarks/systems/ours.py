@@ -14,7 +14,7 @@ from jlstm.data import Batches, Minibatches
 def run(problem: Problem) -> dict[str, Any]:
     """Train and measure as the example does; return the losses of the first steps, times, figure and memory.
 
-    The first steps are taken twice: once to compile them, and to keep their losses, then by the example with the clock running.
+    The first steps run twice: first to compile them and to keep their losses, then in the example with the clock running.
     """
     options_fit, result = example.shared().fit, dict[str, Any]()
 
@@ -50,7 +50,7 @@ def run(problem: Problem) -> dict[str, Any]:
 
 
 def warm_up(loss_fn: Any, params: Any, optimizer: Any, batches: Batches[Any], alike: dict[str, Any]) -> None:
-    """Compile a step for each width that batches have, and the call of several steps."""
+    """Compile a step for each width of the batches, and the call of several steps."""
     several = alike.get("steps_per_call", 1)
     widths = {tuple(leaf.shape for leaf in jax.tree.leaves(batch)): batch for batch in batches.epoch(0)}
     for count in {several, len(batches) % several} - {0}:
@@ -60,5 +60,5 @@ def warm_up(loss_fn: Any, params: Any, optimizer: Any, batches: Batches[Any], al
 
 
 def figure(measured: dict[str, float]) -> float:
-    """The accuracy, or the perplexity of a language model."""
+    """Return the accuracy, or the perplexity of a language model."""
     return measured["accuracy"] if "accuracy" in measured else float(np.exp(measured["loss"] / measured["tokens"]))

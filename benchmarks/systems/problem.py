@@ -1,4 +1,4 @@
-"""What both sides are given: a folder with the problem, the initial weights, and the data in the order of training."""
+"""What both sides receive: a folder with the problem, the initial weights, and the data in training order."""
 
 import json
 import resource
@@ -19,15 +19,15 @@ FIRST = 5  # steps whose losses are compared before the clock starts
 
 @dataclass(frozen=True)
 class Problem:
-    """One training run, to be done by both sides.
+    """One training run, done by both sides.
 
     Attributes:
         folder: where weights, data and results are exchanged.
-        name: of the system.
-        seed: of weights, order and dropout.
-        more: arguments of the example beyond those of the system.
-        test_batches: measure on so many batches of the test data, or on all.
-        stock: train with Keras' optimizers as they are, see `benchmarks.systems.optimizers`.
+        name: the system's name.
+        seed: seed of weights, order and dropout.
+        more: additional arguments of the example.
+        test_batches: number of test batches to measure on; None for all.
+        stock: whether to train with Keras's own optimizers, see `benchmarks.systems.optimizers`.
     """
 
     folder: Path
@@ -39,17 +39,17 @@ class Problem:
 
     @property
     def system(self) -> System:
-        """The system of that name."""
+        """The system with this name."""
         return SYSTEMS[self.name]
 
     @property
     def arguments(self) -> list[str]:
-        """The command line of the example."""
+        """The command-line arguments of the example."""
         own = ("--seed", str(self.seed), "--out", str(self.folder / "example"))
         return [*self.system.arguments, *self.more, *own]
 
     def save(self) -> None:
-        """Write it into its folder, for a process of its own."""
+        """Write the problem into its folder, for another process."""
         self.write("problem", asdict(self) | {"folder": None})
 
     @classmethod
@@ -58,7 +58,7 @@ class Problem:
         return cls(**(json.loads((folder / "problem.json").read_text()) | {"folder": folder}))
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Write something as JSON."""
+        """Write a dict as JSON."""
         (self.folder / f"{name}.json").write_text(json.dumps(content, default=str))
 
     def read(self, name: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Problem:
         return json.loads((self.folder / f"{name}.json").read_text())
 
     def write_arrays(self, name: str, arrays: Arrays) -> None:
-        """Write arrays as they are, without compression."""
+        """Write arrays without compression."""
         np.savez(self.folder / f"{name}.npz", allow_pickle=False, **arrays)
 
     def read_arrays(self, name: str) -> Arrays:
@@ -76,5 +76,5 @@ class Problem:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had so far."""
+    """Return the peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

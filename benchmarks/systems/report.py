@@ -1,4 +1,4 @@
-"""What a run is kept as, and what it comes to."""
+"""The report of a run, and the figures computed from it."""
 
 import datetime as dt
 import math
@@ -18,8 +18,8 @@ Report = dict[str, Any]
 Run = dict[str, Any]
 
 SIDES = ("jlstm", "keras")
-STOCK = "keras-stock"  # with Keras' own optimizers, where these are something else: benchmarks/systems/optimizers.py
-APART = 1e-4  # of a loss: far above what rounding makes of it in five steps, far below what another learning rate does
+STOCK = "keras-stock"  # Keras's own optimizers, where they differ from optax's: benchmarks/systems/optimizers.py
+APART = 1e-4  # relative difference of losses: far above rounding in five steps, far below that of another learning rate
 
 NOTES = {
     "sides": "each in a process of its own with this environment, which lets freed memory stay with the process on both sides; "
@@ -35,15 +35,15 @@ NOTES = {
 
 
 class Row(NamedTuple):
-    """A system's figures, of our side and the other.
+    """A system's figures for our side and the other.
 
     Attributes:
         title: the system, and how long it was trained.
         figures: accuracy or perplexity.
-        seconds: an epoch.
-        first_step: seconds, compilation with it.
-        memory: bytes at the peak.
-        apart: how far the losses of the first steps are from each other, as a share of them; None if chance is in them.
+        seconds: seconds per epoch.
+        first_step: seconds of the first step, including compilation.
+        memory: peak memory in bytes.
+        apart: the largest relative difference between the losses of the first steps; None if they depend on chance.
         stock: the figure of Keras with its own optimizers, if it was measured.
     """
 
@@ -57,12 +57,12 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many of our epochs fit into one of the other side's."""
+        """The other side's seconds per epoch over ours."""
         return self.seconds[1] / self.seconds[0]
 
 
 def begin(command: str) -> Report:
-    """A report without runs."""
+    """Return a report without runs."""
     return {
         "command": command,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -75,13 +75,13 @@ def begin(command: str) -> Report:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that compute."""
+    """Return the versions of Python and of the packages that compute."""
     names = ("jlstm", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "keras")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
 def machine() -> dict[str, Any]:
-    """What it runs on."""
+    """Return the system, processor, number of cores and memory of this machine."""
     information = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.*)$", information.read_text(), re.MULTILINE) if information.exists() else []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -90,18 +90,18 @@ def machine() -> dict[str, Any]:
 
 
 def rows(report: Report) -> list[Row]:
-    """One row a system that was run on both sides, in the order of the table of systems."""
+    """Return one row for each system that was run on both sides, in the order of the table of systems."""
     runs = {name: {side: of(report, name, side) for side in (*SIDES, STOCK)} for name in SYSTEMS}
     return [_row(name, sides) for name, sides in runs.items() if all(sides[side] for side in SIDES)]
 
 
 def of(report: Report, name: str, side: str) -> list[Run]:
-    """The runs of one side of a system."""
+    """Return the runs of one side of a system."""
     return [run for run in report["runs"] if (run["system"], run["side"]) == (name, side)]
 
 
 def seconds_an_epoch(run: Run) -> float:
-    """Of training, for a whole epoch even if it had fewer steps."""
+    """Return the training seconds of a whole epoch, even if the run had fewer steps."""
     return run["seconds"] / run["steps"] * run["steps_an_epoch"]
 
 
@@ -135,6 +135,7 @@ def _figure(runs: Sequence[Run]) -> str:
 
 def _apart(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
     first = {run["seed"]: run["first_losses"] for run in ours}
-    both = [(first[run["seed"]], run["first_losses"]) for run in theirs if run["seed"] in first]
-    pairs = [pair for losses in both for pair in zip(*losses, strict=False)]  # Keras' side stops at the end of a shorter epoch
-    return max(abs(one - other) / abs(other) for one, other in pairs)
+    loss_pairs = [(first[run["seed"]], run["first_losses"]) for run in theirs if run["seed"] in first]
+    # Not strict: the Keras side stops at the end of an epoch that is shorter than the compared steps.
+    pairs = [pair for losses in loss_pairs for pair in zip(*losses, strict=False)]
+    return max(abs(ours_loss - theirs_loss) / abs(theirs_loss) for ours_loss, theirs_loss in pairs)

@@ -1,4 +1,4 @@
-"""One side in a process of its own: `python -m benchmarks.systems.side jlstm FOLDER`, so that its peak memory is its own."""
+"""Runs one side in its own process, so that its peak memory can be measured: `python -m benchmarks.systems.side jlstm FOLDER`."""
 
 import os
 import subprocess
@@ -28,10 +28,10 @@ class SideError(RuntimeError):
 
 
 def run(side: str, problem: Problem) -> dict[str, Any]:
-    """Start a process that runs a side of a problem; return its result.
+    """Run a side of a problem in a new process and return its result.
 
     Raises:
-        SideError: the process failed; the message ends with its last words.
+        SideError: the process failed; the message ends with its last line of output.
     """
     path = os.pathsep.join([str(ROOT), str(ROOT / "examples"), *filter(None, [os.environ.get("PYTHONPATH")])])
     replace(problem, stock=side == "keras-stock").save()
@@ -47,7 +47,7 @@ def run(side: str, problem: Problem) -> dict[str, Any]:
 
 
 def main(side: str, folder: str) -> None:
-    """Run a side here, and leave its result in the problem's folder."""
+    """Run a side in this process, and write its result into the problem's folder."""
     problem = Problem.load(Path(folder))
     problem.write(side, import_module(f"benchmarks.systems.{MODULES[side]}").run(problem))
 

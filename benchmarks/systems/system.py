@@ -7,13 +7,13 @@ class System(NamedTuple):
     """An example, and how it is run for the comparison.
 
     Attributes:
-        title: what README's table calls it.
-        script: of the folder `examples`.
-        arguments: of its command line; a seed is added.
-        quick: more arguments for a look at whether it works.
-        seeds: how many seeds are run, from 0.
-        metric: what it is judged by: "accuracy" or "perplexity".
-        exact: whether both sides have the same losses, since nothing is drawn during training; with dropout they have not.
+        title: its name in the README's table.
+        script: its name in the folder `examples`.
+        arguments: its command-line arguments; a seed is added.
+        quick: additional arguments for a quick check.
+        seeds: number of seeds, from 0.
+        metric: the measured figure: "accuracy" or "perplexity".
+        exact: whether both sides must have the same losses. They need not if dropout masks are drawn during training.
     """
 
     title: str
@@ -26,7 +26,7 @@ class System(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What a person types to train the same."""
+        """The command that trains the same system by hand."""
         return " ".join(("python", f"examples/{self.script}.py", *self.arguments))
 
 

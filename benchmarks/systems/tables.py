@@ -1,4 +1,4 @@
-"""The tables that are made from a report: for a terminal, and for README."""
+"""Tables of a report, for a terminal and for the README."""
 
 from rich.table import Table
 
@@ -9,7 +9,7 @@ WIDTH = 110  # of the table at a terminal
 
 
 def terminal(report: Report) -> Table:
-    """The table for a person at a terminal: a line a side."""
+    """Return the table for a terminal, with one line per side."""
     heads = ("accuracy or\nperplexity", "seconds\nan epoch", "times\nfaster", "first\nstep", "peak\nMB", "first losses\napart")
     table = Table("", *heads, min_width=WIDTH)
     table.caption = f"{_where(report)}. ± is the standard error of the mean over seeds."
@@ -25,7 +25,7 @@ def terminal(report: Report) -> Table:
 
 
 def markdown(report: Report) -> str:
-    """The table for README, and what stands under it."""
+    """Return the table for the README, with a line about its origin."""
     lines = ["| | accuracy or perplexity | seconds an epoch | times faster | peak memory, MB |", "|---|---|---|---|---|"]
     for row in rows(report):
         seconds = " / ".join(f"{value:.1f}" for value in row.seconds)
@@ -36,10 +36,10 @@ def markdown(report: Report) -> str:
 
 
 def into(text: str, report: Report) -> str:
-    """Put the table between README's marks.
+    """Return the README's text with the table between its marks.
 
     Raises:
-        ValueError: the marks are not there.
+        ValueError: the marks are missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

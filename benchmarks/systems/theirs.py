@@ -16,7 +16,7 @@ if keras.backend.backend() != "tensorflow":
 
 
 class EpochClock(keras.callbacks.Callback):
-    """The loss of each pass, and its seconds."""
+    """Records the loss and the seconds of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ class EpochClock(keras.callbacks.Callback):
 
 
 class StepClock(EpochClock):
-    """The same for each step; Keras' own losses are means of an epoch so far."""
+    """Records the loss and the seconds of each step. Keras itself reports the mean loss of the epoch so far."""
 
     def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
-        """An epoch is no step."""
+        """Do nothing: the end of an epoch is no step."""
 
     def on_train_batch_begin(self, _: int, **__: Any) -> None:
-        """Forget the losses before this one, and start the clock."""
+        """Reset the mean of the losses, and start the clock."""
         self.model.reset_metrics()
         self.on_epoch_begin()
 
@@ -50,9 +50,9 @@ class StepClock(EpochClock):
 
 
 def run(problem: Problem) -> dict[str, Any]:
-    """Train and measure; return what `ours.run` does.
+    """Train and measure; return the same entries as `ours.run`.
 
-    The first steps are taken twice: once to compile them, and to keep their losses, then with the clock running.
+    The first steps run twice: first to compile them and to keep their losses, then with the clock running.
     """
     weights, settings = problem.read_arrays("weights"), problem.read("draw")
     epochs = -(-settings["total_steps"] // settings["steps_an_epoch"])
@@ -62,9 +62,9 @@ def run(problem: Problem) -> dict[str, Any]:
 
     clock = EpochClock()
     for number in range(epochs):
-        given = data(problem.read_arrays(f"epoch_{number}"), pair, settings["batch_size"])
+        batches = data(problem.read_arrays(f"epoch_{number}"), pair, settings["batch_size"])
         begin(model)
-        model.fit(**given, shuffle=False, verbose=0, initial_epoch=number, epochs=number + 1, callbacks=[*callbacks, clock])
+        model.fit(**batches, shuffle=False, verbose=0, initial_epoch=number, epochs=number + 1, callbacks=[*callbacks, clock])
 
     test = problem.read_arrays("test")
     begin(model)
@@ -87,13 +87,14 @@ def run(problem: Problem) -> dict[str, Any]:
 
 
 def data(packed: Arrays, pair: Callable[[Arrays], Any], size: int, count: int | None = None) -> dict[str, Any]:
-    """What `fit` and `evaluate` take: arrays where all batches have one width, else a dataset.
+    """Return arguments for `fit` and `evaluate`: arrays if all batches have the same width, else a dataset.
 
     Args:
         packed: batches.
-        pair: makes inputs and targets of them.
-        size: examples a batch.
-        count: take only so many batches; and the rest of an incomplete last one, for which TensorFlow compiles another function.
+        pair: splits them into inputs and targets.
+        size: examples per batch.
+        count: number of batches to take; None for all. The rows of an incomplete last batch are added, because TensorFlow
+            compiles another function for them.
     """
     whole = exchange.joined(packed)
     if whole is not None:
@@ -107,18 +108,18 @@ def data(packed: Arrays, pair: Callable[[Arrays], Any], size: int, count: int | 
 
 
 def warm_up(model: keras.Model, given: dict[str, Any]) -> StepClock:
-    """Take steps, then make them undone; return what the clock saw."""
+    """Run steps and undo them; return the clock that watched them."""
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]
-    before = [variable.numpy() for variable in variables]
+    initial_values = [variable.numpy() for variable in variables]
     model.fit(**given, shuffle=False, verbose=0, callbacks=[clock := StepClock()])
-    for variable, value in zip(variables, before, strict=True):
+    for variable, value in zip(variables, initial_values, strict=True):
         variable.assign(value)
     return clock
 
 
 def begin(model: keras.Model) -> None:
-    """Put stateful layers' states back to zero."""
+    """Reset the states of stateful layers to zero."""
     for layer in model.layers:
         if getattr(layer, "stateful", False):
             layer.reset_state()

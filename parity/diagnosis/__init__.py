@@ -1,4 +1,4 @@
-"""Why two sides differ, in words, found by trying faults on the float64 truth until it equals the side that is off."""
+"""Explains why two sides differ: it applies known faults to the float64 truth until one reproduces the wrong side."""
 
 from parity.diagnosis.diagnose import Diagnosis, diagnose, explain
 

@@ -1,4 +1,4 @@
-"""Faults of one step and of what goes from step to step: activations, the carry, dropout."""
+"""Faults of a single step and of what passes between steps: activations, the carry, dropout."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,16 +15,16 @@ from parity.diagnosis.sequence import on_values
 
 
 def activations(problem: Problem, _: Values) -> Iterator[Fault]:
-    """Every activation that the textbook knows, in each place."""
+    """Try every activation that the textbook knows, in each place of an LSTM."""
     if not all(isinstance(layer.cell, jlstm.LSTMCell) for _, layer in cells(problem.layer)):
         return
     for name in textbook.ACTIVATIONS:
-        known = f"{name}{HARD.get(name, '')}"
+        described = f"{name}{HARD.get(name, '')}"
         kinds: dict[str, dict[str, str]] = {
-            f"the recurrent activation is {known}": {"recurrent_activation": name},
-            f"the activation is {known}": {"activation": name, "output_activation": name},
-            f"the activation of the candidate g alone is {known}": {"activation": name},
-            f"the activation of the output alone is {known}": {"output_activation": name},
+            f"the recurrent activation is {described}": {"recurrent_activation": name},
+            f"the activation is {described}": {"activation": name, "output_activation": name},
+            f"the activation of the candidate g alone is {described}": {"activation": name},
+            f"the activation of the output alone is {described}": {"output_activation": name},
         }
         for says, options in kinds.items():
             yield Fault(says, _with(options))
@@ -44,11 +44,11 @@ def _with(options: dict[str, str]) -> Before:
 
 
 def carries(problem: Problem, values: Values) -> Iterator[Fault]:
-    """The carry ignored, its parts exchanged, or not handed on."""
+    """Try an ignored carry, swapped h and c, and a carry that is not passed on."""
     if values.carry is not None:
         yield Fault("the initial carry is ignored", on_values(carry=lambda _: None))
-    alike = all(isinstance(one.cell, jlstm.LSTMCell) and not one.cell.projection for _, one in cells(problem.layer))
-    if values.carry is not None and alike:
+    same_size = all(isinstance(layer.cell, jlstm.LSTMCell) and not layer.cell.projection for _, layer in cells(problem.layer))
+    if values.carry is not None and same_size:
         yield Fault("h and c of the initial carry are swapped", on_values(carry=_exchanged))
         yield Fault("h and c are swapped in the initial and the last carry", on_values(carry=_exchanged), _swapped_names)
     yield Fault("h and c of the last carry are swapped", after=_swapped_names)
@@ -57,7 +57,7 @@ def carries(problem: Problem, values: Values) -> Iterator[Fault]:
     if not (isinstance(problem.layer, jlstm.RNN) and isinstance(problem.layer.cell, jlstm.LSTMCell)):
         return
     if problem.outputs == "all" and problem.batches == 1:
-        if alike:
+        if same_size:
             yield Fault("the output is c instead of h", run=_stepwise(lambda _, after: after, of="c"))
             yield Fault("h and c are swapped after every step", run=_stepwise(lambda _, after: _swap(after), returned=_swap))
         for says, kept in (
@@ -69,8 +69,8 @@ def carries(problem: Problem, values: Values) -> Iterator[Fault]:
 
 
 def _anew(problem: Problem, values: Values) -> Quantities:
-    one = replace(problem, time=values.xs.shape[1] // problem.batches, batches=1)
-    results = [outputs(one, piece) for piece in pieces(problem, values)]
+    piece_problem = replace(problem, time=values.xs.shape[1] // problem.batches, batches=1)
+    results = [outputs(piece_problem, piece) for piece in pieces(problem, values)]
     return {name: _joined(name, [r[name] for r in results]) for name in results[0]}
 
 
@@ -79,7 +79,13 @@ def _joined(name: str, parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _stepwise(kept: Callable[[Any, Any], Any], returned: Callable[[Any], Any] = lambda carry: carry, of: str = "h") -> Run:
-    """Run one step after the other, each from what `kept` makes of the very first carry and the one after the last step."""
+    """Return a function that runs one step at a time.
+
+    Args:
+        kept: `(initial carry, carry after the step) -> carry of the next step`.
+        returned: changes the last carry that is returned.
+        of: the field of the carry that is the output, "h" or "c".
+    """
 
     def run(problem: Problem, values: Values) -> Quantities:
         layer: Any = problem.layer
@@ -112,7 +118,7 @@ def _swapped_names(_: Problem, __: Values, results: Quantities) -> Quantities:
 
 
 def dropouts(_: Problem, values: Values) -> Iterator[Fault]:
-    """Masks ignored, not scaled, scaled twice, or those of other gates."""
+    """Try masks that are ignored, not scaled, scaled twice, or the same for all gates."""
     if values.noise is None:
         return
     yield Fault("dropout is off", on_values(noise=lambda _: None))

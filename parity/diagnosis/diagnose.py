@@ -19,15 +19,15 @@ MOST_CAUSES = 3
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why a side is not the truth.
+    """Why a side differs from the truth.
 
     Args:
-        causes: what explains the difference, in words; each alone does. Empty if nothing that was tried explains it.
-        worst: the element that is farthest off; None if there is no difference or only one of shapes.
-        growth: the course of the difference over time; None without a sequence that differs.
-        by_gate: for the gradients of matrices and biases, the error in each gate's columns relative to the largest value.
+        causes: sentences, each of which alone explains the difference; empty if no fault that was tried does.
+        worst: the element with the largest error; None if nothing differs or only shapes do.
+        growth: how the difference develops over time; None if no sequence differs.
+        by_gate: for gradients of matrices and biases, the error in each gate's columns relative to the largest value.
         different: names of the quantities that differ by more than rounding.
-        untried: why no fault was tried, of a cell that none is known of; else empty.
+        untried: why no fault was tried, if none is known for the cell; else "".
     """
 
     causes: tuple[str, ...] = ()
@@ -56,18 +56,18 @@ class Diagnosis:
 
 
 def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
-    """Say why somebody's results of a problem are not those of the float64 truth.
+    """Explain why results of a problem differ from the float64 truth.
 
     Args:
-        problem: what was run. With your own `params` and `xs` it is those, else what its seed draws (`parity.case.draw`).
-        theirs: any of the quantities of a comparison by name, as float64 arrays: "ys" alone will do; "carry.h", "carry.c",
+        problem: what was run. Its own `params` and `xs` are used if set; else its seed draws them (`parity.case.draw`).
+        theirs: some of the quantities of a comparison by name, as float64 arrays. "ys" alone is enough; "carry.h", "carry.c",
             "d_xs", "d_params.kernel", … tell more.
 
     Returns:
         Causes and facts; `str` of it is what `python -m parity` prints.
 
     Raises:
-        TypeError: `problem` is none.
+        TypeError: `problem` is not a `Problem`.
         ValueError: `theirs` is empty or has quantities that the problem does not have.
 
     Examples:
@@ -89,13 +89,13 @@ def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
 
 
 def explain(problem: Problem, values: Values, truths: Quantities, theirs: Quantities) -> Diagnosis:
-    """`diagnose` where the problem's values and truth are there already.
+    """Like `diagnose`, for a problem whose values and truth are already computed.
 
     Args:
         problem: what was run.
         values: its numbers.
-        truths: what the textbook makes of them.
-        theirs: what is to be explained.
+        truths: what the textbook computes from them.
+        theirs: the results to explain.
 
     Returns:
         Causes and facts.
@@ -123,12 +123,12 @@ def explain(problem: Problem, values: Values, truths: Quantities, theirs: Quanti
 
 
 def rounding(dtype: str, time: int) -> float:
-    """What a side may be off relative to the largest value: 1e-12 in float64, growing with time; 32 · eps below it."""
+    """Return the allowed error relative to the largest value: 1e-12 in float64, growing with time; 32 · eps below it."""
     return 1e-12 * max(1, time / 100) if dtype == "float64" else 32 * float(jnp.finfo(dtype).eps)
 
 
 def _course(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], allowed: float) -> Growth | None:
-    """The growth of the first sequence that differs, outputs before the inputs' gradient."""
+    """Return the growth of the first sequence that differs; outputs come before the inputs' gradient."""
     sequences = [name for name in wrong if is_sequence(name) and theirs[name].shape == truths[name].shape]
     for name in sorted(sequences, key=is_result, reverse=True):
         if truths[name].shape[1] > 1:
@@ -143,20 +143,20 @@ def _causes(
 ) -> tuple[str, ...]:
     results = {name: value for name, value in theirs.items() if is_result(name)}
     off = max((error(value, truths[name]) for name, value in results.items()), default=0.0)
-    computed = dtype_of(results, problem.dtype)
-    close = 1e-9 if computed == "float64" else 16 * float(jnp.finfo(computed).eps)
+    actual_dtype = dtype_of(results, problem.dtype)
+    tolerance = 1e-9 if actual_dtype == "float64" else 16 * float(jnp.finfo(actual_dtype).eps)
     if any(not np.isfinite(value).all() for value in results.values()):
         return ("the results are not finite",)
-    only = "only padded steps differ" if _only_padding(values, truths, results) else ""
-    if off > close / 4:
-        found = search(problem, values, results, off, close, two=not only)
-        if found:
-            return tuple(": ".join(filter(None, (only, f"matches if {one.fault.says}"))) for one in found[:MOST_CAUSES])
-        if said := dropout_left_on(problem, values, results, truths, close):
-            return (said,)
+    padding_only = "only padded steps differ" if _only_padding(values, truths, results) else ""
+    if off > tolerance / 4:
+        matches = search(problem, values, results, off, tolerance, two=not padding_only)
+        if matches:
+            return tuple(": ".join(filter(None, (padding_only, f"matches if {one.fault.says}"))) for one in matches[:MOST_CAUSES])
+        if dropout_cause := dropout_left_on(problem, values, results, truths, tolerance):
+            return (dropout_cause,)
     if not any(name in wrong for name in results):
-        return gradient_causes(problem, theirs, truths, wrong, close)
-    return (only,) if only else _precision(problem.dtype, computed, off, course)
+        return gradient_causes(problem, theirs, truths, wrong, tolerance)
+    return (padding_only,) if padding_only else _precision(problem.dtype, actual_dtype, off, course)
 
 
 def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bool:
@@ -166,9 +166,9 @@ def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bo
         true = truths[name]
         if got.shape != true.shape:
             return False
-        whole = got.shape[:2] == values.mask.shape and name.startswith("ys")
-        at = values.mask.reshape(*values.mask.shape, *[1] * (got.ndim - 2)) if whole else np.True_
-        if error(np.where(at, got, true), true) > 1e-9:
+        per_step = got.shape[:2] == values.mask.shape and name.startswith("ys")
+        counted = values.mask.reshape(*values.mask.shape, *[1] * (got.ndim - 2)) if per_step else np.True_
+        if error(np.where(counted, got, true), true) > 1e-9:
             return False
     return True
 

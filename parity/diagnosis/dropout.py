@@ -1,4 +1,4 @@
-"""Dropout that one side has and the other does not, found without knowing its masks."""
+"""Detects dropout that is active on one side only, without knowing its masks."""
 
 from itertools import product
 from typing import Any
@@ -11,15 +11,25 @@ from parity.case import Problem, Quantities, Values
 from parity.diagnosis.search import untried
 
 RATES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
-LARGEST = 6  # features: all subsets of them are tried
+LARGEST = 6  # features: all 2**features subsets are tried
 
 
 def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths: Quantities, close: float) -> str | None:
-    """Say so if the outputs are those of a run with dropout: on the outputs, or one mask on the inputs of each sequence."""
+    """Return a sentence if the outputs are those of a run with dropout; else None.
+
+    It detects dropout of the outputs, and dropout of the inputs with one mask per sequence.
+
+    Args:
+        problem: what was run.
+        values: its numbers.
+        theirs: the results to explain.
+        truths: what the textbook computes without dropout.
+        close: the relative error that counts as equal.
+    """
     if values.noise is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
         return None
-    if said := _of_outputs(theirs["ys"], truths["ys"], close):
-        return said
+    if sentence := _of_outputs(theirs["ys"], truths["ys"], close):
+        return sentence
     return None if untried(problem.layer) else _of_inputs(problem, values, theirs["ys"], close)
 
 
@@ -41,17 +51,17 @@ def _of_inputs(problem: Problem, values: Values, got: np.ndarray, close: float) 
         return None
     subsets = np.array(list(product((0.0, 1.0), repeat=features)))
     for scale, scaled in [(1.0, ", not scaled")] + [(1 / (1 - rate), f", scaled by {1 / (1 - rate):.4g}") for rate in RATES]:
-        tried = _tried(problem, values, scale * subsets)  # (subsets, batch, time, units)
-        off = np.abs(tried - got).max((2, 3)) / (np.abs(got).max() or 1.0)
-        best = subsets[off.argmin(0)]
-        if off.min(0).max() <= close and not best.all():
+        outputs = _tried(problem, values, scale * subsets)  # (subsets, batch, time, units)
+        errors = np.abs(outputs - got).max((2, 3)) / (np.abs(got).max() or 1.0)
+        best = subsets[errors.argmin(0)]
+        if errors.min(0).max() <= close and not best.all():
             rows = ", ".join(str(sorted(np.flatnonzero(row == 0).tolist())) for row in best)
             return f"dropout is left on: features {rows} of the sequences are dropped from the inputs{scaled}"
     return None
 
 
 def _tried(problem: Problem, values: Values, masks: np.ndarray) -> np.ndarray:
-    """The outputs under each of the masks, as one large batch."""
+    """Return the outputs under each mask, computed as one large batch."""
     number, batch = len(masks), len(values.xs)
 
     def repeated(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What can be said of a difference without knowing its cause: where it is worst, when it starts, which gates it is in."""
+"""Facts about a difference that hold whatever its cause: the worst element, the error per step and per gate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from parity.diagnosis.weights import gate_names
 
 @dataclass(frozen=True)
 class Worst:
-    """The element that is farthest off, for its quantity's size.
+    """The element with the largest error relative to its quantity's largest value.
 
     Args:
-        quantity: its name.
-        index: where it is, by the names of the axes: batch, time, unit, …, and the gate for a column.
+        quantity: the quantity's name.
+        index: the element's position by axis name: batch, time, unit, …, and the gate for a column.
         got, expected: both values.
     """
 
@@ -32,7 +32,7 @@ class Worst:
 
 
 def error(got: np.ndarray, true: np.ndarray) -> float:
-    """The largest difference, relative to the truth's largest value; infinite for another shape, NaN for what is not finite."""
+    """Return the largest difference, relative to the truth's largest value: inf for another shape, NaN for non-finite values."""
     if got.shape != true.shape:
         return float("inf")
     if not np.isfinite(got).all():
@@ -42,46 +42,49 @@ def error(got: np.ndarray, true: np.ndarray) -> float:
 
 
 def worst(problem: Problem, theirs: Quantities, truths: Quantities, names: Sequence[str]) -> Worst | None:
-    """The worst element of the named quantities, outputs before gradients; None if no shapes are the same."""
-    same = [name for name in names if theirs[name].shape == truths[name].shape]
-    first = [name for name in same if is_result(name)] or same
-    if not first:
+    """Return the worst element of the named quantities, outputs before gradients; None if no shapes agree."""
+    comparable = [name for name in names if theirs[name].shape == truths[name].shape]
+    candidates = [name for name in comparable if is_result(name)] or comparable
+    if not candidates:
         return None
-    name = max(first, key=lambda one: np.nan_to_num(error(theirs[one], truths[one]), nan=np.inf))
+    name = max(candidates, key=lambda one: np.nan_to_num(error(theirs[one], truths[one]), nan=np.inf))
     off = np.nan_to_num(np.abs(theirs[name] - truths[name]), nan=np.inf)
     at = tuple(int(k) for k in np.unravel_index(off.argmax(), off.shape))
     return Worst(name, _named_index(problem, name, at, off.shape), float(theirs[name][at]), float(truths[name][at]))
 
 
 def is_result(name: str) -> bool:
-    """Whether a quantity is an output or part of the last carry, not a gradient."""
+    """Whether a quantity is an output or a part of the last carry, not a gradient."""
     return name.startswith(("ys", "carry"))
 
 
 def is_sequence(name: str) -> bool:
-    """Whether a quantity has an axis of time: outputs and the inputs' gradient."""
+    """Whether a quantity has a time axis: the outputs and the inputs' gradient."""
     return name.startswith("ys") or name == "d_xs"
 
 
 def errors_by_time(got: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """The largest absolute difference at each step."""
+    """Return the largest absolute difference at each step."""
     return np.abs(got - true).max(axis=(0, *range(2, true.ndim)), initial=0)
 
 
 def by_gate(problem: Problem, theirs: Quantities, truths: Quantities) -> dict[str, dict[str, float]]:
-    """The largest error, relative to the largest value, in the columns of each gate, for all gradients of matrices and biases."""
-    found = {}
+    """Return the error in each gate's columns, for all gradients of matrices and biases.
+
+    Errors are the largest absolute differences, relative to the quantity's largest value.
+    """
+    errors = {}
     for name, true in truths.items():
         names = gates_of(problem, name, true.shape)
         if names and name in theirs and theirs[name].shape == true.shape:
             scale = float(np.abs(true).max(initial=0)) or 1.0
             parts = zip(names, np.split(theirs[name] - true, len(names), -1), strict=True)
-            found[name] = {gate: float(np.abs(part).max(initial=0)) / scale for gate, part in parts}
-    return found
+            errors[name] = {gate: float(np.abs(part).max(initial=0)) / scale for gate, part in parts}
+    return errors
 
 
 def gates_of(problem: Problem, name: str, shape: tuple[int, ...]) -> str:
-    """The gates whose columns a gradient has, or nothing."""
+    """Return the gates whose columns a gradient holds, one letter each; "" if it has no such columns."""
     if not name.startswith("d_params.") or name.rsplit(".", 1)[-1] not in ("kernel", "recurrent_kernel", "bias"):
         return ""
     wanted = name.removeprefix("d_params.").split(".")[:-1]

@@ -1,4 +1,4 @@
-"""A fault that one side may have, as something to try: what it does to the problem, to its values and to the results."""
+"""A fault that a side may have: how it changes the problem, the values and the results."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ OfCell = Callable[[Any, dict[str, Any]], dict[str, Any] | None]
 
 
 def outputs(problem: Problem, values: Values) -> Quantities:
-    """The outputs and the last carry as the textbook computes them, without gradients."""
+    """Return the outputs and the last carry that the textbook computes, without gradients."""
 
     def run(piece: Values) -> Any:
         options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
@@ -39,11 +39,11 @@ class Fault:
     """Something that may have gone wrong on a side.
 
     Args:
-        says: what, as the end of a sentence that begins with "matches if".
-        before: what it does to the problem and its values.
-        after: what it does to the results.
-        run: what computes the results in between.
-        everywhere: whether it is in all cells, not in one of several.
+        says: the fault, as the end of a sentence that begins with "matches if".
+        before: changes the problem and its values.
+        after: changes the results.
+        run: computes the results in between.
+        everywhere: whether the fault is in all cells, rather than in one of several.
     """
 
     says: str
@@ -53,12 +53,12 @@ class Fault:
     everywhere: bool = True
 
     def results(self, problem: Problem, values: Values) -> Quantities:
-        """The outputs and the last carry that a side with this fault has."""
+        """Return the outputs and the last carry of a side with this fault."""
         problem, values = self.before(problem, values)
         return self.after(problem, values, self.run(problem, values))
 
     def and_then(self, other: "Fault") -> "Fault":
-        """Both faults together; `other` is the one whose way to run counts."""
+        """Return both faults together. The `run` of `other` is used."""
         return Fault(
             f"{self.says} and {other.says}",
             lambda problem, values: other.before(*self.before(problem, values)),
@@ -68,10 +68,10 @@ class Fault:
 
 
 def cells(layer: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """The runs of cells inside a layer, each with where its parameters are in the layer's tree."""
+    """Yield each RNN inside a layer with the path of its parameters in the layer's tree."""
     if isinstance(layer, jlstm.Stack):
-        for k, one in enumerate(layer.layers):
-            yield from cells(one, (*path, k))
+        for k, inner in enumerate(layer.layers):
+            yield from cells(inner, (*path, k))
     elif isinstance(layer, jlstm.Bidirectional):
         yield from cells(layer.layer, (*path, "forward"))
         yield from cells(layer.layer, (*path, "backward"))
@@ -80,40 +80,40 @@ def cells(layer: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def place(path: Path) -> str:
-    """Where that is, in words that follow a sentence."""
+    """Return a path in words that can end a sentence, such as " in layer 0"."""
     words = [f"layer {part}" if isinstance(part, int) else f"the {part} direction" for part in path]
     return " in " + ", ".join(words) if words else ""
 
 
 def at(tree: Any, path: Path) -> Any:
-    """The part of a tree that is at a path."""
+    """Return the part of a tree at a path."""
     return at(tree[path[0]], path[1:]) if path else tree
 
 
 def put(tree: Any, path: Path, part: Any) -> Any:
-    """The tree with another part at a path."""
+    """Return a copy of a tree with another part at a path."""
     if not path:
         return part
     inner = put(tree[path[0]], path[1:], part)
     if isinstance(tree, dict):
         return tree | {path[0]: inner}
-    return tuple(inner if k == path[0] else one for k, one in enumerate(tree))
+    return tuple(inner if k == path[0] else child for k, child in enumerate(tree))
 
 
 def of_cells(says: str, problem: Problem, values: Values, change: OfCell) -> Iterator[Fault]:
-    """The fault that changes the parameters of all cells and, where there are several, those that change one cell's.
+    """Yield the fault that changes the parameters of all cells and, if there are several, one fault for each cell.
 
-    `change` takes a cell and its parameters and returns them changed, or None where that cannot be.
+    `change` takes a cell and its parameters and returns the changed parameters, or None if the change is impossible.
     """
-    found = {}
+    changes = {}
     for path, layer in cells(problem.layer):
         changed = change(layer.cell, at(values.params, path))
         if changed is not None:
-            found[path] = changed
-    if found:
-        yield Fault(says, _params(found))
+            changes[path] = changed
+    if changes:
+        yield Fault(says, _params(changes))
     if len(list(cells(problem.layer))) > 1:
-        for path, changed in found.items():
+        for path, changed in changes.items():
             yield Fault(says + place(path), _params({path: changed}), everywhere=False)
 
 
@@ -128,9 +128,9 @@ def _params(changed: dict[Path, Any]) -> Before:
 
 
 def on_cells(layer: Any, change: Callable[[Any], Any]) -> Any:
-    """The layer with all its cells changed."""
+    """Return the layer with all its cells changed."""
     if isinstance(layer, jlstm.Stack):
-        return replace(layer, layers=tuple(on_cells(one, change) for one in layer.layers))
+        return replace(layer, layers=tuple(on_cells(inner, change) for inner in layer.layers))
     if isinstance(layer, jlstm.Bidirectional):
         return replace(layer, layer=on_cells(layer.layer, change))
     return replace(layer, cell=change(layer.cell))

@@ -1,4 +1,4 @@
-"""What a wrong gradient is, where the outputs are right."""
+"""Describes wrong gradients of a side whose outputs are right."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -10,12 +10,21 @@ from parity.diagnosis.facts import error, gates_of, is_sequence
 
 
 def gradient_causes(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], close: float) -> tuple[str, ...]:
-    """Say of each wrong gradient what it is, as far as that is known; the same words are said once."""
-    said: dict[str, list[str]] = {}
+    """Return one sentence for each kind of error among the wrong gradients.
+
+    Args:
+        problem: what was run.
+        theirs: the results to explain.
+        truths: what the textbook computes.
+        wrong: names of the quantities that differ.
+        close: the relative error that counts as equal.
+    """
+    names_by_error: dict[str, list[str]] = {}
     for name in wrong:
-        said.setdefault(_cause(problem, name, theirs[name], truths[name], close), []).append(name)
+        names_by_error.setdefault(_cause(problem, name, theirs[name], truths[name], close), []).append(name)
     return tuple(
-        f"the outputs agree, but {', '.join(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in said.items()
+        f"the outputs agree, but {', '.join(names)} {'is' if len(names) == 1 else 'are'} {description}"
+        for description, names in names_by_error.items()
     )
 
 

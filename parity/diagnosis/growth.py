@@ -1,4 +1,4 @@
-"""How a difference develops over time, and whether it is the rounding of a dtype."""
+"""How a difference develops over time, and whether it is the rounding of a lower dtype."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ LOWER = {"float64": ("bfloat16", "float16", "float32"), "float32": ("bfloat16", 
 
 
 class Growth(NamedTuple):
-    """The course of a difference over time.
+    """How a difference develops over time.
 
     Args:
-        first: the first step, in the order of computation, at which it is more than rounding.
+        first: the first step, in the order of computation, at which it exceeds rounding.
         shape: "grows", "fades", "stays about the same" or "is at that step alone".
-        gradual: whether it was there, smaller, at the steps before, as rounding is.
+        gradual: whether smaller differences precede that step, as with accumulated rounding.
     """
 
     first: int
@@ -28,7 +28,13 @@ class Growth(NamedTuple):
 
 
 def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Growth | None:
-    """Describe errors step by step; None if none is more than what is allowed."""
+    """Describe errors step by step; None if none exceeds `allowed`.
+
+    Args:
+        errors: the largest error at each step.
+        allowed: the largest error that counts as rounding.
+        reverse: whether the computation ran backwards in time.
+    """
     order = np.arange(len(errors))[:: -1 if reverse else 1]
     off = np.nan_to_num(errors[order], nan=np.inf)
     beyond = np.flatnonzero(off > allowed)
@@ -37,9 +43,9 @@ def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Grow
     first = int(beyond[0])
     rest, before = off[first:], off[:first]
     gradual = first > 0 and float(before[-1]) > allowed / 100
-    part = max(1, len(rest) // 3)
-    start = float(np.median(before if gradual else rest[:part]))
-    end = float(np.median(rest if gradual else rest[-part:]))
+    third = max(1, len(rest) // 3)
+    start = float(np.median(before if gradual else rest[:third]))
+    end = float(np.median(rest if gradual else rest[-third:]))
     if len(beyond) == 1 and len(rest) > 1 and not gradual:
         shape = "is at that step alone"
     elif (len(rest) == 1 and not gradual) or start / 4 <= end <= 4 * start:
@@ -50,9 +56,9 @@ def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Grow
 
 
 def dtype_of(results: Quantities, dtype: str) -> str:
-    """The lowest dtype in which all the results can be represented, if it is lower than `dtype`; else `dtype`."""
+    """Return the lowest dtype that represents all results exactly, if it is lower than `dtype`; else `dtype`."""
     values = np.concatenate([value.ravel() for value in results.values()]) if results else np.zeros(0)
-    if len(np.unique(values)) < 4:  # zeros and ones are in all of them
+    if len(np.unique(values)) < 4:  # zeros and ones are exact in every dtype: they prove nothing
         return dtype
     for lower in LOWER.get(dtype, ()):
         if (values == values.astype(jnp.dtype(lower)).astype(np.float64)).all():

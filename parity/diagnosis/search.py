@@ -1,4 +1,4 @@
-"""Trying faults, one and then two at a time, until one makes our side's truth equal to what the other side has."""
+"""Tries faults, alone and then in pairs, until our float64 truth with a fault equals the other side's results."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ FIRST = (
     structure.structures,
 )
 TWO = ((weights.gates,), (weights.biases, weights.layouts, sequence.time, sequence.padding, cells.carries))
-LONGEST_FOR_TWO = 200  # steps: each trial is a Python loop over them
-AS_GOOD = 4.0  # times the best one's error
+LONGEST_FOR_TWO = 200  # steps: each trial is a Python loop over the steps, and pairs need many trials
+AS_GOOD = 4.0  # times the smallest error: faults within this factor are reported together
 
 
 class Found(NamedTuple):
-    """A fault that explains a difference, and the error that remains."""
+    """A fault that explains a difference, and the error that remains with it."""
 
     fault: Fault
     remains: float
@@ -42,42 +42,44 @@ class Found(NamedTuple):
 def search(
     problem: Problem, values: Values, theirs: Quantities, error_now: float, close: float, *, two: bool = True
 ) -> list[Found]:
-    """The faults that explain a difference: those that leave least of it, at most `close` and a quarter of it.
+    """Return the faults that explain a difference.
+
+    A fault explains it if the remaining error is at most `close` and at most a quarter of `error_now`.
 
     Args:
         problem: what was run.
         values: its numbers.
-        theirs: outputs and last carry to be explained.
+        theirs: the outputs and the last carry to explain.
         error_now: the largest error without any fault.
-        close: what counts as equal.
-        two: whether to try two faults at a time where no single one explains it.
+        close: the relative error that counts as equal.
+        two: whether to try pairs of faults if no single one explains the difference.
 
     Returns:
-        The faults that remain as good as the best one, in the order of the tables; none if nothing explains it.
+        The faults about as good as the best one, in the order of the tables; empty if nothing explains the difference.
     """
     if untried(problem.layer):
         return []
     for faults in (_one(problem, values), _two(problem, values) if two else ()):
-        found = [Found(fault, remaining(fault, problem, values, theirs)) for fault in faults]
-        best = min((one.remains for one in found), default=np.inf)
+        matches = [Found(fault, remaining(fault, problem, values, theirs)) for fault in faults]
+        best = min((match.remains for match in matches), default=np.inf)
         if best <= min(close, error_now / 4):
-            return [one for one in found if one.remains <= max(AS_GOOD * best, close / 1000)]
+            return [match for match in matches if match.remains <= max(AS_GOOD * best, close / 1000)]
     return []
 
 
 def untried(layer: Any) -> str:
-    """Why no fault of a layer is tried, in a sentence; "" where faults are."""
-    for _, one in cells_of(layer):
-        cell = getattr(one, "cell", None)
+    """Return why no fault of a layer can be tried; "" if faults can be."""
+    for _, inner in cells_of(layer):
+        cell = getattr(inner, "cell", None)
         if not isinstance(cell, jlstm.LSTMCell | GRUCell):
-            return f"no faults of {type(one if cell is None else cell).__name__} are known, so that none was tried"
-        if not textbook.knows(one):
-            return f"the textbook does not know {one!r}, so that no fault was tried"
+            return f"no faults of {type(inner if cell is None else cell).__name__} are known, so that none was tried"
+        if not textbook.knows(inner):
+            return f"the textbook does not know {inner!r}, so that no fault was tried"
     return ""
 
 
 def remaining(fault: Fault, problem: Problem, values: Values, theirs: Quantities) -> float:
-    """The largest error of the results with that fault; infinite where it gives other quantities or shapes."""
+    """Return the largest error of the results with the fault; inf if it produces other quantities or shapes."""
     with np.errstate(all="ignore"):  # a wrong activation may overflow
         results = fault.results(problem, values)
     if not theirs.keys() <= results.keys():

@@ -16,7 +16,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def time(problem: Problem, _: Values) -> Iterator[Fault]:
-    """The sequence, or only its outputs, in another order, or shifted."""
+    """Try sequences, or only their outputs, that are reversed, shifted or cut."""
     flipped = with_options(layer=problem.layer.flipped())
     yield Fault("the sequence is reversed, and its outputs are left in that order", flipped, on_ys(_reversed))
     yield Fault("the sequence is reversed, and its outputs are put back in order", flipped)
@@ -38,7 +38,7 @@ def time(problem: Problem, _: Values) -> Iterator[Fault]:
 
 
 def axes(problem: Problem, values: Values) -> Iterator[Fault]:
-    """Batch and time exchanged, by a transpose or by a reshape."""
+    """Try batch and time swapped, by a transpose or by a reshape."""
     batch, steps = values.xs.shape[:2]
 
     def reread(leaf: np.ndarray) -> np.ndarray:
@@ -59,12 +59,12 @@ def axes(problem: Problem, values: Values) -> Iterator[Fault]:
 
 
 def padding(problem: Problem, values: Values) -> Iterator[Fault]:
-    """The mask ignored, moved, or its steps filled with something else than zeros."""
+    """Try a mask that is ignored, shifted, reversed or inverted, and padded steps that hold other values than zeros."""
     if values.mask is None:
         return
-    given = values.mask
+    step_mask = values.mask
 
-    zeroed = on_ys(lambda ys: ys * given[:, :, None] if ys.shape[:2] == given.shape else ys)
+    zeroed = on_ys(lambda ys: ys * step_mask[:, :, None] if ys.shape[:2] == step_mask.shape else ys)
     ignored = on_values(mask=lambda _: None)
     yield Fault("the mask is ignored", ignored)
     yield Fault("the mask is ignored but for the outputs, which are zero there", ignored, zeroed)
@@ -79,7 +79,7 @@ def padding(problem: Problem, values: Values) -> Iterator[Fault]:
 
 
 def _held(problem: Problem, values: Values, results: Quantities) -> Quantities:
-    """Keras' outputs: those of the last step that counted, zeros before the first."""
+    """Return outputs as in Keras: padded steps repeat the last output that counted, with zeros before the first."""
 
     def hold(ys: np.ndarray) -> np.ndarray:
         turn = slice(None, None, -1 if getattr(problem.layer, "reverse", False) else 1)
@@ -92,12 +92,12 @@ def _held(problem: Problem, values: Values, results: Quantities) -> Quantities:
 
 
 def with_options(**options: Any) -> Before:
-    """Change how the problem is run."""
+    """Return a change of the problem's options."""
     return lambda problem, values: (replace(problem, **options), values)
 
 
 def on_values(**changes: Any) -> Before:
-    """Change some of the values."""
+    """Return a change of some of the values."""
 
     def before(problem: Problem, values: Values) -> tuple[Problem, Values]:
         return problem, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()})
@@ -106,7 +106,7 @@ def on_values(**changes: Any) -> Before:
 
 
 def on_ys(change: Change) -> After:
-    """Change the outputs."""
+    """Return a change of the outputs."""
 
     def after(_: Problem, __: Values, results: Quantities) -> Quantities:
         return {name: change(value) if name.startswith("ys") else value for name, value in results.items()}

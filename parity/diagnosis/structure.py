@@ -1,4 +1,4 @@
-"""Faults of layers around layers: their order, directions and how these are merged."""
+"""Faults of layers that contain layers: their order, their directions and how these are merged."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ from parity.textbook import MERGES
 
 
 def structures(problem: Problem, values: Values) -> Iterator[Fault]:
-    """The order of layers and directions, in weights and in results."""
+    """Try layers and directions in another order, in the weights and in the results."""
     layer = problem.layer
     if isinstance(layer, jlstm.Stack):
         yield from _stacks(values)
@@ -35,12 +35,12 @@ def _stacks(values: Values) -> Iterator[Fault]:
 
 
 def _palindrome(trees: Any) -> bool:
-    shapes = [jax.tree.map(np.shape, one) for one in trees]
+    shapes = [jax.tree.map(np.shape, tree) for tree in trees]
     return shapes == shapes[::-1]
 
 
 def _turned(tree: Any) -> Any:
-    """The tree with its directions exchanged, however deep."""
+    """Return the tree with its directions swapped at every depth."""
     if isinstance(tree, dict) and tree.keys() == {"forward", "backward"}:
         return {"forward": tree["backward"], "backward": tree["forward"]}
     if isinstance(tree, tuple) and not hasattr(tree, "h"):

@@ -1,4 +1,4 @@
-"""Faults of weights that were loaded in another framework's layout: gates, transposed matrices, biases."""
+"""Faults of weights loaded in another framework's layout: gate order, transposed matrices, biases."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,21 +14,21 @@ MATRICES = {"kernel": "the kernel", "recurrent_kernel": "the recurrent kernel", 
 
 
 def gate_names(cell: Any, columns: int) -> str:
-    """The gates in the order of their columns, one letter each; nothing if these are not the columns of gates."""
+    """Return the gates in the order of their columns, one letter each; "" if these are not the columns of gates."""
     units = getattr(cell, "units", 0)
     names = getattr(cell, "names", None) or ({4: "ifgo", 3: "zrg"}.get(columns // units, "") if units else "")
     return names if columns == len(names) * units else ""
 
 
 def gates(problem: Problem, values: Values) -> Iterator[Fault]:
-    """Columns in another order, in all matrices: first those that are told by two names."""
+    """Try every other order of the gates in all matrices, beginning with swaps of two gates."""
     names = _names(problem, values)
     for order in sorted(permutations(range(len(names))), key=_moved)[1:]:
         yield from of_cells(_order_says(names, order), problem, values, _reordering(order))
 
 
 def gates_of_one_matrix(problem: Problem, values: Values) -> Iterator[Fault]:
-    """Two gates swapped in one of the matrices."""
+    """Try each swap of two gates in one of the matrices."""
     names = _names(problem, values)
     orders = [order for order in permutations(range(len(names))) if _moved(order) == 2]
     for only, said in MATRICES.items():
@@ -38,7 +38,7 @@ def gates_of_one_matrix(problem: Problem, values: Values) -> Iterator[Fault]:
 
 
 def layouts(problem: Problem, values: Values) -> Iterator[Fault]:
-    """Matrices transposed, exchanged, or with their columns unit by unit instead of gate by gate."""
+    """Try matrices that are transposed, exchanged, or stored unit by unit instead of gate by gate."""
     matrices = [params.get(name) for params in _all_params(problem, values) for name in ("kernel", "recurrent_kernel")]
     if not _names(problem, values) or any(np.ndim(matrix) != 2 for matrix in matrices):
         return
@@ -75,7 +75,7 @@ def layouts(problem: Problem, values: Values) -> Iterator[Fault]:
 
 
 def biases(problem: Problem, values: Values) -> Iterator[Fault]:
-    """The forget bias added again or left out, the bias missing or twice."""
+    """Try a forget bias that is added twice or missing, and a bias that is missing or doubled."""
 
     def scaled(factor: float) -> Any:
         return lambda _, params: params | {"bias": factor * params["bias"]} if "bias" in params else None
@@ -112,17 +112,17 @@ def _bias_says(gate: str, sign: int) -> str:
 
 
 def _added(cell: Any, params: Any, gate: str, sign: int) -> Any:
-    """The parameters with the forget bias, 1 unless the cell says otherwise, added to a gate's bias."""
+    """Return the parameters with the forget bias (1 unless the cell sets it) added to a gate's bias."""
     columns = np.array(list(gate_names(cell, len(params["bias"])))) == gate
     amount = sign * (getattr(cell, "forget_bias", None) or 1.0)
     return params | {"bias": params["bias"] + amount * np.repeat(columns, cell.units)}
 
 
 def _names(problem: Problem, values: Values) -> str:
-    """The gates of the first cell: all cells of a layer have the same, or the faults of gates are not tried."""
+    """Return the gates of the cells; "" if the cells differ, and then no faults of gates are tried."""
     kernels = ((layer.cell, at(values.params, path).get("recurrent_kernel")) for path, layer in cells(problem.layer))
-    found = {gate_names(cell, np.shape(kernel)[-1] if np.ndim(kernel) else 0) for cell, kernel in kernels}
-    return found.pop() if len(found) == 1 else ""
+    gate_orders = {gate_names(cell, np.shape(kernel)[-1] if np.ndim(kernel) else 0) for cell, kernel in kernels}
+    return gate_orders.pop() if len(gate_orders) == 1 else ""
 
 
 def _all_params(problem: Problem, values: Values) -> list[Any]:

@@ -1,12 +1,11 @@
-"""A model's file: its recurrent layers, converted, against the framework that wrote it.
+"""Compare the recurrent layers of a model file, after conversion, with the framework that wrote the file.
 
-One file a framework; each has
+There is one module per framework. It imports its framework when it is imported, and defines
 
-    originals(path, names, options) -> {name: Original}, Contents    the converted layers as the framework itself runs them, and
-                                                                     what else is in the file
+    originals(path, names, options) -> {name: Original}, Contents
 
-and imports its framework when it is itself imported. The framework reads the file by its own means, and lists what the compared
-layers do not account for: a mistake of the converter shows, and so does what it leaves out.
+`originals` returns the layers as the framework itself runs them, and the rest of the file. The framework reads the file with its
+own code and lists what the compared layers do not account for. So both a wrong conversion and a forgotten layer show.
 """
 
 from parity.model.check import Inputs, outcomes

@@ -1,4 +1,4 @@
-"""Running a model's recurrent layers and what they were converted to on the same inputs."""
+"""Runs a model's recurrent layers and their conversions on the same inputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,12 +23,13 @@ from parity.table import Case
 
 @dataclass(frozen=True)
 class Inputs:
-    """What layers are run on.
+    """What the layers are run on.
 
     Args:
-        xs: (batch, time, features) besides random inputs, given to each layer directly; None for random inputs alone.
+        xs: your inputs (batch, time, features), passed to each layer directly, in addition to random ones; None for random ones
+            only.
         lengths: (batch,), how many steps of each sequence count; None if all do.
-        seed: of the random inputs.
+        seed: seed of the random inputs.
     """
 
     xs: np.ndarray | None = None
@@ -39,16 +40,16 @@ class Inputs:
 def outcomes(
     file: ModelFile, inputs: Inputs | None = None, *, dtype: str | None = None, backend: str = "auto"
 ) -> Iterator[Outcome]:
-    """Compare all layers: alone, in the highest precision that their framework has and in their own; and in the whole model.
+    """Compare each layer alone, in its own dtype and in the framework's highest precision, and within the whole model.
 
     Args:
-        file: as `read` returns it.
+        file: the result of `read`.
         inputs: what the layers are run on.
-        dtype: only this.
-        backend: what runs our side.
+        dtype: compare only in this dtype; None for all.
+        backend: the backend of our side.
 
     Raises:
-        ValueError: inputs do not fit a layer, or a framework cannot run it.
+        ValueError: the inputs do not fit a layer, or a framework cannot run it.
     """
     inputs = inputs or Inputs()
     for name, (layer, params) in file.layers.items():
@@ -67,7 +68,7 @@ def outcomes(
 
 
 def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """The name, inputs and mask of each run of a layer."""
+    """Yield the name, inputs and mask of each run of a layer."""
     xs = random_inputs(features, inputs.seed, inputs.lengths, layer.spatial_in)
     yield label, xs, mask_of_lengths(inputs.lengths, xs)
     if inputs.xs is not None:
@@ -76,17 +77,18 @@ def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Ite
 
 
 def compare(problem: Problem, original: Original) -> Comparison:
-    """Hold our layer against the original: the original's own results in the highest precision that it has are the truth.
+    """Compare our layer with the original. The truth is the original's own result in its highest precision.
 
     Args:
         problem: our layer, with its parameters, inputs, mask and dtype.
-        original: the other.
+        original: the framework's layer.
 
     Returns:
-        Outputs and last carries; the diagnosis says how the original differs from the converted weights in float64, or ours does.
+        Outputs and last carries. The diagnosis compares our side or, if that is right, the original with the converted weights in
+        float64.
 
     Raises:
-        ValueError: the original cannot run them.
+        ValueError: the original cannot run the inputs.
     """
     dtype = problem.dtype
     params = jax.tree.map(lambda leaf: rounded(leaf, dtype), problem.params)
@@ -104,18 +106,18 @@ def compare(problem: Problem, original: Original) -> Comparison:
 
 
 def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -> Comparison:
-    """Hold our layer against what the original did in the whole model, on the inputs, mask and states that it had there.
+    """Compare our layer with what the original computed in the whole model, on the same inputs, mask and states.
 
     Args:
         problem: our layer, with its parameters and dtype.
-        original: the other, for its name.
-        recorded: the inputs and results.
+        original: the framework's layer; only its name is used.
+        recorded: its inputs and results in the whole model.
 
     Returns:
         The outputs and states that the original returned.
 
     Raises:
-        ValueError: they have other shapes than the layer's.
+        ValueError: their shapes differ from the layer's.
     """
     dtype, layer = problem.dtype, problem.layer
     params = jax.tree.map(lambda leaf: rounded(leaf, dtype), problem.params)
@@ -136,7 +138,7 @@ def _judged(
     got: Quantities,
     original: Original,
 ) -> Comparison:
-    """Judge both sides, with more room where rounding grows, and diagnose what is off.
+    """Judge both sides, with wider limits where rounding grows, and diagnose the wrong side.
 
     Raises:
         ValueError: the truth is not finite, or the sides do not have the same quantities.

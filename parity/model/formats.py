@@ -1,4 +1,4 @@
-"""Which framework a model's file is of, and the file with all that is known of it."""
+"""Detects the framework of a model file, and reads the file."""
 
 import inspect
 import os
@@ -30,14 +30,14 @@ TRUTHS = {
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model's file: its recurrent layers, converted, and as its own framework has them.
+    """A model file: its recurrent layers, converted, and as its framework runs them.
 
     Args:
-        path: the file, or the beginning of a TensorFlow checkpoint's names.
-        framework: which of `jlstm.convert`'s files reads it.
-        layers: converted layers and parameters by name, of those that were chosen.
-        originals: the framework's own by the same names.
-        incomplete: what is recurrent or looks so, and is not compared, by name, with the reason.
+        path: the file, or the common prefix of a TensorFlow checkpoint's files.
+        framework: the module of `jlstm.convert` that reads it.
+        layers: the chosen layers: converted layer and parameters by name.
+        originals: the framework's layers by the same names.
+        incomplete: parts that are or look recurrent but are not compared: the reason by name.
         not_compared: names of other arrays.
         assumed: one sentence for each thing that the file does not state.
     """
@@ -52,17 +52,17 @@ class ModelFile:
 
     @property
     def truth(self) -> str:
-        """What both sides are held against."""
+        """What both sides are compared with."""
         return TRUTHS[self.framework]
 
 
 def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str, Any] | None = None) -> ModelFile:
-    """Convert a model's recurrent layers, and load them in the framework that the file is of.
+    """Convert a model's recurrent layers, and load them in the file's framework.
 
     Args:
-        path: the model's file. Of a TensorFlow checkpoint, its name without `.index`.
-        pattern: only layers whose name has this in it; * and ? stand for any text.
-        options: what the file does not state, as the reader in `jlstm.convert` takes it.
+        path: the model file. For a TensorFlow checkpoint, its name without `.index`.
+        pattern: choose only layers whose name contains this; * and ? are wildcards.
+        options: what the file does not state, passed to the reader in `jlstm.convert`.
 
     Returns:
         The converted layers, the originals by the same names, and what else the file holds.
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: the framework is not installed.
-        ValueError: a file of no known kind, without such layers, or one that converter or framework refuse.
+        ValueError: the kind of file is unknown, no layer can be compared, or the converter or the framework refuses the file.
     """
     path, options = Path(path), dict(options or {})
     framework = kind(path)
@@ -94,10 +94,10 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
 
 
 def kind(path: Path) -> str:
-    """The framework whose file it is.
+    """Return the framework of a file, judged by its name.
 
     Raises:
-        ValueError: none is known.
+        ValueError: no known framework uses such a name.
     """
     if path.suffix == ".index" or Path(f"{path}.index").is_file():
         return "tf1"
@@ -123,7 +123,7 @@ def _converted(reader: Any, path: Path, options: Mapping[str, Any]) -> Any:
 
 
 def _same(name: str, other: str) -> bool:
-    """Whether two names are of one thing, as the converter and the framework call it."""
+    """Whether the converter's and the framework's name mean the same layer: their last parts are equal."""
     return name.split("/")[-1] == other.split("/")[-1]
 
 

@@ -1,4 +1,4 @@
-"""Inputs of people's own for a model's recurrent layers, and random ones."""
+"""Your own and random inputs for a model's recurrent layers."""
 
 import os
 import zipfile
@@ -38,16 +38,16 @@ def read_inputs(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def random_inputs(features: int, seed: int, lengths: Sequence[int] | None = None, spatial: tuple[int, ...] = ()) -> np.ndarray:
-    """Random inputs of that many features, and sizes in space; with lengths, one sequence for each."""
+    """Return random inputs (batch, time, *spatial, features); with lengths, one sequence per length."""
     batch, time = (BATCH, TIME) if lengths is None else (len(lengths), max(lengths))
     return np.random.default_rng(seed).standard_normal((batch, time, *spatial, features))
 
 
 def read_lengths(text: str) -> tuple[int, ...]:
-    """The lengths that a command line gives: "24,17".
+    """Parse the lengths of the command line, such as "24,17".
 
     Raises:
-        ValueError: they are no whole numbers above zero.
+        ValueError: they are not positive whole numbers.
     """
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
@@ -56,10 +56,10 @@ def read_lengths(text: str) -> tuple[int, ...]:
 
 
 def mask_of_lengths(lengths: Sequence[int] | None, xs: np.ndarray) -> np.ndarray | None:
-    """The mask (batch, time) of lengths for inputs; None without lengths.
+    """Return the mask (batch, time) for lengths; None without lengths.
 
     Raises:
-        ValueError: there are not as many lengths as sequences, or one is longer than the inputs.
+        ValueError: the number of lengths is not the number of sequences, or a length exceeds the inputs.
     """
     if lengths is None:
         return None
@@ -70,10 +70,10 @@ def mask_of_lengths(lengths: Sequence[int] | None, xs: np.ndarray) -> np.ndarray
 
 
 def fitting(xs: np.ndarray, name: str, features: int) -> np.ndarray:
-    """Inputs that a layer takes.
+    """Return `xs` if the layer accepts it.
 
     Raises:
-        ValueError: they have another number of features.
+        ValueError: `xs` has another number of features.
     """
     if xs.shape[2] != features:
         raise ValueError(f"inputs have {xs.shape[2]} features, but {name} takes {features}: choose layers with --case")

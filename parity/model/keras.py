@@ -1,4 +1,4 @@
-"""Keras 3 and tf-keras: the layers of a `.keras` or `.h5` file, loaded by Keras, built anew to return all steps and states."""
+"""Keras 3 and tf-keras: layers of a `.keras` or `.h5` file, loaded by Keras and rebuilt to return all steps and states."""
 
 import json
 import os
@@ -26,14 +26,17 @@ keras, tf = _peer.keras, _peer.tf
 def originals(
     path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Original], Contents]:
-    """Load a model, nothing of which is executed; return its layers of these names, "outer/inner" in nested models, and the rest.
+    """Load a model without executing code from it, and run the whole model once.
 
-    The whole model is run once, too. Of a file with weights alone, layers are built from their shapes.
+    If the file holds only weights, layers are built from their shapes.
 
     Args:
         path: the file.
-        names: of the layers, as the converter gives them.
+        names: names of the layers, as the converter gives them; "outer/inner" in nested models.
         options: what a file of weights alone does not state, such as `recurrent_activation`.
+
+    Returns:
+        The layers by name, and what else the file holds.
 
     Raises:
         ValueError: the file holds code, or Keras cannot load it.
@@ -55,13 +58,16 @@ def originals(
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(f"{of.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
     contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
-    left = {**contents.incomplete, **_recurrent(model, layers)}
-    made = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
-    return made, contents._replace(incomplete=left)
+    incomplete = {**contents.incomplete, **_recurrent(model, layers)}
+    originals_by_name = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
+    return originals_by_name, contents._replace(incomplete=incomplete)
 
 
 def framework(version: str, options: Mapping[str, Any]) -> Any:
-    """Keras 3, or tf-keras for what is of Keras 2, whose hard_sigmoid is another function: as the option says, else the file."""
+    """Return Keras 3, or tf-keras for files of Keras 1 and 2.
+
+    The hard_sigmoid of Keras 2 differs. If the options name a hard_sigmoid, it decides; else the version in the file does.
+    """
     gates = options.get("recurrent_activation", "")
     old = gates == "hard_sigmoid_0.2" if gates.startswith("hard_sigmoid") else version[:1] in ("1", "2")
     return import_module("tf_keras") if old else keras
@@ -72,12 +78,12 @@ _FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportErr
 
 
 def original(peer: str, layer: Any, used: frozenset[str], recorded: Any = None) -> Original:
-    """The original that a Keras layer is, the arrays of the file that it takes, and what it did in the whole model."""
+    """Return a Keras layer as an `Original`, with the arrays it uses and its record from the whole model."""
     return Original(peer, layer.compute_dtype or "float32", "float64", partial(_run, layer), used, recorded)
 
 
 def _recurrent(model: Any, compared: Mapping[str, Any]) -> dict[str, str]:
-    """The model's recurrent layers that are neither compared nor part of one that is."""
+    """Return the model's recurrent layers that are neither compared nor part of a compared layer."""
     parts = {id(part) for layer in compared.values() for part in layer._flatten_layers()}
     whole = {id(model), *(id(part) for part in model._flatten_layers() if hasattr(part, "layers"))}
     left: dict[str, str] = {}
@@ -94,7 +100,7 @@ _RECURRENT = ("RNN", "ConvRNN", "ConvLSTM", "Bidirectional", "LSTM", "GRU", "Sim
 
 
 def _description(path: Path) -> tuple[Any, str]:
-    """The model's, if the file has one, and the version of Keras, if it is known: as h5py and the zip file tell them."""
+    """Return the model's configuration (None if there is none) and the version of Keras ("" if unknown)."""
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             config, metadata = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
@@ -106,11 +112,14 @@ def _description(path: Path) -> tuple[Any, str]:
 
 
 def _refuse_code(path: Path, config: Any) -> None:
-    """Refuse what a description may have Keras run, besides `safe_mode`: it does not cover HDF5 files in all versions."""
+    """Raise ValueError if a configuration could make Keras run code.
+
+    Keras's `safe_mode` is not enough: it does not cover HDF5 files in all versions.
+    """
     layers = {key: value for key, value in (config or {}).items() if key != "compile_config"}  # a loss of one's own is not loaded
     for entry in _dicts(layers):
         kind, module = entry.get("class_name"), entry.get("module")
-        named_function = module == "builtins" and kind == "function"  # looked up among Keras' own
+        named_function = module == "builtins" and kind == "function"  # looked up among Keras's own
         if isinstance(kind, str) and "lambda" in kind.lower():
             raise ValueError(f"{path} has a {kind[:40]} layer, which is code that is not run here: save the model without it")
         if isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras") and not named_function:
@@ -120,15 +129,15 @@ def _refuse_code(path: Path, config: Any) -> None:
 
 
 def _dicts(tree: Any) -> Iterator[dict[str, Any]]:
-    """All mappings inside, the outer ones first."""
-    waiting = [tree]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            yield one
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+    """Yield all mappings inside, outer ones first."""
+    stack = [tree]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            yield item
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
 
 
 def _layer(model: Any, name: str) -> Any:
@@ -138,7 +147,7 @@ def _layer(model: Any, name: str) -> Any:
 
 
 def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str) -> Results:
-    """Run a layer like this one, with its weights, in another dtype, eagerly and without dropout."""
+    """Run a copy of the layer, with its weights, in another dtype, eagerly and without dropout."""
     config = json.loads(json.dumps(layer.get_config()))  # a copy, to change
     for entry in _dicts(config):
         entry |= {key: value for key, value in _CHANGES.items() if key in entry}
@@ -161,9 +170,9 @@ def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, wei
 
 
 def _weights(layer: Any, *, added: bool) -> list[np.ndarray]:
-    """The weights, and if asked with the two biases of a GRU's gates z and r added into one, in their own precision.
+    """Return the weights; with `added`, both biases of a GRU's gates z and r are summed in their own precision.
 
-    A converter does that too; what it rounds is then not taken for a difference of formulas, in float64.
+    A converter sums them too. In float64 its rounding must not count as a difference between formulas.
     """
     weights = [np.array(array) for array in layer.get_weights()]
     names = [variable.name.split("/")[-1].split(":")[0] for variable in layer.weights]

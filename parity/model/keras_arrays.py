@@ -21,13 +21,13 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of floating-point numbers in a file, by their paths, without those of an optimizer."""
-    found: dict[str, np.ndarray] = {}
+    """Return all floating-point arrays of a file by path, without those of an optimizer."""
+    arrays: dict[str, np.ndarray] = {}
 
     def collect(at: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fV" and not at.startswith("optimizer"):
             bits = jnp.bfloat16 if item.dtype.kind == "V" else item.dtype  # HDF5 has no name for bfloat16
-            found[at.removeprefix("model_weights/")] = item[()].view(bits)
+            arrays[at.removeprefix("model_weights/")] = item[()].view(bits)
 
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
@@ -35,27 +35,27 @@ def read(path: Path) -> dict[str, np.ndarray]:
     else:
         with h5py.File(path) as file:
             file.visititems(collect)
-    return found
+    return arrays
 
 
 def held(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
-    """The paths of the arrays that are the values of variables: of equal ones, as many as there are variables."""
-    left = Counter(_digest(variable.numpy()) for variable in variables)
+    """Return the paths of the arrays whose values the variables hold. Of equal arrays, as many as there are variables."""
+    remaining = Counter(_digest(variable.numpy()) for variable in variables)
     paths = []
     for at, array in arrays.items():
-        if left[digest := _digest(array)]:
-            left[digest] -= 1
+        if remaining[digest := _digest(array)]:
+            remaining[digest] -= 1
             paths.append(at)
     return frozenset(paths)
 
 
 def sort_out(arrays: Arrays, used: Mapping[str, frozenset[str]], variables: Iterable[Any], assumed: Iterable[str]) -> Contents:
-    """Sort what the compared layers do not take: other layers' weights, and arrays that Keras has put nowhere.
+    """Sort the arrays that no compared layer uses: other layers' weights, and arrays that Keras loaded nowhere.
 
     Args:
-        arrays: all of the file.
-        used: for each compared layer those that its original takes.
-        variables: all of the model.
+        arrays: all arrays of the file.
+        used: for each compared layer, the arrays that its original uses.
+        variables: all variables of the model.
         assumed: as in `Contents`.
     """
     placed = held(arrays, variables)

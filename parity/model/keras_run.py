@@ -1,4 +1,4 @@
-"""A whole Keras model on random inputs, with what its recurrent layers take and return written down."""
+"""Runs a whole Keras model on random inputs and records what its recurrent layers receive and return."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ _PADDED = 3  # steps at the end of the second sequence, where the model has a la
 
 
 def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded], list[str]]:
-    """Run the model once and return what each of its layers took and returned.
+    """Run the model once and return what each of its layers received and returned.
 
     Args:
         model: a whole Keras model.
-        layers: recurrent layers of it, by name.
+        layers: its recurrent layers by name.
 
     Returns:
-        The records by name, and one sentence for the layers that were not run, with the reason.
+        The records by name, and one sentence about the layers that were not run, with the reason.
     """
     calls: dict[str, tuple[Any, ...]] = {}
     reason = "the model does not call it"
@@ -32,15 +32,15 @@ def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded]
             model(_inputs(model), training=False)
         except Exception as error:  # whatever a layer of the model complains of; it is told
             reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:160]
-    seen = {name: _record(layers[name], *call) for name, call in calls.items()}
-    missing = sorted(layers.keys() - seen.keys())
-    said = f"{', '.join(missing[:4])}: compared alone and not in the whole model, which could not be run for it ({reason})"
-    return seen, [said] if missing else []
+    records = {name: _record(layers[name], *call) for name, call in calls.items()}
+    missing = sorted(layers.keys() - records.keys())
+    sentence = f"{', '.join(missing[:4])}: compared alone and not in the whole model, which could not be run for it ({reason})"
+    return records, [sentence] if missing else []
 
 
 @contextmanager
 def _watched(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]) -> Iterator[None]:
-    """Keep arguments and results of the first call of each layer."""
+    """Record the arguments and results of each layer's first call."""
     originals = {name: layer.call for name, layer in layers.items()}
 
     def watching(name: str, call: Any) -> Any:
@@ -61,17 +61,17 @@ def _watched(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]) -> It
 
 
 def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], results: Any) -> Recorded:
-    """The call of a layer in the order of ours: batch before time, outputs in the order of the inputs."""
-    given = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
-    xs, *states = jax.tree.leaves(given.get("sequences", given.get("inputs")))
-    states = states or [state for state in jax.tree.leaves(given.get("initial_state")) if state is not None]
+    """Return a layer's call in our order: batch before time, outputs in the order of the inputs."""
+    arguments = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
+    xs, *states = jax.tree.leaves(arguments.get("sequences", arguments.get("inputs")))
+    states = states or [state for state in jax.tree.leaves(arguments.get("initial_state")) if state is not None]
     inner = getattr(layer, "forward_layer", layer)
     count = 2 if inner is not layer and layer.merge_mode is None else 1
     arrays = [tf.cast(array, "float64").numpy() for array in jax.tree.leaves(results)]
     time_major = getattr(inner, "time_major", False)
     turn = (lambda array: array.swapaxes(0, 1)) if time_major else (lambda array: array)
     outputs, last = arrays[:count], arrays[count:]
-    mask = given.get("mask")
+    mask = arguments.get("mask")
     mask = jax.tree.leaves(mask)[0] if jax.tree.leaves(mask) else None
     ys = None
     if inner.return_sequences:

@@ -1,4 +1,4 @@
-"""Keras's files that hold weights alone: layers built anew from the shapes, with the defaults of the Keras that wrote it."""
+"""Keras files that hold only weights: layers rebuilt from the shapes, with the defaults of the Keras that wrote the file."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -65,7 +65,7 @@ def originals(
 
 
 def layer(framework: Any, arrays: Mapping[str, np.ndarray], scope: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """The layer whose arrays are below a path, and their paths.
+    """Return the layer whose arrays are below a path, and the paths of these arrays.
 
     Raises:
         ValueError: the weights are not those of one layer.
@@ -77,7 +77,7 @@ def layer(framework: Any, arrays: Mapping[str, np.ndarray], scope: str, options:
 
 
 def _defaults(version: str) -> dict[str, Any]:
-    """What has changed since: https://github.com/keras-team/keras/releases/tag/2.3.0, and the GRU of TensorFlow 2."""
+    """Return defaults that changed later: https://github.com/keras-team/keras/releases/tag/2.3.0, and TensorFlow 2's GRU."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not numbers or numbers >= (2, 4):
         return {}
@@ -87,7 +87,7 @@ def _defaults(version: str) -> dict[str, Any]:
 
 
 def _untold(version: str, options: Mapping[str, Any], kind: str) -> str:
-    """What the version leaves open."""
+    """Return what the version leaves open, as a sentence; "" if nothing."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if version.endswith("-tf") and numbers < (2, 3) and "recurrent_activation" not in options and kind != "SimpleRNN":
         return f"Keras {version} has two defaults of recurrent_activation: tell which, --option recurrent_activation=sigmoid"
@@ -95,7 +95,7 @@ def _untold(version: str, options: Mapping[str, Any], kind: str) -> str:
 
 
 def _place(path: Path, name: str) -> str:
-    """The path of the group of a layer: the longest of those that have its name."""
+    """Return the path of a layer's group: the longest of those with its name."""
     with h5py.File(path) as file:
         groups: dict[str, h5py.Group] = {}
         file.visititems(lambda at, item: groups.update({at: item}) if isinstance(item, h5py.Group) else None)
@@ -106,13 +106,13 @@ def _place(path: Path, name: str) -> str:
 
 
 def _name(at: str, group: Any) -> str:
-    """The layer's own, which Keras 3 writes beside its variables, or the last of its path."""
+    """Return the layer's name, which Keras 3 writes beside its variables; else the last part of its path."""
     variables = group.get("vars")
     return str(at.split("/")[-1] if variables is None else variables.attrs.get("name", ""))
 
 
 def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[Cells, Cells, list[str]]:
-    """The weights of a layer's cells forwards and, if it has two directions, backwards, and the paths of these arrays."""
+    """Return the weights of the forward cells, those of the backward cells, and the paths of these arrays."""
     folders: dict[str, dict[str, str]] = {}
     for at in arrays:
         folder, _, last = at.removeprefix(f"{scope}/").rpartition("/")
@@ -145,13 +145,13 @@ def _layer(framework: Any, forward: Cells, backward: Cells, options: Mapping[str
 def _one(of: Any, ending: str, weights: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Any:
     units, columns = weights["recurrent_kernel"].shape
     kind = _KINDS[columns // units]
-    own: dict[str, Any] = {"use_bias": "bias" in weights, "dtype": weights["kernel"].dtype.name}
-    own["recurrent_initializer"] = "zeros"  # QR has no bfloat16
-    own |= {"activation": options["activation"]} if "activation" in options else {}
+    layer_options: dict[str, Any] = {"use_bias": "bias" in weights, "dtype": weights["kernel"].dtype.name}
+    layer_options["recurrent_initializer"] = "zeros"  # QR has no bfloat16
+    layer_options |= {"activation": options["activation"]} if "activation" in options else {}
     if kind != "SimpleRNN" and "recurrent_activation" in options:
-        own["recurrent_activation"] = _GATES.get(options["recurrent_activation"], options["recurrent_activation"])
+        layer_options["recurrent_activation"] = _GATES.get(options["recurrent_activation"], options["recurrent_activation"])
     if kind == "GRU":
-        own["reset_after"] = weights["bias"].ndim == 2 if "bias" in weights else options.get("reset_after", True)
+        layer_options["reset_after"] = weights["bias"].ndim == 2 if "bias" in weights else options.get("reset_after", True)
     if options.get("reverse") and not ending:
-        own["go_backwards"] = True
-    return getattr(of, f"{kind}{ending}")(units, **own)
+        layer_options["go_backwards"] = True
+    return getattr(of, f"{kind}{ending}")(units, **layer_options)

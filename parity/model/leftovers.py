@@ -1,4 +1,4 @@
-"""Which arrays of a file the compared layers do not account for, and which of these look recurrent.
+"""Finds the arrays of a file that no compared layer uses, and those among them that look recurrent.
 
 The names come from the framework's own reading of the file, not from the converter.
 """
@@ -24,11 +24,11 @@ _MOST = 4  # names in a sentence
 
 
 class Contents(NamedTuple):
-    """What a file holds besides the layers that were compared.
+    """What a file holds besides the compared layers.
 
     Args:
-        incomplete: what looks recurrent and was not compared, by layer or name, with the reason in one sentence.
-        not_compared: names of all else, such as an embedding's.
+        incomplete: what looks recurrent and was not compared: the reason, in one sentence, by layer or name.
+        not_compared: names of everything else, such as an embedding.
         assumed: one sentence for each thing that the file does not state.
     """
 
@@ -40,43 +40,43 @@ class Contents(NamedTuple):
 def sort_out(
     arrays: Iterable[str], used: Mapping[str, Collection[str]], assumed: Iterable[str] = (), *, scoped: bool = True
 ) -> Contents:
-    """Sort the arrays that no compared layer takes into those that look recurrent and all others.
+    """Sort the arrays that no compared layer uses into those that look recurrent and all others.
 
     Args:
         arrays: names of all arrays of the file, with parts separated by "." or "/".
-        used: for each compared layer, by its name, those that its original takes.
-        assumed: as in the result.
-        scoped: whether the names of a layer's arrays begin with its own, so that any other such array belongs to it too.
+        used: for each compared layer, by name, the arrays that its original uses.
+        assumed: as in `Contents`.
+        scoped: whether a layer's arrays begin with its name; then any other array in that scope belongs to the layer too.
     """
-    taken = set().union(*used.values())
-    left = [name for name in arrays if name not in taken]
-    scopes = {layer: [name for name in left if inside(name, layer)] for layer in (used if scoped else ())}
+    taken_arrays = set().union(*used.values())
+    leftover = [name for name in arrays if name not in taken_arrays]
+    scopes = {layer: [name for name in leftover if inside(name, layer)] for layer in (used if scoped else ())}
     incomplete = {
         layer: f"{listed(names)} of {layer or 'the module'!r} {'was' if len(names) == 1 else 'were'} not compared"
         for layer, names in scopes.items()
         if names
     }
-    beside = set().union(*scopes.values())
-    recurrent = [name for name in left if name not in beside and looks_recurrent(name, used)]
+    belonging = set().union(*scopes.values())
+    recurrent = [name for name in leftover if name not in belonging and looks_recurrent(name, used)]
     if recurrent:
         incomplete["the file"] = f"{listed(recurrent)}, which may be a recurrent layer's, belong to no layer that was compared"
-    others = tuple(name for name in left if name not in beside and name not in recurrent)
+    others = tuple(name for name in leftover if name not in belonging and name not in recurrent)
     return Contents(incomplete, others, tuple(assumed))
 
 
 def inside(name: str, scope: str) -> bool:
-    """Whether a name begins with another and a separator. All do with an empty one."""
+    """Whether a name begins with `scope` and a separator. Every name is inside an empty scope."""
     return not scope or (name.startswith(scope) and name[len(scope) : len(scope) + 1] in (".", "/"))
 
 
 def listed(names: Collection[str]) -> str:
-    """Names for a sentence, of many the first and how many more."""
+    """Return names for a sentence: the first few and the number of the rest."""
     first = ", ".join(list(names)[:_MOST])
     return first if len(names) <= _MOST else f"{first} and {len(names) - _MOST} more"
 
 
 def looks_recurrent(name: str, layers: Collection[str]) -> bool:
-    """Whether an array's name is one that a recurrent layer's weights have, other than those of the layers that were compared."""
+    """Whether an array's name looks like a recurrent layer's weight outside the compared layers."""
     if _WEIGHT.search(name):
         return True
     parts = re.split(r"([./])", name)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: each node as a model of its own, with its attributes and what its weights are made of; and the whole model."""
+"""ONNX Runtime: each recurrent node as a model of its own, with its attributes and weights; and the whole model."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -22,12 +22,15 @@ REFUSALS = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.Not
 def originals(
     path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Original], Contents]:
-    """Read a model; return its recurrent nodes of these names, or whose first output has such a name, and what else it holds.
+    """Read a model and run it.
 
     Args:
         path: the file.
-        names: of the nodes, as the converter gives them.
-        options: none: a node states all of its own.
+        names: names of the nodes or of their first outputs, as the converter gives them.
+        options: must be empty, because a node states all its options.
+
+    Returns:
+        The recurrent nodes by name, and what else the file holds.
 
     Raises:
         ValueError: onnx cannot read the file, or it has no such node with constant weights.
@@ -35,29 +38,29 @@ def originals(
     if options:
         raise ValueError(f"a node states all its options, got {', '.join(options)}: leave --option out")
     model = load(Path(path))
-    every = list(places(model.graph))
-    nodes = [place for place in every if place.node.op_type in RECURRENT]
-    quantized = [place for place in every if place.node.op_type == "DynamicQuantizeLSTM"]
+    all_places = list(places(model.graph))
+    nodes = [place for place in all_places if place.node.op_type in RECURRENT]
+    quantized = [place for place in all_places if place.node.op_type == "DynamicQuantizeLSTM"]
     places_of = {name: next((place for place in nodes + quantized if place.called(name)), None) for name in names}
     chosen = {name: place for name, place in places_of.items() if place is not None}
     recorded, not_run = onnx_run.recorded(model, {name: place for name, place in chosen.items() if place in nodes})
     made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
     contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
     compared = list(chosen.values())
-    left = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
-    left |= {place.name: "this node is not compared" for place in nodes if place not in compared}
-    left |= {place.name: why for place in every if place not in compared and (why := not_plain(place))}
-    left |= {
+    incomplete = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
+    incomplete |= {place.name: "this node is not compared" for place in nodes if place not in compared}
+    incomplete |= {place.name: why for place in all_places if place not in compared and (why := not_plain(place))}
+    incomplete |= {
         name: "its lengths are constants of the file, which apply has to be told"
         for name, place in chosen.items()
         if _constant(place, "sequence_lens")
     }
-    left |= {
+    incomplete |= {
         name: "what it computes with quantized numbers is not compared, only its weights"
         for name, place in chosen.items()
         if place in quantized
     }
-    return made, contents._replace(incomplete=contents.incomplete | left)
+    return made, contents._replace(incomplete=contents.incomplete | incomplete)
 
 
 def _constant(place: Place, key: str) -> bool:
@@ -80,16 +83,19 @@ def _original(model: Any, place: Place, recorded: Any) -> Original:
 
 
 def _alone(model: Any, node: Any, constants: list[Any], steps: list[Any]) -> Any:
-    """A model of nothing but this node, time-major, with its constants and the nodes that its weights come from."""
+    """Return a model of this node only, time-major, with its constants and the nodes that compute its weights."""
     make, types = onnx.helper, onnx.TensorProto
     inputs = dict(zip(INPUTS, node.input, strict=False))
     inputs |= {"X": "xs", "sequence_lens": "lengths", "initial_h": "", "initial_c": ""}
     names = [inputs.get(key, "") for key in INPUTS[: 8 if node.op_type == "LSTM" else 6]]
     alone = make.make_node(node.op_type, names, ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
     alone.attribute.extend(attribute for attribute in node.attribute if attribute.name != "layout")
-    given = [make.make_tensor_value_info("xs", types.FLOAT, None), make.make_tensor_value_info("lengths", types.INT32, None)]
+    inputs_info = [
+        make.make_tensor_value_info("xs", types.FLOAT, None),
+        make.make_tensor_value_info("lengths", types.INT32, None),
+    ]
     outputs = [make.make_tensor_value_info(name, types.FLOAT, None) for name in alone.output]
-    graph = make.make_graph([*steps, alone], "one", given, outputs, constants)
+    graph = make.make_graph([*steps, alone], "one", inputs_info, outputs, constants)
     return make.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 

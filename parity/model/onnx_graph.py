@@ -1,4 +1,4 @@
-"""ONNX models by onnx's own means: every graph in them, the nodes that are recurrent, and what their weights are made of."""
+"""Reads ONNX models with the onnx package: all graphs, the recurrent nodes, and the sources of their weights."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,21 +23,21 @@ class Place(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The node's own name, or that of its first output."""
+        """The node's name, or that of its first output."""
         return next((name for name in (self.node.name, *self.node.output) if name), "")
 
     def called(self, name: str) -> bool:
-        """Whether a name is the node's, or ends in it, after the name of the branch that it is in."""
+        """Whether a name is the node's, or ends with it after the name of the node's branch."""
         own = (self.node.name, *self.node.output)
         return name in own or any(name.endswith(f"{self.branch}/{part}") for part in own if part)
 
     def given(self, key: str) -> str:
-        """The name of an input by its role; "" if it is left out."""
+        """Return the name of an input by its role; "" if it is left out."""
         return dict(zip(INPUTS, self.node.input, strict=False)).get(key, "")
 
 
 def places(graph: Any, graphs: tuple[Any, ...] = (), holders: tuple[Any, ...] = (), branch: str = "") -> Iterator[Place]:
-    """All nodes of a graph and of the graphs inside it."""
+    """Yield all nodes of a graph and of the graphs inside it."""
     for node in graph.node:
         yield Place(node, (*graphs, graph), holders, branch)
         for attribute in node.attribute:
@@ -46,7 +46,7 @@ def places(graph: Any, graphs: tuple[Any, ...] = (), holders: tuple[Any, ...] = 
 
 
 def not_plain(place: Place) -> str:
-    """Why a node that is recurrent, or may be, is not an LSTM, GRU or RNN node as such; "" if it is none of these."""
+    """Return why a node that is or may be recurrent is no plain LSTM, GRU or RNN node; "" if it is not such a node."""
     node = place.node
     if node.op_type in ("Loop", "Scan"):
         inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
@@ -58,10 +58,10 @@ def not_plain(place: Place) -> str:
 
 
 def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
-    """The constants that a value is made of, and the nodes that make it of them, in order.
+    """Return the constants that a value is computed from, and the nodes that compute it, in order.
 
     Raises:
-        ValueError: it depends on an input of the model.
+        ValueError: the value depends on an input of the model.
     """
     tensors = {tensor.name: tensor for graph in place.graphs for tensor in graph.initializer}
     makers = {output: node for graph in place.graphs for node in graph.node for output in node.output if output}
@@ -84,7 +84,7 @@ def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
 
 
 def arrays(graph: Any) -> set[str]:
-    """The names of all constants with two axes or more, in the graph and in those inside it."""
+    """Return the names of all constants with two or more axes, in the graph and in those inside it."""
     graphs = {id(inner): inner for place in places(graph) for inner in place.graphs}.values()
     made = [tensor.name for inner in graphs for tensor in inner.initializer if len(tensor.dims) > 1]
     steps = [place.node for place in places(graph) if place.node.op_type == "Constant"]
@@ -93,7 +93,7 @@ def arrays(graph: Any) -> set[str]:
 
 
 def load(path: Any) -> Any:
-    """The model with its external data, its local functions written out.
+    """Load a model with its external data, and inline its local functions.
 
     Raises:
         ValueError: onnx cannot read it.

@@ -1,4 +1,4 @@
-"""A whole ONNX model on random inputs, with what goes into its recurrent nodes and comes out of them as further outputs."""
+"""Runs a whole ONNX model on random inputs, with the inputs and outputs of its recurrent nodes as additional outputs."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
@@ -26,18 +26,18 @@ def recorded(model: Any, nodes: Mapping[str, Place]) -> tuple[dict[str, Recorded
     """Run the model until each of the nodes has run, or no other inputs are left to try.
 
     Args:
-        model: as `onnx_graph.load` returns it.
-        nodes: by name. Those inside a Loop or a Scan cannot be seen.
+        model: the result of `onnx_graph.load`.
+        nodes: the nodes by name. Those inside a Loop or a Scan cannot be recorded.
 
     Returns:
-        What each node took and returned, and one sentence for each that was not run, with the reason.
+        What each node received and returned, and one sentence about those that were not run, with the reason.
     """
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     copies = list(places(probed.graph))  # all of them, before any is changed
     matches = {name: next(copy for copy in copies if _is_copy(copy, place)) for name, place in nodes.items()}
     probes = {name: probe for name, place in matches.items() if (probe := _expose(place))}
-    reason, seen = "it is inside a loop", {}
+    reason, records = "it is inside a loop", {}
     outputs = [name for by_role in probes.values() for name in by_role.values()]
     try:
         session = _session(probed)
@@ -49,25 +49,25 @@ def recorded(model: Any, nodes: Mapping[str, Place]) -> tuple[dict[str, Recorded
                 continue
             for name, by_role in probes.items():
                 got = {role: values[output] for role, output in by_role.items()}
-                if name not in seen and got["X"].size and np.isfinite(got["X"]).all():
-                    seen[name] = _record(got)
-            if len(seen) == len(probes):
+                if name not in records and got["X"].size and np.isfinite(got["X"]).all():
+                    records[name] = _record(got)
+            if len(records) == len(probes):
                 break
     except _FAILURES as error:
         reason = _line(error)
-    missing = sorted(nodes.keys() - seen.keys())
-    said = f"{', '.join(missing[:4])}: compared alone and not in the whole model, which could not be run for it ({reason})"
-    return seen, [said] if missing else []
+    missing = sorted(nodes.keys() - records.keys())
+    sentence = f"{', '.join(missing[:4])}: compared alone and not in the whole model, which could not be run for it ({reason})"
+    return records, [sentence] if missing else []
 
 
 def batch_first(ys: np.ndarray) -> np.ndarray:
-    """Outputs (time, directions, batch, units) as (batch, time, features)."""
+    """Return outputs (time, directions, batch, units) as (batch, time, features)."""
     time, directions, batch, units = ys.shape
     return ys.transpose(2, 0, 1, 3).reshape(batch, time, directions * units).astype(np.float64)
 
 
 def by_direction(states: list[np.ndarray]) -> list[np.ndarray]:
-    """States (directions, batch, units) in the order of `Results.states`."""
+    """Return states (directions, batch, units) in the order of `Results.states`."""
     return [state[d].astype(np.float64) for d in range(len(states[0])) for state in states]
 
 
@@ -83,7 +83,7 @@ def _session(model: Any) -> Any:
 
 
 def _expose(place: Place) -> dict[str, str]:
-    """Make what the node takes and returns outputs of the whole graph, and return their names by role."""
+    """Make the node's inputs and outputs outputs of the whole graph, and return their names by role."""
     node, graph = place.node, place.graphs[-1]
     count = 3 if node.op_type == "LSTM" else 2
     while len(node.output) < count:
@@ -109,7 +109,7 @@ def _expose(place: Place) -> dict[str, str]:
 
 
 def _through(holder: Any, branch: Any, kinds: Mapping[str, int]) -> None:
-    """Hand further outputs of a branch on as those of its If. The other branch returns empty arrays for them."""
+    """Pass additional outputs of a branch on through its If. The other branch returns empty arrays for them."""
     for attribute in holder.attribute:
         if attribute.g is not branch and attribute.g != branch:
             for output, kind in kinds.items():
@@ -120,7 +120,7 @@ def _through(holder: Any, branch: Any, kinds: Mapping[str, int]) -> None:
 
 
 def _feeds(model: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Random inputs of several sizes, with every number that the graph compares its whole-number inputs with."""
+    """Yield random inputs of several sizes, with every number that the graph may compare its integer inputs with."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _compared_with(model: Any) -> list[int]:
-    """Whole numbers that an input may be compared with."""
+    """Return integers that an input may be compared with."""
     numbers = {0, 1}
     for graph in {id(inner): inner for place in places(model.graph) for inner in place.graphs}.values():
         for node in graph.node:
@@ -159,7 +159,7 @@ def _numbers(tensor: Any) -> set[int]:
 
 
 def _vocabulary(model: Any) -> int:
-    """How many rows the smallest table has that is looked things up in."""
+    """Return the number of rows of the smallest lookup table."""
     tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) == 2}
     gathers = [place.node for place in places(model.graph) if place.node.op_type == "Gather"]
     return int(min((tables[node.input[0]] for node in gathers if node.input[0] in tables), default=2))

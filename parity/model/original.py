@@ -1,4 +1,4 @@
-"""A recurrent layer as its own framework runs it, and its results in the order of ours."""
+"""A recurrent layer as its own framework runs it, and its results in our order."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ class Results(NamedTuple):
     """What a framework's layer returns, as NumPy arrays.
 
     Args:
-        ys: outputs of all steps (batch, time, features), in the order of the inputs; of two directions that are not merged, two.
+        ys: one array of the outputs of all steps (batch, time, features), in the order of the inputs; two arrays if two
+            directions are not merged.
         states: the last states (batch, size): by layer, then by direction, h before c.
     """
 
@@ -24,14 +25,14 @@ class Results(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a layer took and returned while the whole model ran.
+    """What a layer received and returned while the whole model ran.
 
     Args:
         xs: its inputs (batch, time, features).
         mask: which steps counted (batch, time); None if all did.
-        carry: the states that it started from, in the order of `Results.states`; None for zeros.
-        ys: its outputs as in `Results`, or None if it returned those of the last step only, which are
-        last: (batch, features), of two directions that are not merged, two; None if it returned all outputs.
+        carry: its initial states, in the order of `Results.states`; None for zeros.
+        ys: its outputs as in `Results`; None if it returned only the last step's.
+        last: the last step's outputs (batch, features), two arrays if two directions are not merged; None if `ys` is set.
         states: its last states as in `Results`; None if it did not return them.
     """
 
@@ -47,15 +48,15 @@ Run = Callable[[np.ndarray, np.ndarray | None, str, str], Results]
 
 
 class Original(NamedTuple):
-    """A layer of a model's file.
+    """A layer of a model file, run by its framework.
 
     Args:
         peer: the framework's name.
-        dtype: in which the layer computes.
-        exact: the highest precision that the framework has; what it computes there is the truth.
-        run: takes inputs (batch, time, features), lengths (batch,) or None, and two dtypes, in which to compute and to which
-            weights are rounded before.
-        arrays: the names of the file's arrays that the framework's layer takes.
+        dtype: the dtype in which the layer computes.
+        exact: the framework's highest precision; its results there are the truth.
+        run: `(xs, lengths, dtype, weights_dtype) -> Results`, with inputs (batch, time, features) and lengths (batch,) or None.
+            Weights are first rounded to the second dtype.
+        arrays: the names of the file's arrays that the framework's layer uses.
         recorded: what the layer did while the whole model ran; None if that was not run.
     """
 
@@ -68,42 +69,42 @@ class Original(NamedTuple):
 
 
 def quantities(layer: jlstm.Layer, params: Any, results: Results, mask: np.ndarray | None = None) -> Quantities:
-    """The results by the names that our side gives them.
+    """Return the results under the names of our side.
 
     Args:
-        layer: what the original was converted to.
+        layer: the converted layer.
         params: its parameters.
-        results: the original's.
-        mask: steps that do not count are zero in ours, whatever they are there.
+        results: the original's results.
+        mask: which steps count; the outputs at all others are set to zero, as ours are.
 
     Returns:
         Outputs and the last carry.
 
     Raises:
-        ValueError: there are more states, or fewer, than the layer has.
+        ValueError: the number of states is not the layer's.
     """
     return named(_both(_masked(results.ys, mask)), carry_of(layer, params, results.states), None, None, None)
 
 
 def recorded_quantities(layer: jlstm.Layer, params: Any, recorded: Recorded) -> Quantities:
-    """What the layer returned in the whole model, by the names that our side gives to that."""
+    """Return what the layer returned in the whole model, under the names of our side."""
     carry = None if recorded.states is None else carry_of(layer, params, recorded.states)
     ys = recorded.last if recorded.ys is None else _masked(recorded.ys, recorded.mask)
     return named(_both(ys), carry, None, None, None)
 
 
 def shown(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
-    """Of our outputs and last carry, what the layer returned in the whole model."""
+    """Reduce our outputs and last carry to what the layer returned in the whole model."""
     if recorded.ys is None:
         ys = jax.tree.map(lambda y: np.asarray(y)[:, 0], last_output(layer, carry, recorded.mask, zero_output=False))
     return ys, None if recorded.states is None else carry
 
 
 def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
-    """The carry of a layer from a framework's states, in the order of `Results.states`.
+    """Build a layer's carry from a framework's states in the order of `Results.states`.
 
     Raises:
-        ValueError: there are more states, or fewer, than the layer has.
+        ValueError: the number of states is not the layer's.
     """
     states = iter(arrays)
     try:
@@ -125,7 +126,7 @@ def _carry(layer: Any, params: Any, states: Iterator[np.ndarray]) -> Any:
 
 
 def _both(ys: Any) -> Any:
-    """The outputs, by direction if these are not merged."""
+    """Return the outputs, by direction if these are not merged."""
     return dict(zip(("forward", "backward"), ys, strict=True)) if len(ys) > 1 else ys[0]
 
 

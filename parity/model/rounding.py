@@ -1,7 +1,7 @@
-"""How much rounding a layer makes on its inputs: its equations in NumPy, held against the same in 80-bit numbers.
+"""Estimates a layer's rounding error on given inputs: its equations in NumPy, compared with 80-bit arithmetic.
 
-A trained layer may amplify the rounding of each step. Two right programs then differ by more than a fixed bound allows. NumPy's
-own rounding, which depends on neither of the two, says how much to allow.
+A trained layer may amplify the rounding of each step. Two correct programs then differ by more than a fixed limit allows. NumPy's
+own rounding is independent of both programs, so it says how much to allow.
 """
 
 from dataclasses import replace
@@ -21,9 +21,9 @@ _NEAR = 2  # steps to both sides that count for a step's rounding
 
 
 def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) -> tuple[Quantity, ...]:
-    """Allow 8 times the rounding that NumPy makes, where that is more than is allowed already, step by step.
+    """Raise the limits to 8 times NumPy's rounding error where that is larger, step by step.
 
-    Steps before the rounding has grown keep their narrow bound, so that a wrong conversion shows there.
+    Steps before the rounding has grown keep their narrow limit, so that a wrong conversion still shows there.
 
     Args:
         quantities: as judged.
@@ -31,8 +31,8 @@ def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) 
         values: parameters, inputs, carry and mask.
 
     Returns:
-        The quantities; those of a layer that the textbook does not know, or in a dtype that NumPy has no matrix product for, as
-        they are.
+        The quantities. They are unchanged if the textbook does not know the layer, or if the dtype is neither float64 nor
+        float32.
     """
     if problem.dtype not in ("float64", "float32") or not textbook.knows(problem.layer):
         return quantities
@@ -46,9 +46,9 @@ def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) 
 
 
 def _finite_distance(rounded: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """The rounding; 0 where the layer overflows, which is no reason to allow more."""
-    both = np.isfinite(rounded) & np.isfinite(exact)
-    distance = np.where(both, rounded, 0) - np.where(both, exact, 0)
+    """Return the rounding error; 0 where the layer overflows, which must not widen the limit."""
+    finite = np.isfinite(rounded) & np.isfinite(exact)
+    distance = np.where(finite, rounded, 0) - np.where(finite, exact, 0)
     return np.abs(distance).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Writing the converted layers of a model: a file for each."""
+"""Writes the converted layers of a model, one file per layer."""
 
 import os
 import re
@@ -15,7 +15,7 @@ def save(path: str | os.PathLike[str], found: Mapping[str, tuple[jlstm.Layer, An
     """Write each layer with its parameters, for `jlstm.load_layer`.
 
     Args:
-        path: the file, if there is one layer; of several, each has its name before the ending: `out.encoder.safetensors`.
+        path: the file. With several layers, each layer's name goes before the suffix: `out.encoder.safetensors`.
         found: layers and parameters by name.
 
     Returns:
@@ -38,5 +38,5 @@ def save(path: str | os.PathLike[str], found: Mapping[str, tuple[jlstm.Layer, An
 
 
 def _plain(name: str) -> str:
-    """The name without anything that means something in a path."""
+    """Replace the characters of a name that have a meaning in paths."""
     return re.sub(r"[^\w-]+", "_", name)

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: cells of TensorFlow 1 as they are there, Keras's layers of TensorFlow 2 from their shapes."""
+"""TensorFlow checkpoints: cells of TensorFlow 1, and Keras layers of TensorFlow 2 rebuilt from their shapes."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _KINDS = {"lstm_cell": 1.0, "basic_lstm_cell": 1.0, "cudnn_compatible_lstm_cell"
 
 
 class Cell(NamedTuple):
-    """A cell's class, its variables by their own names, and where it stands: number of its layer, and direction."""
+    """A cell's class, its variables by their names in the cell, the number of its layer, and its direction."""
 
     kind: str
     weights: dict[str, np.ndarray]
@@ -34,12 +34,15 @@ class Cell(NamedTuple):
 def originals(
     path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Original], Contents]:
-    """Read a checkpoint with TensorFlow and return its layers of these names, and what else is in it.
+    """Read a checkpoint with TensorFlow.
 
     Args:
         path: the checkpoint, without `.index`.
-        names: scopes of TensorFlow 1, or paths of objects of TensorFlow 2.
-        options: what a checkpoint does not state: `forget_bias`, `activation`, clips; of Keras's layers, theirs.
+        names: scopes of TensorFlow 1, or object paths of TensorFlow 2.
+        options: what a checkpoint does not state: `forget_bias`, `activation`, clips; for Keras layers, their options.
+
+    Returns:
+        The layers by name, and what else the checkpoint holds.
 
     Raises:
         ValueError: the variables are not those of cells that TensorFlow has.
@@ -72,13 +75,13 @@ def _arrays(path: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _without_slots(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """The names of all variables but those that an optimizer keeps for one, by its name, a slash and the optimizer's."""
+    """Return the names of all variables, without optimizer slots, which are named after a variable and the optimizer."""
     parents = {name: f"/{name.rpartition('/')[0]}" for name in arrays}
     return [name for name, parent in parents.items() if not any(parent.endswith(f"/{variable}") for variable in arrays)]
 
 
 def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], list[str]]:
-    """The cells of a scope, by layer and direction, and the names of their variables."""
+    """Return the cells of a scope, by layer and direction, and the names of their variables."""
     variables: dict[str, dict[str, str]] = {}
     for name in arrays:
         if match := _OF_CELL.fullmatch(name):
@@ -97,7 +100,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
 def _run(
     cells: list[Cell], options: Mapping[str, Any], xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str
 ) -> Results:
-    """Each layer by `dynamic_rnn`, backward cells on turned sequences, both directions side by side."""
+    """Run each layer with `dynamic_rnn`: backward cells on reversed sequences, and both directions concatenated."""
     kind = tf.as_dtype(dtype)
     counts = np.full(len(xs), xs.shape[1]) if lengths is None else lengths
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -146,7 +149,10 @@ def _forget_bias(cell: Cell, options: Mapping[str, Any]) -> float:
 
 
 def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, weights_as: str, *, exact: bool) -> None:
-    """Set a cell's variables; if asked with the forget bias added to the bias, in the file's precision, as a converter does."""
+    """Set a cell's variables.
+
+    With `exact` the forget bias is added to the bias in the file's precision, as a converter does.
+    """
     weights = {name: array.copy() for name, array in cell.weights.items()}
     if exact and "bias" in weights:
         units = len(weights["bias"]) // 4

@@ -1,4 +1,4 @@
-"""PyTorch: modules of a file's tensors as `torch.nn.LSTM`, `GRU` and `RNN`, built from the shapes in their scope."""
+"""PyTorch: modules rebuilt from a file's tensors as `torch.nn.LSTM`, `GRU` and `RNN`."""
 
 import os
 import warnings
@@ -22,15 +22,18 @@ _ALIKE = "the file names no classes: modules whose weights have the names and sh
 def originals(
     path: str | os.PathLike[str], names: Collection[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Original], Contents]:
-    """Read a file with PyTorch, nothing of which is executed, and return the modules of these names and what else is in it.
+    """Read a file with PyTorch, without executing code from it.
 
     Args:
         path: the file.
-        names: of the modules, as the converter gives them.
-        options: what the file does not state: `nonlinearity` or `activation`, of a plain RNN.
+        names: names of the modules, as the converter gives them.
+        options: what the file does not state: `nonlinearity` of a plain RNN.
+
+    Returns:
+        The modules by name, and what else the file holds.
 
     Raises:
-        ValueError: PyTorch cannot make a module of such weights.
+        ValueError: PyTorch cannot build a module from the weights.
     """
     path = Path(path)
     tensors = dict(_tensors(_content(path), ""))
@@ -49,7 +52,7 @@ def _content(path: Path) -> Any:
 
 
 def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """All tensors of floating-point numbers in dicts inside dicts, by their keys with dots between."""
+    """Yield all floating-point tensors in nested dicts, with their keys joined by dots."""
     if isinstance(tree, torch.Tensor):
         if tree.is_floating_point():
             yield name, tree
@@ -131,9 +134,9 @@ def _module(weights: Mapping[str, Any], nonlinearity: str) -> Any:
 
 
 def _added(module: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights with the two biases of a gate added into one, but for a GRU's candidate, in their own precision.
+    """Return the weights with both biases of each gate summed in their own precision, except for a GRU's candidate.
 
-    A converter does that too; what it rounds is then not taken for a difference of formulas, in float64.
+    A converter sums them too. In float64 its rounding must not count as a difference between formulas.
     """
     added = dict(weights)
     for key in weights:

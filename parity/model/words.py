@@ -1,4 +1,4 @@
-"""What is said of a model's file as a whole: its verdict, what was assumed, and what was not compared."""
+"""Statements about a model file as a whole: verdict, assumptions, and what was not compared."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _SHOWN = 20  # names of what is incomplete, on the terminal
 
 
 def verdict(file: ModelFile, outcomes: Sequence[Outcome]) -> str:
-    """`fail` where a layer differs, `incomplete` where something recurrent was not compared, else `pass`."""
+    """Return `fail` if a layer differs, `incomplete` if a recurrent part was not compared, else `pass`."""
     verdicts = {outcome.comparison.verdict for outcome in outcomes}
     if verdicts - {"pass", "incomplete"}:
         return "fail"
@@ -23,7 +23,7 @@ def verdict(file: ModelFile, outcomes: Sequence[Outcome]) -> str:
 
 
 def facts(file: ModelFile, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What the page and the JSON say of the file."""
+    """Return what the HTML page and the JSON report say about the file."""
     return {
         "name": file.path.name,
         "verdict": verdict(file, outcomes),
@@ -37,7 +37,7 @@ def facts(file: ModelFile, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:
-    """The last lines: what is incomplete, assumed and not compared, the verdict on the file, and versions."""
+    """Return the last lines: what is incomplete, assumed and not compared, the verdict, and versions."""
     shown = list(file.incomplete.items())[:_SHOWN]
     lines = [f"incomplete: {name}: {why}" for name, why in shown]
     if len(file.incomplete) > len(shown):
@@ -50,12 +50,12 @@ def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str
 
 
 def _sentence(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:
-    decided, count = verdict(file, outcomes), len(file.layers)
+    file_verdict, count = verdict(file, outcomes), len(file.layers)
     layers = "1 layer" if count == 1 else f"{count} layers"
     ends = {
         "pass": "is the same here and there",
         "fail": "was compared, and something differs",
         "incomplete": "was compared, but not all that is recurrent in the file",
     }
-    end = ends[decided] if count == 1 else ends[decided].replace("is the", "are the").replace("was", "were", 1)
-    return f"{decided}: {layers} of {file.path.name} {end} ({len(outcomes)} comparisons in {seconds:.0f} s)."
+    end = ends[file_verdict] if count == 1 else ends[file_verdict].replace("is the", "are the").replace("was", "were", 1)
+    return f"{file_verdict}: {layers} of {file.path.name} {end} ({len(outcomes)} comparisons in {seconds:.0f} s)."

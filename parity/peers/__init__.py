@@ -1,11 +1,11 @@
-"""The other side: one framework a file, found by listing this folder.
+"""The frameworks that `jlstm` is compared with: one file per framework, found by listing this folder.
 
-A peer has `run(problem, values) -> quantities` and `version() -> str`, takes and gives NumPy, and imports its framework when
-it is itself imported. It may have:
+A peer is a module that imports its framework when it is imported. It defines `run(problem, values) -> quantities`, with NumPy
+arrays in and out, and `version() -> str`. It may also define:
 
-- `lacks(problem) -> str`: why it cannot be asked for a problem, "" if it can; without this it has all that the table asks for.
-- `known_bug(problem) -> str`: what it is known to get wrong there, with a link, "" if nothing.
-- `NOT_GIVEN`: with what the names of the quantities begin that its `run` leaves out.
+- `lacks(problem) -> str`: why it cannot run a problem, "" if it can. Without this function it can run the whole table.
+- `known_bug(problem) -> str`: what it is known to get wrong in a problem, with a link; "" if nothing.
+- `NOT_GIVEN`: prefixes of the names of the quantities that its `run` does not compute.
 """
 
 import importlib
@@ -23,16 +23,22 @@ from jlstm import checks
 
 
 class MissingPeerError(ImportError):
-    """A peer that was asked for by name cannot be imported."""
+    """A requested peer cannot be imported."""
 
 
 def names() -> list[str]:
-    """All peers that there are files for."""
+    """Return the names of all peers, installed or not."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
     """Import a peer by name.
+
+    Args:
+        name: the peer's name, see `names()`.
+
+    Returns:
+        The peer's module.
 
     Raises:
         ValueError: there is no such peer.
@@ -50,7 +56,7 @@ def load(name: str) -> ModuleType:
 
 
 def version(name: str) -> str:
-    """The version of a framework that was compared with: a peer's own words, or those of the installed package."""
+    """Return a framework's version: as the peer states it, or of the installed package if there is no such peer."""
     try:
         return load(name).version()
     except ValueError:  # no peer, but a model's framework
@@ -58,25 +64,26 @@ def version(name: str) -> str:
 
 
 def lacks(peer: ModuleType, problem: Any) -> str:
-    """Why a peer cannot be asked for a problem; "" if it can."""
+    """Return why a peer cannot run a problem; "" if it can."""
     return peer.lacks(problem) if hasattr(peer, "lacks") else ""
 
 
 @contextmanager
 def _quiet_unless_it_fails() -> Iterator[None]:
-    """Hold back what native code writes to stderr, TensorFlow's start-up notes, which no setting of its own silences."""
+    """Hold back what native code writes to stderr, and write it out if the import fails unexpectedly."""
+    # TensorFlow's start-up notes come from C++, past sys.stderr, and no setting silences them: redirect the descriptor.
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    stderr_copy = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except ImportError:  # its message says what is missing
             raise
         except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
+            captured.seek(0)
+            os.write(stderr_copy, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr_copy, 2)
+            os.close(stderr_copy)

@@ -1,6 +1,7 @@
-"""Equinox. Layout: weight_ih (4·units, features), weight_hh (4·units, units), bias (4·units,); gates i f g o; carry (h, c).
+"""Equinox.
 
-Of a GRU three times units, gates r z n, and bias_n (units,); its carry is h alone.
+Layout: weight_ih (4·units, features), weight_hh (4·units, units), bias (4·units,); gates i f g o; carry (h, c). A GRU has 3·units
+rows, gates r z n, and bias_n (units,); its carry is h alone.
 """
 
 from typing import Any
@@ -17,17 +18,17 @@ from parity.exchange import lacking, layers
 
 
 def version() -> str:
-    """Equinox' version."""
+    """Return Equinox's version."""
     return f"equinox {equinox.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why Equinox cannot be asked for a problem; "" if it can."""
+    """Return why Equinox cannot run a problem; "" if it can."""
     return lacking("Equinox", problem, lambda *given: [convert.dump(*part) for part in layers(*given)], lengths="none")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `LSTMCell` or `GRUCell`, in `lax.scan`, as Equinox' examples do."""
+    """Compute all quantities with `LSTMCell` or `GRUCell` in `lax.scan`, as in Equinox's examples."""
     return jax_peer.run(problem, values, convert.dump, _single)
 
 
@@ -35,17 +36,17 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: b
     units, columns = weights["weight_hh"].shape[1], weights["weight_ih"].shape[1]
     options = {"use_bias": "bias" in weights, "dtype": xs.dtype, "key": jax.random.key(0)}
     gru = isinstance(layer.cell, GRUCell)
-    empty = (equinox.nn.GRUCell if gru else equinox.nn.LSTMCell)(columns, units, **options)
-    cell = equinox.tree_at(lambda cell: [getattr(cell, name) for name in weights], empty, list(weights.values()))
-    before = jax_peer.start(layer, xs, carry)
+    template = (equinox.nn.GRUCell if gru else equinox.nn.LSTMCell)(columns, units, **options)
+    cell = equinox.tree_at(lambda cell: [getattr(cell, name) for name in weights], template, list(weights.values()))
+    initial = jax_peer.start(layer, xs, carry)
 
     def body(state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-        after = jax.vmap(cell)(x, state.h if gru else tuple(state))
-        state = HiddenCarry(after) if gru else jlstm.LSTMCarry(*after)
+        new_state = jax.vmap(cell)(x, state.h if gru else tuple(state))
+        state = HiddenCarry(new_state) if gru else jlstm.LSTMCarry(*new_state)
         return state, state.h
 
     if step:
-        last, y = body(before, xs[:, 0])
+        last, y = body(initial, xs[:, 0])
         return y[:, None], last
-    last, ys = jax.lax.scan(body, before, xs.swapaxes(0, 1), reverse=layer.reverse)
+    last, ys = jax.lax.scan(body, initial, xs.swapaxes(0, 1), reverse=layer.reverse)
     return ys.swapaxes(0, 1), last

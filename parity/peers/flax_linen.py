@@ -1,7 +1,8 @@
-"""Flax linen. Layout: ii, if, ig, io kernel (features, units), hi, hf, hg, ho kernel (units, units) and bias; carry (c, h).
+"""Flax Linen.
 
-Of a GRU ir, iz, in kernel and bias, hr, hz, hn kernel, and hn bias; its carry is h. Of a convolutional LSTM ih, hh kernel
-(*window, features, 4·filters) and bias, gates i g f o, and 1 more on f at every step.
+Layout: ii, if, ig, io kernel (features, units), hi, hf, hg, ho kernel (units, units) and bias; carry (c, h). A GRU has ir, iz, in
+kernel and bias, hr, hz, hn kernel, and hn bias; its carry is h. A convolutional LSTM has ih, hh kernel (*window, features,
+4·filters) and bias, gates i g f o, and adds 1 to f at every step.
 """
 
 from typing import Any
@@ -23,22 +24,22 @@ from parity.flax_peer import ours, theirs
 
 
 def version() -> str:
-    """Flax' version."""
+    """Return Flax's version."""
     return f"flax {flax.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why Flax cannot be asked for a problem; "" if it can."""
+    """Return why Flax cannot run a problem; "" if it can."""
     return flax_peer.lacks(_dump, problem)
 
 
 def known_bug(problem: Problem) -> str:
-    """What `RNN` makes of padding."""
+    """Return what `RNN` gets wrong in padding; "" if nothing."""
     return jax_peer.bug_of_padding("flax.linen.RNN", problem, "https://github.com/google/flax/pull/2604")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `RNN` and `Bidirectional` of its cells, of a single step by the cell alone."""
+    """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
     return jax_peer.run(problem, values, _dump, _single)
 
 
@@ -59,7 +60,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
         last, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
         return ys, ours(last)
     sides = ("forward", "backward")
-    forward, backward = (_rnn(one, xs) for one in (layer.layer, layer.layer.flipped()))
+    forward, backward = (_rnn(inner, xs) for inner in (layer.layer, layer.layer.flipped()))
     module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
     initial = carry and tuple(theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))

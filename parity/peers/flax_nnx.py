@@ -1,7 +1,8 @@
-"""Flax nnx. Layout: dense_i kernel (features, 4·units), dense_h kernel (units, 4·units) and bias, gates i f g o; carry (c, h).
+"""Flax NNX.
 
-That is `OptimizedLSTMCell`, which runs forwards here; backwards it is `LSTMCell`: ii, if_, ig, io kernel (features, units), hi,
-hf, hg, ho kernel (units, units) and bias. Of a GRU dense_i kernel (features, 3·units) and bias, dense_h kernel, gates r z n.
+Forward layers are `OptimizedLSTMCell`: dense_i kernel (features, 4·units), dense_h kernel (units, 4·units) and bias, gates i f g
+o; carry (c, h). Backward layers are `LSTMCell`: ii, if_, ig, io kernel (features, units), hi, hf, hg, ho kernel (units, units)
+and bias. A GRU has dense_i kernel (features, 3·units) and bias, dense_h kernel, gates r z n.
 """
 
 from typing import Any
@@ -23,29 +24,29 @@ SIDES = {"forward": "forward_rnn", "backward": "backward_rnn"}
 
 
 def version() -> str:
-    """Flax' version."""
+    """Return Flax's version."""
     return f"flax.nnx {flax.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why Flax cannot be asked for a problem; "" if it can."""
+    """Return why Flax cannot run a problem; "" if it can."""
     return flax_peer.lacks(_dump, problem)
 
 
 def known_bug(problem: Problem) -> str:
-    """What `RNN` makes of padding."""
+    """Return what `RNN` gets wrong in padding; "" if nothing."""
     return jax_peer.bug_of_padding("flax.nnx.RNN", problem, "https://github.com/google/flax/pull/2604")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `RNN` and `Bidirectional` of its cells, of a single step by the cell alone."""
+    """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
     return jax_peer.run(problem, values, _dump, _single)
 
 
 def _dump(layer: Any, params: Any) -> Any:
     if isinstance(layer, jlstm.Bidirectional):
-        both = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return {SIDES[side]: _dump(one, params[side]) for side, one in both.items()}
+        directions = {"forward": layer.layer, "backward": layer.layer.flipped()}
+        return {SIDES[side]: _dump(inner, params[side]) for side, inner in directions.items()}
     cell = getattr(layer, "cell", None)
     if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:
         raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
@@ -63,7 +64,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
             return y[:, None], ours(last)
         last, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
         return ys, ours(last)
-    forward, backward = (_rnn(one, xs) for one in (layer.layer, layer.layer.flipped()))
+    forward, backward = (_rnn(inner, xs) for inner in (layer.layer, layer.layer.flipped()))
     module = nnx.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge])
     nnx.update(module, weights)
     states, ys = module(xs, initial_carry=carry and tuple(theirs(carry[side]) for side in SIDES), **options)
@@ -74,7 +75,7 @@ def _rnn(layer: Any, xs: jax.Array) -> nnx.RNN:
     cell: Any = layer.cell
     plain = nnx.LSTMCell if layer.reverse else nnx.OptimizedLSTMCell
     kind: Any = nnx.GRUCell if isinstance(cell, GRUCell) else plain
-    zeros = jax.nn.initializers.zeros  # replaced by ours
+    zeros = jax.nn.initializers.zeros  # our weights replace these
     options = {"kernel_init": zeros, "recurrent_kernel_init": zeros, "dtype": xs.dtype, "param_dtype": xs.dtype}
     options |= {"gate_fn": ACTIVATIONS[cell.recurrent_activation], "activation_fn": ACTIVATIONS[cell.activation]}
     return nnx.RNN(kind(xs.shape[-1], cell.units, rngs=nnx.Rngs(0), **options), reverse=layer.reverse, keep_order=True)

@@ -1,7 +1,8 @@
-"""Haiku. Layout: w (features + units, 4·units), rows x then h, b (4·units,), and 1 more on f at every step; gates i g f o.
+"""Haiku.
 
-Of a GRU w_i (features, 3·units), w_h (units, 3·units), b (3·units,); gates z r a, and 1 - z where ours has z. Of a convolutional
-LSTM w (*window, features, 4·filters) of x and of h, and two biases.
+Layout: w (features + units, 4·units), rows of x before rows of h, b (4·units,), and 1 is added to f at every step; gates i g f o.
+A GRU has w_i (features, 3·units), w_h (units, 3·units), b (3·units,), gates z r a, and 1 - z in place of our z. A convolutional
+LSTM has w (*window, features, 4·filters) for x and for h, and two biases.
 """
 
 from typing import Any
@@ -19,17 +20,17 @@ from parity.exchange import carry_like, lacking, layers
 
 
 def version() -> str:
-    """Haiku's version."""
+    """Return Haiku's version."""
     return f"haiku {haiku.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why Haiku cannot be asked for a problem; "" if it can."""
+    """Return why Haiku cannot run a problem; "" if it can."""
     return lacking("Haiku", problem, lambda *given: [_dump(*part) for part in layers(*given)], lengths="none")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `dynamic_unroll` of `LSTM`, `GRU` or `Conv…DLSTM`, of one step by the core."""
+    """Compute all quantities with `dynamic_unroll` of `LSTM`, `GRU` or `Conv…DLSTM`, or with the core for a single step."""
     return jax_peer.run(problem, values, _dump, _single)
 
 
@@ -59,7 +60,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: b
     if isinstance(cell, LSTMCell):
         modules = {"core/linear": weights}
     else:
-        modules = {"core": weights} if isinstance(cell, GRUCell) else {f"core/{name}": own for name, own in weights.items()}
+        modules = {"core": weights} if isinstance(cell, GRUCell) else {f"core/{name}": arrays for name, arrays in weights.items()}
     ys, last = haiku.without_apply_rng(haiku.transform(unroll)).apply(modules, xs)
     return ys, carry_like(layer)(*(last if isinstance(last, tuple) else (last,)))
 

@@ -1,7 +1,9 @@
-"""JAX' `jax.experimental.rnn`. Layout: cuDNN's, one vector: of each layer and direction W_ih, W_hh, then of each b_ih, b_hh.
+"""JAX's `jax.experimental.rnn`.
 
-W_ih (4·units, features), W_hh (4·units, units), b_ih + b_hh (4·units,); gates i f g o; h and c (layers·directions, batch, units).
-It is `lstm_ref` that runs, which JAX holds its own `lstm` against: that one is cuDNN's, and needs a GPU.
+Layout: one vector in cuDNN's order: W_ih and W_hh of each layer and direction, then b_ih and b_hh of each. W_ih is (4·units,
+features), W_hh (4·units, units), b_ih + b_hh (4·units,); gates i f g o; h and c are (layers·directions, batch, units).
+
+This peer runs `lstm_ref`, the reference that JAX tests its `lstm` against. `lstm` itself calls cuDNN and needs a GPU.
 """
 
 from typing import Any
@@ -22,24 +24,24 @@ NAME = "jax.experimental.rnn"
 
 
 def version() -> str:
-    """JAX' version."""
+    """Return JAX's version."""
     return f"{NAME} {jax.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why it cannot be asked for a problem; "" if it can."""
+    """Return why JAX's `lstm_ref` cannot run a problem; "" if it can."""
     if problem.step:
         return f"{NAME} has no single step, only sequences"
     return lacking(NAME, problem, lambda *given: [_dump(*part) for part in modules(*given)])
 
 
 def known_bug(problem: Problem) -> str:
-    """What it makes of padding."""
+    """Return what `lstm_ref` gets wrong in padding; "" if nothing."""
     return jax_peer.bug_of_padding(f"{NAME}.lstm_ref", problem, "https://github.com/jax-ml/jax/pull/15169")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by `lstm_ref`, of equal layers in one call."""
+    """Compute all quantities with `lstm_ref`. A stack of equal layers is one call."""
     return jax_peer.run(problem, values, _dump, _single, modules)
 
 
@@ -50,22 +52,22 @@ def _dump(layer: Any, params: Any) -> np.ndarray:
         if sides[0].layer.reverse:
             raise ValueError(f"{NAME} has no reverse=True: take layer.flipped()")
     layout.concatenated(NAME, layer)
-    own = [part.params for _, _, part in layout.each(parts)]
-    matrices = [one[name].T for one in own for name in ("kernel", "recurrent_kernel")]
-    zeros = np.zeros_like(own[0]["kernel"][0])
-    biases = [bias for one in own for bias in (one.get("bias", zeros), zeros)]
+    params_of_sides = [part.params for _, _, part in layout.each(parts)]
+    matrices = [params_of_side[name].T for params_of_side in params_of_sides for name in ("kernel", "recurrent_kernel")]
+    zeros = np.zeros_like(params_of_sides[0]["kernel"][0])
+    biases = [bias for params_of_side in params_of_sides for bias in (params_of_side.get("bias", zeros), zeros)]
     return np.concatenate([np.ravel(array) for array in matrices + biases])
 
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _: bool) -> tuple[Any, Any]:
     layers = layer.layers if isinstance(layer, jlstm.Stack) else (layer,)
-    both = isinstance(layers[0], jlstm.Bidirectional)
+    bidirectional = isinstance(layers[0], jlstm.Bidirectional)
     batch, time, features = xs.shape
     units = first_cell(layer).units
-    shape = features, units, len(layers), both
-    zeros = jnp.zeros((len(layers) * (1 + both), batch, units), xs.dtype)
-    before = (zeros, zeros) if carry is None else map(jnp.stack, zip(*states(carry), strict=True))
+    shape = features, units, len(layers), bidirectional
+    zeros = jnp.zeros((len(layers) * (1 + bidirectional), batch, units), xs.dtype)
+    initial = (zeros, zeros) if carry is None else map(jnp.stack, zip(*states(carry), strict=True))
     lengths = jnp.full(batch, time) if mask is None else jax_peer.lengths(mask)
     unpacked = rnn.unpack_lstm_weights(weights, *shape)
-    ys, h, c = rnn.lstm_ref(xs, *before, *unpacked, lengths.astype("int32"), *shape[:3], 0.0, both)
+    ys, h, c = rnn.lstm_ref(xs, *initial, *unpacked, lengths.astype("int32"), *shape[:3], 0.0, bidirectional)
     return ys, carry_of(layer, zip(h, c, strict=True))

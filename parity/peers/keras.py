@@ -1,7 +1,8 @@
-"""Keras 3 on TensorFlow. Layout: kernel (features, 4·units), recurrent_kernel (units, 4·units), bias; gates i f c o, as ours.
+"""Keras 3 on TensorFlow.
 
-Of a GRU three times units, gates z r h, as ours, and with reset_after a bias (2, 3·units), of which the second holds our
-`recurrent_bias`. Of a convolutional LSTM kernel (*window, features, 4·filters), recurrent_kernel and bias likewise, as ours.
+Layout: kernel (features, 4·units), recurrent_kernel (units, 4·units), bias; gates i f c o, as ours. A GRU has 3·units columns,
+gates z r h, as ours, and with reset_after a bias (2, 3·units), whose second row holds our `recurrent_bias`. A convolutional LSTM
+has kernel (*window, features, 4·filters), recurrent_kernel and bias, as ours.
 """
 
 import os
@@ -21,7 +22,7 @@ if keras.backend.backend() != "tensorflow":
 
 
 def version() -> str:
-    """Versions of Keras and TensorFlow."""
+    """Return the versions of Keras and TensorFlow."""
     return f"keras {keras.__version__} on tensorflow {tf.__version__}"
 
 

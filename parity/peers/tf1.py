@@ -1,7 +1,9 @@
-"""TensorFlow 1. Layout: kernel (features + size of h, 4·units), rows x then h, bias + forget_bias; gates i j f o; (c, h).
+"""TensorFlow 1.
 
-Gate j is our g. Also w_i_diag, w_f_diag, w_o_diag (units,) and projection/kernel (units, size of h). Of a GRU gates/kernel
-(features + units, 2·units), gates r u, and candidate/kernel (features + units, units), rows x then r ⊙ h.
+Layout: kernel (features + size of h, 4·units), rows of x before rows of h, bias to which forget_bias is added; gates i j f o;
+carry (c, h). Gate j is our g. Optional: w_i_diag, w_f_diag, w_o_diag (units,) and projection/kernel (units, size of h). A GRU has
+gates/kernel (features + units, 2·units), gates r u, and candidate/kernel (features + units, units), rows of x before rows of r ⊙
+h.
 """
 
 import warnings
@@ -34,12 +36,12 @@ MERGES = {
 
 
 def version() -> str:
-    """TensorFlow's version."""
+    """Return TensorFlow's version."""
     return f"tensorflow.compat.v1 {tf.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why TensorFlow 1 cannot be asked for a problem; "" if it can."""
+    """Return why TensorFlow 1 cannot run a problem; "" if it can."""
     ours = _bare(problem.layer)
     if isinstance(ours, jlstm.Stack) and not all(isinstance(one, jlstm.RNN) for one in ours.layers):
         return "MultiRNNCell has cells, and no layer of two directions"
@@ -56,19 +58,19 @@ known_bug = partial(keras_peer.known_bug, "dynamic_rnn")
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities by `LSTMCell` or `GRUCell` in `(bidirectional_)dynamic_rnn`, of layers in a `MultiRNNCell`."""
+    """Compute all quantities with `LSTMCell` or `GRUCell` in `(bidirectional_)dynamic_rnn`; a stack is a `MultiRNNCell`."""
     return in_pieces(problem, values, partial(_run, problem), None)
 
 
 def _cells(layer: Any) -> list[Any]:
-    """The layers that are one cell each, forward before backward, the lowest first."""
+    """Return the layers of one cell each: lowest first, forward before backward."""
     if isinstance(layer, jlstm.Stack):
-        return [cell for one in layer.layers for cell in _cells(one)]
+        return [cell for inner in layer.layers for cell in _cells(inner)]
     return [layer.layer, layer.layer.flipped()] if isinstance(layer, jlstm.Bidirectional) else [layer]
 
 
 def _bare(layer: Any) -> Any:
-    """The layer of an LSTM that is wrapped, or as it is."""
+    """Return the layer without the wrapper around its LSTM cell; other layers unchanged."""
     cell: Any = getattr(layer, "cell", None)
     wrapped = isinstance(cell, Residual) or (isinstance(cell, Dropout) and cell.variational)
     return replace(layer, cell=cell.cell) if wrapped and isinstance(cell.cell, jlstm.LSTMCell) else layer
@@ -83,21 +85,21 @@ def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
 def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
     layer, dtype = problem.layer, tf.as_dtype(problem.dtype)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        given = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
-        cells = [_cell(one.cell, dtype) for one in _cells(_bare(layer))]
-        ys, last = _unroll(problem, [_wrap(layer, one, given) for one in cells], given, piece.mask)
+        graph_values = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
+        cells = [_cell(inner.cell, dtype) for inner in _cells(_bare(layer))]
+        ys, last = _unroll(problem, [_wrap(layer, inner, graph_values) for inner in cells], graph_values, piece.mask)
         carry = carry_of(layer, ((state.h, state.c) if hasattr(state, "c") else (state,) for state in last))
         names = [{_name(variable): variable for variable in cell.variables} for cell in cells]
-        leaves, structure = jax.tree.flatten((names, given.xs, given.carry))
-        targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((given.d_ys, given.d_carry))
+        leaves, structure = jax.tree.flatten((names, graph_values.xs, graph_values.carry))
+        targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((graph_values.d_ys, graph_values.d_carry))
         gradients = tf.gradients(targets, leaves, cotangents, unconnected_gradients="zero")
-        for own, weights in zip(names, _dump(layer, piece.params), strict=True):
-            for name, variable in own.items():
+        for variables, weights in zip(names, _dump(layer, piece.params), strict=True):
+            for name, variable in variables.items():
                 variable.load(weights[name].astype(dtype.as_numpy_dtype), session)
         outputs, structure_of = jax.tree.flatten((ys, carry))
-        found, back = session.run([outputs, gradients])
-    d_weights, d_xs, d_carry = jax.tree.unflatten(structure, back)
-    return *jax.tree.unflatten(structure_of, found), pulled(partial(_dump, layer), piece.params, d_weights), d_xs, d_carry
+        results, gradient_values = session.run([outputs, gradients])
+    d_weights, d_xs, d_carry = jax.tree.unflatten(structure, gradient_values)
+    return *jax.tree.unflatten(structure_of, results), pulled(partial(_dump, layer), piece.params, d_weights), d_xs, d_carry
 
 
 def _cell(cell: Any, dtype: Any) -> Any:
@@ -112,7 +114,7 @@ def _cell(cell: Any, dtype: Any) -> Any:
 
 
 def _wrap(layer: Any, one: Any, given: Values) -> Any:
-    """Their wrapper of ours around a cell of theirs: uniform numbers are handed to it, of which it makes our masks."""
+    """Wrap TensorFlow's cell as ours is, and hand it the uniform numbers from which it computes our dropout masks."""
     cell = getattr(layer, "cell", None)
     if isinstance(cell, Residual):
         return legacy_cell_wrappers.ResidualWrapper(one)
@@ -134,25 +136,25 @@ def _wrap(layer: Any, one: Any, given: Values) -> Any:
 
 
 def _name(variable: Any) -> str:
-    """A variable's own name in its cell: `kernel`, `gates/kernel`, ..."""
+    """Return a variable's name in its cell: `kernel`, `gates/kernel`, …."""
     *scopes, name = variable.name.removesuffix(":0").split("/")
     return f"{scopes[-1]}/{name}" if scopes[-1] in ("projection", "gates", "candidate") else name
 
 
 def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tuple[Any, list[Any]]:
-    """The outputs, and the last states of all cells."""
-    before = given.carry and [_theirs(state) for state in states(given.carry)]
+    """Return the outputs, and the last states of all cells."""
+    initial = given.carry and [_theirs(state) for state in states(given.carry)]
     lengths, layer = None if mask is None else mask.sum(1), problem.layer
     options: dict[str, Any] = {"sequence_length": lengths, "dtype": given.xs.dtype}
     if isinstance(layer, jlstm.Bidirectional):
-        both = dict(zip(("initial_state_fw", "initial_state_bw"), before or (None, None), strict=True))
-        ys, last = tf.compat.v1.nn.bidirectional_dynamic_rnn(*cells, given.xs, **both, **options)
+        initial_states = dict(zip(("initial_state_fw", "initial_state_bw"), initial or (None, None), strict=True))
+        ys, last = tf.compat.v1.nn.bidirectional_dynamic_rnn(*cells, given.xs, **initial_states, **options)
         merge: Any = MERGES[layer.merge]
         ends = last
     else:
         one = isinstance(layer, jlstm.RNN)
         cell = cells[0] if one else legacy_cells.MultiRNNCell(cells)
-        state = before and (before[0] if one else tuple(before))
+        state = initial and (initial[0] if one else tuple(initial))
         sequence, last = tf.compat.v1.nn.dynamic_rnn(cell, given.xs, initial_state=state, **options)
         ys, last, merge = (sequence,), (last,) if one else last, tf.identity
         ends = last[-1:]

@@ -1,7 +1,8 @@
-"""TensorFlow 1's BlockLSTM. Layout: w (features + units, 4·units), rows x then h, b + forget_bias (4·units,); gates i ci f o.
+"""TensorFlow 1's BlockLSTM.
 
-Gate ci is our g. Also wci, wcf, wco (units,), the peepholes; states cs and h. The whole sequence, x time-major, is
-one operation, `tf.raw_ops.BlockLSTM`, which LSTMBlockFusedCell ran.
+Layout: w (features + units, 4·units), rows of x before rows of h, b (4·units,), which includes the forget bias; gates i ci f o.
+Gate ci is our g. The peepholes are wci, wcf, wco (units,); the states are cs and h. One operation, `tf.raw_ops.BlockLSTM`, runs
+the whole sequence, with time-major x. LSTMBlockFusedCell used it.
 """
 
 from collections.abc import Callable
@@ -25,69 +26,76 @@ Dump = Callable[[jlstm.Layer, Arrays], list[dict[str, np.ndarray]]]
 
 
 def version() -> str:
-    """TensorFlow's version."""
+    """Return TensorFlow's version."""
     return f"tf.raw_ops.BlockLSTM {tf.__version__}"
 
 
 def lacks(problem: Problem) -> str:
-    """Why BlockLSTM cannot be asked for a problem; "" if it can."""
+    """Return why BlockLSTM cannot run a problem; "" if it can."""
     if problem.step or not all(isinstance(part, jlstm.RNN) and not part.reverse for (part,) in layers(problem.layer)):
         return "BlockLSTM runs whole sequences, forwards"
     return lacking("BlockLSTM", problem, dump, dtypes=("float32",), lengths="none")
 
 
 def known_bug(problem: Problem) -> str:
-    """Its gradient passes through the bound of c as if there were none."""
+    """Return the bug of cell_clip, which the gradient ignores; "" if the problem has none."""
     clipped = any(getattr(first_cell(part), "cell_clip", None) for (part,) in layers(problem.layer))
     return f"the gradient of tf.raw_ops.BlockLSTM knows nothing of cell_clip ({SOURCE})" if clipped else ""
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by one operation a layer, with a gradient tape."""
+    """Compute all quantities with one operation per layer and a gradient tape."""
     return sequences(problem, values, tf.raw_ops.BlockLSTM, dump)
 
 
 def dump(layer: Any, params: Any, **options: Any) -> list[dict[str, np.ndarray]]:
-    """The variables of a TensorFlow 1 cell of each layer, with options of `jlstm.convert.tf1.dump`."""
-    for (one,) in layers(layer):
-        layout.refuse("BlockLSTM", one.cell, but=("peephole", "cell_clip"), kinds=(jlstm.LSTMCell,))
+    """Return the variables of a TensorFlow 1 cell for each layer; `options` go to `jlstm.convert.tf1.dump`."""
+    for (inner,) in layers(layer):
+        layout.refuse("BlockLSTM", inner.cell, but=("peephole", "cell_clip"), kinds=(jlstm.LSTMCell,))
     return [convert.dump(*part, **options) for part in layers(layer, params)]
 
 
 def sequences(problem: Problem, values: Values, operation: Callable[..., Any], dump: Dump) -> Quantities:
-    """Compute all quantities by an operation that runs whole sequences, of weights that `dump` makes."""
+    """Compute all quantities with an operation that runs whole sequences.
+
+    Args:
+        problem: what to compute.
+        values: its numbers.
+        operation: `tf.raw_ops.BlockLSTM` or one with the same arguments.
+        dump: converts a layer's parameters to the operation's weights.
+    """
     return in_pieces(problem, values, partial(_run, problem, operation, dump), None)
 
 
 def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Values) -> tuple[Any, ...]:
-    given = jax.tree.map(lambda leaf: tf.constant(leaf, tf.float32), piece._replace(params=dump(problem.layer, piece.params)))
-    leaves, structure = jax.tree.flatten((given.params, given.xs, given.carry))
+    tensors = jax.tree.map(lambda leaf: tf.constant(leaf, tf.float32), piece._replace(params=dump(problem.layer, piece.params)))
+    leaves, structure = jax.tree.flatten((tensors.params, tensors.xs, tensors.carry))
     with tf.GradientTape() as tape:
         tape.watch(leaves)
-        ys, carries = tf.transpose(given.xs, (1, 0, 2)), []
-        for (layer, carry), weights in zip(layers(problem.layer, given.carry), given.params, strict=True):
+        ys, carries = tf.transpose(tensors.xs, (1, 0, 2)), []
+        for (layer, carry), weights in zip(layers(problem.layer, tensors.carry), tensors.params, strict=True):
             ys, last = _unroll(operation, layer.cell, weights, ys, carry)
             carries.append(last)
         carry = tuple(carries) if isinstance(problem.layer, jlstm.Stack) else carries[0]
         ys = tf.transpose(ys if problem.outputs == "all" else ys[-1:], (1, 0, 2))
-    found = tape.gradient(jax.tree.leaves((ys, carry)), leaves, jax.tree.leaves((given.d_ys, given.d_carry)))
-    (ys, carry), found = jax.tree.map(np.asarray, ((ys, carry), found))
-    d_weights, d_xs, d_carry = jax.tree.unflatten(structure, found)
+    gradients = tape.gradient(jax.tree.leaves((ys, carry)), leaves, jax.tree.leaves((tensors.d_ys, tensors.d_carry)))
+    (ys, carry), gradients = jax.tree.map(np.asarray, ((ys, carry), gradients))
+    d_weights, d_xs, d_carry = jax.tree.unflatten(structure, gradients)
     return ys, carry, pulled(partial(dump, problem.layer), piece.params, d_weights), d_xs, d_carry
 
 
 def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, carry: Any) -> tuple[Any, jlstm.LSTMCarry]:
     zeros = tf.zeros((xs.shape[1], cell.units))
-    before = jlstm.LSTMCarry(zeros, zeros) if carry is None else carry
+    initial = jlstm.LSTMCarry(zeros, zeros) if carry is None else carry
     result = operation(
         seq_len_max=tf.constant(len(xs), tf.int64),
         x=xs,
-        cs_prev=before.c,
-        h_prev=before.h,
+        cs_prev=initial.c,
+        h_prev=initial.h,
         w=weights["kernel"],
         b=weights["bias"],
-        cell_clip=cell.cell_clip or -1,  # without it, 3
+        cell_clip=cell.cell_clip or -1,  # the operation's default is 3; -1 means no clip
         use_peephole=cell.peephole,
-        **{name: weights[theirs] if cell.peephole else tf.zeros(cell.units) for name, theirs in PEEPHOLES.items()},
+        **{name: weights[tf_name] if cell.peephole else tf.zeros(cell.units) for name, tf_name in PEEPHOLES.items()},
     )
     return result.h, jlstm.LSTMCarry(result.h[-1], result.cs[-1])

@@ -1,4 +1,4 @@
-"""TensorFlow 2's BlockLSTMV2. Layout: that of BlockLSTM, but b without a forget_bias, and gates i f ci o, as ours."""
+"""TensorFlow 2's BlockLSTMV2. Layout: as BlockLSTM, but b has no forget bias, and the gates are i f ci o, as ours."""
 
 from typing import Any
 
@@ -15,20 +15,23 @@ lacks = tf1_block.lacks
 
 
 def version() -> str:
-    """TensorFlow's version."""
+    """Return TensorFlow's version."""
     return f"tf.raw_ops.BlockLSTMV2 {tf.__version__}"
 
 
 def known_bug(_: Problem) -> str:
-    """Its gradient is registered to be computed by `BlockLSTMGrad`, and not by `BlockLSTMGradV2`."""
+    """Return the bug that affects every problem: the registered gradient is `BlockLSTMGrad`, not `BlockLSTMGradV2`."""
     return f"the gradient of tf.raw_ops.BlockLSTMV2 is that of BlockLSTM, where gates f and ci change places ({SOURCE})"
 
 
 def run(problem: Problem, values: Values) -> Quantities:
-    """Compute all quantities of the problem by one operation a layer, with a gradient tape."""
+    """Compute all quantities with one operation per layer and a gradient tape."""
     return tf1_block.sequences(problem, values, tf.raw_ops.BlockLSTMV2, _dump)
 
 
 def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
-    given = tf1_block.dump(layer, params, forget_bias=0)
-    return [one | {name: layout.order(one[name], "igfo", "ifgo") for name in ("kernel", "bias")} for one in given]
+    weights_of_layers = tf1_block.dump(layer, params, forget_bias=0)
+    return [
+        weights | {name: layout.order(weights[name], "igfo", "ifgo") for name in ("kernel", "bias")}
+        for weights in weights_of_layers
+    ]

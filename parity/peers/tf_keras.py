@@ -1,7 +1,8 @@
-"""tf-keras, Keras 2 of TensorFlow. Layout: Keras 3's: kernel (features, 4·units), recurrent_kernel, bias; gates i f c o, as ours.
+"""tf-keras, which is Keras 2 on TensorFlow.
 
-Of a GRU and of a convolutional LSTM likewise. What it calls hard_sigmoid is 0.2 x + 0.5, cut off; that of Keras 3 is given to it
-as a function. `implementation=2` is its default, one matmul for all gates; where h is masked it takes 1 by itself, one a gate.
+The layout is that of Keras 3, see `parity.peers.keras`. Its hard_sigmoid is 0.2 x + 0.5, clipped; Keras 3's hard_sigmoid is
+passed to it as a function. Its default is `implementation=2`, one matmul for all gates; with a mask on h it uses 1, one matmul
+per gate.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import tf_keras  # after TensorFlow's settings  # isort: skip
 
 
 def version() -> str:
-    """Versions of tf-keras and TensorFlow."""
+    """Return the versions of tf-keras and TensorFlow."""
     return f"tf-keras {tf_keras.__version__} on tensorflow {tf.__version__}"
 
 
@@ -24,7 +25,10 @@ def _begin(cell: Any, xs: Any) -> Any:
 
 
 def _hand_in(layer: Any, noise: Mapping[str, Any]) -> None:
-    """Into the caches of the cell, and of the layer, whose fast path masks inputs of all steps: what they draw is asked of us."""
+    """Make the caches of dropout masks return ours.
+
+    The cell has a cache. The layer has one too, because its fast path masks the inputs of all steps at once.
+    """
     for name, cache in (("inputs", "_dropout_mask_cache"), ("recurrent", "_recurrent_dropout_mask_cache")):
         if name in noise:
             getattr(layer.cell, cache).default_factory = partial(_given, noise[name])
@@ -37,7 +41,7 @@ def _given(masks: list[Any], **_: Any) -> list[Any]:
 
 @tf_keras.utils.register_keras_serializable("jlstm")  # Bidirectional makes its layers again from their configurations
 def hard_sigmoid(x: Any) -> Any:
-    """The hard sigmoid of Keras 3."""
+    """Return Keras 3's hard sigmoid."""
     return tf.nn.relu6(x + 3) / 6
 
 

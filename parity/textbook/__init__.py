@@ -1,14 +1,17 @@
-"""The independent truth: the LSTM family in float64 NumPy, step by step and gate by gate, with gradients written by hand.
+"""Independent reference: the LSTM family in float64 NumPy, step by step, gate by gate, with hand-written gradients.
 
-It shares no code with `jlstm`; layers serve only as descriptions. Arrays are (batch, time, *spatial, features); backpropagation
-through time follows Werbos 1990. One file a cell, each with the same names:
+It shares no equations with `jlstm`; the layers only describe what to compute. Arrays are (batch, time, *spatial, features). There
+is one file per kind of cell. Each defines the same functions:
 
-- `step(cell, params, x, state, noise)`: one step. Returns the state after it, whose first part is the output, and the pullback
+- `step(cell, params, x, state, noise)`: one step. Returns the next state, whose first part is the output, and the pullback
   `d_state -> (d_params, d_x, d_state_before)`.
-- `zeros(cell, batch)`: the state that a sequence starts from.
-- `initial_bias(cell)`: what the bias starts from; `knows(cell)`: whether `step` has all that a cell asks for.
+- `zeros(cell, batch)`: the initial state of a sequence.
+- `initial_bias(cell)`: the initial biases.
+- `knows(cell)`: whether `step` supports all options of a cell.
 
-`wrappers` runs a cell around another by the other's file.
+`wrappers` runs a cell that wraps another one, with the file of the inner cell.
+
+Reference: Werbos 1990, "Backpropagation Through Time: What It Does and How to Do It", https://doi.org/10.1109/5.58337
 """
 
 from parity.textbook.functions import ACTIVATIONS, sigmoid

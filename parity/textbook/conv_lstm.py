@@ -1,6 +1,7 @@
-"""The convolutional LSTM over one, two or three spatial axes, its convolutions as sums over the places of the window.
+"""The convolutional LSTM over one, two or three spatial axes. A convolution is a sum over the positions of its window.
 
-Shi et al. 2015.
+Reference: Shi et al. 2015, "Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
+https://arxiv.org/abs/1506.04214
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,26 +17,26 @@ Carry = jlstm.LSTMCarry
 
 
 def knows(cell: Any) -> bool:
-    """Everything but other activations."""
+    """Whether the textbook knows the cell's activations; it has all other options."""
     return known((cell.recurrent_activation, cell.activation))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros, and the forget bias in the second quarter."""
+    """Zeros, with the forget bias in the second quarter, the columns of f."""
     return [np.repeat([0.0, cell.forget_bias or 0.0, 0.0, 0.0], cell.filters)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """h and c, as large in space as what the convolution of x leaves."""
-    each = zip(cell.spatial, *_per_axis(cell, len(cell.spatial)), strict=True)
-    sizes = [_places(size, k, s, d, cell.padding)[0] for size, k, s, d in each]
+    """Zero h and c, with the spatial sizes of the convolution over x."""
+    axes = zip(cell.spatial, *_per_axis(cell, len(cell.spatial)), strict=True)
+    sizes = [_places(size, k, s, d, cell.padding)[0] for size, k, s, d in axes]
     return (np.zeros((batch, *sizes, cell.filters)),) * 2
 
 
 def step(
     cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
-    """One step, with a_k = x * W_k + h * U_k + b_k for each gate k, where * is a convolution.
+    """Run one step, with a_k = x * W_k + h * U_k + b_k for each gate k, where * is a convolution.
 
     i = σ(a_i + p_i c), f = σ(a_f + p_f c), g = φ(a_g), c' = f c + i g, o = σ(a_o + p_o c'), h' = o φ(c').
     """
@@ -77,13 +78,13 @@ def step(
 def convolve(
     x: np.ndarray, kernel: np.ndarray, strides: tuple[int, ...], dilation: tuple[int, ...], padding: str
 ) -> tuple[np.ndarray, Callable]:
-    """x * kernel for x (batch, *spatial, features), and its pullback to x and the kernel.
+    """Return x * kernel for x (batch, *spatial, features), and its pullback to x and the kernel.
 
-    The sum over the places w of the window of x, shifted by w · dilation and thinned out by strides, times kernel[w]; "same" pads
-    with zeros, of an odd number one more at the end.
+    The result is the sum over the positions w of the window of x, shifted by w · dilation and subsampled by strides, times
+    kernel[w]. "same" pads with zeros; if their number is odd, the extra one goes at the end.
     """
-    each = zip(x.shape[1:-1], kernel.shape, strides, dilation, strict=False)
-    outs, pads = zip(*(_places(size, k, s, d, padding) for size, k, s, d in each), strict=True)
+    axes = zip(x.shape[1:-1], kernel.shape, strides, dilation, strict=False)
+    outs, pads = zip(*(_places(size, k, s, d, padding) for size, k, s, d in axes), strict=True)
     padded = np.pad(x, ((0, 0), *pads, (0, 0)))
     where = partial(_where, kernel.shape[:-2], outs, strides, dilation)
     out = sum(padded[at] @ kernel[w] for w, at in where())
@@ -100,14 +101,14 @@ def convolve(
 
 
 def _where(window: tuple[int, ...], outs: Any, strides: Any, dilation: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Each place of the window, and what of the padded inputs it meets."""
+    """Yield each position of the window and the slices of the padded inputs that it meets."""
     for w in np.ndindex(*window):
-        each = zip(w, outs, strides, dilation, strict=True)
-        yield w, (slice(None), *(slice(k * d, k * d + (out - 1) * s + 1, s) for k, out, s, d in each))
+        axes = zip(w, outs, strides, dilation, strict=True)
+        yield w, (slice(None), *(slice(k * d, k * d + (out - 1) * s + 1, s) for k, out, s, d in axes))
 
 
 def _places(size: int, window: int, stride: int, dilation: int, padding: str) -> tuple[int, tuple[int, int]]:
-    """How many places the window has along an axis, and how many zeros are put before and behind it."""
+    """Return the output size along an axis, and the numbers of zeros before and after the inputs."""
     reach = dilation * (window - 1) + 1
     if padding == "valid":
         return (size - reach) // stride + 1, (0, 0)
@@ -117,6 +118,6 @@ def _places(size: int, window: int, stride: int, dilation: int, padding: str) ->
 
 
 def _per_axis(cell: Any, rank: int) -> list[tuple[int, ...]]:
-    """Window, strides and dilation, one number an axis."""
-    each = (cell.kernel_size, cell.strides, cell.dilation)
-    return [sizes if isinstance(sizes, tuple) else (sizes,) * rank for sizes in each]
+    """Return window sizes, strides and dilation, each with one number per axis."""
+    settings = (cell.kernel_size, cell.strides, cell.dilation)
+    return [sizes if isinstance(sizes, tuple) else (sizes,) * rank for sizes in settings]

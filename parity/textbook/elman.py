@@ -1,4 +1,7 @@
-"""The plain recurrent network. Elman 1990."""
+"""The plain recurrent network.
+
+Reference: Elman 1990, "Finding Structure in Time", https://doi.org/10.1207/s15516709cog1402_1
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +15,7 @@ Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:
-    """Everything but other activations."""
+    """Whether the textbook knows the cell's activation; it has all other options."""
     return known((cell.activation,))
 
 
@@ -22,14 +25,14 @@ def initial_bias(cell: Any) -> list[np.ndarray]:
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """h alone."""
+    """Zero h."""
     return (np.zeros((batch, cell.units)),)
 
 
 def step(
     cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
-    """One step: h' = φ(x W + h U + b)."""
+    """Run one step: h' = φ(x W + h U + b)."""
     (h,) = state
     ((phi, d_phi),) = activations(cell.activation)
     W, U = params["kernel"], params["recurrent_kernel"]

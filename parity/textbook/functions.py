@@ -1,4 +1,4 @@
-"""Functions of one number, each with its derivative, and what all cells do with matrices, gates and dropout masks."""
+"""Activations with their derivatives, and what all cells share: clips, gates and dropout masks."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-z)), without overflow."""
+    """Return 1 / (1 + exp(-z)), without overflow."""
     return np.exp(-np.logaddexp(0, -z))
 
 
@@ -30,10 +30,10 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # each with its derivativ
 
 
 def activations(*names: Any) -> list[tuple[Function, Function]]:
-    """The functions of these names, each with its derivative.
+    """Return each named activation with its derivative.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: a name is unknown.
     """
     unknown = [name for name in names if name not in ACTIVATIONS]
     if unknown:
@@ -42,21 +42,21 @@ def activations(*names: Any) -> list[tuple[Function, Function]]:
 
 
 def known(names: Iterable[Any]) -> bool:
-    """Whether there are activations of all these names."""
+    """Whether all names are known activations."""
     return {str(name) for name in names} <= ACTIVATIONS.keys()
 
 
 def cut(z: np.ndarray, bound: float | None) -> tuple[np.ndarray, Any]:
-    """z cut off beyond ±bound, and the derivative of that: 1 inside, 0 beyond."""
+    """Return z clipped to ±bound, and the derivative: 1 inside, 0 outside."""
     return (z, 1.0) if bound is None else (np.clip(z, -bound, bound), (np.abs(z) <= bound) * 1.0)
 
 
 def by_gate(array: np.ndarray, names: str) -> dict[str, np.ndarray]:
-    """The columns of each gate."""
+    """Split the last axis of an array into the columns of each gate."""
     blocks = array.reshape(*array.shape[:-1], len(names), -1)
     return {name: blocks[..., k, :] for k, name in enumerate(names)}
 
 
 def masks(noise: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:
-    """The factors that dropout has for each gate of what enters it: its own, one for all gates, or ones."""
+    """Return the dropout mask of each gate: a separate one, one shared by all gates, or ones without dropout."""
     return dict(zip(names, np.broadcast_to(noise.get(name, np.ones(1, like.dtype)), (len(names), *like.shape)), strict=True))

@@ -1,6 +1,7 @@
-"""The gated recurrent unit, with its reset gate before or after the product.
+"""The gated recurrent unit. Its reset gate acts before or after the matrix product with h; cuDNN has it after.
 
-Cho et al. 2014; the reset gate after the product: as cuDNN has it.
+Reference: Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation",
+https://arxiv.org/abs/1406.1078
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:
-    """Everything but other activations."""
+    """Whether the textbook knows the cell's activations; it has all other options."""
     return known((cell.recurrent_activation, cell.activation))
 
 
@@ -25,17 +26,17 @@ def initial_bias(cell: Any) -> list[np.ndarray]:
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """h alone."""
+    """Zero h."""
     return (np.zeros((batch, cell.units)),)
 
 
 def step(
     cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
-    """One step.
+    """Run one step.
 
-    z = σ(x W_z + h U_z + b_z), r = σ(x W_r + h U_r + b_r), h' = z h + (1 - z) g, and g = φ(x W_g + b_g + r (h U_g + d)) with
-    `reset_after`, g = φ(x W_g + b_g + (r h) U_g) without.
+    z = σ(x W_z + h U_z + b_z), r = σ(x W_r + h U_r + b_r), h' = z h + (1 - z) g. With `reset_after`, g = φ(x W_g + b_g + r (h U_g
+    + d)); without, g = φ(x W_g + b_g + (r h) U_g).
     """
     (h,) = state
     (sigma, d_sigma), (phi, d_phi) = activations(cell.recurrent_activation, cell.activation)

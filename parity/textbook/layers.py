@@ -1,4 +1,4 @@
-"""Layers of any cell: over time, in two directions, one upon the other."""
+"""Layers around any cell: loops over time, both directions, and stacks."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -35,31 +35,43 @@ def run(
     zero_output: bool = False,
     flip: bool = False,
 ) -> tuple[Arrays, Arrays, Callable[[Arrays, Arrays], tuple[Arrays, np.ndarray, Arrays]]]:
-    """Run a layer and return the last carry, the outputs, and the pullback `(d_carry, d_ys) -> (d_params, d_xs, d_carry)`.
+    """Run a layer forwards and return a function for its gradients.
 
-    With `last` the outputs are (batch, 1, …): the output of the last step that counts, and zeros where none does or, with
-    `zero_output`, where the last step does not. With `flip` every direction is the other one.
+    Args:
+        layer: what to run.
+        params: its parameters.
+        xs: (batch, time, *spatial, features); its dtype is the dtype of all computation.
+        carry: the initial carry; None for zeros.
+        mask: which steps count, (batch, time); None if all do.
+        resets: before which steps the state is set to zero, (batch, time); None for none.
+        noise: dropout masks; None for no dropout.
+        last: whether to return only the output of the last step that counts, (batch, 1, …). It is zero if no step counts.
+        zero_output: whether, with `last`, the output is also zero if the last step does not count.
+        flip: whether to reverse every direction.
+
+    Returns:
+        The last carry, the outputs, and the pullback `(d_carry, d_ys) -> (d_params, d_xs, d_carry)`.
 
     Raises:
-        TypeError: a kind of layer, or an option of a cell, that the textbook does not know.
-        ValueError: an activation that it does not know.
+        TypeError: the textbook does not know the kind of layer or an option of its cell.
+        ValueError: the textbook does not know an activation.
     """
-    given: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
+    options: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
     if isinstance(layer, jlstm.Stack):
-        return _stack(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
+        return _stack(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
     if isinstance(layer, jlstm.Bidirectional):
-        return _bidirectional(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
+        return _bidirectional(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
     outer = getattr(layer, "cell", None)
     cell = wrappers.bare(outer)
     if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not outer):
-        known = "LSTM, GRU, ElmanCell and ConvLSTM without layer_norm, Bidirectional and Stack"
-        known += ", and all outputs of Residual and variational Dropout"
-        raise TypeError(f"the textbook knows {known}, got {layer!r}: run one of these")
-    return _over_time(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **given)
+        supported = "LSTM, GRU, ElmanCell and ConvLSTM without layer_norm, Bidirectional and Stack"
+        supported += ", and all outputs of Residual and variational Dropout"
+        raise TypeError(f"the textbook knows {supported}, got {layer!r}: run one of these")
+    return _over_time(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
 
 
 def knows(layer: Any) -> bool:
-    """Whether `run` is the truth of a layer: of all its cells, with all their options."""
+    """Whether `run` supports a layer: all its cells, with all their options."""
     if isinstance(layer, jlstm.Stack):
         return all(map(knows, layer.layers))
     if isinstance(layer, jlstm.Bidirectional):
@@ -69,9 +81,9 @@ def knows(layer: Any) -> bool:
 
 
 def initial_bias(layer: Any) -> list[np.ndarray]:
-    """What biases start from, in the order of the layers."""
+    """Return the initial biases in the order of the layers."""
     if isinstance(layer, jlstm.Stack):
-        return [bias for one in layer.layers for bias in initial_bias(one)]
+        return [bias for inner in layer.layers for bias in initial_bias(inner)]
     if isinstance(layer, jlstm.Bidirectional):
         return initial_bias(layer.layer) * 2
     book: Any = _book(layer)
@@ -79,7 +91,7 @@ def initial_bias(layer: Any) -> list[np.ndarray]:
 
 
 def _book(layer: Any) -> Any:
-    """The file of a layer's cell, or of the one in its wrappers; None if there is none."""
+    """Return the module of a layer's cell, looking through wrappers; None if there is none."""
     cell = wrappers.bare(getattr(layer, "cell", None))
     return next((book for kind, book in CELLS.items() if isinstance(cell, kind)), None)
 
@@ -102,14 +114,14 @@ def _over_time(
     mask = np.ones((batch, time), bool) if mask is None else mask
     resets = np.zeros((batch, time), bool) if resets is None else resets
     zeros = book.zeros(wrappers.bare(layer.cell), batch) if carry is None else carry
-    state = start = tuple(part.astype(xs.dtype) for part in zeros)  # so that all is computed in the dtype of xs
+    state = start = tuple(part.astype(xs.dtype) for part in zeros)  # everything is computed in the dtype of xs
     order = range(time)[::-1] if layer.reverse != flip else range(time)
     ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:]), xs.dtype), {}
     for t in order:
-        before = _where(~resets[:, t], state, (0,) * len(state))
+        state_before = _where(~resets[:, t], state, (0,) * len(state))
         (x,) = _where(mask[:, t], (xs[:, t],), (0,))
-        after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, before, noise or {})
-        state = _where(mask[:, t], after, state)
+        state_after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, state_before, noise or {})
+        state = _where(mask[:, t], state_after, state)
         (ys[:, t],) = _where(mask[:, t], (y,), (0,))
     shown = mask[:, order[-1]] if zero_output else mask.any(1)
 
@@ -122,6 +134,7 @@ def _over_time(
         for t in reversed(order):
             *d_after, d_y = _where(mask[:, t], (*d_state, d_ys[:, t]), (0,) * (len(d_state) + 1))
             d_step, d_x, d_before = pullbacks[t](tuple(d_after), d_y)
+            # The step's chain rule in reverse: a reset stops the gradient, a masked step passes it on unchanged.
             d_before = _where(resets[:, t], (0,) * len(d_before), d_before)
             d_state = _where(mask[:, t], d_before, d_state)
             (d_xs[:, t],) = _where(mask[:, t], (d_x,), (0,))
@@ -134,7 +147,7 @@ def _over_time(
 
 
 def _where(flags: np.ndarray, yes: tuple[Any, ...], no: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-    """For each row of the batch one or the other, of all arrays."""
+    """Select, for each row of the batch, the first or the second alternative of each array."""
     if flags.all() and all(map(np.ndim, yes)):  # not the number 0, which stands for an array of zeros
         return yes
     pairs = zip(yes, no, strict=True)
@@ -165,12 +178,12 @@ def _stack(
 ) -> Any:
     top = len(layer.layers) - 1
     carries, pullbacks = [], []
-    for k, one in enumerate(layer.layers):
-        after, xs, pullback_one = run(
-            one, params[k], xs, carry and carry[k], noise=noise and noise[k], last=last and k == top, **options
+    for k, inner in enumerate(layer.layers):
+        last_carry, xs, inner_pullback = run(
+            inner, params[k], xs, carry and carry[k], noise=noise and noise[k], last=last and k == top, **options
         )
-        carries.append(after)
-        pullbacks.append(pullback_one)
+        carries.append(last_carry)
+        pullbacks.append(inner_pullback)
 
     def pullback(d_carry: Arrays, d_ys: Arrays) -> Any:
         d_params, d_carries = [None] * (top + 1), [None] * (top + 1)

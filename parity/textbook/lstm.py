@@ -1,7 +1,13 @@
 """The LSTM with peepholes, projection, clips and coupled gates.
 
-Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000; peepholes: Gers & Schmidhuber 2000; projection:
-Sak, Senior & Beaufays 2014; coupled gates: Greff et al. 2017; dropout of g: Semeniuta, Severyn & Barth 2016.
+References:
+    LSTM: Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", https://doi.org/10.1162/neco.1997.9.8.1735
+    Forget gate: Gers, Schmidhuber & Cummins 2000, "Learning to Forget: Continual Prediction with LSTM",
+        https://doi.org/10.1162/089976600300015015
+    Peepholes: Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count", https://doi.org/10.1109/IJCNN.2000.861302
+    Projection: Sak, Senior & Beaufays 2014, https://arxiv.org/abs/1402.1128
+    Coupled gates: Greff et al. 2017, "LSTM: A Search Space Odyssey", https://arxiv.org/abs/1503.04069
+    Dropout of g: Semeniuta, Severyn & Barth 2016, "Recurrent Dropout without Memory Loss", https://arxiv.org/abs/1603.05118
 """
 
 from collections.abc import Callable, Mapping
@@ -12,30 +18,30 @@ import numpy as np
 import jlstm
 from parity.textbook.functions import activations, by_gate, cut, known, masks
 
-GATES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # those that have weights, in the order of their columns
+GATES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # the gates that have weights, in the order of their columns
 Carry = jlstm.LSTMCarry
 
 
 def knows(cell: Any) -> bool:
-    """All but layer normalisation."""
+    """Whether the textbook supports the cell: known activations, no layer normalisation."""
     return cell.layer_norm is None and known((cell.recurrent_activation, cell.activation, cell.output_activation or "tanh"))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros, and the forget bias where there is a forget gate with weights."""
-    each = [(cell.forget_bias or 0.0) if name == "f" else 0.0 for name in GATES[cell.coupled]]
-    return [np.repeat(each, cell.units)] if cell.use_bias else []
+    """Zeros, with the forget bias in the columns of f, if the cell has weights for f."""
+    values = [(cell.forget_bias or 0.0) if name == "f" else 0.0 for name in GATES[cell.coupled]]
+    return [np.repeat(values, cell.units)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """h, as large as the projection, and c."""
+    """Zero h, as large as the projection if there is one, and zero c."""
     return np.zeros((batch, cell.projection or cell.units)), np.zeros((batch, cell.units))
 
 
 def step(
     cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
-    r"""One step, with a_k = x W_k + h U_k + b_k for each gate k, and \[·\] a clip.
+    r"""Run one step, with a_k = x W_k + h U_k + b_k for each gate k, and \[·\] a clip.
 
     i = σ[a_i + p_i c], f = σ[a_f + p_f c], g = φ[a_g], c' = [f c + i g], o = σ[a_o + p_o c'], h' = [(o ψ(c')) P + q].
     """
@@ -49,7 +55,7 @@ def step(
     keep = noise["recurrent"][0] if on_g and "recurrent" in noise else 1.0
 
     def let(k: str, c: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """What gate k lets through, and what computes the derivative of that by its sum: only gradients need it."""
+        """Return the activation of gate k and a function for its derivative, which only gradients call."""
         a, inside = cut((x * on_x[k]) @ W[k] + (h * on_h[k]) @ U[k] + b[k] + p.get(k, 0.0) * c, cell.gate_clip)
         function, derivative = phi if k == "g" else sigma
         return function(a), lambda: derivative(a) * inside
@@ -85,7 +91,7 @@ def step(
 
 
 def _project(cell: Any, params: Mapping[str, np.ndarray], shown: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """h' from o ψ(c'), and the way back."""
+    """Return h' from o ψ(c'), and the pullback of the projection."""
     if cell.projection is None:
         return shown, lambda d_h: (d_h, {})
     P = params["projection_kernel"]

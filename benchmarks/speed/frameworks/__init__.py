@@ -1,7 +1,7 @@
-"""The frameworks: one file each, imported only in the process that runs it.
+"""The frameworks: one module each, imported only in the process that runs it.
 
-A file has `build(point, setting) -> jobs`: callables without arguments by the name of the job, such as "forward" and "training".
-A job that the framework has no usual way to do is left out. A callable returns its result once that is there, not before.
+A module defines `build(point, setting) -> jobs`. The jobs are callables without arguments, by name, such as "forward" and
+"training". A job that the framework has no usual way to do is left out. A callable returns only when its result is computed.
 """
 
 import importlib
@@ -14,11 +14,11 @@ from jlstm.backends import BACKENDS
 
 
 class Setting(NamedTuple):
-    """How to build.
+    """How to build the jobs.
 
     Attributes:
-        threads: that it may use.
-        variant: of the framework, such as the backend.
+        threads: the number of threads that it may use.
+        variant: the framework's variant, such as the backend.
         gpu: whether to run on the GPU.
     """
 
@@ -28,15 +28,15 @@ class Setting(NamedTuple):
 
 
 class Framework(NamedTuple):
-    """A line of the tables.
+    """A framework in the tables.
 
     Attributes:
-        module: the file in this folder.
-        package: whose version is noted.
+        module: its module in this folder.
+        package: the package whose version is recorded.
         variant: passed on to `build`.
-        environment: of its process, besides what all have.
+        environment: environment variables of its process, in addition to the common ones.
         ours: whether it is this library.
-        peer: whether it is in the race; NumPy only multiplies matrices.
+        peer: whether it is compared with this library. NumPy is not: it only multiplies matrices.
         on: where it runs, "cpu" and "gpu".
         long: whether it is run on very long sequences.
     """
@@ -73,7 +73,7 @@ FRAMEWORKS = OURS | PEERS | NUMPY
 
 
 def load(name: str) -> tuple[ModuleType, str]:
-    """Import a framework; return its file as a module, and its version.
+    """Import a framework; return its module and its version.
 
     Raises:
         ImportError: it is not installed, or not usable.

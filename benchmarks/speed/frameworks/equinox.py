@@ -16,7 +16,7 @@ from benchmarks.speed.points import Point
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """The modules are their own parameters; `eqx.partition` leaves only arrays to `jax.jit`."""
+    """Return the jobs. The modules hold their parameters; `eqx.partition` passes only arrays to `jax.jit`."""
     if point.form in ("matrix", "ragged"):
         return {}
     keys = iter(jax.random.split(jax.random.key(0), 2 * len(point.layers)))

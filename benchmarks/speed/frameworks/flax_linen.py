@@ -11,13 +11,13 @@ from benchmarks.speed.points import Point
 
 
 class Model(nn.Module):
-    """A layer after the other."""
+    """A stack of layers."""
 
     point: Point
 
     @nn.compact
     def __call__(self, xs: jax.Array) -> jax.Array:
-        """The outputs of all steps, time-major."""
+        """Return the outputs of all steps, time-major."""
         lengths = self.point.lengths if self.point.form == "ragged" else None
         for units in self.point.units:
             layer: Any = nn.RNN(nn.OptimizedLSTMCell(units))
@@ -28,7 +28,7 @@ class Model(nn.Module):
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """The outputs of the model; one step by the cell."""
+    """Return the jobs: the model's outputs, or one step of the cell."""
     if point.form == "matrix":
         return {}
     key, xs = jax.random.key(0), point.inputs()

@@ -11,9 +11,9 @@ from benchmarks.speed.points import Point, Size
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Split and merged by hand, which costs less a call than `nnx.jit`.
+    """Return the jobs. Modules are split and merged by hand, which costs less per call than `nnx.jit`.
 
-    Merged as a copy, since a layer counts how often it has drawn a carry, and must not count in what is traced.
+    They are merged as copies, because a layer counts its draws of a carry, and must not change that count during tracing.
     """
     if point.form == "matrix":
         return {}

@@ -1,4 +1,4 @@
-"""Haiku: `hk.dynamic_unroll(hk.LSTM)`, time-major, transformed, under `jax.jit`. One bias. It has nothing for ragged batches."""
+"""Haiku: `hk.dynamic_unroll(hk.LSTM)`, time-major, transformed, under `jax.jit`. One bias. It has no ragged batches."""
 
 import haiku as hk
 import jax
@@ -10,7 +10,7 @@ from benchmarks.speed.points import Point
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Both directions are two unrolls, whose outputs are joined."""
+    """Return the jobs. Two directions are two unrolls whose outputs are concatenated."""
     if point.form in ("matrix", "ragged"):
         return {}
     key, xs = jax.random.key(0), point.inputs()

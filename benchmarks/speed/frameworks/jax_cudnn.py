@@ -1,4 +1,4 @@
-"""cuDNN's LSTM as JAX offers it, `jax.experimental.rnn`: batch-major, NVIDIA GPUs only. Two biases."""
+"""cuDNN's LSTM through `jax.experimental.rnn`: batch-major, NVIDIA GPUs only. Two biases."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from benchmarks.speed.points import Point
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """One call a layer; the layers may differ in size, which one call cannot do."""
+    """Return the jobs, with one call per layer, because one call cannot run layers of different sizes."""
     if point.form in ("matrix", "step"):
         return {}
     keys = jax.random.split(jax.random.key(0), len(point.layers))

@@ -13,7 +13,7 @@ Jobs = dict[str, Callable[[], Any]]
 
 
 def waiting(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """A call of the compiled function with arguments that lie on the device, which returns the leaves of its result."""
+    """Compile the function, and return a call of it with arguments on the device. It returns the leaves of the result."""
     compiled, given = jax.jit(function), jax.block_until_ready(jax.device_put(arguments))
     return lambda: jax.tree.leaves(jax.block_until_ready(compiled(*given)))
 

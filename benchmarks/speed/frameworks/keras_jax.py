@@ -15,7 +15,7 @@ if keras.backend.backend() != "jax":
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Forward, and gradients with respect to the trainable variables."""
+    """Return the jobs: forward, and gradients for the trainable variables."""
     if point.form == "matrix":
         return {}
     keras.utils.set_random_seed(0)

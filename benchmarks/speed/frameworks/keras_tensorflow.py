@@ -14,7 +14,7 @@ if keras.backend.backend() != "tensorflow":
 
 
 def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
-    """Forward, and gradients by a tape; a call returns when TensorFlow has computed its result."""
+    """Return the jobs: forward, and gradients with a tape. A call returns when TensorFlow has computed its result."""
     if point.form == "matrix":
         return {}
     if tf.config.threading.get_intra_op_parallelism_threads() != setting.threads:  # cannot be set again
@@ -24,8 +24,8 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     compiled = tf.function(jit_compile=setting.variant == "jit_compile")
     if point.form == "step":
         cell, states = keras_models.cell(point)
-        given = [tf.constant(point.inputs()[0]), [tf.constant(state) for state in states]]
-        return {"step": _waiting(compiled(lambda x, states: cell(x, states)), given)}
+        arguments = [tf.constant(point.inputs()[0]), [tf.constant(state) for state in states]]
+        return {"step": _waiting(compiled(lambda x, states: cell(x, states)), arguments)}
     model, inputs = keras_models.sequential(point), [tf.constant(array) for array in keras_models.inputs(point)]
 
     def outputs(*inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""NumPy, which only multiplies matrices: for the machine's peak."""
+"""NumPy: it only multiplies matrices, to measure the machine's peak."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from benchmarks.speed.points import Point
 
 
 def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
-    """The product of two matrices."""
+    """Return the product of two matrices."""
     if point.form != "matrix":
         return {}
     a, b = point.factors()

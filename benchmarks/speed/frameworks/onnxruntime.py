@@ -1,4 +1,4 @@
-"""ONNX Runtime: the operator LSTM, time-major, two biases; a node a layer. Forward only."""
+"""ONNX Runtime: the LSTM operator, time-major, two biases, one node per layer. Forward only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ OPSET, IR = 17, 8  # what any ONNX Runtime of the last years reads
 
 
 def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
-    """A session with as many threads within an operator as all others have."""
+    """Return the jobs of a session whose operators use as many threads as the other frameworks."""
     if point.form == "matrix":
         return {}
     options = onnxruntime.SessionOptions()

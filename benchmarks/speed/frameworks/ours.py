@@ -10,15 +10,15 @@ from jlstm import LSTM, Bidirectional, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """The outputs of `apply`; one step by `step`, which all backends share, beside a call that does nothing."""
+    """Return the jobs. All backends share `step`, so one variant runs it, beside a call that does nothing."""
     if point.form == "matrix":
         return {"product": waiting(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
     layers = [LSTM(units, time_major=True, backend=setting.variant) for units in point.units]
-    layer = Stack(tuple(Bidirectional(each) if point.form == "bidirectional" else each for each in layers))
+    layer = Stack(tuple(Bidirectional(rnn) if point.form == "bidirectional" else rnn for rnn in layers))
     params = layer.init(jax.random.key(0), point.features)
     if point.form == "step":
-        given = params, layer.initial_carry(params, (point.batch,)), point.inputs()[0]
-        nothing = waiting(lambda _params, carry, x: (carry, x), *given)
-        return {"step": waiting(layer.step, *given), "empty": nothing} if setting.variant == "auto" else {}
+        arguments = params, layer.initial_carry(params, (point.batch,)), point.inputs()[0]
+        nothing = waiting(lambda _params, carry, x: (carry, x), *arguments)
+        return {"step": waiting(layer.step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
     lengths = jnp.asarray(point.lengths) if point.form == "ragged" else None
     return sequence(lambda params, xs: layer.apply(params, xs, lengths=lengths)[1], params, point)

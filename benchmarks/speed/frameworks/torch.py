@@ -12,7 +12,7 @@ from benchmarks.speed.points import Point
 
 
 def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
-    """Forward in inference mode, training by autograd; inputs need no gradients. Ragged batches are packed within the call."""
+    """Return the jobs: forward in inference mode, training by autograd without input gradients. A call packs ragged batches."""
     torch.set_num_threads(setting.threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if setting.gpu else "cpu")
