@@ -16,7 +16,7 @@ MATRICES = {"kernel": "the kernel", "recurrent_kernel": "the recurrent kernel", 
 def gate_names(cell: Any, columns: int) -> str:
     """Return the gates in the order of their columns, one letter each; "" if these are not the columns of gates."""
     units = getattr(cell, "units", 0)
-    names = getattr(cell, "names", None) or ({4: "ifgo", 3: "zrg"}.get(columns // units, "") if units else "")
+    names = getattr(cell, "gate_names", None) or ({4: "ifgo", 3: "zrg"}.get(columns // units, "") if units else "")
     return names if columns == len(names) * units else ""
 
 
