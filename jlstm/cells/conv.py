@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +91,7 @@ class ConvLSTMCell(StandardCell):
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
 
-    carry_type: ClassVar[Any] = LSTMCarry
+    carry_type = LSTMCarry
 
     def __post_init__(self) -> None:
         super().__post_init__()

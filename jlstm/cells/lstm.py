@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +98,7 @@ class LSTMCell(StandardCell):
     recurrent_init: Initializer = "orthogonal"
     bias_init: Initializer = "zeros"
 
-    carry_type: ClassVar[Any] = LSTMCarry
+    carry_type = LSTMCarry
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """The mLSTM, an LSTM with a matrix as state and exponential gates: its options, parameters and equations."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.export
@@ -79,7 +79,7 @@ class MLSTMCell(StandardCell):
     Differs from: the authors' code (NX-AI/xlstm) adds 1e-6 to the denominator.
     """
 
-    carry_type: ClassVar[Any] = MLSTMCarry
+    carry_type = MLSTMCarry
 
     units: int
     _: KW_ONLY

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.export
@@ -59,7 +59,7 @@ class SLSTMCell(StandardCell):
     Differs from: the authors' code (NX-AI/xlstm) draws forget biases that rise from unit to unit.
     """
 
-    carry_type: ClassVar[Any] = SLSTMCarry
+    carry_type = SLSTMCarry
 
     units: int
     _: KW_ONLY
