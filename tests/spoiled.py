@@ -122,7 +122,7 @@ def judged(call: Call, name: str, kind: str, value: Any) -> tuple[str, str]:
         with limited(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call.function(**{**call.arguments, name: value})
-    except Exception as error:
+    except Exception as error:  # of any kind: `verdict` tells clear sentences from raw errors
         return verdict(error), f"{type(error).__name__}: {str(error)[:100]!r}"
     right = kind in call.rightly.get(name, "").split(", ") or (call.only is None and declared(call, name, kind))
     return ("right" if right else "accepted"), ""

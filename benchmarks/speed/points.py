@@ -10,7 +10,7 @@ SEQUENCE = ("forward", "training")
 
 
 class Size(NamedTuple):
-    """The size of one layer."""
+    """Input features, units and directions of one recurrent layer."""
 
     features: int
     units: int

@@ -36,7 +36,7 @@ class PaperAdam(Adam):
 
     @epsilon.setter
     def epsilon(self, value: float) -> None:
-        """Store the paper's epsilon."""
+        """Set the epsilon of the paper's formula; Keras reads the property, which converts it."""
         self._epsilon = value
 
 

@@ -39,7 +39,7 @@ class Problem:
 
     @property
     def system(self) -> System:
-        """The system with this name."""
+        """The entry of `SYSTEMS` that `name` names."""
         return SYSTEMS[self.name]
 
     @property
@@ -58,7 +58,7 @@ class Problem:
         return cls(**(json.loads((folder / "problem.json").read_text()) | {"folder": folder}))
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Write a dict as JSON."""
+        """Write a dict into the problem's folder, as `<name>.json`."""
         (self.folder / f"{name}.json").write_text(json.dumps(content, default=str))
 
     def read(self, name: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Residuals(NamedTuple):
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Do what `scan.run` does."""
+    """Run the recurrence, with the arguments and results of `scan.run`."""
     kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
     zs = cell.project(start.params, start.context, start.xs)
     return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=start.xs[:0]), zs)

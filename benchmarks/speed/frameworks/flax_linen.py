@@ -11,7 +11,7 @@ from benchmarks.speed.points import Point
 
 
 class Model(nn.Module):
-    """A stack of layers."""
+    """The recurrent layers of a benchmark point, one above the other, as a Flax module."""
 
     point: Point
 

@@ -18,7 +18,7 @@ FEWEST_ROWS = 128  # of all steps together
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Do what `scan.run` does."""
+    """Run the recurrence, with the arguments and results of `scan.run`."""
     *batch, units = start.carry.h.shape
     ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)
     return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)

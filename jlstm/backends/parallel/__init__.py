@@ -15,7 +15,7 @@ RUNS = {MinLSTMCell: linear.run, MinGRUCell: linear.run, MLSTMCell: quadratic.ru
 
 
 def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Do what `scan.run` does."""
+    """Run the recurrence, with the arguments and results of `scan.run`."""
     carry, ys = RUNS[type(cell)](cell, start, way)
     return carry, (ys, None)
 
