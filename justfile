@@ -33,18 +33,22 @@ figures *args: setup
 bench *args: setup
     @python3 requirements/install.py --peers && {{python}} -m benchmarks "$@"
 
-# run the tests, with coverage unless arguments choose some of them
+# run the tests but the slow ones, with coverage; or those that arguments choose
 test *args: setup
-    @{{python}} -m pytest {{parallel}} {{ if args == "" { "--cov" } else { "" } }} "$@"
+    @{{python}} -m pytest {{parallel}} {{ if args == "" { "-m 'not slow' --cov" } else { "" } }} "$@"
+
+# run all tests, also every case of the long tables and every program from start to end
+test-all: setup
+    @{{python}} -m pytest {{parallel}} --cov
 
 # run the tests of the core with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
 test-newest:
-    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} {{core}} --backend fused
-    @.venv-newest/bin/python -m pytest {{parallel}} tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py tests/test_family.py::test_padding_counts_for_nothing
+    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'not slow' {{core}} --backend fused
+    @.venv-newest/bin/python -m pytest {{parallel}} -m 'not slow' tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py tests/test_family.py::test_padding_counts_for_nothing
 
 # run the tests of layers and the loop by plain `lax.scan`
 test-scan: setup
-    @{{python}} -m pytest {{parallel}} --backend scan {{loops}}
+    @{{python}} -m pytest {{parallel}} -m 'not slow' --backend scan {{loops}}
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import defaultdict
 from importlib.util import find_spec
 
 from browser import program
@@ -44,13 +45,25 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "loose: runs optax's adam or nnx.Optimizer, which mix dtypes and ranks")
+    config.addinivalue_line("markers", "slow: only `just test-all` runs it, and `just test` with the file's name")
+    config.addinivalue_line("markers", "table(quick): a table of cases, all but `quick` of which are slow")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the order is shuffled
 def pytest_collection_modifyitems(items):
-    """Trace no coverage where tables of cases and whole programs run what other tests reach: it takes a quarter of their time."""
+    """Mark the slow cases of tables, and what coverage need not trace."""
+    tables = defaultdict(list)
     for item in items:
         if item.path.stem.removeprefix("test_") in UNTRACED:
-            item.add_marker("no_cover")
+            item.add_marker("no_cover")  # other tests reach the same lines, and tracing takes a quarter of the time
+        if item.get_closest_marker("table"):
+            tables[item.path, item.originalname].append(item)
+    for cases in tables.values():
+        quick = cases[0].get_closest_marker("table").kwargs["quick"]
+        kept = {number * len(cases) // quick for number in range(quick)}  # evenly spread, the first among them
+        for number, case in enumerate(cases):
+            if number not in kept:
+                case.add_marker("slow")
 
 
 def pytest_collection_finish():

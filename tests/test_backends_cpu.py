@@ -30,6 +30,7 @@ SIZES = {  # batch, time, features, units
 }
 
 
+@pytest.mark.table(quick=12)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
@@ -133,6 +134,7 @@ MODES = {
 WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap over weights", "vmap twice")  # each rule once
 
 
+@pytest.mark.table(quick=9)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_transformation_equals_scans(mode):

@@ -15,6 +15,7 @@ KINDS = {  # what sees addresses takes longer to optimize than to run
 }
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_found(kind, tmp_path):

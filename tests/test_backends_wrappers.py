@@ -59,6 +59,7 @@ RUNS = {  # each way to run with each kind of wrapper, not with each wrapper
 }
 
 
+@pytest.mark.table(quick=6)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", RUNS)
 def test_results_and_gradients_are_those_of_the_plain_loop(name):

@@ -24,6 +24,7 @@ ABSTRACT = {"Batches", "Cell", "Layer", "Wrapper"}
 OTHERS = {"COLOURS", "NonFiniteError", "keep_memory", "digits"}  # no function with parameters
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.loose
 @pytest.mark.parametrize("module", MODULES)
 def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
@@ -42,6 +43,7 @@ def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
     assert len(failures) <= (1 - SHARE) * counts.total(), f"{counts}\n" + "\n".join(failures)
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith((".convert", ".linen", ".nnx"))])
 def test_every_public_name_is_tried(module, tmp_path):
     """A new function needs a good call in the table."""

@@ -164,6 +164,7 @@ def test_refusals_are_one_sentence(call, words):
         call()
 
 
+@pytest.mark.slow
 def test_gradients_are_right_as_a_user_compiles_them():
     """With all of XLA's optimizations, in float64: that of JAX 0.10 mistakes loops that read parts of arrays of a high rank."""
     program = """

@@ -73,6 +73,7 @@ def everything(layer, cotangent, offsets, xs, carry):
     return initial, masks, params, *differentiate(layer, cotangent, params, xs, carry, key=KEY)
 
 
+@pytest.mark.table(quick=10)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_every_pair_equals_numpy(cell, x64):
     """First biases, masks, outputs; the gradient for each array along a random direction, by central differences.

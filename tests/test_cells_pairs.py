@@ -80,6 +80,7 @@ def everything(layer, cotangent, offsets, xs, carry):
     return initial, masks, (params, xs, carry), out, gradients
 
 
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in named(row).items()))
 def test_every_pair_equals_numpy(row, x64):
     """Outputs, carry and dropout masks; the gradient for each array along a random direction, by central differences."""

@@ -74,6 +74,7 @@ def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
     np.testing.assert_allclose(apply(layer, params, xs)[0].h, np.einsum("t,btu->bu", weights, g), rtol=1e-12)
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("backend", ["scan", "parallel"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("shut", [-12.0, -100.0])
@@ -98,6 +99,7 @@ def test_all_steps_at_once_are_as_exact_as_one_by_one():
         np.testing.assert_allclose(ys.astype("float32"), truth, atol=0.05)
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("scheme", ["ba2016", "tf_contrib", "addons", "tflite"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_normalised_zeros_have_gradients(scheme, dtype):

@@ -48,6 +48,7 @@ PAIRS = [  # every cell of both in one direction and in two, and every cell and 
 ]
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("make", "cell", "bidirectional", "relu"), PAIRS)
 def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu):
     """For cells, directions and activations."""

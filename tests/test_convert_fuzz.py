@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp_path):
     """Where a target packs parts, lengths and checksums are right: else only the refusal of those would be fuzzed."""

@@ -74,6 +74,7 @@ def outputs(model, xs, reverse):
     return np.asarray(xs)
 
 
+@pytest.mark.table(quick=8)
 @pytest.mark.parametrize(
     ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda each: getattr(each, "__name__", str(each))
 )
@@ -144,6 +145,7 @@ def saved(request, tmp_path_factory):
     return whole, folder
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("name", ["model.keras", "whole.h5"])
 def test_files_of_whole_models_are_read_by_name(saved, name):
     """Each layer with its own options and weights: it does what the layer in the model does."""

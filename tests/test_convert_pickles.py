@@ -31,6 +31,7 @@ def rebuilt(value):
     return parts if value.kind == "list" else tuple(parts)
 
 
+@pytest.mark.slow
 @given(TREES, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_what_was_pickled_is_described(tree, protocol):
     """In every protocol."""

@@ -55,6 +55,7 @@ def ours(layer, tensors):
     return carry(layer)
 
 
+@pytest.mark.table(quick=12)
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_the_same_weights_give_the_same_outputs(kind, options):
     """Outputs and last states from random initial states, for layers, directions, biases and projections."""

@@ -115,6 +115,7 @@ def test_imdb_loads_in_two_seconds():
     assert time.process_time() - started < 2
 
 
+@pytest.mark.slow
 @NEEDS_IMDB
 def test_reviews_can_be_read_and_numbered_again():
     """The first review begins as everybody knows it; numbering the words of many reviews gives them back."""

@@ -27,6 +27,7 @@ def dtypes_of(tree):
     return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
 
 
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("param_dtype", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_everything_has_the_dtype_asked_for(x64, dtype, param_dtype):
@@ -84,6 +85,7 @@ def test_16_bits_stay_16_bits(dtype, name):
     assert {name for name in computed if "float" in name} == {dtype}
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("layer", [LSTM(UNITS), LSTM(UNITS, remat=2), Bidirectional(LSTM(UNITS))], ids=repr)
 def test_close_to_the_truth(dtype, layer):

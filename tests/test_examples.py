@@ -48,6 +48,7 @@ def test_help_explains_every_option(training, capsys):
         assert text in printed
 
 
+@pytest.mark.slow
 def test_training_by_steps_prints_and_saves_what_it_says(tmp_path):
     """A line every 20 steps, one for each seed, their mean; the first seed's weights and picture; clean logs."""
     result = run(MNIST, "--dataset", "digits", "--steps", "25", "--seeds", "2", "--out", "here/deep", cwd=tmp_path)
@@ -88,6 +89,7 @@ def test_training_on_mnist_runs(training, tmp_path, capsys, monkeypatch):
     assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", capsys.readouterr().out)[1]) > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_permuted_pixels_come_one_a_step(training, tmp_path, capsys):
     """An image of 8 by 8 is 64 steps of one pixel, in the same order for all; the network learns from them."""
@@ -104,6 +106,7 @@ def test_permuted_pixels_come_one_a_step(training, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("Test accuracy: 0.")
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_a_finished_run_is_not_trained_again_when_resumed(training, tmp_path, capsys):
     """Resuming prints the same result from the checkpoint; without --resume the run starts anew."""
@@ -137,6 +140,7 @@ def test_a_mistake_is_one_sentence(training, tmp_path, monkeypatch, options, mes
         training.main(training.MnistOptions(**options))
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 @pytest.mark.xdist_group("tensorflow")
 def test_the_demo_agrees_with_tensorflow(demo, training, tmp_path, monkeypatch, capsys):

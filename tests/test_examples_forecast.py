@@ -130,6 +130,7 @@ def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == hidden
 
 
+@pytest.mark.slow
 @NEEDS_DATA
 def test_it_beats_naive_forecasts_of_the_airline(monkeypatch, tmp_path, capsys):
     """A hundred and fifty steps are enough, one month ahead and three years."""

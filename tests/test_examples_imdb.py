@@ -63,6 +63,7 @@ def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} >= {"checkpoints", "history.jsonl", "weights.safetensors", "seed_1"}
 
 
+@pytest.mark.slow
 def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
     """It goes both ways, and is built anew from the same options to judge a text."""
     given = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--learning-rate", "0.01", "--epochs", "4")
@@ -121,6 +122,7 @@ def test_adam_is_that_of_keras(example, keras):
     assert np.abs(ours(optax.adam(1e-3, eps=1e-7)) - theirs).max() > 1e-5
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("masked", [False, True])
 def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     """From the same weights, on the same batches in the same order, ten steps of Keras' `fit` and of ours agree.

@@ -110,6 +110,7 @@ def test_copying_prints_and_saves_what_it_says(example, tmp_path, capsys):
     assert losses(capsys.readouterr().out, tmp_path)[-1] == pytest.approx(np.log(8), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_the_lstm_remembers_and_keeps_its_gradient(example, tmp_path, capsys, monkeypatch):
     """Forty steps are learned in seconds, and then more is left of the first state than in a plain network."""

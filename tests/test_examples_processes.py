@@ -14,6 +14,7 @@ OPTIONS = "--dataset", "digits", "--steps", "5", "--batch", "32", "--out"
 FILES = {"checkpoints", "history.jsonl", "picture.png", "weights.safetensors"}
 
 
+@pytest.mark.slow
 def test_an_example_runs_as_two_processes(tmp_path):
     """Started by hand; the first one prints, and there is one of everything."""
     by_hand = ("--coordinator", "{address}", "--processes", "2", "--process", "{process}")
@@ -25,6 +26,7 @@ def test_an_example_runs_as_two_processes(tmp_path):
     assert [record.step for record in read(tmp_path / "out/history.jsonl")] == [5]
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [

@@ -91,6 +91,7 @@ def test_the_squared_error_is_that_of_the_probability(example):
     np.testing.assert_allclose(errors, [0.25, 0.25, 1, 0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_devices_train_and_test_as_one_does(example, tmp_path, monkeypatch, capsys):
     """Dropout included; a run of its own restores what they learned, and tests it on as many."""
@@ -123,6 +124,7 @@ def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
         run(example, *arguments, out=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the reviews")
 def test_a_process_of_its_own_trains_on_imdb(tmp_path):
     """As a stranger runs it, on the real reviews."""

@@ -55,6 +55,7 @@ def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     assert_close((rest[0], first[:, :2], rest[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
+@pytest.mark.table(quick=10)
 @every
 def test_padding_counts_for_nothing(cell, x64):
     """A sequence gives what it gives alone, and zeros behind, where NaN harms neither results nor gradients."""
@@ -73,6 +74,7 @@ def test_padding_counts_for_nothing(cell, x64):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.table(quick=10)
 @every
 def test_resets_start_anew(cell, x64):
     """From a reset on, a sequence is another one."""
@@ -83,6 +85,7 @@ def test_resets_start_anew(cell, x64):
     assert_close(ys[:, :2], steps(layer, params, xs[:, :2], start)[1], atol=1e-13)
 
 
+@pytest.mark.table(quick=10)
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
     """Forward and reverse mode, with a mask and resets, for parameters, inputs and initial carry."""
@@ -110,6 +113,7 @@ def test_the_last_output_is_the_h_that_it_carries(cell, x64):
             layer.last_output(last)
 
 
+@pytest.mark.table(quick=10)
 @every
 def test_every_example_of_a_batch_is_on_its_own(cell, x64):
     """`vmap` over examples is the batch; more batch axes are too."""
@@ -125,6 +129,7 @@ def test_every_example_of_a_batch_is_on_its_own(cell, x64):
     assert_close(both(params, xs), (expected, expected), atol=1e-13)
 
 
+@pytest.mark.table(quick=10)
 @every
 def test_results_have_the_dtype_of_the_inputs(cell, x64):
     """And are near those of float64, even where numbers reach no further than 65504."""
@@ -137,6 +142,7 @@ def test_results_have_the_dtype_of_the_inputs(cell, x64):
     assert_close(apply(layer, narrow, jnp.asarray(xs, "float16"))[1], run(layer, params, xs)[1], atol=0.02)
 
 
+@pytest.mark.table(quick=10)
 @every
 def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     """Backwards, in both directions, stacked, recomputed, in linen and NNX, on disk."""
@@ -159,6 +165,7 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     assert_close(of_nnx, run(RNN(cell), jax.tree.map(np.float64, model.params), xs), atol=1e-6)
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.stochastic])
 def test_dropout_is_drawn_from_a_key(name):
     """The same key the same result, another key another one, no key none."""

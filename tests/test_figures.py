@@ -7,6 +7,7 @@ import pytest
 from benchmarks import figures
 
 
+@pytest.mark.slow
 def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypatch, capsys):
     """Another run of the same name takes its place; other names stay, in the order of the list."""
     names = {"other": "none.py", "digits": "01_mnist.py --dataset digits --steps 20"}

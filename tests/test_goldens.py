@@ -22,6 +22,7 @@ def run(golden, layers, params, xs, carries, mask, lengths):
     return xs, last
 
 
+@pytest.mark.table(quick=19)
 @pytest.mark.parametrize("golden", CASES, ids=lambda golden: golden.name)
 def test_outputs_last_carry_and_gradients(golden, x64):
     """As far as the case has them. Where it holds the last output over padding, ours is zero."""

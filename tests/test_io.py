@@ -18,6 +18,7 @@ from problems import FEATURES, UNITS
 STACK = Stack((Bidirectional(LSTM(UNITS)), LSTM(2, use_bias=False)))
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(
     "layer", [LSTM, lambda units, **kw: Bidirectional(LSTM(units, **kw)), lambda units, **kw: Stack((LSTM(units, **kw),) * 2)]

@@ -52,6 +52,7 @@ def test_every_kind_of_layer_and_cell_is_tried():
     assert all(f'"kind": "{name}"' in text for name in KINDS if name != "Wrapper")
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_a_layer_comes_back_with_its_parameters(tmp_path, layer):
     """An equal layer, the same structure, the same bits; and the old way of reading parameters works on the same file."""

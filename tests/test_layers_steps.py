@@ -45,6 +45,7 @@ def test_reset_in_a_step_is_resets_in_a_sequence(name):
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
+@pytest.mark.table(quick=10)
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_starts_anew(name, x64):
     """After a reset, a sequence goes on as one that begins; the other one goes on as without."""
@@ -99,6 +100,7 @@ WINDOWED = {
 }
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize("name", WINDOWED)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_a_scan_over_windows_goes_with_inputs_of_any_width(dtype, name):

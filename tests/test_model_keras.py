@@ -34,6 +34,7 @@ def model(framework):
     return whole
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize(("framework", "name"), [(keras, "a.weights.h5"), (tf_keras, "a.weights.h5"), (tf_keras, "old.h5")])
 def test_layers_are_built_from_their_weights(framework, name, capsys, tmp_path):
     """By their names or, where the file has none, by their paths; in float64, which proves the conversion, and in float32."""

@@ -77,6 +77,7 @@ WAYS = {
 }
 
 
+@pytest.mark.table(quick=10)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_copies_compute_the_same(name, way):

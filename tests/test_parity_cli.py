@@ -51,6 +51,7 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives():
     """Outcomes come in order, and the same to the last bit of our side's error."""
     cases = [table.Case(f"seed {seed}", Problem(LSTM(4, backend="scan"), seed=seed), "jax_rnn") for seed in (0, 1)]
@@ -163,6 +164,7 @@ def test_other_keras_backend_is_refused(monkeypatch):
         peers.load("keras")
 
 
+@pytest.mark.slow
 def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
     """A new file under `peers` is compared at once; where no peer is left, that is an error and no success."""
     monkeypatch.setattr(peers, "names", lambda: ["other"])

@@ -69,6 +69,7 @@ def theirs(given, cotangent, mask=None, noise=None):
     return results, dict(zip(names, initial, strict=True))
 
 
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("options", "reverse"), [(case, k % 2 == 1) for k, case in enumerate(CASES.values())], ids=CASES)
 def test_values_and_gradients_equal_keras(options, reverse, masked):

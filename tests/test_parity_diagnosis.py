@@ -239,6 +239,7 @@ def found(plant, options):
 IN_EVERY_PRECISION = ("f and g swapped", "forget bias again", "direction", "mask")
 
 
+@pytest.mark.table(quick=8)
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [(name, "bfloat16") for name in LOADED] + [(name, dtype) for name in IN_EVERY_PRECISION for dtype in ("float32", "float64")],
@@ -249,6 +250,7 @@ def test_a_common_fault_is_diagnosed_in_every_precision(name, dtype):
     assert found(plant, options | {"dtype": dtype}).causes[0].endswith(says)
 
 
+@pytest.mark.table(quick=14)
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_fault_is_diagnosed(name):
     """The first cause is the right one, and the only one unless others are the same for these numbers."""

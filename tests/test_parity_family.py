@@ -81,6 +81,7 @@ def test_so_are_those_on_tensorflow(peer, cells, variants):
     test_each_peer_is_asked_for_what_it_has(peer, cells, variants)
 
 
+@pytest.mark.slow
 def test_a_peer_without_limits_is_asked_for_everything(monkeypatch):
     """One that says of nothing that it lacks it."""
     monkeypatch.setattr(peers, "load", lambda name: ours)

@@ -11,6 +11,7 @@ from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, d
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
 
 
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}], ids=repr)
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("reverse", [False, True])

@@ -86,6 +86,7 @@ def assert_passed(printed, dtype):
         assert any(line.startswith(f"pass       {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
 
 
+@pytest.mark.table(quick=1)
 def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
     """In float64, which proves the conversion, and in the file's dtype; the other reports have them too."""
     printed, out = checked
@@ -102,6 +103,7 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
     assert "inner/deep" in (out / "junit").read_text()
 
 
+@pytest.mark.table(quick=1)
 def test_layers_of_a_legacy_file_pass_by_name(saved, capsys):
     """In float64 alone with Keras 2, and in the file's dtype, in the whole model too, with Keras 3."""
     dtype = {"keras": "float32", "tf_keras": "float64"}[saved[1]]

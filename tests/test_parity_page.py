@@ -46,6 +46,7 @@ def test_an_error_on_the_page_would_be_noticed(made, browser):
     assert "ReferenceError" in console[0]
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(
     ("chosen", "rows", "said"),
     [
@@ -63,6 +64,7 @@ def test_what_the_address_asks_for_is_shown_and_the_rest_hidden(made, browser, c
     assert f">{said}</output>" in dom
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize(
     ("chosen", "rows"),
     [

@@ -129,6 +129,7 @@ def test_variants_are_those_written_from_the_papers(name):
         np.testing.assert_allclose(ours_, expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.table(quick=7)
 @pytest.mark.parametrize("name", [*(f"cell {name}" for name in KNOWN), "residual", "dropout around", "dropout around, drawn"])
 def test_all_gradients_of_the_family_are_those_of_the_textbook(name):
     """Ours, differentiated by JAX, with padding, equal those written by hand, whether a peer has the cell or not."""

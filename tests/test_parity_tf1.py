@@ -55,6 +55,7 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
     return (results[0], results[1].h, results[1].c), (grads, of_xs, of_h, of_c)
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(
     "options",
     [

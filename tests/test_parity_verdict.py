@@ -187,6 +187,7 @@ def test_no_bug_passes(dtype):
     assert verdict(dtype, right(dtype, True)[2], True) == "pass"
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize("bug", CELLS)
 def test_bug_in_the_cell_fails(bug):
     """A cell with one deliberate bug, and no rounding, fails by the limits of every dtype."""

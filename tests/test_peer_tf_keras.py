@@ -9,6 +9,7 @@ from peerage import check_faults, check_known_bugs, check_passes, check_refuses,
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(
     ("layer", "options"),
     [

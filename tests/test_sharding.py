@@ -62,6 +62,7 @@ def spread(mesh, params, *rest):
     return put(P())(params), *put(P("data"))(rest)
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("layer", "sequence", "with_carry", "axis_type"), ON_MESHES.values(), ids=ON_MESHES)
 def test_mesh(layer, sequence, with_carry, axis_type):
     """On a mesh with explicit or automatic axes all gradients are right, split as the inputs are, and nothing is gathered."""
@@ -78,6 +79,7 @@ def test_mesh(layer, sequence, with_carry, axis_type):
     assert gathers(compiled) == set()
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", CASES)
 def test_shard_map(name):
     """Inside shard_map each device runs its part of the batch; gradients summed over devices are those of the whole."""

@@ -13,6 +13,7 @@ from benchmarks.speed.pool import WorkerError
 from speeds import SMALL, report
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.loose
 @pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx"])
 @pytest.mark.parametrize("form", ["bidirectional", "ragged", "step"])
@@ -57,6 +58,7 @@ def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch
     assert memory.peak() is None
 
 
+@pytest.mark.slow
 def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     """Ours and one peer, at a point of the grid and at others: rows, page and picture, which are the same made anew."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compile fast rather than well
@@ -94,6 +96,7 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
         assert words in written
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
     """Measured again for a report whose times stay: 64 MB of outputs, and little else."""
     monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
@@ -159,6 +162,7 @@ def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
         pool.start(["numpy"], ["numpy"], 1, gpu=False).__enter__()
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
     """The same; the line has the framework's own words."""
     monkeypatch.setattr(pool, "WARM", SMALL["plain"]._replace(units=(-4,)))

@@ -58,6 +58,7 @@ SMALL = {
 }
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("name", SMALL)
 def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
     """Five steps from the same weights have the same losses to a few roundings of float32, and so do the weights at the end.
@@ -234,6 +235,7 @@ def test_wrong_usage_is_told(capsys):
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
     """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
     monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))

@@ -28,6 +28,7 @@ def page_faults(mode):
     return int(subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(memory.platform.libc_ver()[0] != "glibc", reason="there is no glibc to be told")
 def test_a_block_is_cleared_by_the_system_once_instead_of_every_time():
     """Ten blocks of 80 MB are thousands of pages; kept, they are the same pages."""

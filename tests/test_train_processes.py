@@ -117,6 +117,7 @@ def assert_as_one_device(outcome, job, expected):
         assert outcome.text(job, process) == outcome.text(job, 0)
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize(("job", "name"), list(enumerate(scaling.PROBLEMS)))
 def test_two_processes_are_one_device(two, one_device, job, name):
     """Losses, metrics, last and best parameters are the same to rounding, and `evaluate` finds the last record's in each."""
@@ -129,6 +130,7 @@ def test_the_history_is_written_once(two):
     assert [record.step for record in history] == RECORDS
 
 
+@pytest.mark.slow
 def test_processes_that_begin_differently_are_refused(two):
     """Parameters from different seeds would silently stay different."""
     for process in two.processes:

@@ -54,6 +54,7 @@ def said(folder):
     return (folder / "stderr").read_text().strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_a_killed_run_ends_with_the_same_bits(number, tmp_path):
     """Parameters, optimizer, keys, best parameters and records are those of an undisturbed run, bit by bit."""

@@ -40,6 +40,7 @@ def assert_same(got, expected):
         np.testing.assert_allclose(numbers, wanted, rtol=1e-6)  # records are sums in float32
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "units"), [("classifier", 1), ("language model", 1), ("language model", 2)])
 def test_eight_devices_are_one(name, units):
