@@ -32,7 +32,7 @@ class Reduced(NamedTuple):
         context: the context of the inner cell.
         xs: the inputs of the inner cell.
         finish: maps the outputs of the inner cell, for all steps at once, to those of the outer cell.
-        begins_alike: whether both cells have the same initial carry, so that `resets` mean the same for both.
+        same_initial_carry: whether both cells have the same initial carry, so that `resets` mean the same for both.
     """
 
     cell: "Cell"
@@ -40,7 +40,7 @@ class Reduced(NamedTuple):
     context: PyTree
     xs: Any  # (time, *batch, features), or Noisy
     finish: Callable[[Array], Array]
-    begins_alike: bool = True
+    same_initial_carry: bool = True
 
 
 class Options:
@@ -50,9 +50,9 @@ class Options:
     options.
     """
 
-    def __init_subclass__(cls, **rest: Any) -> None:
+    def __init_subclass__(cls, **class_options: Any) -> None:
         """Register each subclass with JAX as a static pytree."""
-        super().__init_subclass__(**rest)
+        super().__init_subclass__(**class_options)
         jax.tree_util.register_static(cls)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:

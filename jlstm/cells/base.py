@@ -30,6 +30,7 @@ class StandardCell(Cell):
         """Check each option by its declared type, and store numbers as int and float."""
         for option in fields(cast(Any, self)):
             name, value = option.name, getattr(self, option.name)
+            # `option.type` is the annotation itself, not a string: these modules do not postpone the evaluation of annotations.
             if option.type is int:
                 self._store(**{name: checks.positive(name, value)})
             elif option.type is bool:

@@ -71,16 +71,16 @@ class Zoneout(Wrapper):
         if key is None or not shapes:
             return None
         keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
-        return {name: jax.random.bernoulli(each, getattr(self, name), size).astype(dtype) for each, (name, size) in keys}
+        return {name: jax.random.bernoulli(subkey, getattr(self, name), size).astype(dtype) for subkey, (name, size) in keys}
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
         """Run a step of the inner cell, and put back the units that keep their old value."""
-        after, y = super().step(params, context, carry, z)
+        new_carry, y = super().step(params, context, carry, z)
         for name in ("h", "c"):
             if rate := getattr(self, name):
-                kept = (z.own or {}).get(name, rate)
-                after = after._replace(**{name: kept * getattr(carry, name) + (1 - kept) * getattr(after, name)})
-        return after, after.h if self.h else y
+                d = (z.own or {}).get(name, rate)  # in inference the rate, which is the expectation of d
+                new_carry = new_carry._replace(**{name: d * getattr(carry, name) + (1 - d) * getattr(new_carry, name)})
+        return new_carry, new_carry.h if self.h else y
 
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
         """Return the run of the inner cell if both rates are 0, else None."""
