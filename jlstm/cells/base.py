@@ -56,7 +56,7 @@ class StandardCell(Cell):
         return ((self.features_out,),)
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """Return by name of the mask the size or shape that it has without batch axes; empty for a cell without dropout."""
+        """Return by name the size or shape of each dropout mask, without gates and batch axes. Without dropout it is empty."""
         return {}
 
     def begin(

@@ -1,4 +1,4 @@
-"""Minimal GRU and LSTM. Their gates do not see the carry, so that a step is linear in it and steps can run in parallel."""
+"""Minimal GRU and LSTM. Their gates do not see the carry, so that steps are linear in the carry and can run in parallel."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple

@@ -27,7 +27,7 @@ jax.export.register_namedtuple_serialization(MLSTMCarry, serialized_name="jlstm.
 
 
 class MLSTMGates(NamedTuple):
-    """The gates of an mLSTM. Input and forget gate have one number for each head, the output gate one for each unit."""
+    """The gates of an mLSTM. The input and forget gates have one number for each head, the output gate one for each unit."""
 
     i: Float[Array, "*batch heads"]
     f: Float[Array, "*batch heads"]
@@ -49,7 +49,7 @@ class Projected(NamedTuple):
 class MLSTMCell(StandardCell):
     """The matrix LSTM of xLSTM.
 
-    In each head, of size d = units / heads, with φ the forget gate's function:
+    With φ the function of the forget gate, one step of a head, whose size is d = units / heads, is
 
         q, k, v, o = split(x W + b),  i, f = split(x V + a)
         m' = max(log φ(f) + m, i)

@@ -33,20 +33,22 @@ jax.export.register_namedtuple_serialization(SLSTMCarry, serialized_name="jlstm.
 class SLSTMCell(StandardCell):
     """The scalar LSTM of xLSTM.
 
+    With φ the function of the forget gate, one step is
+
         i, f, g, o = split(x W + h U + b)
         m' = max(log φ(f) + m, i), and i where n is 0
         c' = φ(f) exp(m - m') c + exp(i - m') tanh(g)
         n' = φ(f) exp(m - m') n + exp(i - m')
         h' = σ(o) c' / n'
 
-    with φ the forget gate's function. m keeps the exponentials in range and cancels out of h.
+    m keeps the exponentials in range and cancels out of h.
 
     Parameters: `kernel` W (features, 4·units), `bias` b (4·units,), columns i | f | g | o; `recurrent_kernel` U (heads,
     units / heads, 4·units / heads), in each head the same columns: heads do not see each other's h.
 
     Args:
         units: size of h, c, n and m.
-        heads: number of parts of h. A part sees only itself.
+        heads: number of parts of h. The gates of a part see only the h of the same part.
         forget_gate: φ, "sigmoid" or "exp".
         use_bias: whether there is a `bias`.
         forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
