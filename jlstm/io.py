@@ -161,8 +161,8 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         tensors = safetensors.deserialize(content)
     except SafetensorError as error:
         raise ValueError(first_line(error)) from error
-    if odd := [tensor["dtype"] for _, tensor in tensors if tensor["dtype"] not in _DTYPES]:
-        raise ValueError(f"its arrays have the dtype {odd[0]}, which JAX does not have")
+    if unsupported := [tensor["dtype"] for _, tensor in tensors if tensor["dtype"] not in _DTYPES]:
+        raise ValueError(f"its arrays have the dtype {unsupported[0]}, which JAX does not have")
     arrays = {name: _array(tensor["data"], tensor["dtype"], tensor["shape"]) for name, tensor in tensors}
     metadata = _metadata(content)
     if damage := digests.damage(arrays, metadata):

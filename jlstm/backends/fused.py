@@ -21,7 +21,8 @@ from jlstm.cells.lstm import LSTMCell
 from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
 
 FUNCTIONS = {"activation", "recurrent_activation", "output_activation"}
-OUTSIDE = {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}  # not used in the loop
+# Options without effect in the loop. Recurrent dropout has one only if the context holds its masks, which `obstacle` checks.
+NOT_IN_LOOP = {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}
 INITIAL = {"kernel_init", "recurrent_init", "bias_init"}
 
 
@@ -48,7 +49,7 @@ def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
         return "it is for the activations sigmoid and tanh"
     # Options are allowed by name, so that a new option of the cell is refused until this backend supports it
     for option in fields(cell):
-        if option.name not in FUNCTIONS | OUTSIDE | INITIAL and getattr(cell, option.name) != option.default:
+        if option.name not in FUNCTIONS | NOT_IN_LOOP | INITIAL and getattr(cell, option.name) != option.default:
             return f"it is for LSTMs without {option.name}"
     return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in start.context else ""
 

@@ -111,13 +111,13 @@ class LanguageModel(nn.Module):
         tokens, keys = parts.tokens("tokens", tokens, self.vocabulary), parts.keys(self, key, 2 * self.layers + 1)
         carries = (None,) * self.layers if carry is None else self._checked(carry)
         embed = nn.Embed(self.vocabulary, self.units, embedding_init=Uniform(self.init_scale), name="embed")
-        xs, lasts = self._dropped(embed(tokens), 0, keys[0]), []
+        xs, new_carries = self._dropped(embed(tokens), 0, keys[0]), []
         for k, start in enumerate(carries):
             arguments = parts.without_none(carry=start, key=keys[2 * k + 1], **sequence)
             last, ys = Recurrent(self.layer, name=f"layer_{k}")(xs, **arguments)
             xs = self._dropped(ys, k + 1, keys[2 * k + 2])
-            lasts.append(last)
-        return self._logits(embed, xs), tuple(lasts)
+            new_carries.append(last)
+        return self._logits(embed, xs), tuple(new_carries)
 
     @property
     def layer(self) -> RNN:

@@ -107,13 +107,13 @@ class SequenceClassifier(nn.Module):
         mask, keys = self._mask(tokens, lengths), parts.keys(self, key, 2 * len(layers))
         xs = nn.Embed(self.vocabulary, self.features, embedding_init=initializer(self.embedding_init), name="embed")(tokens)
         for k, layer in enumerate(layers):
-            top = k == len(layers) - 1
+            is_last = k == len(layers) - 1
             # "last" needs both directions of a Bidirectional separately, since their last steps differ. Pooling merges them.
-            unmerged = pooling.apart(layer) if top and self.pool == "last" else layer
+            unmerged = pooling.apart(layer) if is_last and self.pool == "last" else layer
             xs = Recurrent(unmerged, name=f"layer_{k}")(xs, **parts.without_none(mask=mask, key=keys[2 * k]))[1]
-            if top:
+            if is_last:
                 xs = self._pooled(layer, xs, mask)
-            constant = self.variational and not top  # the pooled vector has no time axis
+            constant = self.variational and not is_last  # the pooled vector has no time axis
             xs = parts.dropout(xs, self.dropout, keys[2 * k + 1], constant=constant, name=f"dropout_{k}")
         logits = nn.Dense(self.classes, name="head")(xs)
         return logits[:, 0] if self.classes == 1 else logits

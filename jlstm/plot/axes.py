@@ -44,19 +44,19 @@ def plain(ax: "Axes") -> None:
     ax.grid(alpha=0.3)
 
 
-def size(ax: "Axes") -> np.ndarray:
+def size_in_points(ax: "Axes") -> np.ndarray:
     """Return the width and height of axes in points (1/72 inch)."""
     return np.asarray(ax.get_window_extent().size) * 72 / ax.figure.dpi
 
 
-def words(ax: "Axes", labels: Sequence[str]) -> None:
+def label_steps(ax: "Axes", labels: Sequence[str]) -> None:
     """Write a word under each step, or under every n-th step if the axes are too narrow."""
-    room = max(1, int(size(ax)[0] / 11))  # a rotated label of 9 points takes about 11 points
+    room = max(1, int(size_in_points(ax)[0] / 11))  # a rotated label of 9 points takes about 11 points
     steps = range(0, len(labels), math.ceil(len(labels) / room) or 1)
     ax.set_xticks(list(steps), [labels[step] for step in steps], rotation=90, fontsize=9)
 
 
-def single(name: str, value: object, kind: type) -> None:
+def check_single(name: str, value: object, kind: type) -> None:
     """Check that `value` is the result for a single layer.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jlstm import checks
 from jlstm.inspect import Trace
-from jlstm.plot.axes import GREY, axes, single, words
+from jlstm.plot.axes import GREY, axes, check_single, label_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def gates(
         TypeError: `trace` is not a trace of a single layer.
         ValueError: A name is unknown, there are more labels than steps, or `sequence` is out of range.
     """
-    single("trace", trace, Trace)
+    check_single("trace", trace, Trace)
     names = trace.gates._fields if names is None else gate_names(names)
     if labels is not None:
         labels = [checks.text("each of labels", label) for label in checks.several("labels", labels, "['a', 'film']")]
@@ -74,7 +74,7 @@ def gates(
     ax = axes(ax, min(WIDEST if labels is None else 2 * WIDEST, max(6, 3 + 0.2 * len(counts))), 1.5 + 1.4 * len(blocks))
     _blocks(ax, blocks, counts)
     if labels is not None:
-        words(ax, labels)
+        label_steps(ax, labels)
     else:
         ax.set_xlabel("step")
     padding = f", {(~counts).sum()} of them padding (hatched)" if not counts.all() else ""

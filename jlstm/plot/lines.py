@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jlstm import checks
-from jlstm.plot.axes import BLUE, COLOURS, GREY, ORANGE, axes, plain, words
+from jlstm.plot.axes import BLUE, COLOURS, GREY, ORANGE, axes, label_steps, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,5 +163,5 @@ def scores(
         ax.plot(steps[selected], values[selected], marker, color=colour, markersize=6)
     ax.set(ylim=(-0.03, 1.03), xlim=(-0.7, len(text) - 0.3), ylabel=label)
     plain(ax)
-    words(ax, text)
+    label_steps(ax, text)
     return ax

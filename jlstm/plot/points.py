@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jlstm import checks
 from jlstm.inspect import Saturation
-from jlstm.plot.axes import BLACK, BLUE, COLOURS, GREY, axes, plain, single, size
+from jlstm.plot.axes import BLACK, BLUE, COLOURS, GREY, axes, check_single, plain, size_in_points
 from jlstm.plot.heat import NAMES, gate_names
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
     Reference: Karpathy, Johnson & Li 2015, "Visualizing and Understanding Recurrent Networks", figure 3,
     https://arxiv.org/abs/1506.02078.
     """
-    single("shares", shares, Saturation)
+    check_single("shares", shares, Saturation)
     names = [name for name in shares.below._fields if name != "g"] if names is None else names
     for name in (names := gate_names(names)):
         checks.one_of("a name", name, shares.below._fields)
@@ -104,7 +104,7 @@ def _name(ax: Any, places: np.ndarray, labels: Sequence[str], order: np.ndarray)
     (x_min, x_max), (y_min, y_max) = ax.get_xlim(), ax.get_ylim()
     occupied = np.empty((0, 4))  # the boxes of all labels so far, in points
     for index in order:
-        x, y = (places[index] - (x_min, y_min)) / (x_max - x_min, y_max - y_min) * size(ax)
+        x, y = (places[index] - (x_min, y_min)) / (x_max - x_min, y_max - y_min) * size_in_points(ax)
         width, height = 5.4 * len(labels[index]), 10  # points: estimated size of a label of font size 9
         box = np.array([x - width / 2, y, x + width / 2, y + height])
         # Two boxes overlap if each begins before the other ends, along both axes.

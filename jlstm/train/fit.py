@@ -24,7 +24,7 @@ from jlstm.train.nonfinite import NonFiniteError
 from jlstm.train.outcome import LossFunction
 from jlstm.train.passes import Task, evaluate, initial, means, probe, train
 from jlstm.train.progress import Progress
-from jlstm.train.step import Pulse
+from jlstm.train.step import StepStatus
 
 LOG = logging.getLogger(__name__)
 
@@ -142,8 +142,8 @@ def fit(
         _write(history, snapshot.history)
         bar = stack.enter_context(Progress(progress and _is_first_process(), total, int(snapshot.state.step), batches.size))
 
-        def watch(step: int, pulse: Pulse) -> bool:
-            bar.update(step, pulse.sums)
+        def watch(step: int, status: StepStatus) -> bool:
+            bar.update(step, status.sums)
             return interruption.poll()
 
         while (step := int(snapshot.state.step)) < total and not (stop and snapshot.history and stop(snapshot.history)):

@@ -12,7 +12,7 @@ from jlstm.cell import PyTree
 from jlstm.io import DamageError
 from jlstm.train.sharding import is_key
 
-_NEW = "skipped"  # a sum in `State.sums` that these versions did not have
+_SKIPPED = "skipped"  # a sum in `State.sums` that these versions did not have
 
 
 class Stored(NamedTuple):
@@ -24,14 +24,14 @@ class Stored(NamedTuple):
 
     def restored(self, like: dict[str, PyTree]) -> dict[str, Any]:
         """Return the arrays with the shardings of `like`. The number of skipped steps, which these files lack, is zero."""
-        trees = {name: _without_new(tree) if name == "training" else tree for name, tree in like.items()}
+        trees = {name: _without_skipped(tree) if name == "training" else tree for name, tree in like.items()}
         items = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
         restored = _restore(self.folder, ocp.args.Composite(**items))
         results = {name: jax.tree.map(_from_data, tree, restored[name]) for name, tree in trees.items()}
         if "training" in results:
             state = results["training"]["state"]
             zero = jnp.zeros_like(state.sums["weight"])
-            results["training"]["state"] = state._replace(sums=state.sums | {_NEW: zero})
+            results["training"]["state"] = state._replace(sums=state.sums | {_SKIPPED: zero})
         return results
 
 
@@ -46,15 +46,15 @@ def read(folder: Path) -> Stored:
         raise ValueError(f"the checkpoint in {folder.parent} was not written by jlstm.train.fit: give another folder")
     about = _restore(folder, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
     try:
-        contents = about["contents"] | {f"training.state.sums.{_NEW}": about["contents"]["training.state.sums.weight"]}
+        contents = about["contents"] | {f"training.state.sums.{_SKIPPED}": about["contents"]["training.state.sums.weight"]}
         return Stored(contents, about["history"], folder)
     except (KeyError, TypeError) as error:
         raise DamageError("its description is not one of a run") from error
 
 
-def _without_new(training: PyTree) -> PyTree:
+def _without_skipped(training: PyTree) -> PyTree:
     state = training["state"]
-    return training | {"state": state._replace(sums={name: total for name, total in state.sums.items() if name != _NEW})}
+    return training | {"state": state._replace(sums={name: total for name, total in state.sums.items() if name != _SKIPPED})}
 
 
 def _restore(folder: Path, args: Any) -> Any:

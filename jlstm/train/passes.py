@@ -18,7 +18,7 @@ from jlstm.data import Batch, Batches
 from jlstm.train import sharding
 from jlstm.train.arguments import check_measured
 from jlstm.train.outcome import LossFunction, Outcome, outcome_of
-from jlstm.train.step import Pulse, Rule, State, advance, advance_several, measure
+from jlstm.train.step import Rule, State, StepStatus, advance, advance_several, measure
 
 
 class Task(NamedTuple):
@@ -74,10 +74,10 @@ def probe(task: Task, params: Params, batches: Batches[Any], key: Array | None) 
     return jax.eval_shape(partial(outcome_of, task.loss_fn), params, shapes, key, task.carry(batches.size))
 
 
-def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int, Pulse], bool]) -> State:
+def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int, StepStatus], bool]) -> State:
     """Take steps until the step number is `goal`, `watch` returns true, or a value is not finite.
 
-    While the device computes one call, the host prepares the next batches and reads the pulse of the previous call. A non-finite
+    While the device computes one call, the host prepares the next batches and reads the status of the previous call. A non-finite
     value is therefore noticed one call late. This is harmless, because steps do not change a state that is not finite.
 
     Args:
@@ -85,20 +85,20 @@ def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int,
         state: State to start from. Its buffers are donated.
         key: Random key for dropout.
         goal: Number of steps to reach, counted from the start of the run.
-        watch: Function called after each call with the number of steps started so far and the pulse of the previous call.
+        watch: Function called after each call with the number of steps started so far and the status of the previous call.
             Training stops when it returns true.
 
     Returns:
         The new state.
     """
-    previous_pulse = None
+    previous_status = None
     for step, group in _calls(task, int(state.step), goal):
         if task.begin and step % len(task.batches) == 0:  # the first batch of a pass
             state = state._replace(carry=sharding.split(task.mesh, task.carry(task.batches.size)))
-        state, pulse = _call(task, state, key, group)
-        if previous_pulse is not None and (not previous_pulse.finite or watch(step + len(group), previous_pulse)):
+        state, status = _call(task, state, key, group)
+        if previous_status is not None and (not previous_status.finite or watch(step + len(group), previous_status)):
             break
-        previous_pulse = pulse
+        previous_status = status
     return state
 
 
@@ -151,7 +151,7 @@ def means(sums: Mapping[str, Array]) -> dict[str, float]:
     return {name: float(sums[name]) / weight for name in sorted(sums, key="loss".__ne__) if name not in ("weight", "skipped")}
 
 
-def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[State, Pulse]:
+def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[State, StepStatus]:
     if len(group) == 1:
         return advance(task.rule, task.mesh, state, key, sharding.feed(task.mesh, group[0]))
     batches = sharding.feed(task.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *group), axis=1)

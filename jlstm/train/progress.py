@@ -16,17 +16,17 @@ class Progress:
     Args:
         shown: Whether to show the bar.
         total: Number of steps of the whole run.
-        done: Number of steps already taken, in a resumed run.
+        completed: Number of steps already taken, in a resumed run.
         size: Examples per step.
 
     Raises:
         ImportError: The bar is shown, and rich is not installed.
     """
 
-    def __init__(self, shown: bool, total: int, done: int, size: int) -> None:
+    def __init__(self, shown: bool, total: int, completed: int, size: int) -> None:
         self._size, self._due, self._bar = size, 0.0, _bar() if shown else None
         if self._bar is not None:
-            self._task = self._bar.add_task("Training", total=total, completed=done, figures="")
+            self._task = self._bar.add_task("Training", total=total, completed=completed, figures="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:

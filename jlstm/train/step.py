@@ -37,7 +37,7 @@ class State(NamedTuple):
     sums: dict[str, Float[Array, ""]]
 
 
-class Pulse(NamedTuple):
+class StepStatus(NamedTuple):
     """A copy of the fields of a state that the host reads while the next step runs. That step donates the state itself."""
 
     finite: Bool[Array, ""]
@@ -53,19 +53,19 @@ class Rule(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def advance(rule: Rule, mesh: Mesh | None, state: State, key: Array, batch: Batch) -> tuple[State, Pulse]:
+def advance(rule: Rule, mesh: Mesh | None, state: State, key: Array, batch: Batch) -> tuple[State, StepStatus]:
     """Take one step. The buffers of `state` are donated."""
-    return _with_pulse(mesh, _step(rule, state, key, batch))
+    return _with_status(mesh, _step(rule, state, key, batch))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def advance_several(rule: Rule, mesh: Mesh | None, state: State, key: Array, batches: Batch) -> tuple[State, Pulse]:
+def advance_several(rule: Rule, mesh: Mesh | None, state: State, key: Array, batches: Batch) -> tuple[State, StepStatus]:
     """Take one step per batch. The batches are stacked along a new first axis. The buffers of `state` are donated."""
 
     def step(state: State, batch: Batch) -> tuple[State, None]:
         return _step(rule, state, key, batch), None
 
-    return _with_pulse(mesh, jax.lax.scan(step, state, batches)[0])
+    return _with_status(mesh, jax.lax.scan(step, state, batches)[0])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -75,9 +75,9 @@ def measure(loss_fn: LossFunction, params: Params, carry: PyTree, batch: Batch) 
     return outcome.carry, sums(outcome, jnp.asarray(batch.weights))
 
 
-def _with_pulse(mesh: Mesh | None, state: State) -> tuple[State, Pulse]:
-    # The pulse is a copy, since the next step donates the buffers of the state.
-    return sharding.constrain(mesh, state), jax.tree.map(jnp.copy, Pulse(state.finite, state.sums))
+def _with_status(mesh: Mesh | None, state: State) -> tuple[State, StepStatus]:
+    # The status is a copy, since the next step donates the buffers of the state.
+    return sharding.constrain(mesh, state), jax.tree.map(jnp.copy, StepStatus(state.finite, state.sums))
 
 
 def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:

@@ -45,11 +45,11 @@ class Stored(NamedTuple):
         data = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
         checks.available(name, data.dtype)
         sharding = getattr(_data(like), "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
-        values = self.arrays[name] if name in self.arrays else self._put_together(name, data)
+        values = self.arrays[name] if name in self.arrays else self._assemble(name, data)
         array = jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if is_key(like) else array
 
-    def _put_together(self, name: str, like: Any) -> np.ndarray:
+    def _assemble(self, name: str, like: Any) -> np.ndarray:
         # The pieces may come from another number of devices than there are now, so the whole array is put together first.
         values, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
         for piece, array in self.arrays.items():

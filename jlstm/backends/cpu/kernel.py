@@ -53,7 +53,7 @@ def is_callable(context: Any) -> bool:
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
     """Run the LSTM by the native kernel. Arguments and results are those of `reference.forward`."""
-    has_hs = inputs.carried and keep
+    has_hs = inputs.stores_h and keep
 
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands)
@@ -70,27 +70,27 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
 
 
 def transposed(
-    inputs: Inputs, ys: Array, residuals: Residuals, cotangents: Outputs, *, reverse: bool, of_inputs: bool, of_weights: bool
+    inputs: Inputs, ys: Array, residuals: Residuals, cotangents: Outputs, *, reverse: bool, needs_dxs: bool, needs_dweights: bool
 ) -> tuple[Array, ...]:
     """Compute gradients by the native kernel. Arguments and results are those of `reference.transposed`.
 
-    Without `of_inputs` the gradient of xs is empty, and without `of_weights` those of the weights are. Each is a matmul that the
-    kernel then leaves out.
+    Without `needs_dxs` the gradient of xs is empty, and without `needs_dweights` those of the weights are. The kernel then leaves
+    out the matmul that computes them.
     """
 
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands[: len(inputs)])
         shapes = [array.shape for array in part.differentiable]
-        if not of_inputs:
+        if not needs_dxs:
             shapes[0] = (0, 0, 0)
-        if not of_weights:
+        if not needs_dweights:
             shapes[1:4] = [(0, 0), (0, 0), (0,)]
         # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates. The code
         # below drops it.
         gates = operands[len(inputs) + 1]
         return _call("jlstm_backward", [gates.shape, *shapes], operands, reverse, {len(inputs) + 1: 0})
 
-    operands = (*inputs, residuals.hs if inputs.carried else ys, residuals.gates, residuals.cs, *cotangents)
+    operands = (*inputs, residuals.hs if inputs.stores_h else ys, residuals.gates, residuals.cs, *cotangents)
     result_axes = (RESIDUAL_AXES[0], *TANGENT_AXES)
     return tuple(_partition_batch(call, operands, (*INPUT_AXES, *RESIDUAL_AXES, *OUTPUT_AXES), result_axes)[1:])
 

@@ -20,7 +20,7 @@ SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 
 class Library(NamedTuple):
-    """The functions of a library and its instruction set, or no functions and the reason, in one sentence."""
+    """A loaded library. If none could be loaded, `functions` is None and `reason` says why in one sentence."""
 
     functions: ctypes.CDLL | None
     instructions: str = ""  # one of INSTRUCTIONS
@@ -33,25 +33,35 @@ def load() -> Library:
 
     The environment variable `JLSTM_INSTRUCTIONS` chooses another one: "baseline", "avx2" or "avx512". It is read once.
     """
-    inside = HERE.relative_to(HERE.parents[2])
+    package_path = HERE.relative_to(HERE.parents[2])
     try:
-        built_from = sources(HERE)
+        source_hash = sources(HERE)
     except OSError as error:
         return Library(None, reason=f"the kernel's sources, which tell whether it fits, cannot be read: {error}")
-    folders = (HERE, *(Path(sysconfig.get_path(kind)) / inside for kind in ("purelib", "platlib")))
-    return find(folders, built_from, os.environ.get(CHOICE, ""))
+    folders = (HERE, *(Path(sysconfig.get_path(kind)) / package_path for kind in ("purelib", "platlib")))
+    return find(folders, source_hash, os.environ.get(CHOICE, ""))
 
 
-def find(folders: tuple[Path, ...], built_from: str, chosen: str = "") -> Library:
-    """Return a library from the first folder that has any: the chosen one, or the best one for this processor."""
+def find(folders: tuple[Path, ...], source_hash: str, chosen: str = "") -> Library:
+    """Return a library from the first folder that has any.
+
+    Args:
+        folders: the folders to search, in this order.
+        source_hash: the hash of the sources from which the library must be built.
+        chosen: the instruction set. "" takes the best one that this processor supports.
+
+    Returns:
+        The library, or the reason why there is none.
+    """
     folder = next((folder for folder in folders if _path(folder, "baseline").exists()), None)
     if folder is None:
         return Library(None, reason="no kernel was built: install jlstm again on a machine with a C++ compiler")
     try:
-        baseline = ctypes.CDLL(str(_path(folder, "baseline")))  # runs everywhere, so it can be asked
-        if _ask(baseline, "jlstm_sources") != built_from:
+        # The baseline library runs on every processor. It tells which of the others may be loaded.
+        baseline = ctypes.CDLL(str(_path(folder, "baseline")))
+        if _call_text_function(baseline, "jlstm_sources") != source_hash:
             return Library(None, reason=f"the kernel in {folder} was built from other sources: install jlstm again")
-        best = _ask(baseline, "jlstm_processor")
+        best = _call_text_function(baseline, "jlstm_processor")
         # an old compiler may not have built all of them
         usable = [name for name in INSTRUCTIONS[: INSTRUCTIONS.index(best) + 1] if _path(folder, name).exists()]
         if chosen and chosen not in usable:
@@ -73,7 +83,7 @@ def _path(folder: Path, instructions: str) -> Path:
     return folder / f"libkernel-{instructions}{SUFFIX}"
 
 
-def _ask(library: ctypes.CDLL, function: str) -> str:
+def _call_text_function(library: ctypes.CDLL, function: str) -> str:
     c_function = library[function]
     c_function.restype = ctypes.c_char_p
     return c_function().decode()

@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
         return self.recurrent_kernel.shape[0]
 
     @property
-    def carried(self) -> bool:
+    def stores_h(self) -> bool:
         """Whether h before a step may differ from the previous output, so that the derivative needs it as a separate array.
 
         With a mask or resets it differs: a masked step outputs zero and keeps h, and a reset replaces h.
@@ -56,7 +56,7 @@ class Residuals(NamedTuple):
 
     gates: Float[Array, "time batch blocks*4*lanes"]
     cs: Float[Array, "time batch blocks*lanes"]  # c before each step
-    hs: Float[Array, "time batch units"]  # h before each step; (0, 0, 0) if not `Inputs.carried`
+    hs: Float[Array, "time batch units"]  # h before each step; (0, 0, 0) if not `Inputs.stores_h`
 
 
 def lanes(dtype: Any) -> int:

@@ -83,7 +83,7 @@ def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, .
     if not transposed:
         return _linear_map(*operands, transposed=transposed, wanted=wanted, reverse=reverse)
     inputs, ys, residuals, cotangents = _parts(operands)
-    gradients = {"of_inputs": wanted[0], "of_weights": any(wanted[1:4])}  # the costly matmuls, left out if not wanted
+    gradients = {"needs_dxs": wanted[0], "needs_dweights": any(wanted[1:4])}  # the costly matmuls, left out if not wanted
     results = kernel.transposed(inputs, ys, residuals, Outputs(*cotangents), reverse=reverse, **gradients)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 

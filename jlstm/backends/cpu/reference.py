@@ -26,7 +26,7 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
     if not keep:
         return tuple(outputs)
     carries, gates = step_values
-    return *outputs, *Residuals(pack(gates), pack((carries.c,)), carries.h if inputs.carried else ys[:0, :0, :0])
+    return *outputs, *Residuals(pack(gates), pack((carries.c,)), carries.h if inputs.stores_h else ys[:0, :0, :0])
 
 
 def tangent(inputs: Inputs, ys: Array, residuals: Residuals, tangents: Sequence[Array], *, reverse: bool) -> Outputs:
@@ -64,7 +64,7 @@ def transposed(inputs: Inputs, ys: Array, residuals: Residuals, cotangents: Outp
 
 def h_before(inputs: Inputs, ys: Array, residuals: Residuals, *, reverse: bool) -> Array:
     """Return h before each step (time, batch, units)."""
-    if inputs.carried:
+    if inputs.stores_h:
         return residuals.hs
     first = inputs.h[None]  # without mask and resets the h before a step is the output of the previous one
     return jnp.concatenate([ys, first])[1:] if reverse else jnp.concatenate([first, ys])[:-1]

@@ -178,13 +178,13 @@ ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::
   check("final c", *c, kType<T>, {n.batch, n.units});
   f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
   if (residuals.size() != 0) {
-    if (residuals.size() != (f.carried() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+    if (residuals.size() != (f.stores_h() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
     if (check.failed()) return check.error();
     auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
     check("gates", *gates, kType<T>, {n.time, n.batch, columns<T>(n)});
     check("cs", *cs, kType<T>, {n.time, n.batch, padded<T>(n)});
     f.gates = result_data<T>(*gates), f.cs = result_data<T>(*cs);
-    if (f.carried()) {
+    if (f.stores_h()) {
       auto hs = *residuals.get<ffi::AnyBuffer>(2);
       check("hs", *hs, kType<T>, {n.time, n.batch, n.units});
       f.hs = result_data<T>(*hs);
@@ -239,7 +239,7 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals&
   check("dh0", *to.dh0, kType<T>, {n.batch, n.units});
   check("dc0", *to.dc0, kType<T>, {n.batch, n.units});
   if (check.failed()) return check.error();
-  (f.carried() ? f.hs : f.ys) = data<T>(residuals.hs);
+  (f.stores_h() ? f.hs : f.ys) = data<T>(residuals.hs);
   f.gates = data<T>(residuals.gates), f.cs = data<T>(residuals.cs);
   const Gradients<T> gradients{data<T>(*to.dzs),     result_data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
                                data<T>(*to.dbias), data<T>(*to.dh0), data<T>(*to.dc0)};

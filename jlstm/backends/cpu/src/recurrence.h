@@ -119,13 +119,13 @@ struct Forward {
   int64_t step_of(int64_t k) const { return n.reverse ? n.time - 1 - k : k; }
   bool counts(int64_t t, int64_t row) const { return !mask || mask[t * n.batch + row]; }
   bool starts(int64_t t, int64_t row) const { return resets && resets[t * n.batch + row] && counts(t, row); }
-  bool carried() const { return mask || resets; }
+  bool stores_h() const { return mask || resets; }
 
   // Two places are enough without gates, since a step reads the h of one and writes that of the next. They must be two: with units
   // shared out among threads, some threads still read all of h while others write.
-  T* h_carried(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
+  T* h_stored(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
   const T* h_before(int64_t k) const {
-    if (carried()) return h_carried(k);
+    if (stores_h()) return h_stored(k);
     return k == 0 ? h0 : ys + step_of(k - 1) * n.batch * n.units;
   }
   T* c_before(int64_t k) const { return gates ? cs + step_of(k) * n.batch * padded<T>(n) : cs; }
@@ -144,7 +144,7 @@ void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
     T* c = f.c_before(0) + row * unit_width;
     copy(f.c0 + row * units, c, row);
     std::fill(c + units, c + unit_width, T(0));
-    if (f.carried()) copy(f.h0 + row * units, f.h_carried(0) + row * units, row);
+    if (f.stores_h()) copy(f.h0 + row * units, f.h_stored(0) + row * units, row);
   }
 }
 
@@ -204,7 +204,7 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
           }
           if (f.starts(next, sequence)) c = new_h = V{};  // the next step is a reset: it starts from zeros
           store<T>(f.c_before(k + 1) + sequence * unit_width + unit, c);
-          if (f.carried()) store_some<T>(f.h_carried(k + 1) + sequence * units + unit, new_h, lanes);
+          if (f.stores_h()) store_some<T>(f.h_stored(k + 1) + sequence * units + unit, new_h, lanes);
         }
       }
     });

@@ -80,7 +80,7 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
   pack_all<T>(n, w, kernel, recurrent, bias, team);
   f.kernel = kernel, f.recurrent = recurrent, f.bias = bias;
   if (!f.gates) f.cs = make<T>(allocate, n.batch * padded<T>(n));
-  if (!f.gates && f.carried()) f.hs = make<T>(allocate, 2 * n.batch * n.units);
+  if (!f.gates && f.stores_h()) f.hs = make<T>(allocate, 2 * n.batch * n.units);
 
   if (by_rows<T>(n, threads)) {
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);

@@ -85,7 +85,7 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
     return {ys, h, c};
   }
   Array<T> gates = make(n.time * n.batch * columns<T>(n)), cs = make(n.time * n.batch * padded<T>(n)), hs = ys;
-  f.gates = gates.data(), f.cs = cs.data(), f.hs = f.carried() ? hs.data() : nullptr;
+  f.gates = gates.data(), f.cs = cs.data(), f.hs = f.stores_h() ? hs.data() : nullptr;
   {
     Resources resources(threads);
     forward<T>(f, weights, resources.team(), resources.allocate());
