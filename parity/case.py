@@ -165,7 +165,9 @@ def draw(problem: Problem) -> Values:
     steps = time if problem.outputs == "all" else problem.batches
     first_ys = textbook.run(layer, params, xs[:, :1])[1]
     d_ys = jax.tree.map(lambda leaf: normal((batch, steps, *leaf.shape[2:])), first_ys)
-    noise = _noise(layer, params, batch, rng, problem.dtype) if layer.stochastic else None
+    noise = None
+    if layer.stochastic:
+        noise = layer.map(lambda leaf, leaf_params: _noise(leaf, leaf_params, batch, rng, problem.dtype), params)
     return Values(params, xs, carry if problem.initial_carry else None, mask_of(problem), noise, d_carry, d_ys)
 
 
@@ -253,23 +255,14 @@ def biases(params: Arrays) -> list[Any]:
     return [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "bias"]
 
 
-def _dtypes(layer: Any) -> set[str]:
+def _dtypes(layer: jlstm.Layer) -> set[str]:
     """Return the names of the dtypes that the layers are set to compute in."""
-    if isinstance(layer, jlstm.Stack):
-        return set().union(*map(_dtypes, layer.layers))
-    if isinstance(layer, jlstm.Bidirectional):
-        return _dtypes(layer.layer)
-    dtype = getattr(layer, "dtype", None)
-    return set() if dtype is None else {dtype.name}
+    dtypes = [getattr(leaf, "dtype", None) for _, leaf in layer.leaves()]
+    return {dtype.name for dtype in dtypes if dtype is not None}
 
 
 def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dtype: str) -> Arrays:
-    if isinstance(layer, jlstm.Stack):
-        return tuple(
-            _noise(inner, inner_params, batch, rng, dtype) for inner, inner_params in zip(layer.layers, params, strict=True)
-        )
-    if isinstance(layer, jlstm.Bidirectional):
-        return {name: _noise(layer.layer, params[name], batch, rng, dtype) for name in ("forward", "backward")}
+    """Draw the dropout masks of an RNN."""
     if isinstance(layer.cell, Dropout):
         cell, carry = layer.cell, jax.eval_shape(lambda: layer.initial_carry(params, (batch,), "float32"))
         sizes = {"inputs": cell.features_in(params), "outputs": cell.features_out, "state": carry.h.shape[-1]}

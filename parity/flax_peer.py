@@ -15,7 +15,7 @@ from parity.jax_peer import Dump
 def lacks(dump: Dump, problem: Problem) -> str:
     """Return why Flax cannot run a problem; "" if it can."""
     for (layer,) in layers(problem.layer):
-        if isinstance(layer, jlstm.Bidirectional) and getattr(layer.layer, "reverse", False):
+        if layer.children and getattr(layer.children["forward"], "reverse", False):
             return "Flax' Bidirectional runs its first layer forwards"
     return lacking("Flax", problem, lambda *given: [dump(*part) for part in layers(*given)])
 

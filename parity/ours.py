@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jlstm
-from jlstm.layers.bidirectional import MERGES
+from jlstm.layers import Composite
 from parity.case import Problem, Quantities, Values, biases, in_pieces, named
 
 
@@ -74,11 +74,8 @@ def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
 
     With `zero_output` it is zero if the last step is padding, else only if no step of the sequence counts.
     """
-    if isinstance(layer, jlstm.Stack):
-        return last_output(layer.layers[-1], carry[-1], mask, zero_output)
-    if isinstance(layer, jlstm.Bidirectional):
-        directions = ((layer.layer, carry["forward"]), (layer.layer.flipped(), carry["backward"]))
-        return MERGES[layer.merge](*(last_output(inner, inner_carry, mask, zero_output) for inner, inner_carry in directions))
+    if isinstance(layer, Composite):
+        return layer.merge_outputs({k: last_output(child, carry[k], mask, zero_output) for k, child in layer.children.items()})
     if mask is None:
         return carry.h[:, None]
     shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)

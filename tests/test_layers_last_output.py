@@ -116,8 +116,14 @@ REFUSED = {
     "outputs": (lambda carry: LSTM(UNITS).last_output(carry.h), "carry must be what apply of this layer returned, got ArrayImpl"),
     "nothing": (lambda carry: LSTM(UNITS).last_output(None), "got NoneType: pass that"),
     "one layer's of a Stack": (lambda carry: STACK.last_output(carry), "got LSTMCarry: pass that"),
-    "too few of a Stack": (lambda carry: STACK.last_output((carry,)), "got tuple: pass that"),
-    "one direction's": (lambda carry: Bidirectional(LSTM(UNITS)).last_output(carry), "got LSTMCarry: pass that"),
+    "too few of a Stack": (
+        lambda carry: STACK.last_output((carry,)),
+        "must be a tuple of 2, .* got a tuple of 1: pass what apply",
+    ),
+    "one direction's": (
+        lambda carry: Bidirectional(LSTM(UNITS)).last_output(carry),
+        "must be a dict .* got LSTMCarry: pass what apply",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -9,6 +10,11 @@ import pytest
 
 import jlstm
 from jlstm import LSTM, RNN, LSTMCell
+from jlstm.backends import BACKENDS
+from jlstm.cells import GRUCell
+from jlstm.cells.lstm import GATE_NAMES
+from jlstm.cells.normalization import SCHEMES
+from jlstm.layers.constructors import GRUOptions, LSTMOptions
 from problems import FEATURES, UNITS
 
 
@@ -26,6 +32,18 @@ def test_the_signature_lists_all_options():
         field.name: field.default for cls in (LSTMCell, RNN) for field in fields(cls) if field.name not in ("cell", "units")
     }
     assert {name: parameter.default for name, parameter in parameters.items() if name != "units"} == expected
+
+
+@pytest.mark.parametrize(("cell", "options"), [(LSTMCell, LSTMOptions), (GRUCell, GRUOptions)])
+def test_the_types_of_options_are_complete(cell, options):
+    """A type checker knows every option of cell and loop, and each word that an option allows."""
+    names = {field.name for kind in (cell, RNN) for field in fields(kind)} - {"cell", "units"}
+    types = get_type_hints(options)
+    assert types.keys() == names
+    assert set(get_args(types["backend"])) == set(BACKENDS)
+    if cell is LSTMCell:
+        assert {word for part in get_args(types["layer_norm"]) for word in get_args(part)} == set(SCHEMES)
+        assert {word for part in get_args(types["coupled"]) for word in get_args(part)} == set(GATE_NAMES) - {None}
 
 
 def test_dtypes_are_normalised():

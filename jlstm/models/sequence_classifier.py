@@ -84,7 +84,7 @@ class SequenceClassifier(nn.Module):
                 "layer must not have time_major=True or merge=None: tokens are (batch, time) and pooled to one vector"
             )
         if self.pool == "last":
-            pooling.apart(layers[-1])
+            layers[-1].unmerge()
         super().__post_init__()
 
     @nn.compact
@@ -108,7 +108,7 @@ class SequenceClassifier(nn.Module):
         xs = nn.Embed(self.vocabulary, self.features, embedding_init=initializer(self.embedding_init), name="embed")(tokens)
         for k, layer in enumerate(layers):
             top = k == len(layers) - 1
-            unmerged = pooling.apart(layer) if top and self.pool == "last" else layer
+            unmerged = layer.unmerge() if top and self.pool == "last" else layer
             xs = Recurrent(unmerged, name=f"layer_{k}")(xs, **parts.given(mask=mask, key=keys[2 * k]))[1]
             if top:
                 xs = self._pooled(layer, xs, mask)

@@ -68,13 +68,13 @@ def _dump(layer: jlstm.Layer, params: Any, *, step: bool) -> list[dict[str, np.n
 
 
 def _directions(layer: jlstm.Layer) -> int:
-    top = layer.layers[-1] if isinstance(layer, jlstm.Stack) else layer
-    return 1 + isinstance(top, jlstm.Bidirectional)
+    *_, (top,) = layers(layer)
+    return len(top.leaves())
 
 
 def _module(layer: jlstm.Layer, params: Any, dtype: torch.dtype, *, step: bool) -> torch.nn.Module:
     state_dict = {name: torch.tensor(value, dtype=dtype) for name, value in convert.dump(layer, params).items()}
-    depth = len(layer.layers) if isinstance(layer, jlstm.Stack) else 1
+    depth = len(layers(layer))
     features, rows = state_dict["weight_ih_l0"].shape[1], len(state_dict["weight_ih_l0"])
     cell: Any = first_cell(layer)
     kind = "GRU" if isinstance(cell, GRUCell) else "LSTM"

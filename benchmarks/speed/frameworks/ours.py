@@ -1,5 +1,7 @@
 """Our own LSTM, time-major, compiled by `jax.jit`. The variant is the backend."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +15,8 @@ def build(point: Point, setting: Setting) -> Jobs:
     """Return the jobs. All backends share `step`, so one variant runs it, beside a call that does nothing."""
     if point.form == "matrix":
         return {"product": waiting(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
-    layers = [LSTM(units, time_major=True, backend=setting.variant) for units in point.units]
+    backend: Any = setting.variant
+    layers = [LSTM(units, time_major=True, backend=backend) for units in point.units]
     layer = Stack(tuple(Bidirectional(rnn) if point.form == "bidirectional" else rnn for rnn in layers))
     params = layer.init(jax.random.key(0), point.features)
     if point.form == "step":
