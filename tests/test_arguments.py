@@ -132,7 +132,7 @@ TABLE = {
     "a layer's params": (lambda: Stack((LAYER,)).initial_carry(PARAMS, (2,)), "params must be a tuple of 1"),
     "one direction's params": (
         lambda: Bidirectional(LAYER).initial_carry(PARAMS, (2,)),
-        "params must be a dict with 'forward' and 'backward', got 'kernel', 'recurrent_kernel', 'bias': pass what init of this layer",
+        "params must be a dict with 'forward' and 'backward', got 'kernel', 'recurrent_kernel', 'bias'",
     ),
     # keys
     "a number for a key": (lambda: LAYER.init(0, 3), "key must be a random key of JAX, got 0: pass jax.random.key(0)"),
