@@ -1,5 +1,6 @@
 """Our side of a comparison: `jlstm` under `jit`, with NumPy arrays in and out."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 import jlstm
 from jlstm.layers import Composite
-from parity.case import Problem, Quantities, Values, biases, in_pieces, named
+from parity.problem import Problem
+from parity.quantities import Quantities, biases, in_pieces, named
+from parity.values import Values
 
 
 def run(problem: Problem, values: Values) -> Quantities:
@@ -62,6 +65,11 @@ def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) 
     if problem.outputs == "last":
         return last_output(layer, carry, mask, problem.zero_output), carry
     return time_first(layer, ys), carry
+
+
+def with_backend(layer: jlstm.Layer, backend: str) -> jlstm.Layer:
+    """Return the layer with every RNN in it run by another backend."""
+    return layer.map_layers(lambda rnn: replace(rnn, backend=backend))
 
 
 def time_first(layer: jlstm.Layer, tree: Any) -> Any:

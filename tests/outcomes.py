@@ -4,9 +4,10 @@ import numpy as np
 
 from jlstm import LSTM
 from parity import Problem, report, table
-from parity.case import draw, truth
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
+from parity.quantities import truth
+from parity.values import draw
 
 
 def outcome(name, dtype, off, *, peer="keras", of_peer=False, known_bug="", time=6):

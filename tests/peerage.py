@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from jlstm import LSTM
-from parity import Problem, compare, family, measure, peers, table
-from parity.case import draw, truth
+from parity import Problem, compare, measure, peers, table, variants_table
 from parity.diagnosis import Diagnosis
+from parity.quantities import truth
+from parity.values import draw
 
 
 def check_table(name, *, pairs):
@@ -52,7 +53,7 @@ def check_faults(name, monkeypatch, dtype="float64"):
 def check_known_bugs(name, *words):
     """The peer is still wrong in every case that the tables name as its bug, and these are the reasons; each has a link."""
     framework = peers.load(name)
-    cases = [case for one in (table, family) for case in one.cases(name, framework) if case.known_bug]
+    cases = [case for module in (table, variants_table) for case in module.cases(name, framework) if case.known_bug]
     assert {case.known_bug for case in cases} == {case.known_bug for case in cases if "https://github.com/" in case.known_bug}
     assert {word for word in words if any(word in case.known_bug for case in cases)} == set(words)
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ import numpy as np
 import jlstm
 from jlstm import LSTM
 from parity import Problem, peers
-from parity.case import draw
+from parity.values import draw
 
 UNITS = 4
 

@@ -13,12 +13,11 @@ import pytest
 import parity.__main__ as cli
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, compare, measure, ours, peers, pool, report, table
-from parity.backends import on
-from parity.case import draw
 from parity.compilation import compile_fast
 from parity.diagnosis import Diagnosis
 from parity.measure import Comparison, Quantity
 from parity.peers.keras import keras
+from parity.values import draw
 
 pytestmark = pytest.mark.xdist_group("tensorflow")  # a gigabyte a process: one worker runs all of these
 
@@ -147,7 +146,7 @@ def test_unknown_peer_exits_with_2(capsys):
 
 def test_missing_tensorflow_is_one_sentence_and_exit_status_2(capsys, monkeypatch):
     """On a machine without TensorFlow the run says what to install, and does not look as if it had passed."""
-    for name in ("parity.peers.keras", "parity.keras_peer"):
+    for name in ("parity.peers.keras", "parity.peers._keras"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert cli.main(["--peer", "keras"]) == 2
@@ -221,7 +220,7 @@ def test_the_backend_asked_for_runs_our_side_however_deep():
     assert layers.keys() == {case.name for case in cli.selected(cli.parser().parse_args([]))}
     assert all("backend='scan'" in repr(layer) for layer in layers.values())
     nested = Stack((Bidirectional(LSTM(3)), LSTM(2, backend="fused")))
-    assert on("scan", nested) == Stack((Bidirectional(LSTM(3, backend="scan")), LSTM(2, backend="scan")))
+    assert ours.with_backend(nested, "scan") == Stack((Bidirectional(LSTM(3, backend="scan")), LSTM(2, backend="scan")))
 
 
 def test_quick_is_a_part_and_seed_another_draw():

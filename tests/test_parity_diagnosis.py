@@ -9,7 +9,7 @@ import pytest
 import plants
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, diagnose, textbook
-from parity.case import draw
+from parity.values import draw
 from plants import bias, both, gates, params, problem, step_by_step, with_layer, with_results, with_values
 
 pytestmark = pytest.mark.xdist_group("tensorflow")

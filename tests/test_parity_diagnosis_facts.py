@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from parity import diagnose
-from parity.case import draw, truth
+from parity.quantities import truth
+from parity.values import draw
 from plants import problem, right
 
 pytestmark = pytest.mark.xdist_group("tensorflow")

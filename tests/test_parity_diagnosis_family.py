@@ -8,7 +8,8 @@ import pytest
 from family import CELLS
 from jlstm import RNN, Bidirectional
 from parity import Problem, diagnose
-from parity.case import draw, truth
+from parity.quantities import truth
+from parity.values import draw
 
 SEARCHED = {
     "peephole": "ifgo",

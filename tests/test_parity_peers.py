@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jlstm import LSTM, Bidirectional, LSTMCarry, Stack
-from parity import Problem, compare, exchange, ours, peers, report, table
+from parity import Problem, compare, ours, peers, report, table
+from parity.peers import _exchange as exchange
 from parity.table import OPTIONS
 
 PLAIN = Problem(LSTM(4), dtype="float64")
@@ -18,7 +19,8 @@ PLAIN = Problem(LSTM(4), dtype="float64")
 def peer(monkeypatch, **attributes):
     """A peer that computes as we do, under the name "some"."""
     framework = ModuleType("some")
-    vars(framework).update({"run": ours.run, "version": lambda: "some 1"} | attributes)
+    nothing = dict.fromkeys(("lacks", "known_bug"), lambda problem: "")
+    vars(framework).update({"run": ours.run, "version": lambda: "some 1"} | nothing | attributes)
     monkeypatch.setattr(peers, "load", lambda name: framework)
     return framework
 
@@ -118,3 +120,12 @@ def test_the_documentation_has_all_peers():
     )
     first = [line.split("|")[1] for line in table_of_peers.splitlines()[2:]]
     assert sorted(re.findall(r"`(\w+)`", " ".join(first))) == peers.names()
+
+
+@pytest.mark.parametrize("name", peers.names())
+def test_every_peer_defines_what_the_protocol_asks_for(name):
+    """A peer that is installed has each function of `Peer`."""
+    try:
+        assert isinstance(peers.load(name), peers.Peer)
+    except peers.MissingPeerError as error:
+        pytest.skip(str(error))

@@ -8,7 +8,8 @@ import pytest
 
 from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from parity import Problem, assert_same, compare, ours, peers
-from parity.case import draw, mask_of
+from parity.problem import mask_of
+from parity.values import draw
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 

@@ -10,11 +10,12 @@ import torch
 import parity.__main__ as cli
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell
 from parity import Problem, ours, textbook
-from parity.case import Values, named
 from parity.diagnosis import Diagnosis
 from parity.measure import judge
 from parity.model import check
 from parity.model.rounding import widened
+from parity.quantities import named
+from parity.values import Values
 
 
 def growing(layer):

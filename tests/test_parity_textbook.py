@@ -11,8 +11,9 @@ from family import CELLS
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, Stack
 from jlstm.cells import Dropout, Residual
 from parity import Problem, ours, textbook
-from parity.case import draw, truth
+from parity.quantities import truth
 from parity.textbook import conv_lstm
+from parity.values import draw
 
 KNOWN = {name: cell for name, cell in CELLS.items() if textbook.knows(RNN(cell))}
 PROBLEMS = {

@@ -11,8 +11,9 @@ import pytest
 from jlstm import RNN, Bidirectional, LSTMCarry, LSTMCell
 from jlstm.cells.tuples import LSTMGates, split_gates
 from parity import Problem, ours, textbook
-from parity.case import draw, truth
 from parity.measure import judge
+from parity.quantities import truth
+from parity.values import draw
 
 DTYPES = ("float64", "float32", "bfloat16")
 

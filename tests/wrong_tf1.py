@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from parity.keras_peer import tf
+from parity.peers._keras import tf
 
 _RNG = np.random.default_rng(0)
 

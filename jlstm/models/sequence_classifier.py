@@ -90,7 +90,7 @@ class SequenceClassifier(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "batch time"], *, lengths: Int[Array, " batch"] | None = None, key: Array | None = None
-    ) -> Float[Array, "batch *classes"]:
+    ) -> Float[Array, " batch *classes"]:
         """Return the logits (batch, classes), or (batch,) for one class.
 
         Args:

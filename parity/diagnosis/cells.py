@@ -9,9 +9,11 @@ import numpy as np
 
 import jlstm
 from parity import textbook
-from parity.case import Problem, Quantities, Values, named, pieces
 from parity.diagnosis.fault import Before, Fault, Run, on_cells, outputs
 from parity.diagnosis.sequence import on_values
+from parity.problem import Problem
+from parity.quantities import Quantities, named, pieces
+from parity.values import Values
 
 
 def activations(problem: Problem, _: Values) -> Iterator[Fault]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.case import Problem, Quantities
 from parity.diagnosis.weights import gate_names
+from parity.problem import Problem
+from parity.quantities import Quantities
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from parity import textbook
-from parity.case import Problem, Quantities, Values, in_pieces
+from parity.problem import Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 Path = tuple[Any, ...]
 Before = Callable[[Problem, Values], tuple[Problem, Values]]

@@ -8,10 +8,12 @@ import numpy as np
 import jlstm
 from jlstm.cells import GRUCell
 from parity import textbook
-from parity.case import Problem, Quantities, Values
 from parity.diagnosis import cells, sequence, structure, weights
 from parity.diagnosis.facts import error
 from parity.diagnosis.fault import Fault
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 FIRST = (
     weights.gates,

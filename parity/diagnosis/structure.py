@@ -8,10 +8,12 @@ import jax
 import numpy as np
 
 import jlstm
-from parity.case import Problem, Quantities, Values
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.sequence import on_values, on_ys, with_options
+from parity.problem import Problem
+from parity.quantities import Quantities
 from parity.textbook import MERGES
+from parity.values import Values
 
 
 def structures(problem: Problem, values: Values) -> Iterator[Fault]:

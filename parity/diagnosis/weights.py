@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.case import Problem, Values
 from parity.diagnosis.fault import Fault, OfCell, at, of_cells, on_cells
+from parity.problem import Problem
+from parity.values import Values
 
 MATRICES = {"kernel": "the kernel", "recurrent_kernel": "the recurrent kernel", "bias": "the bias"}
 

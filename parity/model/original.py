@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 import jlstm
-from parity.case import Quantities, named
 from parity.ours import last_output
+from parity.quantities import Quantities, named
 
 
 class Results(NamedTuple):

@@ -16,10 +16,14 @@ from jlstm.cells import ConvLSTMCell, GRUCell
 from jlstm.cells.convolution import axes
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import conv_weights, flax_peer, jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.conv_weights import is_convolutional
-from parity.flax_peer import ours, theirs
+from parity.peers import _conv_weights as conv_weights
+from parity.peers import _flax as flax_peer
+from parity.peers import _jax as jax_peer
+from parity.peers._conv_weights import is_convolutional
+from parity.peers._flax import ours, theirs
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 
 def version() -> str:

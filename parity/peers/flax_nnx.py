@@ -16,9 +16,12 @@ from jlstm.activations import ACTIVATIONS
 from jlstm.cells import GRUCell
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import flax_peer, jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.flax_peer import ours, theirs
+from parity.peers import _flax as flax_peer
+from parity.peers import _jax as jax_peer
+from parity.peers._flax import ours, theirs
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 SIDES = {"forward": "forward_rnn", "backward": "backward_rnn"}
 

@@ -15,9 +15,11 @@ from jax.experimental import rnn
 
 from jlstm.cells import LSTMCell
 from jlstm.convert import layout
-from parity import jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.exchange import carry_of, first_cell, lacking, modules, states
+from parity.peers import _jax as jax_peer
+from parity.peers._exchange import carry_of, first_cell, lacking, layers, modules, states
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 NAME = "jax.experimental.rnn"
 

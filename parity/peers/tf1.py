@@ -18,10 +18,12 @@ from tf_keras.src.layers.rnn import legacy_cell_wrappers, legacy_cells
 import jlstm
 from jlstm.cells import Dropout, GRUCell, Residual
 from jlstm.convert import tf1 as convert
-from parity import keras_peer
-from parity.case import Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_of, lacking, pulled, states
-from parity.keras_peer import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers import _keras as keras_peer
+from parity.peers._exchange import carry_of, lacking, pulled, states
+from parity.peers._keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.problem import Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # every old class says at each use what would replace it
 

@@ -15,9 +15,11 @@ import numpy as np
 import jlstm
 from jlstm.convert import layout
 from jlstm.convert import tf1 as convert
-from parity.case import Arrays, Problem, Quantities, Values, in_pieces
-from parity.exchange import first_cell, joined, lacking, layers, pulled
-from parity.keras_peer import tf  # on the CPU
+from parity.peers._exchange import first_cell, joined, lacking, layers, pulled
+from parity.peers._keras import tf  # on the CPU
+from parity.problem import Arrays, Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 PEEPHOLES = {"wci": "w_i_diag", "wcf": "w_f_diag", "wco": "w_o_diag"}
 SOURCE = "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/rnn/lstm_ops.cc"

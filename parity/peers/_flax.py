@@ -7,9 +7,9 @@ from typing import Any
 
 import jlstm
 from jlstm.cells import HiddenCarry
-from parity.case import Problem
-from parity.exchange import lacking, layers
-from parity.jax_peer import Dump
+from parity.peers._exchange import lacking, layers
+from parity.peers._jax import Dump
+from parity.problem import Problem
 
 
 def lacks(dump: Dump, problem: Problem) -> str:

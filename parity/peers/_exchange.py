@@ -12,7 +12,7 @@ import numpy as np
 import jlstm
 from jlstm.cells import GRUCell, HiddenCarry
 from jlstm.layers import param_shapes
-from parity.case import Arrays, Problem, mask_of
+from parity.problem import Arrays, Problem, mask_of
 
 
 def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) -> Arrays:

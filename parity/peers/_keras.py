@@ -19,8 +19,10 @@ import tensorflow as tf
 import jlstm
 from jlstm.cells import ConvLSTMCell, GRUCell
 from jlstm.convert import layout
-from parity.case import Problem, Quantities, Values, biases, named
-from parity.exchange import carry_like, joined, layers, nan_in_padding
+from parity.peers._exchange import carry_like, joined, layers, nan_in_padding
+from parity.problem import Problem
+from parity.quantities import Quantities, biases, named
+from parity.values import Values
 
 tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the GPU's whole memory, and its matmuls round to TF32
 
