@@ -49,7 +49,7 @@ def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):
         "parity/peers/haiku.py",
         "parity/peers/equinox.py",
         "parity/peers/onnx.py",
-        "parity/case.py",
+        "parity/problem.py",
     ]
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "absent", *files]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
