@@ -10,7 +10,7 @@ from jlstm.io import load, load_layer, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 from jlstm.loop import lengths_to_mask
 
-_MODULES = ("cells", "convert", "data", "inspect", "linen", "models", "nnx", "plot", "train")  # imported when they are used
+_MODULES = ("cells", "convert", "data", "inspect", "linen", "models", "nnx", "plot", "train")  # imported at their first use
 
 __all__ = [
     "GRU",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # with a __getattr__ a type checker would accept any attribute
+if not TYPE_CHECKING:  # if a type checker saw __getattr__, it would accept any attribute
 
     def __getattr__(name: str) -> Any:
         """Import a module such as `jlstm.nnx` at its first use, and look up the version."""

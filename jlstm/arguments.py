@@ -1,4 +1,4 @@
-"""Answer unknown arguments of a function or class with one sentence that says what to write instead."""
+"""Error messages for unknown arguments of functions and classes: one sentence that says what to write instead."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -94,21 +94,21 @@ class Names(NamedTuple):
         ordered: the arguments that may be passed by position.
         named: all arguments but `self`.
         required: the arguments without a default.
-        others: whether the signature has *args or **kwargs, so that any argument may be passed.
+        variadic: whether the signature has *args or **kwargs, so that any argument may be passed.
     """
 
     ordered: tuple[str, ...]
     named: tuple[str, ...]
     required: frozenset[str]
-    others: bool
+    variadic: bool
 
 
 def answered(name: str, signature: inspect.Signature | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that checks the names of arguments, and raises a TypeError of one sentence for a wrong one.
+    """Return a decorator for functions. A call with wrong names of arguments raises a TypeError that says what to write instead.
 
     Args:
-        name: how the sentence calls the function.
-        signature: the arguments of the function. None reads them from its definition.
+        name: name of the function in the error message.
+        signature: the signature to check calls against. None takes that of the decorated function.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -142,12 +142,12 @@ def _names(signature: inspect.Signature) -> Names:
     kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
     ordered = tuple(name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = frozenset(n for n, parameter in signature.parameters.items() if parameter.default is inspect.Parameter.empty)
-    others = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    return Names(ordered, tuple(name for name in kinds if name != "self"), required, not others.isdisjoint(kinds.values()))
+    is_variadic = not {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}.isdisjoint(kinds.values())
+    return Names(ordered, tuple(name for name in kinds if name != "self"), required, is_variadic)
 
 
 def _check(name: str, names: Names, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
-    if names.others:
+    if names.variadic:
         return
     for option in options:
         if option not in names.named:

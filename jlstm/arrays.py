@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 
 def broadcast_leading(weights: Float[Array, "*sizes"], x: Float[Array, "..."]) -> Array:
-    """Reshape `weights` so that it broadcasts against the trailing axes of `x`: JAX can be told to do so only on request."""
+    """Reshape `weights` so that it broadcasts against the trailing axes of `x`."""
+    # Explicit, since `jax_numpy_rank_promotion="raise"` forbids that NumPy's rules add axes.
     return jnp.expand_dims(weights, range(x.ndim - weights.ndim))
 
 
@@ -25,14 +26,15 @@ def masked_matmul(
     """Return x @ kernel, where the columns of each gate see x multiplied by the mask of that gate.
 
     Args:
-        x: what is multiplied.
+        x: the left operand.
         kernel: the columns of all gates, side by side.
         masks: one mask for each gate, or one for all gates. None leaves x as it is.
-        product: used in place of the matrix product, a convolution for example. Its last axis has the columns too.
+        product: replaces the matrix product, by a convolution for example. The last axis of its result must be the columns.
     """
     if masks is None:
         return product(x, kernel)
     if len(masks) == 1:
         return product(x * masks[0], kernel)
+    # Each gate needs another product, since its mask changes x. With a shared mask one product is enough.
     kernels = jnp.split(kernel, len(masks), axis=-1)
     return jnp.concatenate([product(x * mask, columns) for mask, columns in zip(masks, kernels, strict=True)], axis=-1)

@@ -32,7 +32,7 @@ class Reduced(NamedTuple):
         context: the context of the inner cell.
         xs: the inputs of the inner cell.
         finish: maps the outputs of the inner cell, for all steps at once, to those of the outer cell.
-        begins_alike: whether both cells have the same initial carry, so that `resets` mean the same for both.
+        same_initial_carry: whether both cells have the same initial carry, so that `resets` mean the same for both.
     """
 
     cell: "Cell"
@@ -40,7 +40,7 @@ class Reduced(NamedTuple):
     context: PyTree
     xs: Any  # (time, *batch, features), or Noisy
     finish: Callable[[Array], Array]
-    begins_alike: bool = True
+    same_initial_carry: bool = True
 
 
 class Options:
@@ -50,9 +50,9 @@ class Options:
     options.
     """
 
-    def __init_subclass__(cls, **rest: Any) -> None:
+    def __init_subclass__(cls, **class_options: Any) -> None:
         """Register each subclass with JAX as a static pytree."""
-        super().__init_subclass__(**rest)
+        super().__init_subclass__(**class_options)
         jax.tree_util.register_static(cls)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
@@ -84,8 +84,8 @@ class Cell(Options, abc.ABC):
 
     A cell may also define:
         `each_step`: noise that is drawn again at each step. If it returns any, `project` gets `Noisy` inputs.
-        `gates`: what its gates let through, for `jlstm.inspect`.
-        `reduced`: when a run equals a run of an inner cell, so that a fast backend can run that instead.
+        `gates`: the values of its gates at one step, for `jlstm.inspect`.
+        `reduced`: an inner cell whose run gives the same results, so that a fast backend can run that cell instead.
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -144,7 +144,7 @@ class Cell(Options, abc.ABC):
         key: Array | None = None,
         noise: Noise | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """Return the initial carry and the context, which is all that stays constant over one sequence.
+        """Return the initial carry and the context. The context holds all values that are constant over a sequence.
 
         Args:
             params: parameters as `init` returns them.
@@ -174,7 +174,7 @@ class Cell(Options, abc.ABC):
 
     @abc.abstractmethod
     def project(self, params: Params, context: PyTree, xs: Any) -> PyTree:
-        """Return all that does not depend on the carry, computed for all time steps at once.
+        """Compute for all time steps at once the part of a step that does not depend on the carry.
 
         Args:
             params: parameters as `init` returns them.
@@ -193,7 +193,7 @@ class Cell(Options, abc.ABC):
             params: parameters as `init` returns them.
             context: the context that `begin` returned.
             carry: the carry before the step.
-            z: what `project` returned for this step, without the time axis.
+            z: the entry of the result of `project` for this step, without a time axis.
 
         Returns:
             The new carry, and the output (*batch, features_out).

@@ -130,7 +130,7 @@ def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
 
 
 def rows(name: str, value: Any) -> np.ndarray:
-    """Return a value as an array of NumPy, with a row for each example; require numbers, booleans or text, and no NaN."""
+    """Return a value as a NumPy array with a row for each example; require numbers, booleans or text, and no NaN."""
     try:
         values = np.asarray(value)
     except (TypeError, ValueError) as error:  # lists of several lengths
@@ -143,7 +143,7 @@ def rows(name: str, value: Any) -> np.ndarray:
 
 
 def counts(name: str, value: Any) -> np.ndarray:
-    """Return whole numbers from 0 on, those of int32, as an array of NumPy, whose axes the caller looks at."""
+    """Return a value as a NumPy array; require whole numbers from 0 to the largest int32. The number of axes is not checked."""
     try:
         numbers = np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -158,7 +158,8 @@ def counts(name: str, value: Any) -> np.ndarray:
 def float_dtype(name: str, dtype: Any) -> np.dtype:
     """Return the normalised dtype; require a real floating one."""
     try:
-        normal = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else "no dtype")  # None would be float64
+        # `jnp.dtype` takes many other values, None as float64 for example. They become a name that it refuses.
+        normal = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else "no dtype")
     except TypeError as error:
         raise TypeError(f"{name} must be a floating dtype such as 'float32' or 'bfloat16', got {brief(dtype)}") from error
     if not jnp.issubdtype(normal, jnp.floating):
@@ -221,24 +222,28 @@ def flags(name: str, value: Any, shape: tuple[int, ...], inputs: str) -> Array:
 
 
 def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
-    """Return `lengths` as an array; require whole numbers in [0, time], one a sequence. Traced values cannot be read."""
+    """Return `lengths` as an array of the default integer dtype; require one whole number in [0, time] for each sequence.
+
+    The range of lengths that cannot be read, because they are traced, is not checked. Negative ones become 0.
+    """
     counts = array("lengths", value)
     if not jnp.issubdtype(counts.dtype, jnp.integer):
         raise TypeError(f"lengths must be whole numbers, got {counts.dtype}: cast them with lengths.astype('int32')")
     if counts.shape != batch_shape:
         raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {counts.shape}")
-    if isinstance(time, int) and all(
-        readable(leaf) for leaf in jax.tree.leaves(value)
-    ):  # not of `counts`: under jit even constants are traced there
+    # `value` decides whether the lengths can be checked, not `counts`: under `jit` even an array made from constants is traced.
+    if isinstance(time, int) and all(readable(leaf) for leaf in jax.tree.leaves(value)):
         concrete = np.asarray(value)
         bad = concrete[(concrete < 0) | (concrete > time)]
         if bad.size:
             raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
-    return jnp.clip(counts, 0, min(jnp.iinfo(counts.dtype).max, 2**31 - 1)).astype(int)  # int8 could not count 200 steps
+    # The clip comes before the cast, so that a large unsigned number does not become negative. The cast comes since lengths are
+    # compared with step numbers, and int8, for example, cannot hold step 200.
+    return jnp.clip(counts, 0, min(jnp.iinfo(counts.dtype).max, 2**31 - 1)).astype(int)
 
 
 def readable(value: Any) -> bool:
-    """Whether the numbers of an array can be read, which is not so if it is traced or lies partly on other processes."""
+    """Whether this process can read the numbers of an array. It cannot if the array is traced or partly on other processes."""
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
 
 
@@ -266,12 +271,21 @@ def noise(
     return masks
 
 
-def masks(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> dict[str, Array]:
-    """Return a wrapper's masks in the compute dtype; require names that have a rate, and their shapes; an axis may be 1."""
-    for name, mask in given.items():
+def masks(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> dict[str, Array]:
+    """Return a wrapper's masks in the compute dtype, broadcast to `shapes`.
+
+    Args:
+        arrays: the masks that the caller passed, by name. Any axis may have size 1.
+        shapes: the shapes of the masks that have a rate, by name.
+        dtype: the compute dtype.
+
+    Raises:
+        ValueError: a mask has no rate, or its shape does not fit.
+    """
+    for name, mask in arrays.items():
         if name not in shapes:
             raise ValueError(f"noise has {name!r}, whose rate is 0: leave it out, or give a rate")
-        size, wanted = jnp.shape(mask), shapes[name]
-        if len(size) != len(wanted) or any(n not in (1, m) for n, m in zip(size, wanted, strict=True)):
-            raise ValueError(f"noise[{name!r}] must have shape {wanted}, got {size}")
-    return {name: jnp.broadcast_to(jnp.asarray(mask, dtype), shapes[name]) for name, mask in given.items()}
+        size, expected = jnp.shape(mask), shapes[name]
+        if len(size) != len(expected) or any(n not in (1, m) for n, m in zip(size, expected, strict=True)):
+            raise ValueError(f"noise[{name!r}] must have shape {expected}, got {size}")
+    return {name: jnp.broadcast_to(jnp.asarray(mask, dtype), shapes[name]) for name, mask in arrays.items()}

@@ -48,8 +48,8 @@ def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typin
     wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
     drawn = initializer(name)(key, shape, wide)
     if not hasattr(drawn, "astype") or drawn.shape != shape:
-        what = f"shape {drawn.shape}" if hasattr(drawn, "astype") else type(drawn).__name__
+        got = f"shape {drawn.shape}" if hasattr(drawn, "astype") else type(drawn).__name__
         raise TypeError(
-            f"an initializer must return an array of shape {shape}, got {what}: give a function of key, shape and dtype"
+            f"an initializer must return an array of shape {shape}, got {got}: give a function of key, shape and dtype"
         )
     return drawn.astype(dtype)

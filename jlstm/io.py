@@ -134,28 +134,28 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
 
 
 class DamageError(ValueError):
-    """What was read is not what was written."""
+    """The content of a file differs from what was written, according to its digests."""
 
 
 def pack(arrays: Mapping[str, Any], metadata: Mapping[str, str] = {}) -> bytes:
-    """Return the content of a safetensors file that carries the digests of what is in it.
+    """Return the content of a safetensors file with arrays, metadata and their digests.
 
     Raises:
         ValueError: an array has a dtype that such a file cannot hold.
     """
-    whole = {name: np.asarray(leaf, order="C") for name, leaf in arrays.items()}
-    for name, array in whole.items():
+    contiguous = {name: np.asarray(leaf, order="C") for name, leaf in arrays.items()}
+    for name, array in contiguous.items():
         if array.dtype.name not in _DTYPES.values():
             raise ValueError(f"{name} is {array.dtype.name}, which safetensors files cannot hold: cast it to another dtype")
-    return bytes(safetensors.numpy.save(whole, digests.signed(whole, metadata)))
+    return bytes(safetensors.numpy.save(contiguous, digests.signed(contiguous, metadata)))
 
 
 def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays and the metadata of a safetensors file.
 
     Raises:
-        DamageError: they are not those whose digests the file carries.
-        ValueError: this is no such file.
+        DamageError: arrays or metadata do not match the digests in the file.
+        ValueError: `content` is not a safetensors file.
     """
     try:
         tensors = safetensors.deserialize(content)
@@ -170,6 +170,7 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return arrays, metadata
 
 
+# `safetensors.numpy.load` cannot read bfloat16 and the 8-bit floats, which NumPy lacks. Here `jnp.dtype` knows them.
 def _array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
     return np.frombuffer(data, jnp.dtype(_DTYPES[dtype])).reshape(shape)
 
@@ -191,35 +192,44 @@ def first_line(error: Exception) -> str:
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside `path` and rename it, so that an interrupted write leaves what was there.
+    """Write a file atomically: write a temporary file beside `path` and rename it. An interrupted write leaves the old file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if not checks.path("path", path).parent.is_dir():
         raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{os.fspath(path)} is a folder: name a file in it")
-    beside = Path(path).with_name(f".{Path(path).name[:200]}.{uuid.uuid4().hex}")
+    # Names of more than 255 bytes are too long for most file systems.
+    temporary = Path(path).with_name(f".{Path(path).name[:200]}.{uuid.uuid4().hex}")
     try:
-        with beside.open("wb", buffering=0) as file:  # closing a buffered one would raise the same error once more
-            left = memoryview(content)
-            while left:
-                left = left[file.write(left) :]
+        # The file has no buffer, since closing a buffered one would raise the error of a full disk a second time. Without one,
+        # `write` may write only a part.
+        with temporary.open("wb", buffering=0) as file:
+            remaining = memoryview(content)
+            while remaining:
+                remaining = remaining[file.write(remaining) :]
             os.fsync(file.fileno())  # some file systems notice only here that there is no room
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise refusal(error, f"{os.fspath(path)} cannot be written", "make room, or name a file elsewhere") from error
     finally:
-        with suppress(OSError):  # of a disk that is gone: the error above says so already
-            beside.unlink(missing_ok=True)
+        with suppress(OSError):  # if the disk is gone, the error above already says so
+            temporary.unlink(missing_ok=True)
 
 
-def refusal(error: OSError, what: str, remedy: str) -> OSError:
-    """Return an error of the same kind and number that says in a sentence what failed, why and what to do."""
+def refusal(error: OSError, problem: str, remedy: str) -> OSError:
+    """Return an error of the same class and number as `error`, with a message of one sentence.
+
+    Args:
+        error: the error to explain.
+        problem: what failed, as a clause: "a.safetensors cannot be written".
+        remedy: what the user can do.
+    """
     error = root(error)
     kind = type(error) if type(error).__module__ == "builtins" else OSError
-    sentence = kind(f"{what} ({error.strerror or first_line(error)}): {remedy}")
+    sentence = kind(f"{problem} ({error.strerror or first_line(error)}): {remedy}")
     sentence.errno = error.errno
     return sentence
 

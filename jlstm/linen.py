@@ -1,7 +1,7 @@
-"""Any layer as a Flax linen module, with the layer's own parameter tree.
+"""Layers as Flax linen modules. The parameters of a module are those of the layer.
 
-Three modules for three uses: `Recurrent` returns `(carry, ys)`, `Outputs` the outputs alone, as `nn.Sequential` wants, and
-`Step` runs one step, as `nn.scan` wants. All have the same parameters; those of a Stack are called `"0"`, `"1"`, ….
+`Recurrent` returns `(carry, ys)`. `Outputs` returns only the outputs, as `nn.Sequential` needs. `Step` runs one step, as
+`nn.scan` needs. All three have the same parameters; those of a Stack are called `"0"`, `"1"`, ….
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from jlstm.layers import Layer
 
 
 class Recurrent(nn.Module):
-    """A layer as a module. A call takes the arguments of `Layer.apply` after `params`, and returns what that returns.
+    """A layer as a module. Calls take the arguments of `Layer.apply` that follow `params`, and return the same results.
 
     Dropout is on if `key` or `noise` is passed or if `apply` gets a `"dropout"` rng. Otherwise it is off.
 

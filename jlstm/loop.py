@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jlstm import backends, checks
-from jlstm.backends.scan import Recurrence, Way, scan, select
+from jlstm.backends.scan import Recurrence, RunOptions, scan, select
 from jlstm.cell import Cell, Params, PyTree
 
 
@@ -22,7 +22,7 @@ class Steps(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a run returns: the last carry, the outputs of all steps, and the carries after all steps if asked for."""
+    """The results of a run: the last carry, the outputs of all steps, and the carries after all steps or None."""
 
     carry: PyTree
     ys: Array
@@ -79,14 +79,16 @@ def recur(
         options: how to run the loop.
         states: whether to return the carries after all steps too.
     """
-    way = Way(options.reverse, options.unroll, after if states else None)
+    run_options = RunOptions(options.reverse, options.unroll, keep_carry if states else None)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
         xs = steps.xs
-        if steps.mask is not None:  # before the projection: in the weight gradient 0 · NaN would be NaN
+        # The inputs are zeroed before the projection. Masking its result would not do: padding may hold NaN, and the gradient of
+        # the kernel, xᵀ dz, would contain NaN · 0 = NaN.
+        if steps.mask is not None:
             xs = select(steps.mask, xs, jax.tree.map(jnp.zeros_like, xs))
         start = Recurrence(params, context, initial, carry, xs, steps.mask, steps.resets)
-        return backends.run(options.backend, cell, start, way)
+        return backends.run(options.backend, cell, start, run_options)
 
     if options.remat is not False:
         run = in_chunks(run, options.remat, options.reverse, len(cell.spatial_in) + 1)
@@ -94,12 +96,12 @@ def recur(
     return Results(carry, ys, all_states)
 
 
-def after(before: PyTree, z: PyTree, after: PyTree) -> PyTree:  # noqa: ARG001
-    """Return the carry after the step: a `keep` function for `Way`."""
-    return after
+def keep_carry(carry: PyTree, z: PyTree, new_carry: PyTree) -> PyTree:  # noqa: ARG001
+    """Return the carry after a step. This is a `keep` function for `RunOptions`."""
+    return new_carry
 
 
-def in_chunks(run: Callable, size: int | str, reverse: bool, behind: int) -> Callable:
+def in_chunks(run: Callable, size: int | str, reverse: bool, step_ndim: int) -> Callable:
     """Return a function that runs `run` chunk by chunk and keeps only the carries between chunks for the backward pass.
 
     The backward pass runs each chunk again. Chunks of √T steps take O(√T) memory instead of O(T), for one more forward pass.
@@ -108,22 +110,25 @@ def in_chunks(run: Callable, size: int | str, reverse: bool, behind: int) -> Cal
         run: maps a carry and steps to the last carry and the outputs.
         size: steps of a chunk; "sqrt" takes √T.
         reverse: whether to run the chunks from the last to the first.
-        behind: number of axes of one step of one sequence.
+        step_ndim: number of axes that one step of one sequence has: its features and, before them, its spatial axes.
 
     Reference: Chen et al., 2016, "Training deep nets with sublinear memory cost", https://arxiv.org/abs/1604.06174.
     """
 
     def chunked(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
-        time, *batch = jax.tree.leaves(steps.xs)[0].shape[:-behind]
+        time, *batch = jax.tree.leaves(steps.xs)[0].shape[:-step_ndim]
         if not isinstance(time, int):
             raise ValueError("remat cuts time into chunks and so needs a known number of steps, got a symbolic one: leave it out")
         length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))
         chunks, extra = -(-time // length), -time % length
-        if extra:  # all chunks must have one length: masked steps, which leave the carry unchanged, fill the last one
+        # `lax.scan` needs chunks of equal length, so masked steps fill up the last one: they change neither the carry nor
+        # gradients. They stand at the end of time. With `reverse` they thus run first, and the carry passes through them.
+        if extra:
             mask = jnp.ones((time, *batch), bool) if steps.mask is None else steps.mask
             steps = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)), steps._replace(mask=mask))
         split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), steps)
-        carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, Way(reverse))
+        # prevent_cse=False: the barriers against common subexpressions are only needed outside of a scan, and cost time in it.
+        carry, out = scan(jax.checkpoint(run, prevent_cse=False), carry, split, RunOptions(reverse))
         return carry, jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:time], out)
 
     return chunked

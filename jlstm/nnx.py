@@ -1,7 +1,7 @@
-"""Any layer as a Flax NNX module, with the layer's own parameter tree.
+"""Layers as Flax NNX modules. The parameters of a module are those of the layer.
 
-`Recurrent` returns `(carry, ys)`, `Outputs` the outputs alone, as `nnx.Sequential` wants. Parameters are `nnx.Param`s
-under the layer's names; those of a Stack are called `"0"`, `"1"`, ….
+`Recurrent` returns `(carry, ys)`. `Outputs` returns only the outputs, as `nnx.Sequential` needs. Parameters are `nnx.Param`s with
+the names that they have in the layer; those of a Stack are called `"0"`, `"1"`, ….
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from jlstm.layers import Layer, param_shapes
 
 
 class Recurrent(nnx.Module):
-    """A layer with its parameters. A call takes the arguments of `Layer.apply` after `params`, and returns what that returns.
+    """A layer with its parameters. Calls take the arguments of `Layer.apply` that follow `params`, and return the same results.
 
     Dropout works as in `nnx.Dropout`: it is on at first and after `train()`, and off after `eval()` and in `nnx.view(model,
     deterministic=True)`. A `key` or `noise` that is passed to the call is always used.
@@ -105,17 +105,17 @@ class Recurrent(nnx.Module):
         for k, name in enumerate(self.names):
             values = params[k if self.stacked else name]
             jax.tree.map(
-                lambda variable, value: variable.set_value(jnp.asarray(value)), getattr(self, name), values, is_leaf=_held
+                lambda variable, value: variable.set_value(jnp.asarray(value)), getattr(self, name), values, is_leaf=_is_variable
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "params":  # Flax takes any name for an attribute of its own
+        if name == "params":  # Flax would store the value as an attribute, and not call the setter
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
 
-def _held(leaf: Any) -> bool:
+def _is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
@@ -142,6 +142,6 @@ def _stream(rngs: nnx.Rngs | None) -> Any:
 class Outputs(Recurrent):
     """A `Recurrent` that returns the outputs alone, as `nnx.Sequential` needs."""
 
-    def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:  # type: ignore[override]  # all that differs
+    def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:  # type: ignore[override]  # the purpose of this class
         """Return the outputs `ys` of `Layer.apply`."""
         return super().__call__(xs, carry, **sequence)[1]

@@ -1,4 +1,4 @@
-"""Checks of plain values at the public edge: each failure is one sentence, at most 300 characters of one line."""
+"""Checks of plain values that users pass. An error message is one sentence in one line of at most 300 characters."""
 
 import math
 import os
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 2**31 - 1  # what fits into the int32 of sizes and of tokens
+LARGEST = 2**31 - 1  # sizes and tokens are int32
 
 
 def instance(name: str, value: Any, kind: type, example: str) -> None:
     """Require an instance of `kind`."""
     if not isinstance(value, kind):
-        remedy = f": pass its {name}, .{name}" if isinstance(getattr(value, name, None), kind) else ""  # a module's, say
+        # A module has its layer as the attribute `layer`, for example.
+        remedy = f": pass its {name}, .{name}" if isinstance(getattr(value, name, None), kind) else ""
         raise TypeError(f"{name} must be a {kind.__name__} such as {example}, got {brief(value)}{remedy}")
 
 
@@ -23,23 +24,23 @@ def brief(value: Any) -> str:
     if isinstance(size := getattr(value, "shape", None), tuple) and size:
         return f"an array of shape {tuple(size)} and dtype {value.dtype}"
     if isinstance(value, Mapping | tuple | list) and len(value) > 8:
-        return f"a {type(value).__name__} of {len(value)}"  # whose repr may be long to make
+        return f"a {type(value).__name__} of {len(value)}"  # the repr of a large one may take long
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:60]} … ({type(value).__name__})"
 
 
 def positive(name: str, value: Any, *words: str) -> int:
-    """Return a whole number as int; require at least 1, and that it fits into int32."""
+    """Return a whole number as int; require one from 1 to the largest int32. `words` are as in `whole`."""
     return whole(name, value, *words, least=1)
 
 
 def whole(name: str, value: Any, *words: str, least: int = 0, largest: int = LARGEST) -> int:
-    """Return a whole number as int; require one within bounds."""
-    also = "".join(f" or {word}" for word in words)
+    """Return a whole number as int; require one from `least` to `largest`. `words` are other allowed values, for the message."""
+    alternatives = "".join(f" or {word}" for word in words)
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}{also}, got {brief(value)}")
+        raise ValueError(f"{name} must be a whole number of at least {least}{alternatives}, got {brief(value)}")
     if value > largest:
-        raise ValueError(f"{name} must be a whole number of at most {largest}{also}, got {brief(value)}")
+        raise ValueError(f"{name} must be a whole number of at most {largest}{alternatives}, got {brief(value)}")
     return int(value)
 
 
@@ -61,7 +62,7 @@ def rate(name: str, value: Any) -> float:
 
 
 def number(name: str, value: Any, *, nan: bool = False) -> float:
-    """Return a number as float, so that scalars of NumPy and JAX promote nothing."""
+    """Return a number as float. A scalar of NumPy or JAX would promote the dtype of what it is multiplied with."""
     try:
         if isinstance(value, bool | str | bytes) or getattr(value, "ndim", None):
             raise TypeError
@@ -102,7 +103,10 @@ def bound(name: str, value: Any) -> float:
 
 
 def needs(name: str, on: Any, **options: Any) -> None:
-    """Require that options which belong to `name` are None or False if `on`, the value of that option, is None."""
+    """Require that `options`, which only have a meaning with the option `name`, are None or False if that is None.
+
+    `on` is the value of the option `name`.
+    """
     for option, value in options.items():
         if on is None and value is not None and value is not False:
             raise ValueError(f"{option} is for {name}, which is off: give {name}, or leave out {option}")
@@ -117,7 +121,7 @@ def flag(name: str, value: Any) -> None:
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     """Require one of the allowed values."""
     allowed = list(allowed)
-    kinds = tuple({type(choice) for choice in allowed})  # an array, say, cannot be looked for in a list
+    kinds = tuple({type(choice) for choice in allowed})  # comparing an array with the values would give an array
     if not isinstance(value, kinds) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {brief(value)}")
 

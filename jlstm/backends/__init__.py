@@ -17,10 +17,11 @@ from jaxtyping import Array
 
 from jlstm.backends import cpu, fused, parallel, scan
 from jlstm.backends.reduction import Reduction, reduce
-from jlstm.backends.scan import Recurrence, Way
+from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell, PyTree
 
-MODULES = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}  # in order of trial
+# In the order in which they are tried. `parallel` stands before `FIRST`, so that "auto" never tries it.
+MODULES = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}
 BACKENDS = ("auto", *MODULES)
 FIRST = "cpu"  # the first one that "auto" tries
 LOG = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ class Choice(NamedTuple):
         cell: the cell that the caller runs.
         backend: name of the backend.
         reduced: the cell that the backend runs, `cell` or an inner cell of it.
-        obstacles: why the backends that were tried before do not run it, one sentence each by name.
-        parts: the layer and the direction that the cell belongs to.
+        obstacles: by name of each backend that was tried before: why it does not run the cell, in one sentence.
+        parts: names of the layer and the direction that the cell belongs to, from the outside to the inside.
     """
 
     cell: Cell
@@ -45,26 +46,26 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         inner = "" if self.reduced == self.cell else f" as {self.reduced}"
-        others = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
+        rejections = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
         where = f"{', '.join(self.parts)}: " if self.parts else ""
-        return f"{where}{self.cell} is run by {self.backend}{inner}{others}"
+        return f"{where}{self.cell} is run by {self.backend}{inner}{rejections}"
 
 
 _parts: ContextVar[tuple[str, ...]] = ContextVar("parts", default=())
 _choices: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
 
 
-def run(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(backend: str, cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run a cell by `backend`, or by the next backend that can; arguments and results are those of `scan.run`."""
-    choice, (cell, start, finish) = choose(backend, cell, start, way)
+    choice, (cell, start, finish) = choose(backend, cell, start, options)
     LOG.debug("%s", choice)
     if (choices := _choices.get()) is not None:
         choices.append(choice)
-    carry, (ys, kept) = MODULES[choice.backend].run(cell, start, way)  # kept: what `way.keep` returned at each step
-    return carry, (finish(ys), kept)
+    carry, (ys, step_values) = MODULES[choice.backend].run(cell, start, options)  # step_values: results of `options.keep`
+    return carry, (finish(ys), step_values)
 
 
-def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[Choice, Reduction]:
+def choose(backend: str, cell: Cell, start: Recurrence, options: RunOptions) -> tuple[Choice, Reduction]:
     """Return the first backend that can run a call, and the reduced run.
 
     The backends are tried in the order of `MODULES`, from `backend` on, or from `FIRST` on for "auto". `scan` is the last one and
@@ -76,7 +77,7 @@ def choose(backend: str, cell: Cell, start: Recurrence, way: Way) -> tuple[Choic
     obstacles: dict[str, str] = {}
     for name in names[names.index(FIRST if backend == "auto" else backend) :]:
         module, task = MODULES[name], plain if name == "scan" else reduced
-        why = module.obstacle(task.cell, task.start, way)
+        why = module.obstacle(task.cell, task.start, options)
         if not why and name != backend:  # a backend that the caller named runs whatever its drawbacks
             why = module.drawback(task.start)
         if not why:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlstm.backends import scan
-from jlstm.backends.scan import Recurrence, Way, select
+from jlstm.backends.scan import Recurrence, RunOptions, select
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.lstm import LSTMCell
 from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
@@ -26,21 +26,21 @@ INITIAL = {"kernel_init", "recurrent_init", "bias_init"}
 
 
 class Residuals(NamedTuple):
-    """What the linear recurrence needs of each step: the carry before it, the gates after activation, and tanh(c')."""
+    """Values of each step that the linear recurrence needs: the carry before it, the gates after activation, and tanh(c')."""
 
-    before: LSTMCarry
+    carry: LSTMCarry
     gates: LSTMGates
     output: Float[Array, "time *batch units"]
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
     kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
     zs = cell.project(start.params, start.context, start.xs)
-    return _recurrence(cell, way, start._replace(params=kernel, context={}, xs=start.xs[:0]), zs)
+    return _recurrence(cell, options, start._replace(params=kernel, context={}, xs=start.xs[:0]), zs)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
+def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or "": it is for the plain LSTM."""
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"
@@ -59,55 +59,63 @@ def drawback(start: Recurrence) -> str:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(cell: LSTMCell, way: Way, start: Recurrence, zs: LSTMGates) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-    return scan.loop(cell, start, zs, way)
+def _recurrence(cell: LSTMCell, options: RunOptions, start: Recurrence, zs: LSTMGates) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
+    return scan.loop(cell, start, zs, options)
 
 
 @_recurrence.defjvp
 def _jvp(
-    cell: LSTMCell, way: Way, primals: tuple[Recurrence, LSTMGates], tangents: tuple[Recurrence, LSTMGates]
+    cell: LSTMCell, options: RunOptions, primals: tuple[Recurrence, LSTMGates], tangents: tuple[Recurrence, LSTMGates]
 ) -> tuple[tuple[LSTMCarry, tuple[Array, PyTree]], tuple[LSTMCarry, tuple[Array, PyTree]]]:
-    (start, zs), (change, dzs) = primals, tangents
+    (start, zs), (start_tangent, dzs) = primals, tangents
 
-    def keep(before: LSTMCarry, z: LSTMGates, after: LSTMCarry) -> tuple[Residuals, PyTree]:  # XLA computes the gates once
-        gates = cell.gates(start.params, {}, before, z)
-        return Residuals(before, gates, jnp.tanh(after.c)), way.keep(before, z, after) if way.keep else None
+    # `cell.step` has already computed these gates and tanh(c'): XLA finds the common subexpressions and computes them once.
+    def keep(carry: LSTMCarry, z: LSTMGates, new_carry: LSTMCarry) -> tuple[Residuals, PyTree]:
+        gates = cell.gates(start.params, {}, carry, z)
+        return Residuals(carry, gates, jnp.tanh(new_carry.c)), options.keep(carry, z, new_carry) if options.keep else None
 
-    carry, (ys, (residuals, kept)) = scan.loop(cell, start, zs, way._replace(keep=keep))
-    columns = jnp.concatenate(dzs, axis=-1) + residuals.before.h @ change.params["recurrent_kernel"]
-    return (carry, (ys, kept)), tangent(way, start, residuals, change, columns)
+    carry, (ys, (residuals, step_values)) = scan.loop(cell, start, zs, options._replace(keep=keep))
+    # h dU for all steps in one matmul. Its transpose is one matmul too: the gradient of U, hᵀ dz summed over time and batch.
+    columns = jnp.concatenate(dzs, axis=-1) + residuals.carry.h @ start_tangent.params["recurrent_kernel"]
+    return (carry, (ys, step_values)), tangent(options, start, residuals, start_tangent, columns)
 
 
 def tangent(
-    way: Way, start: Recurrence, residuals: Residuals, change: Recurrence, dzs: Array
+    options: RunOptions, start: Recurrence, residuals: Residuals, start_tangent: Recurrence, dzs: Array
 ) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-    """Return the tangents of the results, which are linear in `change` and `dzs`.
+    """Return the tangents of the results of a run. They are linear in `start_tangent` and `dzs`.
 
     Args:
-        way: how to run the loop.
-        start: the run whose tangent this is.
+        options: how to run the loop.
+        start: the arguments of the run that is differentiated.
         residuals: values of each step of that run.
-        change: tangents of `start`; only `initial` and `carry` are read.
-        dzs: tangents of the pre-activations (time, *batch, 4·units), without dh U. They include h dU.
+        start_tangent: tangents of `start`. Only `initial` and `carry` are read.
+        dzs: tangents of the pre-activations (time, *batch, 4·units). They include h dU, but not dh U.
+
+    Returns:
+        The tangent of the last carry, and a pair with the tangents of the outputs and of what `options.keep` returned.
     """
     kernel = start.params["recurrent_kernel"]
     coefficients = _coefficients(residuals)
 
     def step(carry: LSTMCarry, inputs: tuple[Any, ...]) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
         dz, (c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c), counts, reset = inputs
-        start_carry = carry if reset is None else select(reset, change.initial, carry)
+        start_carry = carry if reset is None else select(reset, start_tangent.initial, carry)
         di, df, dg, do = split_gates(dz + start_carry.h @ kernel)
         dc = c_by_c * start_carry.c + c_by_i * di + c_by_f * df + c_by_g * dg
         end_carry = LSTMCarry(h_by_o * do + h_by_c * dc, dc)
-        out = (end_carry.h, way.keep(start_carry, dz, end_carry) if way.keep else None)
+        out = (end_carry.h, options.keep(start_carry, dz, end_carry) if options.keep else None)
         if counts is None:
             return end_carry, out
         return select(counts, end_carry, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan.scan(step, change.carry, (dzs, coefficients, start.mask, start.resets), way)
+    return scan.scan(step, start_tangent.carry, (dzs, coefficients, start.mask, start.resets), options)
 
 
 def _coefficients(residuals: Residuals) -> tuple[Array, ...]:
-    """Return the derivatives of c' by z_i, z_f, z_g and c, and of h' by z_o and c', in this order."""
+    """Return the derivatives of c' by z_i, z_f, z_g and c, and of h' by z_o and c', in this order.
+
+    They follow from c' = f c + i g and h' = o tanh(c'), with σ' = σ (1 - σ) and tanh' = 1 - tanh².
+    """
     (_, c), (i, f, g, o), output = residuals
     return g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), f, output * o * (1 - o), o * (1 - output**2)

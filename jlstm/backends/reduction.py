@@ -24,39 +24,41 @@ class Reduction(NamedTuple):
     @classmethod
     def of(cls, cell: Cell, start: Recurrence) -> Self:
         """Return the run of the cell itself, without any reduction."""
-        return cls(cell, start, _same)
+        return cls(cell, start, _identity)
 
 
 def reduce(cell: Cell, start: Recurrence) -> Reduction:
     """Remove as many wrappers from the outside as `Cell.reduced` allows.
 
-    With resets, a wrapper stays whose initial carry differs from that of its inner cell, since `resets` put that carry back.
+    A reset step starts from the initial carry. If there are resets, a wrapper therefore stays if its initial carry differs from
+    that of its inner cell.
     """
     stages: list[Callable[[Array], Array]] = []
-    # the outputs pass through the innermost wrapper first
-    while _speaks_for_itself(cell) and (inner := cell.reduced(start.params, start.context, start.xs)) is not None:
-        if start.resets is not None and not inner.begins_alike:
+    while _reduction_is_valid(cell) and (inner := cell.reduced(start.params, start.context, start.xs)) is not None:
+        if start.resets is not None and not inner.same_initial_carry:
             break
         cell, start = inner.cell, start._replace(params=inner.params, context=inner.context, xs=inner.xs)
-        stages.insert(0, inner.finish)
-    return Reduction(cell, start, partial(_finish, stages, start.mask) if stages else _same)
+        stages.insert(0, inner.finish)  # in front: outputs pass through the innermost wrapper first
+    return Reduction(cell, start, partial(_finish, stages, start.mask) if stages else _identity)
 
 
 def _finish(stages: list[Callable[[Array], Array]], mask: Array | None, ys: Array) -> Array:
     for stage in stages:
         ys = stage(ys)
+    # The backend returned zeros at masked steps. A stage may change them, as Residual does, which adds the inputs.
     return ys if mask is None else select(mask, ys, jnp.zeros_like(ys))
 
 
-def _same(ys: Array) -> Array:
+def _identity(ys: Array) -> Array:
     return ys
 
 
-def _speaks_for_itself(cell: Cell) -> bool:
-    """Whether `reduced` describes the equations of this class.
+def _reduction_is_valid(cell: Cell) -> bool:
+    """Whether `reduced` describes the equations of the class of this cell.
 
     It does not if a subclass overrides `project` or `step` and inherits `reduced`.
     """
+    # The position in the method resolution order at which each method is defined: smaller is more specific.
     mro = type(cell).__mro__
     depths = {name: next(k for k, kind in enumerate(mro) if name in vars(kind)) for name in ("reduced", "project", "step")}
     return depths["reduced"] <= min(depths["project"], depths["step"])

@@ -23,7 +23,7 @@ class Recurrence(NamedTuple):
     resets: Bool[Array, " time *batch"] | None
 
 
-class Way(NamedTuple):
+class RunOptions(NamedTuple):
     """How to run the loop.
 
     Attributes:
@@ -38,18 +38,18 @@ class Way(NamedTuple):
     keep: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run a cell over time.
 
     A step where `mask` is False does not count: the carry stays unchanged, whatever `resets` says, and its output is zero.
 
     Returns:
-        The last carry, and a pair with the outputs of all steps and what `way.keep` returned at each step.
+        The last carry, and a pair with the outputs of all steps and what `options.keep` returned at each step.
     """
-    return loop(cell, start, cell.project(start.params, start.context, start.xs), way)
+    return loop(cell, start, cell.project(start.params, start.context, start.xs), options)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
+def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
     """Return "": `scan` can run every call."""
     return ""
 
@@ -59,25 +59,28 @@ def drawback(start: Recurrence) -> str:
     return ""
 
 
-def loop(cell: Cell, start: Recurrence, zs: PyTree, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Do what `run` does, for the projected inputs `zs`; `start.xs` is not read."""
+def loop(cell: Cell, start: Recurrence, zs: PyTree, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """Run the steps of a cell on the projected inputs `zs`. Results are those of `run`; `start.xs` is not read."""
 
     def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
         z, counts, reset = inputs
-        before = carry if reset is None else select(reset, start.initial, carry)
-        if counts is not None:  # from a large carry a masked step might overflow, and 0 · inf is NaN in the gradient
-            before = select(counts, before, start.initial)
-        after, y = cell.step(start.params, start.context, before, z)
-        out = (y, way.keep(before, z, after) if way.keep else None)
+        step_carry = carry if reset is None else select(reset, start.initial, carry)
+        # A masked step is computed too, and its result is discarded. It starts from the initial carry: from a large carry it
+        # might overflow, and the gradient through `select` would then contain 0 · inf = NaN.
+        if counts is not None:
+            step_carry = select(counts, step_carry, start.initial)
+        new_carry, y = cell.step(start.params, start.context, step_carry, z)
+        out = (y, options.keep(step_carry, z, new_carry) if options.keep else None)
         if counts is None:
-            return after, out
-        return select(counts, after, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
+            return new_carry, out
+        # A masked step ignores its reset: it returns `carry`, not `step_carry`.
+        return select(counts, new_carry, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan(step, start.carry, (zs, start.mask, start.resets), way)
+    return scan(step, start.carry, (zs, start.mask, start.resets), options)
 
 
 def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
-    """Apply `jnp.where` to two trees, with a condition over the leading axes of their leaves."""
+    """Apply `jnp.where` to two trees. The condition has the leading axes of their leaves and is broadcast over the others."""
 
     def leaf(a: Array, b: Array) -> Array:
         return jnp.where(lax.expand_dims(where, range(where.ndim, a.ndim)), a, b)
@@ -86,7 +89,7 @@ def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
 
 
 def scan(
-    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, way: Way
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, options: RunOptions
 ) -> tuple[PyTree, PyTree]:
     """Run `lax.scan`, after the carry has been cast to the type that it has after a step.
 
@@ -96,8 +99,8 @@ def scan(
     if not all(jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves((carry, steps))):
         new_carry, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
         carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, new_carry)  # adding zeros casts the type
-    unroll = way.unroll if isinstance(way.unroll, int) else True
-    return lax.scan(step, carry, steps, reverse=way.reverse, unroll=unroll)
+    unroll = options.unroll if isinstance(options.unroll, int) else True
+    return lax.scan(step, carry, steps, reverse=options.reverse, unroll=unroll)
 
 
 def _first(leaf: Array) -> Array:

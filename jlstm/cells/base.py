@@ -30,6 +30,7 @@ class StandardCell(Cell):
         """Check each option by its declared type, and store numbers as int and float."""
         for option in fields(cast(Any, self)):
             name, value = option.name, getattr(self, option.name)
+            # `option.type` is the annotation itself, not a string: these modules do not postpone the evaluation of annotations.
             if option.type is int:
                 self._store(**{name: checks.positive(name, value)})
             elif option.type is bool:
@@ -55,7 +56,7 @@ class StandardCell(Cell):
         return ((self.features_out,),)
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
-        """Return by name of the mask the size or shape that it has without batch axes; empty for a cell without dropout."""
+        """Return by name the size or shape of each dropout mask, without gates and batch axes. Without dropout it is empty."""
         return {}
 
     def begin(

@@ -19,10 +19,12 @@ def axes(sizes: Sizes, rank: int) -> tuple[int, ...]:
 
 
 def sizes_after(spatial: tuple[int, ...], window: Sizes, strides: Sizes, padding: str, dilation: Sizes) -> tuple[int, ...]:
-    """Return the spatial sizes of what `convolve` returns, for inputs with the sizes `spatial`."""
+    """Return the spatial sizes of the result of `convolve`, for inputs with the sizes `spatial`."""
     per_axis = (axes(sizes, len(spatial)) for sizes in (window, strides, dilation))
-    lost = 1 if padding == "valid" else 0  # a dilated window of k weights spans d · (k - 1) + 1 places
-    return tuple(-(-(size - lost * d * (k - 1)) // s) for size, k, s, d in zip(spatial, *per_axis, strict=True))
+    # A window of k weights with dilation d spans d (k - 1) + 1 places. Without padding it fits at size - d (k - 1) places. The
+    # convolution takes the first of them and then every s-th one.
+    unpadded = 1 if padding == "valid" else 0
+    return tuple(-(-(size - unpadded * d * (k - 1)) // s) for size, k, s, d in zip(spatial, *per_axis, strict=True))
 
 
 def convolve(
@@ -59,18 +61,17 @@ def convolve(
 
 
 def convolve_steps(
-    xs: Float[Array, "time ..."], kernel: Float[Array, "*window features columns"], **how: Any
+    xs: Float[Array, "time ..."], kernel: Float[Array, "*window features columns"], **options: Any
 ) -> Float[Array, "time ..."]:
-    """Return the convolution of all time steps, for `xs` (time, *batch, *spatial, features); `how` are options of `convolve`."""
+    """Return the convolution of all time steps of `xs` (time, *batch, *spatial, features). `options` are those of `convolve`."""
     # `convolve` merges batch and time. Time goes behind the batch: in the other order a sharded batch could not stay sharded.
     time_axis = -kernel.ndim
-    return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, time_axis), kernel, **how), time_axis, 0)
+    return jnp.moveaxis(convolve(jnp.moveaxis(xs, 0, time_axis), kernel, **options), time_axis, 0)
 
 
 def split_gates_merged(columns: Float[Array, "..."], rank: int) -> LSTMGates:
-    """Return `split_gates(columns)`, with the `rank` spatial axes merged into one while the columns are split.
-
-    With several spatial axes JAX 0.10 compiles loops in float64 that read parts of arrays wrongly: gradients were far off.
-    """
+    """Return `split_gates(columns)`, with the `rank` spatial axes merged into one while the columns are split."""
+    # A workaround: with several spatial axes JAX 0.10 compiles float64 loops that read parts of arrays wrongly. Gradients were
+    # far off.
     merged = columns.reshape(*columns.shape[: -rank - 1], -1, columns.shape[-1])
     return jax.tree.map(lambda part: part.reshape(*columns.shape[:-1], part.shape[-1]), split_gates(merged))

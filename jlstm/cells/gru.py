@@ -122,6 +122,7 @@ class GRUCell(StandardCell):
         masks, h, kernel = context.get("recurrent"), carry.h, params["recurrent_kernel"]
         gate_masks = None if masks is None else masks[:2]  # the shared mask, or the masks of z and r
         candidate_masks = None if masks is None else masks[-1:]  # the shared mask, or the mask of g
+        # With `reset_after` all of h U is one matmul, since r is applied to its result. Else r must be known before h U_g.
         if self.reset_after:
             h_z, h_r, h_g = jnp.split(masked_matmul(h, kernel, masks), 3, axis=-1)
             h_g = h_g + broadcast_leading(params["recurrent_bias"], h_g) if self.use_bias else h_g

@@ -149,6 +149,7 @@ class LSTMCell(StandardCell):
         """Draw `kernel`, `recurrent_kernel` and the parameters that the options add."""
         checks.positive("features", features)
         columns = len(self.gate_names) * self.units
+        # Always four keys, also without bias or projection: an option then does not change how the other weights are drawn.
         for_kernel, for_recurrent, for_bias, for_projection = jax.random.split(key, 4)
         params: dict[str, Params] = {
             "kernel": draw(self.kernel_init, for_kernel, (features, columns), dtype),
@@ -176,6 +177,7 @@ class LSTMCell(StandardCell):
         """
         masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], None if masks is None else jnp.expand_dims(masks, 1))
+        # "products": x W and h U are normalised separately, so that x W can be normalised here, for all steps at once.
         if self._normalizes == "products":
             zs = normalize(zs, params["kernel_norm"], self._epsilon)
         if self.use_bias and self._normalizes != "sums":  # else the bias is added after the normalization, in `advance`
@@ -212,6 +214,8 @@ class LSTMCell(StandardCell):
         sigma, phi = activation(self.recurrent_activation), activation(self.activation)
         peepholes, scales, biases = self._gate_weights(params)
 
+        # The order is that of the published schemes: the normalisation includes the peephole, the bias follows it, and the clip
+        # is last, as in ONNX.
         def gate(name: str, function: Callable[[Array], Array], cell_state: Array) -> Array:
             a = getattr(sums, name)
             if name in peepholes:
@@ -234,6 +238,7 @@ class LSTMCell(StandardCell):
         if self.recurrent_dropout_on == "g" and "recurrent" in context:
             added = added * context["recurrent"][0]
         c = f * c + added
+        # The output gate and the next step see c after this normalisation and the clip.
         if self._normalized_c == "carried":
             c = normalize(c, params["state_norm"], self._epsilon)
         c = clip(c, self.cell_clip)
@@ -242,7 +247,7 @@ class LSTMCell(StandardCell):
 
     def output(self, params: Params, o: Array, c: Array) -> Array:
         """Return h', computed from σ(o) and c'."""
-        if self._normalized_c == "output":
+        if self._normalized_c == "output":  # only here: the carried c stays as it is
             c = normalize(c, params["state_norm"], self._epsilon)
         h = o * activation(self.output_function)(c)
         if self.projection is not None:

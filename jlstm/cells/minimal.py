@@ -1,4 +1,4 @@
-"""Minimal GRU and LSTM. Their gates do not see the carry, so that a step is linear in it and steps can run in parallel."""
+"""Minimal GRU and LSTM. Their gates do not see the carry, so that steps are linear in the carry and can run in parallel."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
@@ -16,7 +16,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class Linear(NamedTuple):
-    """The coefficients of a linear step, h' = decay ⊙ h + added."""
+    """The coefficients of a step that is linear in h: h' = decay ⊙ h + added."""
 
     decay: Float[Array, "*batch units"]
     added: Float[Array, "*batch units"]
@@ -95,6 +95,7 @@ class MinGRUCell(_Minimal):
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
         """Return the coefficients of the linear steps, for all steps at once."""
         z, g = self._columns(params, xs)
+        # 1 - σ(z) = σ(-z), which is exact also where σ(z) rounds to 1.
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
 
     def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinGRUGates:
@@ -129,7 +130,8 @@ class MinLSTMCell(_Minimal):
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
         """Return the coefficients of the linear steps, for all steps at once."""
         i, f, g = self._columns(params, xs)
-        share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))  # σ(i) / (σ(f) + σ(i)), also where both are tiny
+        # σ(i) / (σ(f) + σ(i)) = σ(log σ(i) - log σ(f)). The quotient itself would be 0 / 0 where both gates are tiny.
+        share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))
         return Linear(1 - share, share * g)
 
     def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinLSTMGates:

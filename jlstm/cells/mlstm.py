@@ -27,7 +27,7 @@ jax.export.register_namedtuple_serialization(MLSTMCarry, serialized_name="jlstm.
 
 
 class MLSTMGates(NamedTuple):
-    """The gates of an mLSTM. Input and forget gate have one number for each head, the output gate one for each unit."""
+    """The gates of an mLSTM. The input and forget gates have one number for each head, the output gate one for each unit."""
 
     i: Float[Array, "*batch heads"]
     f: Float[Array, "*batch heads"]
@@ -35,13 +35,13 @@ class MLSTMGates(NamedTuple):
 
 
 class Projected(NamedTuple):
-    """The projected inputs: query, key and value of each head, the logs of its forget and input gate, and σ(o)."""
+    """The projected inputs: query q, key k / √d and value of each head, the logs of its forget and input gate, and σ(o)."""
 
     q: Float[Array, "*batch heads size"]
     k: Float[Array, "*batch heads size"]
     v: Float[Array, "*batch heads size"]
-    forget: Float[Array, "*batch heads"]
-    enter: Float[Array, "*batch heads"]
+    log_f: Float[Array, "*batch heads"]
+    log_i: Float[Array, "*batch heads"]
     o: Float[Array, "*batch units"]
 
 
@@ -49,7 +49,7 @@ class Projected(NamedTuple):
 class MLSTMCell(StandardCell):
     """The matrix LSTM of xLSTM.
 
-    In each head, of size d = units / heads, with φ the forget gate's function:
+    With φ the function of the forget gate, one step of a head, whose size is d = units / heads, is
 
         q, k, v, o = split(x W + b),  i, f = split(x V + a)
         m' = max(log φ(f) + m, i)
@@ -137,25 +137,28 @@ class MLSTMCell(StandardCell):
         q, k, v, o = jnp.split(linear(""), 4, axis=-1)
         i, f = jnp.split(linear("gate_"), 2, axis=-1)
         q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
-        forget = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
-        return Projected(q, k / k.shape[-1] ** 0.5, v, forget, i, jax.nn.sigmoid(o))
+        # Gates stay logarithms until `step` knows m: exp(i) alone could overflow. The input gate is exp(i), so its log is i.
+        log_f = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
+        return Projected(q, k / k.shape[-1] ** 0.5, v, log_f, i, jax.nn.sigmoid(o))
 
     def gates(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> MLSTMGates:
         """Return exp(i - m'), φ(f) exp(m - m') and σ(o): the factors of the new value, of C and n, and of h."""
-        return self._through(carry, z)[0]
+        return self._stabilized_gates(carry, z)[0]
 
     def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
         """Compute C', n', m' and h' by the equations of the class."""
-        gates, m = self._through(carry, z)
-        forget, enter = gates.f[..., None], gates.i[..., None]
-        matrix = forget[..., None] * carry.C + enter[..., None] * z.v[..., :, None] * z.k[..., None, :]
-        n = forget * carry.n + enter * z.k
-        read, weight = jnp.einsum("...vk,...k->...v", matrix, z.q), jnp.einsum("...k,...k->...", n, z.q)
-        scale = jnp.exp(jnp.minimum(m, 0))  # exp(-m) may be too large a number, and its derivative NaN
-        h = read * (scale / jnp.maximum(jnp.abs(weight) * scale, jnp.exp(-jnp.maximum(m, 0))))[..., None]
+        gates, m = self._stabilized_gates(carry, z)
+        f, i = gates.f[..., None], gates.i[..., None]
+        matrix = f[..., None] * carry.C + i[..., None] * z.v[..., :, None] * z.k[..., None, :]
+        n = f * carry.n + i * z.k
+        numerator, denominator = jnp.einsum("...vk,...k->...v", matrix, z.q), jnp.einsum("...k,...k->...", n, z.q)
+        # This is 1 / max(|nᵀ q|, exp(-m)), with both sides of the fraction times exp(min(m, 0)). If m is very negative, exp(-m)
+        # alone would be infinite and its derivative NaN.
+        scale = jnp.exp(jnp.minimum(m, 0))
+        h = numerator * (scale / jnp.maximum(jnp.abs(denominator) * scale, jnp.exp(-jnp.maximum(m, 0))))[..., None]
         return MLSTMCarry(matrix, n, m), gates.o * h.reshape(z.o.shape)
 
-    def _through(self, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMGates, Array]:
-        """Return the gates and m'."""
-        m = jnp.maximum(z.forget + carry.m, z.enter)
-        return MLSTMGates(jnp.exp(z.enter - m), jnp.exp(z.forget + carry.m - m), z.o), m
+    def _stabilized_gates(self, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMGates, Array]:
+        """Return the gates, and m'. Both exponents are at most 0, since m' is the larger of the two logarithms."""
+        m = jnp.maximum(z.log_f + carry.m, z.log_i)
+        return MLSTMGates(jnp.exp(z.log_i - m), jnp.exp(z.log_f + carry.m - m), z.o), m

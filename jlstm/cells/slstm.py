@@ -33,20 +33,22 @@ jax.export.register_namedtuple_serialization(SLSTMCarry, serialized_name="jlstm.
 class SLSTMCell(StandardCell):
     """The scalar LSTM of xLSTM.
 
+    With φ the function of the forget gate, one step is
+
         i, f, g, o = split(x W + h U + b)
         m' = max(log φ(f) + m, i), and i where n is 0
         c' = φ(f) exp(m - m') c + exp(i - m') tanh(g)
         n' = φ(f) exp(m - m') n + exp(i - m')
         h' = σ(o) c' / n'
 
-    with φ the forget gate's function. m keeps the exponentials in range and cancels out of h.
+    m keeps the exponentials in range and cancels out of h.
 
     Parameters: `kernel` W (features, 4·units), `bias` b (4·units,), columns i | f | g | o; `recurrent_kernel` U (heads,
     units / heads, 4·units / heads), in each head the same columns: heads do not see each other's h.
 
     Args:
         units: size of h, c, n and m.
-        heads: number of parts of h. A part sees only itself.
+        heads: number of parts of h. The gates of a part see only the h of the same part.
         forget_gate: φ, "sigmoid" or "exp".
         use_bias: whether there is a `bias`.
         forget_bias: initial value of the forget gate's bias; None leaves it to `bias_init`.
@@ -113,23 +115,27 @@ class SLSTMCell(StandardCell):
 
     def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o)."""
-        gates, _ = self._through(params, carry, z)
-        return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only at the first step, where it is a factor of zeros
+        gates, _ = self._stabilized_gates(params, carry, z)
+        return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only where n is 0, and there it is a factor of zeros
 
     def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
         """Compute h', c', n' and m' by the equations of the class."""
-        (i, f, g, o), m = self._through(params, carry, z)
+        (i, f, g, o), m = self._stabilized_gates(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i
         h = o * c / n
         return SLSTMCarry(h, c, n, m), h
 
-    def _through(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
-        """Return the gates and m'."""
+    def _stabilized_gates(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
+        """Return the gates after activation and stabilisation, and m'."""
         h, _, n, m = carry
         heads = h.reshape(*h.shape[:-1], self.heads, -1)
         recurrent = split_gates(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
         i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))
-        kept = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
-        m = jnp.where(n == 0, i, jnp.maximum(kept, i))
-        most = math.log(jnp.finfo(m.dtype).max) / 2  # only where n is 0 is kept above m, perhaps beyond all bounds
-        return LSTMGates(jnp.exp(i - m), jnp.exp(jnp.minimum(kept - m, most)), jnp.tanh(g), jax.nn.sigmoid(o)), m
+        decayed_m = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
+        # Where n is 0 the state is empty, and its m has no meaning. Then m' = i, so that n' = 1. With a larger m' the new n could
+        # underflow to 0, and h' = c' / n' would be NaN.
+        m = jnp.where(n == 0, i, jnp.maximum(decayed_m, i))
+        # In that case decayed_m may be far above m'. The gate is then a factor of zeros, but inf · 0 would be NaN. Half of the
+        # largest exponent is far enough from overflow.
+        largest = math.log(jnp.finfo(m.dtype).max) / 2
+        return LSTMGates(jnp.exp(i - m), jnp.exp(jnp.minimum(decayed_m - m, largest)), jnp.tanh(g), jax.nn.sigmoid(o)), m

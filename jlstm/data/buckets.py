@@ -75,7 +75,9 @@ class Buckets(Batches[Bucketed]):
                 f"there must be sequences, and a label for each, got {len(tokens)} sequences and {len(labels)} labels"
             )
         self.size, self.seed = size, nonnegative(seed)
+        # One seed for the order within each bucket.
         seeds = [None] * len(widths) if seed is None else np.random.SeedSequence(seed).generate_state(len(widths)).tolist()
+        # For each sequence the first width that is at least its length. Longer ones are truncated, so they go to the last bucket.
         bucket = np.searchsorted(widths, np.minimum(tokens.lengths, widths[-1]))
         self._buckets: list[Minibatches[Bucketed]] = []
         for number, width in enumerate(widths):

@@ -95,6 +95,7 @@ def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
     required = f"{path} must be an .npz file with the arrays " + ", ".join(f"{name} {array}" for name, array in expected.items())
     content = io.BytesIO(path.read_bytes())
     try:
+        # `np.load` would take a file that is not a zip archive for a pickle, and its message would suggest to allow pickles.
         if not zipfile.is_zipfile(content):
             raise zipfile.BadZipFile("it is no whole zip archive")
         content.seek(0)

@@ -102,8 +102,11 @@ def imdb(
         rows = Ragged(rows.values + np.int32(index_from), rows.offsets)
         rows = rows if start_char is None else rows.prefixed(start_char)
         splits.append(Reviews(rows, labels[order].astype(np.int32)))
+    # Without `num_words` the limit is the largest index itself, as in Keras, which thus drops the rarest word.
     end = end or max(reviews.tokens.values.max(initial=0) for reviews in splits)
-    return ReviewDataset(*(reviews._replace(tokens=_known(reviews.tokens, skip_top, end, oov_char)) for reviews in splits))
+    return ReviewDataset(
+        *(reviews._replace(tokens=_restrict_vocabulary(reviews.tokens, skip_top, end, oov_char)) for reviews in splits)
+    )
 
 
 def imdb_word_index(data_dir: str | os.PathLike[str] | None = None) -> dict[str, int]:
@@ -128,7 +131,8 @@ def imdb_word_index(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     return json.loads(files.verified(path, INDEX_SHA256))
 
 
-def _known(tokens: Ragged, first: int, end: int, oov_char: int | None) -> Ragged:
+def _restrict_vocabulary(tokens: Ragged, first: int, end: int, oov_char: int | None) -> Ragged:
+    """Replace tokens outside of `first` to `end - 1` by `oov_char`, or remove them if that is None."""
     valid = (tokens.values >= first) & (tokens.values < end)
     return tokens.keep(valid) if oov_char is None else Ragged(np.where(valid, tokens.values, np.int32(oov_char)), tokens.offsets)
 
@@ -138,5 +142,7 @@ def _read(data_dir: str | os.PathLike[str] | None) -> list[tuple[Ragged, np.ndar
     if path.name == "imdb_flat.npz":
         arrays = files.read(path, FLAT)
         return [(Ragged(arrays[f"tokens_{part}"], arrays[f"offsets_{part}"]), arrays[f"labels_{part}"]) for part in PARTS]
-    with np.load(io.BytesIO(files.verified(path, SHA256)), allow_pickle=True) as archive:  # the verified bytes
+    with np.load(
+        io.BytesIO(files.verified(path, SHA256)), allow_pickle=True
+    ) as archive:  # unpickling is safe only since these bytes are verified
         return [(Ragged.of(archive[f"x_{part}"]), archive[f"y_{part}"]) for part in PARTS]

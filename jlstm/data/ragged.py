@@ -156,6 +156,7 @@ def pad(
     if len(rows) * length > checks.LARGEST:
         raise ValueError(f"length must be such that the rows fit into memory, got {length} for {len(rows)} sequences")
     kept_lengths = np.minimum(rows.lengths, length)
+    # Where the steps of each row come from in `rows.values`, and where they go in the rows of the result, all in one array.
     sources = rows.offsets[1:] - kept_lengths if truncating == "pre" else rows.offsets[:-1]
     targets = np.arange(len(rows)) * length + (length - kept_lengths if padding == "pre" else 0)
     padded = np.full((len(rows) * length, *rows.values.shape[1:]), fill, dtype)

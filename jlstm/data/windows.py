@@ -68,7 +68,7 @@ class Windows(Batches[Window]):
         """Yield the remaining windows of a pass; see `Batches.epoch`. All passes are the same."""
         streams = self.streams[share(self.size, part)]
         for index in remaining(len(self), start):
-            piece = streams[:, index * self.steps : (index + 1) * self.steps + 1]  # one more: the last target
+            piece = streams[:, index * self.steps : (index + 1) * self.steps + 1]  # one token more, the last target
             missing = self.steps + 1 - piece.shape[1]
             mask = np.ones((len(streams), self.steps), np.float32)
             mask[:, self.steps - missing :] = 0

@@ -107,12 +107,13 @@ class LanguageModel(nn.Module):
             ValueError: The shape of `tokens`, the carry or another argument is wrong, or a token is outside the vocabulary.
             TypeError: `tokens` has no integer dtype.
         """
+        # One key for the dropout of the embedding, and for each layer one for the LSTM and one for the dropout of its outputs.
         tokens, keys = parts.tokens("tokens", tokens, self.vocabulary), parts.keys(self, key, 2 * self.layers + 1)
         carries = (None,) * self.layers if carry is None else self._checked(carry)
         embed = nn.Embed(self.vocabulary, self.units, embedding_init=Uniform(self.init_scale), name="embed")
         xs, lasts = self._dropped(embed(tokens), 0, keys[0]), []
         for k, start in enumerate(carries):
-            arguments = parts.given(carry=start, key=keys[2 * k + 1], **sequence)
+            arguments = parts.without_none(carry=start, key=keys[2 * k + 1], **sequence)
             last, ys = Recurrent(self.layer, name=f"layer_{k}")(xs, **arguments)
             xs = self._dropped(ys, k + 1, keys[2 * k + 2])
             lasts.append(last)
@@ -129,6 +130,7 @@ class LanguageModel(nn.Module):
     def initial_carry(self, size: int) -> PyTree:
         """Return the initial carry for a batch of `size` texts: a tuple with zeros for each layer. No parameters are needed."""
         size, layer = checks.whole("size", size), self.layer
+        # The initial carry is zero, so only its shapes are needed, and no parameters are drawn.
         shapes = jax.eval_shape(lambda key: layer.initial_carry(layer.init(key, self.units), (size,)), jax.random.key(0))
         return tuple(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes) for _ in range(self.layers))
 

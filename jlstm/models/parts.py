@@ -56,8 +56,8 @@ def keys(module: nn.Module, key: Array | None, count: int) -> Any:
     return (None,) * count if key is None else jax.random.split(key, count)
 
 
-def given(**arguments: Any) -> dict[str, Any]:
-    """Return the arguments that are not None. A summary table would show the others, too."""
+def without_none(**arguments: Any) -> dict[str, Any]:
+    """Return the arguments that are not None. Flax's summary table would show an argument that is None."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -77,4 +77,4 @@ def dropout(xs: Array, rate: float, key: Array | None, *, constant: bool, name: 
     if not rate:
         return xs
     drop = nn.Dropout(rate, broadcast_dims=(1,) if constant else (), deterministic=key is None, name=name)
-    return drop(xs, **given(rng=key))
+    return drop(xs, **without_none(rng=key))

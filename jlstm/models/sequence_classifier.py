@@ -108,11 +108,12 @@ class SequenceClassifier(nn.Module):
         xs = nn.Embed(self.vocabulary, self.features, embedding_init=initializer(self.embedding_init), name="embed")(tokens)
         for k, layer in enumerate(layers):
             top = k == len(layers) - 1
+            # "last" needs both directions of a Bidirectional separately, since their last steps differ. Pooling merges them.
             unmerged = layer.unmerge() if top and self.pool == "last" else layer
-            xs = Recurrent(unmerged, name=f"layer_{k}")(xs, **parts.given(mask=mask, key=keys[2 * k]))[1]
+            xs = Recurrent(unmerged, name=f"layer_{k}")(xs, **parts.without_none(mask=mask, key=keys[2 * k]))[1]
             if top:
                 xs = self._pooled(layer, xs, mask)
-            constant = self.variational and not top
+            constant = self.variational and not top  # the pooled vector has no time axis
             xs = parts.dropout(xs, self.dropout, keys[2 * k + 1], constant=constant, name=f"dropout_{k}")
         logits = nn.Dense(self.classes, name="head")(xs)
         return logits[:, 0] if self.classes == 1 else logits

@@ -60,6 +60,7 @@ def gates(
         if not labels:
             raise ValueError("labels must hold at least one, got none: leave them out")
     _check_sequence(sequence, trace.counts.shape[:-1])
+    # A trace without batch axes holds one sequence.
     select = (lambda array: np.asarray(array)[sequence]) if trace.counts.ndim > 1 else np.asarray
     counts, blocks = select(trace.counts)[: None if labels is None else len(labels)], {}
     for name in names:
@@ -101,6 +102,7 @@ def _blocks(ax: Any, blocks: dict[str, np.ma.MaskedArray], counts: np.ndarray) -
 
 def _hatch(ax: Any, counts: np.ndarray, top: float) -> None:
     """Hatch every span of steps that do not count, over the height of one block."""
+    # Padding begins and ends where the flag changes. The added ends make every span have both.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~counts, [False]])))
     spans = [(begin - 0.5, end - begin) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
     ax.broken_barh(spans, (top, 1), facecolor="#f4f4f4", edgecolor=GREY, hatch="////", linewidth=0)

@@ -84,10 +84,11 @@ def embeddings(
         raise ValueError(
             f"vectors must be a matrix of at least 2 by 2 with a label for each row, got {vectors.shape} and {len(labels)} labels"
         )
-    left, singular, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    # Principal components are the right singular vectors of the centred data; U Σ are the coordinates in them.
+    u, singular, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     if not singular[0]:
         raise ValueError("vectors must differ from each other, got all the same: train first")
-    places, shares = left[:, :2] * singular[:2], singular[:2] ** 2 / (singular**2).sum()
+    places, shares = u[:, :2] * singular[:2], singular[:2] ** 2 / (singular**2).sum()
     ax = axes(ax, 7.5, 6)
     ax.plot(*places.T, "o", color=BLUE, markersize=4, alpha=0.35, markeredgewidth=0)
     ax.margins(0.08)
@@ -100,12 +101,13 @@ def embeddings(
 
 def _name(ax: Any, places: np.ndarray, labels: Sequence[str], order: np.ndarray) -> None:
     """Write the labels in the given order. Leave out a label that would overlap an earlier one."""
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    occupied = np.empty((0, 4))
+    (x_min, x_max), (y_min, y_max) = ax.get_xlim(), ax.get_ylim()
+    occupied = np.empty((0, 4))  # the boxes of all labels so far, in points
     for index in order:
-        x, y = (places[index] - (left, bottom)) / (right - left, top - bottom) * size(ax)
+        x, y = (places[index] - (x_min, y_min)) / (x_max - x_min, y_max - y_min) * size(ax)
         width, height = 5.4 * len(labels[index]), 10  # points: estimated size of a label of font size 9
         box = np.array([x - width / 2, y, x + width / 2, y + height])
+        # Two boxes overlap if each begins before the other ends, along both axes.
         if np.any(np.all((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:]), axis=1)):
             continue
         occupied = np.vstack([occupied, box])

@@ -73,13 +73,13 @@ def check_fit(
         checks.flag(name, value)
 
 
-def check_numbers(epochs: Any, steps: Any, **others: Any) -> None:
-    """Check that counts are positive integers and that exactly one of `epochs` and `steps` is set.
+def check_numbers(epochs: Any, steps: Any, **counts: Any) -> None:
+    """Check that exactly one of `epochs` and `steps` is set, and that all counts are positive integers or None.
 
     Raises:
         ValueError: Both or neither of `epochs` and `steps` are set, or a number is below 1.
     """
-    for name, value in {"epochs": epochs, "steps": steps, **others}.items():
+    for name, value in {"epochs": epochs, "steps": steps, **counts}.items():
         if value is not None:
             checks.positive(name, value)
     if (epochs is None) == (steps is None):

@@ -23,7 +23,10 @@ from jlstm.train.history import History, Record
 from jlstm.train.step import State
 
 T = TypeVar("T")
-_PARTS = (".part", ".orbax-checkpoint-tmp")  # suffixes of unfinished folders; older versions wrote the second with orbax
+_UNFINISHED = (
+    ".part",
+    ".orbax-checkpoint-tmp",
+)  # suffixes of unfinished folders; older versions used orbax, which uses the second
 
 
 class Snapshot(NamedTuple):
@@ -57,13 +60,13 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file: name a folder for the checkpoints")
         if resume:
-            _together(self._begin)
+            _together(self._create_folder)
 
-    def _begin(self) -> None:
+    def _create_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.iterdir():
-                if path.name.endswith(_PARTS):
+                if path.name.endswith(_UNFINISHED):
                     _remove(path)
         except OSError as error:
             raise io.refusal(error, f"checkpoints cannot be written to {self.folder}", "name a folder elsewhere") from error
@@ -78,11 +81,11 @@ class Checkpoints:
         if step == self._last:
             return
         part = self.folder / f"{step}.part"
-        about = {**self._facts, **stored.contents(items)}, [record._asdict() for record in snapshot.history]
+        contents, history = {**self._facts, **stored.contents(items)}, [record._asdict() for record in snapshot.history]
         try:
             # Each stage is a barrier: the folder is renamed only after every process has written its file.
             _together(lambda: part.mkdir(exist_ok=True))
-            _together(lambda: stored.write(part, *about, items))
+            _together(lambda: stored.write(part, contents, history, items))
             _together(lambda: self._finish(part, step))
         except OSError as error:
             earlier = "from its beginning" if self._last is None else f"from step {self._last}"
@@ -98,6 +101,8 @@ class Checkpoints:
         if (target := self.folder / str(step)).exists():  # damaged: the run would have resumed from an intact one
             _remove(target)
         part.replace(target)
+        # The previous complete snapshot stays, in case this one is damaged later. Old ones are removed only after the rename, so
+        # that a complete snapshot exists at any time.
         for old_step in self._steps():
             if old_step not in (step, self._last):
                 _remove(self.folder / str(old_step))
@@ -136,6 +141,7 @@ class Checkpoints:
             return Snapshot(state, restored["training"]["key"], restored.get("best"), history)
 
         damage: tuple[str, Exception] | None = None
+        # All processes go through the same steps: if the file of one process is damaged, `_together` makes all try the next step.
         for step in self._steps():
             try:
                 result = _together(lambda step=step: snapshot(self._read(step)))  # type: ignore[misc]
@@ -203,12 +209,12 @@ class Checkpoints:
             raise io.refusal(error, f"checkpoints in {self.folder} cannot be read", "name a folder that can be") from error
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
-    def _compare(self, there: Mapping[str, str], here: Mapping[str, str]) -> None:
-        for name in [*here, *there]:
-            if there.get(name) != here.get(name):
+    def _compare(self, contents: Mapping[str, str], expected: Mapping[str, str]) -> None:
+        for name in [*expected, *contents]:
+            if contents.get(name) != expected.get(name):
                 raise ValueError(
-                    f"the checkpoint in {self.folder} is of another run: its {name} is {there.get(name, 'missing')}, "
-                    f"expected {here.get(name, 'nothing')}: give that run's model, optimizer, data and key, or another folder"
+                    f"the checkpoint in {self.folder} is of another run: its {name} is {contents.get(name, 'missing')}, "
+                    f"expected {expected.get(name, 'nothing')}: give that run's model, optimizer, data and key, or another folder"
                 )
 
 
@@ -239,6 +245,7 @@ def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False)
 
 
 def _items(snapshot: Snapshot) -> dict[str, PyTree]:
+    # The parameters are an item of their own, so that `restore_params` can read them without knowing the optimizer.
     training = {"state": snapshot.state._replace(params=()), "key": snapshot.key}
     items = {"params": snapshot.state.params, "training": training}
     return items if snapshot.best is None else items | {"best": snapshot.best}
@@ -246,8 +253,8 @@ def _items(snapshot: Snapshot) -> dict[str, PyTree]:
 
 def _remove(path: Path) -> None:
     """Remove a folder atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
-    if not path.name.endswith(_PARTS):
-        path = path.replace(path.with_name(f"removed-{path.name}{_PARTS[0]}"))
+    if not path.name.endswith(_UNFINISHED):
+        path = path.replace(path.with_name(f"removed-{path.name}{_UNFINISHED[0]}"))
     shutil.rmtree(path)
 
 

@@ -133,6 +133,7 @@ def fit(
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions())  # first: signals during `_start` are held back too
+        # A complete snapshot before the first step. It also says which shapes and shardings a checkpoint must have.
         snapshot = _start(task, params, key, validation)
         folder = Checkpoints(checkpoints, task.facts(snapshot.key), resume=True) if checkpoints is not None else None
         if folder and not resume:
@@ -150,6 +151,8 @@ def fit(
             snapshot = snapshot._replace(state=train(task, snapshot.state, snapshot.key, goal, watch))
             if not snapshot.state.finite:
                 raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
+            # If the run was interrupted before the goal, there is no record. The sums stay in the snapshot, so that the record of
+            # the resumed run has the same means as that of an uninterrupted run.
             if int(snapshot.state.step) == goal:
                 seconds = time.perf_counter() - started
                 snapshot = _recorded(snapshot, task, validation, seconds, batches.size * (goal - step) / seconds)
@@ -168,29 +171,33 @@ def _start(task: Task, params: Params, key: Array | None, validation: Batches[An
     state = initial(task, params)
     best = None
     if validation is not None:
-        probe(task, state.params, validation, key=None)
+        probe(task, state.params, validation, key=None)  # `initial` has done the same for the training data
         best = jax.tree.map(jnp.copy, state.params)
     return Snapshot(state, sharding.replicate(task.mesh, jax.random.key(0) if key is None else key), best, [])
 
 
-def _recorded(now: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, speed: float) -> Snapshot:
+def _recorded(
+    snapshot: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, examples_per_second: float
+) -> Snapshot:
     """Append a record, reset the sums, and copy the parameters if their validation loss is the smallest so far."""
-    step, params, sums = int(now.state.step), now.state.params, now.state.sums
+    state = snapshot.state
+    step, params, sums = int(state.step), state.params, state.sums
     validation_means = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
-    train_means = means(sums) | _learning_rate(now.state.moments) | _skipped(sums, step)
-    history = [*now.history, Record(step, step / len(task.batches), train_means, validation_means, seconds, speed)]
+    train_means = means(sums) | _learning_rate(state.moments) | _skipped(sums, step)
+    record = Record(step, step / len(task.batches), train_means, validation_means, seconds, examples_per_second)
+    history = [*snapshot.history, record]
     is_best = validation_means and best([record.validation["loss"] for record in history]) == len(history) - 1
     return Snapshot(
-        now.state._replace(sums=jax.tree.map(jnp.zeros_like, sums)),
-        now.key,
-        jax.tree.map(jnp.copy, params) if is_best else now.best,
+        state._replace(sums=jax.tree.map(jnp.zeros_like, sums)),
+        snapshot.key,
+        jax.tree.map(jnp.copy, params) if is_best else snapshot.best,  # a copy, since the next step donates the parameters
         history,
     )
 
 
-def _learning_rate(moments: PyTree) -> dict[str, float]:
+def _learning_rate(opt_state: PyTree) -> dict[str, float]:
     """Return the learning rate of the last step if `optax.inject_hyperparams` stores it."""
-    leaves = jax.tree_util.tree_leaves_with_path(moments)
+    leaves = jax.tree_util.tree_leaves_with_path(opt_state)
     rates = [leaf for path, leaf in leaves if jax.tree_util.keystr(path).endswith(".hyperparams['learning_rate']")]
     return {"learning_rate": float(rates[0])} if rates else {}
 

@@ -56,17 +56,17 @@ def interruptions() -> Iterator[Interruption]:
     numbers = (signal.SIGINT,) if shared else (signal.SIGINT, signal.SIGTERM)  # with several processes, JAX handles SIGTERM
     handlers: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
 
-    def note(*_: object) -> None:
+    def request_stop(*_: object) -> None:
         # Restore the handlers first, so that a second signal has its usual effect.
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if shared:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # Ctrl-C becomes a SIGTERM, of which JAX tells the other processes
         else:
             interruption.requested = True
 
     for number in handlers:
-        signal.signal(number, note)
+        signal.signal(number, request_stop)
     try:
         yield interruption
     finally:

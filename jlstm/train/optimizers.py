@@ -77,22 +77,27 @@ def keras_optimizer(
 
 
 def _sgd(learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False) -> optax.GradientTransformation:
+    # The momentum comes after the learning rate, as in Keras: a schedule then does not rescale what earlier steps added.
     return optax.chain(optax.scale_by_learning_rate(learning_rate), _momentum(momentum, nesterov))
 
 
 def _adam(
     learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
 ) -> optax.GradientTransformation:
-    def corrected(count: Array) -> Array:  # Keras adds ε to √v before the bias correction, so ε is corrected as well
+    # Keras adds ε to √v before the bias correction, optax after it. With v̂ = v / (1 - β₂ᵗ),
+    #     √(1 - β₂ᵗ) / (√v + ε) = 1 / (√v̂ + ε / √(1 - β₂ᵗ)),
+    # so optax gets an ε that depends on the step. `count` is the number of steps before, t - 1.
+    def corrected_epsilon(count: Array) -> Array:
         return epsilon / jnp.sqrt(1 - jnp.asarray(beta_2) ** (count + 1))
 
     scale = optax.inject_hyperparams(optax.scale_by_adam, static_args=("b1", "b2", "eps_root"))
-    return optax.chain(scale(b1=beta_1, b2=beta_2, eps=corrected), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(scale(b1=beta_1, b2=beta_2, eps=corrected_epsilon), optax.scale_by_learning_rate(learning_rate))
 
 
 def _rmsprop(
     learning_rate: Any = 0.001, rho: float = 0.9, momentum: float = 0.0, epsilon: float = 1e-7, centered: bool = False
 ) -> optax.GradientTransformation:
+    # Both add ε inside of the root by default, as Keras does.
     scale = optax.scale_by_stddev if centered else optax.scale_by_rms
     return optax.chain(scale(rho, epsilon), optax.scale_by_learning_rate(learning_rate), _momentum(momentum))
 
@@ -105,7 +110,9 @@ def _momentum(momentum: float, nesterov: bool = False) -> optax.GradientTransfor
     return optax.trace(momentum, nesterov) if momentum else optax.identity()
 
 
-def _clip_each(bound: float) -> optax.GradientTransformation:
+def _clip_by_norm(bound: float) -> optax.GradientTransformation:
+    """Return a transformation that scales the gradient of each parameter down to the norm `bound` if its norm is larger."""
+
     def clipped(gradient: Array) -> Array:
         norm = jnp.linalg.norm(gradient.ravel())
         return jnp.where(norm > bound, gradient * (bound / norm), gradient)
@@ -120,7 +127,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adadelta": _adadelta,
 }
 CLIPPINGS: dict[str, Callable[[float], optax.GradientTransformation]] = {
-    "clipnorm": _clip_each,
+    "clipnorm": _clip_by_norm,
     "clipvalue": optax.clip,
     "global_clipnorm": optax.clip_by_global_norm,
 }

@@ -12,7 +12,7 @@ from jlstm.cell import PyTree
 from jlstm.io import DamageError
 from jlstm.train.sharding import is_key
 
-_NEW = "skipped"  # a sum that these versions did not have
+_NEW = "skipped"  # a sum in `State.sums` that these versions did not have
 
 
 class Stored(NamedTuple):

@@ -70,6 +70,7 @@ def outcome_of(loss_fn: LossFunction, params: Params, batch: Batch, key: Array |
 
 def mean(values: Float[Array, " size"], weights: Float[Array, " size"]) -> Float[Array, ""]:
     """Return the weighted mean, summed in float32 or wider. Values of weight zero may be NaN."""
+    # Values of weight zero are replaced, since 0 · NaN is NaN.
     dtype = np.promote_types(values.dtype, "float32")
     weights = weights.astype(dtype)
     return (jnp.where(weights > 0, values.astype(dtype), 0) * weights).sum() / weights.sum()

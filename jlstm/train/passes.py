@@ -68,6 +68,7 @@ def probe(task: Task, params: Params, batches: Batches[Any], key: Array | None) 
     Returns:
         The outcome, with shapes instead of arrays.
     """
+    # This process loads only its share of a batch, but the step is traced with the size of the whole batch.
     local_batch = next(batches.epoch(0, 0, sharding.part(task.mesh, batches.size)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batches.size, *leaf.shape[1:]), jnp.result_type(leaf)), local_batch)
     return jax.eval_shape(partial(outcome_of, task.loss_fn), params, shapes, key, task.carry(batches.size))
@@ -92,7 +93,7 @@ def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int,
     """
     previous_pulse = None
     for step, group in _calls(task, int(state.step), goal):
-        if task.begin and step % len(task.batches) == 0:
+        if task.begin and step % len(task.batches) == 0:  # the first batch of a pass
             state = state._replace(carry=sharding.split(task.mesh, task.carry(task.batches.size)))
         state, pulse = _call(task, state, key, group)
         if previous_pulse is not None and (not previous_pulse.finite or watch(step + len(group), previous_pulse)):
@@ -146,6 +147,7 @@ def evaluate(
 def means(sums: Mapping[str, Array]) -> dict[str, float]:
     """Return weighted sums divided by the sum of the weights, the loss first. They are NaN if every step was skipped."""
     weight = float(sums["weight"]) or math.nan
+    # The key of the sort is False for "loss" and True for all others, which keep their order.
     return {name: float(sums[name]) / weight for name in sorted(sums, key="loss".__ne__) if name not in ("weight", "skipped")}
 
 
@@ -160,13 +162,14 @@ def _calls(task: Task, step: int, goal: int) -> Iterator[tuple[int, list[Batch]]
     """Yield, for each call up to step `goal`, the number of steps before it and its batches."""
     part = sharding.part(task.mesh, task.batches.size)
     while step < goal:
+        # A group lies within one pass, since the carry starts anew between passes, and does not go beyond the goal.
         epoch, index = divmod(step, len(task.batches))
-        end = min(goal - step, len(task.batches) - index)
-        for group in _groups(islice(task.batches.epoch(epoch, index, part), end), task.steps_per_call):
+        missing = min(goal - step, len(task.batches) - index)
+        for group in _groups(islice(task.batches.epoch(epoch, index, part), missing), task.steps_per_call):
             yield step, group
-            step, end = step + len(group), end - len(group)
-        if end:
-            raise ValueError(f"epoch {epoch} of the batches has {end} fewer than their length, {len(task.batches)}")
+            step, missing = step + len(group), missing - len(group)
+        if missing:
+            raise ValueError(f"epoch {epoch} of the batches has {missing} fewer than their length, {len(task.batches)}")
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -42,6 +42,7 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else checks.several("devices", devices, "jax.devices()")
     if invalid := [device for device in devices if not hasattr(device, "process_index")]:
         raise TypeError(f"devices must be a list such as jax.devices(), got {checks.brief(invalid[0])} in it")
+    # The devices of a process are neighbours in the mesh. Its share of a batch is then one range of rows, as `part` needs.
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     if not ordered or len(ordered) % units:
         raise ValueError(f"units must divide the number of devices, {len(ordered)}, got {units}")
@@ -79,6 +80,7 @@ def part(mesh: Mesh | None, size: int) -> tuple[int, int]:
     rows = mesh.shape[BATCH]
     if size % rows:
         raise ValueError(f"a batch of {size} cannot be divided among {rows} devices: choose a size that is a multiple of {rows}")
+    # If `units` is larger than the number of devices of a process, several processes own the same row and load the same share.
     owners = [{device.process_index for device in row} for row in mesh.devices]
     local_rows = [row for row, processes in enumerate(owners) if jax.process_index() in processes]
     return local_rows[0] // len(local_rows), rows // len(local_rows)
@@ -131,7 +133,9 @@ def split(mesh: Mesh | None, carry: PyTree) -> PyTree:
 
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        # `device_put` may return the same buffers. The copy keeps training from donating those of the caller.
         return jnp.copy(jax.device_put(leaf, sharding))
+    # Every process has all numbers, and copies the parts that its devices hold.
     value = _numbers(leaf)
     array = jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
@@ -147,7 +151,7 @@ def _numbers(leaf: Any) -> np.ndarray:
 
 
 def _check_equal(mesh: Mesh, tree: Any) -> None:
-    """Check that all processes have equal arrays. Otherwise each would silently train a different model."""
+    """Check that all processes have equal arrays. With different ones each process would silently train another model."""
     if not mesh.is_multi_process:
         return
     digest = 0

@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """A copy of the fields that the host reads during the next step. That step donates the buffers of the state."""
+    """A copy of the fields of a state that the host reads while the next step runs. That step donates the state itself."""
 
     finite: Bool[Array, ""]
     sums: dict[str, Float[Array, ""]]
@@ -55,7 +55,7 @@ class Rule(NamedTuple):
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance(rule: Rule, mesh: Mesh | None, state: State, key: Array, batch: Batch) -> tuple[State, Pulse]:
     """Take one step. The buffers of `state` are donated."""
-    return _settled(mesh, _step(rule, state, key, batch))
+    return _with_pulse(mesh, _step(rule, state, key, batch))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
@@ -65,7 +65,7 @@ def advance_several(rule: Rule, mesh: Mesh | None, state: State, key: Array, bat
     def step(state: State, batch: Batch) -> tuple[State, None]:
         return _step(rule, state, key, batch), None
 
-    return _settled(mesh, jax.lax.scan(step, state, batches)[0])
+    return _with_pulse(mesh, jax.lax.scan(step, state, batches)[0])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -75,13 +75,15 @@ def measure(loss_fn: LossFunction, params: Params, carry: PyTree, batch: Batch) 
     return outcome.carry, sums(outcome, jnp.asarray(batch.weights))
 
 
-def _settled(mesh: Mesh | None, state: State) -> tuple[State, Pulse]:
+def _with_pulse(mesh: Mesh | None, state: State) -> tuple[State, Pulse]:
+    # The pulse is a copy, since the next step donates the buffers of the state.
     return sharding.constrain(mesh, state), jax.tree.map(jnp.copy, Pulse(state.finite, state.sums))
 
 
 def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:
     weights = jnp.asarray(batch.weights)
 
+    # The key of a step follows from its number, so that a resumed run draws the same dropout masks.
     def loss(params: Params) -> tuple[Array, Outcome]:
         outcome = outcome_of(rule.loss_fn, params, batch, jax.random.fold_in(key, state.step), state.carry)
         return mean(outcome.losses, weights), outcome
@@ -91,15 +93,18 @@ def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:
     norm = _norm(gradients)
     gradient_is_finite, updates_are_finite = jnp.isfinite(norm), jnp.isfinite(_norm(updates))
     finite = jnp.isfinite(loss_value) & gradient_is_finite & updates_are_finite
-    # optax.apply_if_finite, for example, turns such a gradient into a finite update and keeps it out of its own state.
+    # Whether the optimizer deals with such gradients. optax.apply_if_finite does: its update is finite, and so is its own state.
     handled = ~gradient_is_finite & updates_are_finite & _all_finite(opt_state)
     continues = finite | handled | rule.skip
+    # The norm gets the weight of the whole batch, since `means` divides all sums by the sum of the weights.
     step_sums = sums(outcome, weights) | {"grad_norm": norm * weights.sum(), "skipped": jnp.zeros((), "float32")}
     totals = {name: total + step_sums[name] for name, total in state.sums.items()}
     updated = State(optax.apply_updates(state.params, updates), opt_state, outcome.carry, state.step + 1, state.finite, totals)
     skipped = state._replace(step=state.step + 1, finite=continues, sums=state.sums | {"skipped": state.sums["skipped"] + 1})
+    # Without `skip`, the parameters and the optimizer state of a handled step count, and any other step changes only `finite`.
     if not rule.skip:
         skipped = _choose(handled, skipped._replace(params=updated.params, moments=opt_state), state._replace(finite=continues))
+    # The host notices a state that is not finite one call late. Steps that have started until then must not change it.
     return _choose(state.finite, _choose(finite, updated, skipped), state)
 
 

@@ -50,6 +50,7 @@ class Stored(NamedTuple):
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if is_key(like) else array
 
     def _put_together(self, name: str, like: Any) -> np.ndarray:
+        # The pieces may come from another number of devices than there are now, so the whole array is put together first.
         values, missing = np.empty(like.shape, like.dtype), int(np.prod(like.shape))
         for piece, array in self.arrays.items():
             owner, _, place = piece.rpartition("@")

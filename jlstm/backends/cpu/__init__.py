@@ -9,24 +9,25 @@ from jaxtyping import Array
 from jlstm.backends import fused
 from jlstm.backends.cpu import kernel, primitives
 from jlstm.backends.cpu.operands import Inputs
-from jlstm.backends.scan import Recurrence, Way
+from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.tuples import LSTMCarry
 
-FEWEST_STEPS = 4  # measured with 1 to 128 sequences and 16 to 512 units, forwards and in training
-FEWEST_ROWS = 128  # of all steps together
+# Below these numbers XLA is faster: measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
+FEWEST_STEPS = 4
+FEWEST_ROWS = 128  # time · batch
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
     *batch, units = start.carry.h.shape
-    ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=way.reverse)
+    ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=options.reverse)
     return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
+def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
     """Return why the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
-    if why := fused.obstacle(cell, start, way):
+    if why := fused.obstacle(cell, start, options):
         return why
     if (platform := jax.default_backend()) != "cpu":
         return f"JAX computes on {platform}"
@@ -35,10 +36,10 @@ def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
     masks, leaves = start.context.get("inputs"), jax.tree.leaves((start.params, start.carry, start.xs))
     obstacles = {
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
-        "the carries of all steps are asked for": way.keep is not None,
+        "the carries of all steps are asked for": options.keep is not None,
         "it computes in float32 and float64": start.xs.dtype not in (jnp.float32, jnp.float64),
         "a size is symbolic": not all(isinstance(size, int) for size in start.xs.shape),
-        "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_is_on_such_a_mesh, leaves)),
+        "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_has_unsupported_mesh, leaves)),
     }
     return next((why for why, holds in obstacles.items() if holds), "")
 
@@ -58,7 +59,7 @@ def drawback(start: Recurrence) -> str:
     )
 
 
-def _is_on_such_a_mesh(leaf: Array) -> bool:
+def _has_unsupported_mesh(leaf: Array) -> bool:
     mesh = jax.typeof(leaf).sharding.mesh
     return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
 
@@ -74,13 +75,17 @@ def _inputs(start: Recurrence, batch: int) -> Inputs:
         jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (start.mask, start.resets)
     )
     h, c = (leaf.reshape(batch, units) for leaf in start.carry)
-    return _alike(
+    return _vary_over_the_same_axes(
         Inputs(xs.reshape(time, batch, features), params["kernel"], params["recurrent_kernel"], bias, h, c, mask, resets)
     )
 
 
-def _alike(inputs: Inputs) -> Inputs:
-    """Cast all inputs to vary over the same mesh axes in `shard_map`, so that JAX sums the gradients of those that did not."""
+def _vary_over_the_same_axes(inputs: Inputs) -> Inputs:
+    """Cast all inputs to vary over the same mesh axes in `shard_map`.
+
+    The transpose of this cast is a sum over the added axes. Weights that are equal on all devices thus get the sum of the
+    gradients of all devices.
+    """
     varying = [jax.typeof(leaf).manual_axis_type.varying for leaf in inputs]
     all_axes = frozenset().union(*varying)
     missing = (tuple(sorted(all_axes - leaf_axes)) for leaf_axes in varying)

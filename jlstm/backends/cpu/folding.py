@@ -10,54 +10,62 @@ from jlstm.backends.cpu.operands import Axes
 
 
 def fold(
-    bind: Callable[..., Sequence[Array]], operands: Sequence[Array], axes: Axes, of_operands: Axes, of_results: Axes
+    bind: Callable[..., Sequence[Array]], operands: Sequence[Array], axes: Axes, operand_axes: Axes, result_axes: Axes
 ) -> tuple[Sequence[Array], Axes]:
     """Call `bind` once, with the mapped axis merged into the batch axis.
 
-    If an operand without a batch axis (weights) is mapped, or a result has none (a sum over the batch), this calls `bind` once
-    for each index of the mapped axis instead.
+    If an operand without a batch axis is mapped (weights), or a result has no batch axis (the gradient of the weights, a sum over
+    the batch), `bind` is called once for each index of the mapped axis instead.
 
     Args:
-        bind: the function that is mapped.
-        operands: its operands.
+        bind: binds the primitive that is mapped.
+        operands: the operands of the primitive, with the mapped axes.
         axes: the mapped axis of each operand, None if it is not mapped.
-        of_operands: the batch axis of each operand, None if it has none.
-        of_results: the batch axis of each result, None if it has none.
+        operand_axes: the batch axis of each operand, None if it has none.
+        result_axes: the batch axis of each result, None if it has none.
 
     Returns:
         The results, and the mapped axis of each of them.
     """
     size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     if (
-        size == 0
-        or None in of_results
-        or any(at is None and axis is not None for at, axis in zip(of_operands, axes, strict=True))
+        size == 0  # `_split_axis` would divide by it
+        or None in result_axes
+        or any(batch_axis is None and axis is not None for batch_axis, axis in zip(operand_axes, axes, strict=True))
     ):
-        return _one_by_one(bind, operands, axes)
-    out = bind(*(_into(x, axis, at, size) for x, axis, at in zip(operands, axes, of_operands, strict=True)))
-    return [_out_of(x, at, size) for x, at in zip(out, of_results, strict=True)], of_results
+        return _map_slices(bind, operands, axes)
+    out = bind(
+        *(_merge_axis(x, axis, batch_axis, size) for x, axis, batch_axis in zip(operands, axes, operand_axes, strict=True))
+    )
+    return [_split_axis(x, batch_axis, size) for x, batch_axis in zip(out, result_axes, strict=True)], result_axes
 
 
-def _one_by_one(bind: Callable[..., Sequence[Array]], operands: Sequence[Array], axes: Axes) -> tuple[Sequence[Array], Axes]:
+def _map_slices(bind: Callable[..., Sequence[Array]], operands: Sequence[Array], axes: Axes) -> tuple[Sequence[Array], Axes]:
     mapped = [jnp.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True) if axis is not None]
 
-    def one(mapped: Sequence[Array]) -> Sequence[Array]:
+    def call_slice(mapped: Sequence[Array]) -> Sequence[Array]:
         slices = iter(mapped)
         return bind(*(x if axis is None else next(slices) for x, axis in zip(operands, axes, strict=True)))
 
-    out = jax.lax.map(one, mapped)
+    out = jax.lax.map(call_slice, mapped)
     return out, (0,) * len(out)
 
 
-def _into(x: Array, axis: int | None, at: int | None, size: int) -> Array:
-    if at is None or not any(x.shape):  # an operand without batch axis, or an absent one, of shape (0, 0)
+def _merge_axis(x: Array, axis: int | None, batch_axis: int | None, size: int) -> Array:
+    """Move the mapped axis in front of the batch axis and merge both."""
+    if batch_axis is None or not any(x.shape):  # weights, or a mask or resets of shape (0, 0), which means none
         return x
-    if axis is None:
-        x = jnp.broadcast_to(jnp.expand_dims(x, at), (*x.shape[:at], size, *x.shape[at:]))
+    if axis is None:  # not mapped: the same for every index
+        x = jnp.broadcast_to(jnp.expand_dims(x, batch_axis), (*x.shape[:batch_axis], size, *x.shape[batch_axis:]))
     else:
-        x = jnp.moveaxis(x, axis, at)
-    return x.reshape(*x.shape[:at], x.shape[at] * x.shape[at + 1], *x.shape[at + 2 :])
+        x = jnp.moveaxis(x, axis, batch_axis)
+    return x.reshape(*x.shape[:batch_axis], x.shape[batch_axis] * x.shape[batch_axis + 1], *x.shape[batch_axis + 2 :])
 
 
-def _out_of(x: Array, at: int | None, size: int) -> Array:
-    return x if at is None else x.reshape(*x.shape[:at], size, x.shape[at] // size, *x.shape[at + 1 :])
+def _split_axis(x: Array, batch_axis: int | None, size: int) -> Array:
+    """Undo `_merge_axis`: split the batch axis of a result into the mapped axis, which comes first, and the batch axis."""
+    return (
+        x
+        if batch_axis is None
+        else x.reshape(*x.shape[:batch_axis], size, x.shape[batch_axis] // size, *x.shape[batch_axis + 1 :])
+    )

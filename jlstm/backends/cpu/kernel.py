@@ -11,12 +11,23 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jlstm.backends.cpu import library
-from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUTS, Axes, Inputs, Kept, Outputs, blocks, lanes
+from jlstm.backends.cpu.operands import (
+    INPUT_AXES,
+    OUTPUT_AXES,
+    RESIDUAL_AXES,
+    TANGENT_AXES,
+    Axes,
+    Inputs,
+    Outputs,
+    Residuals,
+    blocks,
+    lanes,
+)
 
 
 @cache
 def obstacle() -> str:
-    """Register the kernel with XLA. Return why that is not possible, or ""."""
+    """Register the kernel with XLA. Return why that is not possible, or "". The registration happens once in a process."""
     loaded = library.load()
     if loaded.functions is None:
         return loaded.reason
@@ -41,8 +52,8 @@ def is_callable(context: Any) -> bool:
 
 
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
-    """Do what `reference.forward` does."""
-    carried = inputs.carried and keep
+    """Run the LSTM by the native kernel. Arguments and results are those of `reference.forward`."""
+    has_hs = inputs.carried and keep
 
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands)
@@ -50,18 +61,22 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
         padded = blocks(part.units, part.xs.dtype) * lanes(part.xs.dtype)
         shapes: list[tuple[int, ...]] = [(time, batch, part.units), (batch, part.units), (batch, part.units)]
         if keep:
-            shapes += [(time, batch, 4 * padded), (time, batch, padded)] + [(time, batch, part.units)] * carried
+            shapes += [(time, batch, 4 * padded), (time, batch, padded)] + [(time, batch, part.units)] * has_hs
         return _call("jlstm_forward", shapes, part, reverse)
 
-    of_results = OF_OUTPUTS + (OF_KEPT if carried else OF_KEPT[:2]) * keep
-    out = _each_its_part(call, inputs, OF_INPUTS, of_results)
-    return (*out, jnp.zeros((0, 0, 0), inputs.xs.dtype)) if keep and not carried else tuple(out)
+    result_axes = OUTPUT_AXES + (RESIDUAL_AXES if has_hs else RESIDUAL_AXES[:2]) * keep
+    out = _partition_batch(call, inputs, INPUT_AXES, result_axes)
+    return (*out, jnp.zeros((0, 0, 0), inputs.xs.dtype)) if keep and not has_hs else tuple(out)
 
 
 def transposed(
-    inputs: Inputs, ys: Array, kept: Kept, change: Outputs, *, reverse: bool, of_inputs: bool, of_weights: bool
+    inputs: Inputs, ys: Array, residuals: Residuals, cotangents: Outputs, *, reverse: bool, of_inputs: bool, of_weights: bool
 ) -> tuple[Array, ...]:
-    """Do what `reference.transposed` does. Without `of_inputs` or `of_weights` the gradients of xs or the weights are empty."""
+    """Compute gradients by the native kernel. Arguments and results are those of `reference.transposed`.
+
+    Without `of_inputs` the gradient of xs is empty, and without `of_weights` those of the weights are. Each is a matmul that the
+    kernel then leaves out.
+    """
 
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands[: len(inputs)])
@@ -70,12 +85,14 @@ def transposed(
             shapes[0] = (0, 0, 0)
         if not of_weights:
             shapes[1:4] = [(0, 0), (0, 0), (0,)]
-        gates = operands[len(inputs) + 1]  # result 0, which is dropped below, uses their memory
+        # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates. The code
+        # below drops it.
+        gates = operands[len(inputs) + 1]
         return _call("jlstm_backward", [gates.shape, *shapes], operands, reverse, {len(inputs) + 1: 0})
 
-    operands = (*inputs, kept.hs if inputs.carried else ys, kept.gates, kept.cs, *change)
-    of_results = (OF_KEPT[0], *OF_CHANGE)
-    return tuple(_each_its_part(call, operands, (*OF_INPUTS, *OF_KEPT, *OF_OUTPUTS), of_results)[1:])
+    operands = (*inputs, residuals.hs if inputs.carried else ys, residuals.gates, residuals.cs, *cotangents)
+    result_axes = (RESIDUAL_AXES[0], *TANGENT_AXES)
+    return tuple(_partition_batch(call, operands, (*INPUT_AXES, *RESIDUAL_AXES, *OUTPUT_AXES), result_axes)[1:])
 
 
 def _call(
@@ -85,41 +102,55 @@ def _call(
     return list(jax.ffi.ffi_call(name, results, input_output_aliases=aliases)(*operands, reverse=reverse))
 
 
-def _each_its_part(call: Callable, operands: Sequence[Array], of_operands: Axes, of_results: Axes) -> list[Array]:
+def _partition_batch(call: Callable, operands: Sequence[Array], operand_axes: Axes, result_axes: Axes) -> list[Array]:
     """Call the kernel on each device with its part of the batch, and sum results without a batch axis over the devices.
 
-    `of_operands` and `of_results` are the batch axes. The sharding rule names one factor `batch` in all arrays that have one:
-    an array (time, batch, features) as first operand is "in0_0 batch in0_2".
+    Args:
+        call: calls the kernel on the operands of one device.
+        operands: the operands, of which the first is xs (time, batch, features).
+        operand_axes: the batch axis of each operand, None if it has none.
+        result_axes: the batch axis of each result, None if it has none.
+
+    Returns:
+        The results.
     """
 
-    def specs(arrays: Sequence[Any], of: Axes, axis: Any) -> list[PartitionSpec]:
+    def specs(arrays: Sequence[Any], batch_axes: Axes, mesh_axis: Any) -> list[PartitionSpec]:
         return [
-            PartitionSpec(*(axis if k == at and any(array.shape) else None for k in range(len(array.shape))))
-            for array, at in zip(arrays, of, strict=True)
+            PartitionSpec(*(mesh_axis if k == batch_axis and any(array.shape) else None for k in range(len(array.shape))))
+            for array, batch_axis in zip(arrays, batch_axes, strict=True)
         ]
 
-    def partition(mesh: Any, given: Sequence[Any], wanted: Sequence[Any]) -> Any:
-        spec = given[0].sharding.spec  # of xs
-        axis = spec[1] if len(spec) > 1 else None
+    def partition(mesh: Any, arg_shapes: Sequence[Any], result_shapes: Sequence[Any]) -> Any:
+        xs_spec = arg_shapes[0].sharding.spec
+        mesh_axis = xs_spec[1] if len(xs_spec) > 1 else None
 
         def lower(*operands: Array) -> list[Array]:
             out = call(*operands)
-            return [x if at is not None or axis is None else jax.lax.psum(x, axis) for x, at in zip(out, of_results, strict=True)]
+            # A gradient of weights is the sum over the batch, of which each device has computed its part.
+            return [
+                x if batch_axis is not None or mesh_axis is None else jax.lax.psum(x, mesh_axis)
+                for x, batch_axis in zip(out, result_axes, strict=True)
+            ]
 
-        to, back = (
-            [NamedSharding(mesh, spec) for spec in specs(*of, axis)] for of in ((wanted, of_results), (given, of_operands))
+        result_shardings, arg_shardings = (
+            [NamedSharding(mesh, spec) for spec in specs(arrays, batch_axes, mesh_axis)]
+            for arrays, batch_axes in ((result_shapes, result_axes), (arg_shapes, operand_axes))
         )
-        return mesh, lower, to, tuple(back)
+        return mesh, lower, result_shardings, tuple(arg_shardings)
 
-    def factors(arrays: Sequence[Any], of: Axes, prefix: str) -> str:
-        shapes = zip(arrays, of, strict=True)
+    # A sharding rule names each axis, and axes of the same name are sharded alike. All batch axes are called `batch`. Every other
+    # axis has a name of its own: xs, the first operand, is "in0_0 batch in0_2".
+    def factors(arrays: Sequence[Any], batch_axes: Axes, prefix: str) -> str:
         return ", ".join(
-            " ".join("batch" if k == at and any(array.shape) else f"{prefix}{number}_{k}" for k in range(len(array.shape)))
-            for number, (array, at) in enumerate(shapes)
+            " ".join(
+                "batch" if k == batch_axis and any(array.shape) else f"{prefix}{number}_{k}" for k in range(len(array.shape))
+            )
+            for number, (array, batch_axis) in enumerate(zip(arrays, batch_axes, strict=True))
         )
 
     results = jax.eval_shape(call, *operands)
-    rule = f"{factors(operands, of_operands, 'in')} -> {factors(results, of_results, 'out')}"
+    rule = f"{factors(operands, operand_axes, 'in')} -> {factors(results, result_axes, 'out')}"
     # all axes but the batch must be whole on each device
     replicated = tuple(dict.fromkeys(name for name in rule.replace(",", " ").split() if name not in ("batch", "->")))
     partitioned = custom_partitioning(call)
@@ -133,7 +164,7 @@ def _devices() -> Any:
     The primitives have it as a parameter, so that programs with them cannot be lowered before that either.
     """
     identity = custom_partitioning(lambda x: x)
-    identity.def_partition(lambda mesh, given, wanted: (mesh, lambda x: x, wanted, given), sharding_rule="i -> i")
+    identity.def_partition(lambda mesh, arg, result: (mesh, lambda x: x, result, arg), sharding_rule="i -> i")
     return jax.make_jaxpr(identity)(jax.ShapeDtypeStruct((1,), jnp.float32))
 
 

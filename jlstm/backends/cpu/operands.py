@@ -7,7 +7,10 @@ from jaxtyping import Array, Bool, Float
 
 
 class Inputs(NamedTuple):
-    """The operands of a run. `mask` and `resets` have the shape (0, 0) if there are none."""
+    """The operands of a run. `mask` and `resets` have the shape (0, 0) if the call has none.
+
+    Primitives take a fixed number of arrays, so that an absent one cannot be None.
+    """
 
     xs: Float[Array, "time batch features"]
     kernel: Float[Array, "features columns"]
@@ -30,7 +33,10 @@ class Inputs(NamedTuple):
 
     @property
     def carried(self) -> bool:
-        """Whether h before a step may differ from y of the previous step, so that it must be kept for the derivative."""
+        """Whether h before a step may differ from the previous output, so that the derivative needs it as a separate array.
+
+        With a mask or resets it differs: a masked step outputs zero and keeps h, and a reset replaces h.
+        """
         return bool(self.mask.size or self.resets.size)
 
 
@@ -42,24 +48,25 @@ class Outputs(NamedTuple):
     c: Float[Array, "batch units"]
 
 
-class Kept(NamedTuple):
-    """What a run keeps for its derivative, in the layout of `pack`.
+class Residuals(NamedTuple):
+    """The values of a run that its derivative needs.
 
-    At steps that do not count the values are finite and have no meaning.
+    `gates` and `cs` have the layout of `pack`. At steps that do not count the values are finite and have no meaning.
     """
 
     gates: Float[Array, "time batch blocks*4*lanes"]
     cs: Float[Array, "time batch blocks*lanes"]  # c before each step
-    hs: Float[Array, "time batch units"]  # h before each step; of shape (0, 0, 0) if ys tells it
+    hs: Float[Array, "time batch units"]  # h before each step; (0, 0, 0) if not `Inputs.carried`
 
 
 def lanes(dtype: Any) -> int:
     """Return the number of units in a block, which is how many numbers 64 bytes hold."""
+    # kUnits in product.h. Kernels with narrower registers use the same blocks, so that the layout is the same for all of them.
     return 64 // jnp.dtype(dtype).itemsize
 
 
 def blocks(units: int, dtype: Any) -> int:
-    """Return the number of blocks of a layer. The last one may be padded."""
+    """Return the number of blocks for `units` units. The last block may be padded."""
     return -(-units // lanes(dtype))
 
 
@@ -86,7 +93,7 @@ def unpack(packed: Array, number: int, units: int) -> tuple[Array, ...]:
 
 # The batch axis of each operand or result; None if it has none
 Axes = tuple[int | None, ...]
-OF_INPUTS: Axes = (1, None, None, None, 0, 0, 1, 1)
-OF_CHANGE: Axes = OF_INPUTS[:6]  # of `Inputs.differentiable`
-OF_OUTPUTS: Axes = (1, 0, 0)
-OF_KEPT: Axes = (1, 1, 1)
+INPUT_AXES: Axes = (1, None, None, None, 0, 0, 1, 1)
+TANGENT_AXES: Axes = INPUT_AXES[:6]  # tangents and gradients of `Inputs.differentiable`
+OUTPUT_AXES: Axes = (1, 0, 0)
+RESIDUAL_AXES: Axes = (1, 1, 1)

@@ -1,8 +1,12 @@
 """Two JAX primitives, a run of the LSTM and its tangent map, with rules for every transformation.
 
-`run_p` maps inputs to outputs. Its tangent map is the primitive `linear_p`, which is linear in its last operands. The transpose
-of the tangent map is `linear_p` with `transposed=True`. So forward and reverse mode work in any order. On the CPU the native
-kernel computes the run and the transposed map. All else, including derivatives of derivatives, is computed by `reference`.
+`run_p` maps inputs to outputs. Its tangent map is the primitive `linear_p`. The first operands of `linear_p` are constants: the
+inputs, outputs and residuals of the run. It is linear in the last operands, the tangents. The transpose of the tangent map is
+`linear_p` with `transposed=True`, and the transpose of that is the tangent map again. So forward and reverse mode work in any
+order.
+
+On the CPU the native kernel computes the run and the transposed map. `reference` computes all else, including derivatives of
+derivatives.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +21,13 @@ from jaxtyping import Array
 
 from jlstm.backends.cpu import kernel, reference
 from jlstm.backends.cpu.folding import fold
-from jlstm.backends.cpu.operands import OF_CHANGE, OF_INPUTS, OF_KEPT, OF_OUTPUTS, Axes, Inputs, Kept, Outputs
+from jlstm.backends.cpu.operands import INPUT_AXES, OUTPUT_AXES, RESIDUAL_AXES, TANGENT_AXES, Axes, Inputs, Outputs, Residuals
 
 run_p, linear_p = Primitive("jlstm_run"), Primitive("jlstm_linear")
 run_p.multiple_results = linear_p.multiple_results = True
-INPUTS, GIVEN, ALL = len(Inputs._fields), len(Inputs._fields) + 1 + len(Kept._fields), (True,) * 6
+INPUT_COUNT = len(Inputs._fields)
+CONSTANT_COUNT = INPUT_COUNT + 1 + len(Residuals._fields)  # constant operands of `linear_p`: inputs, ys, residuals
+ALL_WANTED = (True,) * 6  # one for each of `Inputs.differentiable`
 
 
 def run(inputs: Inputs, *, reverse: bool) -> Outputs:
@@ -30,46 +36,55 @@ def run(inputs: Inputs, *, reverse: bool) -> Outputs:
 
 
 def _bind(primitive: Primitive, *operands: Array, **options: Any) -> list[Array]:
-    return primitive.bind(*operands, **options, devices=kernel.DEVICES)
+    return primitive.bind(*operands, **options, devices=kernel.DEVICES)  # see `kernel._devices`
 
 
-def _linear(given: Sequence[Array], change: Sequence[Array], **options: Any) -> list[Array]:
-    return _bind(linear_p, *given, *map(ad.instantiate_zeros, change), **options)
+def _bind_linear(constants: Sequence[Array], tangents: Sequence[Array], **options: Any) -> list[Array]:
+    return _bind(linear_p, *constants, *map(ad.instantiate_zeros, tangents), **options)
 
 
-# --- what the primitives compute, in JAX ---
+# --- the primitives in JAX ---
 
 
 def _run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
     return list(reference.forward(Inputs(*operands), keep=keep, reverse=reverse))
 
 
-def _map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
-    """Return the tangent map or, with `transposed`, its transpose, of which only the results that are wanted."""
-    inputs, ys, kept, change = _parts(operands)
+def _linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
+    """Apply the tangent map or, with `transposed`, its transpose.
+
+    Args:
+        operands: the constants, and then the tangents or, with `transposed`, the cotangents.
+        transposed: whether to apply the transpose.
+        wanted: for each of `Inputs.differentiable`, whether the transpose returns its gradient.
+        reverse: whether the run goes from the last step to the first.
+    """
+    inputs, ys, residuals, tangents = _parts(operands)
     if not transposed:
-        return list(reference.tangent(inputs, ys, kept, change, reverse=reverse))
-    results = reference.transposed(inputs, ys, kept, Outputs(*change), reverse=reverse)
+        return list(reference.tangent(inputs, ys, residuals, tangents, reverse=reverse))
+    results = reference.transposed(inputs, ys, residuals, Outputs(*tangents), reverse=reverse)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
-def _parts(operands: Sequence[Array]) -> tuple[Inputs, Array, Kept, Sequence[Array]]:
-    return Inputs(*operands[:INPUTS]), operands[INPUTS], Kept(*operands[INPUTS + 1 : GIVEN]), operands[GIVEN:]
+def _parts(operands: Sequence[Array]) -> tuple[Inputs, Array, Residuals, Sequence[Array]]:
+    """Split the operands of `linear_p` into inputs, ys, residuals, and tangents or cotangents."""
+    residuals = Residuals(*operands[INPUT_COUNT + 1 : CONSTANT_COUNT])
+    return Inputs(*operands[:INPUT_COUNT]), operands[INPUT_COUNT], residuals, operands[CONSTANT_COUNT:]
 
 
-# --- how the CPU computes them ---
+# --- the primitives by the native kernel ---
 
 
 def _native_run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
     return list(kernel.forward(Inputs(*operands), keep=keep, reverse=reverse))
 
 
-def _native_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
+def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
     if not transposed:
-        return _map(*operands, transposed=transposed, wanted=wanted, reverse=reverse)
-    inputs, ys, kept, change = _parts(operands)
+        return _linear_map(*operands, transposed=transposed, wanted=wanted, reverse=reverse)
+    inputs, ys, residuals, cotangents = _parts(operands)
     gradients = {"of_inputs": wanted[0], "of_weights": any(wanted[1:4])}  # the costly matmuls, left out if not wanted
-    results = kernel.transposed(inputs, ys, kept, Outputs(*change), reverse=reverse, **gradients)
+    results = kernel.transposed(inputs, ys, residuals, Outputs(*cotangents), reverse=reverse, **gradients)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
@@ -77,19 +92,22 @@ def _native_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], re
 
 
 def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, reverse: bool) -> tuple[Any, Any]:
-    ys, h, c, *kept = out = _bind(run_p, *primals, keep=True, reverse=reverse)
-    if keep:  # the derivative of a derivative: what is kept has a tangent too, which only the reference computes
+    ys, h, c, *residuals = out = _bind(run_p, *primals, keep=True, reverse=reverse)
+    if keep:  # the derivative of a derivative: the residuals have tangents too, which only the reference computes
         return out, _jvp(partial(_run, keep=keep, reverse=reverse), primals, tangents)
-    options = {"transposed": False, "wanted": ALL, "reverse": reverse}
-    return [ys, h, c], _linear((*primals, ys, *kept), tangents[:6], **options)
+    options = {"transposed": False, "wanted": ALL_WANTED, "reverse": reverse}
+    return [ys, h, c], _bind_linear((*primals, ys, *residuals), tangents[:6], **options)
 
 
-def _jvp_of_map(primals: Sequence[Array], tangents: Sequence[Any], **options: Any) -> tuple[Any, Any]:
-    constants, change = primals[:GIVEN], primals[GIVEN:]
-    out = _linear(constants, tangents[GIVEN:], **options)
-    if any(type(tangent) is not ad.Zero for tangent in tangents[:GIVEN]):  # the map itself changes: a second derivative
-        by_constants = _jvp(lambda *given: _map(*given, *change, **options), constants, tangents[:GIVEN])
-        out = [by_change + by_constant for by_change, by_constant in zip(out, by_constants, strict=True)]
+def _jvp_of_linear(primals: Sequence[Array], tangents: Sequence[Any], **options: Any) -> tuple[Any, Any]:
+    # The product rule: a map that is linear in x, L(w) x, has the tangent L(w) dx + dL(w) x.
+    constants, linear_operands = primals[:CONSTANT_COUNT], primals[CONSTANT_COUNT:]
+    out = _bind_linear(constants, tangents[CONSTANT_COUNT:], **options)
+    if any(type(tangent) is not ad.Zero for tangent in tangents[:CONSTANT_COUNT]):  # a second derivative
+        second_terms = _jvp(
+            lambda *constants: _linear_map(*constants, *linear_operands, **options), constants, tangents[:CONSTANT_COUNT]
+        )
+        out = [first_term + second_term for first_term, second_term in zip(out, second_terms, strict=True)]
     return _bind(linear_p, *primals, **options), out
 
 
@@ -98,46 +116,62 @@ def _jvp(function: Callable[..., list[Array]], primals: Sequence[Array], tangent
 
 
 def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Any]:
-    constants, change = operands[:GIVEN], operands[GIVEN:]
-    linear = tuple(map(ad.is_undefined_primal, change))  # the operands whose cotangents JAX asks for
+    """Return the cotangents of the operands, for `results`, the cotangents of the results. Constants have none.
+
+    The transpose of the tangent map is the same primitive with `transposed=True`, and the other way round.
+    """
+    constants, linear_operands = operands[:CONSTANT_COUNT], operands[CONSTANT_COUNT:]
+    linear = tuple(map(ad.is_undefined_primal, linear_operands))  # the operands whose cotangents JAX asks for
     if transposed:
-        like = Inputs(*constants[:INPUTS]).differentiable
+        like = Inputs(*constants[:INPUT_COUNT]).differentiable
         cotangents = iter(results)
-        # zeros stand for the results that the transposed map left out
+        # The tangent map takes all six tangents. The results that were not wanted have no cotangents, which means zero.
         results = [next(cotangents) if is_wanted else jnp.zeros_like(leaf) for is_wanted, leaf in zip(wanted, like, strict=True)]
-        out = iter(_linear(constants, results, transposed=False, wanted=ALL, reverse=reverse))
-        return [None] * GIVEN + [leaf if is_linear else None for is_linear, leaf in zip(linear, out, strict=True)]
-    out = iter(_linear(constants, results, transposed=True, wanted=linear, reverse=reverse))
-    return [None] * GIVEN + [next(out) if is_linear else None for is_linear in linear]
+        out = iter(_bind_linear(constants, results, transposed=False, wanted=ALL_WANTED, reverse=reverse))
+        return [None] * CONSTANT_COUNT + [leaf if is_linear else None for is_linear, leaf in zip(linear, out, strict=True)]
+    out = iter(_bind_linear(constants, results, transposed=True, wanted=linear, reverse=reverse))
+    return [None] * CONSTANT_COUNT + [next(out) if is_linear else None for is_linear in linear]
 
 
 # --- vmap ---
 
 
 def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, reverse: bool) -> tuple[Any, Any]:
-    of_results = OF_OUTPUTS + OF_KEPT * keep
-    return fold(partial(_bind, run_p, keep=keep, reverse=reverse), operands, axes, OF_INPUTS, of_results)
+    result_axes = OUTPUT_AXES + RESIDUAL_AXES * keep
+    return fold(partial(_bind, run_p, keep=keep, reverse=reverse), operands, axes, INPUT_AXES, result_axes)
 
 
-def _batch_map(operands: Sequence[Array], axes: Axes, **options: Any) -> tuple[Any, Any]:
-    of_change, of_results = OF_CHANGE, OF_OUTPUTS
+def _batch_linear(operands: Sequence[Array], axes: Axes, **options: Any) -> tuple[Any, Any]:
+    tangent_axes, result_axes = TANGENT_AXES, OUTPUT_AXES
     if options["transposed"]:
-        of_results = tuple(at for at, is_wanted in zip(OF_CHANGE, options["wanted"], strict=True) if is_wanted)
-        of_change = OF_OUTPUTS
-    return fold(partial(_bind, linear_p, **options), operands, axes, (*OF_INPUTS, 1, *OF_KEPT, *of_change), of_results)
+        result_axes = tuple(axis for axis, is_wanted in zip(TANGENT_AXES, options["wanted"], strict=True) if is_wanted)
+        tangent_axes = OUTPUT_AXES
+    operand_axes = (*INPUT_AXES, 1, *RESIDUAL_AXES, *tangent_axes)  # 1: the batch axis of ys
+    return fold(partial(_bind, linear_p, **options), operands, axes, operand_axes, result_axes)
 
 
 # --- registration, and lowering by platform ---
 
 
-def _register(primitive: Primitive, meaning: Callable, native: Callable, jvp: Callable, batch: Callable) -> None:
+def _register(primitive: Primitive, in_jax: Callable, native: Callable, jvp: Callable, batch: Callable) -> None:
+    """Register all rules of a primitive but the transpose.
+
+    Args:
+        primitive: the primitive.
+        in_jax: computes its results in JAX, on every platform.
+        native: computes its results by the native kernel.
+        jvp: its rule for forward-mode derivatives.
+        batch: its rule for `vmap`.
+    """
+
     def abstract(*operands: Any, **options: Any) -> list[Any]:
-        return jax.make_jaxpr(partial(meaning, **options))(*operands).out_avals
+        return jax.make_jaxpr(partial(in_jax, **options))(*operands).out_avals
 
     def lower(ctx: Any, *operands: Any, **options: Any) -> Any:
-        function = native if kernel.is_callable(ctx) else meaning
+        function = native if kernel.is_callable(ctx) else in_jax
         return mlir.lower_fun(partial(function, **options), multiple_results=True)(ctx, *operands)
 
+    # Outside of `jit` JAX calls the implementation of a primitive. Here that is a compiled call of the same primitive.
     @cache
     def compiled(**options: Any) -> Callable:
         return jax.jit(partial(_bind, primitive, **options))
@@ -148,12 +182,14 @@ def _register(primitive: Primitive, meaning: Callable, native: Callable, jvp: Ca
 
     primitive.def_impl(_without_devices(call))
     primitive.def_abstract_eval(_without_devices(abstract))
-    mlir.register_lowering(primitive, mlir.lower_fun(_without_devices(meaning), multiple_results=True))
+    mlir.register_lowering(primitive, mlir.lower_fun(_without_devices(in_jax), multiple_results=True))
     mlir.register_lowering(primitive, _without_devices(lower), platform="cpu")
     ad.primitive_jvps[primitive], batching.primitive_batchers[primitive] = _without_devices(jvp), _without_devices(batch)
 
 
 def _without_devices(rule: Callable) -> Callable:
+    """Return a rule that takes the parameter `devices` and drops it: only its presence matters, see `kernel._devices`."""
+
     def without(*operands: Any, devices: Any, **options: Any) -> Any:
         del devices
         return rule(*operands, **options)
@@ -162,5 +198,5 @@ def _without_devices(rule: Callable) -> Callable:
 
 
 _register(run_p, _run, _native_run, _jvp_of_run, _batch_run)
-_register(linear_p, _map, _native_map, _jvp_of_map, _batch_map)
+_register(linear_p, _linear_map, _native_linear_map, _jvp_of_linear, _batch_linear)
 ad.primitive_transposes[linear_p] = _without_devices(_transpose)

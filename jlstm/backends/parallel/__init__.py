@@ -6,7 +6,7 @@
 from jaxtyping import Array
 
 from jlstm.backends.parallel import linear, quadratic
-from jlstm.backends.scan import Recurrence, Way
+from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.minimal import MinGRUCell, MinLSTMCell
 from jlstm.cells.mlstm import MLSTMCell
@@ -14,17 +14,17 @@ from jlstm.cells.mlstm import MLSTMCell
 RUNS = {MinLSTMCell: linear.run, MinGRUCell: linear.run, MLSTMCell: quadratic.run}
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    carry, ys = RUNS[type(cell)](cell, start, way)
+    carry, ys = RUNS[type(cell)](cell, start, options)
     return carry, (ys, None)
 
 
-def obstacle(cell: Cell, start: Recurrence, way: Way) -> str:
+def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or ""."""
     if type(cell) not in RUNS:
         return f"it is not for {type(cell).__name__}"
-    if way.keep:
+    if options.keep:
         return "the carry of each step is asked for"
     return "there is no step" if start.xs.shape[0] == 0 else ""
 

@@ -9,50 +9,62 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jlstm.backends.scan import Recurrence, Way
+from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell
 from jlstm.cells.mlstm import MLSTMCarry
 
 
-def run(cell: Cell, start: Recurrence, way: Way) -> tuple[MLSTMCarry, Array]:
-    """Return the last carry and the outputs."""
+def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[MLSTMCarry, Array]:
+    """Return the last carry and the outputs.
+
+    With F_t the sum of log f up to step t, the recurrence of C unrolls to
+
+        C_t = exp(F_t) C_0 + Σ_{s ≤ t} exp(F_t - F_s + log i_s) v_s k_sᵀ
+
+    so that C_t q_t is attention over the steps s, plus what remains of C_0. Their maximum over s, m_t, is subtracted from the
+    exponents, as in the cell. These are equations 62 to 76 of the paper, with an initial carry, a mask and resets added.
+    """
     steps = cell.project(start.params, start.context, start.xs)
-    steps = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), steps) if way.reverse else steps
-    mask, resets = (leaf if leaf is None or not way.reverse else jnp.flip(leaf, 0) for leaf in (start.mask, start.resets))
-    q, k, v, forget, enter, o = steps
+    steps = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), steps) if options.reverse else steps
+    mask, resets = (leaf if leaf is None or not options.reverse else jnp.flip(leaf, 0) for leaf in (start.mask, start.resets))
+    q, k, v, log_f, log_i, o = steps
     wide = np.promote_types(q.dtype, "float32")  # sums of logarithms grow with time
-    forget, enter = forget.astype(wide), enter.astype(wide)
+    log_f, log_i = log_f.astype(wide), log_i.astype(wide)
     if mask is not None:  # a step that does not count forgets nothing, log 1, and adds nothing, log 0
-        forget = jnp.where(mask[..., None], forget, 0)
-        enter = jnp.where(mask[..., None], enter, -jnp.inf)
-    time = forget.shape[0]
-    total = jnp.cumsum(forget, axis=0)
-    later = jnp.tril(jnp.ones((time, time), bool)).reshape(time, time, *(1,) * (forget.ndim - 1))
-    since = total  # log of the factor that the carry at the start has at each step
+        log_f = jnp.where(mask[..., None], log_f, 0)
+        log_i = jnp.where(mask[..., None], log_i, -jnp.inf)
+    time = log_f.shape[0]
+    log_decay = jnp.cumsum(log_f, axis=0)  # F_t
+    reads = jnp.tril(jnp.ones((time, time), bool)).reshape(time, time, *(1,) * (log_f.ndim - 1))  # (t, s): step t reads step s
+    log_decay_of_start = log_decay  # log of the share of the carry at the start that remains at each step
     m0, matrix0, n0 = (
         jnp.broadcast_to(leaf[None], (time, *leaf.shape)) for leaf in (start.carry.m.astype(wide), start.carry.C, start.carry.n)
     )
     if resets is not None:
         counted = resets if mask is None else resets & mask
         segment = jnp.cumsum(counted, axis=0)[..., None]  # a step reads only what was written after the same reset
-        later = later & (segment[:, None] == segment[None])
+        reads = reads & (segment[:, None] == segment[None])
         # the step of the last reset, -1 before the first one
         reset = lax.cummax(jnp.where(counted, jnp.expand_dims(jnp.arange(time), range(1, counted.ndim)), -1), axis=0)[..., None]
-        total_before = jnp.take_along_axis(total - forget, jnp.maximum(reset, 0), axis=0)
+        # The reset step itself forgets a share of the initial carry, so the sum starts before it: F at the step minus its log f.
+        log_decay_before_reset = jnp.take_along_axis(log_decay - log_f, jnp.maximum(reset, 0), axis=0)
         was_reset = reset >= 0
-        since = jnp.where(was_reset, total - total_before, total)
+        log_decay_of_start = jnp.where(was_reset, log_decay - log_decay_before_reset, log_decay)
         m0 = jnp.where(was_reset, start.initial.m[None].astype(wide), m0)
         matrix0 = jnp.where(was_reset[..., None, None], start.initial.C[None], matrix0)
         n0 = jnp.where(was_reset[..., None], start.initial.n[None], n0)
-    logs = jnp.where(later, total[:, None] - total[None] + enter[None], -jnp.inf)  # (time read, time written, *batch, heads)
-    m = jnp.maximum(logs.max(axis=1), since + m0)
-    weights, rest = jnp.exp(logs - m[:, None]).astype(q.dtype), jnp.exp(since + m0 - m).astype(q.dtype)
+    # log of the weight of what step s wrote at step t: (time read, time written, *batch, heads)
+    log_weights = jnp.where(reads, log_decay[:, None] - log_decay[None] + log_i[None], -jnp.inf)
+    m = jnp.maximum(log_weights.max(axis=1), log_decay_of_start + m0)
+    weights = jnp.exp(log_weights - m[:, None]).astype(q.dtype)
+    start_weight = jnp.exp(log_decay_of_start + m0 - m).astype(q.dtype)
     scores = weights * jnp.einsum("t...k,s...k->ts...", q, k)
-    read = jnp.einsum("ts...,s...v->t...v", scores, v) + rest[..., None] * jnp.einsum("...vk,...k->...v", matrix0, q)
-    norm = scores.sum(axis=1) + rest * jnp.einsum("...k,...k->...", n0, q)
-    scale, bound = (jnp.exp(log).astype(q.dtype) for log in (jnp.minimum(m, 0), -jnp.maximum(m, 0)))  # as in the cell
-    ys = o * (read * (scale / jnp.maximum(jnp.abs(norm) * scale, bound))[..., None]).reshape(o.shape)
-    matrix = jnp.einsum("s...,s...v,s...k->...vk", weights[-1], v, k) + rest[-1][..., None, None] * matrix0[-1]
-    n = jnp.einsum("s...,s...k->...k", weights[-1], k) + rest[-1][..., None] * n0[-1]
+    numerator = jnp.einsum("ts...,s...v->t...v", scores, v) + start_weight[..., None] * jnp.einsum("...vk,...k->...v", matrix0, q)
+    denominator = scores.sum(axis=1) + start_weight * jnp.einsum("...k,...k->...", n0, q)
+    # max(|n q|, exp(-m)) with both sides times exp(min(m, 0)), as in the cell: exp(-m) alone could overflow
+    scale, bound = (jnp.exp(log).astype(q.dtype) for log in (jnp.minimum(m, 0), -jnp.maximum(m, 0)))
+    ys = o * (numerator * (scale / jnp.maximum(jnp.abs(denominator) * scale, bound))[..., None]).reshape(o.shape)
+    matrix = jnp.einsum("s...,s...v,s...k->...vk", weights[-1], v, k) + start_weight[-1][..., None, None] * matrix0[-1]
+    n = jnp.einsum("s...,s...k->...k", weights[-1], k) + start_weight[-1][..., None] * n0[-1]
     ys = ys if mask is None else jnp.where(mask[..., None], ys, 0)
-    return MLSTMCarry(matrix, n, m[-1].astype(q.dtype)), jnp.flip(ys, 0) if way.reverse else ys
+    return MLSTMCarry(matrix, n, m[-1].astype(q.dtype)), jnp.flip(ys, 0) if options.reverse else ys

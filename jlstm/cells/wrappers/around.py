@@ -14,7 +14,8 @@ from jlstm.cells.wrappers.base import Both, Wrapper
 from jlstm.initializers import draw
 
 
-def _same_size(wrapper: Wrapper, features: int) -> None:
+def _check_sizes(wrapper: Wrapper, features: int) -> None:
+    """Require that inputs and outputs of a wrapper have the same sizes, so that they can be added."""
     if wrapper.features_out != features:
         name, size = type(wrapper).__name__, wrapper.features_out
         raise ValueError(f"{name} adds inputs to outputs: inputs must have {size} features as the outputs have, got {features}")
@@ -45,7 +46,7 @@ class Residual(Wrapper):
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw the parameters of the inner cell."""
-        _same_size(self, features)
+        _check_sizes(self, features)
         return self.cell.init(key, features, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
@@ -81,7 +82,7 @@ class Highway(Wrapper):
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw the parameters of the inner cell and of the gate."""
-        _same_size(self, features)
+        _check_sizes(self, features)
         for_cell, for_kernel = jax.random.split(key)
         kernel = draw("glorot_uniform", for_kernel, (features, features), dtype)
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
@@ -91,7 +92,7 @@ class Highway(Wrapper):
         return params["cell"]
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """Return the inputs for the inner cell, and inputs and gate for `leave`."""
+        """Return the inputs for the inner cell, and inputs and gate for `leave`. The gate does not see the carry."""
         sums = xs @ params["kernel"]
         return xs, (xs, jax.nn.sigmoid(sums + broadcast_leading(params["bias"], sums)))
 
@@ -130,4 +131,4 @@ class LearnedCarry(Wrapper):
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
         """Return the run of the inner cell, marked as one with another initial carry."""
         inner = super().reduced(params, context, xs)
-        return inner and inner._replace(begins_alike=False)
+        return inner and inner._replace(same_initial_carry=False)

@@ -1,4 +1,4 @@
-"""The base class of wrappers, which leaves all to the inner cell that a subclass does not override."""
+"""The base class of wrappers. Whatever a subclass does not override is done by the inner cell."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -149,6 +149,7 @@ class Wrapper(Cell):
         return Reduced(self.cell, self.inner_params(params, context.own), context.inner, inner_xs, finish)
 
     def _entered(self, params: Params, context: Both, xs: Any) -> tuple[Any, PyTree]:
+        # If the inner cell draws at each step too, it gets its share of the noise, and else plain inputs.
         plain, fresh = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
         entered, beside = self.enter(params, context.own, plain, fresh.own)
         return (entered if fresh.inner is None else Noisy(entered, fresh.inner)), beside
@@ -156,6 +157,8 @@ class Wrapper(Cell):
 
 def keys(key: Array | None) -> tuple[Array | None, Array | None]:
     """Return a key for the wrapper and a key for its inner cell, both None without a key."""
+    # A layer calls `begin` and `each_step` with the same key. So a wrapper must draw in only one of them. In both it would draw
+    # the same numbers.
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 

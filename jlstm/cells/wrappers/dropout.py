@@ -1,4 +1,4 @@
-"""Dropout around a cell."""
+"""Dropout: a wrapper that masks inputs, outputs and the carried h of a cell."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -55,12 +55,12 @@ class Dropout(Wrapper):
 
     @property
     def gives_h(self) -> bool:
-        """Whether the output is the h of the carry, which needs that neither of them is masked."""
+        """Whether the output is the h of the carry. It is not if a mask changes only one of them."""
         return super().gives_h and not (self.outputs or self.state)
 
     @property
     def stochastic(self) -> bool:
-        """Whether something is zeroed, or the inner cell draws."""
+        """Whether a rate is not 0, or the inner cell uses a random key."""
         return bool(self.inputs or self.outputs or self.state) or self.cell.stochastic
 
     def begin(
@@ -78,7 +78,7 @@ class Dropout(Wrapper):
         return None if self.variational else self._masks(params, shape, dtype, key, noise) or None
 
     def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
-        carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])
+        carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])  # only for the size of h
         ends = {
             "inputs": (*self.spatial_in, self.features_in(params)),
             "outputs": (*self.spatial_out, self.features_out),

@@ -1,4 +1,4 @@
-"""Weights dropped for a whole sequence."""
+"""DropConnect: a wrapper that zeroes recurrent weights for a whole sequence."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Zoneout around a cell."""
+"""Zoneout: a wrapper that keeps random units of the carry unchanged."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from jlstm.cells.wrappers.base import Both, Wrapper
 
 @dataclass(frozen=True, repr=False)
 class Zoneout(Wrapper):
-    """Let random units of h and c keep their old value, drawn again at each step.
+    """Let random units of h and c keep their old value. The units are drawn again at each step.
 
         h'' = d_h ⊙ h + (1 - d_h) ⊙ h',  c'' = d_c ⊙ c + (1 - d_c) ⊙ c'
 
@@ -24,12 +24,12 @@ class Zoneout(Wrapper):
         cell: a cell that carries h, and c where `c` is not 0.
         h, c: rates.
 
-    `noise` may hold `h` and `c` (time, *batch, size), what is kept; any axis may have size 1.
+    `noise` may hold the masks d as `h` and `c` (time, *batch, size): 1 where the old value is kept. Any axis may have size 1.
 
     Raises:
-        ValueError: a rate outside [0, 1]; a rate of h and a cell whose output is not its h; a rate of c and a cell whose c has a
-            scale of its own at every step, as an sLSTM's.
-        TypeError: a rate of something that the cell does not carry.
+        ValueError: a rate is outside [0, 1]; h has a rate and the output of the cell is not its h; or c has a rate and its scale
+            changes from step to step, as in the sLSTM.
+        TypeError: h or c has a rate and the cell does not carry it.
 
     Reference: Krueger et al., 2017, "Zoneout: regularizing RNNs by randomly preserving hidden activations",
     https://arxiv.org/abs/1606.01305.
@@ -71,16 +71,16 @@ class Zoneout(Wrapper):
         if key is None or not shapes:
             return None
         keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
-        return {name: jax.random.bernoulli(each, getattr(self, name), size).astype(dtype) for each, (name, size) in keys}
+        return {name: jax.random.bernoulli(subkey, getattr(self, name), size).astype(dtype) for subkey, (name, size) in keys}
 
     def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
         """Run a step of the inner cell, and put back the units that keep their old value."""
-        after, y = super().step(params, context, carry, z)
+        new_carry, y = super().step(params, context, carry, z)
         for name in ("h", "c"):
             if rate := getattr(self, name):
-                kept = (z.own or {}).get(name, rate)
-                after = after._replace(**{name: kept * getattr(carry, name) + (1 - kept) * getattr(after, name)})
-        return after, after.h if self.h else y
+                d = (z.own or {}).get(name, rate)  # in inference the rate, which is the expectation of d
+                new_carry = new_carry._replace(**{name: d * getattr(carry, name) + (1 - d) * getattr(new_carry, name)})
+        return new_carry, new_carry.h if self.h else y
 
     def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
         """Return the run of the inner cell if both rates are 0, else None."""

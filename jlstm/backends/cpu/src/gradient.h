@@ -1,6 +1,6 @@
-// Matrix products over all steps at once: before the recurrence, x W + b; after it, the gradients of inputs and weights.
+// Matrix products over all steps at once: x W + b before the recurrence, and the gradients of inputs and weights after it.
 //
-// "Rows" are pairs of time and batch here.
+// A row here is one step of one sequence: arrays (time, batch, …) are read as (rows, …).
 
 #pragma once
 
@@ -8,11 +8,11 @@
 
 namespace jlstm {
 
-// zs = xs W + b for some rows and blocks.
+// Computes zs = xs W + b for some rows and blocks.
 template <class T>
 void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs, int64_t row_begin, int64_t row_end,
              int64_t block_begin, int64_t block_end) {
-  const int64_t wide = columns<T>(n);
+  const int64_t gate_width = columns<T>(n);
   for (int64_t block = block_begin; block < block_end; ++block) {
     for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
       constexpr int R = decltype(rows)::value;
@@ -26,7 +26,7 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
         }
         multiply<T, R, 4>(x, n.features, panel_of<T>(kernel, n.features, block, part), sums);
         for (int r = 0; r < R; ++r) {
-          T* to = zs + (row + r) * wide + block * kColumns<T> + part * kLanes<T>;
+          T* to = zs + (row + r) * gate_width + block * kColumns<T> + part * kLanes<T>;
           for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, sums[r][gate]);
         }
       }
@@ -34,17 +34,17 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
   }
 }
 
-// dxs = dzs Wᵀ for some rows and all features.
+// Computes dxs = dzs Wᵀ for some rows and all features.
 template <class T>
 void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dxs, int64_t row_begin, int64_t row_end) {
-  const int64_t wide = columns<T>(n);
+  const int64_t gate_width = columns<T>(n);
   for_groups(0, (n.features + kLanes<T> - 1) / kLanes<T>, [&](auto group, int64_t vector) {
     for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
       constexpr int R = decltype(rows)::value, N = decltype(group)::value;
       const T* dz[R];
-      for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * wide;
+      for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * gate_width;
       Vector<T> sums[R][N] = {};
-      multiply<T, R, N>(dz, wide, in_panel<T>(transposed, wide, vector), sums);
+      multiply<T, R, N>(dz, gate_width, in_panel<T>(transposed, gate_width, vector), sums);
       for (int r = 0; r < R; ++r) {
         for (int v = 0; v < N; ++v) {
           const int64_t first = (vector + v) * kLanes<T>;
@@ -57,15 +57,17 @@ void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dx
 
 constexpr int64_t kDepth = 768;  // rows that are added up in registers before the result is written
 
-// The weights' gradient: [x, h before, 1]ᵀ dz, added up over chunks of kDepth rows. For each chunk first the left matrix is packed
-// in the order in which tiles read it, kRows of its columns at a time, then some blocks of the result are computed.
+// The gradient of kernel, recurrent kernel and bias as one matrix product, [x, h, 1]ᵀ dz, where h is the one before each step. It
+// is summed over chunks of kDepth rows. For each chunk all threads first pack the left matrix in the order in which tiles read it,
+// kRows of its columns at a time. Then each thread computes some blocks of the result.
 template <class T>
 struct WeightsGradient {
   Forward<T> f;
   const T* dzs;
   T *dkernel, *drecurrent, *dbias;
-  T* left;    // (tiles, kDepth, kRows), filled up with zeros
+  T* lhs;     // the packed left matrix of a chunk (tiles, kDepth, kRows), filled up with zeros
 
+  // The number of rows of the result, that is, of columns of [x, h, 1].
   int64_t count() const { return f.n.features + f.n.units + 1; }
   int64_t tiles() const { return (count() + kRows - 1) / kRows; }
   int64_t chunks() const { return (f.n.time * f.n.batch + kDepth - 1) / kDepth; }
@@ -76,45 +78,51 @@ struct WeightsGradient {
     return f.h_before(k) + (row % f.n.batch) * f.n.units;
   }
 
-  void pack_left(int64_t chunk, int64_t begin, int64_t end) const {
-    const int64_t features = f.n.features, all = features + f.n.units;
+  // Packs the tiles from `begin` to `end` of the left matrix. Transposing it instead would be slower: its rows could then lie a
+  // power of two apart, and stores to them would compete for few places of the cache.
+  void pack_lhs(int64_t chunk, int64_t begin, int64_t end) const {
+    const int64_t features = f.n.features, bias_column = features + f.n.units;
     for (int64_t k = 0; k < depth(chunk); ++k) {
       const int64_t row = chunk * kDepth + k;
-      const bool counts = f.counts(row / f.n.batch, row % f.n.batch);  // else dz is 0, and 0 times what is infinite would be NaN
+      // The dz of a masked step is 0. Its x and h may be infinite, and 0 times infinity is NaN, so the row is zeroed.
+      const bool counts = f.counts(row / f.n.batch, row % f.n.batch);
       const T *x = f.xs + row * features, *h = h_row(row);
       for (int64_t tile = begin; tile < end; ++tile) {
-        T* to = left + (tile * kDepth + k) * kRows;
+        T* to = lhs + (tile * kDepth + k) * kRows;
         const int64_t first = tile * kRows, past = first + kRows;
         if (!counts) {
           std::fill(to, to + kRows, T(0));
         } else if (past <= features) {
           std::copy(x + first, x + past, to);
-        } else if (first >= features && past <= all) {
+        } else if (first >= features && past <= bias_column) {
           std::copy(h + first - features, h + past - features, to);
         } else {
-          for (int64_t m = first; m < past; ++m) to[m - first] = m < features ? x[m] : m < all ? h[m - features] : T(m == all);
+          for (int64_t m = first; m < past; ++m) {
+            to[m - first] = m < features ? x[m] : m < bias_column ? h[m - features] : T(m == bias_column);
+          }
         }
       }
     }
   }
 
-  T* to(int64_t m) const {
+  // The m-th row of the result, in the array that it belongs to.
+  T* result_row(int64_t m) const {
     const int64_t features = f.n.features, width = 4 * f.n.units;
     return m < features ? dkernel + m * width : m + 1 < count() ? drecurrent + (m - features) * width : dbias;
   }
 
-  // A block of the result; `panels` (parts, kDepth, columns of a panel) are the caller's own.
+  // Adds a chunk to one block of the result. `panels` (parts, kDepth, columns of a panel) is scratch memory of this thread.
   void add(int64_t chunk, int64_t block, T* panels) const {
-    const int64_t first = chunk * kDepth, wide = columns<T>(f.n);
+    const int64_t first = chunk * kDepth, gate_width = columns<T>(f.n);
     for (int64_t k = 0; k < depth(chunk); ++k) {
-      const T* dz = dzs + (first + k) * wide + block * kColumns<T>;
+      const T* dz = dzs + (first + k) * gate_width + block * kColumns<T>;
       for (int part = 0; part < kParts<T>; ++part) {
         T* panel = panels + (part * kDepth + k) * kPanel<T>;
         for (int gate = 0; gate < 4; ++gate) store<T>(panel + gate * kLanes<T>, load<T>(dz + gate * kUnits<T> + part * kLanes<T>));
       }
     }
     for (int64_t tile = 0; tile < tiles(); ++tile) {
-      const T* a = left + tile * kDepth * kRows;
+      const T* a = lhs + tile * kDepth * kRows;
       const auto packed = [&](int r, int64_t k) __attribute__((always_inline)) { return a[k * kRows + r]; };
       for (int part = 0; part < kParts<T>; ++part) {
         const int64_t unit = block * kUnits<T> + part * kLanes<T>, lanes = f.n.units - unit;
@@ -123,8 +131,8 @@ struct WeightsGradient {
         for (int r = 0; r < kRows; ++r) {
           if (tile * kRows + r >= count()) break;
           for (int gate = 0; gate < 4; ++gate) {
-            T* at = to(tile * kRows + r) + gate * f.n.units + unit;
-            store_some<T>(at, chunk ? load_some<T>(at, lanes) + sums[r][gate] : sums[r][gate], lanes);
+            T* to = result_row(tile * kRows + r) + gate * f.n.units + unit;
+            store_some<T>(to, chunk ? load_some<T>(to, lanes) + sums[r][gate] : sums[r][gate], lanes);
           }
         }
       }

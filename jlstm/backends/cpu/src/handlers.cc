@@ -1,4 +1,4 @@
-// What XLA calls. All that comes in is checked here: behind this file sizes and types are as they should be.
+// The functions that XLA calls. They check the shapes and types of all arrays, so that the other files need no checks.
 
 #include <cstdlib>
 #include <initializer_list>
@@ -15,12 +15,14 @@ namespace {
 namespace ffi = xla::ffi;
 using namespace jlstm;
 
-// Memory that a thread keeps from call to call: fresh memory would cost a page fault for every 4 KiB, at every call. XLA's own
-// allocator for such memory gives none on the CPU. What is more than kKept is given back when the call ends.
-constexpr size_t kKept = 64 << 20;
+// Scratch memory that a thread keeps from call to call. Fresh memory costs a page fault for every 4 KiB, at every call, and XLA's
+// scratch allocator gives none on the CPU. A thread keeps at most kKeptBytes; a call that needs more frees the rest when it ends.
+constexpr size_t kKeptBytes = 64 << 20;
 
 class Arena {
  public:
+  // Returns memory that is aligned to 64 bytes, the largest register. If the block is too small, the memory is a block of its own:
+  // the first one cannot grow, since pointers into it are in use.
   void* take(size_t bytes) {
     bytes = (bytes + 63) / 64 * 64;
     if (used_ + bytes <= size_) {
@@ -32,16 +34,17 @@ class Arena {
     return overflow_.back().get();
   }
 
-  // Nothing of what was taken is used any more; the next call finds a block of that size, if it is not too large.
+  // Takes all memory back. If the call needed more than the block, the block grows to that size, at most to kKeptBytes, so that the
+  // next call of this size finds all of it in one block.
   void release() {
-    const size_t wanted = std::min(used_ + spilled_, kKept);
+    const size_t needed = std::min(used_ + spilled_, kKeptBytes);
     overflow_.clear();
     used_ = spilled_ = 0;
-    if (wanted <= size_) return;
-    size_ = 0;
+    if (needed <= size_) return;
+    size_ = 0;  // before the allocation, which may throw: then the arena is empty
     block_.reset();
-    block_ = allocate(wanted);
-    size_ = wanted;
+    block_ = allocate(needed);
+    size_ = needed;
   }
 
  private:
@@ -61,7 +64,7 @@ class Arena {
 
 thread_local Arena arena;
 
-// Calls f with an allocator of this thread's memory.
+// Calls f with an allocator of this thread's memory. A lack of memory becomes an error of XLA.
 template <class F>
 ffi::Error with_memory(F&& f) {
   try {
@@ -82,7 +85,7 @@ Team team_for(const Sizes& n, ffi::ThreadPool pool) {
 
 using Shape = std::initializer_list<int64_t>;
 
-// Collects the first complaint about what XLA hands over.
+// Checks the arrays that XLA passes, and remembers the first error.
 class Checks {
  public:
   template <class Buffer>
@@ -94,14 +97,14 @@ class Checks {
     }
   }
 
-  // The same for what may be left out: then it has no elements.
+  // Like operator(), for an array that may be absent. An absent array has no elements.
   template <class Buffer>
   void optional(const char* name, const Buffer& buffer, ffi::DataType type, Shape shape) {
     if (buffer.element_count() != 0) (*this)(name, buffer, type, shape);
   }
 
-  void complain(const char* name, const char* what) {
-    if (complaint_.empty()) complaint_ = std::string("jlstm's kernel: ") + name + " " + what;
+  void complain(const char* name, const char* problem) {
+    if (complaint_.empty()) complaint_ = std::string("jlstm's kernel: ") + name + " " + problem;
   }
 
   bool failed() const { return !complaint_.empty(); }
@@ -119,12 +122,12 @@ T* data(const Buffer& buffer) {
   return buffer.element_count() ? static_cast<T*>(buffer.untyped_data()) : nullptr;
 }
 
-// The same of a result, which is memory that nobody has touched yet.
+// Like data, for a large result. Nobody has touched its memory yet, so that it can still get large pages.
 template <class T, class Buffer>
-T* fresh(Buffer& buffer) {
-  T* to = data<T>(buffer);
-  if (to) prefer_large_pages(to, buffer.size_bytes());
-  return to;
+T* result_data(Buffer& buffer) {
+  T* result = data<T>(buffer);
+  if (result) prefer_large_pages(result, buffer.size_bytes());
+  return result;
 }
 
 struct Inputs {
@@ -133,11 +136,11 @@ struct Inputs {
 
 template <class T>
 Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
-  const auto of_xs = in.xs.dimensions(), of_recurrent = in.recurrent.dimensions();
-  if (of_xs.size() != 3) check.complain("xs", "is not (time, batch, features)");
-  if (of_recurrent.size() != 2) check.complain("recurrent_kernel", "is not (units, 4 units)");
+  const auto xs_shape = in.xs.dimensions(), recurrent_shape = in.recurrent.dimensions();
+  if (xs_shape.size() != 3) check.complain("xs", "is not (time, batch, features)");
+  if (recurrent_shape.size() != 2) check.complain("recurrent_kernel", "is not (units, 4 units)");
   if (check.failed()) return {};
-  const Sizes n{of_xs[0], of_xs[1], of_xs[2], of_recurrent[0], reverse};
+  const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], recurrent_shape[0], reverse};
   check("kernel", in.kernel, kType<T>, {n.features, 4 * n.units});
   check("recurrent_kernel", in.recurrent, kType<T>, {n.units, 4 * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
@@ -148,8 +151,9 @@ Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
   return n;
 }
 
+// A forward run with its inputs set; the caller sets the results.
 template <class T>
-Forward<T> given(const Inputs& in, const Sizes& n) {
+Forward<T> forward_of(const Inputs& in, const Sizes& n) {
   Forward<T> f{};
   f.n = n;
   f.xs = data<T>(in.xs), f.h0 = data<T>(in.h0), f.c0 = data<T>(in.c0);
@@ -164,26 +168,26 @@ Weights<T> weights(const Inputs& in) {
 
 template <class T>
 ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys, ffi::Result<ffi::AnyBuffer> h,
-                       ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets kept, bool reverse) {
+                       ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
   Checks check;
   const Sizes n = check_inputs<T>(in, reverse, check);
   if (check.failed()) return check.error();
-  Forward<T> f = given<T>(in, n);
+  Forward<T> f = forward_of<T>(in, n);
   check("ys", *ys, kType<T>, {n.time, n.batch, n.units});
   check("final h", *h, kType<T>, {n.batch, n.units});
   check("final c", *c, kType<T>, {n.batch, n.units});
-  f.ys = fresh<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
-  if (kept.size() != 0) {
-    if (kept.size() != (f.carried() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+  f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
+  if (residuals.size() != 0) {
+    if (residuals.size() != (f.carried() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
     if (check.failed()) return check.error();
-    auto gates = *kept.get<ffi::AnyBuffer>(0), cs = *kept.get<ffi::AnyBuffer>(1);
+    auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
     check("gates", *gates, kType<T>, {n.time, n.batch, columns<T>(n)});
     check("cs", *cs, kType<T>, {n.time, n.batch, padded<T>(n)});
-    f.gates = fresh<T>(*gates), f.cs = fresh<T>(*cs);
+    f.gates = result_data<T>(*gates), f.cs = result_data<T>(*cs);
     if (f.carried()) {
-      auto hs = *kept.get<ffi::AnyBuffer>(2);
+      auto hs = *residuals.get<ffi::AnyBuffer>(2);
       check("hs", *hs, kType<T>, {n.time, n.batch, n.units});
-      f.hs = fresh<T>(*hs);
+      f.hs = result_data<T>(*hs);
     }
   }
   if (check.failed()) return check.error();
@@ -192,34 +196,36 @@ ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::
 
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
                ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets, ffi::Result<ffi::AnyBuffer> ys,
-               ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets kept, bool reverse) {
+               ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
   const Inputs in{xs, kernel, recurrent, bias, h0, c0, mask, resets};
-  if (xs.element_type() == ffi::F32) return run_forward<float>(pool, in, ys, h, c, kept, reverse);
-  if (xs.element_type() == ffi::F64) return run_forward<double>(pool, in, ys, h, c, kept, reverse);
+  if (xs.element_type() == ffi::F32) return run_forward<float>(pool, in, ys, h, c, residuals, reverse);
+  if (xs.element_type() == ffi::F64) return run_forward<double>(pool, in, ys, h, c, residuals, reverse);
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 
-struct Kept {
-  ffi::AnyBuffer hs, gates, cs;  // hs is ys where nothing is masked or reset
+// The arrays of the forward run that its derivative reads.
+struct Residuals {
+  ffi::AnyBuffer hs, gates, cs;  // without mask and resets hs is ys: then the h before a step is the previous output
 };
 
-struct Outer {
+struct OutputGradients {
   ffi::AnyBuffer dys, dh, dc;
 };
 
-struct Inner {
+struct InputGradients {
   ffi::Result<ffi::AnyBuffer> dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0;
 };
 
 template <class T>
-ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Kept& kept, const Outer& from, Inner to, bool reverse) {
+ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals& residuals, const OutputGradients& from,
+                        InputGradients to, bool reverse) {
   Checks check;
   const Sizes n = check_inputs<T>(in, reverse, check);
   if (check.failed()) return check.error();
-  Forward<T> f = given<T>(in, n);
-  check("hs", kept.hs, kType<T>, {n.time, n.batch, n.units});
-  check("gates", kept.gates, kType<T>, {n.time, n.batch, columns<T>(n)});
-  check("cs", kept.cs, kType<T>, {n.time, n.batch, padded<T>(n)});
+  Forward<T> f = forward_of<T>(in, n);
+  check("hs", residuals.hs, kType<T>, {n.time, n.batch, n.units});
+  check("gates", residuals.gates, kType<T>, {n.time, n.batch, columns<T>(n)});
+  check("cs", residuals.cs, kType<T>, {n.time, n.batch, padded<T>(n)});
   check("dys", from.dys, kType<T>, {n.time, n.batch, n.units});
   check("dh", from.dh, kType<T>, {n.batch, n.units});
   check("dc", from.dc, kType<T>, {n.batch, n.units});
@@ -233,9 +239,9 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Kept& kept
   check("dh0", *to.dh0, kType<T>, {n.batch, n.units});
   check("dc0", *to.dc0, kType<T>, {n.batch, n.units});
   if (check.failed()) return check.error();
-  (f.carried() ? f.hs : f.ys) = data<T>(kept.hs);
-  f.gates = data<T>(kept.gates), f.cs = data<T>(kept.cs);
-  const Gradients<T> gradients{data<T>(*to.dzs),     fresh<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
+  (f.carried() ? f.hs : f.ys) = data<T>(residuals.hs);
+  f.gates = data<T>(residuals.gates), f.cs = data<T>(residuals.cs);
+  const Gradients<T> gradients{data<T>(*to.dzs),     result_data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
                                data<T>(*to.dbias), data<T>(*to.dh0), data<T>(*to.dc0)};
   return with_memory([&](const Allocate& allocate) {
     backward<T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool), allocate);
@@ -249,11 +255,11 @@ ffi::Error run_back(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kern
                     ffi::Result<ffi::AnyBuffer> drecurrent, ffi::Result<ffi::AnyBuffer> dbias, ffi::Result<ffi::AnyBuffer> dh0,
                     ffi::Result<ffi::AnyBuffer> dc0, bool reverse) {
   const Inputs in{xs, kernel, recurrent, bias, h0, c0, mask, resets};
-  const Kept kept{hs, gates, cs};
-  const Outer from{dys, dh, dc};
-  const Inner to{dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0};
-  if (xs.element_type() == ffi::F32) return run_backward<float>(pool, in, kept, from, to, reverse);
-  if (xs.element_type() == ffi::F64) return run_backward<double>(pool, in, kept, from, to, reverse);
+  const Residuals residuals{hs, gates, cs};
+  const OutputGradients from{dys, dh, dc};
+  const InputGradients to{dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0};
+  if (xs.element_type() == ffi::F32) return run_backward<float>(pool, in, residuals, from, to, reverse);
+  if (xs.element_type() == ffi::F64) return run_backward<double>(pool, in, residuals, from, to, reverse);
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 

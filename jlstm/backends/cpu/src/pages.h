@@ -1,7 +1,7 @@
-// Large pages of memory, where the operating system has them for the asking.
+// Large pages of memory, if the operating system has them.
 //
-// XLA takes the memory of results from the C library at every call, which takes many megabytes from the operating system and gives
-// them back each time. In pages of 4 KiB, the faults of a large training step take a good part of its time.
+// XLA takes the memory of results from the C library at every call. The C library takes blocks of many megabytes from the operating
+// system and gives them back each time. With pages of 4 KiB, the page faults of a large training step take a good part of its time.
 
 #pragma once
 
@@ -15,7 +15,8 @@ namespace jlstm {
 
 constexpr size_t kLargePage = 2 << 20;
 
-// Ask for large pages in that part of a block that they can cover. It is a wish: nothing depends on whether it is granted.
+// Asks for large pages in the part of a block that they can cover. This is a hint: results do not depend on it, and errors are
+// ignored.
 inline void prefer_large_pages([[maybe_unused]] void* block, [[maybe_unused]] size_t bytes) {
 #if defined(MADV_HUGEPAGE)
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(block) + kLargePage - 1) / kLargePage * kLargePage;

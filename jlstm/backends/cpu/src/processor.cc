@@ -1,6 +1,7 @@
-// What library.py asks before it takes a library.
+// The functions that library.py calls before it uses a library.
 
-// The best instruction set that this processor and its operating system have, of those that libraries are built for.
+// The best instruction set, of those that libraries are built for, that this processor and its operating system support. The
+// features are those of x86-64-v3 and x86-64-v4, for which CMakeLists.txt compiles.
 extern "C" const char* jlstm_processor() {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&

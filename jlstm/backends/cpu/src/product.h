@@ -1,8 +1,8 @@
-// Matrix products whose result stays in registers until it has been used.
+// Matrix products whose results stay in registers until they are used.
 //
-// A tile is a few rows of a result by four registers of its columns. Weights are packed in the order in which a tile reads them:
-// panels of kPanel columns, and in a panel row after row, without a gap. An element of a result is the sum over k in the order of
-// k, whatever the tile it is in, so that it does not depend on how rows are shared out.
+// A tile is a few rows of a result by four registers of its columns. Weights are packed in the order in which a tile reads them: in
+// panels of kPanel columns, and in a panel row by row, without gaps. An element of a result is always summed over k in ascending
+// order, in every tile, so that results do not depend on how rows are shared out.
 
 #pragma once
 
@@ -14,14 +14,15 @@
 
 namespace jlstm {
 
-// Units of a block of a layer: 64 bytes of them. What is kept for the backward run lies in blocks, for all instruction sets alike.
+// Units in a block: as many as 64 bytes hold. The residuals of the backward run lie in such blocks for all instruction sets, as
+// `lanes` in operands.py says.
 template <class T>
 constexpr int kUnits = 64 / int(sizeof(T));
 
 template <class T>
-constexpr int kColumns = 4 * kUnits<T>;  // of a block: four gates
+constexpr int kColumns = 4 * kUnits<T>;  // columns of a block: four gates
 
-// A block is computed in parts: as many units as one register holds, and their four gates.
+// A block is computed in parts. A part has as many units as one register holds, and their four gates.
 template <class T>
 constexpr int kParts = kUnits<T> / kLanes<T>;
 
@@ -53,7 +54,7 @@ inline __attribute__((always_inline)) void multiply(const A& a, int64_t depth, c
   }
 }
 
-// The same for rows that lie apart from each other.
+// The same, where a is an array of pointers to rows.
 template <class T, int R, int V>
 inline __attribute__((always_inline)) void multiply(const T* const (&a)[R], int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
   multiply<T, R, V>([&](int r, int64_t k) __attribute__((always_inline)) { return a[r][k]; }, depth, w, sums);
@@ -80,8 +81,8 @@ inline void for_tiles(int64_t begin, int64_t end, F&& f) {
   }
 }
 
-// Calls f(number of vectors as a type, first vector) for groups of 4, 2 or 1 that cover the vectors from `begin` to `end`, none of
-// them across the border of a panel of 4.
+// Calls f(number of vectors as a type, first vector) for groups of 4, 2 or 1 vectors that cover the range from `begin` to `end`. A
+// group lies in one panel, which has 4 vectors.
 template <class F>
 inline void for_groups(int64_t begin, int64_t end, F&& f) {
   for (int64_t vector = begin; vector < end;) {

@@ -1,8 +1,10 @@
-// The LSTM over time, forward and backward.
+// One step of the LSTM, forward and backward.
 //
-// Units are computed in blocks of kUnits. What is indexed by gate lies block by block, in a block gate by gate (i, f, g, o), in a
-// gate unit by unit: so all four pre-activations of a unit come out of one tile of a matrix product, in registers, and become c
-// and h there. Where `units` is no multiple of kUnits, the last block is filled up with zeros.
+// Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o), and in a gate by
+// unit. One tile of a matrix product thus computes all four pre-activations of its units. They are in registers, and c and h are
+// computed from them there. If `units` is not a multiple of kUnits, the last block is filled up with zeros.
+//
+// In the names of variables k counts the steps in the order in which they are run, and t is the position of a step in the arrays.
 
 #pragma once
 
@@ -25,17 +27,20 @@ inline int64_t blocks(const Sizes& n) {
   return (n.units + kUnits<T> - 1) / kUnits<T>;
 }
 
+// The size of the last axis of arrays with gates, pre-activations for example.
 template <class T>
 inline int64_t columns(const Sizes& n) {
   return blocks<T>(n) * kColumns<T>;
 }
 
+// The size of the last axis of arrays with one number for each unit, where the last block is filled up.
 template <class T>
 inline int64_t padded(const Sizes& n) {
   return blocks<T>(n) * kUnits<T>;
 }
 
-// Part of a gate's units: `lanes` of them count, all but in the last block.
+// Stores the first `lanes` numbers of a vector; `lanes` may be negative, or larger than a vector. Arrays without padding, such as
+// ys, end inside of the last vector.
 template <class T>
 inline void store_some(T* to, const Vector<T>& v, int64_t lanes) {
   if (lanes >= kLanes<T>) return store<T>(to, v);
@@ -50,7 +55,7 @@ inline Vector<T> load_some(const T* from, int64_t lanes) {
   return v;
 }
 
-// Weights (rows, 4 units), columns i | f | g | o, as panels of a block: part, row, gate, unit.
+// Packs one block of weights (rows, 4 units), whose columns are i | f | g | o. The order of the result is part, row, gate, unit.
 template <class T>
 inline void pack(const T* weights, int64_t rows, const Sizes& n, int64_t block, T* panel) {
   for (int part = 0; part < kParts<T>; ++part) {
@@ -65,13 +70,14 @@ inline void pack(const T* weights, int64_t rows, const Sizes& n, int64_t block, 
   }
 }
 
-// Where the panel of a part of a block begins in weights that are `rows` deep.
+// The panel of a part of a block, in packed weights with `rows` rows.
 template <class T>
 inline const T* panel_of(const T* packed, int64_t rows, int64_t block, int part) {
   return packed + (block * kParts<T> + part) * rows * kPanel<T>;
 }
 
-// The same weights transposed: rows are the columns of `pack`, in its order, columns are `rows` of them from `first` on.
+// Packs a panel of the transposed weights, for the backward run. Its rows are the columns of the weights, in the order of arrays
+// with gates. Its columns are the kPanel rows of the weights from `first` on.
 template <class T>
 inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int64_t first, T* panel) {
   const int64_t count = std::min<int64_t>(kPanel<T>, rows - first);
@@ -86,34 +92,37 @@ inline void pack_transposed(const T* weights, int64_t rows, const Sizes& n, int6
   }
 }
 
-// Where a vector of columns begins in panels that are `depth` rows deep.
+// The vector with this number in a row of panels that have `depth` rows.
 template <class T>
 inline const T* in_panel(const T* panels, int64_t depth, int64_t vector) {
   return panels + vector / 4 * depth * kPanel<T> + vector % 4 * kLanes<T>;
 }
 
-// What the forward run reads and writes. Arrays are (time, batch, …); those that are not wanted are null.
+// The arrays that the forward run reads and writes. Shapes are (time, batch, …). Arrays that are not needed are null.
 //
-// "Before" a step means: after the step before and after a reset, so that all that a step starts from lies at one place.
+// h and c "before" a step are the carry that the step starts from: a reset has been applied already. The previous step, or
+// begin_forward for the first one, has written them.
 template <class T>
 struct Forward {
   Sizes n;
-  const T *xs, *kernel, *recurrent, *bias;  // weights packed
+  const T *xs, *kernel, *recurrent, *bias;  // weights as `pack` packs them
   const T *h0, *c0;
   const uint8_t *mask, *resets;
-  const T* zs;  // pre-activations without h U of steps from `zs_first` on, or null: then x W + b is computed here
+  const T* zs;  // x W + b of the steps from t = `zs_first` on. If null, forward_step computes it
   int64_t zs_first;
   T* ys;
-  T *h, *c;  // the carry at the end (batch, units)
-  T* gates;  // (time, batch, columns), or null where there is to be no backward run
-  T* cs;     // c before each step (time, batch, padded), or, without gates, before the next one (batch, padded)
-  T* hs;     // with a mask or resets: h before each step (time, batch, units), or, without gates, (2, batch, units)
+  T *h, *c;  // the last carry (batch, units)
+  T* gates;  // gates after their functions (time, batch, columns). Null if there is no backward run
+  T* cs;     // c before each step (time, batch, padded). Without gates only before the next step (batch, padded)
+  T* hs;     // with a mask or resets: h before each step (time, batch, units). Without gates only of two steps (2, batch, units)
 
   int64_t step_of(int64_t k) const { return n.reverse ? n.time - 1 - k : k; }
   bool counts(int64_t t, int64_t row) const { return !mask || mask[t * n.batch + row]; }
   bool starts(int64_t t, int64_t row) const { return resets && resets[t * n.batch + row] && counts(t, row); }
   bool carried() const { return mask || resets; }
 
+  // Two places are enough without gates, since a step reads the h of one and writes that of the next. They must be two: with units
+  // shared out among threads, some threads still read all of h while others write.
   T* h_carried(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
   const T* h_before(int64_t k) const {
     if (carried()) return h_carried(k);
@@ -122,29 +131,30 @@ struct Forward {
   T* c_before(int64_t k) const { return gates ? cs + step_of(k) * n.batch * padded<T>(n) : cs; }
 };
 
-// Make ready what the first step begins with, for rows from `begin` to `end`.
+// Writes the carry before the first step, for the rows of the batch from `begin` to `end`.
 template <class T>
 void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
-  const int64_t units = f.n.units, width = padded<T>(f.n), first = f.step_of(0);
+  const int64_t units = f.n.units, unit_width = padded<T>(f.n), first = f.step_of(0);
   const auto copy = [&](const T* from, T* to, int64_t row) {
     if (f.starts(first, row)) from = nullptr;
     if (from) std::copy(from, from + units, to);
     if (!from) std::fill(to, to + units, T(0));
   };
   for (int64_t row = begin; row < end; ++row) {
-    T* c = f.c_before(0) + row * width;
+    T* c = f.c_before(0) + row * unit_width;
     copy(f.c0 + row * units, c, row);
-    std::fill(c + units, c + width, T(0));
+    std::fill(c + units, c + unit_width, T(0));
     if (f.carried()) copy(f.h0 + row * units, f.h_carried(0) + row * units, row);
   }
 }
 
-// The k-th step for some rows and blocks.
+// Runs the k-th step for some rows of the batch and some blocks of units. It reads all of h before the step, and writes only the
+// units of its blocks.
 template <class T>
 void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
   using V = Vector<T>;
   const Sizes& n = f.n;
-  const int64_t t = f.step_of(k), units = n.units, width = padded<T>(n), wide = columns<T>(n);
+  const int64_t t = f.step_of(k), units = n.units, unit_width = padded<T>(n), gate_width = columns<T>(n);
   const T* h_before = f.h_before(k);
   const bool last = k + 1 == n.time;
   const int64_t next = last ? t : f.step_of(k + 1);
@@ -161,101 +171,107 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
         const int64_t offset = part * kLanes<T>, unit = block * kUnits<T> + offset, lanes = units - unit;
         V sums[R][4];
         for (int r = 0; r < R; ++r) {
-          const T* z = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * wide + block * kColumns<T> + offset : nullptr;
+          const T* z = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * gate_width + block * kColumns<T> + offset : nullptr;
           const T* bias = panel_of<T>(f.bias, 1, block, part);
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
         if (!f.zs) multiply<T, R, 4>(x, n.features, panel_of<T>(f.kernel, n.features, block, part), sums);
         multiply<T, R, 4>(h, units, panel_of<T>(f.recurrent, units, block, part), sums);
         for (int r = 0; r < R; ++r) {
-          const int64_t at = row + r;
-          T* gates = f.gates ? f.gates + (t * n.batch + at) * wide + block * kColumns<T> + offset : nullptr;
-          V c = load<T>(f.c_before(k) + at * width + unit), y{}, after;
-          if (f.counts(t, at)) {
+          const int64_t sequence = row + r;
+          T* gates = f.gates ? f.gates + (t * n.batch + sequence) * gate_width + block * kColumns<T> + offset : nullptr;
+          V c = load<T>(f.c_before(k) + sequence * unit_width + unit), y{}, new_h;
+          if (f.counts(t, sequence)) {
             const V i = sigmoid<T>(sums[r][0]), forget = sigmoid<T>(sums[r][1]);
             const V g = tanh<T>(sums[r][2]), o = sigmoid<T>(sums[r][3]);
             c = forget * c + i * g;
-            after = y = o * tanh<T>(c);
+            new_h = y = o * tanh<T>(c);
             if (gates) {
               store<T>(gates, i);
               store<T>(gates + kUnits<T>, forget);
               store<T>(gates + 2 * kUnits<T>, g);
               store<T>(gates + 3 * kUnits<T>, o);
             }
-          } else {
-            after = load_some<T>(h_before + at * units + unit, lanes);
+          } else {  // a masked step: the carry stays, the output is zero, and the gates, which the backward run skips, are finite
+            new_h = load_some<T>(h_before + sequence * units + unit, lanes);
             for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, V{});
           }
-          store_some<T>(f.ys + (t * n.batch + at) * units + unit, y, lanes);
+          store_some<T>(f.ys + (t * n.batch + sequence) * units + unit, y, lanes);
           if (last) {
-            store_some<T>(f.c + at * units + unit, c, lanes);
-            store_some<T>(f.h + at * units + unit, after, lanes);
+            store_some<T>(f.c + sequence * units + unit, c, lanes);
+            store_some<T>(f.h + sequence * units + unit, new_h, lanes);
             continue;
           }
-          if (f.starts(next, at)) c = after = V{};
-          store<T>(f.c_before(k + 1) + at * width + unit, c);
-          if (f.carried()) store_some<T>(f.h_carried(k + 1) + at * units + unit, after, lanes);
+          if (f.starts(next, sequence)) c = new_h = V{};  // the next step is a reset: it starts from zeros
+          store<T>(f.c_before(k + 1) + sequence * unit_width + unit, c);
+          if (f.carried()) store_some<T>(f.h_carried(k + 1) + sequence * units + unit, new_h, lanes);
         }
       }
     });
   }
 }
 
-// What the backward run reads and writes.
+// The arrays that the backward run reads and writes.
 template <class T>
 struct Backward {
-  Forward<T> f;         // its gates, cs and what they were made from
-  const T* transposed;  // the recurrent kernel as pack_transposed makes it
+  Forward<T> f;         // the forward run, with its gates and cs
+  const T* transposed;  // the recurrent kernel as pack_transposed packs it
   const T* dys;
-  T* dzs;               // (time, batch, columns); may be where the gates are
-  T *dh, *dc;           // gradients of the carry (batch, padded): in, of the last; out, of the first
+  T* dzs;               // (time, batch, columns). May be the memory of the gates
+  T *dh, *dc;           // gradients of the carry (batch, padded): first of the last carry, finally of the initial one
 };
 
-// Gradients of the k-th step's pre-activations and of the carry before it, but for dh, which the next call computes from the
-// pre-activations': k goes from time - 1 down to -1. For some rows and blocks.
+// The derivative of the k-th step for some rows and blocks. k goes from time - 1 down to -1. With c' = f c + i g and h' = o tanh(c'):
+//
+//   dc' = dc' + dh' o (1 - tanh(c')²)     dz_i = dc' g i (1 - i)     dz_g = dc' i (1 - g²)
+//   dc  = dc' f                           dz_f = dc' c f (1 - f)     dz_o = dh' tanh(c') o (1 - o)
+//
+// dh = dz Uᵀ needs the dz of all units, which several threads compute. So a call first computes dh from the dz of step k + 1, which
+// the previous call computed, and then the dz of step k. The call with k = -1 computes only the dh of the initial carry.
 template <class T>
 void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
   using V = Vector<T>;
   const Forward<T>& f = b.f;
   const Sizes& n = f.n;
-  const int64_t width = padded<T>(n), wide = columns<T>(n), after = k + 1 < n.time ? f.step_of(k + 1) : -1;
+  const int64_t unit_width = padded<T>(n), gate_width = columns<T>(n), next = k + 1 < n.time ? f.step_of(k + 1) : -1;
   const int64_t t = k >= 0 ? f.step_of(k) : -1;
   for_groups(block_begin * kParts<T>, block_end * kParts<T>, [&](auto group, int64_t first) {
     for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
       constexpr int R = decltype(rows)::value, N = decltype(group)::value;
       const T* dz[R];
-      for (int r = 0; r < R; ++r) dz[r] = after < 0 ? nullptr : b.dzs + (after * n.batch + row + r) * wide;
+      for (int r = 0; r < R; ++r) dz[r] = next < 0 ? nullptr : b.dzs + (next * n.batch + row + r) * gate_width;
       V sums[R][N] = {};
-      if (after >= 0) multiply<T, R, N>(dz, wide, in_panel<T>(b.transposed, wide, first), sums);
+      if (next >= 0) multiply<T, R, N>(dz, gate_width, in_panel<T>(b.transposed, gate_width, first), sums);
       for (int v = 0; v < N; ++v) {
         const int64_t block = (first + v) / kParts<T>, part = (first + v) % kParts<T>;
         const int64_t unit = (first + v) * kLanes<T>, lanes = n.units - unit;
         for (int r = 0; r < R; ++r) {
-          const int64_t at = row + r;
-          T* dh_at = b.dh + at * width + unit;
-          V dh = load<T>(dh_at);  // of the carry after step `after`, where that does not count
-          if (after >= 0 && f.counts(after, at)) dh = f.starts(after, at) ? V{} : sums[r][v];
+          const int64_t sequence = row + r;
+          T* dh_at = b.dh + sequence * unit_width + unit;
+          // A step that does not count passes the carry on, and so its dh. A reset step does not depend on the carry before it.
+          V dh = load<T>(dh_at);
+          if (next >= 0 && f.counts(next, sequence)) dh = f.starts(next, sequence) ? V{} : sums[r][v];
           store<T>(dh_at, dh);
           if (t < 0) continue;
-          const int64_t in_kept = (t * n.batch + at) * wide + block * kColumns<T> + part * kLanes<T>;
-          T* to = b.dzs + in_kept;
-          if (!f.counts(t, at)) {
+          const int64_t offset = (t * n.batch + sequence) * gate_width + block * kColumns<T> + part * kLanes<T>;
+          T* to = b.dzs + offset;
+          if (!f.counts(t, sequence)) {
             for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, V{});
             continue;
           }
-          dh += load_some<T>(b.dys + (t * n.batch + at) * n.units + unit, lanes);
-          const T* gates = f.gates + in_kept;
+          dh += load_some<T>(b.dys + (t * n.batch + sequence) * n.units + unit, lanes);
+          const T* gates = f.gates + offset;  // read before dz is written, which may be in the same place
           const V i = load<T>(gates), forget = load<T>(gates + kUnits<T>), g = load<T>(gates + 2 * kUnits<T>),
                   o = load<T>(gates + 3 * kUnits<T>);
-          const V c_before = load<T>(f.c_before(k) + at * width + unit);
+          const V c_before = load<T>(f.c_before(k) + sequence * unit_width + unit);
           const V y = tanh<T>(forget * c_before + i * g);
-          T* dc_at = b.dc + at * width + unit;
+          T* dc_at = b.dc + sequence * unit_width + unit;
           const V dc = load<T>(dc_at) + dh * o * (1 - y * y);
           store<T>(to, dc * g * i * (1 - i));
           store<T>(to + kUnits<T>, dc * c_before * forget * (1 - forget));
           store<T>(to + 2 * kUnits<T>, dc * i * (1 - g * g));
           store<T>(to + 3 * kUnits<T>, dh * y * o * (1 - o));
-          store<T>(dc_at, f.starts(t, at) ? V{} : dc * forget);
+          store<T>(dc_at, f.starts(t, sequence) ? V{} : dc * forget);
         }
       }
     });

@@ -1,7 +1,8 @@
-// One layer over a whole sequence: what is shared out among threads, and how.
+// Forward and backward run of one layer, shared out among threads.
 //
-// Where a thread's share of the batch fills its tiles and all weights fit into its cache, threads take rows of the batch and
-// never wait for each other. Otherwise they take units, and wait for each other after every step, since the next needs all of h.
+// If a thread's share of the batch fills its tiles and all weights fit into its cache, each thread takes some rows of the batch for
+// all steps, and never waits for others. Otherwise each takes some units, and all wait for each other after every step, since the
+// next step needs all of h.
 
 #pragma once
 
@@ -11,9 +12,12 @@
 
 namespace jlstm {
 
-constexpr int64_t kCacheBytes = 768 << 10;  // of the weights that a thread may want to keep at hand
-constexpr int64_t kSharedRun = 1 << 20, kSharedStep = 32 << 10;  // multiplications that are worth to be shared
-constexpr int64_t kProjectedBytes = 2 << 20, kProjectedRows = 96;  // of pre-activations that are computed ahead, at least
+constexpr int64_t kCacheBytes = 768 << 10;  // weights up to this size stay in the cache of a core
+// The fewest multiplications of a run, or of a step, that several threads share.
+constexpr int64_t kSharedRun = 1 << 20, kSharedStep = 32 << 10;
+// x W + b is computed ahead for as many steps as fit into this size, so that the result is still in a cache when it is used, but for
+// at least so many rows, so that W is read seldom.
+constexpr int64_t kProjectedBytes = 2 << 20, kProjectedRows = 96;
 
 using Allocate = std::function<void*(size_t bytes)>;
 
@@ -25,25 +29,26 @@ T* make(const Allocate& allocate, int64_t count) {
 // The i-th of `parts` nearly equal shares of `count`.
 inline int64_t share(int64_t count, int64_t i, int64_t parts) { return count * i / parts; }
 
+// Whether threads take rows of the batch rather than units. With one thread only the size of the weights matters.
 template <class T>
 bool by_rows(const Sizes& n, int64_t threads) {
   const int64_t bytes = (n.features + n.units) * columns<T>(n) * int64_t(sizeof(T));
   return threads == 1 ? bytes <= kCacheBytes : n.batch >= 4 * threads && bytes <= kCacheBytes;
 }
 
-// How many of `threads` a run should have: one, if all that it computes takes no longer than to call for help.
+// The number of threads for a run: one, if the whole run takes no longer than it takes to wake the others.
 template <class T>
 int64_t useful_threads(const Sizes& n, int64_t threads) {
   return n.time * n.batch * columns<T>(n) * (n.features + n.units) < kSharedRun ? 1 : threads;
 }
 
-// Among how many threads blocks of units are shared out: one, if a step takes no longer than waiting for each other.
+// The number of threads that share the blocks of units: one, if a step takes no longer than the threads would wait for each other.
 template <class T>
 int64_t shares_of_units(const Sizes& n, int64_t threads) {
   return n.batch * columns<T>(n) * (n.features + n.units) < kSharedStep ? 1 : std::min(threads, blocks<T>(n));
 }
 
-// Layout of what the caller hands in: weights as in jlstm, (rows, 4 units).
+// The weights in the layout of jlstm, (rows, 4 units).
 template <class T>
 struct Weights {
   const T *kernel, *recurrent, *bias;
@@ -58,20 +63,20 @@ void pack_all(const Sizes& n, const Weights<T>& w, T* kernel, T* recurrent, T* b
   });
 }
 
-// Fills what `f` asks for. On entry f has sizes, inputs and outputs; weights, bias and pre-activations are made here.
+// Runs the layer over all steps. On entry f has sizes, inputs and results; this function sets its weights, bias and zs.
 template <class T>
 void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
-  const int64_t wide = columns<T>(n), threads = team.threads();
+  const int64_t gate_width = columns<T>(n), threads = team.threads();
   if (n.batch == 0) return;
   if (n.time == 0) {
     std::copy(f.h0, f.h0 + n.batch * n.units, f.h);
     std::copy(f.c0, f.c0 + n.batch * n.units, f.c);
     return;
   }
-  T* kernel = make<T>(allocate, n.features * wide);
-  T* recurrent = make<T>(allocate, n.units * wide);
-  T* bias = make<T>(allocate, wide);
+  T* kernel = make<T>(allocate, n.features * gate_width);
+  T* recurrent = make<T>(allocate, n.units * gate_width);
+  T* bias = make<T>(allocate, gate_width);
   pack_all<T>(n, w, kernel, recurrent, bias, team);
   f.kernel = kernel, f.recurrent = recurrent, f.bias = bias;
   if (!f.gates) f.cs = make<T>(allocate, n.batch * padded<T>(n));
@@ -86,56 +91,60 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
     });
     return;
   }
-  const int64_t step_bytes = n.batch * wide * int64_t(sizeof(T)), fitting = std::max(kProjectedRows / n.batch, kProjectedBytes / step_bytes);
-  const int64_t span = std::min(n.time, std::max<int64_t>(fitting, 1)), chunks = (n.time + span - 1) / span, items = shares_of_units<T>(n, threads);
-  T* zs = f.gates ? f.gates : make<T>(allocate, span * n.batch * wide);
+  const int64_t step_bytes = n.batch * gate_width * int64_t(sizeof(T));
+  const int64_t fitting = std::max(kProjectedRows / n.batch, kProjectedBytes / step_bytes);
+  const int64_t span = std::min(n.time, std::max<int64_t>(fitting, 1)), chunks = (n.time + span - 1) / span;
+  const int64_t items = shares_of_units<T>(n, threads);
+  // With gates for the backward run the pre-activations are computed in their memory, and then overwritten by them.
+  T* zs = f.gates ? f.gates : make<T>(allocate, span * n.batch * gate_width);
   team.run(1, 1, [&](int64_t, int64_t) { begin_forward<T>(f, 0, n.batch); });
+  // A chunk has span + 1 phases: the projection of its steps, and then each step.
   team.run(chunks + n.time, items, [&](int64_t phase, int64_t item) {
     const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
-    const int64_t chunk = phase / (span + 1), done = chunk * span, steps = std::min(span, n.time - done);
-    const int64_t first = n.reverse ? n.time - done - steps : done;
-    Forward<T> of_chunk = f;
-    of_chunk.zs = zs, of_chunk.zs_first = f.gates ? 0 : first;
+    const int64_t chunk = phase / (span + 1), start = chunk * span, steps = std::min(span, n.time - start);
+    const int64_t first = n.reverse ? n.time - start - steps : start;
+    Forward<T> part = f;
+    part.zs = zs, part.zs_first = f.gates ? 0 : first;
     if (phase % (span + 1) == 0) {
       const T* xs = f.xs + first * n.batch * n.features;
-      project<T>(n, xs, kernel, bias, zs + (first - of_chunk.zs_first) * n.batch * wide, 0, steps * n.batch, begin, end);
+      project<T>(n, xs, kernel, bias, zs + (first - part.zs_first) * n.batch * gate_width, 0, steps * n.batch, begin, end);
     } else {
-      forward_step<T>(of_chunk, phase - chunk - 1, 0, n.batch, begin, end);
+      forward_step<T>(part, phase - chunk - 1, 0, n.batch, begin, end);
     }
   });
 }
 
 template <class T>
 struct Gradients {
-  T *dzs;                              // (time, batch, columns); may be where the gates are
-  T *dxs;                              // null: not wanted
-  T *dkernel, *drecurrent, *dbias;     // null: not wanted
+  T *dzs;                              // (time, batch, columns). May be the memory of the gates
+  T *dxs;                              // null if not needed
+  T *dkernel, *drecurrent, *dbias;     // null if not needed
   T *dh0, *dc0;
 };
 
-// f is what `forward` filled, dys, dh and dc the gradients of its results.
+// Computes the gradients of a run. f has the arrays that `forward` filled. dys, dh and dc are the gradients of its results.
 template <class T>
 void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* dh, const T* dc, const Gradients<T>& to,
               const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
-  const int64_t wide = columns<T>(n), width = padded<T>(n), threads = team.threads(), rows = n.time * n.batch;
+  const int64_t gate_width = columns<T>(n), unit_width = padded<T>(n), threads = team.threads(), rows = n.time * n.batch;
   const int64_t panels = (blocks<T>(n) * kParts<T> + 3) / 4, input_panels = (n.features + kPanel<T> - 1) / kPanel<T>;
-  T* transposed = make<T>(allocate, panels * wide * kPanel<T>);
-  T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * wide * kPanel<T>) : nullptr;
-  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * width), make<T>(allocate, n.batch * width)};
+  T* transposed = make<T>(allocate, panels * gate_width * kPanel<T>);
+  T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * gate_width * kPanel<T>) : nullptr;
+  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * unit_width), make<T>(allocate, n.batch * unit_width)};
   team.run(1, panels + (to.dxs ? input_panels : 0), [&](int64_t, int64_t panel) {
     if (panel < panels) {
-      pack_transposed<T>(w.recurrent, n.units, n, panel * kPanel<T>, transposed + panel * wide * kPanel<T>);
+      pack_transposed<T>(w.recurrent, n.units, n, panel * kPanel<T>, transposed + panel * gate_width * kPanel<T>);
     } else {
       const int64_t p = panel - panels;
-      pack_transposed<T>(w.kernel, n.features, n, p * kPanel<T>, transposed_kernel + p * wide * kPanel<T>);
+      pack_transposed<T>(w.kernel, n.features, n, p * kPanel<T>, transposed_kernel + p * gate_width * kPanel<T>);
     }
   });
   for (int64_t row = 0; row < n.batch; ++row) {
-    std::fill(b.dh + row * width, b.dh + (row + 1) * width, T(0));
-    std::fill(b.dc + row * width, b.dc + (row + 1) * width, T(0));
-    std::copy(dh + row * n.units, dh + (row + 1) * n.units, b.dh + row * width);
-    std::copy(dc + row * n.units, dc + (row + 1) * n.units, b.dc + row * width);
+    std::fill(b.dh + row * unit_width, b.dh + (row + 1) * unit_width, T(0));
+    std::fill(b.dc + row * unit_width, b.dc + (row + 1) * unit_width, T(0));
+    std::copy(dh + row * n.units, dh + (row + 1) * n.units, b.dh + row * unit_width);
+    std::copy(dc + row * n.units, dc + (row + 1) * n.units, b.dc + row * unit_width);
   }
   if (by_rows<T>(n, threads)) {
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);
@@ -151,8 +160,8 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
     });
   }
   for (int64_t row = 0; row < n.batch; ++row) {
-    std::copy(b.dh + row * width, b.dh + row * width + n.units, to.dh0 + row * n.units);
-    std::copy(b.dc + row * width, b.dc + row * width + n.units, to.dc0 + row * n.units);
+    std::copy(b.dh + row * unit_width, b.dh + row * unit_width + n.units, to.dh0 + row * n.units);
+    std::copy(b.dc + row * unit_width, b.dc + row * unit_width + n.units, to.dc0 + row * n.units);
   }
   if (to.dxs) {
     team.run(1, threads, [&](int64_t, int64_t item) {
@@ -163,14 +172,15 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
   if (!to.drecurrent) return;
   WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr};
   if (rows == 0) {
-    for (int64_t m = 0; m < g.count(); ++m) std::fill(g.to(m), g.to(m) + 4 * n.units, T(0));
+    for (int64_t m = 0; m < g.count(); ++m) std::fill(g.result_row(m), g.result_row(m) + 4 * n.units, T(0));
     return;
   }
-  g.left = make<T>(allocate, g.tiles() * kDepth * kRows);
+  g.lhs = make<T>(allocate, g.tiles() * kDepth * kRows);
   T* panels_of_weights = make<T>(allocate, threads * kDepth * kColumns<T>);
+  // A chunk has two phases: all threads pack its left matrix, and then each adds it to some blocks of the result.
   team.run(2 * g.chunks(), threads, [&](int64_t phase, int64_t item) {
     if (phase % 2 == 0) {
-      g.pack_left(phase / 2, share(g.tiles(), item, threads), share(g.tiles(), item + 1, threads));
+      g.pack_lhs(phase / 2, share(g.tiles(), item, threads), share(g.tiles(), item + 1, threads));
     } else {
       for (int64_t block = share(blocks<T>(n), item, threads); block < share(blocks<T>(n), item + 1, threads); ++block) {
         g.add(phase / 2, block, panels_of_weights + item * kDepth * kColumns<T>);

@@ -1,6 +1,6 @@
-// Vectors of the compiler's own kind, and the functions of an LSTM on them.
+// Vectors as GCC and Clang define them, and the activation functions of an LSTM on vectors.
 //
-// A vector has as many lanes as one register of the processor that this is compiled for; the same source serves all of them.
+// A vector has as many lanes as one register of the processor that the file is compiled for. The source is the same for all.
 
 #pragma once
 
@@ -27,7 +27,7 @@ template <class T>
 using Vector __attribute__((vector_size(kRegisterBytes))) = T;
 
 template <class T>
-struct Real;  // what is particular to one floating-point type
+struct Real;  // the constants of a floating-point type
 
 template <>
 struct Real<float> {
@@ -82,7 +82,7 @@ inline void store(T* to, const Vector<T>& v) {
   std::memcpy(to, &v, sizeof v);
 }
 
-// A polynomial by Horner's rule.
+// Evaluates a polynomial by Horner's rule.
 template <class T, int N>
 inline Vector<T> polynomial(const T (&coefficients)[N], Vector<T> x) {
   Vector<T> sum = fill<T>(coefficients[N - 1]);
@@ -91,7 +91,7 @@ inline Vector<T> polynomial(const T (&coefficients)[N], Vector<T> x) {
   return sum;
 }
 
-// x times 2^n, for integers n; in two parts, since 2^n itself may be no normal number.
+// x times 2^n, for integers n. 2^n itself may be too small for a normal number, so x is multiplied by two powers whose product it is.
 template <class T>
 inline Vector<T> scale(const Vector<T>& x, const Vector<T>& n) {
 #if defined(__AVX512F__)
@@ -105,7 +105,8 @@ inline Vector<T> scale(const Vector<T>& x, const Vector<T>& n) {
 #endif
 }
 
-// exp(x).
+// exp(x) = 2^n exp(r), where n is the integer nearest to x / ln 2, so that |r| <= ln 2 / 2. ln 2 is subtracted in two parts, since n
+// times the first is exact and so r loses no digits.
 template <class T>
 inline Vector<T> exponential(const Vector<T>& x) {
   const Vector<T> n = (x * Real<T>::log2e + Real<T>::round) - Real<T>::round;
@@ -113,12 +114,12 @@ inline Vector<T> exponential(const Vector<T>& x) {
   return scale<T>(r * r * polynomial<T>(Real<T>::exp, r) + r + 1, n);
 }
 
-// a - b c, as if rounded once. Where the processor does not do that by itself, b and c are split in halves whose products are exact
-// (Dekker 1971).
+// a - b c, rounded once. A processor without such an instruction computes it with b and c split in halves, whose products are exact:
+// Dekker, 1971, "A floating-point technique for extending the available precision", https://doi.org/10.1007/BF01397083.
 template <class T>
 inline Vector<T> remainder(const Vector<T>& a, const Vector<T>& b, const Vector<T>& c) {
 #if defined(__FMA__) || defined(__aarch64__)
-  return a - b * c;  // contracted
+  return a - b * c;  // one instruction, since the file is compiled with -ffp-contract=fast
 #else
   constexpr T split = T(int64_t(1) << (Real<T>::mantissa + 2) / 2) + 1;
   const Vector<T> product = b * c;
@@ -128,22 +129,22 @@ inline Vector<T> remainder(const Vector<T>& a, const Vector<T>& b, const Vector<
 #endif
 }
 
-// 1 / (1 + exp(-x)), from e = exp(-|x|), which cannot overflow. The quotient is corrected by what was lost when e was added to 1
-// and when it was rounded.
+// 1 / (1 + exp(-x)), computed from e = exp(-|x|), which cannot overflow: 1 / (1 + e) for positive x, else e / (1 + e). The quotient
+// is corrected by two rounding errors, that of 1 + e (`lost`) and its own (`remainder`).
 template <class T>
 inline Vector<T> sigmoid(const Vector<T>& x) {
   Vector<T> low = x > 0 ? -x : x;
   low = low < Real<T>::smallest ? fill<T>(Real<T>::smallest) : low;
   const Vector<T> e = exponential<T>(low);
-  const Vector<T> above = x > 0 ? fill<T>(1) : e;
-  const Vector<T> below = 1 + e;
-  const Vector<T> lost = e - (below - 1);
-  const Vector<T> inverse = 1 / below;
-  const Vector<T> y = above * inverse;
-  return y + (remainder<T>(above, y, below) - y * lost) * inverse;
+  const Vector<T> numerator = x > 0 ? fill<T>(1) : e;
+  const Vector<T> denominator = 1 + e;
+  const Vector<T> lost = e - (denominator - 1);
+  const Vector<T> inverse = 1 / denominator;
+  const Vector<T> y = numerator * inverse;
+  return y + (remainder<T>(numerator, y, denominator) - y * lost) * inverse;
 }
 
-// tanh(x): a polynomial near 0, where the other form, 1 - 2 / (exp(2|x|) + 1), would cancel.
+// tanh(x). Near 0 it is a polynomial, since the other form, 1 - 2 / (exp(2|x|) + 1), would lose digits there by cancellation.
 template <class T>
 inline Vector<T> tanh(const Vector<T>& x) {
   Vector<T> size = x < 0 ? -x : x;

@@ -1,4 +1,4 @@
-// How far sigmoid and tanh are from the truth, in units in the last place (ULP).
+// Tests of the error of sigmoid and tanh, in units in the last place (ULP).
 
 #include <cmath>
 #include <cstdio>
@@ -44,9 +44,9 @@ Worst<T> worst(const std::vector<T>& xs, F function, G truth) {
 
 template <class T, class F, class G>
 void check(const char* name, const std::vector<T>& xs, F function, G truth) {
-  const Worst<T> found = worst<T>(xs, function, truth);
-  std::printf("%s of %d bits: off by %.2f ULP at %a\n", name, int(8 * sizeof(T)), found.error, double(found.at));
-  expect(found.error <= 2, "within 2 ULP");
+  const Worst<T> largest = worst<T>(xs, function, truth);
+  std::printf("%s of %d bits: off by %.2f ULP at %a\n", name, int(8 * sizeof(T)), largest.error, double(largest.at));
+  expect(largest.error <= 2, "within 2 ULP");
 }
 
 template <class T>
@@ -59,18 +59,21 @@ void check_all(const std::vector<T>& xs) {
 }  // namespace
 
 void test_functions() {
-  std::vector<float> some;  // of all 2^32, NaN and infinities among them
+  // Every 4099th of the 2^32 floats, NaN and infinities among them. 4099 is odd, so that all patterns of low bits occur.
+  std::vector<float> floats;
   for (uint64_t bits = 0; bits < 1ull << 32; bits += 4099) {
-    const auto few = uint32_t(bits);
+    const auto pattern = uint32_t(bits);
     float x;
-    std::memcpy(&x, &few, sizeof x);
-    some.push_back(x);
+    std::memcpy(&x, &pattern, sizeof x);
+    floats.push_back(x);
   }
-  some.resize(some.size() / kLanes<float> * kLanes<float>);
-  check_all<float>(some);
-  std::vector<double> wide;
-  for (int k = 0; k < 1 << 16; ++k) wide.push_back((k % 2 ? -1 : 1) * (k % 3 ? 40.0 * k / (1 << 16) : std::exp(-40.0 * k / (1 << 16))));
-  check_all<double>(wide);
+  floats.resize(floats.size() / kLanes<float> * kLanes<float>);
+  check_all<float>(floats);
+  std::vector<double> doubles;  // both signs, up to 40, and tiny numbers
+  for (int k = 0; k < 1 << 16; ++k) {
+    doubles.push_back((k % 2 ? -1 : 1) * (k % 3 ? 40.0 * k / (1 << 16) : std::exp(-40.0 * k / (1 << 16))));
+  }
+  check_all<double>(doubles);
 }
 
 }  // namespace jlstm

@@ -1,4 +1,4 @@
-// Tests that need no Python, for the sanitizers: they see every read and write outside of an array, and every data race on request.
+// Tests without Python, to run with sanitizers. These find every read and write outside of an array and, on request, data races.
 
 #include "tests.h"
 

@@ -1,5 +1,5 @@
-// Runs of all kinds of sizes, in arrays without a byte to spare: what a sanitizer finds is a fault. That results are right is for the
-// tests in Python to say; here they are the same from run to run, with one thread and with three, with and without what is kept.
+// Runs of many sizes in arrays of exactly the size they need, so that a sanitizer finds every access outside of them. The tests in
+// Python check that results are right. Here they must be equal with one thread and three, and with and without residuals.
 
 #include <cmath>
 #include <memory>
@@ -68,7 +68,7 @@ struct Problem {
         dc(random<T>(n.batch * n.units)), mask(flags(masked ? n.time * n.batch : 0)), resets(flags(reset ? n.time * n.batch : 0)) {}
 };
 
-// All that a run yields, one after the other; with `differentiate` its gradients too.
+// The results of a run and, with `differentiate`, its gradients.
 template <class T>
 std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differentiate) {
   const Sizes& n = p.n;
@@ -100,15 +100,15 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
 template <class T>
 void check(const Sizes& n, bool masked, bool reset) {
   const Problem<T> p(n, masked, reset);
-  const auto alone = results(p, 1, true), together = results(p, 3, true), kept_nothing = results(p, 2, false);
+  const auto alone = results(p, 1, true), together = results(p, 3, true), without_residuals = results(p, 2, false);
   for (size_t k = 0; k < alone.size(); ++k) {
     expect(same(alone[k], together[k]), "three threads compute what one does, to the bit");
-    if (k < kept_nothing.size()) expect(same(alone[k], kept_nothing[k]), "a run that keeps nothing computes the same, to the bit");
+    if (k < without_residuals.size()) expect(same(alone[k], without_residuals[k]), "the same without residuals, to the bit");
     for (T x : alone[k]) expect(std::isfinite(x), "all results are finite");
   }
 }
 
-// Helpers that come when all is done find nothing to do, and touch nothing of the caller's.
+// A helper that starts after all work is done finds nothing to do, and does not touch the caller's memory.
 void check_late_helpers() {
   std::vector<std::function<void()>> late;
   {
@@ -128,7 +128,7 @@ void test_runs() {
   const int64_t sizes[][4] = {{5, 3, 7, 4},   {4, 5, 3, 17}, {6, 20, 30, 70}, {9, 1, 5, 33}, {7, 64, 16, 40},
                               {2, 13, 3, 70}, {1, 1, 1, 1},  {0, 2, 3, 4},    {3, 0, 2, 4},  {300, 11, 2, 40}};
   for (const auto& [time, batch, features, units] : sizes) {
-    const int step = time * batch > 100 ? 7 : 1;  // the large ones with nothing and with all
+    const int step = time * batch > 100 ? 7 : 1;  // large sizes only with none of mask, resets and reverse, and with all three
     for (int kind = 0; kind < 8; kind += step) {
       const Sizes n{time, batch, features, units, kind % 2 == 1};
       check<float>(n, kind & 2, kind & 4);

@@ -1,4 +1,4 @@
-// What the tests share.
+// Declarations that the tests share.
 
 #pragma once
 
