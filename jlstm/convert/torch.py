@@ -20,11 +20,11 @@ from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.convert import arrays, files, layout, torch_files, torch_scopes
 from jlstm.convert.layout import Part
 from jlstm.convert.result import FileLayers
-from jlstm.convert.torch_tensors import Other, Tensor
+from jlstm.convert.torch_tensors import Tensor, Unreadable
 from jlstm.layers import Layer
 
 GATES = {"LSTM": "ifgo", "GRU": "rzg", "RNN": "h"}
-_ANCHOR = "weight_hh"
+_ANCHOR = "weight_hh"  # its shape (gates·units, size of h) determines the kind and the size of the layer
 _ACTIVATIONS = ("tanh", "relu")
 
 
@@ -57,7 +57,7 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
     checks.text("prefix", prefix)
     if isinstance(weights, Mapping) and prefix:
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    if isinstance(weights, Mapping) and (complaint := torch_scopes.beside(map(str, weights))):
+    if isinstance(weights, Mapping) and (complaint := torch_scopes.foreign_tensors(map(str, weights))):
         raise ValueError(f"weights must be those of one recurrent layer: {complaint}")
     name, (layer, params) = _loaded(arrays.floating("weights", weights), nonlinearity)
     if nonlinearity and name != "RNN":
@@ -73,6 +73,7 @@ def _check(nonlinearity: str | None) -> None:
 
 
 def _loaded(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
+    # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
     else:
@@ -94,12 +95,14 @@ def _loaded(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[s
 
 
 def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer."""
     first = grid[0][0]
     recurrent = arrays.matrix("weights", weights, f"{_ANCHOR}{first}", "(gates·units, size of h)")
     features = arrays.matrix("weights", weights, f"weight_ih{first}", "(gates·units, features)").shape[1]
     rows, size = recurrent.shape
     projected = f"weight_hr{first}" in weights
     units = arrays.matrix("weights", weights, f"weight_hr{first}", "(proj_size, units)").shape[1] if projected else size
+    # Only an LSTM can have a projection. It makes h smaller than c, so `size` is not the number of units.
     kinds = {4: "LSTM"} if projected else {4: "LSTM", 3: "GRU", 1: "RNN"}
     name = arrays.gates(f"weights['{_ANCHOR}{first}']", rows, units, kinds)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -122,6 +125,7 @@ def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any
     if f"bias_ih{suffix}" in weights:
         first, second = ours(weights[f"bias_ih{suffix}"]), ours(weights[f"bias_hh{suffix}"])
         params["bias"] = layout.merge(first, second)
+        # The candidate of a GRU is tanh(W x + b_in + r ⊙ (U h + b_hn)). The product with r contains b_hn, so it stays separate.
         if name == "GRU":
             candidate = 2 * (len(first) // 3)
             params["bias"][candidate:], params["recurrent_bias"] = first[candidate:], second[candidate:]
@@ -223,22 +227,27 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         used = {name for names in prefixes.values() for name in names}
         unused = [name for name, entry in file.entries.items() if name not in used and getattr(entry, "is_tensor", True)]
         listed = ", ".join(repr(name[:40]) for name in list(file.entries)[:3]) or "no tensors"
+    # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
     file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
     return file_layers.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
 
 
 def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:
-    """Return why a module is skipped, as far as this is known before its tensors are read; "" if it is not."""
-    if (outer := torch_scopes.around(prefix, prefixes)) is not None:
+    """Return why a module is skipped, as far as this is known before its tensors are read; "" if nothing speaks against it."""
+    if (outer := torch_scopes.outermost(prefix, prefixes)) is not None:
         return f"it is a child of {outer.removesuffix('.')!r}, which has recurrent weights too: pass its own weights to load"
     if kind and not kind.startswith("torch.nn.modules.rnn."):
         return f"its class is {kind[:80]}, which may compute something else: pass its weights to load if it does not"
-    if complaint := torch_scopes.beside(entries):
+    if complaint := torch_scopes.foreign_tensors(entries):
         return complaint
     for name, entry in entries.items():
-        if isinstance(entry, Other):
-            return f"its {name} is {entry.what}, expected a tensor of floating numbers in memory: convert it with PyTorch first"
+        if isinstance(entry, Unreadable):
+            return (
+                f"its {name} is {entry.description}, expected a tensor of floating numbers in memory: convert it with PyTorch "
+                "first"
+            )
+        # A tensor made by `expand` repeats elements, by strides of 0. Reading it would take more memory than the file has bytes.
         if isinstance(entry, Tensor) and prod(entry.shape) > entry.storage.size:
             return f"its {name} repeats {entry.storage.size} numbers over a larger shape: save a copy of it, made by contiguous()"
     return ""

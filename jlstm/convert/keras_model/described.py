@@ -62,7 +62,7 @@ def _is_within(name: str, chain: list[str]) -> bool:
 
 def _require_name(result: Result, layer: Described, major: int) -> None:
     """Require that a numbered layer's group has the layer's name, where Keras 3 writes it."""
-    name = result.content.own_name(layer.path) if result.content.numbered else None
+    name = result.content.stored_name(layer.path) if result.content.numbered else None
     if name is None:
         return
     if major < 3:

@@ -47,7 +47,7 @@ def _numbered_groups(result: Result) -> list[_Group]:
     content, groups = result.content, []
     for base in places.numbered_bases(content):
         place = places.numbered(content, base, cudnn=places.is_cudnn(content, base))
-        groups.append(_Group(base, content.own_name(base) or base, place))
+        groups.append(_Group(base, content.stored_name(base) or base, place))
     return groups
 
 
