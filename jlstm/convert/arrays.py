@@ -27,7 +27,7 @@ def floating(where: str, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def several(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
+def weight_dicts(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
     """Return the dicts of weights as a list; a single dict becomes a list of one.
 
     Raises:

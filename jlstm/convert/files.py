@@ -20,7 +20,7 @@ def reason(error: Exception) -> str:
     return str(error).split("\n")[0][:200] or type(error).__name__
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
+def existing_file(path: str | os.PathLike[str]) -> Path:
     """Return `path` as a Path, after a check that it is an existing file.
 
     Raises:
@@ -33,13 +33,13 @@ def existing(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def mapped(path: Path) -> bytes | mmap:
+def memory_map(path: Path) -> bytes | mmap:
     """Return a file's content as a memory map, so that only the parts that are accessed are read."""
     with path.open("rb") as file:
         return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
 
 
-def needed(module: str, path: Path) -> Any:
+def import_package(module: str, path: Path) -> Any:
     """Import and return the module that reads this kind of file.
 
     Raises:
@@ -52,7 +52,7 @@ def needed(module: str, path: Path) -> Any:
         raise ImportError(f"{path.name} is read with {package}, which is not installed: pip install {package}") from error
 
 
-def members(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Path) -> zipfile.ZipFile:
     """Open an uncompressed zip file. Reading its members takes no more memory than the size of the file.
 
     Raises:
@@ -81,8 +81,8 @@ def _complaint(entries: list[zipfile.ZipInfo], size: int) -> str:
     return ""
 
 
-def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read one member of an archive that `members` opened, and verify its checksum.
+def read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read one member of an archive that `open_zip` opened, and verify its checksum.
 
     A checksum of 0 means that the file has none: `torch.serialization.set_crc32_options(False)` leaves it out.
 

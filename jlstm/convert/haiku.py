@@ -41,7 +41,9 @@ def load(weights: Module | Sequence[Module]) -> tuple[Layer, Params]:
         >>> layer, params["bias"].tolist()[4:8]
         (RNN(cell=LSTMCell(units=4), param_dtype='float64'), [1.0, 1.0, 1.0, 1.0])
     """
-    modules = [arrays.floating("weights", module) for module in arrays.several("weights", weights, "params['lstm/linear'], say")]
+    modules = [
+        arrays.floating("weights", module) for module in arrays.weight_dicts("weights", weights, "params['lstm/linear'], say")
+    ]
     return layout.stack([_gru(module_arrays) if "w_h" in module_arrays else _lstm(module_arrays) for module_arrays in modules])
 
 
@@ -52,7 +54,7 @@ def _lstm(module_arrays: dict[str, np.ndarray]) -> Part:
         raise ValueError(f"weights['w'] must be (features + units, 4·units), got {rows, columns}: pass that of an LSTM")
     arrays.fit("weights", module_arrays, {"w": (rows, columns), "b": (columns,)})
     kernel, bias = (layout.order(module_arrays[name], _GATES, "ifgo") for name in ("w", "b"))
-    bias[units : 2 * units] += bias.dtype.type(1)
+    bias[units : 2 * units] += bias.dtype.type(1)  # the forget gate is the second block in the order of jlstm
     return layout.rnn("LSTM", units, {"kernel": kernel[:-units], "recurrent_kernel": kernel[-units:], "bias": bias})
 
 
@@ -85,11 +87,11 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str,
         raise ValueError(
             f"Haiku's modules run forwards only, got {layer!r}: convert directions one by one, and reverse sequences"
         )
-    modules = [_theirs(sides[0]) for sides in layers]
+    modules = [_dump_direction(sides[0]) for sides in layers]
     return modules if len(modules) > 1 else modules[0]
 
 
-def _theirs(part: Part) -> dict[str, np.ndarray]:
+def _dump_direction(part: Part) -> dict[str, np.ndarray]:
     cell: Any = part.layer.cell
     layout.refuse("Haiku", cell, but=("reset_after",))
     params, units = part.params, cell.units
@@ -101,7 +103,7 @@ def _theirs(part: Part) -> dict[str, np.ndarray]:
             name: _negate_z(array, units)  # negating twice restores the same bits, even for -0.0
             for name, array in (("w_i", params["kernel"]), ("w_h", params["recurrent_kernel"]), ("b", bias))
         }
-    bias = bias.copy()
+    bias = bias.copy()  # the caller's array must not change
     bias[units : 2 * units] -= bias.dtype.type(1)
     kernel = np.concatenate([params["kernel"], params["recurrent_kernel"]])
     return {"w": layout.order(kernel, "ifgo", _GATES), "b": layout.order(bias, "ifgo", _GATES)}

@@ -45,19 +45,19 @@ class Content:
             if name.startswith(self._prefix) and not _OPTIMIZER.fullmatch(name)
         }
         self._sorted = sorted(self.datasets)
-        self.config: str | bytes | None = self._word("", "model_config")
-        self.version: str = self._word("", "keras_version") or ""
+        self.config: str | bytes | None = self._string("", "model_config")
+        self.version: str = self._string("", "keras_version") or ""
         self.numbered = any(_NUMBERED.fullmatch(name) for name in self.datasets)
 
-    def _word(self, group: str, name: str) -> str | None:
+    def _string(self, group: str, name: str) -> str | None:
         value = self._file.attributes.get(group, {}).get(name)
         return value if isinstance(value, str) else None
 
     def stored_name(self, base: str) -> str | None:
         """Return the name of the layer at the numbered group `base`, or None. Keras 3 stores it beside the variables."""
-        return self._word(f"{base}/vars".removeprefix("/"), "name")
+        return self._string(f"{base}/vars".removeprefix("/"), "name")
 
-    def listed(self, group: str, name: str) -> list[str] | None:
+    def string_list(self, group: str, name: str) -> list[str] | None:
         """Return an attribute that is a list of strings, or None if there is none.
 
         Keras splits a long list over several attributes: "weight_names0", "weight_names1", …
@@ -70,7 +70,7 @@ class Content:
             parts.append(words)
         return [word for part in parts for word in part] if parts else None
 
-    def under(self, base: str) -> list[str]:
+    def names_below(self, base: str) -> list[str]:
         """Return the sorted names of all arrays below a group."""
         # Names with a common prefix are neighbors in sorted order. U+10FFFF sorts behind every other character.
         prefix = f"{base}/" if base else ""

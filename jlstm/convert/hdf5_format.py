@@ -72,21 +72,21 @@ class File:
 
     def __init__(self, content: Any) -> None:
         self._content, self._visited, self._bytes_left = content, set[int](), len(content)
-        self._texts: dict[int, dict[int, tuple[int, int]]] = {}
+        self._heap_objects: dict[int, dict[int, tuple[int, int]]] = {}
         self._text_bytes_left = len(content)  # a separate limit, because many attributes may refer to the same text
         self.attributes: dict[str, dict[str, Words]] = {}
         self.datasets: dict[str, Dataset] = {}
         # The superblock: versions 0 and 1 differ by 4 bytes, and 8 is the size of offsets and lengths in bytes.
-        if bytes(content[:8]) != _SIGNATURE or self._numbers("<3B", 13)[:2] != (8, 8) or content[8] > 1:
+        if bytes(content[:8]) != _SIGNATURE or self._unpack("<3B", 13)[:2] != (8, 8) or content[8] > 1:
             raise RefusalError("it is not of the format's first version, as Keras writes it")
-        waiting = [("", self._numbers("<Q", 64 if content[8] == 0 else 68)[0])]
-        while waiting:
-            name, header = waiting.pop()
+        pending = [("", self._unpack("<Q", 64 if content[8] == 0 else 68)[0])]
+        while pending:
+            name, header = pending.pop()
             if len(name) > _MAX_NAME_LENGTH:
                 raise RefusalError(f"its groups are nested too deep, in names of more than {_MAX_NAME_LENGTH} letters")
             # Two names of one object (hard links) are allowed: the object is read once, under the name that comes first here.
             if header not in self._visited:
-                waiting += self._object(name, header)
+                pending += self._object(name, header)
 
     def array(self, dataset: Dataset) -> np.ndarray:
         """Return the array of a dataset.
@@ -103,7 +103,7 @@ class File:
             raise RefusalError("it ends before what it declares")
         return bytes(self._content[start : start + size])
 
-    def _numbers(self, layout: str, start: int) -> tuple[int, ...]:
+    def _unpack(self, layout: str, start: int) -> tuple[int, ...]:
         """Unpack the numbers at a position, by a format of `struct`. Bytes after the end of the file are zero."""
         if start + 48 > len(self._content):
             return unpack_from(layout, self._bytes(start, min(48, max(0, len(self._content) - start))).ljust(48, b"\0"))
@@ -132,7 +132,7 @@ class File:
             messages[kind] = data
         if _TABLE in messages:
             self.attributes[name] = attributes
-            tree, heap = unpack_from("<2Q", _padded(messages[_TABLE]))
+            tree, heap = unpack_from("<2Q", _pad(messages[_TABLE]))
             return [(f"{name}/{link}".lstrip("/"), target) for link, target in self._links(tree, heap)]
         if _LATER_GROUP & messages.keys():  # if it were ignored, its arrays would seem to be missing
             raise RefusalError(f"its group {name[-80:]!r} has links to other files, or is in a later form than Keras writes")
@@ -142,7 +142,7 @@ class File:
 
     def _messages(self, header: int) -> Iterator[tuple[int, bytes]]:
         """Yield the type and data of each message of an object header (version 1, section IV.A.1.a)."""
-        version, _, count, _, size = self._numbers("<BBHII", self._enter(header))
+        version, _, count, _, size = self._unpack("<BBHII", self._enter(header))
         if version != 1:
             raise RefusalError("it has object headers of a later version than Keras writes")
         blocks = [(header + 16, size)]
@@ -150,44 +150,44 @@ class File:
             start, size = blocks.pop(0)
             end = start + size
             while start + 8 <= end and count:
-                kind, length = self._numbers("<2H", start)
+                kind, length = self._unpack("<2H", start)
                 self._spend(8 + length)
                 data = self._bytes(start + 8, length)
                 if kind == _CONTINUED:
-                    continuation, extent = unpack_from("<2Q", _padded(data))
+                    continuation, extent = unpack_from("<2Q", _pad(data))
                     blocks.append((self._enter(continuation), extent))
                 yield kind, data
                 start, count = start + 8 + length, count - 1
 
     def _links(self, tree: int, heap: int) -> Iterator[tuple[str, int]]:
         """Yield the name and object header of each member of a group: a B-tree of symbol table nodes, with names in a heap."""
-        names = self._numbers("<2Q Q", self._enter(heap, b"HEAP") + 4)[2]
+        names = self._unpack("<2Q Q", self._enter(heap, b"HEAP") + 4)[2]
         nodes = [tree]
         while nodes:
             node = nodes.pop()
             if self._bytes(node, 4) == b"TREE":
                 start = self._enter(node, b"TREE")
-                kind, _, count = self._numbers("<BBH", start)
+                kind, _, count = self._unpack("<BBH", start)
                 if kind != 0:
                     raise RefusalError("its blocks are not where it says")
                 self._spend(16 * count)
                 # Keys and children alternate, 8 bytes each. The first child is behind two sibling addresses and a key.
-                nodes += [self._numbers("<Q", start + 28 + 16 * k)[0] for k in range(count)]
+                nodes += [self._unpack("<Q", start + 28 + 16 * k)[0] for k in range(count)]
                 continue
             start = self._enter(node, b"SNOD")
-            for k in range(self._numbers("<BBH", start)[2]):
+            for k in range(self._unpack("<BBH", start)[2]):
                 self._spend(40)
-                offset, header, cached = self._numbers("<2QI", start + 4 + 40 * k)
+                offset, header, cached = self._unpack("<2QI", start + 4 + 40 * k)
                 if cached != 2:  # 2 marks a symbolic link, which has no object header
-                    yield self._word(names + offset), header
+                    yield self._string(names + offset), header
 
-    def _word(self, start: int) -> str:
-        word = bytes(self._content[start : start + 1024]).split(b"\0")[0]
-        return word.decode(errors="replace")
+    def _string(self, start: int) -> str:
+        text = bytes(self._content[start : start + 1024]).split(b"\0")[0]
+        return text.decode(errors="replace")
 
     def _attribute(self, data: bytes) -> dict[str, Words]:
         """Parse an attribute message. Return {name: value} for a string or a list of strings, and {} for any other type."""
-        version, _, *sizes = unpack_from("<BB3H", _padded(data))
+        version, _, *sizes = unpack_from("<BB3H", _pad(data))
         parts, start = [], 8 if version < 3 else 9
         for size in sizes:
             parts.append(data[start : start + size])
@@ -200,47 +200,47 @@ class File:
         count = int(np.prod(shape, dtype=object))
         if len(shape) > 1 or (count and not _is_text(datatype)):
             return {}
-        words = self._words(datatype, data[start:], count)
+        words = self._strings(datatype, data[start:], count)
         return {name.split(b"\0")[0].decode(errors="replace"): words if shape else words[0]}
 
-    def _words(self, datatype: bytes, values: bytes, count: int) -> tuple[str, ...]:
+    def _strings(self, datatype: bytes, values: bytes, count: int) -> tuple[str, ...]:
         size = unpack_from("<I", datatype, 4)[0]
         if count * max(size, 1) > len(values):
             raise RefusalError("it has an attribute that is not whole")
         words = [values[k * size : (k + 1) * size] for k in range(count)]
         if datatype[0] & 15 == _VARIABLE:
-            words = [self._referred(word) for word in words]
+            words = [self._heap_text(word) for word in words]
         return tuple(word.rstrip(b"\0").decode(errors="replace") for word in words)
 
-    def _referred(self, reference: bytes) -> bytes:
+    def _heap_text(self, reference: bytes) -> bytes:
         """Return the string that a global heap reference points to: its length, a collection of the heap, and an index there."""
-        length, collection, index = unpack_from("<IQI", _padded(reference))
-        word = self._collected(collection, index)[:length]
-        self._text_bytes_left -= len(word)
+        length, collection, index = unpack_from("<IQI", _pad(reference))
+        text = self._heap_object(collection, index)[:length]
+        self._text_bytes_left -= len(text)
         if self._text_bytes_left < 0:
             raise RefusalError("its attributes refer to more text than it holds")
-        return word
+        return text
 
-    def _collected(self, collection: int, wanted: int) -> bytes:
+    def _heap_object(self, collection: int, object_index: int) -> bytes:
         """Return an object of a global heap collection. The positions of all its objects are read once."""
-        if collection not in self._texts:
-            texts = self._texts[collection] = {}
+        if collection not in self._heap_objects:
+            objects = self._heap_objects[collection] = {}
             start = self._enter(collection, b"GCOL") + 12
-            end = min(collection + self._numbers("<Q", collection + 8)[0], len(self._content))
+            end = min(collection + self._unpack("<Q", collection + 8)[0], len(self._content))
             while start + 16 <= end:
-                index, _, _, size = self._numbers("<HHIQ", start)
+                index, _, _, size = self._unpack("<HHIQ", start)
                 if index == 0:  # the free space at the end of the collection
                     break
                 self._spend(16 + size)
-                texts[index] = (start + 16, size)
+                objects[index] = (start + 16, size)
                 start += 16 + -(-size // 8) * 8
-        if wanted not in self._texts[collection]:
+        if object_index not in self._heap_objects[collection]:
             raise RefusalError("it has no text where it says")
-        return self._bytes(*self._texts[collection][wanted])
+        return self._bytes(*self._heap_objects[collection][object_index])
 
 
 def _shape(space: bytes) -> tuple[int, ...]:
-    rank, first = _padded(space)[1], 8 if space[:1] == b"\1" else 4
+    rank, first = _pad(space)[1], 8 if space[:1] == b"\1" else 4
     if len(space) < first + 8 * rank:
         raise RefusalError("it has a shape that is not whole")
     return unpack_from(f"<{rank}Q", space, first)
@@ -251,7 +251,7 @@ def _is_text(datatype: bytes) -> bool:
 
 
 def _dataset(messages: dict[int, bytes], attributes: dict[str, Words]) -> Dataset:
-    datatype, layout = _padded(messages[_DATATYPE]), _padded(messages[_LAYOUT])
+    datatype, layout = _pad(messages[_DATATYPE]), _pad(messages[_LAYOUT])
     shape = _shape(messages[_DATASPACE])
     dtype = _dtype(datatype, attributes)
     start, size = unpack_from("<2Q", layout, 2)
@@ -273,6 +273,6 @@ def _dtype(datatype: bytes, attributes: dict[str, Words]) -> Any:
     return np.dtype(number).newbyteorder(">" if datatype[1] & 1 else "<")
 
 
-def _padded(data: bytes) -> bytes:
+def _pad(data: bytes) -> bytes:
     """Append zeros, so that the fields of a truncated message can be unpacked. Later checks refuse their values."""
     return data.ljust(64, b"\0")

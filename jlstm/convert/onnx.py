@@ -55,7 +55,7 @@ def load(weights: Node | Sequence[Node]) -> tuple[Layer, Params]:
         >>> layer
         RNN(cell=LSTMCell(units=4, use_bias=False), reverse=True, param_dtype='float64')
     """
-    nodes = arrays.several("weights", weights, "a node's, with W and R")
+    nodes = arrays.weight_dicts("weights", weights, "a node's, with W and R")
     return layout.stack([layout.assemble([_sides(node)]) for node in nodes])
 
 
@@ -86,12 +86,12 @@ def _part(name: str, units: int, node_arrays: dict[str, np.ndarray], layer_optio
     """Return one direction of a node, from its arrays without the axis of directions."""
     gates = layout.gates(name, layer_options.get("coupled"))
 
-    def ours(rows: np.ndarray) -> np.ndarray:
+    def reorder(rows: np.ndarray) -> np.ndarray:
         return layout.order(rows, GATES[name], gates, 0)
 
-    params = {"kernel": ours(node_arrays["W"]).T, "recurrent_kernel": ours(node_arrays["R"]).T}
+    params = {"kernel": reorder(node_arrays["W"]).T, "recurrent_kernel": reorder(node_arrays["R"]).T}
     if "B" in node_arrays:
-        first, second = map(ours, np.split(node_arrays["B"], 2))
+        first, second = map(reorder, np.split(node_arrays["B"], 2))
         params["bias"] = layout.merge(first, second)
         # With linear_before_reset, r multiplies R h plus the bias of R, so the two biases of the candidate stay separate.
         if layer_options.get("reset_after"):
@@ -128,7 +128,7 @@ def _node(sides: Sequence[Part]) -> dict[str, Any]:
     if len(sides) > 1 and layer.reverse:
         raise ValueError("ONNX has no reverse=True in a bidirectional node: convert layer.flipped() and swap the directions")
     name = layout.kind(cell)
-    weights = [_theirs(name, cell, part.params) for part in sides]
+    weights = [_dump_direction(name, cell, part.params) for part in sides]
     stacked = {key: np.stack([side_weights[key] for side_weights in weights]) for key in weights[0]}
     return stacked | attributes(name, cell, "bidirectional" if len(sides) > 1 else "reverse" if layer.reverse else "forward")
 
@@ -139,20 +139,20 @@ _CONVERTED_OPTIONS = (
 )
 
 
-def _theirs(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _dump_direction(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays of one direction, by ONNX's names."""
     # A coupled cell has no weights for the forget gate. `layout.order` fills in zeros, and the node ignores them.
     gates = layout.gates(name, getattr(cell, "coupled", None))
 
-    def theirs(rows: np.ndarray) -> np.ndarray:
+    def reorder(rows: np.ndarray) -> np.ndarray:
         return layout.order(rows, gates, GATES[name], 0)
 
-    weights = {"W": theirs(params["kernel"].T), "R": theirs(params["recurrent_kernel"].T)}
+    weights = {"W": reorder(params["kernel"].T), "R": reorder(params["recurrent_kernel"].T)}
     if "bias" in params:
         first, second = params["bias"], np.zeros_like(params["bias"])
         if "recurrent_bias" in params:
             second[2 * cell.units :] = params["recurrent_bias"]
-        weights["B"] = np.concatenate([theirs(first), theirs(second)])
+        weights["B"] = np.concatenate([reorder(first), reorder(second)])
     if "peephole_kernel" in params:
         weights["P"] = layout.order(params["peephole_kernel"].reshape(-1), gates.replace("g", ""), "iof")
     return weights
@@ -175,7 +175,7 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
         ImportError: onnx is not installed.
         ValueError: the file is not an ONNX model, is damaged, or has no layer that can be converted.
     """
-    path = files.existing(path)
+    path = files.existing_file(path)
     remedy = "read the file of a model that has one, or pass the weights of what it has instead to load"
     return _read(Model(path)).checked(path, "LSTM, GRU or RNN node", remedy)
 
@@ -187,7 +187,7 @@ def _read(model: Model) -> FileLayers:
             place = nodes.place(node)
             if place not in loaded_by_place:  # a layer that is called several times is converted once
                 loaded_by_place[place] = _load_node(model, node.name, nodes.weights(node))
-            nodes.remark(node)
+            nodes.record_inputs(node)
             converted[node.name] = loaded_by_place[place]
         except UnsupportedError as error:
             nodes.skipped[node.name] = str(error)
@@ -198,7 +198,7 @@ def _read(model: Model) -> FileLayers:
 
 def _load_node(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
     """Convert a node of a file. Errors other than an UnsupportedError name the file and the node."""
-    model.keep(sum(value.nbytes for value in weights.values() if isinstance(value, np.ndarray)))
+    model.count_weights(sum(value.nbytes for value in weights.values() if isinstance(value, np.ndarray)))
     try:
         return load(weights)
     except UnsupportedError:

@@ -33,7 +33,7 @@ _NORM_SCOPES = ("input", "transform", "forget", "output")  # in the order of GAT
 _NORMS = tuple(f"{gate}/{name}" for gate in (*_NORM_SCOPES, "state") for name in ("gamma", "beta"))
 # A checkpoint of CudnnLSTM or CudnnGRU also has CuDNN's two biases. The cell's bias is their sum.
 _CUDNN_BIASES = tuple(f"bias_cudnn{separator}{k}" for separator in "_ " for k in (0, 1))
-_PROJECTED = tuple(f"candidate/{of}_projection/{name}" for of in ("input", "hidden") for name in ("kernel", "bias"))
+_PROJECTED = tuple(f"candidate/{operand}_projection/{name}" for operand in ("input", "hidden") for name in ("kernel", "bias"))
 _GRU = ("gates/kernel", "gates/bias", "candidate/kernel", "candidate/bias")
 
 
@@ -53,11 +53,11 @@ class CellClass(NamedTuple):
     fixed: bool = True
 
 
-def renamed(name: str) -> str:
+def current_name(name: str) -> str:
     """Return the name of a variable as of TensorFlow 1.2 and later.
 
     Examples:
-        >>> renamed("projection/weights")
+        >>> current_name("projection/weights")
         'projection/kernel'
     """
     *scopes, last = name.split("/")
@@ -78,9 +78,9 @@ def part(cell: str | None, weights: Mapping[str, Any], forget_bias: float | None
     """
     arrays_by_name: Weights = {}
     for name, array in arrays.floating("weights", weights).items():
-        if renamed(str(name)) in arrays_by_name:
-            raise ValueError(f"weights has {renamed(str(name))!r} under two names: pass the weights of one cell")
-        arrays_by_name[renamed(str(name))] = array
+        if current_name(str(name)) in arrays_by_name:
+            raise ValueError(f"weights has {current_name(str(name))!r} under two names: pass the weights of one cell")
+        arrays_by_name[current_name(str(name))] = array
     if cell is not None:
         checks.one_of("cell", cell, CELLS)
     kind = CELLS[_infer_class(arrays_by_name) if cell is None else cell]
@@ -130,7 +130,7 @@ def _split_kernel(kernel: np.ndarray, bias: np.ndarray, features: int, forget_bi
     return {"kernel": kernel[:features], "recurrent_kernel": kernel[features:], "bias": bias}
 
 
-def _normalized(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
+def _layer_norm_lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
     """Convert a LayerNormBasicLSTMCell.
 
     It normalizes each gate, then applies γ and β and adds the forget bias. It normalizes c before c is carried to the next step.
@@ -174,7 +174,7 @@ def _gates(weights: Weights) -> tuple[int, int, int]:
 
 def _cudnn_gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
     rows, columns, units = _gates(weights)
-    features, weights = rows - units, _summed(weights, "gates/bias")
+    features, weights = rows - units, _drop_cudnn_biases(weights, "gates/bias")
     shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (rows, columns), "gates/bias": (columns,)}
     sizes = dict(zip(_PROJECTED, ((features, units), (units,), (units, units), (units,)), strict=True))
     arrays.fit("weights", weights, shapes | sizes)
@@ -189,10 +189,10 @@ def _cudnn_gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
 
 
 def _cudnn_lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
-    return _lstm(_summed(weights, "bias"), forget_bias, options)
+    return _lstm(_drop_cudnn_biases(weights, "bias"), forget_bias, options)
 
 
-def _summed(weights: Weights, name: str) -> Weights:
+def _drop_cudnn_biases(weights: Weights, name: str) -> Weights:
     """Return the weights without CuDNN's two biases, after a check that the bias `name` is their sum."""
     terms = [weights[term] for term in _CUDNN_BIASES if term in weights]
     total = weights.get(name)
@@ -223,7 +223,7 @@ CELLS = {
     "basic_rnn_cell": CellClass(_elman, _PLAIN),
     "basic_lstm_cell": CellClass(_lstm, _PLAIN, 1.0, fixed=False),
     **dict.fromkeys(("lstm_cell", "lstm_block_cell", "lstm_fused_cell"), CellClass(_lstm, _ALL, 1.0, fixed=False)),
-    "layer_norm_basic_lstm_cell": CellClass(_normalized, (*_PLAIN, *_NORMS), 1.0, fixed=False),
+    "layer_norm_basic_lstm_cell": CellClass(_layer_norm_lstm, (*_PLAIN, *_NORMS), 1.0, fixed=False),
     **dict.fromkeys(("gru_cell", "gru_block_cell"), CellClass(_gru, _GRU)),
     "cudnn_compatible_lstm_cell": CellClass(_cudnn_lstm, (*_PLAIN, *_CUDNN_BIASES)),
     "cudnn_compatible_gru_cell": CellClass(_cudnn_gru, ("gates/kernel", "gates/bias", *_PROJECTED, *_CUDNN_BIASES)),

@@ -57,7 +57,7 @@ class Checkpoint(NamedTuple):
             RefusalError: the checkpoint is damaged, or declares more data than it holds.
             ValueError: a variable does not have a floating dtype.
         """
-        held = sum(data.stat().st_size for data in self.path.parent.glob(f"{_escaped(self.path.name)}.data-*"))
+        available_bytes = sum(data.stat().st_size for data in self.path.parent.glob(f"{_escaped(self.path.name)}.data-*"))
         self.loaded.update(names.values())
         missing = next((name for name in names.values() if name not in self.shapes), None)
         if missing is not None:
@@ -71,11 +71,11 @@ class Checkpoint(NamedTuple):
             )
         # TensorFlow allocates what the index declares. The sum over all loaded variables also bounds a small file whose index
         # gives the same bytes to many variables.
-        declared = sum(
+        declared_bytes = sum(
             int(np.prod(self.shapes[name], dtype=object)) * self.dtypes[name].size for name in self.loaded & self.shapes.keys()
         )
-        if declared > held:
-            raise RefusalError(f"declares {declared} bytes and holds {held}")
+        if declared_bytes > available_bytes:
+            raise RefusalError(f"declares {declared_bytes} bytes and holds {available_bytes}")
         try:
             return {result_name: self.reader.get_tensor(name) for result_name, name in names.items()}
         except self.errors as error:
@@ -96,25 +96,25 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
     try:
         checkpoint, tree = _open(path)
         layers = _Layers(checkpoint, tree, options)
-        layers.of_objects()
-        layers.of_scopes(forget_bias)
+        layers.add_objects()
+        layers.add_scopes(forget_bias)
     except RefusalError as error:
         raise ValueError(f"{path} {error}: copy all its files") from error
     return layers.result()
 
 
 def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
-    tf = files.needed("tensorflow", path)
+    tf = files.import_package("tensorflow", path)
     # The index is checked before TensorFlow reads it, because TensorFlow aborts the process on some damaged indices.
-    has_objects = tf_index.checked(Path(f"{path}.index"))
-    message = files.needed("tensorflow.core.protobuf.trackable_object_graph_pb2", path).TrackableObjectGraph
-    decode_error = files.needed("google.protobuf.message", path).DecodeError
+    has_objects = tf_index.check(Path(f"{path}.index"))
+    message = files.import_package("tensorflow.core.protobuf.trackable_object_graph_pb2", path).TrackableObjectGraph
+    decode_error = files.import_package("google.protobuf.message", path).DecodeError
     errors = tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError  # Python classes of TensorFlow's errors
     try:
         reader = tf.train.load_checkpoint(str(path))
         dtypes = reader.get_variable_to_dtype_map()
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name != tf_index.GRAPH}
-        tree = tf_objects.objects(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
+        tree = tf_objects.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
     except (*errors, decode_error) as error:
         raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
     return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
@@ -141,14 +141,14 @@ class _Layers:
         self.object_arrays: set[str] = set()
         self.optimizer_arrays: set[str] = set()
 
-    def of_objects(self) -> None:
+    def add_objects(self) -> None:
         """Add the layers of TensorFlow 2, found by the graph of saved objects."""
         if self.tree is None:
             return
         layers_by_path = {
             path: (layer, names) for path, layer, names in tf_objects.layers(self.tree, self.checkpoint.arrays, self.options)
         }
-        paths, self.in_order = tf_objects.ordered(
+        paths, self.in_order = tf_objects.in_network_order(
             [path for path, (layer, _) in layers_by_path.items() if not isinstance(layer, str)]
         )
         paths += sorted(layers_by_path.keys() - set(paths))  # skipped layers come last
@@ -161,7 +161,7 @@ class _Layers:
         if self.used:
             self.assumed += _defaults("a checkpoint states no options of Keras's layers", KERAS_DEFAULTS, self.options)
 
-    def of_scopes(self, forget_bias: float | None) -> None:
+    def add_scopes(self, forget_bias: float | None) -> None:
         """Add the cells of TensorFlow 1, found by the scopes of their variables.
 
         TensorFlow 2 may save these cells too, in the object graph. The scopes are then in the full names of the variables.
@@ -171,9 +171,9 @@ class _Layers:
         """
         arrays = {name: name for name in self.checkpoint.shapes}  # the checkpoint's name of each variable by full name
         if self.tree is not None:
-            taken = self.object_arrays | self.optimizer_arrays
+            assigned = self.object_arrays | self.optimizer_arrays
             variables = [
-                (full, key) for key, full in self.tree.variables.values() if key in self.checkpoint.shapes.keys() - taken
+                (full, key) for key, full in self.tree.variables.values() if key in self.checkpoint.shapes.keys() - assigned
             ]
             # A full name is not unique: two objects that were built separately may use the same one.
             counts = Counter(full for full, _ in variables)
@@ -187,18 +187,18 @@ class _Layers:
         self.optimizer_arrays |= {arrays[name] for name in scopes.slots if not name.endswith("/ExponentialMovingAverage")}
         cells: dict[str, Result] = {}
         for scope, names in scopes.cells.items():
-            reason = scopes.wrapped.get(scope) or tf_scopes.unread(scope, names)
+            reason = scopes.wrapped.get(scope) or tf_scopes.unsupported_reason(scope, names)
             cells[scope] = reason or self._cell(scope, {own_name: arrays[name] for own_name, name in names.items()}, forget_bias)
-        layers = tf_scopes.joined(cells, self.options.get("merge", "concat"))
+        layers = tf_scopes.combine(cells, self.options.get("merge", "concat"))
         names_of = tf_scopes.layer_names(layers)
         for scope in sorted(layers, key=lambda scope: names_of[scope]):
             self.results[_unique(names_of[scope], self.results)] = layers[scope].layer
-        for scope, reason in scopes.leftover.items():
+        for scope, reason in scopes.unrecognized.items():
             self.results[_unique(scope, self.results)] = reason
         converted = [cell for layer in layers.values() if not isinstance(layer.layer, str) for cell in layer.cells]
         self.in_order = self.in_order and not converted  # scopes do not tell the order
         self.used |= {arrays[name] for scope in converted for name in scopes.cells[scope].values()}
-        self._assume(converted, forget_bias)
+        self._record_assumptions(converted, forget_bias)
 
     def _cell(self, scope: str, names: dict[str, str], forget_bias: float | None) -> Result:
         cell, options = tf_scopes.kind(scope), {name: value for name, value in self.options.items() if name != "merge"}
@@ -213,7 +213,7 @@ class _Layers:
             return str(error)
         return layout.assemble([[part]])
 
-    def _assume(self, scopes: Sequence[str], forget_bias: float | None) -> None:
+    def _record_assumptions(self, scopes: Sequence[str], forget_bias: float | None) -> None:
         """Record the assumed options of TensorFlow 1 cells, and warn about cells that do not use the forget bias."""
         kinds = {tf_scopes.kind(scope) for scope in scopes}
         if not kinds:

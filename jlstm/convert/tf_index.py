@@ -23,7 +23,7 @@ GRAPH, _STRING = "_CHECKPOINTABLE_OBJECT_GRAPH", 7  # the entry with the object 
 _LETTERS_PER_BYTE = 64
 
 
-def checked(path: Path) -> bool:
+def check(path: Path) -> bool:
     """Check all entries of an index.
 
     Returns:
@@ -33,8 +33,8 @@ def checked(path: Path) -> bool:
         ImportError: TensorFlow is not installed.
         ValueError: the file is not a complete index, or it describes an impossible array.
     """
-    proto = files.needed("tensorflow.core.protobuf.tensor_bundle_pb2", path)
-    decode_error = files.needed("google.protobuf.message", path).DecodeError
+    proto = files.import_package("tensorflow.core.protobuf.tensor_bundle_pb2", path)
+    decode_error = files.import_package("google.protobuf.message", path).DecodeError
     graphs, shards = [], 0
     try:
         for name, value in _table(path.read_bytes()):

@@ -83,7 +83,7 @@ class Objects(NamedTuple):
         return {self.variables[child][0] for _, child in self.variables_below(number)}
 
 
-def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
+def parse(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
     """Parse `description`, a serialized `TrackableObjectGraph`, with that protobuf class as `message`.
 
     Raises:
@@ -282,7 +282,7 @@ def _load_cell(weights: dict[str, np.ndarray], gates: int, options: dict[str, An
     return layout.assemble([[layout.rnn("RNN", units, weights, **options)]])
 
 
-def ordered(paths: list[str]) -> tuple[list[str], bool]:
+def in_network_order(paths: list[str]) -> tuple[list[str], bool]:
     """Return paths in the order in which the model runs the layers, and whether this order is known.
 
     It is known if all layers are numbered children of the same model. Otherwise the paths are sorted by name.

@@ -24,7 +24,7 @@ LayerAndParams = tuple[Layer, Params]
 Result = LayerAndParams | str  # a layer, or the reason why it is skipped
 
 
-class Joined(NamedTuple):
+class CombinedLayer(NamedTuple):
     """A layer, or the reason why it is skipped, and the scopes of its cells."""
 
     layer: Result
@@ -50,13 +50,13 @@ class Scopes(NamedTuple):
     Attributes:
         cells: for each cell's scope, the full names of its variables by their names within the scope.
         slots: the names of variables of optimizers and moving averages.
-        leftover: other scopes with names like those of recurrent layers, with the reason why they are skipped.
+        unrecognized: other scopes with names like those of recurrent layers, with the reason why they are skipped.
         wrapped: scopes of cells inside a wrapper that has variables too, with the reason why they are skipped.
     """
 
     cells: dict[str, dict[str, str]]
     slots: set[str]
-    leftover: dict[str, str]
+    unrecognized: dict[str, str]
     wrapped: dict[str, str]
 
 
@@ -72,7 +72,7 @@ def scopes(ranks: Mapping[str, int]) -> Scopes:
             outside_cells.append(name)
         else:
             cells.setdefault(scope, {})[name[len(scope) + 1 :]] = name
-    return Scopes(cells, slots, _leftover(outside_cells, ranks), _wrapped(cells, outside_cells))
+    return Scopes(cells, slots, _unrecognized(outside_cells, ranks), _wrapped(cells, outside_cells))
 
 
 def _slot(name: str, names: Mapping[str, int]) -> bool:
@@ -104,7 +104,7 @@ def _cell_scope(name: str, parents: set[str]) -> str | None:
     return innermost
 
 
-def _leftover(names: Iterable[str], ranks: Mapping[str, int]) -> dict[str, str]:
+def _unrecognized(names: Iterable[str], ranks: Mapping[str, int]) -> dict[str, str]:
     """Return the scopes of variables outside cells that look recurrent, with the reason why they are skipped."""
     reasons: dict[str, str] = {}
     for name in names:
@@ -154,7 +154,7 @@ def kind(scope: str) -> str:
     return match["kind"] if match else ""
 
 
-def unread(scope: str, names: Iterable[str]) -> str:
+def unsupported_reason(scope: str, names: Iterable[str]) -> str:
     """Return why a cell cannot be converted, according to its class and the names of its variables; "" if it can."""
     cell, names = kind(scope), list(names)
     if "recurrent_kernel" in names:
@@ -162,14 +162,14 @@ def unread(scope: str, names: Iterable[str]) -> str:
     if cell not in tf1_cells.CELLS:
         old = " of before TensorFlow 1.0" if cell[:1].isupper() else ""
         return f"jlstm does not read a {cell[:80]!r}{old}: make a layer of your own, or pass its variables to load if it is alike"
-    extra = [name for name in names if tf1_cells.renamed(name) not in tf1_cells.CELLS[cell].names]
+    extra = [name for name in names if tf1_cells.current_name(name) not in tf1_cells.CELLS[cell].names]
     if extra:
         listed = ", ".join(repr(name[:80]) for name in sorted(extra)[:3])
         return f"it has {listed}, which a {cell!r} that jlstm reads has not: make a layer of your own"
     return ""
 
 
-def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[str, Joined]:
+def combine(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[str, CombinedLayer]:
     """Combine the cells of each `MultiRNNCell` and of each pair of directions into layers.
 
     Args:
@@ -179,24 +179,24 @@ def joined(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[st
     Returns:
         All layers by scope, including cells that are not part of a combination.
     """
-    layers: dict[str, Joined] = {}
+    layers: dict[str, CombinedLayer] = {}
     # Groups that wait for all of their members: by the depth of the outer scope, then by outer scope and stack.
-    waiting: dict[int, dict[tuple[str, str], dict[str, Joined]]] = {}
+    pending: dict[int, dict[tuple[str, str], dict[str, CombinedLayer]]] = {}
 
     def add(scope: str, layer: Result, members: tuple[str, ...]) -> None:
         joint = _JOINT.fullmatch(scope)
         group = layers
         if joint is not None:
-            group = waiting.setdefault(joint["outer"].count("/"), {}).setdefault((joint["outer"], joint["stack"] or ""), {})
+            group = pending.setdefault(joint["outer"].count("/"), {}).setdefault((joint["outer"], joint["stack"] or ""), {})
         if scope in group:
             layer, members = "it is in one scope with another layer: pass their variables to load", members + group[scope].cells
-        group[scope] = Joined(layer, members)
+        group[scope] = CombinedLayer(layer, members)
 
     for scope, layer in cells.items():
         add(scope, layer, (scope,))
     # The innermost groups come first: a bidirectional layer must be complete before it joins the stack around it.
-    while waiting:
-        for (outer, stack), parts in waiting.pop(max(waiting)).items():
+    while pending:
+        for (outer, stack), parts in pending.pop(max(pending)).items():
             results = {scope: part.layer for scope, part in parts.items()}
             members = tuple(cell for part in parts.values() for cell in part.cells)
             if stack:

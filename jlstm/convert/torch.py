@@ -59,7 +59,7 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     if isinstance(weights, Mapping) and (complaint := torch_scopes.foreign_tensors(map(str, weights))):
         raise ValueError(f"weights must be those of one recurrent layer: {complaint}")
-    name, (layer, params) = _loaded(arrays.floating("weights", weights), nonlinearity)
+    name, (layer, params) = _load_layers(arrays.floating("weights", weights), nonlinearity)
     if nonlinearity and name != "RNN":
         raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and weights of kind {name}: leave it out")
     return layer, params
@@ -72,7 +72,7 @@ def _check(nonlinearity: str | None) -> None:
         )
 
 
-def _loaded(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
+def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
     # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
@@ -118,12 +118,12 @@ def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str,
 
 
 def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any) -> Part:
-    def ours(array: np.ndarray) -> np.ndarray:
+    def reorder(array: np.ndarray) -> np.ndarray:
         return layout.order(array, GATES[name], layout.OURS[name], 0)
 
-    params = {"kernel": ours(weights[f"weight_ih{suffix}"]).T, "recurrent_kernel": ours(weights[f"weight_hh{suffix}"]).T}
+    params = {"kernel": reorder(weights[f"weight_ih{suffix}"]).T, "recurrent_kernel": reorder(weights[f"weight_hh{suffix}"]).T}
     if f"bias_ih{suffix}" in weights:
-        first, second = ours(weights[f"bias_ih{suffix}"]), ours(weights[f"bias_hh{suffix}"])
+        first, second = reorder(weights[f"bias_ih{suffix}"]), reorder(weights[f"bias_hh{suffix}"])
         params["bias"] = layout.merge(first, second)
         # The candidate of a GRU is tanh(W x + b_in + r ⊙ (U h + b_hn)). The product with r contains b_hn, so it stays separate.
         if name == "GRU":
@@ -161,22 +161,22 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     layout.uniform("PyTorch", layers)
     weights: dict[str, np.ndarray] = {}
     for k, d, part in layout.each(layers):
-        weights |= {f"{name}_l{k}{'_reverse' * d}": value for name, value in _theirs(part).items()}
+        weights |= {f"{name}_l{k}{'_reverse' * d}": value for name, value in _dump_direction(part).items()}
     return weights
 
 
-def _theirs(part: Part) -> dict[str, np.ndarray]:
+def _dump_direction(part: Part) -> dict[str, np.ndarray]:
     name, params = layout.kind(part.layer.cell), part.params
 
-    def theirs(array: np.ndarray) -> np.ndarray:
+    def reorder(array: np.ndarray) -> np.ndarray:
         return layout.order(array, layout.OURS[name], GATES[name], 0)
 
-    weights = {"weight_ih": theirs(params["kernel"].T), "weight_hh": theirs(params["recurrent_kernel"].T)}
+    weights = {"weight_ih": reorder(params["kernel"].T), "weight_hh": reorder(params["recurrent_kernel"].T)}
     if "bias" in params:
         second = np.zeros_like(params["bias"])
         if "recurrent_bias" in params:
             second[-len(params["recurrent_bias"]) :] = params["recurrent_bias"]
-        weights |= {"bias_ih": theirs(params["bias"]), "bias_hh": theirs(second)}
+        weights |= {"bias_ih": reorder(params["bias"]), "bias_hh": reorder(second)}
     if "projection_kernel" in params:
         weights["weight_hr"] = np.ascontiguousarray(params["projection_kernel"].T)
     return weights
@@ -205,8 +205,8 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         ValueError: the file is of another kind, is damaged, or has no layer that can be converted.
     """
     _check(nonlinearity)
-    path = files.existing(path)
-    with torch_files.opened(path) as file:
+    path = files.existing_file(path)
+    with torch_files.open_file(path) as file:
         prefixes = torch_scopes.scopes(file.entries)
         layers, skipped = dict[str, tuple[Layer, Params]](), dict[str, str]()
         converted = dict[tuple[tuple[str, Any], ...], tuple[Layer, Params]]()  # tied layers share their parameters
@@ -219,7 +219,7 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
             if tensors not in converted:
                 weights = {name: file.fetch(entry) for name, entry in tensors}
                 try:
-                    _, converted[tensors] = _loaded(arrays.floating("weights", weights), nonlinearity)
+                    _, converted[tensors] = _load_layers(arrays.floating("weights", weights), nonlinearity)
                 except ValueError as error:
                     skipped[label] = str(error)
                     continue

@@ -47,15 +47,15 @@ class TensorFile(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[TensorFile]:
+def open_file(path: Path) -> Iterator[TensorFile]:
     """Open a file of tensors. The first bytes tell its format.
 
     Raises:
         ValueError: the file is of another kind, or damaged. The message names the kind, where it is recognized, and a remedy.
     """
-    content = files.mapped(path)
+    content = files.memory_map(path)
     if content[:4] == b"PK\x03\x04":
-        with _zip(path) as archive:
+        with _open_zip(path) as archive:
             yield _read_zip(path, archive)
     elif content[: len(_MAGIC)] == _MAGIC and isinstance(content, mmap):
         yield _read_legacy(path, content)
@@ -74,7 +74,7 @@ def opened(path: Path) -> Iterator[TensorFile]:
 
 
 @contextmanager
-def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive, after a check that it is not one of another framework or another format of PyTorch."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,7 +84,7 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
                 for name in archive.namelist()
             ]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        names = []  # `files.members` refuses this file below, with a full message
+        names = []  # `files.open_zip` refuses this file below, with a full message
     problem = ""
     if "constants.pkl" in names:
         problem = "TorchScript, expected a state_dict: torch.save(torch.jit.load(path).state_dict(), …) and read that"
@@ -98,7 +98,7 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
         problem = "a NumPy archive: pass its arrays to load by PyTorch's names"
     if problem:
         raise ValueError(f"{path} is {problem}")
-    with files.members(path) as archive:
+    with files.open_zip(path) as archive:
         yield archive
 
 
@@ -108,13 +108,15 @@ def _read_zip(path: Path, archive: zipfile.ZipFile) -> TensorFile:
     folder = names[0].partition("/")[0] if names else ""
     if f"{folder}/data.pkl" not in names:
         raise ValueError(f"{path} is a zip file without a data.pkl, which torch.save writes: write or download it again")
-    if f"{folder}/byteorder" in names and files.member(path, archive, f"{folder}/byteorder") != b"little":
+    if f"{folder}/byteorder" in names and files.read_member(path, archive, f"{folder}/byteorder") != b"little":
         raise ValueError(f"{path} was written on a big-endian machine: load it with PyTorch and save it on a usual one")
-    content = files.member(path, archive, f"{folder}/data.pkl")
+    content = files.read_member(path, archive, f"{folder}/data.pkl")
     with _name_file(path):
         root, _ = pickles.described(content, len(content))
-        entries, classes = torch_tensors.named(root, len(content))
-    return TensorFile(entries, _fetch(path, lambda storage: files.member(path, archive, f"{folder}/data/{storage.key}")), classes)
+        entries, classes = torch_tensors.find_tensors(root, len(content))
+    return TensorFile(
+        entries, _fetch(path, lambda storage: files.read_member(path, archive, f"{folder}/data/{storage.key}")), classes
+    )
 
 
 def _read_legacy(path: Path, content: mmap) -> TensorFile:
@@ -128,7 +130,7 @@ def _read_legacy(path: Path, content: mmap) -> TensorFile:
         pickled: list[Any] = [pickles.described(content, len(content)) for _ in range(5)]
         (root, references), (keys, _) = pickled[3:]
         storages = {item.key: item for reference in references if (item := torch_tensors.storage_of(reference))}
-        entries, classes = torch_tensors.named(root, len(content))
+        entries, classes = torch_tensors.find_tensors(root, len(content))
         places, end = dict[str, slice](), content.tell()
         for key in keys if isinstance(keys, pickles.Value) else []:
             storage = storages.get(pickles.text(key))
@@ -140,12 +142,12 @@ def _read_legacy(path: Path, content: mmap) -> TensorFile:
                 raise RefusalError("it declares more numbers than it holds")
             places[storage.key] = slice(end + 8, end := end + 8 + size * width)
 
-    def stored(storage: Storage) -> bytes:
+    def read_storage(storage: Storage) -> bytes:
         if storage.key not in places:
             raise ValueError(f"{path} has no storage {storage.key[:40]!r} in it: write or download it again")
         return content[places[storage.key]]
 
-    return TensorFile(entries, _fetch(path, stored), classes)
+    return TensorFile(entries, _fetch(path, read_storage), classes)
 
 
 @contextmanager
@@ -157,27 +159,28 @@ def _name_file(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is not a whole file of torch.save ({error}): write or download it again") from error
 
 
-def _fetch(path: Path, stored: Callable[[Storage], bytes]) -> Callable[[Tensor], np.ndarray]:
+def _fetch(path: Path, read_storage: Callable[[Storage], bytes]) -> Callable[[Tensor], np.ndarray]:
     """Return a function that reads tensors.
 
     Args:
         path: the file, for messages.
-        stored: returns the bytes of a storage.
+        read_storage: returns the bytes of a storage.
 
     Returns:
         A function from a Tensor to its array. It refuses to read more than `_MAX_READS` times the elements of any storage.
     """
     # Both caches matter: tied tensors are equal, so they become one array, and views of one storage read the file once.
-    stored, elements_read = cache(stored), dict[str, int]()
+    read_storage, elements_read = cache(read_storage), dict[str, int]()
 
     @cache
     def fetch(tensor: Tensor) -> np.ndarray:
         storage, dtype = tensor.storage, jnp.dtype(torch_tensors.FLOATS[tensor.storage.kind])
+        # The position of the last element. With a shape and strides, it bounds all elements that the view can reach.
         last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
         elements_read[storage.key] = elements_read.get(storage.key, 0) + prod(tensor.shape)
         if (prod(tensor.shape) and last >= storage.size) or elements_read[storage.key] > _MAX_READS * storage.size:
             raise ValueError(f"{path} declares more numbers than it holds: save module.state_dict() again")
-        content = stored(storage)
+        content = read_storage(storage)
         if storage.size * dtype.itemsize > len(content):
             raise ValueError(f"{path} declares more numbers than it holds: write or download it again")
         if not prod(tensor.shape):

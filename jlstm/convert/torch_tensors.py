@@ -44,7 +44,7 @@ class Unreadable(NamedTuple):
     is_tensor: bool
 
 
-def named(root: Any, size: int) -> tuple[dict[str, Tensor | Unreadable], dict[str, str]]:
+def find_tensors(root: Any, size: int) -> tuple[dict[str, Tensor | Unreadable], dict[str, str]]:
     """Return the tensors of a pickle by name.
 
     The keys of dicts, the indices of lists and the names of submodules are joined by dots: the LSTM `rnn` of

@@ -214,7 +214,7 @@ def dump(layer: Layer, params: Params) -> list[Any]:
     layers = layout.parts(layer, params)
     for _, _, side in layout.each(layers):
         layout.refuse("Keras", side.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
-    weights = [[array for side in sides for array in _theirs(side)] for sides in layers]
+    weights = [[array for side in sides for array in _dump_direction(side)] for sides in layers]
     return weights if len(weights) > 1 else weights[0]
 
 
@@ -224,7 +224,7 @@ _OPTIONS = (
 )
 
 
-def _theirs(side: Part) -> list[np.ndarray]:
+def _dump_direction(side: Part) -> list[np.ndarray]:
     bias, params = side.params.get("bias"), side.params
     # Keras's second bias covers all gates. The first bias of the gates z and r already holds their sum, so the rest is zero.
     if bias is not None and "recurrent_bias" in params:

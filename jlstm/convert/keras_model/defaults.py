@@ -136,9 +136,9 @@ class Defaults:
                 raise UnsupportedError(
                     f"the file does not tell its version of Keras, and gates are hard_sigmoid before Keras 3: {ask}"
                 )
-            old = version.major < 3
+            is_older = version.major < 3
         elif self._content.numbered:  # the new layout of files is younger than the change
-            old = False
+            is_older = False
         elif version is None:
             raise UnsupportedError(
                 f"the file does not tell its version of Keras, and gates were hard_sigmoid before Keras 2.3: {ask}"
@@ -148,8 +148,8 @@ class Defaults:
                 f"keras_version 2.2.4-tf is of TensorFlow 1, whose gates are hard_sigmoid, and of 2.0, whose are sigmoid: {ask}"
             )
         else:
-            old = version[:2] < (2, 3)
-        value = "hard_sigmoid_0.2" if old else "sigmoid"
+            is_older = version[:2] < (2, 3)
+        value = "hard_sigmoid_0.2" if is_older else "sigmoid"
         stated = f" in Keras {self._content.version}, which wrote the file" if version is not None else ""
         self._assumed[f"recurrent_activation={value!r}, the default of {kind} layers{stated}"] = None
         return value

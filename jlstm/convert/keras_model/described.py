@@ -31,7 +31,7 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
     result.in_network_order = model.listed
     recurrent = {name for names in places.recurrent_groups(result.content).values() for name in names}
     for layer in model.layers:
-        names = _arrays(result, layer)
+        names = _array_names(result, layer)
         if layer.name in result.converted or layer.name in result.skipped:
             raise ValueError(f"{result.path} has two layers of the name {quoted(layer.name)}: rename one")
         # A layer of any class that holds weights of a recurrent cell is converted or skipped, and never ignored.
@@ -40,13 +40,13 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
         if not layer.reason:
             _require_name(result, layer, version.major)
         result.used.update(names)
-        result.convert(layer.name, lambda layer=layer, names=names: _layer(result, layer, names, spatial))  # type: ignore[misc]
+        result.convert(layer.name, lambda layer=layer, names=names: _convert_layer(result, layer, names, spatial))  # type: ignore[misc]
 
 
-def _arrays(result: Result, layer: LayerConfig) -> list[str]:
+def _array_names(result: Result, layer: LayerConfig) -> list[str]:
     """Return the names of a layer's arrays. An old file has one group for a model inside the model, with all its layers."""
     if result.content.numbered:
-        return result.content.under(layer.path)
+        return result.content.names_below(layer.path)
     chain = layer.name.split("/")
     weights = result.weight_names(chain[0])
     return weights if len(chain) == 1 else [name for name in weights if _is_within(name, chain)]
@@ -83,13 +83,13 @@ def _require_name(result: Result, layer: LayerConfig, major: int) -> None:
         )
 
 
-def _layer(result: Result, layer: LayerConfig, names: list[str], spatial: Any) -> LayerAndParams:
+def _convert_layer(result: Result, layer: LayerConfig, names: list[str], spatial: Any) -> LayerAndParams:
     if layer.reason:
         raise UnsupportedError(layer.reason)
     if result.content.numbered:
         place = places.numbered(result.content, layer.path, cudnn=layer.sides[0].cells[0].cudnn)
     else:
-        ordered = result.content.listed(layer.name.split("/")[0], "weight_names") is not None
+        ordered = result.content.string_list(layer.name.split("/")[0], "weight_names") is not None
         place = legacy.assign(names, layer, ordered=ordered)
     require_whole(place, f"is described with {len(layer.sides)}", len(layer.sides))
     sides = []

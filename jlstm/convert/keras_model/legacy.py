@@ -24,8 +24,8 @@ def weights_of(content: Content, layer: str) -> list[str]:
     Raises:
         ValueError: a listed array does not exist.
     """
-    listed = content.listed(layer, "weight_names")
-    present = content.under(layer)
+    listed = content.string_list(layer, "weight_names")
+    present = content.names_below(layer)
     if listed is None:
         return present
     names = [f"{layer}/{name}" for name in listed]
@@ -124,7 +124,7 @@ def _bases(cells: list[str]) -> dict[str, list[str]]:
 
 def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) -> Place:
     """Return the arrays of a layer, given the names of the cells of each direction."""
-    taken = {group for side in sides for group in side}
-    extra = [name for name in weights if name.startswith(f"{base}/") and name.rpartition("/")[0] not in taken]
-    extra += [name for group in taken for role, name in cells[group].items() if role not in ROLES]
+    cell_groups = {group for side in sides for group in side}
+    extra = [name for name in weights if name.startswith(f"{base}/") and name.rpartition("/")[0] not in cell_groups]
+    extra += [name for group in cell_groups for role, name in cells[group].items() if role not in ROLES]
     return Place([{group.rpartition("/")[2]: cells[group] for group in side} for side in sides], extra)

@@ -59,7 +59,7 @@ def numbered(content: Content, base: str, *, cudnn: bool) -> Place:
     """
     sides: dict[str, Cells] = {}
     extra = []
-    for name in content.under(base):
+    for name in content.names_below(base):
         match = (_CUDNN if cudnn else _WITHIN).fullmatch(name.removeprefix(base).removeprefix("/"))
         if match is None:
             if not _is_generator(content, name):

@@ -147,10 +147,12 @@ def _require_match(cell: Cell, weights: Mapping[str, Any]) -> None:
     if recurrent.shape[-2] != cell.units:
         raise ValueError(f"it is described with units={cell.units}, and its weights have {recurrent.shape[-2]}: save it again")
     if (bias is not None) != cell.use_bias:
-        held = "no bias" if bias is None else "a bias"
-        raise ValueError(f"it is described with use_bias={cell.use_bias}, and its weights have {held}: save the model again")
+        stated_bias = "no bias" if bias is None else "a bias"
+        raise ValueError(
+            f"it is described with use_bias={cell.use_bias}, and its weights have {stated_bias}: save the model again"
+        )
     if cell.dtype and recurrent.dtype.name != cell.dtype:
         raise ValueError(f"it is described with dtype {cell.dtype}, and its weights are {recurrent.dtype.name}: save it again")
     if bias is not None and cell.kind in ("LSTM", "GRU") and (bias.shape == (2 * recurrent.shape[1],)) != cell.cudnn:
-        of_cudnn = "in cuDNN's layout" if not cell.cudnn else "not in cuDNN's layout"
-        raise ValueError(f"its weights are {of_cudnn}, unlike those of the class that is described: save the model again")
+        weights_layout = "in cuDNN's layout" if not cell.cudnn else "not in cuDNN's layout"
+        raise ValueError(f"its weights are {weights_layout}, unlike those of the class that is described: save the model again")

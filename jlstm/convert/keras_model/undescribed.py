@@ -39,9 +39,9 @@ def convert(result: Result, options: dict[str, Any]) -> None:
     for group in groups:
         for side in group.place.sides:
             result.used.update(array for roles in side.values() for array in roles.values())
-        result.used.update(result.content.under(group.base))
+        result.used.update(result.content.names_below(group.base))
         name = group.base if names.count(group.name) > 1 else group.name
-        result.convert(name, lambda group=group, name=name: _layer(result, group, name, defaults))  # type: ignore[misc]
+        result.convert(name, lambda group=group, name=name: _convert_layer(result, group, name, defaults))  # type: ignore[misc]
     result.assumed = defaults.sentences()
     result.in_network_order = _are_ordered([group.base for group in groups], numbered=result.content.numbered)
     if result.in_network_order and len(groups) > 1:
@@ -59,7 +59,7 @@ def _numbered_groups(result: Result) -> list[_Group]:
 
 def _legacy_groups(result: Result) -> list[_Group]:
     content, groups = result.content, []
-    layers = content.listed("", "layer_names") or []
+    layers = content.string_list("", "layer_names") or []
     for layer in dict.fromkeys([*layers, *(name.split("/")[0] for name in content.datasets)]):
         bases = list(legacy.layers(result.weight_names(layer)))
         for base, place in bases:
@@ -69,7 +69,7 @@ def _legacy_groups(result: Result) -> list[_Group]:
     return groups
 
 
-def _layer(result: Result, group: _Group, name: str, defaults: Defaults) -> LayerAndParams:
+def _convert_layer(result: Result, group: _Group, name: str, defaults: Defaults) -> LayerAndParams:
     base, _, place = group
     if place.obstacle:
         raise UnsupportedError(place.obstacle)
@@ -102,7 +102,7 @@ def _require_no_wrapper(result: Result, base: str) -> None:
         UnsupportedError: the wrapper has arrays.
     """
     wrapper, _, attribute = base.rpartition("/")
-    arrays_around = result.content.under(f"{wrapper}/vars") if attribute == "layer" else []
+    arrays_around = result.content.names_below(f"{wrapper}/vars") if attribute == "layer" else []
     if arrays_around:
         raise UnsupportedError(f"it is inside a wrapper that has the array {arrays_around[0][-80:]!r}: take it apart")
 

@@ -125,18 +125,18 @@ def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
     Raises:
         UnsupportedError: jlstm has no such function.
     """
-    plain = _DEFAULTS.get(name.lower())
-    alpha = None if plain is None or plain.alpha is None else alphas.pop(0) if alphas else plain.alpha
-    beta = None if plain is None or plain.beta is None else betas.pop(0) if betas else plain.beta
-    requested = Function("" if plain is None else plain.name, alpha, beta)
-    ours = next((ours for ours, function in FUNCTIONS.items() if _same(function, requested)), None)
-    if ours is None:
-        constants = f" with alpha={str(alpha)[:20]} and beta={str(beta)[:20]}" if plain else ""
+    default = _DEFAULTS.get(name.lower())
+    alpha = None if default is None or default.alpha is None else alphas.pop(0) if alphas else default.alpha
+    beta = None if default is None or default.beta is None else betas.pop(0) if betas else default.beta
+    requested = Function("" if default is None else default.name, alpha, beta)
+    option = next((option for option, function in FUNCTIONS.items() if _equal_in_float32(function, requested)), None)
+    if option is None:
+        constants = f" with alpha={str(alpha)[:20]} and beta={str(beta)[:20]}" if default else ""
         raise UnsupportedError(f"we have no activation {name[:40]!r}{constants}: use one of {', '.join(FUNCTIONS)}")
-    return ours
+    return option
 
 
-def _same(a: Function, b: Function) -> bool:
+def _equal_in_float32(a: Function, b: Function) -> bool:
     """Whether two functions are equal when their constants are rounded to float32, the type of ONNX's attributes."""
     return a.name == b.name and all(
         x is None or (isinstance(y, float | int) and np.float32(x) == np.float32(y)) for x, y in zip(a[1:], b[1:], strict=True)
@@ -154,8 +154,11 @@ def attributes(kind: str, cell: Any, direction: str) -> dict[str, Any]:
     Raises:
         ValueError: ONNX does not have an activation of the cell.
     """
-    ours = {"LSTM": ("recurrent_activation", "activation", "output_function"), "GRU": ("recurrent_activation", "activation")}
-    names = [getattr(cell, name) for name in ours.get(kind, ("activation",))] * DIRECTIONS[direction]
+    options_by_kind = {
+        "LSTM": ("recurrent_activation", "activation", "output_function"),
+        "GRU": ("recurrent_activation", "activation"),
+    }
+    names = [getattr(cell, name) for name in options_by_kind.get(kind, ("activation",))] * DIRECTIONS[direction]
     for name in names:
         if name not in FUNCTIONS:
             raise ValueError(f"ONNX has no activation {name!r}: use one of {', '.join(FUNCTIONS)}")

@@ -122,7 +122,7 @@ class Constants:
             raise UnsupportedError(f"{quoted(source.name)} is computed in more memory than the file justifies: {REMEDY}")
         source.scope.model.count(size >> 12)
 
-    def start(self, scope: Scope, name: str, depth: int = 0) -> str:
+    def initial_state_kind(self, scope: Scope, name: str, depth: int = 0) -> str:
         """Return what kind of value an initial state of a layer is.
 
         Its shape often depends on the batch size, so its value is not known. But if all elements are zero, this is known.
@@ -147,7 +147,7 @@ class Constants:
             return "zero" if value is None or not value.any() else "constant"
         if node.op_type in (*_ZERO_PRESERVING, "Concat"):
             parts = node.input if node.op_type == "Concat" else node.input[:1]  # the other inputs are shapes or indices
-            kinds = {self.start(source.scope, part, depth + 1) for part in parts}
+            kinds = {self.initial_state_kind(source.scope, part, depth + 1) for part in parts}
             return next((kind for kind in ("computed", "constant", "input") if kind in kinds), "zero")
         return "computed"
 

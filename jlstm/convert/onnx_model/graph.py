@@ -36,8 +36,8 @@ class Model:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.onnx = path, files.needed("onnx", path)
-        decode_error = files.needed("google.protobuf.message", path).DecodeError
+        self.path, self.onnx = path, files.import_package("onnx", path)
+        decode_error = files.import_package("google.protobuf.message", path).DecodeError
         content = path.read_bytes()
         if content[4:8] == b"ORTM":
             raise ValueError(f"{path} is of ONNX Runtime's own format: read the .onnx file that it was made from")
@@ -62,7 +62,7 @@ class Model:
         if self._steps > _FREE_STEPS + _STEPS_PER_BYTE * self.tensors.size:
             raise ValueError(f"{self.path} takes far longer to read than its size justifies: simplify it, by onnxsim")
 
-    def keep(self, size: int) -> None:
+    def count_weights(self, size: int) -> None:
         """Count the bytes of converted weights, which stay in memory.
 
         Raises:
@@ -72,13 +72,13 @@ class Model:
         if self._weight_bytes > _FREE_BYTES + _BYTES_PER_BYTE * self.tensors.size:
             raise ValueError(f"{self.path} has layers that are far larger than the file: load their weights one by one")
 
-    def nodes(self, wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any, Scope]]:
+    def nodes(self, is_wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any, Scope]]:
         """Yield all nodes with their full names and scopes, in the order in which they run.
 
         Calls of a function are entered only if the function contains a wanted node, itself or in a function that it calls.
 
         Args:
-            wanted: returns whether a node is wanted.
+            is_wanted: returns whether a node is wanted.
 
         Raises:
             ValueError: graphs are nested too deeply, or names are too long.
@@ -86,7 +86,7 @@ class Model:
         graph = self.proto.graph
         inputs = [value.name for value in graph.input] + [tensor.values.name for tensor in graph.sparse_initializer]
         main = Scope(self, graph.node, tensors=graph.initializer, inputs=inputs)
-        functions = self._functions_with(wanted)
+        functions = self._functions_with(is_wanted)
         yield from self._walk(main, functions, 0)
         # The tensors of functions that were not entered are listed as unused, too.
         unvisited = [self.functions[name] for name in self.functions.keys() - functions]
@@ -108,14 +108,14 @@ class Model:
                 inner = scope.inner(graph, f"{name}/{attribute_name}", is_branch=node.op_type == "If")
                 yield from self._walk(inner, functions, depth + 1)
 
-    def _functions_with(self, wanted: Callable[[Any], bool]) -> set[Key]:
+    def _functions_with(self, is_wanted: Callable[[Any], bool]) -> set[Key]:
         """Return the functions that contain a wanted node, or call a function that contains one."""
         callers: dict[Key, set[Key]] = defaultdict(set)
         containing = set()  # starts with the functions that contain a wanted node, and grows by their callers
         for name, function in self.functions.items():
-            for node in _all(function.node):
+            for node in _all_nodes(function.node):
                 callers[key(node)].add(name)
-                if wanted(node):
+                if is_wanted(node):
                     containing.add(name)
         pending = list(containing)
         while pending:
@@ -135,12 +135,12 @@ def _is_text(message: Any) -> bool:
 
     For other strings, implementations of protobuf differ: they return bytes or raise a UnicodeDecodeError.
     """
-    waiting = [message]
+    pending = [message]
     try:
-        while waiting:
-            for field, value in waiting.pop().ListFields():
+        while pending:
+            for field, value in pending.pop().ListFields():
                 if field.type == field.TYPE_MESSAGE:
-                    waiting += [value] if hasattr(value, "ListFields") else value
+                    pending += [value] if hasattr(value, "ListFields") else value
                 elif field.type == field.TYPE_STRING and not all(
                     isinstance(text, str) for text in ([value] if isinstance(value, str | bytes) else value)
                 ):
@@ -159,10 +159,10 @@ def _graphs(node: Any) -> Iterator[tuple[str, Any]]:
             yield f"{attribute.name}_{k}", graph
 
 
-def _all(nodes: Any) -> Iterator[Any]:
+def _all_nodes(nodes: Any) -> Iterator[Any]:
     """Yield nodes and, recursively, the nodes of graphs in their attributes."""
-    waiting = [nodes]
-    while waiting:
-        for node in waiting.pop():
+    pending = [nodes]
+    while pending:
+        for node in pending.pop():
             yield node
-            waiting += [graph.node for _, graph in _graphs(node)]
+            pending += [graph.node for _, graph in _graphs(node)]

@@ -61,14 +61,14 @@ class Layers:
 
     def __iter__(self) -> Iterator[Node]:
         """Yield the nodes of recurrent layers, in the order in which they run. Other nodes that look alike are skipped."""
-        checked = set()
+        checked_scopes = set()
         for name, proto, scope in self._model.nodes(_looks_recurrent):
             # A model may define a function with the name of an operator. It is then entered instead.
             is_layer = key(proto)[:2] in _PLACES and key(proto) not in self._model.functions
             self._modules[is_layer] |= _torch_modules(proto)
             if is_layer:
-                if scope not in checked:
-                    checked.add(scope)
+                if scope not in checked_scopes:
+                    checked_scopes.add(scope)
                     self.in_order &= scope.in_order() and not scope.is_branch
                 yield Node(self._unique(name), proto, scope)
             elif _looks_recurrent(proto):
@@ -109,7 +109,7 @@ class Layers:
             raise UnsupportedError(f"it has layout={str(values['layout'])[:20]}, expected 0 or 1: pass its weights to load")
         return arrays | values
 
-    def remark(self, node: Node) -> None:
+    def record_inputs(self, node: Node) -> None:
         """Record the inputs of a layer other than its weights, because the caller has to pass them to `apply`.
 
         Raises:
@@ -117,10 +117,10 @@ class Layers:
         """
         inputs, constants, name = self._inputs(node), Constants(self._used), quoted(node.name)
         for state in ("initial_h", "initial_c"):
-            start = constants.start(node.scope, inputs[state]) if state in inputs else "zero"
-            if start == "constant":
+            state_kind = constants.initial_state_kind(node.scope, inputs[state]) if state in inputs else "zero"
+            if state_kind == "constant":
                 raise UnsupportedError(f"it starts from a constant {state}: make it an input, and pass it to apply as carry")
-            if start == "computed":
+            if state_kind == "computed":
                 self.assumed.append(f"{name} starts from an {state} that the graph computes: pass that to apply as carry.")
         # Before IR version 4, every tensor had to be listed as an input, too, so only later models can have such defaults.
         if self._model.proto.ir_version >= 4 and any(_has_default(node.scope, inputs[role]) for role in "WRBP" if role in inputs):
@@ -139,7 +139,10 @@ class Layers:
         Call it after all layers were converted.
         """
         unused = [
-            scope.path + name for scope in self._model.scopes for name in _numbers(scope) if (scope, name) not in self._used
+            scope.path + name
+            for scope in self._model.scopes
+            for name in _weight_candidates(scope)
+            if (scope, name) not in self._used
         ]
         for name in unused:
             if match := _WEIGHTS.search(name):
@@ -237,7 +240,7 @@ def _torch_modules(proto: Any) -> set[str]:
     return {match[1] for note in notes for match in _TORCH.finditer(note)}
 
 
-def _numbers(scope: Scope) -> Iterator[str]:
+def _weight_candidates(scope: Scope) -> Iterator[str]:
     """Yield the names of arrays that may be weights: floating or 8-bit arrays with at least one axis."""
     types = scope.model.onnx.TensorProto
     weight_types = (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16, types.INT8, types.UINT8)

@@ -50,19 +50,19 @@ class Operator(NamedTuple):
     size: Callable[[Call], int] = lambda call: sum(value.size for value in call.inputs if value is not None)
 
 
-def _broadcast(call: Call) -> int:
+def _broadcast_size(call: Call) -> int:
     return math.prod(np.broadcast_shapes(*(value.shape for value in call.inputs)))
 
 
-def _expanded(call: Call) -> int:
+def _expanded_size(call: Call) -> int:
     return math.prod(np.broadcast_shapes(call.inputs[0].shape, _sizes(call.inputs[1])))
 
 
-def _tiled(call: Call) -> int:
+def _tiled_size(call: Call) -> int:
     return call.inputs[0].size * math.prod(_sizes(call.inputs[1]))
 
 
-def _gathered(call: Call) -> int:
+def _gathered_size(call: Call) -> int:
     data, indices = call.inputs
     return indices.size * data.size // max(1, data.shape[call.attributes.get("axis", 0)])
 
@@ -124,7 +124,7 @@ def _shape(call: Call) -> Any:
     return np.array(call.inputs[0].shape[start:end], np.int64)
 
 
-def _filled(call: Call) -> Any:
+def _constant_of_shape(call: Call) -> Any:
     value = call.attributes.get("value", np.zeros(1, np.float32))
     return np.broadcast_to(value.reshape(()), _sizes(call.inputs[0]))
 
@@ -139,7 +139,7 @@ def _div(call: Call) -> Any:
     return first / second
 
 
-def _reduced(reduce: Callable[..., Any]) -> Callable[[Call], Any]:
+def _reduction(reduce: Callable[..., Any]) -> Callable[[Call], Any]:
     """Return the operator of a reduction, with the handling of axes that all reductions share."""
 
     def run(call: Call) -> Any:
@@ -155,7 +155,7 @@ def _norm(data: Any, axis: Any, keepdims: bool) -> Any:
     return np.sqrt(np.sum(data * data, axis=axis, keepdims=keepdims))
 
 
-def _total(data: Any, axis: Any, keepdims: bool) -> Any:
+def _sum(data: Any, axis: Any, keepdims: bool) -> Any:
     # NumPy would sum small integers in a wider type, but ONNX keeps the type.
     return np.sum(data, axis=axis, keepdims=keepdims, dtype=data.dtype)
 
@@ -201,7 +201,7 @@ def _constant(call: Call) -> Any:
 
 OPERATORS = {
     "Constant": Operator(_constant, _VALUES),
-    "ConstantOfShape": Operator(_filled, ("value",), lambda call: math.prod(_sizes(call.inputs[0]))),
+    "ConstantOfShape": Operator(_constant_of_shape, ("value",), lambda call: math.prod(_sizes(call.inputs[0]))),
     "Identity": Operator(lambda call: call.inputs[0]),
     "Cast": Operator(lambda call: call.inputs[0].astype(call.attributes["to"]), ("to", "saturate")),
     "Shape": Operator(_shape, ("start", "end")),
@@ -213,22 +213,24 @@ OPERATORS = {
     "Slice": Operator(_slice, ("starts", "ends", "axes")),
     "Split": Operator(_split, ("axis", "split", "num_outputs")),
     "Concat": Operator(lambda call: np.concatenate(call.inputs, call.attributes.get("axis", 1)), ("axis",)),
-    "Gather": Operator(lambda call: call.inputs[0].take(call.inputs[1], call.attributes.get("axis", 0)), ("axis",), _gathered),
+    "Gather": Operator(
+        lambda call: call.inputs[0].take(call.inputs[1], call.attributes.get("axis", 0)), ("axis",), _gathered_size
+    ),
     "Expand": Operator(
         lambda call: np.broadcast_to(call.inputs[0], np.broadcast_shapes(call.inputs[0].shape, _sizes(call.inputs[1]))),
-        size=_expanded,
+        size=_expanded_size,
     ),
-    "Tile": Operator(lambda call: np.tile(call.inputs[0], _sizes(call.inputs[1])), size=_tiled),
-    "Add": Operator(lambda call: np.add(*call.inputs), size=_broadcast),
-    "Sub": Operator(lambda call: np.subtract(*call.inputs), size=_broadcast),
-    "Mul": Operator(lambda call: np.multiply(*call.inputs), size=_broadcast),
-    "Div": Operator(_div, size=_broadcast),
-    "Pow": Operator(lambda call: np.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast),
+    "Tile": Operator(lambda call: np.tile(call.inputs[0], _sizes(call.inputs[1])), size=_tiled_size),
+    "Add": Operator(lambda call: np.add(*call.inputs), size=_broadcast_size),
+    "Sub": Operator(lambda call: np.subtract(*call.inputs), size=_broadcast_size),
+    "Mul": Operator(lambda call: np.multiply(*call.inputs), size=_broadcast_size),
+    "Div": Operator(_div, size=_broadcast_size),
+    "Pow": Operator(lambda call: np.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast_size),
     "Neg": Operator(lambda call: np.negative(*call.inputs)),
     "Abs": Operator(lambda call: np.abs(*call.inputs)),
     "Sqrt": Operator(lambda call: np.sqrt(*call.inputs)),
-    "ReduceSum": Operator(_reduced(_total), ("axes", "keepdims", "noop_with_empty_axes")),
-    "ReduceL2": Operator(_reduced(_norm), ("axes", "keepdims", "noop_with_empty_axes")),
+    "ReduceSum": Operator(_reduction(_sum), ("axes", "keepdims", "noop_with_empty_axes")),
+    "ReduceL2": Operator(_reduction(_norm), ("axes", "keepdims", "noop_with_empty_axes")),
     "DequantizeLinear": Operator(_dequantize, ("axis",)),
     "QuantizeLinear": Operator(_quantize, ("axis", "saturate")),
 }

@@ -32,7 +32,7 @@ def write(path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time
         ImportError: onnx is not installed.
         ValueError: ONNX's nodes do not have the dtype of the weights.
     """
-    onnx = files.needed("onnx", Path(path))
+    onnx = files.import_package("onnx", Path(path))
     dtype = nodes[0]["W"].dtype
     if dtype.name not in ("float16", "float32", "float64"):
         raise ValueError(f"ONNX's nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
