@@ -158,6 +158,7 @@ def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, An
 
 
 def _dump_direction(part: Part, module: str) -> dict[str, Any]:
+    """Return the arrays of one direction of one layer, by the framework's names."""
     cell: Any = part.layer.cell
     layout.refuse("Flax", cell, but=("activation", "recurrent_activation"))
     name, params = layout.kind(cell), part.params

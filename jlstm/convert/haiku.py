@@ -48,6 +48,7 @@ def load(weights: Module | Sequence[Module]) -> tuple[Layer, Params]:
 
 
 def _lstm(module_arrays: dict[str, np.ndarray]) -> Part:
+    """Convert the arrays of a Haiku `LSTM`."""
     rows, columns = arrays.matrix("weights", module_arrays, "w", "(features + units, 4·units)").shape
     units, remainder = divmod(columns, 4)
     if remainder or rows <= units:
@@ -59,6 +60,7 @@ def _lstm(module_arrays: dict[str, np.ndarray]) -> Part:
 
 
 def _gru(module_arrays: dict[str, np.ndarray]) -> Part:
+    """Convert the arrays of a Haiku `GRU`."""
     units, columns = arrays.matrix("weights", module_arrays, "w_h", "(units, 3·units)").shape
     features = arrays.matrix("weights", module_arrays, "w_i", "(features, 3·units)").shape[0]
     arrays.gates("weights['w_h']", columns, units, {3: "GRU"})
@@ -92,6 +94,7 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str,
 
 
 def _dump_direction(part: Part) -> dict[str, np.ndarray]:
+    """Return the arrays of one direction of one layer, by the framework's names."""
     cell: Any = part.layer.cell
     layout.refuse("Haiku", cell, but=("reset_after",))
     params, units = part.params, cell.units

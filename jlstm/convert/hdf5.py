@@ -38,6 +38,7 @@ class Content:
 
     def __init__(self, file: File, size: int) -> None:
         self._file, self._bytes_left = file, size
+        # The file of a whole model has all weights in one group. Without it, their names are those of a weights-only file.
         self._prefix = f"{_LEGACY}/" if _LEGACY in file.attributes else ""
         self.datasets: dict[str, Dataset] = {
             name.removeprefix(self._prefix): dataset

@@ -79,6 +79,7 @@ class File:
         # The superblock: versions 0 and 1 differ by 4 bytes, and 8 is the size of offsets and lengths in bytes.
         if bytes(content[:8]) != _SIGNATURE or self._unpack("<3B", 13)[:2] != (8, 8) or content[8] > 1:
             raise RefusalError("it is not of the format's first version, as Keras writes it")
+        # A stack instead of recursion, because groups may be nested deeper than Python can recurse.
         pending = [("", self._unpack("<Q", 64 if content[8] == 0 else 68)[0])]
         while pending:
             name, header = pending.pop()
@@ -240,6 +241,7 @@ class File:
 
 
 def _shape(space: bytes) -> tuple[int, ...]:
+    # Version 1 of a dataspace message has four reserved bytes more before the sizes than version 2.
     rank, first = _pad(space)[1], 8 if space[:1] == b"\1" else 4
     if len(space) < first + 8 * rank:
         raise RefusalError("it has a shape that is not whole")
@@ -247,6 +249,7 @@ def _shape(space: bytes) -> tuple[int, ...]:
 
 
 def _is_text(datatype: bytes) -> bool:
+    """Return whether a datatype is a string, of fixed or variable length. Data of variable length may also be a sequence."""
     return datatype[0] & 15 == _FIXED or (datatype[0] & 15 == _VARIABLE and datatype[1] & 15 == 1)
 
 
@@ -257,7 +260,7 @@ def _dataset(messages: dict[int, bytes], attributes: dict[str, Words]) -> Datase
     start, size = unpack_from("<2Q", layout, 2)
     if _EXTERNAL in messages:
         return Dataset(shape, dtype, 0, 0, "in another file")
-    plain = layout[0] == 3 and layout[1] == 1
+    plain = layout[0] == 3 and layout[1] == 1  # version 3 of the message, and the class of contiguous storage
     return Dataset(shape, dtype, start if plain else 0, size if plain else 0, "" if plain else "compressed or in chunks")
 
 

@@ -181,6 +181,7 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
 
 
 def _read(model: Model) -> FileLayers:
+    """Convert the recurrent nodes of a model. Those that cannot be converted are skipped."""
     nodes, converted, loaded_by_place = Layers(model), dict[str, tuple[Layer, Params]](), dict[Any, tuple[Layer, Params]]()
     for node in nodes:
         try:

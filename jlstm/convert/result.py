@@ -76,5 +76,5 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
             also += f" and {len(remaining) - 2} more" if len(remaining) > 2 else ""
             raise ValueError(f"{name} has no layer that can be converted: {first!r}: {reason}{also}")
         for layer, reason in self.skipped.items():
-            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)
+            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)  # 3: the caller of `read`
         return self

@@ -100,6 +100,7 @@ def _infer_class(weights: Weights) -> str:
 
 
 def _lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
+    """Convert an LSTM cell, with or without peepholes and a projection."""
     rows, columns = arrays.matrix("weights", weights, "kernel", "(features + size of h, 4·units)").shape
     units, remainder = divmod(columns, 4)
     projected = "projection/kernel" in weights
@@ -173,6 +174,7 @@ def _gates(weights: Weights) -> tuple[int, int, int]:
 
 
 def _cudnn_gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
+    """Convert a CudnnCompatibleGRUCell, whose candidate has a kernel and a bias for each of x and h."""
     rows, columns, units = _gates(weights)
     features, weights = rows - units, _drop_cudnn_biases(weights, "gates/bias")
     shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (rows, columns), "gates/bias": (columns,)}

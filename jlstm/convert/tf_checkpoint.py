@@ -104,6 +104,11 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
 
 
 def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
+    """Open a checkpoint, and parse its object graph if it has one.
+
+    Raises:
+        RefusalError: the checkpoint is damaged.
+    """
     tf = files.import_package("tensorflow", path)
     # The index is checked before TensorFlow reads it, because TensorFlow aborts the process on some damaged indices.
     has_objects = tf_index.check(Path(f"{path}.index"))
@@ -201,6 +206,7 @@ class _Layers:
         self._record_assumptions(converted, forget_bias)
 
     def _cell(self, scope: str, names: dict[str, str], forget_bias: float | None) -> Result:
+        """Convert a TensorFlow 1 cell, or return the reason why it is skipped."""
         cell, options = tf_scopes.kind(scope), {name: value for name, value in self.options.items() if name != "merge"}
         if _RELU.search(scope):
             options = {"activation": "relu"} | options
@@ -225,7 +231,7 @@ class _Layers:
                 f"{self.checkpoint.path}: forget_bias={forget_bias} is not used for {cudnn_cells[0]!r}, which adds none: "
                 "leave it out",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=5,  # the caller of `tf1.read`
             )
         defaults = TF1_DEFAULTS | ({"merge": "concat"} if any(_SIDE.search(scope) for scope in scopes) else {})
         self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)

@@ -184,6 +184,7 @@ def _is_layer_with_cell(tree: Objects, number: int) -> bool:
 def _layer(
     tree: Objects, number: int, sides: Mapping[int, Any], holders: Mapping[int, int], load: Loader, options: dict[str, Any]
 ) -> Result:
+    """Convert a layer, or a cell without a layer, or return the reason why it is skipped."""
     try:
         obstacle = _wrapper_obstacle(tree, number)
         if obstacle:
@@ -218,6 +219,7 @@ def _wrapper_obstacle(tree: Objects, number: int) -> str:
 
 
 def _single_direction(tree: Objects, number: int, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
+    """Convert a layer of one direction, with one or several cells, or return the reason why it is skipped."""
     holder = holders.get(number)
     extra = [] if holder is None else tree.variable_names(number, ("cell", "states", "state_spec", "keras_api"))
     if extra:
@@ -265,6 +267,7 @@ def _convert_cell(tree: Objects, number: int, alone: bool, load: Loader, options
 
 
 def _load_cell(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any]) -> LayerAndParams | str:
+    """Convert the weights of a cell, after a check that they have the number of gates that the cell's name states."""
     kernel, recurrent_kernel = weights["kernel"], weights["recurrent_kernel"]
     units = len(recurrent_kernel) if recurrent_kernel.ndim else 0
     if kernel.shape[1:] != (gates * units,) or recurrent_kernel.shape != (units, gates * units):
@@ -283,10 +286,7 @@ def _load_cell(weights: dict[str, np.ndarray], gates: int, options: dict[str, An
 
 
 def in_network_order(paths: list[str]) -> tuple[list[str], bool]:
-    """Return paths in the order in which the model runs the layers, and whether this order is known.
-
-    It is known if all layers are numbered children of the same model. Otherwise the paths are sorted by name.
-    """
+    """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted."""
     matches = [_ORDER.fullmatch(path) for path in paths]
     if paths and all(matches) and len({match["model"] for match in matches if match}) == 1:
         return sorted(paths, key=lambda path: (len(path), path)), True  # by length first: 10 comes after 2

@@ -184,6 +184,7 @@ def combine(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[s
     pending: dict[int, dict[tuple[str, str], dict[str, CombinedLayer]]] = {}
 
     def add(scope: str, layer: Result, members: tuple[str, ...]) -> None:
+        """Add a layer to the group that it is a member of or, without one, to the result."""
         joint = _JOINT.fullmatch(scope)
         group = layers
         if joint is not None:
@@ -221,6 +222,7 @@ def _numbered(members: Mapping[str, Result], group: str) -> dict[str, LayerAndPa
 
 
 def _stack(members: Mapping[str, Result]) -> Result:
+    """Return a Stack of the cells of a `MultiRNNCell`, or the reason why they cannot be combined."""
     layers = _numbered(members, "depth")
     if isinstance(layers, str):
         return layers
@@ -231,6 +233,7 @@ def _stack(members: Mapping[str, Result]) -> Result:
 
 
 def _directions(members: Mapping[str, Result], merge: str | None) -> Result:
+    """Return a Bidirectional of the members fw and bw, or the reason why they cannot be combined."""
     sides = _numbered(members, "side")
     if isinstance(sides, str):
         return sides

@@ -73,10 +73,12 @@ def _check(nonlinearity: str | None) -> None:
 
 
 def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
+    """Return the kind and the converted layer of the weights of one module."""
     # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
     else:
+        # At least one layer, so that the error for missing weights names those of the first layer.
         depth = max(1, next(k for k in count() if f"{_ANCHOR}_l{k}" not in weights))
         ends = ("", "_reverse") if f"{_ANCHOR}_l0_reverse" in weights else ("",)
         grid = [[f"_l{k}{end}" for end in ends] for k in range(depth)]
@@ -118,6 +120,8 @@ def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str,
 
 
 def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any) -> Part:
+    """Return one direction of one layer, whose weights have names that end in `suffix`."""
+
     def reorder(array: np.ndarray) -> np.ndarray:
         return layout.order(array, GATES[name], layout.OURS[name], 0)
 
@@ -166,6 +170,7 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
 
 
 def _dump_direction(part: Part) -> dict[str, np.ndarray]:
+    """Return the arrays of one direction of one layer, by the framework's names."""
     name, params = layout.kind(part.layer.cell), part.params
 
     def reorder(array: np.ndarray) -> np.ndarray:

@@ -114,6 +114,7 @@ def _read_zip(path: Path, archive: zipfile.ZipFile) -> TensorFile:
     with _name_file(path):
         root, _ = pickles.described(content, len(content))
         entries, classes = torch_tensors.find_tensors(root, len(content))
+    # A storage is read only when a tensor of it is fetched, so the state of an optimizer is never read.
     return TensorFile(
         entries, _fetch(path, lambda storage: files.read_member(path, archive, f"{folder}/data/{storage.key}")), classes
     )

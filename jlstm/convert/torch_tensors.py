@@ -128,6 +128,7 @@ def _is_tensor(callee: Any) -> bool:
 
 
 def _entry(value: Value) -> Tensor | Unreadable:
+    """Return the tensor that an object describes, or a description of any other object."""
     callee = value[0]
     if not _is_tensor(callee):
         return Unreadable(f"an object of class {_class(value)}"[:120], is_tensor=False)

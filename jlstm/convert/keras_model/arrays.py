@@ -225,6 +225,7 @@ _OPTIONS = (
 
 
 def _dump_direction(side: Part) -> list[np.ndarray]:
+    """Return the kernel, the recurrent kernel and, if any, the bias of one direction."""
     bias, params = side.params.get("bias"), side.params
     # Keras's second bias covers all gates. The first bias of the gates z and r already holds their sum, so the rest is zero.
     if bias is not None and "recurrent_bias" in params:

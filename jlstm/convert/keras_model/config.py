@@ -75,6 +75,7 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
 
 
 def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) -> Iterator[LayerConfig]:
+    """Yield the layers of a model and, recursively, those of the models inside it."""
     if path.count("/") > _MAX_DEPTH:
         raise ValueError(f"its models are nested more than {_MAX_DEPTH} deep: read the inner one")
     used: dict[str, int] = {}  # Keras numbers all layers of a model by class, so layers that are not recurrent count too
@@ -87,6 +88,7 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
             raise ValueError(
                 f"a layer has a name of {longest} letters with its models', expected at most {_MAX_NAME_LENGTH}: rename it"
             )
+        # A Sequential or functional model, or a subclass of them, has a list of layers whatever its class is called.
         if "layers" in config and class_name not in KINDS:
             yield from _layers(entry, f"{below}/", f"{full}/", version)
             continue

@@ -84,6 +84,12 @@ def _require_name(result: Result, layer: LayerConfig, major: int) -> None:
 
 
 def _convert_layer(result: Result, layer: LayerConfig, names: list[str], spatial: Any) -> LayerAndParams:
+    """Convert a layer, after checks that its arrays match its configuration.
+
+    Raises:
+        UnsupportedError: the layer cannot be converted.
+        ValueError: the arrays contradict the configuration.
+    """
     if layer.reason:
         raise UnsupportedError(layer.reason)
     if result.content.numbered:
@@ -118,6 +124,7 @@ def _in_order(cells: tuple[Cell, ...], groups: list[str]) -> list[str]:
 
 
 def _with_spatial(cell: Cell, spatial: Any, described: Any) -> dict[str, Any]:
+    """Return the options of a cell. A ConvLSTM also needs the spatial sizes of its inputs, from the file or the caller."""
     if cell.kind != "ConvLSTM":
         return cell.options
     if described is None and spatial is None:

@@ -49,11 +49,13 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
 
 
 def _plain(path: Path) -> tuple[Content, str | bytes | None]:
+    """Return the contents and the configuration of an HDF5 file. A weights-only file has no configuration."""
     content = hdf5.read(path, files.memory_map(path))
     return content, content.config
 
 
 def _archive(path: Path) -> tuple[Content, bytes]:
+    """Return the contents and the configuration of a `.keras` file, a zip archive."""
     with files.open_zip(path) as archive:
         members = {name: files.read_member(path, archive, name) for name in ("config.json", "metadata.json", "model.weights.h5")}
     config, metadata, weights = members.values()

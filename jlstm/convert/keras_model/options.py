@@ -148,6 +148,11 @@ def _activations(kind: str, config: Mapping[str, Any], keras: Version) -> dict[s
 
 
 def _activation(option: str, value: Any, keras: Version) -> str:
+    """Return the name in jlstm of an activation.
+
+    Raises:
+        UnsupportedError: jlstm does not have this activation.
+    """
     # Keras 3 changed the slope of hard_sigmoid from 0.2 to 1/6 under the same name.
     if value == "hard_sigmoid":
         return "hard_sigmoid" if keras.major == 3 else "hard_sigmoid_0.2"

@@ -96,7 +96,7 @@ def numbered_bases(content: Content) -> list[str]:
 def _is_bidirectional(base: str) -> bool:
     """Return whether a group with two directions is a Bidirectional.
 
-    In a list of layers, the name of a group tells its class. Elsewhere, its name is that of an attribute, which tells nothing.
+    In a list of layers, the name of a group states its class. Elsewhere, it is the name of an attribute.
     """
     container, _, last = base.rpartition("/")
     return container.rpartition("/")[2] != "layers" or number(last)[0] == "bidirectional"

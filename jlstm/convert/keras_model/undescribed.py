@@ -50,6 +50,7 @@ def convert(result: Result, options: dict[str, Any]) -> None:
 
 
 def _numbered_groups(result: Result) -> list[_Group]:
+    """Return the recurrent layers of a new file, sorted by number."""
     content, groups = result.content, []
     for base in places.numbered_bases(content):
         place = places.numbered(content, base, cudnn=places.is_cudnn(content, base))
@@ -58,6 +59,7 @@ def _numbered_groups(result: Result) -> list[_Group]:
 
 
 def _legacy_groups(result: Result) -> list[_Group]:
+    """Return the recurrent layers of an old file, in the order of its list of layers."""
     content, groups = result.content, []
     layers = content.string_list("", "layer_names") or []
     for layer in dict.fromkeys([*layers, *(name.split("/")[0] for name in content.datasets)]):
@@ -70,6 +72,11 @@ def _legacy_groups(result: Result) -> list[_Group]:
 
 
 def _convert_layer(result: Result, group: _Group, name: str, defaults: Defaults) -> LayerAndParams:
+    """Convert a layer whose kind and directions only the names and shapes of its arrays state.
+
+    Raises:
+        UnsupportedError: these do not determine what the layer computes.
+    """
     base, _, place = group
     if place.obstacle:
         raise UnsupportedError(place.obstacle)

@@ -86,6 +86,7 @@ def options(kind: str, attributes: Mapping[str, Any], units: int) -> dict[str, A
 
 
 def _clip(kind: str, clip: Any) -> dict[str, Any]:
+    """Return the option for the attribute `clip`. In jlstm, only an LSTM has such an option."""
     if clip is None:
         return {}
     if not isinstance(clip, float | int):
@@ -98,6 +99,12 @@ def _clip(kind: str, clip: Any) -> dict[str, Any]:
 
 
 def _functions(kind: str, attributes: Mapping[str, Any], directions: int) -> list[str]:
+    """Return the names in jlstm of the activations of one direction.
+
+    Raises:
+        UnsupportedError: jlstm does not have a function, or the two directions differ.
+        ValueError: the number of names does not fit the node.
+    """
     count = len(_PLAIN[kind])
     names = attributes.get("activations") or [*_PLAIN[kind]] * directions
     if kind == "RNN" and list(names) == ["Tanh", "Tanh"]:
@@ -137,7 +144,7 @@ def _function(name: str, alphas: list[Any], betas: list[Any]) -> str:
 
 
 def _equal_in_float32(a: Function, b: Function) -> bool:
-    """Whether two functions are equal when their constants are rounded to float32, the type of ONNX's attributes."""
+    """Return whether two functions are equal when their constants are rounded to float32, the type of ONNX's attributes."""
     return a.name == b.name and all(
         x is None or (isinstance(y, float | int) and np.float32(x) == np.float32(y)) for x, y in zip(a[1:], b[1:], strict=True)
     )

@@ -57,6 +57,7 @@ class Constants:
         return self._array(scope, name, 0)
 
     def _array(self, scope: Scope, name: str, depth: int) -> np.ndarray:
+        """Return the value of a name. `depth` is the number of operators that were passed on the way to it."""
         source = scope.find(name)
         if source is None:
             raise UnsupportedError(f"{quoted(name)} is left out where a function is called: export the model again")
@@ -69,6 +70,7 @@ class Constants:
         return self._arrays[place]
 
     def _compute(self, source: Source, depth: int) -> np.ndarray:
+        """Return the value of a source: a tensor, an output of a function, or an output of an operator."""
         scope, node = source.scope, source.node
         if source.tensor is not None:
             self._used.add((scope, source.name))

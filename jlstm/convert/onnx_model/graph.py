@@ -93,6 +93,7 @@ class Model:
         self.scopes += [Scope(self, function.node, path=f"{function.name}/") for function in unvisited]
 
     def _walk(self, scope: Scope, functions: set[Key], depth: int) -> Iterator[tuple[str, Any, Scope]]:
+        """Yield the nodes of a graph and of the graphs inside it. Calls of the given functions are entered."""
         if depth > _MAX_DEPTH:
             raise ValueError(
                 f"{self.path} has more than {_MAX_DEPTH} graphs in one another: inline its functions, by onnx.inliner"

@@ -142,6 +142,11 @@ class Scope:
         return {name: self._value(attribute) for name, attribute in self.attributes(node).items()}
 
     def _value(self, attribute: Any) -> Any:
+        """Return the value of an attribute.
+
+        Raises:
+            UnsupportedError: the attribute is not a number, a string, a list of these, or a tensor.
+        """
         types, helper = self.model.onnx.AttributeProto, self.model.onnx.helper
         name = quoted(attribute.name)
         if attribute.type == types.TENSOR:
