@@ -1,6 +1,7 @@
 """Bad values for every parameter of the public surface: one sentence of ours, or a right result.
 
-`bad_calls.py` has a good call of every public name; `spoiled.py` says which values are bad and how an answer is judged.
+`bad_calls.py` and `bad_calls_training.py` have a good call of every public name. `spoiled.py` says which values are bad
+and how an answer is judged.
 """
 
 import inspect

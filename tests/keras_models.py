@@ -1,0 +1,27 @@
+"""Keras models with random weights, and the files that Keras writes of them."""
+
+import numpy as np
+
+from problems import normal
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
+ALL = {"return_sequences": True}
+SERIES, LINES, PICTURES, VOLUMES = (7, 3), (5, 6, 3), (5, 6, 4, 3), (3, 4, 5, 6, 3)  # time, space, features
+
+
+def sequential(framework, layers, shape):
+    """A Sequential model with random weights."""
+    model = framework.Sequential([framework.Input((None, *shape[1:])), *layers])
+    model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
+    return model
+
+
+def written(model, path):
+    """The model's file: the whole model or its weights alone, as the name's ending says."""
+    if path.name.endswith(".old.h5"):
+        model.save_weights(path, save_format="h5")
+    elif path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)
+    return path
