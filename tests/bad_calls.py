@@ -9,7 +9,7 @@ import jlstm.linen
 import jlstm.nnx
 import parity
 from bad_calls_training import of_data, of_inspect, of_models, of_plot, of_train
-from good_arguments import BOTH, CARRY, KEY, LAYER, MASK, NUMBERS, PARAMS, STACK, XS
+from good_arguments import BIDIRECTIONAL, CARRY, KEY, LAYER, MASK, NUMBERS, PARAMS, STACK, XS
 from jlstm import GRU, LSTM, RNN, Bidirectional, LSTMCell, Stack, cells
 from spoiled import Call
 
@@ -38,7 +38,7 @@ def core(folder):
             jlstm.save, {"path": folder / "saved.safetensors", "params": PARAMS, "layer": LAYER}, {"path": "missing file"}
         ),
     }
-    for name, layer in {"RNN": LAYER, "Bidirectional": BOTH, "Stack": STACK}.items():
+    for name, layer in {"RNN": LAYER, "Bidirectional": BIDIRECTIONAL, "Stack": STACK}.items():
         params = layer.init(KEY, 3)
         carry = layer.initial_carry(params, (2,))
         calls |= {

@@ -35,16 +35,16 @@ class Browser:
         result = self.run(page, "--dump-dom", *flags, address=address)
         return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
 
-    def asked(self, page: str, question: str, *flags: str, width: int = 1200) -> str:
+    def evaluate(self, page: str, question: str, *flags: str, width: int = 1200) -> str:
         """What a JavaScript expression of `window` and `document` is in a frame of that width."""
         frame = f'<iframe style="border:0" width="{width}" height="900" srcdoc="{html.escape(page)}"></iframe>'
-        asking = (
+        script = (
             'onload = () => { const window = document.querySelector("iframe").contentWindow; '
             f"const answer = ((window, document) => ({question}))(window, window.document); "
             'const tag = document.createElement("output"); tag.id = "answer"; tag.textContent = String(answer); '
             "document.body.replaceChildren(tag); }"
         )
-        dom, console = self.load(f"<!doctype html><body>{frame}<script>{asking}</script></body>", *flags)
+        dom, console = self.load(f"<!doctype html><body>{frame}<script>{script}</script></body>", *flags)
         assert not console, console
         return html.unescape(re.search(r'<output id="answer">(.*?)</output>', dom, re.DOTALL)[1])
 

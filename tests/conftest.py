@@ -60,9 +60,9 @@ def pytest_collection_modifyitems(items):
             tables[item.path, item.originalname].append(item)
     for cases in tables.values():
         quick = cases[0].get_closest_marker("table").kwargs["quick"]
-        kept = {number * len(cases) // quick for number in range(quick)}  # evenly spread, the first among them
+        quick_numbers = {number * len(cases) // quick for number in range(quick)}  # evenly spread, the first among them
         for number, case in enumerate(cases):
-            if number not in kept:
+            if number not in quick_numbers:
                 case.add_marker("slow")
 
 

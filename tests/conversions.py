@@ -37,7 +37,7 @@ def spoiled(draw, weights, axis):
     name = draw(st.sampled_from(sorted(weights)))
     how = draw(st.sampled_from(["missing", "too many", *SPOILS]))
     if how == "missing":
-        return {other: array for other, array in weights.items() if other != name}
+        return {key: array for key, array in weights.items() if key != name}
     if how == "too many":
         return weights | {f"{name}_more": weights[name]}
     return weights | {name: SPOILS[how](weights[name], axis)}

@@ -32,8 +32,8 @@ def cell_option(*lost, **options):
     """Another option of the cells, without the weights of these names."""
 
     def change(layer, params):
-        kept = {name: array for name, array in params.items() if name not in lost}
-        return replace(layer, cell=replace(layer.cell, **options)), kept
+        remaining_params = {name: array for name, array in params.items() if name not in lost}
+        return replace(layer, cell=replace(layer.cell, **options)), remaining_params
 
     return in_cells(change)
 
@@ -68,16 +68,16 @@ def last_layer_lost(layer, params):
 class Unmasked(RNN):
     """A layer that does not know of padding."""
 
-    def run(self, params, steps, *rest):
-        return super().run(params, steps._replace(mask=None), *rest)
+    def run(self, params, steps, *args):
+        return super().run(params, steps._replace(mask=None), *args)
 
 
 @dataclass(frozen=True, repr=False)
 class StartsSwapped(RNN):
     """A layer that takes the h that it starts from for c."""
 
-    def run(self, params, steps, carry, *rest):
-        return super().run(params, steps, carry and LSTMCarry(carry.c, carry.h), *rest)
+    def run(self, params, steps, carry, *args):
+        return super().run(params, steps, carry and LSTMCarry(carry.c, carry.h), *args)
 
 
 @dataclass(frozen=True, repr=False)

@@ -29,8 +29,8 @@ def slstm(cell, params, xs):
     h = c = n = np.zeros((batch, cell.units))
     ys = []
     for t in range(xs.shape[1]):
-        each = np.split(h, cell.heads, -1)
-        recurrent = [np.split(own @ kernel, 4, -1) for own, kernel in zip(each, params["recurrent_kernel"], strict=True)]
+        h_heads = np.split(h, cell.heads, -1)
+        recurrent = [np.split(h_head @ kernel, 4, -1) for h_head, kernel in zip(h_heads, params["recurrent_kernel"], strict=True)]
         of_x = np.split(xs[:, t] @ params["kernel"] + params.get("bias", 0), 4, -1)
         i, f, g, o = (x + np.concatenate(parts, -1) for x, parts in zip(of_x, zip(*recurrent, strict=True), strict=True))
         c, n = phi(f) * c + np.exp(i) * np.tanh(g), phi(f) * n + np.exp(i)

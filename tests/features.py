@@ -25,7 +25,7 @@ class Feature(NamedTuple):
 
     name: str
     ours: str
-    others: str
+    frameworks: str
     proof: str
 
 
@@ -95,17 +95,17 @@ def table() -> str:
     """The rows as Markdown; a test is linked to its file."""
     head = ["", "here", *FRAMEWORKS.values(), "proven by"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name, ours, others, proof in FEATURES:
+    for name, ours, frameworks, proof in FEATURES:
         file, test = proof.split("::")
-        marks = ["✓" if letter in others else "" for letter in FRAMEWORKS]
+        marks = ["✓" if letter in frameworks else "" for letter in FRAMEWORKS]
         lines.append(f"| {' | '.join([name, f'`{ours}`', *marks, f'[`{test}`](../tests/{file}.py)'])} |")
     return "\n".join(lines) + "\n"
 
 
 def into(page: str) -> str:
     """Put the table between the page's marks."""
-    before, rest = page.split(BEGIN)
-    return before + BEGIN + table() + END + rest.split(END)[1]
+    head, tail = page.split(BEGIN)
+    return head + BEGIN + table() + END + tail.split(END)[1]
 
 
 if __name__ == "__main__":

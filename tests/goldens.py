@@ -24,9 +24,9 @@ class Golden(NamedTuple):
 
     def layers(self):
         """Layers with their parameters and initial carries, the lowest first."""
-        return [self._both(number) for number in range(self.options.get("num_layers", 1))]
+        return [self._layer_at(number) for number in range(self.options.get("num_layers", 1))]
 
-    def _both(self, number):
+    def _layer_at(self, number):
         directions = self.options.get("directions", ["forward"])
         cells = [self._cell(f"w/L{number}D{d}/", self.arrays) for d in range(len(directions))]
         carries = [self._carry(number, d) for d in range(len(directions))]
@@ -34,7 +34,9 @@ class Golden(NamedTuple):
             (cell, params), (carry,) = cells[0], carries
             return RNN(cell, reverse=directions[0] == "reverse"), params, carry
         layer = Bidirectional(RNN(cells[0][0]), merge=self.options.get("merge", "concat"))
-        params, carry = ({"forward": one, "backward": other} for one, other in ([params for _, params in cells], carries))
+        params, carry = (
+            {"forward": forward, "backward": backward} for forward, backward in ([params for _, params in cells], carries)
+        )
         return layer, params, None if carries[0] is None else carry
 
     def _carry(self, number, d):

@@ -14,7 +14,7 @@ def floats(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-LAYER, BOTH = LSTM(4, backend="scan"), Bidirectional(LSTM(4, backend="scan"))
+LAYER, BIDIRECTIONAL = LSTM(4, backend="scan"), Bidirectional(LSTM(4, backend="scan"))
 STACK, PARAMS, XS = Stack((LAYER, LAYER)), LAYER.init(KEY, 3), floats(2, 5, 3)
 CARRY, MASK = LAYER.initial_carry(PARAMS, (2,)), np.ones((2, 5), bool)
 SEQUENCES = [np.array([1, 2, 3]), np.array([4, 5])]

@@ -68,8 +68,8 @@ def main(variant, folder):
     }
     for where in (folder, folder / "whole"):
         where.mkdir(exist_ok=True)
-        kept = {"checkpoints": where / "checkpoints", "history": where / "history.jsonl"}
-        fit(loss_fn, params, OPTIMIZER, Announced("step", count=22, seed=0), steps=STEPS, every=EVERY, **options, **kept)
+        paths = {"checkpoints": where / "checkpoints", "history": where / "history.jsonl"}
+        fit(loss_fn, params, OPTIMIZER, Announced("step", count=22, seed=0), steps=STEPS, every=EVERY, **options, **paths)
         print("done", flush=True)
 
 

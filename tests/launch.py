@@ -26,7 +26,7 @@ def start(processes, cache, script, *arguments, **environment):
         "stderr": subprocess.STDOUT,
         "text": True,
     }
-    return [subprocess.Popen([sys.executable, str(script), *each], **options) for each in filled]
+    return [subprocess.Popen([sys.executable, str(script), *argv], **options) for argv in filled]
 
 
 def wait(processes):

@@ -43,7 +43,7 @@ def check_faults(name, monkeypatch, dtype="float64"):
     assert max(np.abs(wrong[key] - right[key]).max() for key in ("ys", "carry.h", "carry.c")) > 1e-3
     if dtype == "float64":
         real = framework.run
-        monkeypatch.setattr(framework, "run", lambda *given: real(*given) | {"d_xs": np.zeros_like(values.xs)})
+        monkeypatch.setattr(framework, "run", lambda *args: real(*args) | {"d_xs": np.zeros_like(values.xs)})
         comparison = compare(problem, name)
         assert comparison.verdict == "peer-bug"
         assert [q.name for q in comparison.quantities if q.verdict != "pass"] == ["d_xs"]
@@ -52,7 +52,7 @@ def check_faults(name, monkeypatch, dtype="float64"):
 def check_known_bugs(name, *words):
     """The peer is still wrong in every case that the tables name as its bug, and these are the reasons; each has a link."""
     framework = peers.load(name)
-    cases = [case for one in (table, family) for case in one.cases(name, framework) if case.known_bug]
+    cases = [case for case_table in (table, family) for case in case_table.cases(name, framework) if case.known_bug]
     assert {case.known_bug for case in cases} == {case.known_bug for case in cases if "https://github.com/" in case.known_bug}
     assert {word for word in words if any(word in case.known_bug for case in cases)} == set(words)
     with pytest.MonkeyPatch.context() as patch:

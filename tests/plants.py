@@ -18,51 +18,51 @@ UNITS = 4
 
 
 @cache
-def problem(layer=None, **options):
+def small_problem(layer=None, **options):
     return Problem(layer or LSTM(UNITS), **({"dtype": "float64", "batch": 2, "time": 6, "features": 3} | options))
 
 
 @cache
-def right(given):
+def right(problem):
     """What Keras computes without a fault."""
-    return keras(given, draw(given))
+    return keras(problem, draw(problem))
 
 
-def keras(given, values):
-    return dict(peers.load("keras").run(given, values))
+def keras(problem, values):
+    return dict(peers.load("keras").run(problem, values))
 
 
 def with_values(**changes):
     """Keras on changed values."""
 
-    def plant(given, values):
-        return keras(given, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()}))
+    def plant(problem, values):
+        return keras(problem, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()}))
 
     return plant
 
 
 def with_layer(layer):
     """Keras' layer with other options."""
-    return lambda given, values: keras(replace(given, layer=layer), values)
+    return lambda problem, values: keras(replace(problem, layer=layer), values)
 
 
 def with_results(**changes):
     """Right results, some of them changed."""
-    return lambda given, values: (
-        right(given)
-        | {name: changes[name.split(".")[0]](value) for name, value in right(given).items() if name.split(".")[0] in changes}
+    return lambda problem, values: (
+        right(problem)
+        | {name: changes[name.split(".")[0]](value) for name, value in right(problem).items() if name.split(".")[0] in changes}
     )
 
 
 def params(change, path=()):
     """Keras with the parameters of one cell changed, or of all that have no name in the path."""
 
-    def of(tree, left):
+    def of(tree, subpath):
         if isinstance(tree, dict) and "kernel" in tree:
-            return tree if left else change(tree)
+            return tree if subpath else change(tree)
         if isinstance(tree, dict):
-            return {k: of(v, left[1:]) if not left or k == left[0] else v for k, v in tree.items()}
-        return tuple(of(v, left[1:]) if not left or k == left[0] else v for k, v in enumerate(tree))
+            return {k: of(v, subpath[1:]) if not subpath or k == subpath[0] else v for k, v in tree.items()}
+        return tuple(of(v, subpath[1:]) if not subpath or k == subpath[0] else v for k, v in enumerate(tree))
 
     return with_values(params=lambda tree: of(tree, path))
 
@@ -71,9 +71,9 @@ def gates(letters, only=("kernel", "recurrent_kernel", "bias")):
     """Columns handed over in this order to one who takes them for i, f, g, o."""
     columns = ["ifgo".index(letter) for letter in letters]
 
-    def change(one):
-        blocks = {name: value.reshape(*value.shape[:-1], 4, -1) for name, value in one.items()}
-        return one | {name: blocks[name][..., columns, :].reshape(one[name].shape) for name in only}
+    def change(cell_params):
+        blocks = {name: value.reshape(*value.shape[:-1], 4, -1) for name, value in cell_params.items()}
+        return cell_params | {name: blocks[name][..., columns, :].reshape(cell_params[name].shape) for name in only}
 
     return change
 
@@ -81,74 +81,74 @@ def gates(letters, only=("kernel", "recurrent_kernel", "bias")):
 def bias(**amounts):
     """Numbers added to the biases of gates."""
     added = np.repeat([amounts.get(letter, 0.0) for letter in "ifgo"], UNITS)
-    return lambda one: one | {"bias": one["bias"] + added}
+    return lambda cell_params: cell_params | {"bias": cell_params["bias"] + added}
 
 
 def scaled_bias(factor):
-    return lambda one: one | {"bias": factor * one["bias"]}
+    return lambda cell_params: cell_params | {"bias": factor * cell_params["bias"]}
 
 
 def blocks_transposed(name):
-    def change(one):
-        blocks = [one[name][:, k * UNITS : (k + 1) * UNITS].T for k in range(4)]
-        return one | {name: np.hstack(blocks)}
+    def change(cell_params):
+        blocks = [cell_params[name][:, k * UNITS : (k + 1) * UNITS].T for k in range(4)]
+        return cell_params | {name: np.hstack(blocks)}
 
     return change
 
 
-def both(*changes):
-    def change(one):
-        for each in changes:
-            one = each(one)
-        return one
+def combined(*changes):
+    def change(cell_params):
+        for modify in changes:
+            cell_params = modify(cell_params)
+        return cell_params
 
     return change
 
 
 def in_dtype(dtype):
     """Keras in a lower precision."""
-    return lambda given, values: keras(replace(given, dtype=dtype), values)
+    return lambda problem, values: keras(replace(problem, dtype=dtype), values)
 
 
-def along_batch(given, values):
+def along_batch(problem, values):
     """One who hands (batch, time) to a layer that takes (time, batch)."""
-    d_carry = jlstm.LSTMCarry(*np.ones((2, given.time, UNITS)))
-    results = keras(given, values._replace(xs=values.xs.swapaxes(0, 1), d_ys=values.d_ys.swapaxes(0, 1), d_carry=d_carry))
+    d_carry = jlstm.LSTMCarry(*np.ones((2, problem.time, UNITS)))
+    results = keras(problem, values._replace(xs=values.xs.swapaxes(0, 1), d_ys=values.d_ys.swapaxes(0, 1), d_carry=d_carry))
     return {"ys": results["ys"].swapaxes(0, 1)}
 
 
-def forget_bias_alone(given, values):
+def forget_bias_alone(problem, values):
     """Keras' layer with a bias where there should be none."""
     with_bias = values._replace(params=values.params | {"bias": np.repeat([0.0, 1, 0, 0], UNITS)})
-    results = keras(problem(LSTM(UNITS)), with_bias)
+    results = keras(small_problem(LSTM(UNITS)), with_bias)
     return {"ys": results["ys"]}
 
 
-def held(given, values):
+def held(problem, values):
     """Keras alone: it repeats the last output where a step does not count."""
     peers.load("keras")
     import keras as framework
     import tensorflow as tf
 
     layer = framework.layers.LSTM(
-        given.layer.cell.units, return_sequences=True, dtype="float64", go_backwards=given.layer.reverse
+        problem.layer.cell.units, return_sequences=True, dtype="float64", go_backwards=problem.layer.reverse
     )
     layer.build(values.xs.shape)
     layer.set_weights([values.params[name] for name in ("kernel", "recurrent_kernel", "bias")])
     xs, mask, *state = map(tf.constant, (values.xs, values.mask, *values.carry))
     ys = layer(xs, mask=mask, initial_state=state).numpy()
-    return {"ys": ys[:, ::-1] if given.layer.reverse else ys}
+    return {"ys": ys[:, ::-1] if problem.layer.reverse else ys}
 
 
 def in_tf_keras(**options):
     """Keras 2 with other options."""
 
-    def plant(given, values):
+    def plant(problem, values):
         peers.load("keras")
         import tensorflow as tf
         import tf_keras
 
-        layer = tf_keras.layers.LSTM(given.layer.cell.units, return_sequences=True, dtype="float64", **options)
+        layer = tf_keras.layers.LSTM(problem.layer.cell.units, return_sequences=True, dtype="float64", **options)
         layer.build(values.xs.shape)
         layer.set_weights([values.params[name] for name in ("kernel", "recurrent_kernel", "bias")])
         return {"ys": layer(tf.constant(values.xs), initial_state=list(map(tf.constant, values.carry))).numpy()}
@@ -159,11 +159,11 @@ def in_tf_keras(**options):
 def dropping(**options):
     """Keras in training mode, with masks of its own."""
 
-    def plant(given, values):
+    def plant(problem, values):
         peers.load("keras")
         import keras as framework
 
-        layer = framework.layers.LSTM(given.layer.cell.units, return_sequences=True, dtype="float64", seed=3, **options)
+        layer = framework.layers.LSTM(problem.layer.cell.units, return_sequences=True, dtype="float64", seed=3, **options)
         layer.build(values.xs.shape)
         layer.set_weights([values.params[name] for name in ("kernel", "recurrent_kernel", "bias")])
         return {"ys": layer(values.xs, initial_state=list(values.carry), training=True).numpy()}
@@ -171,34 +171,34 @@ def dropping(**options):
     return plant
 
 
-def outputs_dropped(given, values):
+def outputs_dropped(problem, values):
     """Dropout on the outputs."""
-    keep = np.random.default_rng(0).random(right(given)["ys"].shape) >= 0.25
-    return {"ys": right(given)["ys"] * keep / 0.75}
+    keep = np.random.default_rng(0).random(right(problem)["ys"].shape) >= 0.25
+    return {"ys": right(problem)["ys"] * keep / 0.75}
 
 
-def anew_each_batch(given, values):
+def anew_each_batch(problem, values):
     """Keras' layer called on each batch without its state."""
     parts = []
-    for xs, d_ys in zip(np.split(values.xs, given.batches, 1), np.split(values.d_ys, given.batches, 1), strict=True):
-        one = replace(given, batches=1, time=xs.shape[1])
-        parts.append(keras(one, values._replace(xs=xs, d_ys=d_ys)))
+    for xs, d_ys in zip(np.split(values.xs, problem.batches, 1), np.split(values.d_ys, problem.batches, 1), strict=True):
+        batch_problem = replace(problem, batches=1, time=xs.shape[1])
+        parts.append(keras(batch_problem, values._replace(xs=xs, d_ys=d_ys)))
     return {"ys": np.concatenate([part["ys"] for part in parts], 1)} | {
         name: value for name, value in parts[-1].items() if name.startswith("carry")
     }
 
 
-def step_by_step(kept, of="h"):
+def step_by_step(next_carry, of="h"):
     """Keras called on one step after the other, from what somebody makes of the first carry and of the last one."""
 
-    def plant(given, values):
+    def plant(problem, values):
         carry, ys = values.carry, []
-        for t in range(given.time):
-            one = values._replace(xs=values.xs[:, [t]], d_ys=values.d_ys[:, [t]], carry=carry)
-            results = keras(replace(given, time=1), one)
+        for t in range(problem.time):
+            step_values = values._replace(xs=values.xs[:, [t]], d_ys=values.d_ys[:, [t]], carry=carry)
+            results = keras(replace(problem, time=1), step_values)
             after = jlstm.LSTMCarry(results["carry.h"], results["carry.c"])
             ys.append(getattr(after, of))
-            carry = kept(values.carry, after)
+            carry = next_carry(values.carry, after)
         return {"ys": np.stack(ys, 1)}
 
     return plant
@@ -207,26 +207,31 @@ def step_by_step(kept, of="h"):
 def two_directions(merge):
     """Keras' two layers by hand, merged by somebody."""
 
-    def plant(given, values):
+    def plant(problem, values):
         sides = []
         for name, reverse in (("forward", False), ("backward", True)):
-            one = problem(LSTM(UNITS, reverse=reverse))
-            carry, one_params = values.carry[name], values.params[name]
-            sides.append(keras(one, values._replace(params=one_params, carry=carry, d_carry=carry, d_ys=np.ones((2, 6, 4)))))
+            direction_problem = small_problem(LSTM(UNITS, reverse=reverse))
+            carry, direction_params = values.carry[name], values.params[name]
+            sides.append(
+                keras(
+                    direction_problem,
+                    values._replace(params=direction_params, carry=carry, d_carry=carry, d_ys=np.ones((2, 6, 4))),
+                )
+            )
         return {"ys": merge(sides[0]["ys"], sides[1]["ys"])}
 
     return plant
 
 
-def perturbed(given, values):
+def perturbed(problem, values):
     """Keras from a state that is off by the last bit, on weights that make such a difference grow."""
-    return with_values(carry=lambda carry: jax.tree.map(lambda leaf: leaf * (1 + 2**-52), carry))(given, values)
+    return with_values(carry=lambda carry: jax.tree.map(lambda leaf: leaf * (1 + 2**-52), carry))(problem, values)
 
 
 def carry_swapped(carry):
     return jlstm.LSTMCarry(carry.c, carry.h)
 
 
-def last_carry_swapped(given, values):
-    results = right(given)
+def last_carry_swapped(problem, values):
+    results = right(problem)
     return results | {"carry.h": results["carry.c"], "carry.c": results["carry.h"]}

@@ -22,7 +22,7 @@ class Problem(NamedTuple):
     carry: Any
 
 
-def problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float64, seed=0):
+def small_problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float64, seed=0):
     """Random weights (biases too), inputs and carry, batch first."""
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
     carry = jax.eval_shape(lambda p: layer.initial_carry(p, (batch,)), params)
@@ -49,7 +49,7 @@ def apply(layer, params, xs, carry=None, **sequence):
 @partial(jax.jit, static_argnums=0)
 def differentiate(layer, cotangent, params, xs, carry, **sequence):
     """What `apply` returns, and the gradients for params, xs and carry when `cotangent` comes back."""
-    out, pullback = jax.vjp(lambda *given: layer.apply(*given, **sequence), params, xs, carry)
+    out, pullback = jax.vjp(lambda *args: layer.apply(*args, **sequence), params, xs, carry)
     return out, pullback(cotangent)
 
 
@@ -59,10 +59,10 @@ def judged(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=No
     return (last, ys), pullback(*cotangent)
 
 
-def cotangent_of(given, seed=2):
+def cotangent_of(problem, seed=2):
     """A random cotangent for all that `apply` returns."""
-    shapes = jax.eval_shape(lambda p, xs, c: given.layer.apply(p, xs, c), *given[1:])
-    return normal(shapes, rng=np.random.default_rng(seed), dtype=given.xs.dtype)
+    shapes = jax.eval_shape(lambda p, xs, c: problem.layer.apply(p, xs, c), *problem[1:])
+    return normal(shapes, rng=np.random.default_rng(seed), dtype=problem.xs.dtype)
 
 
 def assert_close(got, expected, atol, rtol=0.0):
@@ -80,10 +80,10 @@ def assert_slopes(expected, values, gradients, cotangent):
     for k, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
         direction = normal(leaf, rng=np.random.default_rng(k))
         moved = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-6, -1e-6)]
-        after, before = (_weighed(expected(*jax.tree.unflatten(structure, each)), cotangent) for each in moved)
-        assert np.vdot(gradient, direction) == pytest.approx((after - before) / 2e-6, rel=1e-6, abs=1e-6)
+        plus, minus = (_weighed(expected(*jax.tree.unflatten(structure, shifted)), cotangent) for shifted in moved)
+        assert np.vdot(gradient, direction) == pytest.approx((plus - minus) / 2e-6, rel=1e-6, abs=1e-6)
 
 
 def _weighed(results, cotangent):
     """The number whose gradient the cotangent asks for."""
-    return sum(np.vdot(*each) for each in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))
+    return sum(np.vdot(*pair) for pair in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))

@@ -68,11 +68,11 @@ def language_model():
 PROBLEMS = {"classifier": classifier, "language model": language_model}
 
 
-def run(problem, mesh=None, *, epochs=4, pause=0.0, **more):
+def run(problem, mesh=None, *, epochs=4, pause=0.0, **options):
     """Train, and sleep at each record; return what `fit` does."""
     callbacks = [lambda *_: time.sleep(pause)]
     return fit(
-        *problem[:4], epochs=epochs, validation=problem.validation, begin=problem.begin, callbacks=callbacks, mesh=mesh, **more
+        *problem[:4], epochs=epochs, validation=problem.validation, begin=problem.begin, callbacks=callbacks, mesh=mesh, **options
     )
 
 

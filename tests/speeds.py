@@ -12,10 +12,10 @@ SMALL = {
 }
 
 
-def report(*rows, peers=("torch", "flax-linen"), **more):
+def report(*rows, peers=("torch", "flax-linen"), **overrides):
     """A report with medians, each from three rounds of which one took half as long again; its points are of the grid."""
     names = dict.fromkeys(point for point, *_ in rows)
-    known = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
+    frameworks = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
     made = {
         "command": "python -m benchmarks",
         "date": "2026-01-02T03:04:05+00:00",
@@ -24,18 +24,18 @@ def report(*rows, peers=("torch", "flax-linen"), **more):
         "threads": 2,
         "gpu": False,
         "notes": {"median": "of the rounds"},
-        "frameworks": known,
+        "frameworks": frameworks,
         "memory": {},
         "errors": [],
     }
     made["points"] = {name: point(4, 10, 3, (5,)) for name in names}
-    made["rows"] = [row(*each) for each in rows]
-    return made | more
+    made["rows"] = [row(*fields) for fields in rows]
+    return made | overrides
 
 
-def point(*sizes, **more):
+def point(*sizes, **options):
     """A point as it is written."""
-    made = Point(*sizes, **more)
+    made = Point(*sizes, **options)
     return made._asdict() | {"flops": {job: made.flops(job) for job in made.jobs}}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 OURS = tuple(f"{ROOT / package}/" for package in ("jlstm", "parity"))
 SECONDS = 10
-OWN = "loss_fn"  # a function of the caller's, which our functions call: what it raises passes through them
+CALLER_FUNCTION = "loss_fn"  # a function of the caller's, which our functions call: what it raises passes through them
 NUMBERS = itertools.count()
 
 
@@ -91,23 +91,23 @@ def limited(seconds: int):
     def stop(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, stop)
+    previous_handler = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
 def verdict(error: BaseException) -> str:
     """What kind of answer an error is: "sentence" only where a `raise` of ours raised it, on one line that is not too long."""
-    trace, own = error.__traceback__, False
+    trace, by_caller = error.__traceback__, False
     while trace and trace.tb_next:
         trace = trace.tb_next
         code = trace.tb_frame.f_code
-        own = code.co_name == OWN or (own and not code.co_filename.startswith(OURS))
-    if own:
+        by_caller = code.co_name == CALLER_FUNCTION or (by_caller and not code.co_filename.startswith(OURS))
+    if by_caller:
         return "right"
     code = trace.tb_frame.f_code
     raised = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS" and code.co_filename.startswith(OURS)

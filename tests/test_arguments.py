@@ -241,17 +241,17 @@ def test_cells_of_ones_own_are_answered_alike():
     """A class made outside of jlstm needs nothing for it; one that takes anything is left alone."""
 
     @dataclass(frozen=True, repr=False)
-    class Own(LSTMCell):
+    class Custom(LSTMCell):
         scale: float = 1.0
 
     class Loose(LSTMCell):
         def __init__(self, *sizes, **anything):
             super().__init__(sizes[0])
 
-    assert "Own has no option 'hidden_size'" in sentence_of(lambda: Own(hidden_size=4))
-    assert Own(4, scale=2.0).scale == 2
+    assert "Custom has no option 'hidden_size'" in sentence_of(lambda: Custom(hidden_size=4))
+    assert Custom(4, scale=2.0).scale == 2
     assert Loose(4, 5, num_layers=2).units == 4
-    assert jax.tree.leaves(Own(4)) == []
+    assert jax.tree.leaves(Custom(4)) == []
 
 
 def test_modules_are_imported_when_they_are_named():

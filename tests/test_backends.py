@@ -10,7 +10,7 @@ import pytest
 import jlstm
 from jlstm import LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
 from jlstm.backends.cpu import kernel, library
-from problems import FEATURES, TIME, UNITS, assert_close, problem
+from problems import FEATURES, TIME, UNITS, assert_close, small_problem
 
 XS = jax.ShapeDtypeStruct((2, TIME, FEATURES), jnp.float32)
 
@@ -45,9 +45,9 @@ NOT_BY_THE_KERNEL = {
 def test_what_the_kernel_cannot_do_is_told(name):
     """One sentence a backend."""
     layer, why = NOT_BY_THE_KERNEL[name]
-    told = explained(layer, **({"key": jax.random.key(0)} if layer.stochastic else {}))
-    assert f"not by cpu: {why}" in told
-    assert "is run by fused" in told or f"not by fused: {why}" in told
+    explanation = explained(layer, **({"key": jax.random.key(0)} if layer.stochastic else {}))
+    assert f"not by cpu: {why}" in explanation
+    assert "is run by fused" in explanation or f"not by fused: {why}" in explanation
 
 
 @pytest.mark.usefixtures("native")
@@ -58,7 +58,7 @@ def test_dropout_masks_for_each_gate_and_all_carries_are_not_for_the_kernel():
     noise = {"inputs": np.ones((4, 2, FEATURES), np.float32)}
     assert "not by cpu: the inputs have a dropout mask for each gate" in explained(layer, noise=noise)
     with backends.recorded() as choices:
-        layer, params, xs, _ = problem(LSTM(UNITS), dtype=np.float32)
+        layer, params, xs, _ = small_problem(LSTM(UNITS), dtype=np.float32)
         jlstm.cell_states(layer, params, xs)
     assert str(choices[0]).endswith("is run by fused; not by cpu: the carries of all steps are asked for")
 
@@ -98,7 +98,7 @@ def without_kernel(monkeypatch):
 def test_without_a_kernel_all_goes_on():
     """The pure JAX backend serves what would be the kernel's, and says why."""
     assert explained(LSTM(UNITS, backend="cpu")) == "LSTMCell(units=4) is run by fused; not by cpu: no kernel was built"
-    layer, params, xs, carry = problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
     assert_close(layer.apply(params, xs, carry), LSTM(UNITS, backend="scan").apply(params, xs, carry), atol=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_auto_leaves_short_windows_to_xla(batch, steps, backend, monkeypatch):
     monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 4)  # which the fixture of all tests sets to 0
     monkeypatch.setattr(backends.cpu, "FEWEST_ROWS", 128)
     xs = jax.ShapeDtypeStruct((batch, steps, FEATURES), jnp.float32)
-    told = explained(LSTM(UNITS), xs)
-    assert told.startswith(f"LSTMCell(units=4) is run by {backend}")
-    assert ("not by cpu: it packs the weights at every call, which pays from 4 steps and" in told) == (backend == "fused")
+    explanation = explained(LSTM(UNITS), xs)
+    assert explanation.startswith(f"LSTMCell(units=4) is run by {backend}")
+    assert ("not by cpu: it packs the weights at every call, which pays from 4 steps and" in explanation) == (backend == "fused")
     assert explained(LSTM(UNITS, backend="cpu"), xs) == "LSTMCell(units=4) is run by cpu"

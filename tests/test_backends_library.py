@@ -14,10 +14,10 @@ HANDLERS = sorted(set(re.findall(r"\bJlstm\w+", (library.HERE / "src" / "handler
 @pytest.fixture
 def loaded():
     """The library of this machine."""
-    found = library.load()
-    if found.functions is None and found.reason.startswith("no kernel was built"):
+    loaded_library = library.load()
+    if loaded_library.functions is None and loaded_library.reason.startswith("no kernel was built"):
         pytest.skip("this machine had no C++ compiler when the package was installed")
-    return found
+    return loaded_library
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_instructions_that_do_not_exist_are_refused(copies):
 
 def test_other_sources_are_noticed(copies):
     """A library built from sources other than those beside the Python code is not used, and the reason says what to do."""
-    found = library.find((copies,), "0" * 64)
-    assert found.functions is None
-    assert found.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
+    loaded_library = library.find((copies,), "0" * 64)
+    assert loaded_library.functions is None
+    assert loaded_library.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
 
 
 @pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "src/exported.map"])
@@ -88,14 +88,14 @@ def test_any_change_of_the_sources_changes_their_hash(tmp_path, name):
 
 def test_no_library_is_no_error(tmp_path):
     """Without a compiler at installation there is a sentence instead."""
-    found = library.find((tmp_path,), "")
-    assert found.functions is None
-    assert found.reason == "no kernel was built: install jlstm again on a machine with a C++ compiler"
+    loaded_library = library.find((tmp_path,), "")
+    assert loaded_library.functions is None
+    assert loaded_library.reason == "no kernel was built: install jlstm again on a machine with a C++ compiler"
 
 
 def test_a_broken_library_is_no_error(tmp_path):
     """One for another processor or system does not stop anything."""
     (tmp_path / f"libkernel-baseline{library.SUFFIX}").write_bytes(b"not a library")
-    found = library.find((tmp_path,), "")
-    assert found.functions is None
-    assert found.reason.startswith(f"the kernel in {tmp_path} could not be loaded: ")
+    loaded_library = library.find((tmp_path,), "")
+    assert loaded_library.functions is None
+    assert loaded_library.reason.startswith(f"the kernel in {tmp_path} could not be loaded: ")

@@ -34,8 +34,8 @@ def test_nothing_is_found(kind, tmp_path):
     # GCC contracts a - b * c only with these, and accuracy rests on it
     fast = ["-O1", "-fexpensive-optimizations", "-c", tests / "functions.cc", "-o", tmp_path / "functions.o"]
     subprocess.run([COMPILER, *flags, *fast], check=True)
-    rest = [tmp_path / "functions.o", tests / "main.cc", tests / "runs.cc", "-o", program]
-    subprocess.run([COMPILER, *flags, *rest], check=True)
+    link_args = [tmp_path / "functions.o", tests / "main.cc", tests / "runs.cc", "-o", program]
+    subprocess.run([COMPILER, *flags, *link_args], check=True)
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all is well\n")

@@ -10,7 +10,7 @@ import pytest
 import jlstm
 from jlstm import LSTM, RNN, GRUCell, LSTMCell, MinLSTMCell
 from jlstm.cells import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
-from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, problem
+from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, small_problem
 
 CELL, SQUARE = LSTMCell(UNITS), LSTMCell(FEATURES)
 KEY = {"key": jax.random.key(5)}
@@ -45,8 +45,8 @@ def explained(layer, **options):
 
 def assert_like_scan(cell, backend, **options):
     """Outputs, last carry and all gradients, with float64 rounding."""
-    given = problem(RNN(cell, backend=backend))
-    runs = [differentiate(RNN(cell, backend=name), cotangent_of(given), *given[1:], **options) for name in (backend, "scan")]
+    problem = small_problem(RNN(cell, backend=backend))
+    runs = [differentiate(RNN(cell, backend=name), cotangent_of(problem), *problem[1:], **options) for name in (backend, "scan")]
     assert_close(*runs, atol=1e-12)
 
 
@@ -85,12 +85,12 @@ def test_a_fast_backend_runs_the_inner_cell(name, drawn, backend):
     inner = cell
     while isinstance(inner, Wrapper):
         inner = inner.cell
-    told = explained(RNN(cell, backend=backend), **drawn)
+    explanation = explained(RNN(cell, backend=backend), **drawn)
     if name in IN_INFERENCE and drawn:
-        assert told.startswith(f"{cell} is run by scan; ")
+        assert explanation.startswith(f"{cell} is run by scan; ")
     else:
         off = "\ndropout is off, since no key is given" if RNN(cell).stochastic and not drawn else ""
-        assert told == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}{off}"
+        assert explanation == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}{off}"
 
 
 @pytest.mark.parametrize("name", NEVER)
@@ -120,23 +120,23 @@ class Halved(WeightDrop):
 
 def test_a_subclass_with_a_step_of_its_own_is_not_taken_for_what_it_inherits():
     """It says nothing about what it comes down to, so its own step runs."""
-    given = problem(RNN(Halved(CELL)), dtype=np.float32)
-    assert "is run by scan" in explained(given.layer)
-    carry, ys = given.carry, []
+    problem = small_problem(RNN(Halved(CELL)), dtype=np.float32)
+    assert "is run by scan" in explained(problem.layer)
+    carry, ys = problem.carry, []
     for t in range(TIME):
-        carry, y = given.layer.step(given.params, carry, jnp.asarray(given.xs[:, t]))
+        carry, y = problem.layer.step(problem.params, carry, jnp.asarray(problem.xs[:, t]))
         ys.append(y)
-    assert_close(given.layer.apply(*given[1:]), (carry, jnp.stack(ys, 1)), atol=1e-6)
+    assert_close(problem.layer.apply(*problem[1:]), (carry, jnp.stack(ys, 1)), atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["Highway", "Residual", "AWD"])
 def test_padding_counts_for_nothing(name):
     """NaN in it reaches neither outputs, which are zero there, nor gradients."""
-    layer, params, xs, carry = given = problem(RNN(ALWAYS[name], backend="fused"))
+    layer, params, xs, carry = problem = small_problem(RNN(ALWAYS[name], backend="fused"))
     lengths = np.array([TIME, 2])
     padded = np.where((np.arange(TIME) < lengths[:, None])[..., None], xs, np.nan)
-    cotangent = cotangent_of(given)
+    cotangent = cotangent_of(problem)
     got = differentiate(layer, cotangent, params, padded, carry, lengths=lengths, **KEY)
     assert_close(got, differentiate(layer, cotangent, params, np.nan_to_num(padded), carry, lengths=lengths, **KEY), atol=0)
     assert not np.asarray(got[0][1])[1, 2:].any()
@@ -144,6 +144,6 @@ def test_padding_counts_for_nothing(name):
 
 def test_all_carries_of_a_wrapped_cell_can_be_had():
     """They are the inner cell's."""
-    layer, params, xs, carry = problem(RNN(WeightDrop(CELL), backend="fused"), dtype=np.float32)
+    layer, params, xs, carry = small_problem(RNN(WeightDrop(CELL), backend="fused"), dtype=np.float32)
     got = jlstm.cell_states(layer, params, xs, carry)
     assert_close(got, jlstm.cell_states(LSTM(UNITS, backend="scan"), params, xs, carry), atol=1e-6)

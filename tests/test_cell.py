@@ -71,8 +71,8 @@ def test_it_runs_in_both_directions_and_in_stacks():
     layer = Stack((Bidirectional(mean, "sum"), mean, LSTM(2)))
     params = layer.init(jax.random.key(0), FEATURES)
     _, ys = layer.apply(params, XS, mask=MASK, resets=RESETS)
-    both = expected(XS, MASK, RESETS) + expected(XS[:, ::-1], MASK[:, ::-1], RESETS[:, ::-1])[:, ::-1]
-    _, top = LSTM(2).apply(params[2], expected(both, MASK, RESETS), mask=MASK, resets=RESETS)
+    summed = expected(XS, MASK, RESETS) + expected(XS[:, ::-1], MASK[:, ::-1], RESETS[:, ::-1])[:, ::-1]
+    _, top = LSTM(2).apply(params[2], expected(summed, MASK, RESETS), mask=MASK, resets=RESETS)
     assert_close(ys, top, atol=1e-14)
 
 

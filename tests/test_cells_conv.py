@@ -15,27 +15,27 @@ import pytest
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCell, Stack, cell_states, linen
 from jlstm.cells.wrappers import Highway, Residual
 from jlstm.inspect import gradient_flow, saturation, trace
-from problems import BATCH, TIME, UNITS, apply, assert_close, problem
+from problems import BATCH, TIME, UNITS, apply, assert_close, small_problem
 
 
 @pytest.mark.parametrize("peephole", [False, True])
 def test_with_a_window_of_one_every_place_has_an_lstm_of_its_own(peephole, x64):
     """All with the same kernels, each with peepholes of its own."""
-    layer, params, xs, carry = problem(RNN(ConvLSTMCell(UNITS, 1, (2, 5), peephole=peephole)))
-    one = RNN(LSTMCell(UNITS, peephole=peephole))
+    layer, params, xs, carry = small_problem(RNN(ConvLSTMCell(UNITS, 1, (2, 5), peephole=peephole)))
+    lstm = RNN(LSTMCell(UNITS, peephole=peephole))
     last, ys = apply(layer, params, xs, carry)
     for row, column in np.ndindex(2, 5):
-        own = {name: np.squeeze(kernel) for name, kernel in params.items() if name != "peephole_kernel"}
+        place_params = {name: np.squeeze(kernel) for name, kernel in params.items() if name != "peephole_kernel"}
         if peephole:
-            own["peephole_kernel"] = params["peephole_kernel"][:, row, column]
+            place_params["peephole_kernel"] = params["peephole_kernel"][:, row, column]
         here = jax.tree.map(lambda leaf, row=row, column=column: leaf[:, row, column], (carry, last))
-        expected = apply(one, own, xs[:, :, row, column], here[0])
+        expected = apply(lstm, place_params, xs[:, :, row, column], here[0])
         assert_close((here[1], ys[:, :, row, column]), expected, atol=1e-13)
 
 
 def test_what_moves_moves_what_comes_out(x64):
     """Away from the borders."""
-    layer, params, xs, _ = problem(RNN(ConvLSTMCell(UNITS, 3, (12,), padding="same")), time=2)
+    layer, params, xs, _ = small_problem(RNN(ConvLSTMCell(UNITS, 3, (12,), padding="same")), time=2)
     moved = np.roll(xs, 1, axis=2)
     np.testing.assert_allclose(apply(layer, params, moved)[1][:, :, 6], apply(layer, params, xs)[1][:, :, 5], atol=1e-14)
 
@@ -44,16 +44,16 @@ def test_what_moves_moves_what_comes_out(x64):
 def test_time_stands_before_the_spatial_axes(time_major, x64):
     """In inputs, outputs and states, or, time-major, before the batch."""
     cell = ConvLSTMCell(UNITS, (2, 3), (3, 4))
-    layer, params, xs, _ = problem(RNN(cell))
-    given = partial(jnp.moveaxis, source=1, destination=0) if time_major else lambda leaf: leaf
-    carry, ys = apply(RNN(cell, time_major=time_major), params, given(xs), lengths=np.array([4, 2]))
-    last, states = cell_states(RNN(cell, time_major=time_major), params, given(xs), lengths=np.array([4, 2]))
-    assert_close(given(ys), apply(layer, params, xs, lengths=np.array([4, 2]))[1], atol=1e-14)
+    layer, params, xs, _ = small_problem(RNN(cell))
+    transpose = partial(jnp.moveaxis, source=1, destination=0) if time_major else lambda leaf: leaf
+    carry, ys = apply(RNN(cell, time_major=time_major), params, transpose(xs), lengths=np.array([4, 2]))
+    last, states = cell_states(RNN(cell, time_major=time_major), params, transpose(xs), lengths=np.array([4, 2]))
+    assert_close(transpose(ys), apply(layer, params, xs, lengths=np.array([4, 2]))[1], atol=1e-14)
     assert_close(last, carry, atol=0)
     assert_close(states.h, ys, atol=1e-14)
-    assert given(ys).shape == (BATCH, TIME, 2, 2, UNITS)
-    np.testing.assert_array_equal(given(states.c)[1, 2:], 0)
-    np.testing.assert_array_equal(given(states.c)[0, 3], carry.c[0])
+    assert transpose(ys).shape == (BATCH, TIME, 2, 2, UNITS)
+    np.testing.assert_array_equal(transpose(states.c)[1, 2:], 0)
+    np.testing.assert_array_equal(transpose(states.c)[0, 3], carry.c[0])
 
 
 @pytest.mark.parametrize("time_major", [False, True])
@@ -61,12 +61,12 @@ def test_time_stands_before_the_spatial_axes(time_major, x64):
 def test_traces_obey_the_equations(time_major, reverse, x64):
     """Every c is what its gates make of the one before, every h what they let out, where a step counts."""
     layer = RNN(ConvLSTMCell(UNITS, (2, 3), (3, 4), peephole=True), reverse=reverse, time_major=time_major)
-    given = problem(replace(layer, time_major=False))
+    problem = small_problem(replace(layer, time_major=False))
     turned = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
-    traced = jax.tree.map(turned, trace(layer, given.params, turned(given.xs), given.carry, lengths=np.array([TIME, 2])))
-    assert_close(traced.h, apply(given.layer, *given[1:], lengths=np.array([TIME, 2]))[1], atol=1e-13)
+    traced = jax.tree.map(turned, trace(layer, problem.params, turned(problem.xs), problem.carry, lengths=np.array([TIME, 2])))
+    assert_close(traced.h, apply(problem.layer, *problem[1:], lengths=np.array([TIME, 2]))[1], atol=1e-13)
     for b, length in enumerate((TIME, 2)):
-        c = given.carry.c[b]
+        c = problem.carry.c[b]
         for t in reversed(range(length)) if reverse else range(length):
             c = traced.f[b, t] * c + traced.i[b, t] * traced.g[b, t]
             np.testing.assert_allclose(traced.c[b, t], c, atol=1e-13)

@@ -13,7 +13,7 @@ from equations import elman, mlstm, slstm
 from jlstm import RNN, ConvLSTMCell, ElmanCell, GRUCell, MLSTMCell, SLSTMCell
 from parity import textbook
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
 
 GATED = {
     "activation": ("tanh", "relu"),
@@ -57,8 +57,8 @@ CELLS = [
 @pytest.mark.parametrize("make", OPTIONS, ids=lambda make: make.func.__name__)
 def test_the_options_are_all_there_are(make):
     """But for sizes, which every cell needs, and how parameters are drawn."""
-    given = list(make.func.__dataclass_fields__)[: len(make.args)]
-    free = {"_", "kernel_init", "recurrent_init", "bias_init"}.union(given)
+    sizes = list(make.func.__dataclass_fields__)[: len(make.args)]
+    free = {"_", "kernel_init", "recurrent_init", "bias_init"}.union(sizes)
     assert OPTIONS[make].keys() == make.func.__dataclass_fields__.keys() - free
     defaults = make(**{name: values[0] for name, values in OPTIONS[make].items()})
     assert defaults == make()
@@ -81,11 +81,11 @@ def test_every_pair_equals_numpy(cell, x64):
     From any carry and with the last one, but for those with a stabiliser, whose carry is not that of the equations.
     """
     layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # which compiles fast, and is added to
-    given = problem(layer)
-    cotangent = cotangent_of(given)
+    problem = small_problem(layer)
+    cotangent = cotangent_of(problem)
     if type(cell) in UNSTABLE:  # they start from zeros, and tell their outputs alone
-        given, cotangent = given._replace(carry=None), (jax.tree.map(np.zeros_like, cotangent[0]), cotangent[1])
-    initial, masks, params, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *given[1:]))
+        problem, cotangent = problem._replace(carry=None), (jax.tree.map(np.zeros_like, cotangent[0]), cotangent[1])
+    initial, masks, params, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
     for name in initial.keys() - {"kernel", "recurrent_kernel", "gate_kernel", "peephole_kernel"}:
         np.testing.assert_array_equal(initial[name], first_bias(cell, name, initial[name].size))
     assert any("bias" in name for name in initial) == cell.use_bias
@@ -100,7 +100,7 @@ def test_every_pair_equals_numpy(cell, x64):
             return elman(cell, params, xs, carry, noise=masks)
         return textbook.run(layer, params, xs, carry, noise=masks)[:2]
 
-    values = (params, given.xs, given.carry)
+    values = (params, problem.xs, problem.carry)
     assert_close(out, expected(*values), atol=1e-12, rtol=1e-12)
     assert_slopes(expected, values, gradients, cotangent)
 

@@ -11,7 +11,7 @@ import pytest
 import variants
 from jlstm import RNN, LSTMCarry, LSTMCell
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
 
 OPTIONS = {  # the first of each is the default
     "peephole": (False, True),
@@ -85,9 +85,9 @@ def everything(layer, cotangent, offsets, xs, carry):
 def test_every_pair_equals_numpy(row, x64):
     """Outputs, carry and dropout masks; the gradient for each array along a random direction, by central differences."""
     layer = RNN(LSTMCell(UNITS, kernel_init="zeros", recurrent_init="zeros", **row), param_dtype="float64")
-    given = problem(layer)
-    cotangent = cotangent_of(given)
-    initial, masks, values, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *given[1:]))
+    problem = small_problem(layer)
+    cotangent = cotangent_of(problem)
+    initial, masks, values, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
     assert ("bias" in initial) == row["use_bias"]
     if row["use_bias"]:
         np.testing.assert_array_equal(initial["bias"], variants.initial_bias(row, UNITS))

@@ -9,12 +9,12 @@ import pytest
 
 from jlstm import RNN
 from jlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
-from problems import FEATURES, UNITS, apply, problem
+from problems import FEATURES, UNITS, apply, small_problem
 
 
 def test_an_open_forget_gate_adds_up_its_inputs(x64):
     """With f = 1 and i = 1, c is the sum of the candidates."""
-    layer, params, xs, _ = problem(RNN(LSTMCell(UNITS)))
+    layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS)))
     bias = np.concatenate([np.full(2 * UNITS, 50.0), np.zeros(2 * UNITS)])
     params = {"kernel": params["kernel"], "recurrent_kernel": 0 * params["recurrent_kernel"], "bias": bias}
     params["kernel"][:, : 2 * UNITS] = 0
@@ -24,19 +24,19 @@ def test_an_open_forget_gate_adds_up_its_inputs(x64):
 
 def test_bounds_that_are_never_reached_change_nothing(x64):
     """Nor do peepholes of zero, a projection by the identity, and scales of one on what is normalised already."""
-    plain, params, xs, carry = problem(RNN(LSTMCell(UNITS)))
+    plain, params, xs, carry = small_problem(RNN(LSTMCell(UNITS)))
     wide = {"cell_clip": 1e6, "gate_clip": 1e6, "projection_clip": 1e6, "projection": UNITS, "peephole": True}
-    more = params | {"projection_kernel": np.eye(UNITS), "peephole_kernel": np.zeros((3, UNITS))}
+    extended_params = params | {"projection_kernel": np.eye(UNITS), "peephole_kernel": np.zeros((3, UNITS))}
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13),
-        apply(RNN(LSTMCell(UNITS, **wide)), more, xs, carry),
+        apply(RNN(LSTMCell(UNITS, **wide)), extended_params, xs, carry),
         apply(plain, params, xs, carry),
     )
 
 
 def test_bounds_bind(x64):
     """No c beyond ±0.3, no h beyond ±0.1, and gates between σ(-0.1) and σ(0.1)."""
-    layer, params, xs, _ = problem(RNN(LSTMCell(UNITS, cell_clip=0.3, projection=3, projection_clip=0.1, gate_clip=0.1)))
+    layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS, cell_clip=0.3, projection=3, projection_clip=0.1, gate_clip=0.1)))
     carry, ys = apply(layer, params, 10 * xs)
     assert np.abs(carry.c).max() <= 0.3
     assert np.abs(ys).max() == 0.1
@@ -51,14 +51,14 @@ def test_bounds_bind(x64):
 def test_normalised_sums_do_not_see_the_size_of_the_inputs(x64):
     """A kernel ten times as large gives the same with layer normalisation, which divides by the deviation."""
     for scheme in ("ba2016", "addons"):
-        layer, params, xs, _ = problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
+        layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
         larger = params | {"kernel": 10 * params["kernel"], "recurrent_kernel": 7 * params["recurrent_kernel"]}
         np.testing.assert_allclose(apply(layer, larger, xs)[1], apply(layer, params, xs)[1], rtol=1e-9)
 
 
 def test_a_gru_that_updates_nothing_keeps_its_carry(x64):
     """z = 1."""
-    layer, params, xs, carry = problem(RNN(GRUCell(UNITS)))
+    layer, params, xs, carry = small_problem(RNN(GRUCell(UNITS)))
     params["bias"][:UNITS] = 1e3
     np.testing.assert_allclose(apply(layer, params, xs, carry)[0].h, carry.h, rtol=1e-14)
 
@@ -66,7 +66,7 @@ def test_a_gru_that_updates_nothing_keeps_its_carry(x64):
 @pytest.mark.parametrize(("cell", "gates"), [(MinGRUCell(UNITS), [0.25]), (MinLSTMCell(UNITS), [0.2, 0.6])], ids=repr)
 def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
     """With z constant, or i and f (0.2 / (0.2 + 0.6) is 0.25), h is an exponentially weighted mean of the candidates."""
-    layer, params, xs, _ = problem(RNN(cell))
+    layer, params, xs, _ = small_problem(RNN(cell))
     first = len(gates) * UNITS
     params["kernel"][:, :first], params["bias"][:first] = 0, np.repeat([np.log(p / (1 - p)) for p in gates], UNITS)
     g = xs @ params["kernel"][:, first:] + params["bias"][first:]
@@ -114,7 +114,7 @@ def test_normalised_zeros_have_gradients(scheme, dtype):
 
 def test_an_slstm_from_any_c_is_its_equations(x64):
     """From a carry whose n is 0 and whose c is not, as a learned one may be."""
-    layer, params, xs, carry = problem(RNN(SLSTMCell(UNITS)), time=1)
+    layer, params, xs, carry = small_problem(RNN(SLSTMCell(UNITS)), time=1)
     carry = carry._replace(n=np.zeros_like(carry.n))
     i, f, g, o = np.split(xs[:, 0] @ params["kernel"] + carry.h @ params["recurrent_kernel"][0] + params["bias"], 4, -1)
     c = carry.c * np.exp(carry.m) / (1 + np.exp(-f)) + np.exp(i) * np.tanh(g)

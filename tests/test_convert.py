@@ -8,7 +8,7 @@ from conversions import refusal
 from jlstm import LSTM, RNN, MinLSTMCell, Stack
 from jlstm.convert import equinox, flax, haiku, keras, layout, onnx, tf1, torch
 from jlstm.convert.arrays import FLOATS, floating
-from problems import UNITS, problem
+from problems import UNITS, small_problem
 
 CONVERTERS = [equinox, flax, haiku, keras, onnx, tf1, torch]
 NO_WEIGHTS = [
@@ -33,7 +33,7 @@ def test_what_is_no_parameters_or_another_cell_is_one_sentence(converter):
         refusal(lambda params=params: converter.dump(LSTM(UNITS), params))
     refusal(lambda: converter.dump(Stack((LSTM(UNITS),)), ()))
     minimal = RNN(MinLSTMCell(UNITS))
-    assert "has no MinLSTMCell" in refusal(lambda: converter.dump(minimal, problem(minimal).params))
+    assert "has no MinLSTMCell" in refusal(lambda: converter.dump(minimal, small_problem(minimal).params))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional
 from jlstm.convert import equinox as convert
-from problems import FEATURES, TIME, UNITS, apply, normal, problem
+from problems import FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
 CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
@@ -45,10 +45,10 @@ def test_the_same_weights_give_the_same_outputs(kind, use_bias):
 )
 def test_what_equinox_does_not_have_is_refused(layer, complaint):
     """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
-WEIGHTS = [convert.dump(layer, problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS))]
+WEIGHTS = [convert.dump(layer, small_problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS))]
 
 
 @given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], 0)))

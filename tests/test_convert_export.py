@@ -8,7 +8,7 @@ import pytest
 
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
-from problems import BATCH, FEATURES, UNITS, problem
+from problems import BATCH, FEATURES, UNITS, small_problem
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # other code for the same float32 formulas
 LAYERS = [
@@ -23,7 +23,7 @@ SIZES = [(BATCH, 2), (BATCH + 2, 7)]
 
 def converted(layer):
     """The layer and weights that came as arrays."""
-    return convert.load(convert.dump(layer, problem(layer, dtype=np.float32).params))
+    return convert.load(convert.dump(layer, small_problem(layer, dtype=np.float32).params))
 
 
 def inputs(batch, time):
@@ -35,8 +35,8 @@ def inputs(batch, time):
 def same(results, expected):
     """All outputs and carries, in order: TensorFlow has its own trees."""
     results, expected = jax.tree.leaves(results), jax.tree.leaves(expected)
-    for result, known in zip(results, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(result), known, **CLOSE)
+    for result, array in zip(results, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(result), array, **CLOSE)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import flax as convert
-from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
 CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
@@ -42,8 +42,8 @@ def of_nnx(cell, bidirectional, options):
 
 
 PAIRS = [  # every cell of both in one direction and in two, and every cell and direction with both activations
-    (*one, bidirectional, (k + bidirectional) % 2 == 1)
-    for k, one in enumerate(product([of_linen, of_nnx], ["LSTMCell", "OptimizedLSTMCell", "GRUCell"]))
+    (*combination, bidirectional, (k + bidirectional) % 2 == 1)
+    for k, combination in enumerate(product([of_linen, of_nnx], ["LSTMCell", "OptimizedLSTMCell", "GRUCell"]))
     for bidirectional in (False, True)
 ]
 
@@ -67,7 +67,7 @@ def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu)
 @pytest.mark.parametrize("layer", [LSTM(UNITS), GRU(UNITS), Bidirectional(LSTM(UNITS))], ids=repr)
 def test_what_is_dumped_comes_back(layer, module):
     """To the same bits, signs of zeros too."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     if module != "linen" and "recurrent_bias" in params:
         assert "nnx.GRUCell has no recurrent_bias" in refusal(lambda: convert.dump(layer, params, module=module))
         params["recurrent_bias"] = np.zeros(UNITS)
@@ -93,11 +93,11 @@ def whole(tree):
 )
 def test_what_flax_does_not_have_is_refused(layer, complaint):
     """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 WEIGHTS = [
-    dict(convert._flat(convert.dump(layer, problem(layer).params, module=module)["cell"]))
+    dict(convert._flat(convert.dump(layer, small_problem(layer).params, module=module)["cell"]))
     for layer, module in ((LSTM(UNITS), "linen"), (LSTM(UNITS), "nnx.OptimizedLSTMCell"), (GRU(UNITS), "linen"))
 ]
 
@@ -110,9 +110,9 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
 
 
 TREES = {
-    "LSTM": convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params)["cell"],
-    "fused": convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params, module="nnx.OptimizedLSTMCell")["cell"],
-    "GRU": convert.dump(GRU(UNITS), problem(GRU(UNITS)).params)["cell"],
+    "LSTM": convert.dump(LSTM(UNITS), small_problem(LSTM(UNITS)).params)["cell"],
+    "fused": convert.dump(LSTM(UNITS), small_problem(LSTM(UNITS)).params, module="nnx.OptimizedLSTMCell")["cell"],
+    "GRU": convert.dump(GRU(UNITS), small_problem(GRU(UNITS)).params)["cell"],
 }
 BESIDE = [
     *product(["norm", "LayerNorm_0"], ["scale"]),
@@ -129,8 +129,8 @@ BESIDE = [
 def test_variables_beside_those_of_a_cell_are_refused_by_name(tree, name):
     """Such as those of a layer normalization; none is left out, with or without what runs the cell around it."""
     module, leaf = name
-    more = tree | {module: tree.get(module, {}) | {leaf: np.ones(UNITS)}}
-    for weights in (more, {"cell": more}, {"params": {"cell": more}}):
+    extended = tree | {module: tree.get(module, {}) | {leaf: np.ones(UNITS)}}
+    for weights in (extended, {"cell": extended}, {"params": {"cell": extended}}):
         assert ".".join(name) in refusal(lambda weights=weights: convert.load(weights))
 
 
@@ -139,7 +139,7 @@ def test_modules_beside_a_cell_are_no_part_of_a_layer(beside):
     """They are not left out either."""
     refusal(lambda: convert.load({"cell": TREES["LSTM"], beside: {"scale": np.ones(UNITS)}}))
     refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, beside: {"scale": np.ones(UNITS)}}))
-    both = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}
-    refusal(lambda: convert.load(both | {beside: {"scale": np.ones(UNITS)}}))
-    refusal(lambda: convert.load({"forward_rnn": both["forward_rnn"]}))
+    directions = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}
+    refusal(lambda: convert.load(directions | {beside: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"forward_rnn": directions["forward_rnn"]}))
     refusal(lambda: convert.load({"cell": TREES["LSTM"] | {"if_": TREES["LSTM"]["if"]}}))

@@ -30,14 +30,14 @@ def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp
     made.mkdir()
     tried.mkdir()
     target.seeds(made)
-    tries = [given for file in sorted(made.glob(f"*{target.ending}")) for given in target.inputs(file)]
+    tries = [content for file in sorted(made.glob(f"*{target.ending}")) for content in target.inputs(file)]
     read = set()
-    for given in tries:
+    for content in tries:
         path = tried / f"model{target.ending}"
-        check.read(target, path, given)
+        check.read(target, path, content)
         if refusal(target, path) is None:
-            read.add(SEPARATOR in given)
-    assert read >= {SEPARATOR in given for given in tries} - ({False} if name == "checkpoint" else set())  # of two files
+            read.add(SEPARATOR in content)
+    assert read >= {SEPARATOR in content for content in tries} - ({False} if name == "checkpoint" else set())  # of two files
 
 
 def refusal(target, path):
@@ -89,13 +89,13 @@ def test_memory_out_of_proportion_is_a_finding(tmp_path):
 
 def test_changes_are_made_where_they_belong():
     """The same from the same seed; JSON stays JSON; all three ways are taken."""
-    given = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
-    made = [mutate.mutated(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
-    assert made == [mutate.mutated(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
+    original = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
+    made = [mutate.mutated(original, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
+    assert made == [mutate.mutated(original, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
     assert b"bytes" in made
-    assert any(len(one) == len(given) and one != given for one in made)
-    changed = [one.split(SEPARATOR)[0] for one in made if one != b"bytes" and one.endswith(b"\0" * 64)]
-    assert any(b'\\"c\\": ' in one and b'\\"c\\": 1' not in one for one in changed)
+    assert any(len(mutant) == len(original) and mutant != original for mutant in made)
+    changed = [mutant.split(SEPARATOR)[0] for mutant in made if mutant != b"bytes" and mutant.endswith(b"\0" * 64)]
+    assert any(b'\\"c\\": ' in mutant and b'\\"c\\": 1' not in mutant for mutant in changed)
     assert max(map(len, made)) <= 200
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import haiku as convert
-from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
 CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
@@ -38,7 +38,7 @@ def test_the_same_weights_give_the_same_outputs(kinds):
 @pytest.mark.parametrize("layer", [LSTM(UNITS), GRU(UNITS, reset_after=False), Stack((LSTM(UNITS), LSTM(2)))], ids=repr)
 def test_what_is_dumped_comes_back(layer):
     """To the same bits, but for the forget bias of an LSTM, to which 1 is added there: that is rounded."""
-    params = problem(layer).params
+    params = small_problem(layer).params
     _, back = convert.load(convert.dump(layer, params))
     for (path, a), b in zip(jax.tree.leaves_with_path(back), jax.tree.leaves(params), strict=True):
         atol = 1e-15 if "'bias'" in jax.tree_util.keystr(path) else 0
@@ -57,10 +57,10 @@ def test_what_is_dumped_comes_back(layer):
 )
 def test_what_haiku_does_not_have_is_refused(layer, complaint):
     """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
-WEIGHTS = [convert.dump(layer, problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS, reset_after=False))]
+WEIGHTS = [convert.dump(layer, small_problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS, reset_after=False))]
 
 
 @given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], -1)))

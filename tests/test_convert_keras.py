@@ -10,7 +10,7 @@ from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
 from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
-from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 import tf_keras  # isort: skip  # after the environment is set
 
@@ -76,7 +76,7 @@ def outputs(model, xs, reverse):
 
 @pytest.mark.table(quick=8)
 @pytest.mark.parametrize(
-    ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda each: getattr(each, "__name__", str(each))
+    ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, depth, framework):
     """For layers, directions, activations, biases and both conventions of the GRU."""
@@ -101,7 +101,7 @@ def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, de
 )
 def test_what_is_dumped_comes_back(layer):
     """To the same bits, signs of zeros too."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     options = {"reverse": True, "activation": "relu"} if getattr(layer, "reverse", False) else {}
     _, back = convert.load(convert.dump(layer, params), **options)
     assert jax.tree.structure(back) == jax.tree.structure(params)
@@ -110,13 +110,13 @@ def test_what_is_dumped_comes_back(layer):
 
 def test_dumped_weights_are_theirs():
     """`set_weights` takes them, and the outputs are ours."""
-    known = problem(Bidirectional(GRU(UNITS), "sum"))
+    problem = small_problem(Bidirectional(GRU(UNITS), "sum"))
     theirs = keras.layers.Bidirectional(keras.layers.GRU(UNITS, return_sequences=True), merge_mode="sum", dtype="float64")
     theirs.forward_layer.dtype_policy = theirs.backward_layer.dtype_policy = keras.DTypePolicy("float64")
     theirs.build((None, None, FEATURES))
-    theirs.set_weights(convert.dump(known.layer, known.params))
-    _, ys = apply(known.layer, known.params, known.xs)
-    np.testing.assert_allclose(ys, theirs(known.xs), rtol=0, atol=1e-5)  # their variables are float32 here
+    theirs.set_weights(convert.dump(problem.layer, problem.params))
+    _, ys = apply(problem.layer, problem.params, problem.xs)
+    np.testing.assert_allclose(ys, theirs(problem.xs), rtol=0, atol=1e-5)  # their variables are float32 here
 
 
 def model(framework):
@@ -150,19 +150,19 @@ def saved(request, tmp_path_factory):
 def test_files_of_whole_models_are_read_by_name(saved, name):
     """Each layer with its own options and weights: it does what the layer in the model does."""
     whole, folder = saved
-    found = convert.read(folder / name)
-    assert found.keys() == {"both", "lstm", "cells", "inner/deep", "last"}
+    converted = convert.read(folder / name)
+    assert converted.keys() == {"both", "lstm", "cells", "inner/deep", "last"}
     ys = XS.astype(np.float32)
     for part in whole.layers[1:]:
         expected, ys_before = np.asarray(part(ys)), ys
         full = {"inner": "inner/deep"}.get(part.name, part.name)
         ys = expected
-        if full in found:
-            layer, params = found[full]
+        if full in converted:
+            layer, params = converted[full]
             _, got = apply(layer, params, ys_before)
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-    assert found["last"][0].cell.forget_bias is None
-    assert found["both"][0].merge == "sum"
+    assert converted["last"][0].cell.forget_bias is None
+    assert converted["both"][0].merge == "sum"
 
 
 def test_a_second_stack_of_cells_is_found(tmp_path):
@@ -179,18 +179,18 @@ def test_files_of_weights_alone_are_read_by_name(saved):
     """Options come from the caller there."""
     whole, folder = saved
     for path in folder.glob("*weights.h5"):
-        found = convert.read(path)
+        converted = convert.read(path)
         kinds = {layer.name: layer.get_weights() for layer in whole.layers if layer.name in ("both", "last")}
-        by_end = {name.rsplit("/", 1)[-1]: value for name, value in found.items()}
+        by_end = {name.rsplit("/", 1)[-1]: value for name, value in converted.items()}
         for name, weights in kinds.items():
             if name in by_end:  # tf-keras numbers layers in a `.weights.h5` file and does not name them
                 jax.tree.map(np.testing.assert_array_equal, convert.dump(*by_end[name]), weights)
-        assert len(found) == 5
+        assert len(converted) == 5
 
 
 WEIGHTS = {
-    "LSTM": dict(enumerate(convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params))),
-    "GRU": dict(enumerate(convert.dump(GRU(UNITS), problem(GRU(UNITS)).params))),
+    "LSTM": dict(enumerate(convert.dump(LSTM(UNITS), small_problem(LSTM(UNITS)).params))),
+    "GRU": dict(enumerate(convert.dump(GRU(UNITS), small_problem(GRU(UNITS)).params))),
 }
 
 
@@ -210,5 +210,5 @@ def test_options_that_keras_lacks_are_refused():
         ({"output_activation": "relu"}, "Keras has no output_activation='relu', only 'tanh'"),
     ):
         layer = LSTM(UNITS, **options)
-        assert complaint in refusal(lambda layer=layer: convert.dump(layer, problem(layer).params))
+        assert complaint in refusal(lambda layer=layer: convert.dump(layer, small_problem(layer).params))
     assert "no option 'colour'" in refusal(lambda: convert.load(list(WEIGHTS["LSTM"].values()), colour=1))

@@ -162,9 +162,9 @@ def test_the_version_of_another_keras_is_refused(files, tmp_path):
     """It says what hard_sigmoid means; the options of Keras 2 and 3 differ."""
     with zipfile.ZipFile(files / "model.keras") as archive:
         ours = json.loads(archive.read("metadata.json"))["keras_version"]
-    other = "3.4.1" if ours.startswith("2") else "2.15.0"
-    sentence = refusal(lambda: convert.read(planted(files, tmp_path / "a.keras", version=other)))
-    assert f"keras_version is {other}" in sentence
+    wrong_version = "3.4.1" if ours.startswith("2") else "2.15.0"
+    sentence = refusal(lambda: convert.read(planted(files, tmp_path / "a.keras", version=wrong_version)))
+    assert f"keras_version is {wrong_version}" in sentence
     assert f"which Keras {ours[0]} writes" in sentence
 
 

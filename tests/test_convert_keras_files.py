@@ -37,13 +37,13 @@ def weights(path, where="layers/lstm/cell/vars", **datasets):
     return path
 
 
-def archive(path, config=CONFIG, compression=zipfile.ZIP_STORED, **other):
+def archive(path, config=CONFIG, compression=zipfile.ZIP_STORED, **extra_members):
     """A `.keras` file."""
     model = {"class_name": "Sequential", "config": {"layers": [config]}}
     content = weights(path.with_suffix(".weights.h5")).read_bytes()
     members = {"config.json": json.dumps(model), "metadata.json": '{"keras_version": "3.15.1"}', "model.weights.h5": content}
     with zipfile.ZipFile(path, "w", compression) as file:
-        for name, value in (members | {name.replace("_", "."): value for name, value in other.items()}).items():
+        for name, value in (members | {name.replace("_", "."): value for name, value in extra_members.items()}).items():
             file.writestr(name, value)
     return path
 
@@ -142,10 +142,10 @@ def test_names_of_cells_may_be_anything(tmp_path, name):
     """The number tells which cell is meant."""
     cell = {"class_name": "LSTMCell", "config": CONFIG["config"] | {"name": name}}
     path = archive(tmp_path / "a.keras", {"class_name": "RNN", "config": {"name": "one", "cell": cell}})
-    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "b.keras", "w") as other:
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "b.keras", "w") as copy:
         for member in ("config.json", "metadata.json"):
-            other.writestr(member, file.read(member))
-        other.writestr("model.weights.h5", weights(tmp_path / "b.h5", "layers/rnn/cell/vars").read_bytes())
+            copy.writestr(member, file.read(member))
+        copy.writestr("model.weights.h5", weights(tmp_path / "b.h5", "layers/rnn/cell/vars").read_bytes())
     assert convert.read(tmp_path / "b.keras").keys() == {"one"}
 
 

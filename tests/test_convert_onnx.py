@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conversions import damaged, refusal, spoiled, survives
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack
 from jlstm.convert import onnx as convert
-from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
 LENGTHS = np.array([3, TIME], np.int32)
@@ -40,30 +40,30 @@ LAYERS = [
 
 def float32(layer):
     """A problem in float32, with lengths, time-major where the layer is, and the last state of a carry as ONNX has it."""
-    known = problem(layer, dtype=np.float32)
-    return known._replace(xs=known.xs.swapaxes(0, 1)) if layer.time_major else known
+    problem = small_problem(layer, dtype=np.float32)
+    return problem._replace(xs=problem.xs.swapaxes(0, 1)) if layer.time_major else problem
 
 
 def states(layer, carry, prefix=""):
     """A carry under the names of the model's inputs and outputs."""
     carries = carry if isinstance(layer, Stack) else (carry,)
-    found = {}
-    for k, one in enumerate(carries):
-        sides = [one["forward"], one["backward"]] if isinstance(one, dict) else [one]
+    arrays = {}
+    for k, layer_carry in enumerate(carries):
+        sides = [layer_carry["forward"], layer_carry["backward"]] if isinstance(layer_carry, dict) else [layer_carry]
         for name in sides[0]._fields:
-            found[f"{prefix}{name}_{k}"] = np.stack([np.asarray(getattr(side, name)) for side in sides])
-    return found
+            arrays[f"{prefix}{name}_{k}"] = np.stack([np.asarray(getattr(side, name)) for side in sides])
+    return arrays
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_models_compute_what_the_layer_does(tmp_path, layer):
     """A written model, checked by ONNX itself, gives the same outputs and last states, from initial states, with lengths."""
-    known = float32(layer)
-    convert.write(tmp_path / "model.onnx", layer, known.params)
+    problem = float32(layer)
+    convert.write(tmp_path / "model.onnx", layer, problem.params)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    results = session.run(names, {"xs": known.xs, "lengths": LENGTHS} | states(layer, known.carry))
-    carry, ys = apply(layer, known.params, known.xs, known.carry, lengths=LENGTHS)
+    results = session.run(names, {"xs": problem.xs, "lengths": LENGTHS} | states(layer, problem.carry))
+    carry, ys = apply(layer, problem.params, problem.xs, problem.carry, lengths=LENGTHS)
     expected = {"ys": ys} | states(layer, carry, "last_")
     assert expected.keys() == set(names)
     for name, result in zip(names, results, strict=True):
@@ -73,15 +73,17 @@ def test_models_compute_what_the_layer_does(tmp_path, layer):
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_what_is_written_or_dumped_comes_back(tmp_path, layer):
     """The same layers, to the same bits, signs of zeros too."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, np.float32(-0.0), leaf), problem(layer, dtype=np.float32).params)
+    params = jax.tree.map(
+        lambda leaf: np.where(leaf > 0.2, np.float32(-0.0), leaf), small_problem(layer, dtype=np.float32).params
+    )
     again, back = convert.load(convert.dump(layer, params))
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(assert_same_bits, back, params)
     convert.write(tmp_path / "model.onnx", layer, params)
-    found = list(convert.read(tmp_path / "model.onnx").values())
+    converted = list(convert.read(tmp_path / "model.onnx").values())
     layers, trees = (again.layers, back) if isinstance(layer, Stack) else ((again,), (back,))
-    for (one, tree), expected, leaves in zip(found, layers, trees, strict=True):
-        assert one == expected
+    for (read_layer, tree), expected, leaves in zip(converted, layers, trees, strict=True):
+        assert read_layer == expected
         jax.tree.map(assert_same_bits, tree, leaves)
 
 
@@ -115,9 +117,9 @@ NODES = [
 @pytest.mark.parametrize(("kind", "options"), NODES, ids=str)
 def test_nodes_compute_what_the_loaded_layer_does(tmp_path, kind, options):
     """Random weights with two biases, as other exporters write them."""
-    given = node(kind, **options)
-    arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
-    attributes = {name: value for name, value in given.items() if name not in arrays} | {"hidden_size": UNITS}
+    fields = node(kind, **options)
+    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+    attributes = {name: value for name, value in fields.items() if name not in arrays} | {"hidden_size": UNITS}
     make = onnx.helper
     places = ["xs", "W", "R", "B", "", "", "", "P"] if "P" in arrays else ["xs", "W", "R", "B"]
     infos = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("xs", "ys")]
@@ -190,7 +192,7 @@ def test_attributes_that_are_not_ours_are_refused(kind, options, complaint):
 )
 def test_what_onnx_does_not_have_is_refused(layer, complaint):
     """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 @given(st.data())
@@ -198,7 +200,7 @@ def test_what_onnx_does_not_have_is_refused(layer, complaint):
 def test_damaged_files_are_read_or_refused(tmp_path, data):
     """Whatever bytes are cut off or changed."""
     layer = LSTM(1)
-    convert.write(tmp_path / "whole.onnx", layer, problem(layer, dtype=np.float32).params)
+    convert.write(tmp_path / "whole.onnx", layer, small_problem(layer, dtype=np.float32).params)
     survives(convert.read, tmp_path / "a.onnx", data.draw(damaged((tmp_path / "whole.onnx").read_bytes())))
 
 
@@ -218,7 +220,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, data):
 )
 def test_models_that_declare_something_else_are_refused(tmp_path, change, complaint):
     """Sizes, places of weights, constant states."""
-    convert.write(tmp_path / "a.onnx", LSTM(UNITS), problem(LSTM(UNITS), dtype=np.float32).params)
+    convert.write(tmp_path / "a.onnx", LSTM(UNITS), small_problem(LSTM(UNITS), dtype=np.float32).params)
     model = onnx.load(tmp_path / "a.onnx")
     change(model.graph)
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())

@@ -138,9 +138,12 @@ def behind(kind):
 def test_weights_behind_operators_are_computed(tmp_path, kind):
     """The layer computes what ONNX Runtime does, and nothing is left over."""
     steps, constants = behind(kind)
-    nodes = [make.make_node(name, inputs, [output], **(more[0] if more else {})) for name, inputs, output, *more in steps]
-    others = {name: value for name, value in weights().items() if name != "W"}
-    result = compared(saved(tmp_path / "a.onnx", graph([*nodes, layer()], others | constants)))
+    nodes = [
+        make.make_node(name, inputs, [output], **(attributes[0] if attributes else {}))
+        for name, inputs, output, *attributes in steps
+    ]
+    other_weights = {name: value for name, value in weights().items() if name != "W"}
+    result = compared(saved(tmp_path / "a.onnx", graph([*nodes, layer()], other_weights | constants)))
     assert (result.unused, result.skipped, result.assumed) == ((), {}, ())
 
 
@@ -214,8 +217,8 @@ def test_a_layer_that_is_called_twice_is_there_twice(tmp_path):
 )
 def test_what_cannot_be_computed_is_named(tmp_path, nodes, constants, complaint):
     """With what computes it, and what to do."""
-    others = {name: value for name, value in weights().items() if name != "W"}
-    path = saved(tmp_path / "a.onnx", graph([*nodes, layer()], others | constants))
+    other_weights = {name: value for name, value in weights().items() if name != "W"}
+    path = saved(tmp_path / "a.onnx", graph([*nodes, layer()], other_weights | constants))
     assert complaint in refusal(lambda: convert.read(path))
 
 

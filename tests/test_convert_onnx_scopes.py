@@ -26,8 +26,8 @@ def test_layers_in_branches_are_read(tmp_path):
     layers = convert.read(path)
     assert list(layers) == ["choice/else_branch/layer", "choice/then_branch/layer"]
     assert not layers.in_network_order
-    for side, which in (("then", True), ("else", False)):
-        (expected,) = runtime(path, xs=sequences(), which=np.array(which))
+    for side, condition in (("then", True), ("else", False)):
+        (expected,) = runtime(path, xs=sequences(), which=np.array(condition))
         result = outputs(layers[f"choice/{side}_branch/layer"], sequences())
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
@@ -35,10 +35,10 @@ def test_layers_in_branches_are_read(tmp_path):
 def test_branches_see_the_names_around_them_and_those_of_a_node_without_a_name(tmp_path):
     """Weights of the outer graph; the If is called by its output."""
     inner = graph([layer(ys="inside")], {}, (), ("inside",))
-    other = graph(
+    else_graph = graph(
         [make.make_node("Identity", ["zeros"], ["outside"])], {"zeros": np.zeros((1, 1, 1, 1), np.float32)}, (), ("outside",)
     )
-    node = make.make_node("If", ["which"], ["ys"], then_branch=inner, else_branch=other)
+    node = make.make_node("If", ["which"], ["ys"], then_branch=inner, else_branch=else_graph)
     path = saved(tmp_path / "a.onnx", graph([node], weights(), ("xs", "which"), kinds={"which": BOOL}))
     result = compared(path, "ys/then_branch/layer", which=np.array(True))
     assert result.unused == ("ys/else_branch/zeros",)
@@ -95,8 +95,8 @@ def test_layers_in_functions_are_read(tmp_path):
     layers = convert.read(path)
     assert list(layers) == ["first/inner", "second/middle/inner"]
     assert layers.in_network_order
-    second, other = runtime(path, xs=sequences())
-    for name, expected in (("first/inner", other), ("second/middle/inner", second)):
+    second, first_output = runtime(path, xs=sequences())
+    for name, expected in (("first/inner", first_output), ("second/middle/inner", second)):
         np.testing.assert_allclose(outputs(layers[name], sequences()), expected, rtol=1e-5, atol=1e-5)
 
 

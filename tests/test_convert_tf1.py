@@ -15,7 +15,7 @@ from fuzz import table
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import tf1 as convert
 from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
-from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
 import tf_keras  # isort: skip  # after the environment is set
 from tf_keras.src.layers.rnn import legacy_cells  # isort: skip
@@ -71,17 +71,17 @@ def test_stacks_and_directions_are_found_in_checkpoints(tmp_path):
     def build(xs):
         many = lambda: legacy_cells.MultiRNNCell([legacy_cells.BasicLSTMCell(UNITS, **F64), legacy_cells.BasicLSTMCell(2, **F64)])
         ys, _ = tf.compat.v1.nn.dynamic_rnn(many(), xs, dtype=tf.float64, scope="below")
-        both, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(many(), many(), ys, dtype=tf.float64)
-        return ys, tf.concat(both, -1)
+        directions, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(many(), many(), ys, dtype=tf.float64)
+        return ys, tf.concat(directions, -1)
 
-    (ys, both), _ = run(build, tmp_path / "model.ckpt")
-    found = convert.read(tmp_path / "model.ckpt")
-    assert found.keys() == {"below", "bidirectional_rnn"}
-    assert isinstance(found["below"][0], Stack)
-    _, first = apply(*found["below"], XS)
-    _, second = apply(*found["bidirectional_rnn"], first)
+    (ys, directions), _ = run(build, tmp_path / "model.ckpt")
+    converted = convert.read(tmp_path / "model.ckpt")
+    assert converted.keys() == {"below", "bidirectional_rnn"}
+    assert isinstance(converted["below"][0], Stack)
+    _, first = apply(*converted["below"], XS)
+    _, second = apply(*converted["bidirectional_rnn"], first)
     np.testing.assert_allclose(first, ys, **CLOSE)
-    np.testing.assert_allclose(second, both, **CLOSE)
+    np.testing.assert_allclose(second, directions, **CLOSE)
 
 
 def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
@@ -90,11 +90,11 @@ def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
     rnns = [of.Bidirectional(of.LSTM(UNITS, return_sequences=True)), of.GRU(3, return_sequences=True)]
     model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), *rnns])
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "two"))
-    found = convert.read(path)
-    assert list(found) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
+    converted = convert.read(path)
+    assert list(converted) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
     ys = XS.astype(np.float32)
-    for name in sorted(found):
-        _, ys = apply(*found[name], ys)
+    for name in sorted(converted):
+        _, ys = apply(*converted[name], ys)
     np.testing.assert_allclose(ys, model(XS.astype(np.float32)), rtol=1e-5, atol=1e-5)  # in float32
 
 
@@ -105,7 +105,7 @@ def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
 )
 def test_what_is_dumped_comes_back(layer):
     """With no forget bias to the same bits; with one, the cell that adds it does the same to rounding."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     _, back = convert.load(convert.dump(layer, params, forget_bias=0.0), forget_bias=0.0)
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), back, params)
@@ -127,11 +127,11 @@ def test_what_is_dumped_comes_back(layer):
 )
 def test_what_tensorflow_1_does_not_have_is_refused(layer, complaint):
     """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 WEIGHTS = [
-    convert.dump(layer, problem(layer).params)
+    convert.dump(layer, small_problem(layer).params)
     for layer in (LSTM(UNITS), LSTM(UNITS, peephole=True), GRU(UNITS, reset_after=False))
 ]
 
@@ -205,8 +205,8 @@ def test_a_variable_beyond_the_end_of_the_data_is_refused(tmp_path):
 def test_other_types_than_ours_are_refused(tmp_path, number):
     """Whole numbers, words, and references, of which TensorFlow ends the process."""
     (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(64))
-    one = bytes([8, number]) + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x28\x04"
-    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", one]))
+    entry = bytes([8, number]) + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x28\x04"
+    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", entry]))
     assert "expected one of " in refusal(lambda: convert.read(tmp_path / "a"))
 
 

@@ -76,12 +76,12 @@ CELLS = {
 def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
     """The class is told by the name of the scope, and with it what is added to the forget gate and where a GRU resets."""
     shapes, oracle, close = CELLS[scope]
-    own = weights(shapes)
-    path = write(tmp_path / "a", {f"{scope}/{name}": array for name, array in own.items()})
+    cell_weights = weights(shapes)
+    path = write(tmp_path / "a", {f"{scope}/{name}": array for name, array in cell_weights.items()})
     layers = convert.read(path)
     ((layer, params),) = layers.values()
     assert (layers.skipped, layers.unused, layers.in_network_order) == ({}, (), False)
-    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(own, XS), **close)
+    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(cell_weights, XS), **close)
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,25 @@ def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
 )
 def test_names_of_before_tensorflow_1_2_are_read(tmp_path, scope, shapes, oracle):
     """Kernels were called weights, the bias biases; TensorFlow's own tool renames them and changes nothing else."""
-    own = weights(shapes)
-    old = {re.sub("kernel$|bias$", lambda name: OLD[name[0]], f"rnn/{scope}/{name}"): array for name, array in own.items()}
+    cell_weights = weights(shapes)
+    old = {
+        re.sub("kernel$|bias$", lambda name: OLD[name[0]], f"rnn/{scope}/{name}"): array for name, array in cell_weights.items()
+    }
     assert any("weights" in name for name in old)
     ((layer, params),) = convert.read(write(tmp_path / "a", old)).values()
-    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(own, XS), **CLOSE)
-    refusal(lambda: convert.load({**weights(PLAIN), "weights": own[min(own)]}))
+    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(cell_weights, XS), **CLOSE)
+    refusal(lambda: convert.load({**weights(PLAIN), "weights": cell_weights[min(cell_weights)]}))
 
 
 def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
     """An LSTM cell's forget bias is an assumption, CuDNN's cell has none; an argument that does not belong is told."""
-    own = weights(PLAIN)
-    both = {f"{scope}/{name}": own[name] for scope in ("a/lstm_cell", "b/cudnn_compatible_lstm_cell") for name in own}
-    path = write(tmp_path / "a", both)
+    cell_weights = weights(PLAIN)
+    variables = {
+        f"{scope}/{name}": cell_weights[name]
+        for scope in ("a/lstm_cell", "b/cudnn_compatible_lstm_cell")
+        for name in cell_weights
+    }
+    path = write(tmp_path / "a", variables)
     layers = convert.read(path)
     assert any("forget_bias" in sentence for sentence in layers.assumed)
     assert any("activation tanh" in sentence for sentence in layers.assumed)
@@ -110,8 +116,10 @@ def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
         layers = convert.read(path, forget_bias=0.5)
     assert not any("forget_bias" in sentence for sentence in layers.assumed)
     for name, bias in {"a": 0.5, "b": 0.0}.items():
-        np.testing.assert_allclose(apply(*layers[name], XS)[1], lstm(own, XS, bias), **CLOSE)
-    assert "adds no forget_bias" in refusal(lambda: convert.load(own, cell="cudnn_compatible_lstm_cell", forget_bias=1.0))
+        np.testing.assert_allclose(apply(*layers[name], XS)[1], lstm(cell_weights, XS, bias), **CLOSE)
+    assert "adds no forget_bias" in refusal(
+        lambda: convert.load(cell_weights, cell="cudnn_compatible_lstm_cell", forget_bias=1.0)
+    )
 
 
 def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
@@ -126,30 +134,30 @@ def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
         "decoder_cell/rnn/lstm_cell": PLAIN,
         "gru_cell": GRU_SHAPES,
     }
-    own = {scope: weights(shapes) for scope, shapes in scopes.items()}
-    variables = {f"{scope}/{name}": array for scope, arrays in own.items() for name, array in arrays.items()}
+    cell_weights = {scope: weights(shapes) for scope, shapes in scopes.items()}
+    variables = {f"{scope}/{name}": array for scope, arrays in cell_weights.items() for name, array in arrays.items()}
     layers = convert.read(write(tmp_path / "a", variables | {"model/dense/kernel": np.ones((3, 4))}))
     names = {
         scope: scope.rpartition("/")[0] if scope.endswith(("rnn/lstm_cell", "basic_lstm_cell")) else scope for scope in scopes
     }
     assert list(layers) == sorted(names.values())
     assert layers.unused == ("model/dense/kernel",)
-    for scope, arrays in own.items():
+    for scope, arrays in cell_weights.items():
         oracle = gru if "gru" in scope else lstm
         np.testing.assert_allclose(apply(*layers[names[scope]], XS)[1], oracle(arrays, XS), **CLOSE)
 
 
 def test_optimizers_and_averages_are_no_cells(tmp_path):
     """What they keep is named after the variables, in a scope of its own or not, by the class or by another name."""
-    own = weights(PLAIN, "rnn/lstm_cell/")
-    kept = ("{}/Adam", "{}/Adam_1", "{}/my_optimizer", "train/{}/RMSProp", "train/{}/RMSProp_1", "{}/Momentum")
-    slots = {slot.format(name): array for name, array in own.items() for slot in kept}
-    averages = {f"{name}/ExponentialMovingAverage": array for name, array in own.items()}
+    cell_weights = weights(PLAIN, "rnn/lstm_cell/")
+    slot_names = ("{}/Adam", "{}/Adam_1", "{}/my_optimizer", "train/{}/RMSProp", "train/{}/RMSProp_1", "{}/Momentum")
+    slots = {slot.format(name): array for name, array in cell_weights.items() for slot in slot_names}
+    averages = {f"{name}/ExponentialMovingAverage": array for name, array in cell_weights.items()}
     opaque = {"cudnn_lstm/opaque_kernel/Adam": np.ones(8), "beta1_power": np.float64(1)}
-    layers = convert.read(write(tmp_path / "a", own | slots | averages | opaque))
+    layers = convert.read(write(tmp_path / "a", cell_weights | slots | averages | opaque))
     assert (list(layers), layers.skipped) == (["rnn"], {})
     assert layers.unused == tuple(sorted([*averages, *opaque]))
-    np.testing.assert_allclose(apply(*layers["rnn"], XS)[1], lstm(weights_of(own), XS), **CLOSE)
+    np.testing.assert_allclose(apply(*layers["rnn"], XS)[1], lstm(weights_of(cell_weights), XS), **CLOSE)
 
 
 def weights_of(variables):
@@ -162,29 +170,37 @@ def test_cudnn_layers_and_directions_are_put_together(tmp_path):
     upper = {"kernel": (2 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     wide = {"kernel": (3 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     cell, stack = "cudnn_compatible_lstm_cell", "stack_bidirectional_rnn/cell_{}/bidirectional_rnn/{}"
-    one = [weights(PLAIN), weights(upper)]
-    two = {(k, side): weights(shapes) for k, shapes in enumerate((PLAIN, wide)) for side in ("fw", "bw")}
-    variables = {f"cudnn_lstm/rnn/multi_rnn_cell/cell_{k}/{cell}/{n}": a for k, own in enumerate(one) for n, a in own.items()}
-    variables |= {f"both/{stack.format(*place)}/{cell}/{n}": a for place, own in two.items() for n, a in own.items()}
+    unidirectional = [weights(PLAIN), weights(upper)]
+    bidirectional = {(k, side): weights(shapes) for k, shapes in enumerate((PLAIN, wide)) for side in ("fw", "bw")}
+    variables = {
+        f"cudnn_lstm/rnn/multi_rnn_cell/cell_{k}/{cell}/{n}": a
+        for k, arrays in enumerate(unidirectional)
+        for n, a in arrays.items()
+    }
+    variables |= {
+        f"both/{stack.format(*place)}/{cell}/{n}": a for place, arrays in bidirectional.items() for n, a in arrays.items()
+    }
     half = RNG.normal(size=4 * UNITS)
     variables |= {f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias_cudnn_{k}": half for k in (0, 1)}
-    variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias"] = one[0]["bias"] = 2 * half
+    variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias"] = unidirectional[0]["bias"] = 2 * half
     layers = convert.read(write(tmp_path / "a", variables))
     assert list(layers) == ["both", "cudnn_lstm/rnn"]
     assert isinstance(layers["both"][0], Stack)
     assert all(isinstance(part, Bidirectional) for part in layers["both"][0].layers)
-    zero = lambda own, xs: lstm(own, xs, forget_bias=0.0)
-    np.testing.assert_allclose(apply(*layers["cudnn_lstm/rnn"], XS)[1], zero(one[1], zero(one[0], XS)), **CLOSE)
+    zero = lambda arrays, xs: lstm(arrays, xs, forget_bias=0.0)
+    np.testing.assert_allclose(
+        apply(*layers["cudnn_lstm/rnn"], XS)[1], zero(unidirectional[1], zero(unidirectional[0], XS)), **CLOSE
+    )
     xs = XS
     for k in (0, 1):
-        xs = np.concatenate([zero(two[k, "fw"], xs), zero(two[k, "bw"], xs[:, ::-1])[:, ::-1]], -1)
+        xs = np.concatenate([zero(bidirectional[k, "fw"], xs), zero(bidirectional[k, "bw"], xs[:, ::-1])[:, ::-1]], -1)
     np.testing.assert_allclose(apply(*layers["both"], XS)[1], xs, **CLOSE)
     variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias_cudnn_1"] = -half
     with pytest.warns(UserWarning, match="not the sum of CuDNN's biases"):
         assert list(convert.read(write(tmp_path / "b", variables))) == ["both"]
 
 
-OTHERS = [
+UNREAD_CELLS = [
     *(
         "ugrnn_cell",
         "nas_cell",
@@ -206,24 +222,24 @@ OTHERS = [
 ]
 
 
-def skips(tmp_path, variables, kept=True):
+def skips(tmp_path, variables, fine_is_read=True):
     """The skipped layers of a checkpoint, in which one other layer is read."""
     fine = weights(PLAIN, "fine/lstm_cell/")
     path = write(tmp_path / "a", variables | fine)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         layers = convert.read(path)
-    assert (list(layers) == ["fine"]) == kept
-    told = [str(warning.message) for warning in caught if "is not converted: " in str(warning.message)]
-    assert len(told) == len(layers.skipped)
-    assert all(len(sentence) <= 300 + len(str(path)) and "\n" not in sentence for sentence in told)
+    assert (list(layers) == ["fine"]) == fine_is_read
+    messages = [str(warning.message) for warning in caught if "is not converted: " in str(warning.message)]
+    assert len(messages) == len(layers.skipped)
+    assert all(len(sentence) <= 300 + len(str(path)) and "\n" not in sentence for sentence in messages)
     assert {*variables} <= {*layers.unused}
     alone = refusal(lambda: convert.read(write(tmp_path / "b", variables)))
     assert all(repr(name) in alone for name in [*layers.skipped][:3])
     return layers.skipped
 
 
-@pytest.mark.parametrize("cell", OTHERS)
+@pytest.mark.parametrize("cell", UNREAD_CELLS)
 def test_other_cells_are_skipped_by_name(tmp_path, cell):
     """Though their kernel has the shape of an LSTM's; the other layers of the checkpoint are read."""
     ((name, reason),) = skips(tmp_path, weights(PLAIN, f"rnn/{cell}/")).items()

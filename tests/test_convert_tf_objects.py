@@ -20,7 +20,7 @@ pytestmark = [
 RNG = np.random.default_rng(7)
 XS = RNG.normal(size=(BATCH, TIME, FEATURES)).astype("f")
 FLOAT32 = {"rtol": 0, "atol": 1e-5}  # what Keras computes in
-BOTH = pytest.mark.parametrize("framework", [tf_keras, keras], ids=lambda module: module.__name__)
+FRAMEWORKS = pytest.mark.parametrize("framework", [tf_keras, keras], ids=lambda module: module.__name__)
 LSTM = {"kernel": (FEATURES, 4 * UNITS), "recurrent_kernel": (UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
 PLAIN = {"kernel": (FEATURES, UNITS), "recurrent_kernel": (UNITS, UNITS), "bias": (UNITS,)}
 
@@ -59,7 +59,7 @@ def around(**children):
     return module
 
 
-@BOTH
+@FRAMEWORKS
 def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
     """Twelve of them, so that a sort by name would be wrong; of all kinds that we have; with an optimizer's variables."""
     of = framework.layers
@@ -102,7 +102,7 @@ def test_slots_of_older_optimizers_are_no_layers(tmp_path):
     assert not any("SLOT" in name for name in layers.unused)
 
 
-@BOTH
+@FRAMEWORKS
 def test_an_encoder_and_a_decoder_go_by_their_paths(tmp_path, framework):
     """Attributes of a model of one's own tell no order; an object on two paths is read once."""
     of = framework.layers
@@ -119,19 +119,19 @@ def test_an_encoder_and_a_decoder_go_by_their_paths(tmp_path, framework):
     np.testing.assert_allclose(apply(*layers["model/decoder/deep/rnn"], XS)[1], decoder(XS), **FLOAT32)
 
 
-@BOTH
+@FRAMEWORKS
 def test_directions_that_are_reached_on_other_paths_are_one_layer(tmp_path, framework):
     """The variables of one direction are stored under its shorter path."""
-    both = framework.layers.Bidirectional(framework.layers.GRU(UNITS, return_sequences=True), merge_mode="sum")
-    both.build((None, None, FEATURES))
-    path = saved(tmp_path, a=both.forward_layer, model=around(inner=around(both=both)))
+    bidirectional = framework.layers.Bidirectional(framework.layers.GRU(UNITS, return_sequences=True), merge_mode="sum")
+    bidirectional.build((None, None, FEATURES))
+    path = saved(tmp_path, a=bidirectional.forward_layer, model=around(inner=around(both=bidirectional)))
     ((name, (layer, params)),) = convert.read(path, merge="sum").items()
     assert name == "model/inner/both"
     assert layer.merge == "sum"
-    np.testing.assert_allclose(apply(layer, params, XS)[1], both(XS), **FLOAT32)
+    np.testing.assert_allclose(apply(layer, params, XS)[1], bidirectional(XS), **FLOAT32)
 
 
-@BOTH
+@FRAMEWORKS
 def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
     """ConvLSTM, cells of one's own, cells with a name of one's own, layers with a norm."""
 
@@ -269,7 +269,7 @@ def test_what_old_checkpoints_do_not_state_is_asked_for(tmp_path, gates):
 def elman(path, name):
     """A plain recurrent network in NumPy."""
     reader = tf.train.load_checkpoint(path)
-    kernel, recurrent, bias = (reader.get_tensor(f"{name}/cell/{own}/.ATTRIBUTES/VARIABLE_VALUE") for own in PLAIN)
+    kernel, recurrent, bias = (reader.get_tensor(f"{name}/cell/{variable}/.ATTRIBUTES/VARIABLE_VALUE") for variable in PLAIN)
     h, ys = np.zeros((BATCH, UNITS)), []
     for x in XS.swapaxes(0, 1):
         h = np.tanh(x @ kernel + h @ recurrent + bias)

@@ -28,7 +28,7 @@ def test_every_sequence_counts_once_a_pass(problem, number, padding, truncating)
     sides = {"padding": padding, "truncating": truncating}
     labels = np.arange(len(sequences))
     batches = Buckets(Ragged.of(sequences), labels, size, widths, seed, **sides)
-    seen, batched = [], list(batches.epoch(number))
+    counted_labels, batched = [], list(batches.epoch(number))
     assert len(batched) == len(batches)
     for (tokens, lengths, of), weights in batched:
         assert tokens.shape == (size, tokens.shape[1])
@@ -38,8 +38,8 @@ def test_every_sequence_counts_once_a_pass(problem, number, padding, truncating)
             width = next((width for width in widths if len(sequence) <= width), widths[-1])
             assert row.tolist() == pad([sequence], width, **sides)[0].tolist()
             assert length == min(len(sequence), width)
-            seen += [label] * int(weight)
-    assert sorted(seen) == labels.tolist()
+            counted_labels += [label] * int(weight)
+    assert sorted(counted_labels) == labels.tolist()
 
 
 @given(problems(), st.integers(0, 3))
@@ -57,8 +57,8 @@ def test_without_a_seed_the_given_order_stays(problem):
     """From the narrowest bucket to the widest, and within a bucket as given."""
     sequences, size, widths, _ = problem
     batches = Buckets(Ragged.of(sequences), np.arange(len(sequences)), size, widths)
-    seen = np.concatenate([batch.examples.labels[batch.weights == 1] for batch in batches.epoch(0)]).tolist()
-    assert seen == sorted(range(len(sequences)), key=lambda number: np.searchsorted(widths[:-1], len(sequences[number])))
+    order = np.concatenate([batch.examples.labels[batch.weights == 1] for batch in batches.epoch(0)]).tolist()
+    assert order == sorted(range(len(sequences)), key=lambda number: np.searchsorted(widths[:-1], len(sequences[number])))
 
 
 def test_series_of_real_numbers_are_sorted_too():
@@ -112,6 +112,6 @@ def test_buckets_and_seeds_have_orders_of_their_own():
 )
 def test_what_cannot_be_sorted_into_buckets_is_refused(arguments, message):
     """At once, not when the first batch is asked for."""
-    sequences, *more = arguments
+    sequences, *options = arguments
     with pytest.raises(ValueError, match=message):
-        Buckets(Ragged.of(sequences), *more)
+        Buckets(Ragged.of(sequences), *options)

@@ -128,12 +128,12 @@ def test_every_set_is_downloaded_once(published, load):
 @every_set
 def test_every_set_is_read_from_a_folder_that_cannot_be_written(published, load, monkeypatch):
     """The argument or JLSTM_DATA names it; it gives what a download gives, and nothing is written beside the files."""
-    downloaded, before = load(), sorted(published.iterdir())
+    downloaded, files = load(), sorted(published.iterdir())
     published.chmod(0o555)
     assert plain(load(published)) == plain(downloaded)
     monkeypatch.setenv("JLSTM_DATA", str(published))
     assert plain(load()) == plain(downloaded)
-    assert sorted(published.iterdir()) == before
+    assert sorted(published.iterdir()) == files
     published.chmod(0o755)
 
 
@@ -160,8 +160,8 @@ def test_what_small_files_hold(published):
     """Brightness and labels; a start mark and numbers from 4 up; words by frequency; parts of a text; months and values."""
     assert plain(mnist().train) == [np.full((3, 2, 2), np.float32(0.2)).tolist(), [0, 1, 2]]
     for split, labels in zip(imdb(num_words=100), (REVIEWS["y_train"], REVIEWS["y_test"]), strict=True):
-        found = {tuple(tokens.tolist()): label for tokens, label in zip(*split, strict=True)}
-        assert found == dict(zip([(1, 8, 9), (1, 10), (1, 11, 12, 13)], labels, strict=True))
+        label_of = {tuple(tokens.tolist()): label for tokens, label in zip(*split, strict=True)}
+        assert label_of == dict(zip([(1, 8, 9), (1, 10), (1, 11, 12, 13)], labels, strict=True))
         assert split.labels.dtype == split.tokens.values.dtype == np.int32
     assert imdb_word_index() == json.loads(TEXTS["imdb_word_index.json"])
     assert plain(ptb()) == [[0, 2, 3, 0, 1], [3, 1], [0, 1], ["the", "<eos>", "<unk>", "of"]]

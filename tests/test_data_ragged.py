@@ -32,8 +32,8 @@ def test_sequences_come_out_as_they_went_in(sequences):
     assert len(rows) == len(sequences)
     assert rows.values.dtype == np.int32
     assert [row.tolist() for row in rows.prefixed(7)] == [[7, *sequence] for sequence in sequences]
-    kept = rows.keep(rows.values % 2 == 0)
-    assert [row.tolist() for row in kept] == [[value for value in sequence if value % 2 == 0] for sequence in sequences]
+    filtered = rows.keep(rows.values % 2 == 0)
+    assert [row.tolist() for row in filtered] == [[value for value in sequence if value % 2 == 0] for sequence in sequences]
 
 
 @given(SEQUENCES.filter(len), st.data())
@@ -135,12 +135,12 @@ def test_real_numbers_and_features_are_padded(name, padding):
         got = pad(form, 2, padding=padding, truncating="post", value=value)
         assert (str(got.dtype), len(got)) == (dtype, 3)
         for row, sequence in zip(got, sequences, strict=True):
-            kept = np.asarray(sequence)[:2]
-            begin = 2 - len(kept) if padding == "pre" else 0
-            if len(kept):
-                np.testing.assert_array_equal(row[begin : begin + len(kept)], kept)
-            rest = np.delete(row, range(begin, begin + len(kept)), axis=0).astype(float)
-            np.testing.assert_array_equal(rest, np.full(rest.shape, value, float))
+            truncated = np.asarray(sequence)[:2]
+            begin = 2 - len(truncated) if padding == "pre" else 0
+            if len(truncated):
+                np.testing.assert_array_equal(row[begin : begin + len(truncated)], truncated)
+            padding_values = np.delete(row, range(begin, begin + len(truncated)), axis=0).astype(float)
+            np.testing.assert_array_equal(padding_values, np.full(padding_values.shape, value, float))
     rows = Ragged.of(sequences)
     assert rows.lengths.tolist() == [3, 0, 1]
     assert rows.take([2, 0]).lengths.tolist() == [1, 3]
@@ -159,7 +159,7 @@ def test_lengths_make_the_mask_of_what_is_padded_behind(lengths, time):
     mask = pad([[1] * length for length in lengths], time, padding="post") == 1
     array = np.array(lengths, np.int32)
     np.testing.assert_array_equal(jlstm.lengths_to_mask(array, time), mask)
-    np.testing.assert_array_equal(jax.vmap(lambda one: jlstm.lengths_to_mask(one, time))(array), mask)
+    np.testing.assert_array_equal(jax.vmap(lambda n: jlstm.lengths_to_mask(n, time))(array), mask)
     np.testing.assert_array_equal(jlstm.lengths_to_mask(array[None], time), mask[None])
 
 

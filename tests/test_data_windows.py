@@ -34,9 +34,9 @@ def test_each_token_but_the_first_of_a_stream_is_a_target_once(problem):
 def test_a_stream_goes_on_where_the_batch_before_left_it(problem):
     """The last target of a window is the first input of the next: a carry that is handed on fits."""
     windows = [batch.examples for batch in Windows(*problem).epoch(0)]
-    for before, after in pairwise(windows):
-        assert before.mask.all()
-        np.testing.assert_array_equal(before.targets[:, -1], after.inputs[:, 0])
+    for previous, after in pairwise(windows):
+        assert previous.mask.all()
+        np.testing.assert_array_equal(previous.targets[:, -1], after.inputs[:, 0])
 
 
 @given(problems())

@@ -8,7 +8,7 @@ from jax.extend.core import jaxprs_in_params
 
 import jlstm
 from jlstm import LSTM, Bidirectional, Stack
-from problems import FEATURES, TIME, UNITS, apply, cotangent_of, differentiate, flags, judged, problem
+from problems import FEATURES, TIME, UNITS, apply, cotangent_of, differentiate, flags, judged, small_problem
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
@@ -41,8 +41,8 @@ def test_everything_has_the_dtype_asked_for(x64, dtype, param_dtype):
     assert dtypes_of(jax.eval_shape(layer.apply, params, xs, carry)) == {dtype}
     assert dtypes_of(jax.eval_shape(lambda p, xs: jlstm.cell_states(layer, p, xs), params, xs)) == {dtype}
     assert dtypes_of(jax.eval_shape(jax.grad(lambda p, xs: layer.apply(p, xs)[1].sum()), params, xs)) == {param_dtype}
-    one, (params, carry) = layer.layers[1], (tree[1] for tree in (params, carry))
-    assert dtypes_of(jax.eval_shape(one.step, params, carry, jax.ShapeDtypeStruct((2, 8), "bfloat16"))) == {dtype}
+    top, (params, carry) = layer.layers[1], (tree[1] for tree in (params, carry))
+    assert dtypes_of(jax.eval_shape(top.step, params, carry, jax.ShapeDtypeStruct((2, 8), "bfloat16"))) == {dtype}
 
 
 @pytest.mark.parametrize("name", layers())
@@ -91,8 +91,8 @@ def test_16_bits_stay_16_bits(dtype, name):
 def test_close_to_the_truth(dtype, layer):
     """Values and gradients lie within a few rounding errors of the float64 truth for the same, rounded, numbers."""
     eps = float(jnp.finfo(dtype).eps)
-    given, cotangent = problem(layer), cotangent_of(problem(layer))
-    rounded = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (given[1:], cotangent))
+    problem, cotangent = small_problem(layer), cotangent_of(small_problem(layer))
+    rounded = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (problem[1:], cotangent))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), rounded)
     got = differentiate(layer, rounded[1], *rounded[0])
     expected = judged(layer, *exact[0], exact[1])
@@ -103,7 +103,7 @@ def test_close_to_the_truth(dtype, layer):
 
 def test_mixed_precision_rounds_only_once():
     """Computing float32 parameters in bfloat16 is casting all of them first."""
-    _, params, xs, carry = problem(LSTM(UNITS), dtype=np.float32)
+    _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     params, xs, carry = jax.tree.map(jnp.asarray, (params, xs, carry))
     half = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), (params, xs, carry))
     for a, b in zip(

@@ -40,11 +40,11 @@ def test_help_explains_every_option(training, capsys):
         tyro.cli(training.MnistOptions, args=["--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    own, shared = (
+    mnist_options, shared = (
         ("--dataset {mnist,digits}", "--permuted", "--seeds"),
         ("--data-dir", "--steps", "--epochs", "--seed", "--out", "--resume"),
     )
-    for text in (*own, *shared, "Train an LSTM"):
+    for text in (*mnist_options, *shared, "Train an LSTM"):
         assert text in printed
 
 
@@ -97,11 +97,11 @@ def test_permuted_pixels_come_one_a_step(training, tmp_path, capsys):
     permuted = training.permute(dataset)
     assert permuted.test.images.shape == (360, 64, 1)
     assert not np.array_equal(permuted.test.images[0].ravel(), dataset.test.images[0].ravel())
-    for before, after in zip(dataset.train.images[:5], permuted.train.images[:5], strict=True):
-        assert sorted(before.ravel()) == sorted(after.ravel())
+    for original, after in zip(dataset.train.images[:5], permuted.train.images[:5], strict=True):
+        assert sorted(original.ravel()) == sorted(after.ravel())
     pixels = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
-    both = training.permute(training.Dataset(*(training.Split(pixels, np.zeros(1, np.int32)) for _ in range(2))))
-    np.testing.assert_array_equal(both.train.images, both.test.images)
+    permuted_pixels = training.permute(training.Dataset(*(training.Split(pixels, np.zeros(1, np.int32)) for _ in range(2))))
+    np.testing.assert_array_equal(permuted_pixels.train.images, permuted_pixels.test.images)
     training.main(training.MnistOptions(dataset="digits", permuted=True, steps=2, out=tmp_path))
     assert capsys.readouterr().out.splitlines()[-1].startswith("Test accuracy: 0.")
 
@@ -187,7 +187,7 @@ def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_pa
 
 def test_the_demo_without_tensorflow_is_one_sentence(tmp_path):
     """It says so before it trains."""
-    result = run(DEMO, cwd=tmp_path, before="sys.modules['tensorflow'] = None")
+    result = run(DEMO, cwd=tmp_path, setup="sys.modules['tensorflow'] = None")
     assert result.returncode == 1
     assert result.stdout == ""
     message = r"error: peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'\n"
@@ -210,9 +210,9 @@ def test_one_wrong_number_on_either_side_is_noticed(demo, name, change, agree, s
     """Rounding passes; an error of a ten-thousandth of the largest value does not, nor does the same error on both sides."""
     draw = np.random.default_rng(5)
     names = ("logits", "last h", "last c", "gradient: images", *(f"gradient: {weight}" for weight in demo.WEIGHTS))
-    right = {each: draw.normal(size=(7, 10)) for each in names}
+    right = {quantity: draw.normal(size=(7, 10)) for quantity in names}
     wrong = mutated(right, name, change)
-    ours, theirs = (wrong if side in (which, "both") else right for which in ("ours", "theirs"))
+    ours, theirs = (wrong if side in (current_side, "both") else right for current_side in ("ours", "theirs"))
     rows = demo.compare(ours, theirs, right)
     passed, sentence = demo.judge(rows, ours, theirs, labels=right["logits"].argmax(-1))
     assert passed == agree

@@ -50,16 +50,16 @@ def test_nothing_of_the_test_is_seen_before(example):
     """Other values in the test change neither scaling nor what is learnt from, and only the forecasts that come after them."""
     changed, month = GROWING.copy(), len(GROWING) - 10
     changed[month:] *= 3
-    found = []
+    outcomes = []
     for values in (GROWING, changed):
         scaled, *by = example.scale(values, 24)
-        known, test = np.split(scaled, [len(scaled) - 24])
-        found.append((by, known, example.forecast(random_params(example), known[-48:], test)))
-    (by, known, (each, ahead)), (other_by, other_known, (other_each, other_ahead)) = found
+        history, test = np.split(scaled, [len(scaled) - 24])
+        outcomes.append((by, history, example.forecast(random_params(example), history[-48:], test)))
+    (by, history, (one_step, ahead)), (other_by, other_history, (other_one_step, other_ahead)) = outcomes
     assert by == other_by
-    np.testing.assert_array_equal(known, other_known)
+    np.testing.assert_array_equal(history, other_history)
     np.testing.assert_array_equal(ahead, other_ahead)
-    same = np.asarray(each == other_each)
+    same = np.asarray(one_step == other_one_step)
     assert same[:15].all()  # the first of the changed ten is forecast from unchanged ones
     assert not same[15:].any()
 
@@ -67,23 +67,23 @@ def test_nothing_of_the_test_is_seen_before(example):
 def test_what_runs_on_is_what_would_be_forecast_had_it_come_so(example):
     """The first month is the same in both forecasts, and the others once the months have gone as forecast."""
     scaled, *_ = example.scale(GROWING, 24)
-    known, test = np.split(scaled, [len(scaled) - 24])
+    history, test = np.split(scaled, [len(scaled) - 24])
     params = random_params(example)
-    each, ahead = example.forecast(params, known[-48:], test)
-    assert each[0] == ahead[0]
-    own, _ = example.forecast(params, known[-48:], ahead)
+    one_step, ahead = example.forecast(params, history[-48:], test)
+    assert one_step[0] == ahead[0]
+    fed_back, _ = example.forecast(params, history[-48:], ahead)
     # float32, rounded in other orders, and fed back 24 times, which makes the difference grow
-    np.testing.assert_allclose(own, ahead, atol=1e-4)
+    np.testing.assert_allclose(fed_back, ahead, atol=1e-4)
 
 
 def test_windows_are_followed_by_the_next_months(example, tmp_path, monkeypatch):
     """What is to be foretold is the input one month later, in all windows that fit."""
-    given = []
+    calls = []
     monkeypatch.setattr(
-        example.Options, "fit", lambda self, loss, params, optimizer, batches, **_: given.append(batches.examples)
+        example.Options, "fit", lambda self, loss, params, optimizer, batches, **_: calls.append(batches.examples)
     )
     example.learn(np.arange(60, dtype=np.float32), example.ForecastOptions(window=50, out=tmp_path))
-    ((growth, following),) = given
+    ((growth, following),) = calls
     assert growth.shape == (10, 50)
     np.testing.assert_array_equal(following, growth + 1)
     assert following.max() == 59
@@ -102,8 +102,8 @@ def test_naive_forecasts_are_those_of_the_textbook(report):
 def test_errors_are_their_definitions(report):
     """Root mean square, mean, and mean over that of the seasonal naive forecast in training (Hyndman & Koehler 2006)."""
     values = np.concatenate([STEPS[:36] * 1.0, [10, 20]])  # a year later there is 12 more
-    found = report.errors(np.array([13.0, 16.0]), values, 2)
-    assert found == pytest.approx((np.sqrt(12.5), 3.5, 3.5 / 12))
+    result = report.errors(np.array([13.0, 16.0]), values, 2)
+    assert result == pytest.approx((np.sqrt(12.5), 3.5, 3.5 / 12))
 
 
 def test_it_prints_and_saves_what_it_says(example, tmp_path, capsys):
@@ -122,7 +122,7 @@ def test_it_prints_and_saves_what_it_says(example, tmp_path, capsys):
 
 def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
     """As if the series ended earlier."""
-    monkeypatch.setattr(example, "learn", lambda known, options: train.Result(random_params(example), [], None))
+    monkeypatch.setattr(example, "learn", lambda values, options: train.Result(random_params(example), [], None))
     example.main(example.ForecastOptions(months=12, hide=36, out=tmp_path))
     hidden = capsys.readouterr().out
     monkeypatch.setattr(example, "airline", lambda data_dir: Series(MONTHS[:-36], GROWING[:-36].astype(np.float32)))

@@ -66,24 +66,24 @@ def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
 @pytest.mark.slow
 def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
     """It goes both ways, and is built anew from the same options to judge a text."""
-    given = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--learning-rate", "0.01", "--epochs", "4")
-    run(example, *given, "--seeds", "2", out=tmp_path)
+    arguments = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--learning-rate", "0.01", "--epochs", "4")
+    run(example, *arguments, "--seeds", "2", out=tmp_path)
     printed = capsys.readouterr().out
     assert len(re.findall(r"^Seed \d: test accuracy", printed, re.MULTILINE)) == 2
     assert float(printed.splitlines()[-1].removeprefix("Test accuracy: ")) > 0.9
-    run(example, *given, "--predict", "The plot was awful", out=tmp_path)
+    run(example, *arguments, "--predict", "The plot was awful", out=tmp_path)
     assert re.search(r"\nVerdict: negative \(0\.\d{3}\)\n$", capsys.readouterr().out)
 
 
 def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
     """What was given stays."""
-    seen = []
-    monkeypatch.setattr(example, "learn", lambda learned, validation, options, console: seen.append(options) or {})
+    calls = []
+    monkeypatch.setattr(example, "learn", lambda learned, validation, options, console: calls.append(options) or {})
     monkeypatch.setattr(example, "accuracy", lambda *_: 0.5)
     monkeypatch.setattr(example.jlstm, "save", lambda *_: None)
     run(example, "--best", "--units", "7", out=tmp_path)
-    assert (seen[0].units, seen[0].length, seen[0].words) == (7, 20, films.WORDS)
-    assert (seen[0].pool, seen[0].bidirectional, seen[0].features) == tuple(
+    assert (calls[0].units, calls[0].length, calls[0].words) == (7, 20, films.WORDS)
+    assert (calls[0].pool, calls[0].bidirectional, calls[0].features) == tuple(
         example.BEST[name] for name in ("pool", "bidirectional", "features")
     )
 
@@ -92,13 +92,13 @@ def test_training_leaves_out_a_share_of_the_words(example):
     """They become unknown; padding and the mark of the beginning stay, and validation sees all."""
     tokens = np.tile(np.r_[np.zeros(10), 1, np.arange(3, 1003)].astype(np.int32), (4, 1))
     batch = Bucketed(tokens, np.full(4, 1001, np.int32), np.ones(4, np.int32))
-    seen = []
-    model = SimpleNamespace(apply=lambda params, tokens, key: seen.append(np.asarray(tokens)) or jnp.zeros(4))
+    token_batches = []
+    model = SimpleNamespace(apply=lambda params, tokens, key: token_batches.append(np.asarray(tokens)) or jnp.zeros(4))
     for key in (None, jax.random.key(0)):
         example.reviews.loss_fn(model, optax.sigmoid_binary_cross_entropy, 0.3, {}, batch, key, None)
-    dropped = seen[1] == example.reviews.UNKNOWN
-    np.testing.assert_array_equal(seen[0], tokens)
-    np.testing.assert_array_equal(seen[1][~dropped], tokens[~dropped])
+    dropped = token_batches[1] == example.reviews.UNKNOWN
+    np.testing.assert_array_equal(token_batches[0], tokens)
+    np.testing.assert_array_equal(token_batches[1][~dropped], tokens[~dropped])
     assert not dropped[:, :11].any()
     assert 0.25 < dropped[:, 11:].mean() < 0.35
 
@@ -144,9 +144,9 @@ def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     theirs.set_weights(weights(params))
     theirs.compile(adam_of_sums(keras), "binary_crossentropy")
     theirs.fit(batch.tokens, batch.labels, batch_size=16, epochs=1, shuffle=False, verbose=0)
-    for before, ours, other in zip(weights(params), weights(trained), theirs.get_weights(), strict=True):
-        assert np.abs(ours - before).max() > 1e-3
-        np.testing.assert_allclose(ours, other, rtol=0, atol=1e-5)  # a hundredth of a step: Adam divides rounding by rounding
+    for initial, ours, reference in zip(weights(params), weights(trained), theirs.get_weights(), strict=True):
+        assert np.abs(ours - initial).max() > 1e-3
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-5)  # a hundredth of a step: Adam divides rounding by rounding
 
 
 def adam_of_sums(keras: ModuleType):

@@ -68,8 +68,8 @@ def test_the_schedule_follows_the_epochs(script):
     """The rate that the optimizer sees at the first and last step of each epoch."""
     size = script.SIZES["ptb", "small"]
     rate = script.schedule(size, 100)
-    seen = [float(rate(np.int32(step))) for step in (0, 399, 400, 499, 500, 1299)]
-    assert seen == [1, 1, 0.5, 0.5, 0.25, 0.5**9]
+    rates = [float(rate(np.int32(step))) for step in (0, 399, 400, 499, 500, 1299)]
+    assert rates == [1, 1, 0.5, 0.5, 0.25, 0.5**9]
 
 
 def test_perplexity_counts_every_token_once(script):

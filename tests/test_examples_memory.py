@@ -75,8 +75,8 @@ def test_sequences_are_new_in_every_batch_and_the_same_again(tasks):
     halves = [next(source.epoch(1, len(source) - 1, part=(k, 2))) for k in (0, 1)]
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *halves)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, joined, last)))
-    other = next(tasks.Sequences(tasks.adding, 5, 4, seed=2).epoch(0))
-    assert not np.array_equal(other.examples[0], batches[0].examples[0])
+    reseeded = next(tasks.Sequences(tasks.adding, 5, 4, seed=2).epoch(0))
+    assert not np.array_equal(reseeded.examples[0], batches[0].examples[0])
 
 
 def test_units_start_with_all_time_scales(example):

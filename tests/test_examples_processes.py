@@ -18,8 +18,8 @@ FILES = {"checkpoints", "history.jsonl", "picture.png", "weights.safetensors"}
 def test_an_example_runs_as_two_processes(tmp_path):
     """Started by hand; the first one prints, and there is one of everything."""
     by_hand = ("--coordinator", "{address}", "--processes", "2", "--process", "{process}")
-    (first, code), (second, other) = wait(start(2, tmp_path / "cache", SCRIPT, *OPTIONS, str(tmp_path / "out"), *by_hand))
-    assert (code, other) == (0, 0), first + second
+    (first, code), (second, second_code) = wait(start(2, tmp_path / "cache", SCRIPT, *OPTIONS, str(tmp_path / "out"), *by_hand))
+    assert (code, second_code) == (0, 0), first + second
     assert re.fullmatch(r"Test accuracy: 0\.\d{4}", first.splitlines()[-1])
     assert second == ""
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES

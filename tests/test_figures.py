@@ -14,13 +14,13 @@ def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypa
     monkeypatch.setattr(figures, "FIGURES", names)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "figures.json"
-    other = {"printed": ["kept"], "command": "python other.py", "date": "2026-01-02T03", "commit": "abc", "seconds": 4.4}
-    path.write_text(json.dumps({"other": other, "digits": {"printed": ["old"]}, "unlisted": {}}))
+    other_figure = {"printed": ["kept"], "command": "python other.py", "date": "2026-01-02T03", "commit": "abc", "seconds": 4.4}
+    path.write_text(json.dumps({"other": other_figure, "digits": {"printed": ["old"]}, "unlisted": {}}))
     assert figures.main(["digits", "--out", str(path)]) == 0
-    kept = json.loads(path.read_text())
-    assert list(kept) == ["other", "digits"]
-    assert kept["other"] == other
-    figure = kept["digits"]
+    written = json.loads(path.read_text())
+    assert list(written) == ["other", "digits"]
+    assert written["other"] == other_figure
+    figure = written["digits"]
     assert figure["command"] == "python examples/01_mnist.py --dataset digits --steps 20"
     assert figure["printed"][0].startswith("Step 20: train accuracy")
     assert figure["printed"][-1].startswith("Test accuracy: 0.")
@@ -35,9 +35,9 @@ def test_an_example_that_fails_is_told(tmp_path, monkeypatch, capsys):
     """With its own sentence, and exit status 1."""
     monkeypatch.setattr(figures, "FIGURES", {"wrong": "01_mnist.py --steps 0"})
     monkeypatch.chdir(tmp_path)
-    (path := tmp_path / "figures.json").write_text(before := '{"wrong": {"printed": ["Test accuracy: 0.9"]}}')
+    (path := tmp_path / "figures.json").write_text(content := '{"wrong": {"printed": ["Test accuracy: 0.9"]}}')
     assert figures.main(["--out", str(path)]) == 1
-    assert path.read_text() == before
+    assert path.read_text() == content
     assert "error: --steps must be at least 1, got 0" in capsys.readouterr().err
 
 

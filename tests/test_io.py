@@ -64,7 +64,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "lstm.safetensors"
     params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
     jlstm.save(path, params)
-    before = path.read_bytes()
+    content = path.read_bytes()
 
     def interrupted(*_):
         raise OSError("the disk was taken out")
@@ -72,7 +72,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(OSError, match="taken out"):
         jlstm.save(path, params)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -82,12 +82,12 @@ def test_the_wrong_file_is_refused_in_a_sentence(tmp_path):
     like = LSTM(UNITS).init(jax.random.key(0), FEATURES)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*: save\(path, params\) writes one"):
         jlstm.load(path, like)
-    for other, complaint in (
+    for layer, complaint in (
         (LSTM(UNITS, use_bias=False), r"\['bias'\] is missing, expected shape \(16,\)"),
         (LSTM(5), r"\['bias'\] must have shape \(16,\), got \(20,\)"),
         (STACK, r"is missing|not part of"),
     ):
-        jlstm.save(path, other.init(jax.random.key(0), FEATURES))
+        jlstm.save(path, layer.init(jax.random.key(0), FEATURES))
         with pytest.raises(ValueError, match=complaint) as caught:
             jlstm.load(path, like)
         assert "load with the layer that the file was saved from" in str(caught.value)

@@ -41,9 +41,9 @@ def saved(path, layer=LAYERS[0]):
 
 def rewritten(path, **metadata):
     """The same file with other metadata."""
-    known = {"format": "jlstm", "version": "1", "layer": describe(LAYERS[0]), "features": str(FEATURES)}
-    known = {name: value for name, value in (known | metadata).items() if value is not None}
-    save_file(load_file(path), path, known)
+    header = {"format": "jlstm", "version": "1", "layer": describe(LAYERS[0]), "features": str(FEATURES)}
+    header = {name: value for name, value in (header | metadata).items() if value is not None}
+    save_file(load_file(path), path, header)
 
 
 def test_every_kind_of_layer_and_cell_is_tried():

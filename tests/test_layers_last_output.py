@@ -6,7 +6,7 @@ import pytest
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, Stack, convert
 from jlstm.cells import LSTMCell, Residual
-from problems import FEATURES, TIME, UNITS, apply, problem
+from problems import FEATURES, TIME, UNITS, apply, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -22,7 +22,7 @@ def at_its_end(layer, ys, lengths):
 @pytest.mark.parametrize("layer", [LSTM(UNITS), LSTM(UNITS, reverse=True), GRU(UNITS), LSTM(UNITS, projection=2)], ids=repr)
 def test_it_is_the_output_at_the_end_of_a_sequence(layer):
     """Of a forward layer at the last step that counts, of a backward one at the first."""
-    _, params, xs, carry = problem(layer)
+    _, params, xs, carry = small_problem(layer)
     last, ys = apply(layer, params, xs, carry, lengths=LENGTHS)
     np.testing.assert_array_equal(layer.last_output(last), at_its_end(layer, ys, LENGTHS))
 
@@ -30,7 +30,7 @@ def test_it_is_the_output_at_the_end_of_a_sequence(layer):
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", None])
 def test_both_directions_are_merged_at_their_ends(merge):
     """The forward one has read the whole sequence at its last step, the backward one at its first; NumPy merges both."""
-    layer, params, xs, carry = problem(Stack((LSTM(UNITS), Bidirectional(LSTM(6), merge))))
+    layer, params, xs, carry = small_problem(Stack((LSTM(UNITS), Bidirectional(LSTM(6), merge))))
     last, _ = apply(layer, params, xs, carry, lengths=LENGTHS)
     apart = Stack((LSTM(UNITS), Bidirectional(LSTM(6), None)))
     ys = apply(apart, params, xs, carry, lengths=LENGTHS)[1]
@@ -47,7 +47,7 @@ def test_both_directions_are_merged_at_their_ends(merge):
 
 def test_a_sequence_without_steps_has_what_it_starts_from():
     """Where no step counts, the carry is the one to start from, and so is the output; without one it is zero."""
-    layer, params, xs, carry = problem(LSTM(UNITS))
+    layer, params, xs, carry = small_problem(LSTM(UNITS))
     none = np.array([0, 2])
     np.testing.assert_array_equal(layer.last_output(apply(layer, params, xs, carry, lengths=none)[0])[0], carry.h[0])
     np.testing.assert_array_equal(layer.last_output(apply(layer, params, xs, lengths=none)[0])[0], 0)
@@ -55,7 +55,7 @@ def test_a_sequence_without_steps_has_what_it_starts_from():
 
 def test_it_is_differentiable():
     """Its gradient is that of the outputs at those steps."""
-    layer, params, xs, carry = problem(Bidirectional(LSTM(UNITS), None))
+    layer, params, xs, carry = small_problem(Bidirectional(LSTM(UNITS), None))
     weights = np.random.default_rng(3).normal(size=(2, UNITS))
 
     def by_carry(params):
@@ -99,7 +99,7 @@ def test_it_is_what_keras_returns_without_sequences(merge):
         return lstm if merge == "none" else keras.layers.Bidirectional(lstm, merge_mode=merge, dtype="float64")
 
     layer = LSTM(UNITS) if merge == "none" else Bidirectional(LSTM(UNITS), merge)
-    _, params, xs, _ = problem(layer)
+    _, params, xs, _ = small_problem(layer)
     mask = np.arange(TIME) < LENGTHS[:, None]
     theirs = keras_layer()
     theirs.build(xs.shape)

@@ -54,10 +54,10 @@ def test_arguments_are_left_alone():
     """Nothing given is changed."""
     layer = LSTM(UNITS)
     params = jax.tree.map(np.array, layer.init(jax.random.key(0), FEATURES))
-    given = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
-    before = jax.tree.map(np.copy, given)
-    layer.apply(given[0], given[1], mask=given[2])
-    jax.tree.map(np.testing.assert_array_equal, given, before)
+    args = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
+    copies = jax.tree.map(np.copy, args)
+    layer.apply(args[0], args[1], mask=args[2])
+    jax.tree.map(np.testing.assert_array_equal, args, copies)
 
 
 @pytest.mark.parametrize("name", jlstm.__all__)

@@ -42,8 +42,8 @@ def test_parameters_are_the_layers_own(name):
 def test_init_draws_all_layers_differently(name):
     """No two kernels of the same shape are the same."""
     leaves = [leaf for leaf in jax.tree.leaves(Recurrent(LAYERS[name]).init(jax.random.key(1), XS)) if leaf.ndim == 2]
-    for k, one in enumerate(leaves):
-        assert not any(one.shape == other.shape and (one == other).all() for other in leaves[k + 1 :])
+    for k, first in enumerate(leaves):
+        assert not any(first.shape == second.shape and (first == second).all() for second in leaves[k + 1 :])
 
 
 def test_lengths_carry_and_the_rest_pass_through():
@@ -66,9 +66,9 @@ def test_dropout_is_on_with_a_key_and_off_without():
     equal(model.apply(variables, XS, key=key), layer.apply(params, XS, key=key))
     noise = {"inputs": np.zeros((1, 2, 3), np.float32)}
     equal(model.apply(variables, XS, noise=noise), layer.apply(params, XS, noise=noise))
-    dropped, again, other = (model.apply(variables, XS, rngs={"dropout": jax.random.key(k)})[1] for k in (1, 1, 2))
+    dropped, again, different = (model.apply(variables, XS, rngs={"dropout": jax.random.key(k)})[1] for k in (1, 1, 2))
     equal(dropped, again)
-    assert (dropped != other).any()
+    assert (dropped != different).any()
     assert (dropped != layer.apply(params, XS)[1]).any()
 
 

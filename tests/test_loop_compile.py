@@ -25,11 +25,11 @@ def equations(jaxpr, inside=()):
 
 def matmuls(layer):
     """Shapes of the first operand of all products, outside and inside loops."""
-    found = {False: [], True: []}
+    shapes = {False: [], True: []}
     for inside, eqn in equations(jax.make_jaxpr(layer.apply)(*layer_shapes(layer, TIME)).jaxpr):
         if eqn.primitive.name == "dot_general":
-            found["scan" in inside].append(eqn.invars[0].aval.shape)
-    return found[False], found[True]
+            shapes["scan" in inside].append(eqn.invars[0].aval.shape)
+    return shapes[False], shapes[True]
 
 
 def test_inputs_are_projected_in_one_matmul():

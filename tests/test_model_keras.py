@@ -72,8 +72,8 @@ def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
     inner = [keras.Sequential([of.LSTM(units, return_sequences=True, name="deep")], name=f"m{units}") for units in (4, 5)]
     whole = keras.Model(xs, inner[1](inner[0](xs)))
     whole.save_weights(tmp_path / "a.weights.h5")
-    found = convert.read(tmp_path / "a.weights.h5")
-    assert {name: features_in(*one) for name, one in found.items()} == {
+    converted = convert.read(tmp_path / "a.weights.h5")
+    assert {name: features_in(*converted_layer) for name, converted_layer in converted.items()} == {
         "layers/sequential/layers/lstm": 3,
         "layers/sequential_1/layers/lstm": 4,
     }

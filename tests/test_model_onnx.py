@@ -8,7 +8,7 @@ import pytest
 import parity.__main__ as cli
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import onnx as convert
-from problems import problem
+from problems import small_problem
 
 LAYERS = {
     "stack": Stack((LSTM(4), GRU(2), Bidirectional(LSTM(3)))),
@@ -19,7 +19,7 @@ LAYERS = {
 
 def written(path, layer):
     """A model's file."""
-    convert.write(path, layer, problem(layer, dtype=np.float32).params)
+    convert.write(path, layer, small_problem(layer, dtype=np.float32).params)
     return path
 
 
@@ -66,8 +66,8 @@ def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
 def test_long_inputs_of_large_weights_pass(capsys, tmp_path):
     """Rounding that grows is none of the conversion's: our own float64 shows how much of it there is."""
     layer = LSTM(4, activation="relu", use_bias=False)
-    known = problem(layer, dtype=np.float32)
-    convert.write(tmp_path / "model.onnx", layer, jax.tree.map(lambda leaf: 2 * leaf, known.params))
+    problem = small_problem(layer, dtype=np.float32)
+    convert.write(tmp_path / "model.onnx", layer, jax.tree.map(lambda leaf: 2 * leaf, problem.params))
     np.savez(tmp_path / "x.npz", xs=np.random.default_rng(0).normal(size=(2, 200, 3)))
     assert cli.main([str(tmp_path / "model.onnx"), "--inputs", str(tmp_path / "x.npz")]) == 0
     assert "(your inputs)" in capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
     (tmp_path / "damaged.onnx").write_bytes(b"\x08\xff")
     assert cli.main([str(tmp_path / "damaged.onnx")]) == 2
     assert "is not a whole ONNX file" in capsys.readouterr().err
-    convert.write(tmp_path / "double.onnx", LSTM(4), problem(LSTM(4)).params)
+    convert.write(tmp_path / "double.onnx", LSTM(4), small_problem(LSTM(4)).params)
     assert cli.main([str(tmp_path / "double.onnx")]) == 2
     assert "ONNX Runtime does not run such a node" in capsys.readouterr().err
     path = written(tmp_path / "model.onnx", LSTM(4))

@@ -155,10 +155,10 @@ def test_what_stands_after_the_lengths_cannot_matter(data):
     """Neither for the logits nor for the gradients, even a token outside the vocabulary, whose embedding is NaN."""
     model, params = made(LAYERS["lstm"], dropout=0.5)
     lengths = np.array(data.draw(st.lists(st.integers(0, 7), min_size=6, max_size=6)))
-    other = np.array(data.draw(st.lists(st.integers(0, VOCABULARY + 3), min_size=42, max_size=42)), np.int32).reshape(6, 7)
+    replacement = np.array(data.draw(st.lists(st.integers(0, VOCABULARY + 3), min_size=42, max_size=42)), np.int32).reshape(6, 7)
     padding = np.arange(7) >= lengths[:, None]
 
-    results = (loss_and_grads(model, params, tokens, lengths) for tokens in (np.where(padding, other, TOKENS), TOKENS))
+    results = (loss_and_grads(model, params, tokens, lengths) for tokens in (np.where(padding, replacement, TOKENS), TOKENS))
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
@@ -186,10 +186,10 @@ def test_a_key_or_an_rng_turns_dropout_on():
     model, params = made((LSTM(4, dropout=0.3), LSTM(4)), dropout=0.5)
     plain = logits(made((LSTM(4), LSTM(4)))[0], params, TOKENS)
     np.testing.assert_array_equal(logits(model, params, TOKENS), plain)
-    one, again, other = (logits(model, params, TOKENS, key=jax.random.key(k)) for k in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
-    assert (one != plain).any()
+    first, again, different = (logits(model, params, TOKENS, key=jax.random.key(k)) for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != different).any()
+    assert (first != plain).any()
     by_rng = logits(model, params, TOKENS, rngs={"dropout": jax.random.key(1)})
     assert (by_rng != plain).any()
 
@@ -200,12 +200,12 @@ def test_dropout_is_on_the_outputs_of_each_layer(variational):
     model, params = made((LSTM(40), LSTM(50)), dropout=0.25, variational=variational)
     tokens = np.tile(TOKENS, (20, 1))
     parts = captured(model, params, tokens, key=jax.random.key(3))
-    before = {"dropout_0": parts["layer_0"][1], "dropout_1": parts["layer_1"][1][:, -1]}
-    for name, ys in before.items():
-        kept = parts[name] != 0
-        np.testing.assert_allclose(parts[name], jnp.where(kept, ys / 0.75, 0), rtol=1e-6)
-        draws = kept.size // (7 if variational and kept.ndim == 3 else 1)
-        assert abs(kept.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / draws)  # four standard deviations
+    inputs = {"dropout_0": parts["layer_0"][1], "dropout_1": parts["layer_1"][1][:, -1]}
+    for name, ys in inputs.items():
+        keep_mask = parts[name] != 0
+        np.testing.assert_allclose(parts[name], jnp.where(keep_mask, ys / 0.75, 0), rtol=1e-6)
+        draws = keep_mask.size // (7 if variational and keep_mask.ndim == 3 else 1)
+        assert abs(keep_mask.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / draws)  # four standard deviations
     constant = (parts["dropout_0"] != 0).all(axis=1) | (parts["dropout_0"] == 0).all(axis=1)
     assert constant.all() == variational
     again = LSTM(50).apply(params["layer_1"], parts["dropout_0"])[1]

@@ -136,14 +136,14 @@ def test_dropout_is_on_non_recurrent_connections(variational):
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
     tokens = np.tile(TOKENS, (20, 1))
     parts = captured(model, params, tokens, key=jax.random.key(3))
-    before = {"dropout_0": parts["embed"], "dropout_1": parts["layer_0"][1], "dropout_2": parts["layer_1"][1]}
-    for name, xs in before.items():
-        kept = parts[name] != 0
-        np.testing.assert_allclose(parts[name], jnp.where(kept, xs / 0.6, 0), rtol=1e-6)
-        draws = kept.size // (6 if variational else 1)
-        assert abs(kept.mean() - 0.6) < 4 * np.sqrt(0.6 * 0.4 / draws)  # four standard deviations
-        assert (kept == kept[:, :1]).all() == variational
-    assert (kept[0] != kept[1]).any()  # another mask for every text
+    inputs = {"dropout_0": parts["embed"], "dropout_1": parts["layer_0"][1], "dropout_2": parts["layer_1"][1]}
+    for name, xs in inputs.items():
+        keep_mask = parts[name] != 0
+        np.testing.assert_allclose(parts[name], jnp.where(keep_mask, xs / 0.6, 0), rtol=1e-6)
+        draws = keep_mask.size // (6 if variational else 1)
+        assert abs(keep_mask.mean() - 0.6) < 4 * np.sqrt(0.6 * 0.4 / draws)  # four standard deviations
+        assert (keep_mask == keep_mask[:, :1]).all() == variational
+    assert (keep_mask[0] != keep_mask[1]).any()  # another mask for every text
     for k in range(2):
         got = model.layer.apply(params[f"layer_{k}"], parts[f"dropout_{k}"])
         jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), parts[f"layer_{k}"], got)
@@ -157,9 +157,9 @@ def test_a_key_or_an_rng_turns_dropout_on():
     model, params = made(dropout=0.5, lstm={"recurrent_dropout": 0.3})
     plain = run(made()[0], params, TOKENS)
     equal(run(model, params, TOKENS), plain)
-    one, again, other = (run(model, params, TOKENS, key=jax.random.key(k))[0] for k in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
+    first, again, different = (run(model, params, TOKENS, key=jax.random.key(k))[0] for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != different).any()
     assert (run(model, params, TOKENS, rngs={"dropout": jax.random.key(1)})[0] != plain[0]).any()
 
 

@@ -62,8 +62,8 @@ def test_a_view_goes_by_filters():
     """`only=` reaches one of the two alone, as it reaches one of two `nnx.Dropout`s."""
     model = Model(nnx.Rngs(0))
     assert nnx.view(model, deterministic=True, only=Recurrent).recurrent.deterministic
-    other = nnx.view(model, deterministic=True, only=nnx.Dropout)
-    assert (other.dropout.deterministic, other.recurrent.deterministic) == (True, False)
+    dropout_view = nnx.view(model, deterministic=True, only=nnx.Dropout)
+    assert (dropout_view.dropout.deterministic, dropout_view.recurrent.deterministic) == (True, False)
 
 
 WAYS = {

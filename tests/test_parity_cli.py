@@ -62,13 +62,13 @@ def test_two_processes_give_what_one_gives():
 @pytest.mark.parametrize(("arguments", "fast"), [([], True), (["--quick"], False), (["--optimized"], False)])
 def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, arguments, fast):
     """Processes compile fast unless they are asked not to, and leave a user's flags the last word."""
-    asked = []
-    monkeypatch.setattr(cli, "run", lambda cases, jobs, fast: asked.append(fast) or [])
+    fast_flags = []
+    monkeypatch.setattr(cli, "run", lambda cases, jobs, fast: fast_flags.append(fast) or [])
     monkeypatch.setattr(cli, "with_peers", lambda options: [table.Case("small", Problem(LSTM(4)), "torch")])
     monkeypatch.setattr(cli, "coverage", lambda cases: (0, 0))
-    monkeypatch.setattr(report, "summary", lambda *given: "")
+    monkeypatch.setattr(report, "summary", lambda *args: "")
     cli.main(arguments)
-    assert asked == [fast]
+    assert fast_flags == [fast]
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
     compile_fast()
     assert os.environ["XLA_FLAGS"].startswith("--xla_backend_optimization_level=0 ")
@@ -151,9 +151,9 @@ def test_missing_tensorflow_is_one_sentence_and_exit_status_2(capsys, monkeypatc
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert cli.main(["--peer", "keras"]) == 2
-    said = capsys.readouterr().err
-    assert re.search(r"peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'", said)
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert re.search(r"peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'", message)
+    assert "Traceback" not in message
 
 
 def test_other_keras_backend_is_refused(monkeypatch):
@@ -170,11 +170,11 @@ def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
     monkeypatch.setattr(peers, "names", lambda: ["other"])
     monkeypatch.setattr(peers, "load", lambda name: ours)
     parse = cli.parser().parse_args
-    everything, given = cli.selected(parse([])), cli.with_peers(parse(["--peer", "other"]))
-    assert {case.peer for case in given} == {"other"}
-    assert len(given) == sum(not case.known_bug for case in everything)
-    both = [one.coverage(one.rows()) for one in cli.TABLES]
-    assert cli.coverage(given) == tuple(map(sum, zip(*both, strict=True)))
+    everything, peer_cases = cli.selected(parse([])), cli.with_peers(parse(["--peer", "other"]))
+    assert {case.peer for case in peer_cases} == {"other"}
+    assert len(peer_cases) == sum(not case.known_bug for case in everything)
+    counts = [case_table.coverage(case_table.rows()) for case_table in cli.TABLES]
+    assert cli.coverage(peer_cases) == tuple(map(sum, zip(*counts, strict=True)))
     monkeypatch.setattr(peers, "names", list)
     with pytest.raises(peers.MissingPeerError, match="there is no peer to compare with"):
         cli.with_peers(parse([]))
@@ -227,8 +227,8 @@ def test_the_backend_asked_for_runs_our_side_however_deep():
 def test_quick_is_a_part_and_seed_another_draw():
     """--quick keeps all dtypes; --seed changes the numbers and not the cases."""
     parse = cli.parser().parse_args
-    everything, quick, other = (cli.selected(parse(arguments)) for arguments in ([], ["--quick"], ["--seed", "1"]))
+    everything, quick, reseeded = (cli.selected(parse(arguments)) for arguments in ([], ["--quick"], ["--seed", "1"]))
     assert len(quick) < len(everything) / 6
     assert {case.problem.dtype for case in quick} == set(table.DTYPES)
-    assert [case.name for case in other] == [case.name for case in everything]
-    assert (draw(other[0].problem).xs != draw(everything[0].problem).xs).any()
+    assert [case.name for case in reseeded] == [case.name for case in everything]
+    assert (draw(reseeded[0].problem).xs != draw(everything[0].problem).xs).any()

@@ -10,11 +10,11 @@ import plants
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, diagnose, textbook
 from parity.case import draw
-from plants import bias, both, gates, params, problem, step_by_step, with_layer, with_results, with_values
+from plants import bias, combined, gates, params, small_problem, step_by_step, with_layer, with_results, with_values
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
-BOTH = Bidirectional(LSTM(4))
+BIDIRECTIONAL = Bidirectional(LSTM(4))
 STACK = Stack((LSTM(4), LSTM(4)))
 DROPPING = LSTM(4, dropout=0.3, recurrent_dropout=0.4)
 
@@ -47,27 +47,27 @@ PLANTS = {
     "second layer": (params(gates("igfo"), (1,)), {"layer": STACK}, "the f and g gates are swapped in layer 1"),
     "backward": (
         params(gates("igfo"), ("backward",)),
-        {"layer": BOTH},
+        {"layer": BIDIRECTIONAL},
         "the f and g gates are swapped in the backward direction",
     ),
     "all layers": (params(gates("igfo")), {"layer": STACK}, "matches if the f and g gates are swapped"),
     "kernel of torch": (
-        params(lambda one: one | {"kernel": np.ascontiguousarray(one["kernel"].T).reshape(one["kernel"].shape)}),
+        params(lambda weights: weights | {"kernel": np.ascontiguousarray(weights["kernel"].T).reshape(weights["kernel"].shape)}),
         {},
         "the kernel is transposed (stored so, and read in our shape)",
     ),
     "square kernel": (
-        params(lambda one: one | {"kernel": one["kernel"].T}),
+        params(lambda weights: weights | {"kernel": weights["kernel"].T}),
         {"layer": LSTM(2), "features": 8},
         "the kernel is transposed",
     ),
     "kernels": (
-        params(lambda one: one | {"kernel": one["recurrent_kernel"], "recurrent_kernel": one["kernel"]}),
+        params(lambda weights: weights | {"kernel": weights["recurrent_kernel"], "recurrent_kernel": weights["kernel"]}),
         {"features": 4},
         "the kernel and the recurrent kernel are swapped",
     ),
     "unit by unit": (
-        params(lambda one: {k: v.reshape(*v.shape[:-1], 4, 4).swapaxes(-1, -2).reshape(v.shape) for k, v in one.items()}),
+        params(lambda weights: {k: v.reshape(*v.shape[:-1], 4, 4).swapaxes(-1, -2).reshape(v.shape) for k, v in weights.items()}),
         {},
         "unit by unit instead of gate by gate",
     ),
@@ -78,7 +78,7 @@ PLANTS = {
         "a forget bias of 1 is added",
     ),
     "tensorflow 1": (
-        params(both(gates("igfo"), bias(f=1.0))),
+        params(combined(gates("igfo"), bias(f=1.0))),
         {},
         "the f and g gates are swapped and the forget bias is added twice",
     ),
@@ -96,12 +96,12 @@ PLANTS = {
     ),
     "last alone": (with_results(ys=lambda ys: ys[:, -1:]), {}, "only the last step's output is returned"),
     "all instead of last": (
-        lambda given, values: plants.keras(problem(), values._replace(d_ys=np.ones((2, 6, 4)))),
+        lambda problem, values: plants.keras(small_problem(), values._replace(d_ys=np.ones((2, 6, 4)))),
         {"outputs": "last"},
         "the outputs of all steps are returned",
     ),
     "first instead of last": (
-        lambda given, values: {"ys": plants.right(problem())["ys"][:, :1]},
+        lambda problem, values: {"ys": plants.right(small_problem())["ys"][:, :1]},
         {"outputs": "last"},
         "the output is that of the first step",
     ),
@@ -124,7 +124,7 @@ PLANTS = {
         "only padded steps differ: matches if outputs are held instead of zero",
     ),
     "padding full of something": (
-        with_results(ys=lambda ys: np.where(draw(problem(mask="right")).mask[:, :, None], ys, 7.0)),
+        with_results(ys=lambda ys: np.where(draw(small_problem(mask="right")).mask[:, :, None], ys, 7.0)),
         {"mask": "right"},
         "only padded steps differ",
     ),
@@ -160,7 +160,7 @@ PLANTS = {
     ),
     "carries of directions": (
         with_values(carry=lambda carry: {"forward": carry["backward"], "backward": carry["forward"]}),
-        {"layer": BOTH},
+        {"layer": BIDIRECTIONAL},
         "the carries of the directions are swapped",
     ),
     # activation
@@ -210,17 +210,17 @@ PLANTS = {
     "layers": (with_values(params=lambda p: p[::-1]), {"layer": STACK, "features": 4}, "the layers are in reverse order"),
     "directions": (
         with_values(params=lambda p: {"forward": p["backward"], "backward": p["forward"]}),
-        {"layer": BOTH},
+        {"layer": BIDIRECTIONAL},
         "the parameters of the directions are swapped",
     ),
     "merged the other way": (
         plants.two_directions(lambda forward, backward: np.concatenate([backward, forward], -1)),
-        {"layer": BOTH},
+        {"layer": BIDIRECTIONAL},
         "the outputs of the directions are joined in the other order",
     ),
     "backward not flipped": (
         plants.two_directions(lambda forward, backward: np.concatenate([forward, backward[:, ::-1]], -1)),
-        {"layer": BOTH},
+        {"layer": BIDIRECTIONAL},
         "the outputs of the backward direction are left in reverse order",
     ),
     "summed": (
@@ -231,9 +231,9 @@ PLANTS = {
 }
 
 
-def found(plant, options):
-    given = problem(**options)
-    return diagnose(given, plant(given, draw(given)))
+def diagnosis_of(plant, options):
+    problem = small_problem(**options)
+    return diagnose(problem, plant(problem, draw(problem)))
 
 
 IN_EVERY_PRECISION = ("f and g swapped", "forget bias again", "direction", "mask")
@@ -247,7 +247,7 @@ IN_EVERY_PRECISION = ("f and g swapped", "forget bias again", "direction", "mask
 def test_a_common_fault_is_diagnosed_in_every_precision(name, dtype):
     """The first cause is the right one even in bfloat16, where rounding covers most of the evidence."""
     plant, options, says = LOADED[name]
-    assert found(plant, options | {"dtype": dtype}).causes[0].endswith(says)
+    assert diagnosis_of(plant, options | {"dtype": dtype}).causes[0].endswith(says)
 
 
 @pytest.mark.table(quick=14)
@@ -255,7 +255,7 @@ def test_a_common_fault_is_diagnosed_in_every_precision(name, dtype):
 def test_a_planted_fault_is_diagnosed(name):
     """The first cause is the right one, and the only one unless others are the same for these numbers."""
     plant, options, says = PLANTS[name]
-    assert says in found(plant, options).causes[0]
+    assert says in diagnosis_of(plant, options).causes[0]
 
 
 IN_KERAS = sorted(textbook.ACTIVATIONS.keys() - {"hard_sigmoid_0.2", "hard_tanh", "leaky_relu"})
@@ -266,7 +266,7 @@ PLACES |= {"sigmoid": "activation", "tanh": "recurrent_activation"}  # elsewhere
 @pytest.mark.parametrize(("name", "place"), PLACES.items())
 def test_a_wrong_activation_is_named(name, place):
     """Every activation that Keras has by the same name and formula, in one of the places."""
-    diagnosis = found(with_layer(LSTM(4, **{place: name})), {})
+    diagnosis = diagnosis_of(with_layer(LSTM(4, **{place: name})), {})
     assert diagnosis.causes[0].startswith(f"matches if the {place.replace('_', ' ')} is {name}")
 
 
@@ -284,8 +284,8 @@ def test_the_textbook_has_the_activations_of_the_library(name, x64):
 
 def test_rounding_that_grows_is_called_so():
     """The last bit of the initial carry, on weights that make it grow tenfold every few steps, shows after some steps."""
-    given = Problem(LSTM(4), dtype="float64", time=60, params=_chaotic())
-    diagnosis = diagnose(given, plants.perturbed(given, draw(given)))
+    problem = Problem(LSTM(4), dtype="float64", time=60, params=_chaotic())
+    diagnosis = diagnose(problem, plants.perturbed(problem, draw(problem)))
     assert diagnosis.causes[0].startswith("difference starts at step ")
     assert diagnosis.causes[0].endswith(" and grows: rounding")
     assert 0 < diagnosis.growth.first < 60

@@ -61,9 +61,9 @@ def test_each_peer_is_asked_for_what_it_has(peer, cells, variants):
 @pytest.mark.xdist_group("tensorflow")
 def test_wrapped_cells_are_cases_of_the_peer_that_has_them():
     """TensorFlow 1 alone: its masks are ours."""
-    found = {name: {case.name for case in family.cases(name, peers.load(name))} for name in ("tf1", "keras")}
-    assert {"lstm residual", "lstm dropout-around variational"} <= found["tf1"]
-    assert not any("residual" in name or "around" in name for name in found["keras"])
+    case_names = {name: {case.name for case in family.cases(name, peers.load(name))} for name in ("tf1", "keras")}
+    assert {"lstm residual", "lstm dropout-around variational"} <= case_names["tf1"]
+    assert not any("residual" in name or "around" in name for name in case_names["keras"])
 
 
 @pytest.mark.xdist_group("tensorflow")

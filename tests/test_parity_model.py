@@ -96,9 +96,9 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
     assert {case["name"] for case in written["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
     versions = set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
     assert {case["peer"] for case in written["cases"]} == versions == {saved[1]}
-    both = next(case for case in written["cases"] if case["name"] == "both")
+    bidirectional_case = next(case for case in written["cases"] if case["name"] == "both")
     carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
-    assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
+    assert {q["name"] for q in bidirectional_case["quantities"]} == {"ys"} | carries
     assert "pairs of options" not in (out / "html").read_text()
     assert "inner/deep" in (out / "junit").read_text()
 
@@ -219,21 +219,21 @@ def test_code_in_a_file_is_refused(framework, ending, capsys, tmp_path):
 def test_modules_that_a_file_names_are_not_imported(small, capsys, tmp_path):
     """Neither a layer of one's own nor, as a file could say, any module of Python's; a loss of one's own is left alone."""
 
-    class Own(keras.layers.Layer):
+    class Custom(keras.layers.Layer):
         def call(self, xs):
             return xs
 
-    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4), Own()]).save(tmp_path / "own.keras")
+    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4), Custom()]).save(tmp_path / "own.keras")
     assert "which is not imported" in failure(capsys, tmp_path / "own.keras")
     planted = {"module": "builtins", "class_name": "exec", "config": {}, "registered_name": None}
-    with zipfile.ZipFile(small) as whole, zipfile.ZipFile(tmp_path / "planted.keras", "w") as other:
+    with zipfile.ZipFile(small) as whole, zipfile.ZipFile(tmp_path / "planted.keras", "w") as planted_file:
         for name in whole.namelist():
             text = whole.read(name)
             if name == "config.json":
                 config = json.loads(text)
                 config["config"]["layers"].append(planted | {"config": {"name": "planted"}})
                 text = json.dumps(config)
-            other.writestr(name, text)
+            planted_file.writestr(name, text)
     assert "has a layer of the module 'builtins', which is not imported" in failure(capsys, tmp_path / "planted.keras")
     model = keras.saving.load_model(small)
     model.compile(loss=swapped)
@@ -264,13 +264,13 @@ def test_several_saved_layers_are_read_by_load_layer(checked):
 
 def test_names_of_a_file_cannot_lead_out_of_the_folder(tmp_path):
     """Whatever a layer is called, and two files are never one."""
-    known = LSTM(4), LSTM(4).init(jax.random.key(0), 3)
+    layer_and_params = LSTM(4), LSTM(4).init(jax.random.key(0), 3)
     names = ("../../up", "/root", "plain")
-    written = save(tmp_path / "all.safetensors", dict.fromkeys(names, known))
+    written = save(tmp_path / "all.safetensors", dict.fromkeys(names, layer_and_params))
     assert {path.parent for path in written.values()} == {tmp_path}
     assert {path.name for path in tmp_path.iterdir()} == {f"all.{name}.safetensors" for name in ("_up", "_root", "plain")}
     with pytest.raises(ValueError, match="written to the same file, of a/b, a_b: choose one with --case"):
-        save(tmp_path / "all.safetensors", {"a/b": known, "a_b": known})
+        save(tmp_path / "all.safetensors", {"a/b": layer_and_params, "a_b": layer_and_params})
 
 
 def test_a_model_is_what_inputs_and_save_are_for(capsys):

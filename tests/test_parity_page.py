@@ -48,7 +48,7 @@ def test_an_error_on_the_page_would_be_noticed(made, browser):
 
 @pytest.mark.table(quick=2)
 @pytest.mark.parametrize(
-    ("chosen", "rows", "said"),
+    ("chosen", "rows", "count_text"),
     [
         ("#verdict=fail", [1], "1 of 4 cases"),
         ("#text=LSTM+r", [0], "1 of 4 cases"),
@@ -57,11 +57,11 @@ def test_an_error_on_the_page_would_be_noticed(made, browser):
         ("#text=no+such+case", [], "0 of 4 cases"),
     ],
 )
-def test_what_the_address_asks_for_is_shown_and_the_rest_hidden(made, browser, chosen, rows, said):
+def test_what_the_address_asks_for_is_shown_and_the_rest_hidden(made, browser, chosen, rows, count_text):
     """In the table and in the heat map."""
     dom, console = browser.load(made, address=chosen)
     assert (shown(dom), shown(dom, "heat"), console) == (rows, rows, [])
-    assert f">{said}</output>" in dom
+    assert f">{count_text}</output>" in dom
 
 
 @pytest.mark.table(quick=1)
@@ -101,14 +101,14 @@ def test_clicks_and_typing_do_the_same(made, browser):
 def test_a_narrow_screen_needs_no_sideways_scrolling(made, browser):
     """At 390 pixels the page is as wide as the screen: what is wider scrolls inside its own frame."""
     question = "[document.documentElement.scrollWidth, window.innerWidth]"
-    assert browser.asked(made, question, width=390) == "390,390"
+    assert browser.evaluate(made, question, width=390) == "390,390"
 
 
 @pytest.mark.parametrize("width", [390, 1200])
 def test_what_is_hidden_is_not_seen(made, browser, width):
     """No style of ours brings a hidden row back."""
     hide = "((row) => { row.hidden = true; return window.getComputedStyle(row).display; })(document.querySelector('tbody tr'))"
-    assert browser.asked(made, hide, width=width) == "none"
+    assert browser.evaluate(made, hide, width=width) == "none"
 
 
 def test_the_page_is_dark_where_the_system_is(made, browser):
@@ -116,7 +116,7 @@ def test_the_page_is_dark_where_the_system_is(made, browser):
     question = (
         "[window.getComputedStyle(document.body).backgroundColor, window.getComputedStyle(document.body).color].join(' on ')"
     )
-    light, dark = (browser.asked(made, question, f"--blink-settings=preferredColorScheme={k}") for k in (1, 0))
+    light, dark = (browser.evaluate(made, question, f"--blink-settings=preferredColorScheme={k}") for k in (1, 0))
     assert light == "rgb(255, 255, 255) on rgb(27, 31, 36)"
     assert dark == "rgb(13, 17, 23) on rgb(230, 237, 243)"
 
@@ -128,7 +128,7 @@ def test_every_control_and_picture_has_a_name(made, browser):
         "[...document.querySelectorAll('svg')].every((one) => one.getAttribute('aria-label').startsWith('error against')) && "
         "[...document.querySelectorAll('th')].every((one) => one.scope && one.textContent.trim())"
     )
-    assert browser.asked(made, question) == "true"
+    assert browser.evaluate(made, question) == "true"
 
 
 def test_the_page_loads_nothing(made):

@@ -39,8 +39,8 @@ def test_the_rows_of_a_peer_are_those_that_it_has(monkeypatch):
     for option in set(OPTIONS) - {"direction", "layer"}:
         assert {row[option] for row in rows} == set(OPTIONS[option])
     cases = list(table.cases("some", some))
-    more = {"lstm wide", "lstm 1000 steps", "lstm mask-right padding-nan"}
-    assert {case.name for case in cases} == {*table.named_rows(some), *more}
+    extra_names = {"lstm wide", "lstm 1000 steps", "lstm mask-right padding-nan"}
+    assert {case.name for case in cases} == {*table.named_rows(some), *extra_names}
     assert not any(map(forward_only, (case.problem for case in cases)))
     assert not any(case.known_bug for case in cases)
 
@@ -60,14 +60,14 @@ def test_a_known_bug_is_a_case_of_its_own(monkeypatch):
         lacks=lambda problem: "",
         known_bug=lambda problem: "wrong at length 0" if exchange.shortest(problem) == 0 else "",
     )
-    found = [case for case in table.cases("some", some) if case.known_bug]
-    assert [(case.name, case.known_bug) for case in found] == [("lstm mask-row", "wrong at length 0")]
+    bug_cases = [case for case in table.cases("some", some) if case.known_bug]
+    assert [(case.name, case.known_bug) for case in bug_cases] == [("lstm mask-row", "wrong at length 0")]
     assert "row" not in {row["mask"] for row in table.rows(some)}
 
 
 def test_what_a_peer_does_not_give_is_not_compared_and_said(monkeypatch):
     """The line and the JSON tell; a peer that gives nothing is an error, and so is one that leaves out more than it says."""
-    without = lambda *names: lambda *given: {k: v for k, v in ours.run(*given).items() if not k.startswith(names)}
+    without = lambda *names: lambda *args: {k: v for k, v in ours.run(*args).items() if not k.startswith(names)}
     peer(monkeypatch, NOT_GIVEN=("d_",), run=without("d_"))
     comparison = compare(PLAIN, "some")
     assert comparison.verdict == "pass"
@@ -79,7 +79,7 @@ def test_what_a_peer_does_not_give_is_not_compared_and_said(monkeypatch):
     peer(monkeypatch, NOT_GIVEN=("d_",), run=without("d_", "ys"))
     with pytest.raises(ValueError, match="these are not in all: ys"):
         compare(PLAIN, "some")
-    peer(monkeypatch, NOT_GIVEN=("d_", "ys", "carry"), run=lambda *given: {})
+    peer(monkeypatch, NOT_GIVEN=("d_", "ys", "carry"), run=lambda *args: {})
     with pytest.raises(ValueError, match="there is nothing to compare"):
         compare(PLAIN, "some")
 
@@ -106,7 +106,7 @@ def test_states_come_back_from_their_row():
     carry = exchange.carry_of(layer, iter(row))
     assert carry == ({"forward": row[0], "backward": row[1]}, row[2])
     assert exchange.states(carry) == row
-    assert [one for one, _ in exchange.layers(layer, None)] == list(layer.layers)
+    assert [part for part, _ in exchange.layers(layer, None)] == list(layer.layers)
     assert exchange.layers(LSTM(2), 5) == [(LSTM(2), 5)]
     assert jax.tree.leaves(carry)[0] == 1  # a dict's leaves are in the order of the alphabet: not these
 

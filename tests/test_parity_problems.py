@@ -44,7 +44,7 @@ def test_lengths_are_a_mask():
     np.testing.assert_array_equal(mask_of(problem), expected)
     np.testing.assert_array_equal(mask_of(Problem(LSTM(4), xs=np.ones((2, 5, 3)), lengths=np.array([5, 3]))), expected)
     assert replace(problem, mask="none").mask == "none"
-    by_lengths, by_mask = (draw(one)._asdict() for one in (problem, replace(problem, mask=np.array(expected))))
+    by_lengths, by_mask = (draw(variant)._asdict() for variant in (problem, replace(problem, mask=np.array(expected))))
     jax.tree.map(np.testing.assert_array_equal, by_lengths, by_mask)
     assert compare(problem).verdict == "pass"
 

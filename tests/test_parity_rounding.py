@@ -104,5 +104,5 @@ def test_layers_that_the_textbook_does_not_know_keep_their_bound():
     """Nothing is allowed that was not measured."""
     problem, values = growing(LSTM(16))
     judged = judge(*[outputs(problem, values.params, values)] * 3, dtype="float64", time=120)
-    other = replace(problem, layer=LSTM(16, activation="gelu"))
-    assert widened(judged, other, values) == judged
+    gelu_problem = replace(problem, layer=LSTM(16, activation="gelu"))
+    assert widened(judged, gelu_problem, values) == judged

@@ -14,7 +14,7 @@ from parity import Problem, ours, textbook
 from parity.case import draw, truth
 from parity.textbook import conv_lstm
 
-KNOWN = {name: cell for name, cell in CELLS.items() if textbook.knows(RNN(cell))}
+SUPPORTED = {name: cell for name, cell in CELLS.items() if textbook.knows(RNN(cell))}
 PROBLEMS = {
     "lstm": Problem(LSTM(4)),
     "backward, holes": Problem(LSTM(4, reverse=True), mask="holes"),
@@ -34,7 +34,7 @@ PROBLEMS = {
     "dropout around, drawn": Problem(
         RNN(Dropout(LSTMCell(4), inputs=0.3, outputs=0.4, state=0.5, variational=True)), mask="right"
     ),
-    **{f"cell {name}": Problem(RNN(cell)) for name, cell in KNOWN.items()},
+    **{f"cell {name}": Problem(RNN(cell)) for name, cell in SUPPORTED.items()},
     **{name: Problem(LSTM(4, activation=name, recurrent_activation=name)) for name in textbook.ACTIVATIONS},
 }
 
@@ -113,15 +113,15 @@ def test_unknown_layers_are_refused():
 
 def test_all_cells_that_can_be_compared_are_known():
     """The whole table of cells but layer normalisation, wrappers and the families that no peer of parity has."""
-    assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell | ElmanCell)} <= KNOWN.keys()
-    assert {name for name, cell in CELLS.items() if isinstance(cell, LSTMCell) and not cell.layer_norm} <= KNOWN.keys()
-    assert len(KNOWN) >= 17
+    assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell | ElmanCell)} <= SUPPORTED.keys()
+    assert {name for name, cell in CELLS.items() if isinstance(cell, LSTMCell) and not cell.layer_norm} <= SUPPORTED.keys()
+    assert len(SUPPORTED) >= 17
 
 
-@pytest.mark.parametrize("name", [name for name, cell in KNOWN.items() if isinstance(cell, LSTMCell)])
+@pytest.mark.parametrize("name", [name for name, cell in SUPPORTED.items() if isinstance(cell, LSTMCell)])
 def test_variants_are_those_written_from_the_papers(name):
     """Values of every variant equal those of a second loop that was written apart from this one, to the last bits."""
-    cell, values = KNOWN[name], draw(PROBLEMS[f"cell {name}"])
+    cell, values = SUPPORTED[name], draw(PROBLEMS[f"cell {name}"])
     options = {field.name: getattr(cell, field.name) for field in fields(cell)}
     h, c, ys = variants.run(options, values.params, values.xs, *values.carry, values.noise or {})
     carry, got, _ = textbook.run(RNN(cell), values.params, values.xs, values.carry, noise=values.noise)
@@ -130,7 +130,7 @@ def test_variants_are_those_written_from_the_papers(name):
 
 
 @pytest.mark.table(quick=7)
-@pytest.mark.parametrize("name", [*(f"cell {name}" for name in KNOWN), "residual", "dropout around", "dropout around, drawn"])
+@pytest.mark.parametrize("name", [*(f"cell {name}" for name in SUPPORTED), "residual", "dropout around", "dropout around, drawn"])
 def test_all_gradients_of_the_family_are_those_of_the_textbook(name):
     """Ours, differentiated by JAX, with padding, equal those written by hand, whether a peer has the cell or not."""
     problem = replace(PROBLEMS[name], dtype="float64", mask="holes")

@@ -8,7 +8,7 @@ import pytest
 
 from jlstm import RNN, LSTMCell
 from jlstm.cells import Dropout, Residual
-from problems import BATCH, FEATURES, TIME, UNITS, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, TIME, UNITS, cotangent_of, differentiate, small_problem
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
@@ -25,11 +25,11 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         options = {"cell_clip": cell.cell_clip, "num_proj": cell.projection, "proj_clip": cell.projection_clip}
-        one = legacy_cells.LSTMCell(cell.units, use_peepholes=cell.peephole, forget_bias=0.0, dtype=tf.float64, **options)
-        one = wrap(one)
-        x, h, c = (tf.constant(each) for each in (xs, carry.h, carry.c))
+        legacy_cell = legacy_cells.LSTMCell(cell.units, use_peepholes=cell.peephole, forget_bias=0.0, dtype=tf.float64, **options)
+        legacy_cell = wrap(legacy_cell)
+        x, h, c = (tf.constant(array) for array in (xs, carry.h, carry.c))
         state = legacy_cells.LSTMStateTuple(c, h)
-        ys, last = tf.compat.v1.nn.dynamic_rnn(one, x, sequence_length=LENGTHS, initial_state=state)
+        ys, last = tf.compat.v1.nn.dynamic_rnn(legacy_cell, x, sequence_length=LENGTHS, initial_state=state)
         (of_carry, of_ys) = cotangent
         loss = sum(tf.reduce_sum(a * b) for a, b in ((ys, of_ys), (last.h, of_carry.h), (last.c, of_carry.c)))
         variables = {
@@ -79,8 +79,8 @@ def test_variants_are_those_of_tensorflow_1(options, x64):
 def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
     """Compare our cell, around the inner one or that itself, with theirs."""
     layer = RNN(ours)
-    given = problem(layer, features=features)
-    cotangent, (_, params, xs, carry) = cotangent_of(given), given
+    problem = small_problem(layer, features=features)
+    cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
     (last, ys), (of_params, of_xs, of_carry) = differentiate(layer, cotangent, params, xs, carry, lengths=LENGTHS, **noise)
     values, grads = theirs(inner, params, xs, carry, cotangent, wrap)
     close = {"rtol": 1e-10, "atol": 1e-12}

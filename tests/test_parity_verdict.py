@@ -22,17 +22,17 @@ def layer(cell=LSTMCell):
 
 
 @cache
-def problem(dtype, both_directions=False):
-    one = Bidirectional(layer()) if both_directions else layer()
-    return Problem(one, dtype=dtype, mask="right", batch=5, time=6, features=3)
+def small_problem(dtype, both_directions=False):
+    tested_layer = Bidirectional(layer()) if both_directions else layer()
+    return Problem(tested_layer, dtype=dtype, mask="right", batch=5, time=6, features=3)
 
 
 @cache
 def right(dtype, both_directions=False):
     """Values, truth and the results of a side that has no bug, which stands for the peer."""
-    one = problem(dtype, both_directions)
-    values = draw(one)
-    return values, truth(one, values), ours.run(one, values)
+    problem = small_problem(dtype, both_directions)
+    values = draw(problem)
+    return values, truth(problem, values), ours.run(problem, values)
 
 
 def verdict(dtype, results, both_directions=False):
@@ -142,11 +142,11 @@ def zeroed_where_largest(gradient):
     return gradient
 
 
-def in_lower_precision(given, values):
-    lower = {"float64": "float32", "float32": "bfloat16", "bfloat16": None}[given.dtype]
+def in_lower_precision(problem, values):
+    lower = {"float64": "float32", "float32": "bfloat16", "bfloat16": None}[problem.dtype]
     if lower is None:  # no dtype below: three bits less
-        return {name: np.round(value * 4) / 4 for name, value in ours.run(given, values).items()}
-    return ours.run(problem(lower, True), values)
+        return {name: np.round(value * 4) / 4 for name, value in ours.run(problem, values).items()}
+    return ours.run(small_problem(lower, True), values)
 
 
 def kernels(change):
@@ -163,7 +163,7 @@ RUNS = {
     "mask ignored": with_values(mask=np.ones_like),
     "initial carry ignored": with_values(carry=lambda carry: jax.tree.map(np.zeros_like, carry)),
     "initial h and c swapped": with_values(
-        carry=lambda carry: {name: LSTMCarry(one.c, one.h) for name, one in carry.items()},
+        carry=lambda carry: {name: LSTMCarry(state.c, state.h) for name, state in carry.items()},
     ),
     "directions swapped": with_values(params=lambda params: {"forward": params["backward"], "backward": params["forward"]}),
     "input dropout not scaled": with_values(
@@ -191,7 +191,7 @@ def test_no_bug_passes(dtype):
 @pytest.mark.parametrize("bug", CELLS)
 def test_bug_in_the_cell_fails(bug):
     """A cell with one deliberate bug, and no rounding, fails by the limits of every dtype."""
-    wrong = replace(problem("float64"), layer=layer(CELLS[bug]))
+    wrong = replace(small_problem("float64"), layer=layer(CELLS[bug]))
     for dtype in DTYPES:
         assert verdict(dtype, ours.run(wrong, right(dtype)[0])) == "fail", dtype
 
@@ -200,7 +200,7 @@ def test_bug_in_the_cell_fails(bug):
 @pytest.mark.parametrize("bug", RUNS)
 def test_bug_around_the_cell_fails(bug, dtype):
     """Wrongly handed-in values or a wrong gradient fail."""
-    results = RUNS[bug](problem(dtype, True), right(dtype, True)[0])
+    results = RUNS[bug](small_problem(dtype, True), right(dtype, True)[0])
     assert verdict(dtype, results, True) == "fail"
 
 

@@ -64,9 +64,13 @@ def keras_file(path):
 
 def onnx_file(path):
     """Nodes beside each other, with lengths and states to start from."""
-    both, weights_of_both = wrong_onnx.node(name="both", directions=2, direction="bidirectional", more=("lengths",))
+    bidirectional, weights_of_both = wrong_onnx.node(
+        name="both", directions=2, direction="bidirectional", extra_inputs=("lengths",)
+    )
     functions = ["Sigmoid", "Relu", "Tanh"]
-    lstm, weights_of_lstm = wrong_onnx.node(name="lstm", activations=functions, direction="reverse", more=("lengths", "h", "c"))
+    lstm, weights_of_lstm = wrong_onnx.node(
+        name="lstm", activations=functions, direction="reverse", extra_inputs=("lengths", "h", "c")
+    )
     options, weights_of_options = wrong_onnx.node(name="options", clip=0.2, input_forget=1)
     gru, weights_of_gru = wrong_onnx.node("GRU", name="gru", linear_before_reset=1)
     number = onnx.TensorProto.FLOAT
@@ -74,7 +78,10 @@ def onnx_file(path):
     inputs += [(name, number, (1, "batch", 4)) for name in "hc"]
     constants = [*weights_of_both, *weights_of_lstm, *weights_of_options, *weights_of_gru]
     names = [f"{name}.Y" for name in ("both", "lstm", "options", "gru")]
-    onnx.save(wrong_onnx.model([both, lstm, options, gru], constants, outputs=names, inputs=inputs), path := path / "model.onnx")
+    onnx.save(
+        wrong_onnx.model([bidirectional, lstm, options, gru], constants, outputs=names, inputs=inputs),
+        path := path / "model.onnx",
+    )
     return path
 
 
@@ -95,9 +102,9 @@ def tf1_file(path):
         for k in range(2)
         for cell, shape in wrong_tf1.variables(f"cell_{k}/lstm_cell", features=4).items()
     }
-    both = {f"both/{name}": shape for name, shape in wrong_tf1.sides("fw", "bw").items()}
+    bidirectional = {f"both/{name}": shape for name, shape in wrong_tf1.sides("fw", "bw").items()}
     peepholes = wrong_tf1.variables("peep/lstm_cell", **dict.fromkeys(("w_i_diag", "w_f_diag", "w_o_diag"), (4,)))
-    return wrong_tf1.write(path / "model.ckpt", cells | both | peepholes | wrong_tf1.gru("gated/gru_cell"))
+    return wrong_tf1.write(path / "model.ckpt", cells | bidirectional | peepholes | wrong_tf1.gru("gated/gru_cell"))
 
 
 WRITERS = {"keras": keras_file, "onnx": onnx_file, "torch": torch_file, "tf1": tf1_file}

@@ -78,8 +78,8 @@ def test_where_gradients_are_wrong_outputs_are_right(peer, layer):
 
 def test_the_diagnosis_finds_what_is_wrong_in_version_2():
     """Of one step, where nothing hides it."""
-    said = "d_params.bias, d_params.kernel, d_params.recurrent_kernel are right if the f and g gates are swapped"
-    assert said in str(compare(Problem(LSTM(4), time=1), "tf2_block").diagnosis)
+    cause = "d_params.bias, d_params.kernel, d_params.recurrent_kernel are right if the f and g gates are swapped"
+    assert cause in str(compare(Problem(LSTM(4), time=1), "tf2_block").diagnosis)
 
 
 def test_one_step_of_its_cell_is_ours():
@@ -90,8 +90,10 @@ def test_one_step_of_its_cell_is_ours():
     true = truth(problem, values)
     (weights,) = framework.dump(problem.layer, values.params)
     state = {"cs_prev": values.carry.c, "h_prev": values.carry.h}
-    own = {"w": weights["kernel"], "b": weights["bias"]} | {name: weights[by] for name, by in framework.PEEPHOLES.items()}
-    arrays = {name: np.float32(array) for name, array in {"x": values.xs[:, 0], **state, **own}.items()}
+    weight_inputs = {"w": weights["kernel"], "b": weights["bias"]} | {
+        name: weights[by] for name, by in framework.PEEPHOLES.items()
+    }
+    arrays = {name: np.float32(array) for name, array in {"x": values.xs[:, 0], **state, **weight_inputs}.items()}
     result = framework.tf.raw_ops.LSTMBlockCell(**arrays, cell_clip=0.3, use_peephole=True)
     for name, got in (("carry.c", result.cs), ("carry.h", result.h)):
         np.testing.assert_allclose(got, true[name], rtol=0, atol=1e-6)  # float32

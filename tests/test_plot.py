@@ -88,11 +88,11 @@ def test_many_words_are_thinned_out():
 
 def test_curves_have_the_records_points():
     """Training and validation against the step; a metric that was not validated has one curve."""
-    both, one = plot.curves(HISTORY), plot.curves(HISTORY, "grad_norm")
-    np.testing.assert_array_equal([line.get_xydata() for line in both.lines], [[[10, 3], [20, 2]], [[10, 2.5], [20, 2.4]]])
-    assert (colours(both, "training"), colours(both, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
-    np.testing.assert_array_equal([line.get_xydata() for line in one.lines], [[[10, 1], [20, 0.5]]])
-    assert one.get_ylabel() == "grad norm"
+    loss_axes, grad_norm_axes = plot.curves(HISTORY), plot.curves(HISTORY, "grad_norm")
+    np.testing.assert_array_equal([line.get_xydata() for line in loss_axes.lines], [[[10, 3], [20, 2]], [[10, 2.5], [20, 2.4]]])
+    assert (colours(loss_axes, "training"), colours(loss_axes, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
+    np.testing.assert_array_equal([line.get_xydata() for line in grad_norm_axes.lines], [[[10, 1], [20, 0.5]]])
+    assert grad_norm_axes.get_ylabel() == "grad norm"
 
 
 def test_loops_of_ones_own_have_curves():
@@ -109,8 +109,8 @@ def test_loops_of_ones_own_have_curves():
 def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
     """Its cells are masked, a hatched span covers each run of them, and the title tells how many there are."""
     mask = np.array([[False, True, True, False, False, True]])
-    seen = trace(LAYER, PARAMS, np.ones((1, 6, 3), np.float32), mask=mask)
-    ax = plot.gates(seen, "f")
+    gate_trace = trace(LAYER, PARAMS, np.ones((1, 6, 3), np.float32), mask=mask)
+    ax = plot.gates(gate_trace, "f")
     (image,), (spans,) = ax.images, ax.collections
     np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), np.broadcast_to(~mask, (4, 6)))
     assert spans.get_hatch() == "////"
@@ -121,8 +121,8 @@ def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
 @pytest.mark.parametrize("labels", [None, ["word"] * 3000])
 def test_pictures_of_long_sequences_have_a_bounded_width(labels):
     """Twelve inches, twice that with words."""
-    seen = Trace(LSTMGates(*np.zeros((4, 3000, 1))), LSTMCarry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
-    assert plot.gates(seen, "i", labels=labels).figure.get_size_inches()[0] == (12 if labels is None else 24)
+    gate_trace = Trace(LSTMGates(*np.zeros((4, 3000, 1))), LSTMCarry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
+    assert plot.gates(gate_trace, "i", labels=labels).figure.get_size_inches()[0] == (12 if labels is None else 24)
 
 
 def test_gates_of_a_gru_are_drawn_and_gradients_as_they_come():
@@ -174,9 +174,9 @@ def test_saturation_has_points_for_every_gate_of_any_cell():
 def test_gates_with_spatial_axes_are_refused():
     """A picture has one axis of units; the gates of a ConvLSTM have axes of space besides."""
     layer = RNN(ConvLSTMCell(2, 3, (4, 4), padding="same"))
-    seen = trace(layer, layer.init(jax.random.key(0), 1), np.zeros((2, 3, 4, 4, 1), np.float32))
+    gate_trace = trace(layer, layer.init(jax.random.key(0), 1), np.zeros((2, 3, 4, 4, 1), np.float32))
     with pytest.raises(ValueError, match=r"^i must be \(time, units\), got \(3, 4, 4, 2\): draw one place"):
-        plot.gates(seen)
+        plot.gates(gate_trace)
 
 
 def test_saturation_is_a_point_a_unit():
@@ -246,7 +246,7 @@ def test_matplotlib_is_needed_only_to_draw(monkeypatch):
 def test_only_single_layers_are_drawn():
     """The parts of a trace of several layers each fit."""
     layer = Bidirectional(LAYER)
-    both = trace(layer, layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32))
-    assert isinstance(both["backward"], Trace)
-    assert plot.gates(both["backward"]).images
-    assert isinstance(saturation(both)["forward"], Saturation)
+    traces = trace(layer, layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32))
+    assert isinstance(traces["backward"], Trace)
+    assert plot.gates(traces["backward"]).images
+    assert isinstance(saturation(traces)["forward"], Saturation)

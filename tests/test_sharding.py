@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
-from problems import TIME, UNITS, assert_close, flags, problem
+from problems import TIME, UNITS, assert_close, flags, small_problem
 
 DEVICES, BATCH = 8, 16
 CASES = {  # a layer, what counts of its sequences, and whether a carry is given
@@ -56,17 +56,17 @@ def gathers(compiled):
     return set(re.findall("all-gather|all-to-all|collective-permute", compiled.as_text()))
 
 
-def spread(mesh, params, *rest):
+def spread(mesh, params, *arrays):
     """Weights on all devices, all else split along its first axis."""
     put = lambda spec: partial(jax.tree.map, lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)))
-    return put(P())(params), *put(P("data"))(rest)
+    return put(P())(params), *put(P("data"))(arrays)
 
 
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("layer", "sequence", "with_carry", "axis_type"), ON_MESHES.values(), ids=ON_MESHES)
 def test_mesh(layer, sequence, with_carry, axis_type):
     """On a mesh with explicit or automatic axes all gradients are right, split as the inputs are, and nothing is gathered."""
-    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    _, params, xs, carry = small_problem(layer, batch=BATCH, dtype=np.float32)
     args = (params, xs, carry if with_carry else None, sequence)
     expected = gradients(layer, with_carry, *args)
     mesh = mesh_of(axis_type)
@@ -84,7 +84,7 @@ def test_mesh(layer, sequence, with_carry, axis_type):
 def test_shard_map(name):
     """Inside shard_map each device runs its part of the batch; gradients summed over devices are those of the whole."""
     layer, sequence, with_carry = CASES[name]
-    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    _, params, xs, carry = small_problem(layer, batch=BATCH, dtype=np.float32)
     args = (params, xs, carry if with_carry else None, sequence)
 
     def total(*args):
@@ -100,7 +100,7 @@ def test_shard_map(name):
 @pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "automatic"])
 def test_dropout_on_a_mesh(axis_type):
     """A key gives the same masks however many devices there are."""
-    _, params, xs, _ = problem(DROPOUT, batch=BATCH, dtype=np.float32)
+    _, params, xs, _ = small_problem(DROPOUT, batch=BATCH, dtype=np.float32)
     f = jax.jit(lambda params, xs, key: jax.value_and_grad(loss, 1)(DROPOUT, params, xs, None, {"key": key}))
     key, mesh = jax.random.key(3), mesh_of(axis_type)
     expected = f(params, xs, key)
@@ -113,7 +113,7 @@ def test_dropout_on_a_mesh(axis_type):
 
 def test_dropout_in_shard_map():
     """With a key for each device, every device draws masks of its own."""
-    _, params, xs, _ = problem(DROPOUT, batch=BATCH, dtype=np.float32)
+    _, params, xs, _ = small_problem(DROPOUT, batch=BATCH, dtype=np.float32)
     same = np.tile(xs[:2], (DEVICES, 1, 1))
     keys = jax.random.split(jax.random.key(0), DEVICES)
     run = jax.shard_map(
@@ -132,7 +132,7 @@ def test_dropout_in_shard_map():
 def test_step_on_an_explicit_mesh(name):
     """Streaming too keeps the batch where it is."""
     layer = CASES[name][0]
-    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    _, params, xs, carry = small_problem(layer, batch=BATCH, dtype=np.float32)
     expected = layer.step(params, carry, xs[:, 0])
     mesh = mesh_of(AxisType.Explicit)
     with jax.set_mesh(mesh):

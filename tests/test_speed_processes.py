@@ -40,13 +40,13 @@ def test_frameworks_compute_all_of_it(name, form):
 
 def test_memory_grows_by_what_is_held():
     """Forty million bytes show in what is resident, and in a peak that began before. Only Linux with glibc must tell."""
-    before = memory.resident() if memory.forget_peak() else None
-    if before is None:
+    resident_before = memory.resident() if memory.forget_peak() else None
+    if resident_before is None:
         assert platform.libc_ver()[0] != "glibc"
         return
     held = np.ones(5_000_000)
-    assert memory._status("VmRSS") - before > 0.8 * held.nbytes
-    assert memory.peak() - before > 0.8 * held.nbytes
+    assert memory._status("VmRSS") - resident_before > 0.8 * held.nbytes
+    assert memory.peak() - resident_before > 0.8 * held.nbytes
 
 
 def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch):
@@ -77,10 +77,10 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
         assert list(figures.times(made, where, job)) == ["jlstm", "flax-linen"]
     assert list(figures.times(made, "step", "step")) == ["jlstm", "flax-linen"]
     assert list(figures.times(made, "step", "empty")) == ["jlstm"]
-    for each in made["rows"]:
-        assert 0 < each["low"] <= each["median"] <= each["high"] < each["first_seconds"] + 60
-        assert [turn["calls"] > 0 for turn in each["rounds"]] == [True] * 2
-    assert [(job, list(each)) for job, each in made["memory"].items()] == [
+    for row in made["rows"]:
+        assert 0 < row["low"] <= row["median"] <= row["high"] < row["first_seconds"] + 60
+        assert [turn["calls"] > 0 for turn in row["rounds"]] == [True] * 2
+    assert [(job, list(by_framework)) for job, by_framework in made["memory"].items()] == [
         (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
     ]
     printed = capsys.readouterr().out
@@ -178,15 +178,15 @@ def test_what_fails_is_told_and_the_others_go_on():
     """A job that raises, and one whose result is too small, are errors of the report; both leave no row."""
 
     class Failing:
-        def ask(self, do, **more):
+        def ask(self, do, **options):
             raise WorkerError("torch: RuntimeError: no")
 
     class Lazy:
-        def ask(self, do, **more):
+        def ask(self, do, **options):
             return {"values": 1, "build_seconds": 1.0, "first_seconds": 1.0}
 
     class Honest(Lazy):
-        def ask(self, do, **more):
+        def ask(self, do, **options):
             return super().ask(do) | {"values": 40} if do == "prepare" else {"calls": 1, "median": 1.0, "lowest": 1.0}
 
     made = report(points={}, rows=[])
@@ -222,8 +222,8 @@ def test_wrong_usage_is_one_sentence(arguments, words, capsys):
 def test_a_file_that_is_no_report_is_told(tmp_path, capsys):
     """That there is none, or that it is something else."""
     assert cli.main(["--draw", str(tmp_path / "none.json")]) == 1
-    (other := tmp_path / "other.json").write_text("{}")
-    assert cli.main(["--compare", str(other), str(other)]) == 1
+    (json_path := tmp_path / "other.json").write_text("{}")
+    assert cli.main(["--compare", str(json_path), str(json_path)]) == 1
     error = capsys.readouterr().err
     assert "there is no file" in error
     assert "other.json is no report of python -m benchmarks" in error

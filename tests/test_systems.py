@@ -118,14 +118,14 @@ def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
     packed = exchange.pack(batches)
     assert exchange.joined(packed) is None
     assert exchange.input_shape(packed) == [None]
-    for before, after in zip(batches, exchange.unpack(packed), strict=True):
-        for name, array in before.items():
+    for original, after in zip(batches, exchange.unpack(packed), strict=True):
+        for name, array in original.items():
             np.testing.assert_array_equal(after[name], array)
-    given = theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2)["x"]
-    assert len(given) == 3
-    for before, (tokens, labels) in zip(batches, given, strict=True):
-        np.testing.assert_array_equal(tokens, before["tokens"])
-        np.testing.assert_array_equal(labels, before["labels"])
+    keras_batches = theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2)["x"]
+    assert len(keras_batches) == 3
+    for original, (tokens, labels) in zip(batches, keras_batches, strict=True):
+        np.testing.assert_array_equal(tokens, original["tokens"])
+        np.testing.assert_array_equal(labels, original["labels"])
     assert len(theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2, count=1)["x"]) == 1
 
 

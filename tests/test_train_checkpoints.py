@@ -113,14 +113,16 @@ def test_parameters_in_sixteen_bits_stay_in_sixteen_bits(tmp_path):
     assert_equal(restore(tmp_path, params), params)
 
 
-other = {name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6)), "output": jnp.ones(5, "bfloat16")}.items()}
+OTHER_PARAMS = {
+    name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6)), "output": jnp.ones(5, "bfloat16")}.items()
+}
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"params": other["kernel"]}, r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"),
-        ({"params": other["output"]}, r"its params\.output is float32\[5\], expected bfloat16\[5\]"),
+        ({"params": OTHER_PARAMS["kernel"]}, r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"),
+        ({"params": OTHER_PARAMS["output"]}, r"its params\.output is float32\[5\], expected bfloat16\[5\]"),
         ({"params": init() | {"more": jnp.ones(1)}}, r"its params\.more is missing, expected float32\[1\]"),
         ({"optimizer": optax.sgd(0.5, momentum=0.9)}, r"its training\.state\.moments\.0\.trace\.kernel is missing, expected"),
         ({"batches": batches(size=2)}, "its batches is 6 of 4 examples, seed 0, expected 11 of 2 examples, seed 0"),
@@ -173,7 +175,7 @@ def test_restore_looks_at_the_parameters_alone(checkpoint):
     )
     assert_equal(restore(checkpoint, jax.tree.map(np.asarray, init())), restore(checkpoint, shapes, best=True))  # one record only
     with pytest.raises(ValueError, match=r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"):
-        restore(checkpoint, other["kernel"])
+        restore(checkpoint, OTHER_PARAMS["kernel"])
 
 
 def test_restore_of_nothing_gets_one_sentence(tmp_path):

@@ -85,12 +85,12 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(place, number, tmp_
 @contextmanager
 def small_files(size):
     """Let no file grow beyond a size: the operating system itself refuses to write more."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
 
 
@@ -170,5 +170,5 @@ def test_a_file_that_cannot_be_saved_is_one_sentence(place, number, tmp_path, mo
         failing(context, number, *PLACES[place])
         message = sentence(lambda: jlstm.save(path, {"a": np.zeros(3, np.float32)}), number)
     assert message.startswith(f"{path} cannot be written (")
-    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
     assert path.read_bytes() == content

@@ -26,8 +26,8 @@ def test_records_are_of_every_so_many_steps_and_of_the_last():
         assert record.validation.keys() == {"loss", "accuracy"}
         assert 0 < record.seconds < 60
         assert record.examples_per_second > 0
-    each = run(steps=4, every=1).history
-    assert result.history[0].train["loss"] == pytest.approx(np.mean([record.train["loss"] for record in each]), rel=1e-6)
+    step_records = run(steps=4, every=1).history
+    assert result.history[0].train["loss"] == pytest.approx(np.mean([record.train["loss"] for record in step_records]), rel=1e-6)
 
 
 def test_an_epoch_has_one_record_without_every():
@@ -37,12 +37,12 @@ def test_an_epoch_has_one_record_without_every():
 
 def test_validation_is_evaluate_without_dropout():
     """What a record has of the validation data is what `evaluate` says of the parameters then: weighted means, no key."""
-    seen = []
-    result = run(epochs=2, callbacks=[lambda record, params: seen.append(evaluate(loss_fn, params, batches(7)))])
-    assert seen == [record.validation for record in result.history]
+    evaluations = []
+    result = run(epochs=2, callbacks=[lambda record, params: evaluations.append(evaluate(loss_fn, params, batches(7)))])
+    assert evaluations == [record.validation for record in result.history]
     outcome = loss_fn(result.params, batches(7).examples, None, None)
-    assert seen[-1]["loss"] == pytest.approx(float(outcome.losses.mean()), rel=1e-6)
-    assert seen[-1]["accuracy"] == pytest.approx(float(outcome.metrics["accuracy"].mean()), rel=1e-6)
+    assert evaluations[-1]["loss"] == pytest.approx(float(outcome.losses.mean()), rel=1e-6)
+    assert evaluations[-1]["accuracy"] == pytest.approx(float(outcome.metrics["accuracy"].mean()), rel=1e-6)
 
 
 def test_evaluate_hands_the_carry_on():
@@ -155,9 +155,9 @@ def test_patience_is_at_least_one():
 
 def test_the_key_is_part_of_the_run():
     """The same key gives the same bits, another one another dropout; none is key 0."""
-    same, other = (run(epochs=1, key=jax.random.key(seed)).params for seed in (0, 1))
+    same, different = (run(epochs=1, key=jax.random.key(seed)).params for seed in (0, 1))
     assert_equal(run(epochs=1).params, same)
-    assert not jnp.allclose(same["kernel"], other["kernel"])
+    assert not jnp.allclose(same["kernel"], different["kernel"])
 
 
 def test_metrics_of_any_kind_are_means():

@@ -33,10 +33,10 @@ class Ringing(Minibatches):
 @pytest.mark.parametrize("position", [1, 3, 4, 5, 6, 9, 12, 13])
 def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_path):
     """Before the first call or the last, of a pass, of a record or of the run: the same results, and the old handlers."""
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d+ of 14; kept in /.*, where it can be resumed"):
         run(batches=Ringing(number, position), checkpoints=tmp_path)
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers
     step = max(int(path.name) for path in tmp_path.iterdir())
     assert position < step <= min(14, position + 4)  # the call under way, and the next
     result, whole = run(batches=batches(), checkpoints=tmp_path), run(batches=batches())
@@ -77,12 +77,12 @@ def test_the_second_ctrl_c_does_not_wait(tmp_path):
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
+    previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
     try:
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             run(batches=batches(), checkpoints=tmp_path, callbacks=[twice])
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,11 +106,11 @@ def test_without_checkpoints_nothing_is_kept():
 def test_a_handler_from_elsewhere_is_no_obstacle(monkeypatch):
     """A handler that was not installed by Python is unknown to it, and cannot be put back."""
     monkeypatch.setattr(signal, "getsignal", lambda number: None)
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    previous_handlers = signal.signal(signal.SIGINT, signal.SIG_DFL), signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         run(batches=batches())
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous_handlers, strict=True):
             signal.signal(number, handler)
 
 

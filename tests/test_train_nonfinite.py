@@ -40,13 +40,13 @@ def test_nan_stops_the_run_where_it_is(step, steps_per_call, tmp_path):
     assert_equal(caught.value.batch, batch)
     with np.load(folder / f"batch_of_step_{step}.npz") as saved:
         assert_equal(dict(saved), {"examples.0": xs, "examples.1": labels, "weights": weights})
-    before = (step - 1) // 2 * 2
+    checkpoint_step = (step - 1) // 2 * 2
     clean = partial(fit, loss_fn, init(), SGD, batches(), every=2, steps_per_call=steps_per_call)
     np.testing.assert_allclose(  # as the steps may be grouped otherwise
         caught.value.params["kernel"], clean(steps=step - 1).params["kernel"] if step > 1 else init()["kernel"], rtol=0, atol=1e-6
     )
-    if before:
-        assert_equal(restore(folder, init()), clean(steps=before).params)
+    if checkpoint_step:
+        assert_equal(restore(folder, init()), clean(steps=checkpoint_step).params)
         assert_equal(clean(steps=12, checkpoints=folder).params, clean(steps=12).params)
 
 

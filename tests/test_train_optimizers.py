@@ -67,7 +67,7 @@ def train_here(name, options):
         value, gradients = loss_and_gradients(params, x, y)
         params, moments = step(params, moments, gradients)
         losses.append(float(value))
-    return losses, [leaf for one in ("lstm", "dense") for _, leaf in sorted(params[one].items())]
+    return losses, [leaf for layer_name in ("lstm", "dense") for _, leaf in sorted(params[layer_name].items())]
 
 
 def train_in_keras(name, options):
@@ -101,7 +101,7 @@ def test_training_takes_the_steps_of_keras(name, options):
     for ours, theirs in zip(weights, their_weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
     start = [leaf for layer in drawn()[0].values() for _, leaf in sorted(layer.items())]
-    assert all(np.abs(after - before).max() > 1e-5 for after, before in zip(weights, start, strict=True))
+    assert all(np.abs(after - initial).max() > 1e-5 for after, initial in zip(weights, start, strict=True))
 
 
 def test_adam_with_its_defaults_is_that_of_keras_but_for_the_rounding_of_its_betas():

@@ -74,7 +74,7 @@ def curves(folder):
     """What TensorBoard shows: the files' events in order; where a session starts, what was there from its step on is dropped."""
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    found = {}
+    curves_by_tag = {}
     for path in sorted(folder.iterdir()):
         content, at = path.read_bytes(), 0
         while at < len(content):  # length, checksum, event, checksum
@@ -82,10 +82,12 @@ def curves(folder):
             event = Event.FromString(content[at + 12 : at + 12 + length])
             at += 16 + length
             if event.session_log.status == SessionLog.START:
-                found = {name: [point for point in points if point[0] < event.step] for name, points in found.items()}
+                curves_by_tag = {
+                    name: [point for point in points if point[0] < event.step] for name, points in curves_by_tag.items()
+                }
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return found
+                curves_by_tag.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return curves_by_tag
 
 
 def settled(folder, count):
@@ -101,10 +103,12 @@ def test_tensorboard_has_every_figure(tmp_path):
     """A curve for each figure of the records, a point for each record."""
     history = run(batches=batches(), every=5, callbacks=[tensorboard(tmp_path)]).history
     expected = {f"{part}/{name}" for part in ("train", "validation") for name in ("loss", "accuracy")}
-    found = settled(tmp_path, 3)
-    assert found.keys() == expected | {"train/grad_norm", "examples_per_second"}
+    curves_by_tag = settled(tmp_path, 3)
+    assert curves_by_tag.keys() == expected | {"train/grad_norm", "examples_per_second"}
     for part, name in itertools.product(("train", "validation"), ("loss", "accuracy")):
-        assert found[f"{part}/{name}"] == [(record.step, pytest.approx(getattr(record, part)[name])) for record in history]
+        assert curves_by_tag[f"{part}/{name}"] == [
+            (record.step, pytest.approx(getattr(record, part)[name])) for record in history
+        ]
 
 
 def test_a_run_that_goes_on_draws_no_point_twice(tmp_path):

@@ -49,7 +49,7 @@ def end(child):
     return child.returncode
 
 
-def said(folder):
+def stderr_of(folder):
     """What the run wrote to stderr."""
     return (folder / "stderr").read_text().strip()
 
@@ -68,9 +68,9 @@ def test_a_killed_run_ends_with_the_same_bits(number, tmp_path):
         wait_for(phase, child, dice.randint(*PHASES[phase]))
         time.sleep(dice.uniform(0, SECONDS[phase]))
         child.send_signal(disturbance)
-        status, errors = end(child), said(tmp_path)
-        left = sorted(path.name for path in (tmp_path / "checkpoints").glob("*"))
-        print(f"{disturbance.name} in {phase}, which left {left}")
+        status, errors = end(child), stderr_of(tmp_path)
+        checkpoint_names = sorted(path.name for path in (tmp_path / "checkpoints").glob("*"))
+        print(f"{disturbance.name} in {phase}, which left {checkpoint_names}")
         if disturbance == signal.SIGKILL:
             assert (status, errors) == (-signal.SIGKILL, "")
         else:
@@ -78,7 +78,7 @@ def test_a_killed_run_ends_with_the_same_bits(number, tmp_path):
             assert "KeyboardInterrupt: stopped after step" in errors.splitlines()[-1]
             assert f"kept in {tmp_path / 'checkpoints'}, where it can be resumed" in errors.splitlines()[-1]
     child = start(variant, tmp_path)
-    assert (end(child), said(tmp_path)) == (0, "")
+    assert (end(child), stderr_of(tmp_path)) == (0, "")
     assert_equal(content(tmp_path), content(tmp_path / "whole"))
     assert history(tmp_path) == history(tmp_path / "whole")
 

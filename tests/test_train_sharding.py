@@ -127,8 +127,8 @@ def test_processes_share_a_batch(processes, local, units):
     for process in range(processes):
         with mock.patch("jax.process_index", return_value=process):
             index, count = sharding.part(where, rows.size)
-        own = [place for place, row in enumerate(where.devices) if process in {device.process_index for device in row}]
-        np.testing.assert_array_equal(np.split(rows.ravel(), count)[index], rows[own].ravel())
+        local_places = [place for place, row in enumerate(where.devices) if process in {device.process_index for device in row}]
+        np.testing.assert_array_equal(np.split(rows.ravel(), count)[index], rows[local_places].ravel())
 
 
 @pytest.mark.parametrize(("processes", "sentence"), [((0, 0, 0, 1), "{0: 3, 1: 1}"), ((1, 1), "{1: 2}")])

@@ -80,7 +80,7 @@ def test_sixteen_bits_do_not_overflow():
 
 def counts():
     """How many programs there are for training and validation."""
-    return [each._cache_size() for each in (advance, advance_several, measure)]
+    return [function._cache_size() for function in (advance, advance_several, measure)]
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
@@ -88,10 +88,10 @@ def test_nothing_is_compiled_twice(steps_per_call):
     """A last batch that is filled up, further passes, other parameters and a second run compile nothing more."""
     options = {"validation": batches(7), "begin": begin, "steps_per_call": steps_per_call}
     run = partial(fit, partial(loss_fn), optimizer=SGD, batches=batches(), every=4, **options)
-    before = counts()
+    initial_counts = counts()
     run(init(), epochs=1)
     once = counts()
-    assert [after - earlier for earlier, after in zip(before, once, strict=True)] == [1, int(steps_per_call > 1), 1]
+    assert [after - earlier for earlier, after in zip(initial_counts, once, strict=True)] == [1, int(steps_per_call > 1), 1]
     run(init(1), epochs=3)
     assert counts() == once
 
@@ -101,12 +101,12 @@ def test_nothing_is_compiled_twice(steps_per_call):
 def test_a_number_is_a_parameter(number, steps_per_call):
     """Python's numbers and JAX's weak ones are trained like arrays, with one program."""
     loss = lambda params, x, key, carry: Outcome((params["w"] - x) ** 2)
-    before = counts()
+    initial_counts = counts()
     result = fit(
         loss, {"w": number}, optax.sgd(0.5), Minibatches(np.full(8, 3, np.float32), 2), epochs=1, steps_per_call=steps_per_call
     )
     assert float(result.params["w"]) == 3
-    assert sum(counts()) == sum(before) + 1
+    assert sum(counts()) == sum(initial_counts) + 1
 
 
 def test_buffers_are_donated_but_not_the_callers():
@@ -122,10 +122,10 @@ def test_buffers_are_donated_but_not_the_callers():
 def test_steps_in_one_call_are_steps(every):
     """However many steps run in one call, the results are the same to rounding, and the records are of the same steps."""
     run = partial(fit, loss_fn, init(), SGD, batches(), steps=10, key=KEY, begin=begin, every=every)
-    one, several = run(), run(steps_per_call=3)
-    assert_close(several.params, one.params)
-    assert [record.step for record in several.history] == [record.step for record in one.history]
-    for ours, theirs in zip(several.history, one.history, strict=True):
+    single, several = run(), run(steps_per_call=3)
+    assert_close(several.params, single.params)
+    assert [record.step for record in several.history] == [record.step for record in single.history]
+    for ours, theirs in zip(several.history, single.history, strict=True):
         assert ours.train == pytest.approx(theirs.train, abs=ROUNDING)
 
 
@@ -164,8 +164,8 @@ def test_the_learning_rate_is_recorded_where_optax_shows_it():
     assert [record.train["learning_rate"] for record in result.history] == [pytest.approx(0.9), pytest.approx(0.7)]
 
 
-def losses_and(**more):
-    return lambda params, examples, key, carry: Outcome(params["w"] * examples, **more)
+def losses_and(**outcome_fields):
+    return lambda params, examples, key, carry: Outcome(params["w"] * examples, **outcome_fields)
 
 
 @pytest.mark.parametrize(

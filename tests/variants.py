@@ -97,8 +97,8 @@ def columns(a, names):
 def product(x, kernel, names, masks):
     """Each gate's columns times x under that gate's mask."""
     parts = columns(kernel, names)
-    seen = [x if masks is None else x * masks[min(k, len(masks) - 1)] for k in range(len(names))]
-    return np.concatenate([one @ parts[name] for one, name in zip(seen, names, strict=True)], -1)
+    masked_xs = [x if masks is None else x * masks[min(k, len(masks) - 1)] for k in range(len(names))]
+    return np.concatenate([masked_x @ parts[name] for masked_x, name in zip(masked_xs, names, strict=True)], -1)
 
 
 def normalised(a, weights, epsilon):

@@ -13,12 +13,12 @@ def constant(name, *shape, dtype=np.float32, value=None):
     return numpy_helper.from_array(array.astype(dtype), name)
 
 
-def node(kind="LSTM", xs="xs", name="rnn", directions=1, more=(), **attributes):
+def node(kind="LSTM", xs="xs", name="rnn", directions=1, extra_inputs=(), **attributes):
     """A recurrent node of three features and four units, and its weights."""
     rows = GATES[kind] * 4
     weights = [constant(f"{name}.W", directions, rows, 3), constant(f"{name}.R", directions, rows, 4)]
     weights.append(constant(f"{name}.B", directions, 2 * rows))
-    inputs = [xs, *(tensor.name for tensor in weights), *more]
+    inputs = [xs, *(tensor.name for tensor in weights), *extra_inputs]
     return helper.make_node(kind, inputs, [f"{name}.Y"], name=name, hidden_size=4, **attributes), weights
 
 
@@ -43,7 +43,7 @@ def plain(kind="LSTM", extra=(), extra_constants=(), **options):
 
 
 def started(state):
-    return plain(more=("", "h"), extra_constants=[constant("h", 1, 1, 4, value=np.full((1, 1, 4), state))])
+    return plain(extra_inputs=("", "h"), extra_constants=[constant("h", 1, 1, 4, value=np.full((1, 1, 4), state))])
 
 
 def scan():
@@ -99,7 +99,7 @@ def branches():
 
 def embedded():
     """Words, of which a table makes what the layer takes; with lengths."""
-    made, weights = node(xs="embedded", more=("lengths",))
+    made, weights = node(xs="embedded", extra_inputs=("lengths",))
     look = helper.make_node("Gather", ["table", "words"], ["embedded"])
     inputs = (("words", TensorProto.INT64, ("time", "batch")), ("lengths", TensorProto.INT32, ("batch",)))
     return model([look, made], [*weights, constant("table", 9, 3)], inputs=inputs)
@@ -107,7 +107,9 @@ def embedded():
 
 WRONG = {
     "starts from a constant": lambda: started(0.5),
-    "constant lengths": lambda: plain(more=("lengths",), extra_constants=[constant("lengths", 2, dtype=np.int32, value=[3, 2])]),
+    "constant lengths": lambda: plain(
+        extra_inputs=("lengths",), extra_constants=[constant("lengths", 2, dtype=np.int32, value=[3, 2])]
+    ),
     "weights that depend on an input": computed,
     "quantized": quantized,
     "activation with a threshold": lambda: plain(activations=["Sigmoid", "ThresholdedRelu", "Tanh"], activation_alpha=[0.5]),
