@@ -11,13 +11,13 @@ import optax
 import pytest
 import tyro
 
-import films
-from films import imported
+import synthetic_reviews
 from jlstm import train
 from jlstm.data import Bucketed, Minibatches
+from synthetic_reviews import imported
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
-SMALL = ("--words", str(films.WORDS), "--length", "20")
+SMALL = ("--words", str(synthetic_reviews.WORDS), "--length", "20")
 FIGURES = r"accuracy [01]\.\d{4}, loss \d\.\d{4}"
 
 
@@ -82,7 +82,7 @@ def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
     monkeypatch.setattr(example, "accuracy", lambda *_: 0.5)
     monkeypatch.setattr(example.jlstm, "save", lambda *_: None)
     run(example, "--best", "--units", "7", out=tmp_path)
-    assert (calls[0].units, calls[0].length, calls[0].words) == (7, 20, films.WORDS)
+    assert (calls[0].units, calls[0].length, calls[0].words) == (7, 20, synthetic_reviews.WORDS)
     assert (calls[0].pool, calls[0].bidirectional, calls[0].features) == tuple(
         example.BEST[name] for name in ("pool", "bidirectional", "features")
     )
@@ -130,8 +130,8 @@ def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     Keras' Adam squares the embedding's gradient before it adds up a word's occurrences in a batch (it takes the rows
     of TensorFlow's IndexedSlices for different words), so that its steps are longer. Here it gets the sum, as its SGD does.
     """
-    options = example.ImdbOptions(words=films.WORDS, length=20, batch=16, masked=masked)
-    reviews = films.films(160, seed=5)
+    options = example.ImdbOptions(words=synthetic_reviews.WORDS, length=20, batch=16, masked=masked)
+    reviews = synthetic_reviews.random_reviews(160, seed=5)
     batch = next(example.reviews.batches(reviews, example.replace(options, batch=160), width=20).epoch(0)).examples
     model = example.network(options)
     params = model.init(jax.random.key(0), batch.tokens)["params"]
@@ -139,7 +139,11 @@ def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     trained = train.fit(loss, params, example.adam(1e-3), Minibatches(batch, 16), epochs=1).params
 
     layers = keras.layers
-    head = [layers.Embedding(films.WORDS, 15, mask_zero=masked), layers.LSTM(10), layers.Dense(1, activation="sigmoid")]
+    head = [
+        layers.Embedding(synthetic_reviews.WORDS, 15, mask_zero=masked),
+        layers.LSTM(10),
+        layers.Dense(1, activation="sigmoid"),
+    ]
     theirs = keras.Sequential([layers.Input((20,), dtype="int32"), *head])
     theirs.set_weights(weights(params))
     theirs.compile(adam_of_sums(keras), "binary_crossentropy")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tyro
 
-import films
-from films import EXAMPLES, imported
+import synthetic_reviews
 from jlstm import train
+from synthetic_reviews import EXAMPLES, imported
 
-SMALL = ("--words", str(films.WORDS), "--length", "20", "--features", "8", "--batch", "50")
+SMALL = ("--words", str(synthetic_reviews.WORDS), "--length", "20", "--features", "8", "--batch", "50")
 LINE = r"Epoch: (\d)/(?:1|2|4) Batch: (\d+)/(\d+) Train Loss: 0\.\d{3} Train Accuracy: [01]\.\d{3} Val Accuracy: [01]\.\d{3}"
 
 
@@ -70,13 +70,13 @@ def test_a_few_steps_are_logged_as_part_of_an_epoch(example, tmp_path, capsys):
 
 def test_the_curve_is_that_of_the_layers_run_step_by_step(example, tmp_path):
     """Every beginning of a text, padded and masked, has the score that the unpadded sequence has at that word."""
-    options = example.SentimentOptions(words=films.WORDS, length=30, features=8, out=tmp_path)
+    options = example.SentimentOptions(words=synthetic_reviews.WORDS, length=30, features=8, out=tmp_path)
     model = example.network(options)
     params = model.init(jax.random.key(3), jnp.zeros((1, 1), "int32"))["params"]
-    text = " ".join(films.NEUTRAL + films.BAD)
+    text = " ".join(synthetic_reviews.NEUTRAL + synthetic_reviews.BAD)
     words, scores = sys.modules["reviews"].curve(text, model, params, options)
     assert words == text.split()
-    tokens = [1, *(films.INDEX[word] + 3 for word in words)]
+    tokens = [1, *(synthetic_reviews.INDEX[word] + 3 for word in words)]
     ys = params["embed"]["embedding"][jnp.array(tokens)][None]
     for layer, name in zip(model.layer, ("layer_0", "layer_1"), strict=True):
         _, ys = layer.apply(params[name], ys)

@@ -5,7 +5,7 @@ import pytest
 
 from parity import diagnose
 from parity.case import draw, truth
-from plants import right, small_problem
+from planted_faults import right, small_problem
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 

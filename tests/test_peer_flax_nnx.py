@@ -3,7 +3,7 @@
 import pytest
 
 from jlstm import GRU, LSTM, Bidirectional, Stack
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 

@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, compare
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 FORWARD = {"dtype": "float32", "quantities": ("ys", "carry")}

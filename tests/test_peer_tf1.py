@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import LSTM, RNN, Bidirectional, GRUCell, LSTMCell, Stack
 from jlstm.cells import Dropout, Residual
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 

@@ -6,7 +6,7 @@ import pytest
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from parity import Problem, compare, peers
 from parity.case import draw, truth
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 

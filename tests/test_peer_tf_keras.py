@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from parity import Problem, compare, peers, table
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 

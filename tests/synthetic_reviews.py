@@ -16,7 +16,7 @@ INDEX = {word: number for number, word in enumerate((*NEUTRAL, *GOOD, *BAD), 1)}
 WORDS = len(INDEX) + 4  # padding, start, unknown, one that nothing has, and the words
 
 
-def films(count: int, seed: int) -> Reviews:
+def random_reviews(count: int, seed: int) -> Reviews:
     """Reviews of 4 to 20 words."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, count, dtype=np.int32)
@@ -28,7 +28,7 @@ def imported(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
     """An example, which will get these reviews instead of IMDB's."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module(script)
-    dataset = ReviewDataset(films(400, seed=0), films(100, seed=1))
+    dataset = ReviewDataset(random_reviews(400, seed=0), random_reviews(100, seed=1))
     monkeypatch.setattr(sys.modules["reviews"], "imdb", lambda *_, **__: dataset)
     monkeypatch.setattr(sys.modules["reviews"], "imdb_word_index", lambda *_: INDEX)
     return module
