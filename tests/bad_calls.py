@@ -99,7 +99,7 @@ def of_convert(folder):
         calls[f"{name}.write"] = Call(module.write, {"path": path, "layer": LAYER, "params": PARAMS}, {"path": "missing file"})
         calls[f"{name}.read"] = Call(module.read, {"path": path})
     for name in ("keras", "tf1"):
-        calls[f"{name}.read"] = Call(getattr(convert, name).read, {"path": folder / "model.keras"}, good=False)
+        calls[f"{name}.read"] = Call(getattr(convert, name).read, {"path": folder / "model.keras"}, run_good_call=False)
     return calls
 
 
@@ -141,9 +141,9 @@ def of_parity(folder):
     problem = parity.Problem(LAYER)
     return {
         "Problem": Call(parity.Problem, {"layer": LAYER, "xs": XS, "params": PARAMS}, {"xs": NUMBERS}),
-        "assert_same": Call(parity.assert_same, {"problem": problem}, good=False),
-        "compare": Call(parity.compare, {"problem": problem}, good=False),
-        "diagnose": Call(parity.diagnose, {"problem": problem, "theirs": {}}, good=False),
+        "assert_same": Call(parity.assert_same, {"problem": problem}, run_good_call=False),
+        "compare": Call(parity.compare, {"problem": problem}, run_good_call=False),
+        "diagnose": Call(parity.diagnose, {"problem": problem, "theirs": {}}, run_good_call=False),
     }
 
 

@@ -48,8 +48,10 @@ def of_data(folder):
         ),
     }
     for name in ("mnist", "imdb", "imdb_word_index", "ptb", "shakespeare", "airline", "sunspots", "temperatures"):
-        only = ("data_dir",) if name != "imdb" else None
-        calls[name] = Call(getattr(data, name), files, only=only, good=False, without="None")  # it would download
+        spoiled_parameters = ("data_dir",) if name != "imdb" else None
+        calls[name] = Call(
+            getattr(data, name), files, spoiled_parameters=spoiled_parameters, run_good_call=False, skipped_kind="None"
+        )  # it would download
     return calls
 
 
@@ -80,13 +82,13 @@ def of_plot(folder):
 
     def closing(function):
         @functools.wraps(function)
-        def drawn(**arguments):
+        def call_and_close(**arguments):
             try:
                 return function(**arguments)
             finally:
                 plt.close("all")
 
-        return drawn
+        return call_and_close
 
     for call in calls.values():
         call.function = closing(call.function)
@@ -132,7 +134,7 @@ def of_models(folder):
             lambda **options: models.LanguageModel(**options).init(KEY, tokens),
             {"vocabulary": 7, "units": 4},
             {"forget_bias": "None, huge, negative", "init_scale": "huge"},
-            only=("vocabulary", "units", "layers", "dropout", "variational", "tied", "init_scale", "forget_bias"),
+            spoiled_parameters=("vocabulary", "units", "layers", "dropout", "variational", "tied", "init_scale", "forget_bias"),
         ),
         "LanguageModel.apply": Call(
             lambda tokens, carry=None, key=None: language.apply({"params": params}, tokens, carry, key=key),
@@ -144,12 +146,12 @@ def of_models(folder):
             lambda **options: models.SequenceClassifier(**options).init(KEY, tokens),
             {"vocabulary": 7, "features": 3, "layer": LAYER},
             {"layer": "wrong shape"},
-            only=("vocabulary", "features", "layer", "classes", "dropout", "variational", "masked", "pool"),
+            spoiled_parameters=("vocabulary", "features", "layer", "classes", "dropout", "variational", "masked", "pool"),
         ),
         "SequenceClassifier.apply": Call(
             lambda tokens, key=None: classifier.apply(variables, tokens, key=key), {"tokens": tokens}, {"tokens": "empty"}
         ),
         "Uniform": Call(models.Uniform, {"scale": 0.1}),
         "generate": Call(models.generate, generating, {"prompt": "empty", "temperature": "huge"}),
-        "summary": Call(models.summary, {"module": classifier}, good=False),
+        "summary": Call(models.summary, {"module": classifier}, run_good_call=False),
     }

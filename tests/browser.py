@@ -26,8 +26,8 @@ class Browser:
         file = self.folder / "page.html"
         file.write_text(page)
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
-        alone = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self.folder / 'profile'}"]
-        command = [self.program, *options, *alone, *flags, f"file://{file}{address}"]
+        isolation = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self.folder / 'profile'}"]
+        command = [self.program, *options, *isolation, *flags, f"file://{file}{address}"]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
     def load(self, page: str, *flags: str, address: str = "") -> tuple[str, list[str]]:

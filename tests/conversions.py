@@ -35,37 +35,38 @@ SPOILS = {
 def spoiled(draw, weights, axis):
     """Weights of which one is missing, one too many, or one of another shape, with gates along that axis, or dtype."""
     name = draw(st.sampled_from(sorted(weights)))
-    how = draw(st.sampled_from(["missing", "too many", *SPOILS]))
-    if how == "missing":
+    damage_kind = draw(st.sampled_from(["missing", "too many", *SPOILS]))
+    if damage_kind == "missing":
         return {key: array for key, array in weights.items() if key != name}
-    if how == "too many":
+    if damage_kind == "too many":
         return weights | {f"{name}_more": weights[name]}
-    return weights | {name: SPOILS[how](weights[name], axis)}
+    return weights | {name: SPOILS[damage_kind](weights[name], axis)}
 
 
 def damaged(content):
     """A file with some bytes changed, or cut off."""
     changes = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=8)
     return st.one_of(
-        st.integers(0, len(content) - 1).map(lambda size: content[:size]), changes.map(lambda chosen: _changed(content, chosen))
+        st.integers(0, len(content) - 1).map(lambda size: content[:size]),
+        changes.map(lambda chosen: _with_bytes(content, chosen)),
     )
 
 
-def _changed(content, changes):
+def _with_bytes(content, changes):
     result = bytearray(content)
     for place, value in changes:
         result[place] = value
     return bytes(result)
 
 
-def survives(read, path, content):
+def survives(reader, path, content):
     """A damaged file is read or refused in one sentence; nothing else happens."""
     path.write_bytes(content)
     sentence = "read: all of it"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a layer that is skipped
-            read(path)
+            reader(path)
     except ValueError as error:
         sentence = str(error)
     assert "\n" not in sentence

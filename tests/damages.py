@@ -28,11 +28,11 @@ def option(**options):
     return in_cells(lambda layer, params: (replace(layer, **options), params))
 
 
-def cell_option(*lost, **options):
+def cell_option(*removed_names, **options):
     """Another option of the cells, without the weights of these names."""
 
     def change(layer, params):
-        remaining_params = {name: array for name, array in params.items() if name not in lost}
+        remaining_params = {name: array for name, array in params.items() if name not in removed_names}
         return replace(layer, cell=replace(layer.cell, **options)), remaining_params
 
     return in_cells(change)

@@ -51,8 +51,8 @@ def mlstm(cell, params, xs):
         enter, forget = np.exp(i.T)[..., None], phi(f.T)[..., None]
         matrix = forget[..., None] * matrix + enter[..., None] * v[..., :, None] * k[..., None, :]
         n = forget * n + enter * k
-        read = (matrix @ q[..., None])[..., 0] / np.maximum(np.abs((n * q).sum(-1)), 1)[..., None]
-        ys.append(textbook.sigmoid(o) * np.concatenate(list(read), -1))
+        readout = (matrix @ q[..., None])[..., 0] / np.maximum(np.abs((n * q).sum(-1)), 1)[..., None]
+        ys.append(textbook.sigmoid(o) * np.concatenate(list(readout), -1))
     return np.stack(ys, 1)
 
 

@@ -16,7 +16,7 @@ def sequential(framework, layers, shape):
     return model
 
 
-def written(model, path):
+def save_model(model, path):
     """The model's file: the whole model or its weights alone, as the name's ending says."""
     if path.name.endswith(".old.h5"):
         model.save_weights(path, save_format="h5")

@@ -31,10 +31,10 @@ def graph(nodes, constants, inputs=("xs",), outputs=("ys",), kinds=None):
     return make.make_graph(nodes, "g", [infos[name] for name in inputs], [infos[name] for name in outputs], tensors)
 
 
-def model(made, functions=(), opset=17):
+def model(graph_proto, functions=(), opset=17):
     """A model of a graph, with its functions, which are of the domain "ours"."""
     opsets = [make.make_opsetid("", opset), make.make_opsetid("com.microsoft", 1), make.make_opsetid("ours", 1)]
-    return make.make_model(made, opset_imports=opsets, ir_version=10, functions=list(functions))
+    return make.make_model(graph_proto, opset_imports=opsets, ir_version=10, functions=list(functions))
 
 
 def saved(path, *arguments, **options):

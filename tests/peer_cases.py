@@ -13,8 +13,8 @@ from parity.diagnosis import Diagnosis
 def check_table(name, *, pairs):
     """The peer's rows hold every pair of what it has, at least so many."""
     framework = peers.load(name)
-    held, sensible = table.coverage(table.rows(framework), framework)
-    assert held == sensible >= pairs
+    covered_pairs, possible_pairs = table.coverage(table.rows(framework), framework)
+    assert covered_pairs == possible_pairs >= pairs
 
 
 def check_passes(name, layer, *, dtype="float64", quantities=("ys", "carry", "d_params", "d_xs", "d_carry"), **options):

@@ -57,23 +57,23 @@ def with_results(**changes):
 def params(change, path=()):
     """Keras with the parameters of one cell changed, or of all that have no name in the path."""
 
-    def of(tree, subpath):
+    def change_at(tree, subpath):
         if isinstance(tree, dict) and "kernel" in tree:
             return tree if subpath else change(tree)
         if isinstance(tree, dict):
-            return {k: of(v, subpath[1:]) if not subpath or k == subpath[0] else v for k, v in tree.items()}
-        return tuple(of(v, subpath[1:]) if not subpath or k == subpath[0] else v for k, v in enumerate(tree))
+            return {k: change_at(v, subpath[1:]) if not subpath or k == subpath[0] else v for k, v in tree.items()}
+        return tuple(change_at(v, subpath[1:]) if not subpath or k == subpath[0] else v for k, v in enumerate(tree))
 
-    return with_values(params=lambda tree: of(tree, path))
+    return with_values(params=lambda tree: change_at(tree, path))
 
 
-def gates(letters, only=("kernel", "recurrent_kernel", "bias")):
+def gates(letters, param_names=("kernel", "recurrent_kernel", "bias")):
     """Columns handed over in this order to one who takes them for i, f, g, o."""
     columns = ["ifgo".index(letter) for letter in letters]
 
     def change(cell_params):
         blocks = {name: value.reshape(*value.shape[:-1], 4, -1) for name, value in cell_params.items()}
-        return cell_params | {name: blocks[name][..., columns, :].reshape(cell_params[name].shape) for name in only}
+        return cell_params | {name: blocks[name][..., columns, :].reshape(cell_params[name].shape) for name in param_names}
 
     return change
 
@@ -124,7 +124,7 @@ def forget_bias_alone(problem, values):
     return {"ys": results["ys"]}
 
 
-def held(problem, values):
+def outputs_held(problem, values):
     """Keras alone: it repeats the last output where a step does not count."""
     peers.load("keras")
     import keras as framework
@@ -188,7 +188,7 @@ def anew_each_batch(problem, values):
     }
 
 
-def step_by_step(next_carry, of="h"):
+def step_by_step(next_carry, output="h"):
     """Keras called on one step after the other, from what somebody makes of the first carry and of the last one."""
 
     def plant(problem, values):
@@ -197,7 +197,7 @@ def step_by_step(next_carry, of="h"):
             step_values = values._replace(xs=values.xs[:, [t]], d_ys=values.d_ys[:, [t]], carry=carry)
             results = keras(replace(problem, time=1), step_values)
             after = jlstm.LSTMCarry(results["carry.h"], results["carry.c"])
-            ys.append(getattr(after, of))
+            ys.append(getattr(after, output))
             carry = next_carry(values.carry, after)
         return {"ys": np.stack(ys, 1)}
 

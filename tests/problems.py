@@ -53,7 +53,7 @@ def differentiate(layer, cotangent, params, xs, carry, **sequence):
     return out, pullback(cotangent)
 
 
-def judged(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=None):
+def textbook_results(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=None):
     """The same by the textbook."""
     last, ys, pullback = textbook.run(layer, params, xs, carry, mask, resets, noise)
     return (last, ys), pullback(*cotangent)
@@ -79,11 +79,11 @@ def assert_slopes(expected, values, gradients, cotangent):
     leaves, structure = jax.tree.flatten(values)
     for k, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
         direction = normal(leaf, rng=np.random.default_rng(k))
-        moved = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-6, -1e-6)]
-        plus, minus = (_weighed(expected(*jax.tree.unflatten(structure, shifted)), cotangent) for shifted in moved)
+        shifted_leaves = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-6, -1e-6)]
+        plus, minus = (_weighted_sum(expected(*jax.tree.unflatten(structure, shifted)), cotangent) for shifted in shifted_leaves)
         assert np.vdot(gradient, direction) == pytest.approx((plus - minus) / 2e-6, rel=1e-6, abs=1e-6)
 
 
-def _weighed(results, cotangent):
+def _weighted_sum(results, cotangent):
     """The number whose gradient the cotangent asks for."""
     return sum(np.vdot(*pair) for pair in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))

@@ -16,7 +16,7 @@ def report(*rows, peers=("torch", "flax-linen"), **overrides):
     """A report with medians, each from three rounds of which one took half as long again; its points are of the grid."""
     names = dict.fromkeys(point for point, *_ in rows)
     frameworks = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
-    made = {
+    contents = {
         "command": "python -m benchmarks",
         "date": "2026-01-02T03:04:05+00:00",
         "machine": {"processor": "a processor"},
@@ -28,19 +28,19 @@ def report(*rows, peers=("torch", "flax-linen"), **overrides):
         "memory": {},
         "errors": [],
     }
-    made["points"] = {name: point(4, 10, 3, (5,)) for name in names}
-    made["rows"] = [row(*fields) for fields in rows]
-    return made | overrides
+    contents["points"] = {name: point(4, 10, 3, (5,)) for name in names}
+    contents["rows"] = [row(*fields) for fields in rows]
+    return contents | overrides
 
 
 def point(*sizes, **options):
     """A point as it is written."""
-    made = Point(*sizes, **options)
-    return made._asdict() | {"flops": {job: made.flops(job) for job in made.jobs}}
+    grid_point = Point(*sizes, **options)
+    return grid_point._asdict() | {"flops": {job: grid_point.flops(job) for job in grid_point.jobs}}
 
 
 def row(where, job, framework, seconds):
     """What was measured of one framework."""
     rounds = [{"calls": 3, "median": factor * seconds, "lowest": seconds} for factor in (1.5, 1, 1)]
-    made = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
-    return made | figures.summary(made)
+    row_fields = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
+    return row_fields | figures.summary(row_fields)

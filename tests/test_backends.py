@@ -87,8 +87,8 @@ def test_choices_are_logged(caplog):
 @pytest.fixture
 def without_kernel(monkeypatch):
     """A machine without a compiler."""
-    none = library.Library(None, reason="no kernel was built")
-    monkeypatch.setattr(library, "load", lambda: none)
+    no_library = library.Library(None, reason="no kernel was built")
+    monkeypatch.setattr(library, "load", lambda: no_library)
     kernel.obstacle.cache_clear()
     yield
     kernel.obstacle.cache_clear()

@@ -54,9 +54,9 @@ def test_programs_call_the_kernel():
     """The tests here would pass without it too."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
     loss = lambda params: layer.apply(params, xs, carry)[1].sum()
-    called = lambda function: set(re.findall(r"jlstm_\w+", jax.jit(function).lower(params).compile().as_text()))
-    assert "jlstm_forward" in called(loss)
-    assert {"jlstm_forward", "jlstm_backward"} <= called(jax.grad(loss))
+    kernel_calls = lambda function: set(re.findall(r"jlstm_\w+", jax.jit(function).lower(params).compile().as_text()))
+    assert "jlstm_forward" in kernel_calls(loss)
+    assert {"jlstm_forward", "jlstm_backward"} <= kernel_calls(jax.grad(loss))
 
 
 # --- under every transformation ---
@@ -171,8 +171,8 @@ def test_results_are_the_same_to_the_bit_whatever_the_batch():
     whole = apply(layer, params, xs, carry)
     assert_close(apply(layer, params, xs, carry), whole, atol=0)
     for part in (slice(0, 1), slice(3, 8), slice(10, 70)):
-        some = apply(layer, params, xs[part], jax.tree.map(lambda leaf, part=part: leaf[part], carry))
-        assert_close(some, jax.tree.map(lambda leaf, part=part: leaf[part], whole), atol=0)
+        part_result = apply(layer, params, xs[part], jax.tree.map(lambda leaf, part=part: leaf[part], carry))
+        assert_close(part_result, jax.tree.map(lambda leaf, part=part: leaf[part], whole), atol=0)
     assert_close(differentiate(layer, whole, params, xs, carry)[0], whole, atol=0)
 
 

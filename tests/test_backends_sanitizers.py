@@ -20,22 +20,22 @@ KINDS = {  # what sees addresses takes longer to optimize than to run
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_found(kind, tmp_path):
     """Functions within 2 ULP as optimized; runs of odd sizes, with masks and resets, the same whatever the number of threads."""
-    program, here = tmp_path / "sanitized", library.HERE
+    program, source_dir = tmp_path / "sanitized", library.HERE
     flags = [
         "-std=c++17",
         "-g1",
         "-ffp-contract=fast",
         "-fno-sanitize-recover=all",
         "-pthread",
-        f"-I{here / 'src'}",
+        f"-I{source_dir / 'src'}",
         *KINDS[kind],
     ]
-    tests = here / "tests"
+    tests = source_dir / "tests"
     # GCC contracts a - b * c only with these, and accuracy rests on it
     fast = ["-O1", "-fexpensive-optimizations", "-c", tests / "functions.cc", "-o", tmp_path / "functions.o"]
     subprocess.run([COMPILER, *flags, *fast], check=True)
     link_args = [tmp_path / "functions.o", tests / "main.cc", tests / "runs.cc", "-o", program]
     subprocess.run([COMPILER, *flags, *link_args], check=True)
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("all is well\n")
+    process = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.endswith("all is well\n")

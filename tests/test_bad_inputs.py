@@ -13,7 +13,7 @@ import pytest
 
 import jlstm
 from bad_calls import MODULES
-from spoiled import Call, tried, verdict
+from spoiled import Call, try_bad_values, verdict
 
 SHARE = 0.98
 TUPLES = {  # what results and states are made of: tuples without checks, which jit makes of anything
@@ -36,10 +36,10 @@ def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
     counts, failures = Counter(), []
     with jax.disable_jit():  # nothing need be compiled
         for label, call in calls.items():
-            if call.good:
+            if call.run_good_call:
                 call.function(**call.arguments)
-            some, wrong = tried(label, call, tmp_path)
-            counts, failures = counts + some, failures + wrong
+            call_counts, call_failures = try_bad_values(label, call, tmp_path)
+            counts, failures = counts + call_counts, failures + call_failures
     print(f"{module}: {dict(counts)}")
     assert len(failures) <= (1 - SHARE) * counts.total(), f"{counts}\n" + "\n".join(failures)
 
@@ -78,7 +78,7 @@ def test_an_accepted_value_has_to_be_right(tmp_path):
     def function(a, b: int | None = None, c: float = 1.0):
         return a, b, c
 
-    counts, failures = tried("function", Call(function, {"a": 1}), tmp_path)
+    counts, failures = try_bad_values("function", Call(function, {"a": 1}), tmp_path)
     assert counts == {"accepted": 33, "right": 3}
     assert len(failures) == 33
-    assert tried("function", Call(function, {"a": 1}, {"a": "None, NaN"}), tmp_path)[0]["right"] == 5
+    assert try_bad_values("function", Call(function, {"a": 1}, {"a": "None, NaN"}), tmp_path)[0]["right"] == 5

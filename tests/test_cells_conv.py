@@ -28,16 +28,16 @@ def test_with_a_window_of_one_every_place_has_an_lstm_of_its_own(peephole, x64):
         place_params = {name: np.squeeze(kernel) for name, kernel in params.items() if name != "peephole_kernel"}
         if peephole:
             place_params["peephole_kernel"] = params["peephole_kernel"][:, row, column]
-        here = jax.tree.map(lambda leaf, row=row, column=column: leaf[:, row, column], (carry, last))
-        expected = apply(lstm, place_params, xs[:, :, row, column], here[0])
-        assert_close((here[1], ys[:, :, row, column]), expected, atol=1e-13)
+        at_place = jax.tree.map(lambda leaf, row=row, column=column: leaf[:, row, column], (carry, last))
+        expected = apply(lstm, place_params, xs[:, :, row, column], at_place[0])
+        assert_close((at_place[1], ys[:, :, row, column]), expected, atol=1e-13)
 
 
 def test_what_moves_moves_what_comes_out(x64):
     """Away from the borders."""
     layer, params, xs, _ = small_problem(RNN(ConvLSTMCell(UNITS, 3, (12,), padding="same")), time=2)
-    moved = np.roll(xs, 1, axis=2)
-    np.testing.assert_allclose(apply(layer, params, moved)[1][:, :, 6], apply(layer, params, xs)[1][:, :, 5], atol=1e-14)
+    shifted = np.roll(xs, 1, axis=2)
+    np.testing.assert_allclose(apply(layer, params, shifted)[1][:, :, 6], apply(layer, params, xs)[1][:, :, 5], atol=1e-14)
 
 
 @pytest.mark.parametrize("time_major", [False, True])
@@ -62,8 +62,10 @@ def test_traces_obey_the_equations(time_major, reverse, x64):
     """Every c is what its gates make of the one before, every h what they let out, where a step counts."""
     layer = RNN(ConvLSTMCell(UNITS, (2, 3), (3, 4), peephole=True), reverse=reverse, time_major=time_major)
     problem = small_problem(replace(layer, time_major=False))
-    turned = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
-    traced = jax.tree.map(turned, trace(layer, problem.params, turned(problem.xs), problem.carry, lengths=np.array([TIME, 2])))
+    move_time = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
+    traced = jax.tree.map(
+        move_time, trace(layer, problem.params, move_time(problem.xs), problem.carry, lengths=np.array([TIME, 2]))
+    )
     assert_close(traced.h, apply(problem.layer, *problem[1:], lengths=np.array([TIME, 2]))[1], atol=1e-13)
     for b, length in enumerate((TIME, 2)):
         c = problem.carry.c[b]
@@ -181,8 +183,8 @@ with jax.disable_jit():
 jax.tree.map(lambda a, b: print(float(abs(a - b).max() / abs(b).max())), compiled, expected)
 """
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    errors = [float(line) for line in done.stdout.split()]
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    errors = [float(line) for line in process.stdout.split()]
     assert len(errors) == 4
     assert max(errors) < 1e-13

@@ -57,16 +57,16 @@ def sensible_pairs():
 ROWS = covering(OPTIONS, sensible_pairs(), makes_sense)
 
 
-def named(row):
+def options_of(row):
     return {name: value for name, value in row.items() if value != DEFAULTS[name]}
 
 
 def test_the_rows_hold_every_pair():
     """Of all options that have an influence on the equations, each with all others."""
-    held = set().union(*map(pairs, ROWS))
-    assert held == sensible_pairs()
-    drawn = {"units", "kernel_init", "recurrent_init", "bias_init"}
-    assert OPTIONS.keys() == {field for field in LSTMCell.__dataclass_fields__ if field != "_"} - drawn
+    covered_pairs = set().union(*map(pairs, ROWS))
+    assert covered_pairs == sensible_pairs()
+    not_options = {"units", "kernel_init", "recurrent_init", "bias_init"}
+    assert OPTIONS.keys() == {field for field in LSTMCell.__dataclass_fields__ if field != "_"} - not_options
     assert {name: getattr(LSTMCell(UNITS), name) for name in OPTIONS} == DEFAULTS
 
 
@@ -81,7 +81,7 @@ def everything(layer, cotangent, offsets, xs, carry):
 
 
 @pytest.mark.table(quick=6)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in named(row).items()))
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in options_of(row).items()))
 def test_every_pair_equals_numpy(row, x64):
     """Outputs, carry and dropout masks; the gradient for each array along a random direction, by central differences."""
     layer = RNN(LSTMCell(UNITS, kernel_init="zeros", recurrent_init="zeros", **row), param_dtype="float64")

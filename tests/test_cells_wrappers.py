@@ -212,7 +212,7 @@ def test_what_is_drawn_has_its_share():
         np.testing.assert_allclose(
             zoneout_noise[name].mean(), rate, atol=5 * np.sqrt(rate * (1 - rate) / zoneout_noise[name].size)
         )
-    drawn = [*(mask == 0 for mask, _ in shares), weights == 0, zoneout_noise["h"] == 1, zoneout_noise["c"] == 1]
-    first = [np.ravel(mask)[:1500].astype(float) for mask in drawn]
+    zeroed = [*(mask == 0 for mask, _ in shares), weights == 0, zoneout_noise["h"] == 1, zoneout_noise["c"] == 1]
+    first = [np.ravel(mask)[:1500].astype(float) for mask in zeroed]
     correlations = np.corrcoef(first)[~np.eye(len(first), dtype=bool)]
     assert np.abs(correlations).max() < 0.15

@@ -44,9 +44,9 @@ def test_dtypes_and_byte_orders(dtype, x64):
     weights = torch.dump(LSTM(1), params)
     layer, params = torch.load({name: value.astype(jnp.dtype(dtype)) for name, value in weights.items()})
     assert params["kernel"].dtype.name == dtype == layer.param_dtype.name
-    turned = floating("weights", {"a": array.astype(">f4")})["a"]
-    assert turned.dtype.isnative
-    np.testing.assert_array_equal(turned, array)
+    converted = floating("weights", {"a": array.astype(">f4")})["a"]
+    assert converted.dtype.isnative
+    np.testing.assert_array_equal(converted, array)
 
 
 def test_gates_are_put_in_order_and_back():

@@ -47,8 +47,8 @@ def test_exported_layers_compute_the_same_for_any_batch_and_time(layer):
     like = [jax.ShapeDtypeStruct((batch, time, FEATURES), np.float32), jax.ShapeDtypeStruct((batch,), np.int32)]
     run = jax.jit(lambda params, xs, lengths: layer.apply(params, xs, lengths=lengths))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    written = jax.export.export(run, platforms=("cpu", "cuda", "tpu"))(shapes, *like).serialize()
-    exported = jax.export.deserialize(written)
+    program_bytes = jax.export.export(run, platforms=("cpu", "cuda", "tpu"))(shapes, *like).serialize()
+    exported = jax.export.deserialize(program_bytes)
     assert set(re.findall(r"stablehlo\.custom_call @(\w+)", exported.mlir_module())) == {"shape_assertion"}
     for size in SIZES:
         xs, lengths = inputs(*size)
@@ -65,10 +65,10 @@ def test_saved_models_compute_the_same_for_any_batch_and_time(tmp_path, layer):
     def run(xs, lengths):
         return layer.apply(params, xs, lengths=lengths)
 
-    made = jax2tf.convert(run, polymorphic_shapes=[f"(batch, time, {FEATURES})", "(batch,)"], with_gradient=False)
+    tf_function = jax2tf.convert(run, polymorphic_shapes=[f"(batch, time, {FEATURES})", "(batch,)"], with_gradient=False)
     signature = [tf.TensorSpec((None, None, FEATURES), tf.float32), tf.TensorSpec((None,), tf.int32)]
     module = tf.Module()
-    module.run = tf.function(made, autograph=False, input_signature=signature)
+    module.run = tf.function(tf_function, autograph=False, input_signature=signature)
     tf.saved_model.save(module, str(tmp_path))
     again = tf.saved_model.load(str(tmp_path))
     for size in SIZES:
@@ -87,9 +87,9 @@ def test_tensorflow_lite_computes_the_same(layer):
     def run(xs, lengths):
         return layer.apply(params, xs, lengths=lengths)[1]
 
-    made = tf.function(jax2tf.convert(run, with_gradient=False), autograph=False)
-    concrete = made.get_concrete_function(tf.TensorSpec(xs.shape, tf.float32), tf.TensorSpec(lengths.shape, tf.int32))
-    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete], made).convert()
+    tf_function = tf.function(jax2tf.convert(run, with_gradient=False), autograph=False)
+    concrete = tf_function.get_concrete_function(tf.TensorSpec(xs.shape, tf.float32), tf.TensorSpec(lengths.shape, tf.int32))
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf_function).convert()
     interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():

@@ -134,12 +134,12 @@ def test_variables_beside_those_of_a_cell_are_refused_by_name(tree, name):
         assert ".".join(name) in refusal(lambda weights=weights: convert.load(weights))
 
 
-@pytest.mark.parametrize("beside", ["norm", "batch_stats", "Dense_0"])
-def test_modules_beside_a_cell_are_no_part_of_a_layer(beside):
+@pytest.mark.parametrize("module_name", ["norm", "batch_stats", "Dense_0"])
+def test_modules_beside_a_cell_are_no_part_of_a_layer(module_name):
     """They are not left out either."""
-    refusal(lambda: convert.load({"cell": TREES["LSTM"], beside: {"scale": np.ones(UNITS)}}))
-    refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, beside: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"cell": TREES["LSTM"], module_name: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, module_name: {"scale": np.ones(UNITS)}}))
     directions = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}
-    refusal(lambda: convert.load(directions | {beside: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load(directions | {module_name: {"scale": np.ones(UNITS)}}))
     refusal(lambda: convert.load({"forward_rnn": directions["forward_rnn"]}))
     refusal(lambda: convert.load({"cell": TREES["LSTM"] | {"if_": TREES["LSTM"]["if"]}}))

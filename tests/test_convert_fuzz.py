@@ -26,18 +26,20 @@ def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp
     if name in ("torch", "onnx"):
         pytest.importorskip(name)  # only CI always has them
     target = TARGETS[name]
-    made, tried = tmp_path / "made", tmp_path / "tried"
-    made.mkdir()
-    tried.mkdir()
-    target.seeds(made)
-    tries = [content for file in sorted(made.glob(f"*{target.ending}")) for content in target.inputs(file)]
-    read = set()
+    seed_folder, try_folder = tmp_path / "made", tmp_path / "tried"
+    seed_folder.mkdir()
+    try_folder.mkdir()
+    target.seeds(seed_folder)
+    tries = [content for file in sorted(seed_folder.glob(f"*{target.ending}")) for content in target.inputs(file)]
+    separators_read = set()
     for content in tries:
-        path = tried / f"model{target.ending}"
+        path = try_folder / f"model{target.ending}"
         check.read(target, path, content)
         if refusal(target, path) is None:
-            read.add(SEPARATOR in content)
-    assert read >= {SEPARATOR in content for content in tries} - ({False} if name == "checkpoint" else set())  # of two files
+            separators_read.add(SEPARATOR in content)
+    assert separators_read >= {SEPARATOR in content for content in tries} - (
+        {False} if name == "checkpoint" else set()
+    )  # of two files
 
 
 def refusal(target, path):
@@ -90,13 +92,13 @@ def test_memory_out_of_proportion_is_a_finding(tmp_path):
 def test_changes_are_made_where_they_belong():
     """The same from the same seed; JSON stays JSON; all three ways are taken."""
     original = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
-    made = [mutate.mutated(original, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
-    assert made == [mutate.mutated(original, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
-    assert b"bytes" in made
-    assert any(len(mutant) == len(original) and mutant != original for mutant in made)
-    changed = [mutant.split(SEPARATOR)[0] for mutant in made if mutant != b"bytes" and mutant.endswith(b"\0" * 64)]
-    assert any(b'\\"c\\": ' in mutant and b'\\"c\\": 1' not in mutant for mutant in changed)
-    assert max(map(len, made)) <= 200
+    mutants = [mutate.mutated(original, 200, seed, lambda _, limit: b"bytes") for seed in range(300)]
+    assert mutants == [mutate.mutated(original, 200, seed, lambda _, limit: b"bytes") for seed in range(300)]
+    assert b"bytes" in mutants
+    assert any(len(mutant) == len(original) and mutant != original for mutant in mutants)
+    first_parts = [mutant.split(SEPARATOR)[0] for mutant in mutants if mutant != b"bytes" and mutant.endswith(b"\0" * 64)]
+    assert any(b'\\"c\\": ' in mutant and b'\\"c\\": 1' not in mutant for mutant in first_parts)
+    assert max(map(len, mutants)) <= 200
 
 
 def test_a_table_comes_back():

@@ -60,8 +60,10 @@ def ours(framework, kind, options):
 def layers(framework, kind, options, *, bidirectional, depth):
     """One or more layers, with random weights."""
     make = lambda: getattr(framework.layers, kind)(UNITS, return_sequences=True, dtype="float64", **options)
-    made = [framework.layers.Bidirectional(make(), dtype="float64") if bidirectional else make() for _ in range(depth)]
-    model = framework.Sequential(made)
+    framework_layers = [
+        framework.layers.Bidirectional(make(), dtype="float64") if bidirectional else make() for _ in range(depth)
+    ]
+    model = framework.Sequential(framework_layers)
     model.build((None, None, FEATURES))
     return randomly(model).layers
 
@@ -121,15 +123,19 @@ def test_dumped_weights_are_theirs():
 
 def model(framework):
     """A model with every kind of layer, one inside another model."""
-    of = framework.layers
-    inside = framework.Sequential([framework.Input((None, 2)), of.LSTM(3, return_sequences=True, name="deep")], name="inner")
+    keras_layers = framework.layers
+    inside = framework.Sequential(
+        [framework.Input((None, 2)), keras_layers.LSTM(3, return_sequences=True, name="deep")], name="inner"
+    )
     xs = framework.Input((None, FEATURES))
-    ys = of.Bidirectional(of.LSTM(UNITS, return_sequences=True), merge_mode="sum", name="both")(xs)
-    ys = of.GRU(3, return_sequences=True, reset_after=False, recurrent_activation="hard_sigmoid", name="lstm")(ys)
-    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2, activation="relu")], return_sequences=True, name="cells")(ys)
-    ys = of.Dense(2)(inside(ys))
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True), merge_mode="sum", name="both")(xs)
+    ys = keras_layers.GRU(3, return_sequences=True, reset_after=False, recurrent_activation="hard_sigmoid", name="lstm")(ys)
+    ys = keras_layers.RNN(
+        [keras_layers.LSTMCell(3), keras_layers.LSTMCell(2, activation="relu")], return_sequences=True, name="cells"
+    )(ys)
+    ys = keras_layers.Dense(2)(inside(ys))
     return randomly(
-        framework.Model(xs, of.LSTM(5, return_sequences=True, unit_forget_bias=False, use_bias=False, name="last")(ys))
+        framework.Model(xs, keras_layers.LSTM(5, return_sequences=True, unit_forget_bias=False, use_bias=False, name="last")(ys))
     )
 
 
@@ -167,8 +173,11 @@ def test_files_of_whole_models_are_read_by_name(saved, name):
 
 def test_a_second_stack_of_cells_is_found(tmp_path):
     """Keras numbers what it puts around the cells, in a legacy file too."""
-    of = keras.layers
-    stacks = [of.RNN([of.LSTMCell(2), of.LSTMCell(3)], return_sequences=True, name=name) for name in ("one", "two")]
+    keras_layers = keras.layers
+    stacks = [
+        keras_layers.RNN([keras_layers.LSTMCell(2), keras_layers.LSTMCell(3)], return_sequences=True, name=name)
+        for name in ("one", "two")
+    ]
     keras.Sequential([keras.Input((None, FEATURES)), *stacks]).save(tmp_path / "model.h5")
     for name, (layer, params) in convert.read(tmp_path / "model.h5").items():
         theirs = next(stack for stack in stacks if stack.name == name).get_weights()

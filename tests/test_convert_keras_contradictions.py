@@ -28,11 +28,11 @@ LSTM, GRU = "layers/lstm/cell/vars", "layers/gru/cell/vars"
 @pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
 def files(request, tmp_path_factory):
     """A model's `.keras` and `.h5` files."""
-    folder, of = tmp_path_factory.mktemp("models"), request.param.layers
+    folder, keras_layers = tmp_path_factory.mktemp("models"), request.param.layers
     layers = [
-        of.LSTM(4, name="first", return_sequences=True),
-        of.GRU(4, name="second", return_sequences=True),
-        of.Bidirectional(of.LSTM(3), name="third"),
+        keras_layers.LSTM(4, name="first", return_sequences=True),
+        keras_layers.GRU(4, name="second", return_sequences=True),
+        keras_layers.Bidirectional(keras_layers.LSTM(3), name="third"),
     ]
     model = request.param.Sequential([request.param.Input((None, 2)), *layers])
     for ending in (".keras", ".h5"):
@@ -77,7 +77,7 @@ def delete(*names):
     return change
 
 
-def put(name, array):
+def put_array(name, array):
     """Put an array in place of another, or beside the others."""
 
     def change(weights):
@@ -131,10 +131,10 @@ CONTRADICTIONS = {
     "reset_after": ({"describe": option("second", reset_after=False)}, "not that of reset_after=False"),
     "another class": ({"describe": entry("first", class_name="GRU")}, "which Keras writes|has no weights|described as GRU"),
     "dtype": ({"describe": option("first", dtype="float64")}, "dtype float64, and its weights are float32"),
-    "cuDNN's bias": ({"weigh": put(f"{LSTM}/2", np.ones(32, "f4"))}, "in cuDNN's layout, unlike"),
-    "a fourth array": ({"weigh": put(f"{LSTM}/3", np.ones(4, "f4"))}, "it has the array 'layers/lstm/cell/vars/3' besides"),
+    "cuDNN's bias": ({"weigh": put_array(f"{LSTM}/2", np.ones(32, "f4"))}, "in cuDNN's layout, unlike"),
+    "a fourth array": ({"weigh": put_array(f"{LSTM}/3", np.ones(4, "f4"))}, "it has the array 'layers/lstm/cell/vars/3' besides"),
     "a normalization": (
-        {"weigh": put("layers/lstm/cell/norm/vars/0", np.ones(4, "f4"))},
+        {"weigh": put_array("layers/lstm/cell/norm/vars/0", np.ones(4, "f4"))},
         "'layers/lstm/cell/norm/vars/0' besides",
     ),
     "no version": ({"version": ""}, "states keras_version '', expected one such as"),
@@ -206,7 +206,7 @@ def test_options_that_change_no_output_are_taken(files, option_value, same, tmp_
 
 OLD = {
     "a missing array": (lambda file, top: delete(f"{top}/bias")(file), "which is not there"),
-    "an array that is not listed": (lambda file, top: put(f"{top}/gamma", np.ones(4, "f4"))(file), "'first/"),
+    "an array that is not listed": (lambda file, top: put_array(f"{top}/gamma", np.ones(4, "f4"))(file), "'first/"),
     "a cell that is not listed": (
         lambda file, top: file.copy(file[top], f"{top}_1"),
         "has 2 cells, and is described with 1|weights of 2 directions",
@@ -235,8 +235,10 @@ def test_old_files_are_held_against_their_lists(files, name, tmp_path):
 
 def test_directions_without_an_order_are_refused(tmp_path):
     """Here no name tells which of the two cells runs backwards, only the list of weights."""
-    of = keras.layers
-    two = of.Bidirectional(of.LSTM(4, name="b"), backward_layer=of.LSTM(4, go_backwards=True, name="a"), name="two")
+    keras_layers = keras.layers
+    two = keras_layers.Bidirectional(
+        keras_layers.LSTM(4, name="b"), backward_layer=keras_layers.LSTM(4, go_backwards=True, name="a"), name="two"
+    )
     path = tmp_path / "a.h5"
     keras.Sequential([keras.Input((None, 3)), two], name="model").save(path)
     with h5py.File(path, "a") as file:

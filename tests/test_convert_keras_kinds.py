@@ -7,7 +7,7 @@ import pytest
 from conversions import refusal
 from jlstm.cells import ConvLSTMCell, ElmanCell
 from jlstm.convert import keras as convert
-from keras_models import ALL, CLOSE, LINES, PICTURES, SERIES, VOLUMES, sequential, written
+from keras_models import ALL, CLOSE, LINES, PICTURES, SERIES, VOLUMES, save_model, sequential
 from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
 from problems import apply
 
@@ -24,37 +24,63 @@ AVERAGED = {"spatial": (6, 4), "merge": "ave"}
 LAYERS = {
     "backward_layer": (
         SERIES,
-        lambda of: of.Bidirectional(of.LSTM(4, **ALL), backward_layer=of.LSTM(4, go_backwards=True, name="other", **ALL)),
+        lambda keras_layers: keras_layers.Bidirectional(
+            keras_layers.LSTM(4, **ALL), backward_layer=keras_layers.LSTM(4, go_backwards=True, name="other", **ALL)
+        ),
         {},
     ),
     "GRU with backward_layer": (
         SERIES,
-        lambda of: of.Bidirectional(of.GRU(4, **ALL), backward_layer=of.GRU(4, go_backwards=True, name="forward_2", **ALL)),
+        lambda keras_layers: keras_layers.Bidirectional(
+            keras_layers.GRU(4, **ALL), backward_layer=keras_layers.GRU(4, go_backwards=True, name="forward_2", **ALL)
+        ),
         {},
     ),
-    "named forward": (SERIES, lambda of: of.LSTM(4, name="forward", **ALL), {}),
-    "named backward": (SERIES, lambda of: of.GRU(4, name="backward_gru", **ALL), {}),
+    "named forward": (SERIES, lambda keras_layers: keras_layers.LSTM(4, name="forward", **ALL), {}),
+    "named backward": (SERIES, lambda keras_layers: keras_layers.GRU(4, name="backward_gru", **ALL), {}),
     "Bidirectional named forward": (
         SERIES,
-        lambda of: of.Bidirectional(of.LSTM(4, **ALL), name="forward_b", merge_mode="sum"),
+        lambda keras_layers: keras_layers.Bidirectional(keras_layers.LSTM(4, **ALL), name="forward_b", merge_mode="sum"),
         {"merge": "sum"},
     ),
-    "Bidirectional cells": (SERIES, lambda of: of.Bidirectional(of.RNN([of.LSTMCell(4), of.LSTMCell(2)], **ALL)), {}),
-    "GRUCells": (SERIES, lambda of: of.RNN([of.GRUCell(4), of.GRUCell(2)], **ALL), {}),
-    "eleven SimpleRNNCells": (SERIES, lambda of: of.RNN([of.SimpleRNNCell(2) for _ in range(11)], **ALL), {}),
-    "SimpleRNN": (SERIES, lambda of: of.SimpleRNN(4, activation="relu", **ALL), {"activation": "relu"}),
-    "SimpleRNN without bias": (SERIES, lambda of: of.SimpleRNN(4, use_bias=False, **ALL), {}),
-    "Bidirectional SimpleRNN": (SERIES, lambda of: of.Bidirectional(of.SimpleRNN(4, **ALL), merge_mode="mul"), {"merge": "mul"}),
-    "GRU without bias": (SERIES, lambda of: of.GRU(4, use_bias=False, reset_after=False, **ALL), {"reset_after": False}),
-    "ConvLSTM1D": (LINES, lambda of: of.ConvLSTM1D(2, 3, **ALL, **WINDOW), {"spatial": (6,), **WINDOW}),
-    "ConvLSTM2D": (PICTURES, lambda of: of.ConvLSTM2D(2, (3, 2), **ALL), {"spatial": (6, 4)}),
+    "Bidirectional cells": (
+        SERIES,
+        lambda keras_layers: keras_layers.Bidirectional(
+            keras_layers.RNN([keras_layers.LSTMCell(4), keras_layers.LSTMCell(2)], **ALL)
+        ),
+        {},
+    ),
+    "GRUCells": (SERIES, lambda keras_layers: keras_layers.RNN([keras_layers.GRUCell(4), keras_layers.GRUCell(2)], **ALL), {}),
+    "eleven SimpleRNNCells": (
+        SERIES,
+        lambda keras_layers: keras_layers.RNN([keras_layers.SimpleRNNCell(2) for _ in range(11)], **ALL),
+        {},
+    ),
+    "SimpleRNN": (SERIES, lambda keras_layers: keras_layers.SimpleRNN(4, activation="relu", **ALL), {"activation": "relu"}),
+    "SimpleRNN without bias": (SERIES, lambda keras_layers: keras_layers.SimpleRNN(4, use_bias=False, **ALL), {}),
+    "Bidirectional SimpleRNN": (
+        SERIES,
+        lambda keras_layers: keras_layers.Bidirectional(keras_layers.SimpleRNN(4, **ALL), merge_mode="mul"),
+        {"merge": "mul"},
+    ),
+    "GRU without bias": (
+        SERIES,
+        lambda keras_layers: keras_layers.GRU(4, use_bias=False, reset_after=False, **ALL),
+        {"reset_after": False},
+    ),
+    "ConvLSTM1D": (LINES, lambda keras_layers: keras_layers.ConvLSTM1D(2, 3, **ALL, **WINDOW), {"spatial": (6,), **WINDOW}),
+    "ConvLSTM2D": (PICTURES, lambda keras_layers: keras_layers.ConvLSTM2D(2, (3, 2), **ALL), {"spatial": (6, 4)}),
     "ConvLSTM2D with dilation": (
         PICTURES,
-        lambda of: of.ConvLSTM2D(2, 2, dilation_rate=2, **ALL),
+        lambda keras_layers: keras_layers.ConvLSTM2D(2, 2, dilation_rate=2, **ALL),
         {"spatial": (6, 4), "dilation": 2},
     ),
-    "Bidirectional ConvLSTM2D": (PICTURES, lambda of: of.Bidirectional(of.ConvLSTM2D(2, 2, **ALL), merge_mode="ave"), AVERAGED),
-    "ConvLSTM3D": (VOLUMES, lambda of: of.ConvLSTM3D(2, 2, **ALL), {"spatial": (4, 5, 6)}),
+    "Bidirectional ConvLSTM2D": (
+        PICTURES,
+        lambda keras_layers: keras_layers.Bidirectional(keras_layers.ConvLSTM2D(2, 2, **ALL), merge_mode="ave"),
+        AVERAGED,
+    ),
+    "ConvLSTM3D": (VOLUMES, lambda keras_layers: keras_layers.ConvLSTM3D(2, 2, **ALL), {"spatial": (4, 5, 6)}),
 }
 ENDINGS = {keras: (".keras", ".h5", ".weights.h5"), tf_keras: (".keras", ".h5", ".weights.h5", ".old.h5")}
 WEIGHTS_ALONE = (".weights.h5", ".old.h5")
@@ -71,7 +97,7 @@ def groups():
 
 def files(framework, model, folder):
     """All files of a model, by their endings."""
-    return {ending: written(model, folder / f"model{ending}") for ending in ENDINGS[framework]}
+    return {ending: save_model(model, folder / f"model{ending}") for ending in ENDINGS[framework]}
 
 
 def bits(layers):
@@ -96,10 +122,10 @@ def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
         np.testing.assert_allclose(apply(layer, params, xs)[1], expected, **CLOSE)
         xs = expected
     for ending, path in paths.items():
-        alone = ending in WEIGHTS_ALONE
+        weights_only = ending in WEIGHTS_ALONE
         spatial = {"spatial": options["spatial"]} if ending == ".h5" and "spatial" in options else {}
-        layers = convert.read(path, **(options | gates if alone else spatial))
-        assert (layers.unused, layers.skipped, bool(layers.assumed)) == ((), {}, alone), ending
+        layers = convert.read(path, **(options | gates if weights_only else spatial))
+        assert (layers.unused, layers.skipped, bool(layers.assumed)) == ((), {}, weights_only), ending
         same = bits(layers) if layers.in_network_order else sorted(bits(layers), key=repr)
         assert same == (bits(described) if layers.in_network_order else sorted(bits(described), key=repr)), ending
 
@@ -120,35 +146,35 @@ def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
 @FRAMEWORKS
 def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, tmp_path):
     """New files number layers by class: those of several classes have no order without a description."""
-    of = framework.layers
-    model = sequential(framework, [of.LSTM(3, **ALL), of.GRU(3, **ALL), of.LSTM(3, **ALL)], SERIES)
+    keras_layers = framework.layers
+    model = sequential(framework, [keras_layers.LSTM(3, **ALL), keras_layers.GRU(3, **ALL), keras_layers.LSTM(3, **ALL)], SERIES)
     for ending, path in files(framework, model, tmp_path).items():
         assert convert.read(path).in_network_order == (ending != ".weights.h5"), ending
 
 
 def mixed(framework):
     """Layers that are not converted around one that is."""
-    of = framework.layers
+    keras_layers = framework.layers
 
-    class Mine(of.Layer):
+    class Mine(keras_layers.Layer):
         """A layer of one's own with an LSTM inside."""
 
         def __init__(self):
             super().__init__()
-            self.inner = of.LSTM(2, **ALL)
+            self.inner = keras_layers.LSTM(2, **ALL)
 
         def call(self, xs):
             """The LSTM's outputs."""
             return self.inner(xs)
 
     xs = framework.Input((4, 7, 3))
-    ys = of.TimeDistributed(of.LSTM(3, **ALL), name="timed")(xs)
-    ys = of.Reshape((-1, 3))(ys)
-    ys = of.LSTM(4, activation="gelu", name="gelu", **ALL)(ys)
-    ys = Mine()(of.SimpleRNN(5, name="plain", **ALL)(ys))
-    different = of.LSTM(3, go_backwards=True, use_bias=False, **ALL)
-    ys = of.Bidirectional(of.LSTM(3, **ALL), backward_layer=different, name="unlike")(ys)
-    return framework.Model(xs, of.Dense(2)(of.LSTM(2, name="good")(ys)))
+    ys = keras_layers.TimeDistributed(keras_layers.LSTM(3, **ALL), name="timed")(xs)
+    ys = keras_layers.Reshape((-1, 3))(ys)
+    ys = keras_layers.LSTM(4, activation="gelu", name="gelu", **ALL)(ys)
+    ys = Mine()(keras_layers.SimpleRNN(5, name="plain", **ALL)(ys))
+    different = keras_layers.LSTM(3, go_backwards=True, use_bias=False, **ALL)
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(3, **ALL), backward_layer=different, name="unlike")(ys)
+    return framework.Model(xs, keras_layers.Dense(2)(keras_layers.LSTM(2, name="good")(ys)))
 
 
 @FRAMEWORKS
@@ -172,14 +198,14 @@ def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
 
 def test_what_has_to_be_told_is_asked_for(tmp_path):
     """A GRU without bias, a ConvLSTM's sizes, gates of a ConvLSTM; and what is told must belong to a layer of the file."""
-    of = keras.layers
-    written(sequential(keras, [of.GRU(4, use_bias=False)], SERIES), tmp_path / "gru.weights.h5")
+    keras_layers = keras.layers
+    save_model(sequential(keras, [keras_layers.GRU(4, use_bias=False)], SERIES), tmp_path / "gru.weights.h5")
     assert "pass reset_after=True or False" in refusal(lambda: convert.read(tmp_path / "gru.weights.h5"))
     assert "pass reset_after=True or False" in refusal(lambda: convert.load([np.zeros((3, 12)), np.zeros((4, 12))]))
-    written(sequential(keras, [of.ConvLSTM2D(2, 2)], PICTURES), tmp_path / "conv.weights.h5")
+    save_model(sequential(keras, [keras_layers.ConvLSTM2D(2, 2)], PICTURES), tmp_path / "conv.weights.h5")
     assert "pass recurrent_activation=" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", spatial=(6, 4)))
     assert "pass them as spatial" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", recurrent_activation="sigmoid"))
-    written(sequential(keras, [of.SimpleRNN(4)], SERIES), tmp_path / "rnn.weights.h5")
+    save_model(sequential(keras, [keras_layers.SimpleRNN(4)], SERIES), tmp_path / "rnn.weights.h5")
     complaint = refusal(lambda: convert.read(tmp_path / "rnn.weights.h5", recurrent_activation="sigmoid"))
     assert "is an option of LSTM and GRU and ConvLSTM layers, the file has RNN layers" in complaint
 

@@ -6,7 +6,7 @@ import pytest
 
 from conversions import refusal
 from jlstm.convert import keras as convert
-from keras_models import ALL, CLOSE, SERIES, sequential, written
+from keras_models import ALL, CLOSE, SERIES, save_model, sequential
 from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
 from problems import apply, normal
 
@@ -24,14 +24,14 @@ pytestmark = [
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
     """Written by TensorFlow 1's layers, which only a GPU runs: tf-keras converts them too, and its layer is the oracle."""
-    of = tf_keras.layers
+    keras_layers = tf_keras.layers
     from tf_keras.src.layers.rnn import cudnn_gru, cudnn_lstm  # tf-keras has no public name for them
 
-    made = {"LSTM": cudnn_lstm.CuDNNLSTM, "GRU": cudnn_gru.CuDNNGRU}[kind](4, **ALL)
-    theirs = getattr(of, kind)(4, **ALL)
+    cudnn_layer = {"LSTM": cudnn_lstm.CuDNNLSTM, "GRU": cudnn_gru.CuDNNGRU}[kind](4, **ALL)
+    theirs = getattr(keras_layers, kind)(4, **ALL)
     if bidirectional:
-        made, theirs = of.Bidirectional(made, name="a"), of.Bidirectional(theirs, name="a")
-    model = tf_keras.Sequential([tf_keras.Input((None, 3)), made])
+        cudnn_layer, theirs = keras_layers.Bidirectional(cudnn_layer, name="a"), keras_layers.Bidirectional(theirs, name="a")
+    model = tf_keras.Sequential([tf_keras.Input((None, 3)), cudnn_layer])
     model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
     model.save_weights(tmp_path / "old.h5", save_format="h5")
     model.save_weights(tmp_path / "new.weights.h5")
@@ -52,7 +52,7 @@ def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
 def old_weights(tmp_path_factory):
     """Weights of an LSTM and a GRU as Keras 2 writes them."""
     layers = [tf_keras.layers.LSTM(4, **ALL), tf_keras.layers.GRU(3, **ALL)]
-    return written(sequential(tf_keras, layers, SERIES), tmp_path_factory.mktemp("weights") / "model.old.h5")
+    return save_model(sequential(tf_keras, layers, SERIES), tmp_path_factory.mktemp("weights") / "model.old.h5")
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,15 @@ def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, vers
 @pytest.mark.parametrize("depth", [1, 2])
 def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):
     """TensorFlow 2.2 numbered cells through a program: other numbers in both directions, and 9 before 10."""
-    of = tf_keras.layers
-    inner = of.LSTM(4, **ALL) if depth == 1 else of.RNN([of.LSTMCell(4), of.LSTMCell(4)], name="lstm", **ALL)
+    keras_layers = tf_keras.layers
+    inner = (
+        keras_layers.LSTM(4, **ALL)
+        if depth == 1
+        else keras_layers.RNN([keras_layers.LSTMCell(4), keras_layers.LSTMCell(4)], name="lstm", **ALL)
+    )
     ending = ".h5" if whole else ".old.h5"
-    model = sequential(tf_keras, [of.Bidirectional(inner, name="bi")], SERIES)
-    written(model, tmp_path / f"a{ending}")
+    model = sequential(tf_keras, [keras_layers.Bidirectional(inner, name="bi")], SERIES)
+    save_model(model, tmp_path / f"a{ending}")
     top = "model_weights/bi" if whole else "bi"
     with h5py.File(tmp_path / f"a{ending}", "a") as file:
         names = [word.decode() if isinstance(word, bytes) else word for word in file[top].attrs["weight_names"]]

@@ -60,9 +60,9 @@ def test_a_layer_in_a_wrapper_with_arrays_is_not_taken_out_of_it(framework, endi
 @pytest.mark.parametrize("wrapped_layer", ["LSTM", "Sequential"])
 def test_layers_within_time_distributed_are_skipped(wrapped_layer, tmp_path):
     """They run along another axis; directly inside, or in a model inside."""
-    of = keras.layers
-    inner = of.LSTM(4) if wrapped_layer == "LSTM" else keras.Sequential([keras.Input((5, 3)), of.LSTM(4)])
-    model = keras.Sequential([keras.Input((2, 5, 3)), of.TimeDistributed(inner)])
+    keras_layers = keras.layers
+    inner = keras_layers.LSTM(4) if wrapped_layer == "LSTM" else keras.Sequential([keras.Input((5, 3)), keras_layers.LSTM(4)])
+    model = keras.Sequential([keras.Input((2, 5, 3)), keras_layers.TimeDistributed(inner)])
     model.save_weights(tmp_path / "a.weights.h5")
     model.save(tmp_path / "a.keras")
     for name in ("a.weights.h5", "a.keras"):

@@ -14,10 +14,10 @@ from onnx_models import compared, graph, layer, make, model, saved, sequences, w
 from problems import FEATURES, UNITS
 
 
-def beside(path, *, location="weights.data", change=None, **entries):
+def with_external_weights(path, *, location="weights.data", change=None, **entries):
     """A model whose weights are in another file, one after the other; `change` takes the first tensor."""
-    made, content = model(graph([layer()], weights())), b""
-    for tensor in made.graph.initializer:
+    model_proto, content = model(graph([layer()], weights())), b""
+    for tensor in model_proto.graph.initializer:
         data = tensor.raw_data
         places = {"location": location, "offset": len(content), "length": len(data)} | entries
         tensor.ClearField("raw_data")
@@ -25,8 +25,8 @@ def beside(path, *, location="weights.data", change=None, **entries):
         tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in places.items())
         content += data
     if change:
-        change(made.graph.initializer[0])
-    path.write_bytes(made.SerializeToString())
+        change(model_proto.graph.initializer[0])
+    path.write_bytes(model_proto.SerializeToString())
     return content
 
 
@@ -37,14 +37,14 @@ def entry(tensor, key):
 
 def test_weights_in_a_file_beside_the_model_are_read(tmp_path):
     """Also in a folder below, without a length, and with a checksum."""
-    content = beside(tmp_path / "a.onnx")
+    content = with_external_weights(tmp_path / "a.onnx")
     (tmp_path / "weights.data").write_bytes(content)
     compared(tmp_path / "a.onnx")
-    beside(tmp_path / "b.onnx", location="more/weights.data", checksum=hashlib.sha1(content).hexdigest())
+    with_external_weights(tmp_path / "b.onnx", location="more/weights.data", checksum=hashlib.sha1(content).hexdigest())
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "weights.data").write_bytes(content)
     compared(tmp_path / "b.onnx")
-    beside(tmp_path / "c.onnx", change=lambda tensor: tensor.external_data.remove(entry(tensor, "length")))
+    with_external_weights(tmp_path / "c.onnx", change=lambda tensor: tensor.external_data.remove(entry(tensor, "length")))
     np.testing.assert_array_equal(convert.read(tmp_path / "c.onnx")["layer"][1]["kernel"].shape, (FEATURES, 4 * UNITS))
 
 
@@ -52,7 +52,7 @@ def test_links_to_both_files_are_followed(tmp_path):
     """As in a cache of downloads, where both are links to files with other names in one other folder."""
     for folder in ("store", "model"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "store" / "2").write_bytes(beside(tmp_path / "store" / "1"))
+    (tmp_path / "store" / "2").write_bytes(with_external_weights(tmp_path / "store" / "1"))
     (tmp_path / "model" / "a.onnx").symlink_to("../store/1")
     (tmp_path / "model" / "weights.data").symlink_to("../store/2")
     assert list(convert.read(tmp_path / "model" / "a.onnx")) == ["layer"]
@@ -76,7 +76,7 @@ def test_files_outside_the_models_folder_are_refused(tmp_path, location):
     (tmp_path / "weights.data").write_bytes(bytes(1 << 12))
     folder = tmp_path / "model"
     folder.mkdir()
-    beside(folder / "a.onnx", location=location)
+    with_external_weights(folder / "a.onnx", location=location)
     assert "expected a file in its own folder" in refusal(lambda: convert.read(folder / "a.onnx"))
 
 
@@ -84,14 +84,14 @@ def test_links_out_of_the_models_folder_are_refused(tmp_path):
     """A file, a folder, and a circle."""
     folder = tmp_path / "model"
     folder.mkdir()
-    (tmp_path / "weights.data").write_bytes(beside(folder / "a.onnx"))
+    (tmp_path / "weights.data").write_bytes(with_external_weights(folder / "a.onnx"))
     (folder / "weights.data").symlink_to(tmp_path / "weights.data")
     assert "a link to elsewhere" in refusal(lambda: convert.read(folder / "a.onnx"))
     (folder / "up").symlink_to(tmp_path)
-    beside(folder / "b.onnx", location="up/weights.data")
+    with_external_weights(folder / "b.onnx", location="up/weights.data")
     assert "a link to elsewhere" in refusal(lambda: convert.read(folder / "b.onnx"))
     (folder / "circle").symlink_to(folder / "circle")
-    beside(folder / "c.onnx", location="circle")
+    with_external_weights(folder / "c.onnx", location="circle")
     assert "has weights in 'circle'" in refusal(lambda: convert.read(folder / "c.onnx"))
 
 
@@ -111,14 +111,14 @@ def test_links_out_of_the_models_folder_are_refused(tmp_path):
 )
 def test_places_that_are_not_in_the_file_are_refused(tmp_path, key, value, complaint):
     """Sizes before memory is taken, and files that are gone."""
-    (tmp_path / "weights.data").write_bytes(beside(tmp_path / "a.onnx", **{key: value}))
+    (tmp_path / "weights.data").write_bytes(with_external_weights(tmp_path / "a.onnx", **{key: value}))
     assert complaint in refusal(lambda: convert.read(tmp_path / "a.onnx"))
 
 
 def test_sizes_in_the_model_are_held_against_the_file(tmp_path):
     """A tensor that declares a terabyte, and one of a negative size."""
     for size, complaint in ((10**12, "needs"), (-1, "negative size")):
-        content = beside(tmp_path / "a.onnx", change=lambda tensor, size=size: tensor.dims.__setitem__(1, size))
+        content = with_external_weights(tmp_path / "a.onnx", change=lambda tensor, size=size: tensor.dims.__setitem__(1, size))
         (tmp_path / "weights.data").write_bytes(content)
         assert complaint in refusal(lambda: convert.read(tmp_path / "a.onnx"))
 
@@ -148,8 +148,8 @@ def test_nodes_of_one_name_are_layers_of_their_own(tmp_path, names):
         places = {f"{key}_{k}": value for key, value in weights(seed=k).items()}
         nodes.append(layer(ys=f"ys_{k}", names=tuple(places), name=name))
         constants |= places
-    made = graph(nodes, constants, outputs=[f"ys_{k}" for k in range(len(names))])
-    layers = convert.read(saved(tmp_path / "a.onnx", made))
+    graph_proto = graph(nodes, constants, outputs=[f"ys_{k}" for k in range(len(names))])
+    layers = convert.read(saved(tmp_path / "a.onnx", graph_proto))
     assert len(layers) == len(names)
     for k, converted in enumerate(layers.values()):
         np.testing.assert_allclose(converted[1]["bias"].sum(), weights(seed=k)["B"].sum(), rtol=1e-5)  # summed in another order
@@ -215,9 +215,9 @@ def test_modules_that_pytorch_writes_out_are_listed(tmp_path):
 )
 def test_contradictions_are_refused(tmp_path, change, complaint):
     """By name, in one sentence."""
-    made = model(graph([layer()], weights()))
-    change(made.graph)
-    (tmp_path / "a.onnx").write_bytes(made.SerializeToString())
+    model_proto = model(graph([layer()], weights()))
+    change(model_proto.graph)
+    (tmp_path / "a.onnx").write_bytes(model_proto.SerializeToString())
     assert complaint in refusal(lambda: convert.read(tmp_path / "a.onnx"))
 
 

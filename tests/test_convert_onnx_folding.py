@@ -77,9 +77,9 @@ CONSTANTS = {"value_float": 0.5, "value_floats": [1.0, 2.0], "value_int": 3, "va
 
 def folded(path, name):
     """The value of that name in a model."""
-    read = Model(path)
-    list(read.nodes(lambda node: False))
-    return Constants(set()).array(read.scopes[0], name)
+    onnx_model = Model(path)
+    list(onnx_model.nodes(lambda node: False))
+    return Constants(set()).array(onnx_model.scopes[0], name)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_operators_compute_what_the_reference_does(tmp_path, operator, inputs, a
     names = [f"input_{k}" for k in range(len(inputs))]
     results = ["a", "b"] if operator == "Split" else ["a"]
     node = make.make_node(operator, names, results, **attributes)
-    made = graph([node], dict(zip(names, inputs, strict=True)), (), results)
-    path = saved(tmp_path / "a.onnx", made, opset=opset)
-    expected = onnx.reference.ReferenceEvaluator(model(made, opset=opset)).run(None, {})
+    graph_proto = graph([node], dict(zip(names, inputs, strict=True)), (), results)
+    path = saved(tmp_path / "a.onnx", graph_proto, opset=opset)
+    expected = onnx.reference.ReferenceEvaluator(model(graph_proto, opset=opset)).run(None, {})
     for name, value in zip(results, expected, strict=True):
         result = folded(path, name)
         assert result.dtype == value.dtype
@@ -102,9 +102,9 @@ def test_operators_compute_what_the_reference_does(tmp_path, operator, inputs, a
 @pytest.mark.parametrize("attribute", CONSTANTS)
 def test_constants_without_a_tensor_are_read(tmp_path, attribute):
     """Numbers and lists of numbers, in float32 and int64."""
-    made = graph([make.make_node("Constant", [], ["a"], **{attribute: CONSTANTS[attribute]})], {}, (), ["a"])
-    (expected,) = onnx.reference.ReferenceEvaluator(model(made)).run(None, {})
-    result = folded(saved(tmp_path / "a.onnx", made), "a")
+    graph_proto = graph([make.make_node("Constant", [], ["a"], **{attribute: CONSTANTS[attribute]})], {}, (), ["a"])
+    (expected,) = onnx.reference.ReferenceEvaluator(model(graph_proto)).run(None, {})
+    result = folded(saved(tmp_path / "a.onnx", graph_proto), "a")
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result, expected)
 
@@ -115,7 +115,7 @@ def quantized(values):
     return {"Q": np.rint(values / scales[:, None]).astype(np.int8), "S": scales, "Z": np.zeros(len(scales), np.int8)}
 
 
-def behind(kind):
+def weight_operators(kind):
     """Nodes that compute W, and the constants from which they do."""
     w = weights()["W"]
     gates = np.split(w[0], 4)
@@ -137,7 +137,7 @@ def behind(kind):
 @pytest.mark.parametrize("kind", ["Identity twice", "gates one by one", "half precision", "eight bits", "a norm"])
 def test_weights_behind_operators_are_computed(tmp_path, kind):
     """The layer computes what ONNX Runtime does, and nothing is left over."""
-    steps, constants = behind(kind)
+    steps, constants = weight_operators(kind)
     nodes = [
         make.make_node(name, inputs, [output], **(attributes[0] if attributes else {}))
         for name, inputs, output, *attributes in steps

@@ -58,8 +58,8 @@ def test_layers_in_the_bodies_of_loops_are_read(tmp_path):
     assert list(layers) == ["loop/body/layer"]
     xs = sequences(UNITS)
     (expected,) = runtime(path, xs=xs)
-    once = outputs(layers["loop/body/layer"], xs)[:, 0]
-    np.testing.assert_allclose(outputs(layers["loop/body/layer"], once)[:, 0], expected, rtol=1e-5, atol=1e-5)
+    first_pass = outputs(layers["loop/body/layer"], xs)[:, 0]
+    np.testing.assert_allclose(outputs(layers["loop/body/layer"], first_pass)[:, 0], expected, rtol=1e-5, atol=1e-5)
 
 
 def function(name, nodes, inputs, attributes=(), defaults=()):
@@ -102,11 +102,11 @@ def test_layers_in_functions_are_read(tmp_path):
 
 def test_weights_may_come_out_of_a_function(tmp_path):
     """One that only puts a constant into another shape."""
-    made = function("shaped", [make.make_node("Unsqueeze", ["v", "axes"], ["ys"])], ["v", "axes"])
+    shape_function = function("shaped", [make.make_node("Unsqueeze", ["v", "axes"], ["ys"])], ["v", "axes"])
     call = make.make_node("shaped", ["V", "zero"], ["W"], domain="ours")
     constants = weights()
     constants = {"V": constants.pop("W")[0], "zero": np.array([0])} | constants
-    assert list(convert.read(saved(tmp_path / "a.onnx", graph([call, layer()], constants), [made]))) == ["layer"]
+    assert list(convert.read(saved(tmp_path / "a.onnx", graph([call, layer()], constants), [shape_function]))) == ["layer"]
 
 
 def test_functions_without_a_recurrent_node_are_searched_too(tmp_path):

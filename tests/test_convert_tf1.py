@@ -69,9 +69,11 @@ def test_stacks_and_directions_are_found_in_checkpoints(tmp_path):
     """`MultiRNNCell` is a Stack, `bidirectional_dynamic_rnn` is Bidirectional; names are those of the scopes."""
 
     def build(xs):
-        many = lambda: legacy_cells.MultiRNNCell([legacy_cells.BasicLSTMCell(UNITS, **F64), legacy_cells.BasicLSTMCell(2, **F64)])
-        ys, _ = tf.compat.v1.nn.dynamic_rnn(many(), xs, dtype=tf.float64, scope="below")
-        directions, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(many(), many(), ys, dtype=tf.float64)
+        stacked_cells = lambda: legacy_cells.MultiRNNCell(
+            [legacy_cells.BasicLSTMCell(UNITS, **F64), legacy_cells.BasicLSTMCell(2, **F64)]
+        )
+        ys, _ = tf.compat.v1.nn.dynamic_rnn(stacked_cells(), xs, dtype=tf.float64, scope="below")
+        directions, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(stacked_cells(), stacked_cells(), ys, dtype=tf.float64)
         return ys, tf.concat(directions, -1)
 
     (ys, directions), _ = run(build, tmp_path / "model.ckpt")
@@ -86,8 +88,11 @@ def test_stacks_and_directions_are_found_in_checkpoints(tmp_path):
 
 def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
     """Keras' layers by the names of the objects."""
-    of = tf_keras.layers
-    rnns = [of.Bidirectional(of.LSTM(UNITS, return_sequences=True)), of.GRU(3, return_sequences=True)]
+    keras_layers = tf_keras.layers
+    rnns = [
+        keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True)),
+        keras_layers.GRU(3, return_sequences=True),
+    ]
     model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), *rnns])
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "two"))
     converted = convert.read(path)

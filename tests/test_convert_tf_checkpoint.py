@@ -234,8 +234,8 @@ def skips(tmp_path, variables, fine_is_read=True):
     assert len(messages) == len(layers.skipped)
     assert all(len(sentence) <= 300 + len(str(path)) and "\n" not in sentence for sentence in messages)
     assert {*variables} <= {*layers.unused}
-    alone = refusal(lambda: convert.read(write(tmp_path / "b", variables)))
-    assert all(repr(name) in alone for name in [*layers.skipped][:3])
+    message = refusal(lambda: convert.read(write(tmp_path / "b", variables)))
+    assert all(repr(name) in message for name in [*layers.skipped][:3])
     return layers.skipped
 
 

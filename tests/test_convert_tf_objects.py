@@ -62,20 +62,29 @@ def around(**children):
 @FRAMEWORKS
 def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
     """Twelve of them, so that a sort by name would be wrong; of all kinds that we have; with an optimizer's variables."""
-    of = framework.layers
+    keras_layers = framework.layers
     rnns = [
-        of.Bidirectional(of.LSTM(UNITS, return_sequences=True)),
-        of.SimpleRNN(3, return_sequences=True),
-        of.RNN(of.StackedRNNCells([of.LSTMCell(2), of.GRUCell(5)]), return_sequences=True),
-        of.Bidirectional(of.RNN(of.StackedRNNCells([of.LSTMCell(2), of.SimpleRNNCell(3)]), return_sequences=True)),
-        of.GRU(2, reset_after=False, return_sequences=True),
-        of.SimpleRNN(3, return_sequences=True, use_bias=False),
-        *(of.GRU(3, return_sequences=True) for _ in range(5)),
-        of.LSTM(2, return_sequences=True, use_bias=False, dropout=0.1, recurrent_dropout=0.1),
+        keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True)),
+        keras_layers.SimpleRNN(3, return_sequences=True),
+        keras_layers.RNN(
+            keras_layers.StackedRNNCells([keras_layers.LSTMCell(2), keras_layers.GRUCell(5)]), return_sequences=True
+        ),
+        keras_layers.Bidirectional(
+            keras_layers.RNN(
+                keras_layers.StackedRNNCells([keras_layers.LSTMCell(2), keras_layers.SimpleRNNCell(3)]), return_sequences=True
+            )
+        ),
+        keras_layers.GRU(2, reset_after=False, return_sequences=True),
+        keras_layers.SimpleRNN(3, return_sequences=True, use_bias=False),
+        *(keras_layers.GRU(3, return_sequences=True) for _ in range(5)),
+        keras_layers.LSTM(2, return_sequences=True, use_bias=False, dropout=0.1, recurrent_dropout=0.1),
     ]
     if framework is keras:  # which does not tell TensorFlow of their cells
-        rnns[2:4] = [of.LSTM(2, return_sequences=True), of.Bidirectional(of.LSTM(2, return_sequences=True))]
-    model = framework.Sequential([framework.Input((None, FEATURES)), *rnns, of.Dense(1)])
+        rnns[2:4] = [
+            keras_layers.LSTM(2, return_sequences=True),
+            keras_layers.Bidirectional(keras_layers.LSTM(2, return_sequences=True)),
+        ]
+    model = framework.Sequential([framework.Input((None, FEATURES)), *rnns, keras_layers.Dense(1)])
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
     randomized(model)
@@ -105,8 +114,8 @@ def test_slots_of_older_optimizers_are_no_layers(tmp_path):
 @FRAMEWORKS
 def test_an_encoder_and_a_decoder_go_by_their_paths(tmp_path, framework):
     """Attributes of a model of one's own tell no order; an object on two paths is read once."""
-    of = framework.layers
-    encoder, decoder, shared = (of.LSTM(UNITS, return_sequences=True) for _ in range(3))
+    keras_layers = framework.layers
+    encoder, decoder, shared = (keras_layers.LSTM(UNITS, return_sequences=True) for _ in range(3))
     for layer in (encoder, decoder, shared):
         layer.build((None, None, FEATURES))
     model = around(encoder=around(rnn=encoder), decoder=around(deep=around(rnn=decoder), rnn=shared), again=around(rnn=encoder))
@@ -159,15 +168,18 @@ def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
             self.norm = framework.layers.LayerNormalization()
             self.norm.build((None, None, UNITS))
 
-    of = framework.layers
+    keras_layers = framework.layers
     rnns = {
-        "conv": (of.ConvLSTM2D(3, 3), (None, None, 6, 6, 2)),
-        "mine": (of.RNN(Mine()), (None, None, FEATURES)),
-        "gated": (of.RNN(Gated()), (None, None, FEATURES)),
-        "named": (of.RNN(of.LSTMCell(UNITS, name="foo")), (None, None, FEATURES)),
+        "conv": (keras_layers.ConvLSTM2D(3, 3), (None, None, 6, 6, 2)),
+        "mine": (keras_layers.RNN(Mine()), (None, None, FEATURES)),
+        "gated": (keras_layers.RNN(Gated()), (None, None, FEATURES)),
+        "named": (keras_layers.RNN(keras_layers.LSTMCell(UNITS, name="foo")), (None, None, FEATURES)),
         "normed": (Normed(UNITS), (None, None, FEATURES)),
-        "sizes": (of.Bidirectional(of.LSTM(UNITS), backward_layer=of.LSTM(UNITS, go_backwards=True)), (None, None, FEATURES)),
-        "fine": (of.LSTM(UNITS, return_sequences=True), (None, None, FEATURES)),
+        "sizes": (
+            keras_layers.Bidirectional(keras_layers.LSTM(UNITS), backward_layer=keras_layers.LSTM(UNITS, go_backwards=True)),
+            (None, None, FEATURES),
+        ),
+        "fine": (keras_layers.LSTM(UNITS, return_sequences=True), (None, None, FEATURES)),
     }
     for layer, shape in rnns.values():
         layer.build(shape)

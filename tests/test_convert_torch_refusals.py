@@ -20,7 +20,7 @@ from jlstm.convert import torch as convert
 from torch_models import FORMATS, STATE, save_legacy
 
 
-def written(write):
+def file_bytes(write):
     """The bytes of a file."""
     with io.BytesIO() as file:
         write(file)
@@ -50,7 +50,7 @@ def content(data):
 
 
 PLAIN = torch.nn.LSTM(2, 1).state_dict()
-SAVED = written(lambda file: torch.save(PLAIN, file))
+SAVED = file_bytes(lambda file: torch.save(PLAIN, file))
 GRAPH = onnx.helper.make_graph([], "g", [], [])
 OTHER_KINDS = {
     "TorchScript": (lambda file: torch.jit.save(torch.jit.script(torch.nn.LSTM(2, 1)), file), "is TorchScript"),
@@ -81,7 +81,7 @@ OTHER_KINDS = {
 def test_files_of_another_kind_are_told_by_name(tmp_path, write, complaint, suffix):
     """One sentence with a remedy, whatever the suffix, without what another package says in its own colours."""
     path = tmp_path / f"model.{suffix}"
-    path.write_bytes(written(write))
+    path.write_bytes(file_bytes(write))
     sentence = refusal(lambda: convert.read(path))
     assert complaint in sentence or (suffix == "safetensors" and "is not a whole safetensors file" in sentence)
     assert "\x1b" not in sentence
@@ -166,13 +166,13 @@ def test_declared_sizes_are_checked(tmp_path, write):
     write({"weight_hh_l0": torch.zeros(8, 2), "weight_ih_l0": torch.zeros(8, 200)}, path)
     content = path.read_bytes().replace(b"M\x40\x06", b"M\x41\x06")  # 1600 numbers become 1601
     if write is torch.save:  # with its new checksum
-        with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(path, "w") as changed:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(path, "w") as copy:
             for info in archive.infolist():
                 start = (
                     info.header_offset + 30 + int.from_bytes(content[info.header_offset + 26 : info.header_offset + 28], "little")
                 )
                 start += int.from_bytes(content[info.header_offset + 28 : info.header_offset + 30], "little")
-                changed.writestr(info.filename, content[start : start + info.file_size])
+                copy.writestr(info.filename, content[start : start + info.file_size])
     else:
         path.write_bytes(content)
     assert "declares more numbers than it holds" in refusal(lambda: convert.read(path))

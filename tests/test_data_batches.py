@@ -79,8 +79,8 @@ def test_the_parts_together_are_the_whole(data, count):
     """Processes that each take their share make up each batch, in order."""
     make, number = data.draw(kinds(divisor=count))
     shares = [list(make().epoch(number, part=(index, count))) for index in range(count)]
-    together = [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in zip(*shares, strict=True)]
-    assert_equal(together, list(make().epoch(number)))
+    joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in zip(*shares, strict=True)]
+    assert_equal(joined, list(make().epoch(number)))
 
 
 @given(kinds())
@@ -169,6 +169,6 @@ def test_a_place_where_nothing_is_is_refused(kind, options, message):
 def test_share_and_take():
     """The second of three shares of six rows, of every array."""
     assert share(6, (1, 3)) == slice(2, 4)
-    taken = take({"x": np.arange(6), "y": np.arange(12).reshape(6, 2)}, share(6, (1, 3)))
-    assert taken["x"].tolist() == [2, 3]
-    assert taken["y"].tolist() == [[4, 5], [6, 7]]
+    part = take({"x": np.arange(6), "y": np.arange(12).reshape(6, 2)}, share(6, (1, 3)))
+    assert part["x"].tolist() == [2, 3]
+    assert part["y"].tolist() == [[4, 5], [6, 7]]

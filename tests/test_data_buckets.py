@@ -30,10 +30,10 @@ def test_every_sequence_counts_once_a_pass(problem, number, padding, truncating)
     batches = Buckets(Ragged.of(sequences), labels, size, widths, seed, **sides)
     counted_labels, batched = [], list(batches.epoch(number))
     assert len(batched) == len(batches)
-    for (tokens, lengths, of), weights in batched:
+    for (tokens, lengths, batch_labels), weights in batched:
         assert tokens.shape == (size, tokens.shape[1])
         assert (tokens.dtype, lengths.dtype, weights.dtype) == (np.int32, np.int32, np.float32)
-        for row, length, label, weight in zip(tokens, lengths, of, weights, strict=True):
+        for row, length, label, weight in zip(tokens, lengths, batch_labels, weights, strict=True):
             sequence = sequences[label]
             width = next((width for width in widths if len(sequence) <= width), widths[-1])
             assert row.tolist() == pad([sequence], width, **sides)[0].tolist()

@@ -94,15 +94,15 @@ def test_no_damage_goes_unnoticed(tmp_path, save):
     x, path = np.arange(6, dtype=np.uint8).reshape(3, 2), tmp_path / "damaged.npz"
     save(path, x=x, y=x[:, 0])
     whole, fine = path.read_bytes(), 0
-    damaged = [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in range(len(whole))]
-    wanted = f"{path} must be an .npz file with the arrays x uint8 (3, 2), y uint8 (3,), but"
+    damaged = [whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :] for position in range(len(whole))]
+    message = f"{path} must be an .npz file with the arrays x uint8 (3, 2), y uint8 (3,), but"
     contents = [*damaged, *(whole[:end] for end in range(0, len(whole), 7))]
     for content in contents:
         path.write_bytes(content)
         try:
             arrays = files.read(path, ARRAYS)
         except ValueError as error:
-            fine += str(error).startswith(wanted)
+            fine += str(error).startswith(message)
         else:
             fine += 1
             np.testing.assert_array_equal(arrays["x"], x)

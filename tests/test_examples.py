@@ -83,8 +83,8 @@ def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
 @pytest.mark.loose
 def test_training_on_mnist_runs(training, tmp_path, capsys, monkeypatch):
     """On images of another size than the digits'; twenty steps are enough to beat chance."""
-    few = lambda dataset: dataset._replace(test=training.Split(*(part[:1000] for part in dataset.test)))
-    monkeypatch.setattr(training, "mnist", lambda folder, load=training.mnist: few(load(folder)))
+    shortened = lambda dataset: dataset._replace(test=training.Split(*(part[:1000] for part in dataset.test)))
+    monkeypatch.setattr(training, "mnist", lambda folder, load=training.mnist: shortened(load(folder)))
     training.main(training.MnistOptions(data_dir=os.environ["JLSTM_DATA"], steps=20, out=tmp_path))
     assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", capsys.readouterr().out)[1]) > 0.2
 

@@ -52,11 +52,11 @@ def test_nothing_of_the_test_is_seen_before(example):
     changed[month:] *= 3
     outcomes = []
     for values in (GROWING, changed):
-        scaled, *by = example.scale(values, 24)
+        scaled, *scales = example.scale(values, 24)
         history, test = np.split(scaled, [len(scaled) - 24])
-        outcomes.append((by, history, example.forecast(random_params(example), history[-48:], test)))
-    (by, history, (one_step, ahead)), (other_by, other_history, (other_one_step, other_ahead)) = outcomes
-    assert by == other_by
+        outcomes.append((scales, history, example.forecast(random_params(example), history[-48:], test)))
+    (scales, history, (one_step, ahead)), (other_scales, other_history, (other_one_step, other_ahead)) = outcomes
+    assert scales == other_scales
     np.testing.assert_array_equal(history, other_history)
     np.testing.assert_array_equal(ahead, other_ahead)
     same = np.asarray(one_step == other_one_step)
@@ -124,10 +124,10 @@ def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
     """As if the series ended earlier."""
     monkeypatch.setattr(example, "learn", lambda values, options: train.Result(random_params(example), [], None))
     example.main(example.ForecastOptions(months=12, hide=36, out=tmp_path))
-    hidden = capsys.readouterr().out
+    hidden_output = capsys.readouterr().out
     monkeypatch.setattr(example, "airline", lambda data_dir: Series(MONTHS[:-36], GROWING[:-36].astype(np.float32)))
     example.main(example.ForecastOptions(months=12, out=tmp_path))
-    assert capsys.readouterr().out == hidden
+    assert capsys.readouterr().out == hidden_output
 
 
 @pytest.mark.slow

@@ -190,5 +190,5 @@ def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
 def test_an_ensemble_judges_by_the_mean_of_the_logits(example):
     """Two that disagree give the mean of what they say."""
     model = SimpleNamespace(apply=lambda variables, tokens: variables["params"] * tokens)
-    together = example.Ensemble(model).apply({"params": [jnp.float32(1), jnp.float32(-3)]}, jnp.ones(2))
-    np.testing.assert_array_equal(together, [-1, -1])
+    ensemble_logits = example.Ensemble(model).apply({"params": [jnp.float32(1), jnp.float32(-3)]}, jnp.ones(2))
+    np.testing.assert_array_equal(ensemble_logits, [-1, -1])

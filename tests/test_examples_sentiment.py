@@ -128,8 +128,8 @@ def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the reviews")
 def test_a_process_of_its_own_trains_on_imdb(tmp_path):
     """As a stranger runs it, on the real reviews."""
-    few = ("--steps", "2", "--reviews", "200", "--length", "10", "--words", "100", "--features", "4")
-    command = [sys.executable, str(EXAMPLES / "02_sentiment.py"), *few, "--out", str(tmp_path)]
+    small_run = ("--steps", "2", "--reviews", "200", "--length", "10", "--words", "100", "--features", "4")
+    command = [sys.executable, str(EXAMPLES / "02_sentiment.py"), *small_run, "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Epoch: 1/1 Batch: 2/3 ")

@@ -63,8 +63,10 @@ def test_padding_counts_for_nothing(cell, x64):
     counts = np.arange(TIME) < np.array([[3], [0]])
     padded = np.where(np.expand_dims(counts, tuple(range(2, xs.ndim))), xs, np.nan)
     last, ys = run(layer, params, padded, mask=counts)
-    alone = steps(layer, params, xs[:, :3])
-    assert_close(jax.tree.map(lambda leaf: leaf[0], (last, ys[:, :3])), jax.tree.map(lambda leaf: leaf[0], alone), atol=1e-13)
+    first_steps = steps(layer, params, xs[:, :3])
+    assert_close(
+        jax.tree.map(lambda leaf: leaf[0], (last, ys[:, :3])), jax.tree.map(lambda leaf: leaf[0], first_steps), atol=1e-13
+    )
     np.testing.assert_array_equal(ys[1], 0)
     np.testing.assert_array_equal(ys[0, 3:], 0)
     begin = layer.initial_carry(params, (2,), "float64")
@@ -158,8 +160,8 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     assert jax.eval_shape(stack.apply, of_stack, xs)[1].shape == (BATCH, TIME, *stack.spatial_out, stack.features_out)
     module, model = linen.Recurrent(RNN(cell)), nnx.Recurrent(RNN(cell), FEATURES, rngs=Rngs(0))
     model.eval()
-    drawn = jax.eval_shape(lambda: module.init(jax.random.key(0), xs)["params"])
-    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params["forward"])
+    param_shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), xs)["params"])
+    assert jax.tree.map(jnp.shape, param_shapes) == jax.tree.map(jnp.shape, params["forward"])
     of_linen, of_nnx = jax.jit(lambda params: (module.apply({"params": params}, xs), model(xs)))(params["forward"])
     assert_close(of_linen, run(RNN(cell), params["forward"], xs), atol=1e-6)
     assert_close(of_nnx, run(RNN(cell), jax.tree.map(np.float64, model.params), xs), atol=1e-6)
@@ -173,10 +175,10 @@ def test_dropout_is_drawn_from_a_key(name):
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.ones((2, TIME, *layer.spatial_in, FEATURES))
     first, same, different = (apply(layer, params, xs, key=jax.random.key(k))[1] for k in (1, 1, 2))
-    none = apply(layer, params, xs)[1]
+    undropped = apply(layer, params, xs)[1]
     np.testing.assert_array_equal(first, same)
     assert (first != different).any()
-    assert (first != none).any()
+    assert (first != undropped).any()
 
 
 @pytest.mark.parametrize("name", ["minLSTM", "minGRU", "mLSTM", "mLSTM, exp"])
@@ -197,10 +199,10 @@ def test_all_steps_at_once_are_the_same_as_one_by_one(name, reverse, sequences, 
     @partial(jax.jit, static_argnums=0)
     def results(layer, sequence):
         (last, ys), pullback = jax.vjp(lambda *args: layer.apply(*args, **sequence), params, xs, carry)
-        of = pullback((jax.tree.map(jnp.zeros_like, last), np.cos(np.arange(ys.size)).reshape(ys.shape)))
+        gradients = pullback((jax.tree.map(jnp.zeros_like, last), np.cos(np.arange(ys.size)).reshape(ys.shape)))
         if hasattr(last, "m"):
             last = last._replace(C=last.C * jnp.exp(last.m)[..., None, None], n=last.n * jnp.exp(last.m)[..., None])
-        return last, ys, of
+        return last, ys, gradients
 
     for sequence in sequences:
         assert_close(*(results(layer, sequence) for layer in layers), atol=1e-12)

@@ -32,8 +32,8 @@ def test_outputs_last_carry_and_gradients(golden, x64):
     ys, last = jax.jit(lambda *args: run(golden, layers, *args, mask, lengths))(params, a["in/x"], carries)
     close = {"rtol": golden.tolerance["rtol"], "atol": golden.tolerance["atol"]}
     if "out/y" in a:
-        held = golden.options.get("pad_output") == "hold"
-        np.testing.assert_allclose(ys, np.where(mask[..., None], a["out/y"], 0) if held else a["out/y"], **close)
+        holds_last_output = golden.options.get("pad_output") == "hold"
+        np.testing.assert_allclose(ys, np.where(mask[..., None], a["out/y"], 0) if holds_last_output else a["out/y"], **close)
     for number, carry in enumerate(last):
         for d, direction_carry in enumerate((carry["forward"], carry["backward"]) if isinstance(carry, dict) else [carry]):
             for name in "hcnm":
@@ -47,11 +47,11 @@ def test_outputs_last_carry_and_gradients(golden, x64):
 
 def check_gradients(golden, layers, params, carries, mask, lengths):
     a = golden.arrays
-    held = mask is not None and golden.options.get("pad_output") == "hold"
+    holds_last_output = mask is not None and golden.options.get("pad_output") == "hold"
 
     def loss(params, xs, carries):
         ys, (last,) = run(golden, layers, params, xs, carries, mask, lengths)
-        if held:  # theirs repeats the last output, or zeros before the first
+        if holds_last_output:  # theirs repeats the last output, or zeros before the first
             steps = jnp.where(mask, jnp.arange(mask.shape[1]), -1)
             latest = jax.lax.cummax(steps, axis=1)
             rows = jnp.take_along_axis(ys, jnp.maximum(latest, 0)[..., None], axis=1)

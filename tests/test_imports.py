@@ -53,5 +53,5 @@ def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):
     ]
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "absent", *files]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
-    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert process.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, process.stdout

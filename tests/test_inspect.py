@@ -95,9 +95,9 @@ def test_layers_upon_layers():
         assert_close(traces[0][name], by_hand(direction_problem, mask=mask), atol=1e-14)
     ys = textbook.run(lower, problem.params[0], problem.xs, problem.carry[0], mask)[1]
     assert_close(traces[1], by_hand((upper, problem.params[1], ys, problem.carry[1]), mask=mask), atol=1e-14)
-    without = traced(problem.layer, problem.params, problem.xs)
+    from_zeros = traced(problem.layer, problem.params, problem.xs)
     zeros = jax.tree.map(np.zeros_like, problem.carry)
-    assert_close(without, traced(problem.layer, problem.params, problem.xs, zeros), atol=0)
+    assert_close(from_zeros, traced(problem.layer, problem.params, problem.xs, zeros), atol=0)
 
 
 def gru_by_hand(problem, mask):

@@ -27,9 +27,9 @@ def unrolled(layer, params, xs, disturbance, loss_fn, counts, resets):
     where = lambda flags, a, b: jax.tree.map(lambda a, b: jnp.where(flags[:, None], a, b), a, b)
     for t in range(xs.shape[1]):
         after, y = layer.step(params, where(resets[:, t], initial, carry), xs[:, t])
-        here = jax.tree.map(lambda leaf, t=t: leaf[t], disturbance)
-        ys.append(where(counts[:, t], y + here.h, jnp.zeros_like(y)))
-        carry = where(counts[:, t], jax.tree.map(jnp.add, after, here), carry)
+        step_disturbance = jax.tree.map(lambda leaf, t=t: leaf[t], disturbance)
+        ys.append(where(counts[:, t], y + step_disturbance.h, jnp.zeros_like(y)))
+        carry = where(counts[:, t], jax.tree.map(jnp.add, after, step_disturbance), carry)
     return loss_fn(jnp.stack(ys, 1)), carry
 
 
@@ -67,9 +67,9 @@ def test_padding_and_resets_are_where_the_gradient_ends(cell, reverse):
     layer, params, xs, _ = small_problem(RNN(cell, reverse=reverse))
     padded = np.where(mask[..., None], xs, np.nan)
     got = flowed(layer, params, padded, weighted, mask=mask, resets=resets)
-    turned = lambda array: array[:, ::-1] if reverse else array
-    judged = judged_flow(RNN(cell), params, turned(xs), lambda ys: weighted(turned(ys)), turned(mask), turned(resets))
-    assert_close((got.loss, got.state), tuple(norms[::-1] if reverse else norms for norms in judged), rtol=1e-12, atol=1e-15)
+    flipped = lambda array: array[:, ::-1] if reverse else array
+    expected = judged_flow(RNN(cell), params, flipped(xs), lambda ys: weighted(flipped(ys)), flipped(mask), flipped(resets))
+    assert_close((got.loss, got.state), tuple(norms[::-1] if reverse else norms for norms in expected), rtol=1e-12, atol=1e-15)
     assert np.all(got.state[3] == 0)
 
 
@@ -83,11 +83,11 @@ def test_lengths_of_a_flow_are_the_mask_they_stand_for():
     last = lambda ys: sum(ys[b, n - 1].sum() for b, n in enumerate(lengths))
     assert_close(got, flowed(layer, params, xs, last, carry, mask=mask), rtol=1e-12, atol=0)
     short = jax.tree.map(lambda leaf: leaf[1:], carry)
-    alone = flowed(layer, params, xs[1:, :2], None, short)
+    short_flow = flowed(layer, params, xs[1:, :2], None, short)
     joined = flowed(layer, params, np.concatenate([padded[1:], padded[1:]]), None, two(short), lengths=np.array([2, 2]))
     norms = jax.tree.map(lambda leaf: leaf[:2], joined)
-    assert_close(norms[1].state, alone[1].state, rtol=1e-12, atol=0)
-    assert_close(norms[1].loss, np.sqrt(2) * alone[1].loss, rtol=1e-12, atol=0)
+    assert_close(norms[1].state, short_flow[1].state, rtol=1e-12, atol=0)
+    assert_close(norms[1].loss, np.sqrt(2) * short_flow[1].loss, rtol=1e-12, atol=0)
 
 
 def two(tree):
@@ -153,8 +153,8 @@ def test_in_layers_the_loss_is_that_of_the_whole():
     (_, ys), (upper_params, lower_params) = lower.apply(params[0], xs), params[::-1]
     assert_close(above, flowed(upper, upper_params, ys, weighted), rtol=1e-12, atol=0)
     backward = LSTM(UNITS, reverse=True).apply(lower_params["backward"], xs)[1]
-    through = lambda forward: weighted(upper.apply(upper_params, forward * backward)[1])
-    assert_close(below["forward"], flowed(LSTM(UNITS), lower_params["forward"], xs, through), rtol=1e-12, atol=0)
+    upper_loss = lambda forward: weighted(upper.apply(upper_params, forward * backward)[1])
+    assert_close(below["forward"], flowed(LSTM(UNITS), lower_params["forward"], xs, upper_loss), rtol=1e-12, atol=0)
     unmerged = flowed(Bidirectional(LSTM(UNITS), None), lower_params, xs)
     assert unmerged["backward"].loss[-1] > 0
     np.testing.assert_array_equal(unmerged["backward"].loss[:-1], 0)  # it runs from the end, where L is read off

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
-from problems import FEATURES, UNITS, apply, assert_close, cotangent_of, differentiate, flags, judged, small_problem
+from problems import FEATURES, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem, textbook_results
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -15,7 +15,9 @@ def test_merges_equal_the_textbook(merge):
     """Values and gradients of every merge, with padding, equal float64 NumPy."""
     problem = small_problem(Bidirectional(LSTM(UNITS), merge))
     cotangent, mask = cotangent_of(problem), flags(0.6)
-    assert_close(differentiate(problem.layer, cotangent, *problem[1:], mask=mask), judged(*problem, cotangent, mask), atol=1e-12)
+    assert_close(
+        differentiate(problem.layer, cotangent, *problem[1:], mask=mask), textbook_results(*problem, cotangent, mask), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", None])

@@ -32,8 +32,8 @@ def test_both_directions_are_merged_at_their_ends(merge):
     """The forward one has read the whole sequence at its last step, the backward one at its first; NumPy merges both."""
     layer, params, xs, carry = small_problem(Stack((LSTM(UNITS), Bidirectional(LSTM(6), merge))))
     last, _ = apply(layer, params, xs, carry, lengths=LENGTHS)
-    apart = Stack((LSTM(UNITS), Bidirectional(LSTM(6), None)))
-    ys = apply(apart, params, xs, carry, lengths=LENGTHS)[1]
+    unmerged = Stack((LSTM(UNITS), Bidirectional(LSTM(6), None)))
+    ys = apply(unmerged, params, xs, carry, lengths=LENGTHS)[1]
     forward, backward = at_its_end(LSTM(6), ys["forward"], LENGTHS), at_its_end(LSTM(6, reverse=True), ys["backward"], LENGTHS)
     expected = {
         "concat": np.concatenate([forward, backward], -1),

@@ -52,8 +52,8 @@ def test_every_cell_starts_anew(name, x64):
     layer, params, xs, carry = small_problem(RNN(CELLS[name]))
     reset = np.array([True, False])
     got = layer.step(params, carry, xs[:, 0], reset=reset)
-    fresh, on = layer.step(params, None, xs[:, 0]), layer.step(params, carry, xs[:, 0])
-    jax.tree.map(lambda a, b, c: np.testing.assert_array_equal(a, np.stack([b[0], c[1]])), got, fresh, on)
+    fresh, continued = layer.step(params, None, xs[:, 0]), layer.step(params, carry, xs[:, 0])
+    jax.tree.map(lambda a, b, c: np.testing.assert_array_equal(a, np.stack([b[0], c[1]])), got, fresh, continued)
 
 
 def test_a_reset_without_a_carry_changes_nothing():

@@ -7,7 +7,7 @@ import pytest
 
 import jlstm
 from jlstm import LSTM, Bidirectional, Stack
-from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, judged, small_problem
+from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem, textbook_results
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -47,7 +47,9 @@ def test_values_and_gradients_equal_the_textbook(name):
     problem = small_problem(layer)
     cotangent = cotangent_of(problem)
     # float64 rounding over five steps
-    assert_close(differentiate(layer, cotangent, *problem[1:], **sequence), judged(*problem, cotangent, **sequence), atol=1e-12)
+    assert_close(
+        differentiate(layer, cotangent, *problem[1:], **sequence), textbook_results(*problem, cotangent, **sequence), atol=1e-12
+    )
 
 
 def test_no_carry_means_zeros():
@@ -130,8 +132,8 @@ def test_cell_states_are_the_carries_of_all_prefixes():
     prefixes = [apply(layer, params, xs[:, : t + 1], carry)[0] for t in range(TIME)]
     last, states = jlstm.cell_states(layer, params, xs, carry, lengths=np.array([TIME, 3]))
     expected = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *prefixes)
-    shown = np.arange(TIME) < np.array([[TIME], [3]])
-    assert_close(states, jax.tree.map(lambda leaf: leaf * shown[..., None], expected), atol=1e-15)
+    counts = np.arange(TIME) < np.array([[TIME], [3]])
+    assert_close(states, jax.tree.map(lambda leaf: leaf * counts[..., None], expected), atol=1e-15)
     assert_close(last, apply(layer, params, xs, carry, lengths=np.array([TIME, 3]))[0], atol=1e-15)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jlstm import LSTM, Bidirectional, Stack
-from problems import BATCH, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, judged, small_problem
+from problems import BATCH, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem, textbook_results
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -30,7 +30,7 @@ def test_any_mask_and_resets_equal_the_textbook(mask, resets, seed, name):
     problem = small_problem(LAYERS[name], seed=seed)
     cotangent = cotangent_of(problem)
     got = differentiate(problem.layer, cotangent, *problem[1:], mask=mask, resets=resets)
-    assert_close(got, judged(*problem, cotangent, mask, resets), atol=1e-12)  # float64 rounding over five steps
+    assert_close(got, textbook_results(*problem, cotangent, mask, resets), atol=1e-12)  # float64 rounding over five steps
 
 
 @settings(max_examples=8)
@@ -41,7 +41,7 @@ def test_any_sizes_equal_the_textbook(batch, time, features, units, size):
     """So it is for all sizes of batch, time, features, units and chunks."""
     problem = small_problem(LSTM(units, remat=size), batch=batch, time=time, features=features)
     cotangent = cotangent_of(problem)
-    assert_close(differentiate(problem.layer, cotangent, *problem[1:]), judged(*problem, cotangent), atol=1e-12)
+    assert_close(differentiate(problem.layer, cotangent, *problem[1:]), textbook_results(*problem, cotangent), atol=1e-12)
 
 
 @given(order=st.permutations(range(3)), name=st.sampled_from(sorted(LAYERS)))

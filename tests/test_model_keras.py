@@ -22,13 +22,15 @@ PLACES = {"both": "bidirectional", "cells": "rnn", "gated": "gru", "deep": "sequ
 
 def model(framework):
     """All kinds of recurrent layers, one inside another model, and one with a generator's state."""
-    of = framework.layers
-    inner = framework.Sequential([framework.Input((None, 6)), of.LSTM(5, use_bias=False, dropout=0.5, name="deep")], name="inner")
+    keras_layers = framework.layers
+    inner = framework.Sequential(
+        [framework.Input((None, 6)), keras_layers.LSTM(5, use_bias=False, dropout=0.5, name="deep")], name="inner"
+    )
     xs = framework.Input((None, 3))
-    ys = of.Bidirectional(of.GRU(4, return_sequences=True), name="both")(xs)
-    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2)], return_sequences=True, name="cells")(ys)
-    ys = of.GRU(6, return_sequences=True, reset_after=False, name="gated")(ys)
-    whole = framework.Model(xs, of.Dense(2)(inner(ys)))
+    ys = keras_layers.Bidirectional(keras_layers.GRU(4, return_sequences=True), name="both")(xs)
+    ys = keras_layers.RNN([keras_layers.LSTMCell(3), keras_layers.LSTMCell(2)], return_sequences=True, name="cells")(ys)
+    ys = keras_layers.GRU(6, return_sequences=True, reset_after=False, name="gated")(ys)
+    whole = framework.Model(xs, keras_layers.Dense(2)(inner(ys)))
     rng = np.random.default_rng(0)
     whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
     return whole
@@ -41,10 +43,10 @@ def test_layers_are_built_from_their_weights(framework, name, capsys, tmp_path):
     model(framework).save_weights(tmp_path / name)
     assert cli.main([str(tmp_path / name)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    named = framework is keras or name == "old.h5"
+    has_names = framework is keras or name == "old.h5"
     for layer, place in PLACES.items():
         for dtype in ("float64", "float32"):
-            end = layer if named else f"layers/{place}"
+            end = layer if has_names else f"layers/{place}"
             assert any(line.startswith(f"pass       {dtype}") and line.endswith(f" {end}") for line in lines), lines
 
 
@@ -68,8 +70,10 @@ def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
 
 def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
     """Two models inside a model may call their layers alike; none is lost."""
-    of, xs = keras.layers, keras.Input((None, 3))
-    inner = [keras.Sequential([of.LSTM(units, return_sequences=True, name="deep")], name=f"m{units}") for units in (4, 5)]
+    keras_layers, xs = keras.layers, keras.Input((None, 3))
+    inner = [
+        keras.Sequential([keras_layers.LSTM(units, return_sequences=True, name="deep")], name=f"m{units}") for units in (4, 5)
+    ]
     whole = keras.Model(xs, inner[1](inner[0](xs)))
     whole.save_weights(tmp_path / "a.weights.h5")
     converted = convert.read(tmp_path / "a.weights.h5")

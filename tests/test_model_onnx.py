@@ -17,7 +17,7 @@ LAYERS = {
 }
 
 
-def written(path, layer):
+def write_model(path, layer):
     """A model's file."""
     convert.write(path, layer, small_problem(layer, dtype=np.float32).params)
     return path
@@ -26,7 +26,7 @@ def written(path, layer):
 @pytest.mark.parametrize("name", LAYERS)
 def test_all_nodes_pass(name, capsys, tmp_path):
     """Those of a stack, each; run backwards; with what only ONNX has."""
-    path = written(tmp_path / "model.onnx", LAYERS[name])
+    path = write_model(tmp_path / "model.onnx", LAYERS[name])
     nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("LSTM", "GRU")]
     assert cli.main([str(path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pass       float32")]
@@ -36,7 +36,7 @@ def test_all_nodes_pass(name, capsys, tmp_path):
 
 def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, tmp_path):
     """As other exporters write them: constants in nodes of their own, `layout=1`, which ONNX Runtime itself refuses."""
-    model = onnx.load(written(tmp_path / "model.onnx", LSTM(4)))
+    model = onnx.load(write_model(tmp_path / "model.onnx", LSTM(4)))
     (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
     for tensor in list(model.graph.initializer):
         if tensor.name in node.input:
@@ -57,7 +57,7 @@ def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
         return {name: (layer, params | {"bias": params["bias"] / 2}) for name, (layer, params) in read(path).items()}
 
     monkeypatch.setattr(convert, "read", halved)
-    assert cli.main([str(written(tmp_path / "model.onnx", LSTM(4)))]) == 1
+    assert cli.main([str(write_model(tmp_path / "model.onnx", LSTM(4)))]) == 1
     printed = capsys.readouterr().out
     assert "fail       float32" in printed
     assert "onnxruntime: matches if the bias is added twice" in printed
@@ -81,6 +81,6 @@ def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
     convert.write(tmp_path / "double.onnx", LSTM(4), small_problem(LSTM(4)).params)
     assert cli.main([str(tmp_path / "double.onnx")]) == 2
     assert "ONNX Runtime does not run such a node" in capsys.readouterr().err
-    path = written(tmp_path / "model.onnx", LSTM(4))
+    path = write_model(tmp_path / "model.onnx", LSTM(4))
     assert cli.main([str(path), "--dtype", "float64"]) == 2
     assert "nothing to compare in float64" in capsys.readouterr().err

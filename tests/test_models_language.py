@@ -17,7 +17,7 @@ VOCABULARY, UNITS = 11, 4
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, 6)).astype(np.int32)
 
 
-def made(**options):
+def small_model(**options):
     """A model with parameters large enough for its predictions to differ."""
     model = LanguageModel(VOCABULARY, UNITS, **options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), TOKENS)["params"])
@@ -60,7 +60,7 @@ def test_the_papers_networks_have_the_papers_size(units, tied, count):
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_parameters_are_the_documented_ones(tied):
     """Names and shapes; tied, a bias is all that the logits add."""
-    shapes = {"/".join(path): leaf.shape for path, leaf in traverse_util.flatten_dict(made(tied=tied)[1]).items()}
+    shapes = {"/".join(path): leaf.shape for path, leaf in traverse_util.flatten_dict(small_model(tied=tied)[1]).items()}
     layer = {"kernel": (4, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
     layers = {f"layer_{k}/{name}": shape for k in range(2) for name, shape in layer.items()}
     head = {"bias": (11,)} if tied else {"head/kernel": (4, 11), "head/bias": (11,)}
@@ -70,7 +70,7 @@ def test_the_parameters_are_the_documented_ones(tied):
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_and_carry_are_the_textbooks(tied, x64):
     """In float64, to rounding: the textbook's layers between the embedding and y W + b, or y E^T + b."""
-    model, params = made(tied=tied)
+    model, params = small_model(tied=tied)
     logits, carry = run(model, params, TOKENS)
     ys, lasts = params["embed"]["embedding"][TOKENS], []
     for k in range(2):
@@ -85,7 +85,7 @@ def test_logits_and_carry_are_the_textbooks(tied, x64):
 @pytest.mark.parametrize("split", [0, 1, 4])
 def test_two_windows_with_the_carry_handed_on_are_one(split):
     """Wherever a text is cut, nothing of it is forgotten; an empty window changes nothing."""
-    model, params = made(layers=3)
+    model, params = small_model(layers=3)
     whole, end = run(model, params, TOKENS)
     first, carry = run(model, params, TOKENS[:, :split], model.initial_carry(3))
     second, carry = run(model, params, TOKENS[:, split:], carry)
@@ -95,7 +95,7 @@ def test_two_windows_with_the_carry_handed_on_are_one(split):
 
 def test_the_initial_carry_needs_no_parameters():
     """Zeros for each layer, of the layers' dtype, and what None stands for."""
-    model, params = made()
+    model, params = small_model()
     carry = model.initial_carry(3)
     equal(carry, (LSTMCarry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
     equal(run(model, params, TOKENS, carry), run(model, params, TOKENS))
@@ -105,7 +105,7 @@ def test_the_initial_carry_needs_no_parameters():
 
 def test_what_is_masked_or_reset_passes_through():
     """A reset before a step forgets what was before it; lengths freeze the carry."""
-    model, params = made()
+    model, params = small_model()
     resets = np.zeros(TOKENS.shape, bool)
     resets[:, 3] = True
     np.testing.assert_allclose(
@@ -154,8 +154,8 @@ def test_dropout_is_on_non_recurrent_connections(variational):
 
 def test_a_key_or_an_rng_turns_dropout_on():
     """The same key gives the same; without one it is inference, whatever the rates."""
-    model, params = made(dropout=0.5, lstm={"recurrent_dropout": 0.3})
-    plain = run(made()[0], params, TOKENS)
+    model, params = small_model(dropout=0.5, lstm={"recurrent_dropout": 0.3})
+    plain = run(small_model()[0], params, TOKENS)
     equal(run(model, params, TOKENS), plain)
     first, again, different = (run(model, params, TOKENS, key=jax.random.key(k))[0] for k in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -165,7 +165,7 @@ def test_a_key_or_an_rng_turns_dropout_on():
 
 def test_recurrent_dropout_is_the_layers():
     """With that alone, the layer itself is given a key."""
-    model, params = made(lstm={"recurrent_dropout": 0.5})
+    model, params = small_model(lstm={"recurrent_dropout": 0.5})
     assert (run(model, params, TOKENS, key=jax.random.key(1))[0] != run(model, params, TOKENS)[0]).any()
 
 
@@ -177,7 +177,7 @@ def test_options_of_the_loop_change_no_result(options):
         return (run(model, params, TOKENS)[0] ** 2).mean()
 
     grad = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
-    plain, params = made()
+    plain, params = small_model()
     model = LanguageModel(VOCABULARY, UNITS, lstm=options)
     assert all(getattr(model.layer, name) == getattr(LSTM(UNITS, **options), name) for name in options)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)  # float32, another order of sums
@@ -188,7 +188,7 @@ def test_equal_models_compile_once():
     """A model is hashable, its options too, and equal to another like it."""
     compiled = jax.jit(lambda model, *args: model.apply(*args), static_argnums=0)
     for _ in range(2):
-        model, params = made(dropout=0.5, lstm={"unroll": 2})
+        model, params = small_model(dropout=0.5, lstm={"unroll": 2})
         compiled(model, {"params": params}, TOKENS)
     assert compiled._cache_size() == 1
 
@@ -196,7 +196,7 @@ def test_equal_models_compile_once():
 @pytest.mark.parametrize("tied", [False, True])
 def test_greedy_text_is_what_reading_everything_anew_predicts(tied):
     """Temperature 0 takes the argmax of the whole text so far, step by step, with no carry handed on."""
-    model, params = made(tied=tied)
+    model, params = small_model(tied=tied)
     text = np.zeros((3, 10), np.int32)
     text[:, :2] = TOKENS[:, :2]
     for k in range(2, 10):
@@ -209,7 +209,7 @@ def test_greedy_text_is_what_reading_everything_anew_predicts(tied):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_tokens_are_drawn_from_the_softmax(temperature):
     """Frequencies of the first and the second token over 20,000 texts, the second given the likeliest first."""
-    model, params = made()
+    model, params = small_model()
     size, prompt = 20_000, TOKENS[:1]
     draw = jax.jit(partial(generate, model, length=2))
     tokens = np.asarray(draw(params, jax.random.key(1), np.tile(prompt, (size, 1)), temperature=temperature))
@@ -225,7 +225,7 @@ def test_tokens_are_drawn_from_the_softmax(temperature):
 
 def test_generating_depends_on_the_key_alone():
     """Compiled or not, the same key writes the same, another writes something else; rows differ."""
-    model, params = made()
+    model, params = small_model()
     prompt, draw = np.tile(TOKENS[:1], (4, 1)), partial(generate, model, length=12)
     texts = [np.asarray(draw(params, jax.random.key(k), prompt)) for k in (1, 2)]
     np.testing.assert_array_equal(jax.jit(draw)(params, jax.random.key(1), prompt), texts[0])
@@ -238,23 +238,35 @@ def test_generating_depends_on_the_key_alone():
     ("make", "error", "message"),
     [
         (lambda: LanguageModel(0, 4), ValueError, "vocabulary must be a whole number of at least 1"),
-        (lambda: made(layers=0), ValueError, "layers must be a whole number of at least 1"),
-        (lambda: made(dropout=1.5), ValueError, r"dropout must be a rate in \[0, 1\)"),
-        (lambda: made(tied=1), TypeError, "tied must be True or False"),
-        (lambda: made(init_scale="small"), TypeError, "scale must be a number, got 'small'"),
-        (lambda: made(lstm={"unrol": 2}), TypeError, "LSTM has no option 'unrol', perhaps 'unroll'"),
-        (lambda: made(lstm={"reverse": True}), ValueError, "must not have reverse=True or time_major=True"),
-        (lambda: run(*made(), TOKENS[0]), ValueError, r"tokens must have shape \(batch, time\), got \(6,\)"),
-        (lambda: run(*made(), TOKENS / 2), TypeError, "tokens must be whole numbers, indices into the vocabulary"),
+        (lambda: small_model(layers=0), ValueError, "layers must be a whole number of at least 1"),
+        (lambda: small_model(dropout=1.5), ValueError, r"dropout must be a rate in \[0, 1\)"),
+        (lambda: small_model(tied=1), TypeError, "tied must be True or False"),
+        (lambda: small_model(init_scale="small"), TypeError, "scale must be a number, got 'small'"),
+        (lambda: small_model(lstm={"unrol": 2}), TypeError, "LSTM has no option 'unrol', perhaps 'unroll'"),
+        (lambda: small_model(lstm={"reverse": True}), ValueError, "must not have reverse=True or time_major=True"),
+        (lambda: run(*small_model(), TOKENS[0]), ValueError, r"tokens must have shape \(batch, time\), got \(6,\)"),
+        (lambda: run(*small_model(), TOKENS / 2), TypeError, "tokens must be whole numbers, indices into the vocabulary"),
         (
-            lambda: run(*made(), TOKENS, made()[0].initial_carry(3)[0]),
+            lambda: run(*small_model(), TOKENS, small_model()[0].initial_carry(3)[0]),
             ValueError,
             "carry must be a tuple with one entry for each",
         ),
-        (lambda: run(*made(), TOKENS, made()[0].initial_carry(2)), ValueError, r"carry.h must have shape \(3, 4\), got \(2, 4\)"),
-        (lambda: generate(*made(), jax.random.key(0), TOKENS, 0), ValueError, "length must be a whole number of at least 1"),
-        (lambda: generate(*made(), jax.random.key(0), TOKENS[:, :0], 3), ValueError, "prompt must have shape .* at least 1 time"),
-        (lambda: generate(*made(), jax.random.key(0), TOKENS, 3, -1.0), ValueError, "temperature must be at least 0"),
+        (
+            lambda: run(*small_model(), TOKENS, small_model()[0].initial_carry(2)),
+            ValueError,
+            r"carry.h must have shape \(3, 4\), got \(2, 4\)",
+        ),
+        (
+            lambda: generate(*small_model(), jax.random.key(0), TOKENS, 0),
+            ValueError,
+            "length must be a whole number of at least 1",
+        ),
+        (
+            lambda: generate(*small_model(), jax.random.key(0), TOKENS[:, :0], 3),
+            ValueError,
+            "prompt must have shape .* at least 1 time",
+        ),
+        (lambda: generate(*small_model(), jax.random.key(0), TOKENS, 3, -1.0), ValueError, "temperature must be at least 0"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(make, error, message):

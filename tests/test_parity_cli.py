@@ -32,10 +32,10 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
     files = [text for kind in ("json", "html", "xml") for text in (FLAGS[kind], str(tmp_path / f"report.{kind}"))]
     status = cli.main(["--peer", "keras", "--case", "stack2*mask-left", "--dtype", "float64", "--jobs", "1", *files])
     printed = capsys.readouterr().out
-    written = json.loads(path.read_text())
+    contents = json.loads(path.read_text())
     assert status == 0
-    assert len(written["cases"]) > 1
-    for case in written["cases"]:
+    assert len(contents["cases"]) > 1
+    for case in contents["cases"]:
         assert (case["peer"], case["dtype"], case["verdict"]) == ("keras", "float64", "pass")
         ys = next(q for q in case["quantities"] if q["name"] == "ys")
         assert max(ys["peer_by_time"]) == ys["peer"]
@@ -43,11 +43,11 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
             q["name"] for q in case["quantities"]
         }
         assert any(line.startswith("pass       float64") and line.endswith(case["name"]) for line in printed.splitlines())
-    assert f"{len(written['cases'])} cases in" in printed
-    assert "tensorflow" in written["versions"]["keras"]
-    assert written["pairs"]["held"] < written["pairs"]["sensible"]
-    assert f"<title>Parity with keras: 0 of {len(written['cases'])} fail</title>" in (tmp_path / "report.html").read_text()
-    assert len(list(ET.parse(tmp_path / "report.xml").iter("testcase"))) == len(written["cases"])
+    assert f"{len(contents['cases'])} cases in" in printed
+    assert "tensorflow" in contents["versions"]["keras"]
+    assert contents["pairs"]["held"] < contents["pairs"]["sensible"]
+    assert f"<title>Parity with keras: 0 of {len(contents['cases'])} fail</title>" in (tmp_path / "report.html").read_text()
+    assert len(list(ET.parse(tmp_path / "report.xml").iter("testcase"))) == len(contents["cases"])
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -55,8 +55,8 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
 def test_two_processes_give_what_one_gives():
     """Outcomes come in order, and the same to the last bit of our side's error."""
     cases = [table.Case(f"seed {seed}", Problem(LSTM(4, backend="scan"), seed=seed), "jax_rnn") for seed in (0, 1)]
-    alone, together = ([outcome.comparison for outcome in pool.run(cases, jobs, fast=True)] for jobs in (1, 2))
-    assert alone == together
+    one_process, two_processes = ([outcome.comparison for outcome in pool.run(cases, jobs, fast=True)] for jobs in (1, 2))
+    assert one_process == two_processes
 
 
 @pytest.mark.parametrize(("arguments", "fast"), [([], True), (["--quick"], False), (["--optimized"], False)])
@@ -197,9 +197,9 @@ def test_json_of_a_failure_is_json(tmp_path):
     quantity = Quantity("ys", scale=1, ours=np.nan, peer=0, eps=2**-23, limit=1, peer_limit=np.inf)
     outcome = report.Outcome(table.Case("some", Problem(LSTM(4))), Comparison("keras", "float32", (quantity,)))
     report.write_json(tmp_path / "report.json", [outcome], (1, 2))
-    written = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert written["cases"][0]["quantities"][0]["ours"] is None
-    assert written["cases"][0]["verdict"] == "fail"
+    contents = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert contents["cases"][0]["quantities"][0]["ours"] is None
+    assert contents["cases"][0]["verdict"] == "fail"
 
 
 def test_a_single_step_is_compared():

@@ -155,7 +155,7 @@ PLANTS = {
     "new each step": (step_by_step(lambda start, after: start), {}, "the carry is not handed on from step to step"),
     "h forgotten": (step_by_step(lambda start, after: after._replace(h=start.h)), {}, "h is not handed on from step to step"),
     "c forgotten": (step_by_step(lambda start, after: after._replace(c=start.c)), {}, "c is not handed on from step to step"),
-    "c is the output": (step_by_step(lambda start, after: after, of="c"), {}, "the output is c instead of h"),
+    "c is the output": (step_by_step(lambda start, after: after, output="c"), {}, "the output is c instead of h"),
     "exchanged each step": (
         step_by_step(lambda start, after: planted_faults.carry_swapped(after)),
         {},

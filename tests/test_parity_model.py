@@ -27,14 +27,14 @@ pytestmark = [
 
 def model(framework):
     """Whole numbers in, all kinds of recurrent layers, one inside another model."""
-    of = framework.layers
-    inner = framework.Sequential([framework.Input((None, 6)), of.LSTM(5, activation="relu", name="deep")], name="inner")
+    keras_layers = framework.layers
+    inner = framework.Sequential([framework.Input((None, 6)), keras_layers.LSTM(5, activation="relu", name="deep")], name="inner")
     xs = framework.Input((None,), dtype="int32")
-    ys = of.Embedding(20, 3)(xs)
-    ys = of.Bidirectional(of.LSTM(4, return_sequences=True), name="both")(ys)
-    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2)], return_sequences=True, name="cells")(ys)
-    ys = of.GRU(6, return_sequences=True, go_backwards=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
-    whole = framework.Model(xs, of.Dense(2)(inner(ys)))
+    ys = keras_layers.Embedding(20, 3)(xs)
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), name="both")(ys)
+    ys = keras_layers.RNN([keras_layers.LSTMCell(3), keras_layers.LSTMCell(2)], return_sequences=True, name="cells")(ys)
+    ys = keras_layers.GRU(6, return_sequences=True, go_backwards=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
+    whole = framework.Model(xs, keras_layers.Dense(2)(inner(ys)))
     rng = np.random.default_rng(0)
     whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
     return whole
@@ -92,11 +92,11 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
     printed, out = checked
     assert_passed(printed, "float64")
     assert_passed(printed, "float32")
-    written = json.loads((out / "json").read_text())
-    assert {case["name"] for case in written["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
-    versions = set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
-    assert {case["peer"] for case in written["cases"]} == versions == {saved[1]}
-    bidirectional_case = next(case for case in written["cases"] if case["name"] == "both")
+    contents = json.loads((out / "json").read_text())
+    assert {case["name"] for case in contents["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
+    versions = set(contents["versions"]) - {"python", "jax", "numpy", "jlstm"}
+    assert {case["peer"] for case in contents["cases"]} == versions == {saved[1]}
+    bidirectional_case = next(case for case in contents["cases"] if case["name"] == "both")
     carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
     assert {q["name"] for q in bidirectional_case["quantities"]} == {"ys"} | carries
     assert "pairs of options" not in (out / "html").read_text()
@@ -210,8 +210,8 @@ def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_code_in_a_file_is_refused(framework, ending, capsys, tmp_path):
     """A Lambda layer, whose code the file has in it."""
-    of = framework.layers
-    layers = [framework.Input((None, 3)), of.LSTM(4), of.Lambda(lambda xs: xs + 1)]
+    keras_layers = framework.layers
+    layers = [framework.Input((None, 3)), keras_layers.LSTM(4), keras_layers.Lambda(lambda xs: xs + 1)]
     framework.Sequential(layers).save(tmp_path / f"model.{ending}")
     assert "has a Lambda layer, which is code" in failure(capsys, tmp_path / f"model.{ending}")
 
@@ -266,8 +266,8 @@ def test_names_of_a_file_cannot_lead_out_of_the_folder(tmp_path):
     """Whatever a layer is called, and two files are never one."""
     layer_and_params = LSTM(4), LSTM(4).init(jax.random.key(0), 3)
     names = ("../../up", "/root", "plain")
-    written = save(tmp_path / "all.safetensors", dict.fromkeys(names, layer_and_params))
-    assert {path.parent for path in written.values()} == {tmp_path}
+    paths = save(tmp_path / "all.safetensors", dict.fromkeys(names, layer_and_params))
+    assert {path.parent for path in paths.values()} == {tmp_path}
     assert {path.name for path in tmp_path.iterdir()} == {f"all.{name}.safetensors" for name in ("_up", "_root", "plain")}
     with pytest.raises(ValueError, match="written to the same file, of a/b, a_b: choose one with --case"):
         save(tmp_path / "all.safetensors", {"a/b": layer_and_params, "a_b": layer_and_params})

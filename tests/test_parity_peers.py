@@ -30,17 +30,17 @@ def forward_only(problem):
 
 def test_the_rows_of_a_peer_are_those_that_it_has(monkeypatch):
     """Every pair of what it has is held, nothing that it lacks is asked for, and no case that it cannot run."""
-    some = peer(monkeypatch, lacks=forward_only)
-    rows = table.rows(some)
-    held, sensible = table.coverage(rows, some)
-    assert held == sensible > 500
+    framework = peer(monkeypatch, lacks=forward_only)
+    rows = table.rows(framework)
+    covered_pairs, possible_pairs = table.coverage(rows, framework)
+    assert covered_pairs == possible_pairs > 500
     assert {row["direction"] for row in rows} == {"forward"}
     assert {row["layer"] for row in rows} == {"lstm", "step", "stack2", "stack3"}
     for option in set(OPTIONS) - {"direction", "layer"}:
         assert {row[option] for row in rows} == set(OPTIONS[option])
-    cases = list(table.cases("some", some))
+    cases = list(table.cases("some", framework))
     extra_names = {"lstm wide", "lstm 1000 steps", "lstm mask-right padding-nan"}
-    assert {case.name for case in cases} == {*table.named_rows(some), *extra_names}
+    assert {case.name for case in cases} == {*table.named_rows(framework), *extra_names}
     assert not any(map(forward_only, (case.problem for case in cases)))
     assert not any(case.known_bug for case in cases)
 
@@ -55,14 +55,14 @@ def test_what_a_peer_lacks_is_refused_when_asked_for(monkeypatch):
 
 def test_a_known_bug_is_a_case_of_its_own(monkeypatch):
     """And in no row; once the peer mends it, the case passes and the bug's name stays to be taken out."""
-    some = peer(
+    framework = peer(
         monkeypatch,
         lacks=lambda problem: "",
         known_bug=lambda problem: "wrong at length 0" if exchange.shortest(problem) == 0 else "",
     )
-    bug_cases = [case for case in table.cases("some", some) if case.known_bug]
+    bug_cases = [case for case in table.cases("some", framework) if case.known_bug]
     assert [(case.name, case.known_bug) for case in bug_cases] == [("lstm mask-row", "wrong at length 0")]
-    assert "row" not in {row["mask"] for row in table.rows(some)}
+    assert "row" not in {row["mask"] for row in table.rows(framework)}
 
 
 def test_what_a_peer_does_not_give_is_not_compared_and_said(monkeypatch):

@@ -34,8 +34,8 @@ def outputs(problem, params, values):
 def test_a_right_layer_passes_however_its_rounding_grows(layer):
     """Ours, and NumPy's float64, which differ by far more than 1e-12, pass against each other."""
     problem, values = growing(layer)
-    truth, mine = outputs(problem, values.params, values), ours.outputs(problem, values)
-    strict = judge(truth, mine, truth, dtype="float64", time=120)
+    truth, our_outputs = outputs(problem, values.params, values), ours.outputs(problem, values)
+    strict = judge(truth, our_outputs, truth, dtype="float64", time=120)
     assert any(quantity.verdict == "fail" for quantity in strict)
     assert all(quantity.verdict == "pass" for quantity in widened(strict, problem, values))
 
@@ -45,8 +45,8 @@ def test_a_wrong_layer_fails_at_its_first_steps():
     problem, values = growing(GRU(16))
     wrong = jax.tree.map(lambda leaf: leaf * (1 + 1e-9), values.params)
     truth = outputs(problem, wrong, values)
-    judged = widened(judge(truth, ours.outputs(problem, values), truth, dtype="float64", time=120), problem, values)
-    ys = next(quantity for quantity in judged if quantity.name == "ys")
+    measured = widened(judge(truth, ours.outputs(problem, values), truth, dtype="float64", time=120), problem, values)
+    ys = next(quantity for quantity in measured if quantity.name == "ys")
     assert ys.verdict == "fail"
     assert ys.ours_by_time[0] > ys.limit_by_time[0]
     assert ys.limit_by_time[0] < 0.01 * ys.limit
@@ -62,9 +62,9 @@ def test_a_layer_whose_rounding_does_not_grow_is_held_to_the_narrow_bound(relati
     wrong = params | {"recurrent_kernel": params["recurrent_kernel"] * (1 + relative)}
     truth = outputs(problem, wrong, values)
     strict = judge(truth, ours.outputs(problem, values), truth, dtype="float64", time=120)
-    judged = widened(strict, problem, values)
-    assert [quantity.verdict for quantity in judged] == ["fail"] * 3
-    assert [quantity.limit for quantity in judged] == [quantity.limit for quantity in strict]
+    measured = widened(strict, problem, values)
+    assert [quantity.verdict for quantity in measured] == ["fail"] * 3
+    assert [quantity.limit for quantity in measured] == [quantity.limit for quantity in strict]
 
 
 def test_a_file_of_a_layer_whose_rounding_grows_passes(capsys, monkeypatch, tmp_path):
@@ -85,11 +85,11 @@ def test_a_wrong_layer_that_overflows_fails():
     """What is infinite in NumPy too allows nothing: a converter that takes relu for tanh."""
     right, values = growing(GRU(16))
     wrong = replace(right, layer=GRU(16, activation="relu", recurrent_activation="relu"))
-    truth, mine = outputs(right, values.params, values), ours.outputs(wrong, values)
-    assert not np.isfinite(mine["ys"]).all()
-    judged = widened(judge(truth, mine, truth, dtype="float64", time=120), wrong, values)
-    assert [quantity.verdict for quantity in judged] == ["fail", "fail"]
-    assert all(np.isfinite(quantity.limit) for quantity in judged)
+    truth, our_outputs = outputs(right, values.params, values), ours.outputs(wrong, values)
+    assert not np.isfinite(our_outputs["ys"]).all()
+    measured = widened(judge(truth, our_outputs, truth, dtype="float64", time=120), wrong, values)
+    assert [quantity.verdict for quantity in measured] == ["fail", "fail"]
+    assert all(np.isfinite(quantity.limit) for quantity in measured)
 
 
 def test_an_original_that_overflows_is_refused(capsys, tmp_path):
@@ -103,6 +103,6 @@ def test_an_original_that_overflows_is_refused(capsys, tmp_path):
 def test_layers_that_the_textbook_does_not_know_keep_their_bound():
     """Nothing is allowed that was not measured."""
     problem, values = growing(LSTM(16))
-    judged = judge(*[outputs(problem, values.params, values)] * 3, dtype="float64", time=120)
+    measured = judge(*[outputs(problem, values.params, values)] * 3, dtype="float64", time=120)
     gelu_problem = replace(problem, layer=LSTM(16, activation="gelu"))
-    assert widened(judged, gelu_problem, values) == judged
+    assert widened(measured, gelu_problem, values) == measured

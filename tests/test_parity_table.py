@@ -8,15 +8,15 @@ from parity.table import DTYPES, OPTIONS, makes_sense
 
 def test_every_sensible_pair_is_held():
     """Each pair of options that can be asked for together is in some row, and no row makes no sense."""
-    held, sensible = table.coverage(table.rows())
-    assert held == sensible > 900
+    covered_pairs, possible_pairs = table.coverage(table.rows())
+    assert covered_pairs == possible_pairs > 900
     assert all(makes_sense(row) for row in table.rows())
 
 
 def test_missing_rows_are_noticed():
     """The coverage that is printed falls when a row is left out."""
-    held, sensible = table.coverage(table.rows()[:-1])
-    assert held < sensible
+    covered_pairs, possible_pairs = table.coverage(table.rows()[:-1])
+    assert covered_pairs < possible_pairs
 
 
 def test_only_senseless_pairs_are_left_out():
@@ -53,5 +53,5 @@ def test_sizes_differ():
     for size in table.SIZES:
         assert len(set(size)) == 4
     for case in table.cases():
-        used = {case.problem.batch, case.problem.time, case.problem.features}
-        assert case.problem.step or len(used) == 3
+        sizes = {case.problem.batch, case.problem.time, case.problem.features}
+        assert case.problem.step or len(sizes) == 3

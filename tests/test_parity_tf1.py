@@ -41,17 +41,21 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
         if cell.projection:
             weights["projection/kernel"] = params["projection_kernel"]
         assert weights.keys() == variables.keys()
-        wanted = [(ys, last), tf.gradients(loss, [x, h, c, *variables.values()])]  # before a session has seen the loop
+        fetches = [(ys, last), tf.gradients(loss, [x, h, c, *variables.values()])]  # before a session has seen the loop
         session.run([variable.assign(weights[name]) for name, variable in variables.items()])
-        results, gradients = session.run(wanted)
+        results, gradients = session.run(fetches)
     of_xs, of_h, of_c, *of_weights = gradients
-    of = dict(zip(variables, of_weights, strict=True))
-    kernel = order(of["kernel"])
-    grads = {"kernel": kernel[: xs.shape[-1]], "recurrent_kernel": kernel[xs.shape[-1] :], "bias": order(of["bias"])}
+    weight_gradients = dict(zip(variables, of_weights, strict=True))
+    kernel = order(weight_gradients["kernel"])
+    grads = {
+        "kernel": kernel[: xs.shape[-1]],
+        "recurrent_kernel": kernel[xs.shape[-1] :],
+        "bias": order(weight_gradients["bias"]),
+    }
     if cell.peephole:
-        grads["peephole_kernel"] = np.stack([of[f"w_{gate}_diag"] for gate in "ifo"])
+        grads["peephole_kernel"] = np.stack([weight_gradients[f"w_{gate}_diag"] for gate in "ifo"])
     if cell.projection:
-        grads["projection_kernel"] = of["projection/kernel"]
+        grads["projection_kernel"] = weight_gradients["projection/kernel"]
     return (results[0], results[1].h, results[1].c), (grads, of_xs, of_h, of_c)
 
 
@@ -95,19 +99,19 @@ def test_variational_dropout_is_that_of_tensorflow_1(x64):
 
     rng = np.random.default_rng(3)
     keep = {"inputs": 0.75, "state": 0.5, "outputs": 0.625}  # TensorFlow keeps them in float32
-    drawn = {name: rng.random((BATCH, FEATURES if name == "inputs" else UNITS)) for name in keep}
+    masks = {name: rng.random((BATCH, FEATURES if name == "inputs" else UNITS)) for name in keep}
 
     def wrap(cell):
         rates = {f"{name.removesuffix('s')}_keep_prob": share for name, share in keep.items()}
         wrapper = DropoutWrapper(cell, variational_recurrent=True, dtype=tf.float64, input_size=FEATURES, **rates)
-        wrapper._recurrent_input_noise = tf.constant(drawn["inputs"])
-        wrapper._recurrent_output_noise = tf.constant(drawn["outputs"])
-        wrapper._recurrent_state_noise = type(wrapper._recurrent_state_noise)(*[tf.constant(drawn["state"])] * 2)
+        wrapper._recurrent_input_noise = tf.constant(masks["inputs"])
+        wrapper._recurrent_output_noise = tf.constant(masks["outputs"])
+        wrapper._recurrent_state_noise = type(wrapper._recurrent_state_noise)(*[tf.constant(masks["state"])] * 2)
         return wrapper
 
     cell = LSTMCell(UNITS)
     ours = Dropout(cell, variational=True, **{name: 1 - share for name, share in keep.items()})
-    check(ours, cell, wrap, noise={name: np.floor(keep[name] + drawn[name]) / keep[name] for name in keep})
+    check(ours, cell, wrap, noise={name: np.floor(keep[name] + masks[name]) / keep[name] for name in keep})
 
 
 def test_a_residual_is_that_of_tensorflow_1(x64):

@@ -48,14 +48,16 @@ pytestmark = [
 
 def keras_file(path):
     """Padded words, two directions, cells in a stack, a layer backwards, and one that starts where another ends."""
-    of, xs = keras.layers, keras.Input((None,), dtype="int32")
-    ys = of.Embedding(20, 3, mask_zero=True)(xs)
-    ys = of.Bidirectional(of.LSTM(4, return_sequences=True), merge_mode="ave", name="both")(ys)
-    ys = of.RNN([of.LSTMCell(4), of.LSTMCell(4, activation="relu")], return_sequences=True, name="cells")(ys)
-    ys = of.GRU(5, go_backwards=True, return_sequences=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
-    ys, *states = of.LSTM(4, return_sequences=True, return_state=True, activation="softsign", name="encoder")(ys)
-    ys = of.LSTM(4, name="decoder")(ys, initial_state=states)
-    whole = keras.Model(xs, of.Dense(2)(ys))
+    keras_layers, xs = keras.layers, keras.Input((None,), dtype="int32")
+    ys = keras_layers.Embedding(20, 3, mask_zero=True)(xs)
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), merge_mode="ave", name="both")(ys)
+    ys = keras_layers.RNN(
+        [keras_layers.LSTMCell(4), keras_layers.LSTMCell(4, activation="relu")], return_sequences=True, name="cells"
+    )(ys)
+    ys = keras_layers.GRU(5, go_backwards=True, return_sequences=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
+    ys, *states = keras_layers.LSTM(4, return_sequences=True, return_state=True, activation="softsign", name="encoder")(ys)
+    ys = keras_layers.LSTM(4, name="decoder")(ys, initial_state=states)
+    whole = keras.Model(xs, keras_layers.Dense(2)(ys))
     rng = np.random.default_rng(0)
     whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
     whole.save(path := path / "model.keras")

@@ -91,7 +91,7 @@ def test_one_step_of_its_cell_is_ours():
     (weights,) = framework.dump(problem.layer, values.params)
     state = {"cs_prev": values.carry.c, "h_prev": values.carry.h}
     weight_inputs = {"w": weights["kernel"], "b": weights["bias"]} | {
-        name: weights[by] for name, by in framework.PEEPHOLES.items()
+        name: weights[weight_name] for name, weight_name in framework.PEEPHOLES.items()
     }
     arrays = {name: np.float32(array) for name, array in {"x": values.xs[:, 0], **state, **weight_inputs}.items()}
     result = framework.tf.raw_ops.LSTMBlockCell(**arrays, cell_clip=0.3, use_peephole=True)

@@ -196,11 +196,11 @@ def test_embeddings_are_projected_on_the_axes_of_largest_spread():
     np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-12)
     ax = plot.embeddings(VECTORS, LABELS, most=5)
     assert f"{values[-1] / values.sum():.0%}" in ax.get_xlabel()
-    named = [text.get_text() for text in ax.texts]
-    assert named[0] == LABELS[np.argmax(np.hypot(*expected.T))]
-    assert len(named) <= 5
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[0] == LABELS[np.argmax(np.hypot(*expected.T))]
+    assert len(texts) <= 5
     twice = np.concatenate([VECTORS, VECTORS])
-    assert [text.get_text() for text in plot.embeddings(twice, LABELS * 2).texts].count(named[0]) == 1
+    assert [text.get_text() for text in plot.embeddings(twice, LABELS * 2).texts].count(texts[0]) == 1
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,10 @@ def test_ragged_lengths_are_the_same_for_all_and_reach_from_one_to_all_steps():
 
 def test_points_survive_json():
     """A worker gets the point that the parent has."""
-    for made in POINTS.values():
-        again = Point.of(json.loads(json.dumps(made._asdict())))
-        assert again._replace(units=tuple(again.units)) == made
-        assert again.flops(made.jobs[0]) == made.flops(made.jobs[0])
+    for grid_point in POINTS.values():
+        again = Point.of(json.loads(json.dumps(grid_point._asdict())))
+        assert again._replace(units=tuple(again.units)) == grid_point
+        assert again.flops(grid_point.jobs[0]) == grid_point.flops(grid_point.jobs[0])
 
 
 def test_spread_and_means():
@@ -64,22 +64,22 @@ def test_ratio_is_against_the_fastest_peer_at_each_point():
     """Another peer is the fastest at the other point; what is not of the grid is not in the mean."""
     rows = [("a", "forward", "jlstm", 2.0), ("a", "forward", "torch", 8.0), ("a", "forward", "flax-linen", 16.0)]
     rows += [("b", "forward", "jlstm", 3.0), ("b", "forward", "torch", 9.0), ("b", "forward", "flax-linen", 3.0)]
-    made = report(*rows, ("c", "forward", "jlstm", 1.0), ("c", "forward", "torch", 100.0))
-    made["points"]["c"]["group"] = "besides"
-    assert figures.fastest_peer(made, "a", "forward") == ("torch", 8.0)
-    assert figures.ratio(made, "a", "forward") == 4
-    assert figures.ratio(made, "b", "forward") == 1
-    assert figures.mean_ratio(made, "forward") == pytest.approx(2)
-    assert figures.relative(made, "forward", "torch") == pytest.approx(math.sqrt(12))
-    assert figures.mean_ratio(made, "training") is None
+    contents = report(*rows, ("c", "forward", "jlstm", 1.0), ("c", "forward", "torch", 100.0))
+    contents["points"]["c"]["group"] = "besides"
+    assert figures.fastest_peer(contents, "a", "forward") == ("torch", 8.0)
+    assert figures.ratio(contents, "a", "forward") == 4
+    assert figures.ratio(contents, "b", "forward") == 1
+    assert figures.mean_ratio(contents, "forward") == pytest.approx(2)
+    assert figures.relative(contents, "forward", "torch") == pytest.approx(math.sqrt(12))
+    assert figures.mean_ratio(contents, "training") is None
 
 
 def test_rate_and_peak():
     """Operations over seconds; the peak is that of the fastest matrix product."""
-    made = report(("a", "forward", "jlstm", 0.5), ("peak", "product", "jlstm", 4.0), ("peak", "product", "torch", 2.0))
-    made["points"]["peak"] = point(10, 1, 10, (10,), form="matrix", group="peak")
-    assert figures.peak(made) == 1000
-    assert figures.rate(made, made["rows"][0]) == 2 * 40 * 20 * (3 + 5) / 0.5
+    contents = report(("a", "forward", "jlstm", 0.5), ("peak", "product", "jlstm", 4.0), ("peak", "product", "torch", 2.0))
+    contents["points"]["peak"] = point(10, 1, 10, (10,), form="matrix", group="peak")
+    assert figures.peak(contents) == 1000
+    assert figures.rate(contents, contents["rows"][0]) == 2 * 40 * 20 * (3 + 5) / 0.5
     assert figures.peak(report(("a", "forward", "jlstm", 0.5))) is None
 
 
@@ -98,10 +98,10 @@ def test_tables_say_what_was_measured():
     rows = [
         ("a", job, name, seconds) for job in ("forward", "training") for name, seconds in (("jlstm", 0.002), ("torch", 0.0062))
     ]
-    made = report(*rows, ("T10", "forward", "jlstm", 1e-5))
-    made["points"]["T10"]["group"] = "long"
-    made["memory"] = {"forward": {"jlstm": {"a": 1_234_567}, "torch": {"a": 2_000_000}}}
-    forward, training, memory, long = tables.sheets(made)
+    contents = report(*rows, ("T10", "forward", "jlstm", 1e-5))
+    contents["points"]["T10"]["group"] = "long"
+    contents["memory"] = {"forward": {"jlstm": {"a": 1_234_567}, "torch": {"a": 2_000_000}}}
+    forward, training, memory, long = tables.sheets(contents)
     assert forward.rows[1:] == [
         ["4×10×3×5", "2.00", "6.20", "torch", "3.10"],
         ["grid, over jlstm's time", "1.00", "3.10", "", "3.10"],
@@ -109,8 +109,8 @@ def test_tables_say_what_was_measured():
     assert training.rows == forward.rows
     assert memory.rows == [["batch × time × features × units", "jlstm", "torch"], ["4×10×3×5", "1.2", "2.0"]]
     assert long.rows == [["time", "jlstm, µs a step", "jlstm, first call, s"], ["10", "1.00", "2.00"]]
-    assert tables.details(made).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00"]
-    text = page.markdown(made, "speed.png")
+    assert tables.details(contents).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00"]
+    text = page.markdown(contents, "speed.png")
     step = tables.sheets(report(("a", "step", "jlstm", 3e-5), ("a", "empty", "jlstm", 2e-5)))[0]
     assert step.rows[1:] == [
         ["3×5", "jlstm", "30.0", "30.0–45.0", "1.50"],

@@ -44,9 +44,9 @@ def test_memory_grows_by_what_is_held():
     if resident_before is None:
         assert platform.libc_ver()[0] != "glibc"
         return
-    held = np.ones(5_000_000)
-    assert memory._status("VmRSS") - resident_before > 0.8 * held.nbytes
-    assert memory.peak() - resident_before > 0.8 * held.nbytes
+    array = np.ones(5_000_000)
+    assert memory._status("VmRSS") - resident_before > 0.8 * array.nbytes
+    assert memory.peak() - resident_before > 0.8 * array.nbytes
 
 
 def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch):
@@ -69,18 +69,18 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weigh, "peak", lambda framework, *_: None if framework == "numpy" else 1_000_000)
     out = tmp_path / "new" / "speed.json"
     assert cli.main(["--peers", "flax-linen", "--threads", "1", "--out", str(out)]) == 0
-    made = page.read(out)
-    assert list(made["frameworks"]) == ["jlstm", "flax-linen", "numpy"]
-    assert made["errors"] == []
-    assert made["versions"].keys() >= {"jax", "flax", "python"}
+    contents = page.read(out)
+    assert list(contents["frameworks"]) == ["jlstm", "flax-linen", "numpy"]
+    assert contents["errors"] == []
+    assert contents["versions"].keys() >= {"jax", "flax", "python"}
     for where, job in (("2x5x3x4", "forward"), ("2x5x3x4", "training")):
-        assert list(figures.times(made, where, job)) == ["jlstm", "flax-linen"]
-    assert list(figures.times(made, "step", "step")) == ["jlstm", "flax-linen"]
-    assert list(figures.times(made, "step", "empty")) == ["jlstm"]
-    for row in made["rows"]:
+        assert list(figures.times(contents, where, job)) == ["jlstm", "flax-linen"]
+    assert list(figures.times(contents, "step", "step")) == ["jlstm", "flax-linen"]
+    assert list(figures.times(contents, "step", "empty")) == ["jlstm"]
+    for row in contents["rows"]:
         assert 0 < row["low"] <= row["median"] <= row["high"] < row["first_seconds"] + 60
         assert [turn["calls"] > 0 for turn in row["rounds"]] == [True] * 2
-    assert [(job, list(by_framework)) for job, by_framework in made["memory"].items()] == [
+    assert [(job, list(by_framework)) for job, by_framework in contents["memory"].items()] == [
         (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
     ]
     printed = capsys.readouterr().out
@@ -101,17 +101,17 @@ def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
     """Measured again for a report whose times stay: 64 MB of outputs, and little else."""
     monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
     wide = Point(1000, 100, 4, (160,))
-    made = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
-    made["points"]["wide"] = wide._asdict() | {"flops": {job: wide.flops(job) for job in wide.jobs}}
-    made["frameworks"] = {"jlstm": made["frameworks"]["jlstm"]}
-    page.write(out := tmp_path / "speed.json", made)
+    contents = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
+    contents["points"]["wide"] = wide._asdict() | {"flops": {job: wide.flops(job) for job in wide.jobs}}
+    contents["frameworks"] = {"jlstm": contents["frameworks"]["jlstm"]}
+    page.write(out := tmp_path / "speed.json", contents)
     assert cli.main(["--memory", "--out", str(out)]) == 0
     again = page.read(out)
     if platform.libc_ver()[0] == "glibc":
         outputs = 4 * 1000 * 100 * 160
         assert 0.9 * outputs < again.pop("memory")["forward"]["jlstm"]["wide"] < 1.5 * outputs
         assert "tiny size" in again["notes"].pop("memory")
-        assert again == {name: value for name, value in json.loads(json.dumps(made)).items() if name != "memory"}
+        assert again == {name: value for name, value in json.loads(json.dumps(contents)).items() if name != "memory"}
 
 
 def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
@@ -123,10 +123,10 @@ def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch)
         return None if framework == "onnxruntime" else 10_000_000 if point == weigh.TINY else 12_000_000
 
     monkeypatch.setattr(weigh, "peak", peak)
-    made = report()
-    weigh.run(made, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
-    assert made["memory"] == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
-    assert made["errors"] == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
+    contents = report()
+    weigh.run(contents, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
+    assert contents["memory"] == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
+    assert contents["errors"] == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
 
 
 class Scripted:
@@ -153,8 +153,8 @@ class Scripted:
 
 def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
     """Is left out with a line, and ends the run if it was asked for."""
-    none = {"not_importable": "No module named 'numpy'"}
-    monkeypatch.setattr(pool, "Worker", Scripted(none, none))
+    not_importable = {"not_importable": "No module named 'numpy'"}
+    monkeypatch.setattr(pool, "Worker", Scripted(not_importable, not_importable))
     with pool.start(["numpy"], [], 1, gpu=False) as workers:
         assert workers == {}
     assert capsys.readouterr().out == "left out: numpy (No module named 'numpy')\n"
@@ -189,11 +189,11 @@ def test_what_fails_is_told_and_the_others_go_on():
         def ask(self, do, **options):
             return super().ask(do) | {"values": 40} if do == "prepare" else {"calls": 1, "median": 1.0, "lowest": 1.0}
 
-    made = report(points={}, rows=[])
+    contents = report(points={}, rows=[])
     workers = {"torch": Failing(), "haiku": Lazy(), "jlstm": Honest()}
-    rows = measure._job(made, "a", SMALL["plain"], "forward", workers, measure.Plan(3, 0.0))
+    rows = measure._job(contents, "a", SMALL["plain"], "forward", workers, measure.Plan(3, 0.0))
     assert [(row["framework"], len(row["rounds"])) for row in rows] == [("jlstm", 3)]
-    assert made["errors"] == [
+    assert contents["errors"] == [
         "a forward: torch: RuntimeError: no",
         "a forward: haiku: its result has 1 numbers, expected 40: it does something else",
     ]

@@ -70,12 +70,14 @@ def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
     shrink(monkeypatch)
     problem = Problem(tmp_path, name, 0, arguments)
     problem.write("draw", draw.run(problem))
-    here, there = ours.run(problem), theirs.run(problem)
-    assert len(here["first_losses"]) == FIRST
-    np.testing.assert_allclose(here["first_losses"], there["first_losses"], rtol=2e-6)
-    np.testing.assert_allclose(here["test_loss"], there["test_loss"], rtol=1e-5)
-    assert here["figure"] == pytest.approx(there["figure"], rel=1e-5)
-    assert [here[name] for name in ("steps", "steps_an_epoch")] == [there[name] for name in ("steps", "steps_an_epoch")]
+    our_result, their_result = ours.run(problem), theirs.run(problem)
+    assert len(our_result["first_losses"]) == FIRST
+    np.testing.assert_allclose(our_result["first_losses"], their_result["first_losses"], rtol=2e-6)
+    np.testing.assert_allclose(our_result["test_loss"], their_result["test_loss"], rtol=1e-5)
+    assert our_result["figure"] == pytest.approx(their_result["figure"], rel=1e-5)
+    assert [our_result[name] for name in ("steps", "steps_an_epoch")] == [
+        their_result[name] for name in ("steps", "steps_an_epoch")
+    ]
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
@@ -132,10 +134,10 @@ def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
 @pytest.fixture
 def sides(monkeypatch):
     """Sides that answer at once: ours takes half the time; what was run is noted."""
-    noted = []
+    calls = []
 
     def run(name, problem):
-        noted.append((name, problem))
+        calls.append((name, problem))
         seconds, loss = {
             "jlstm": (30.0, 0.5),
             "keras": (60.0, 0.5 * (1 + sides.apart)),
@@ -145,7 +147,7 @@ def sides(monkeypatch):
         counts = {"steps": 300, "steps_an_epoch": 150, "first_step_seconds": 2.0, "peak_bytes": 700_000_000}
         return counts | {"seconds": seconds, "first_losses": [loss] * FIRST, "figure": 0.9 + 0.01 * problem.seed}
 
-    sides.apart, sides.noted = 1e-7, noted
+    sides.apart, sides.noted = 1e-7, calls
     monkeypatch.setattr(side, "run", run)
     return sides
 
@@ -155,12 +157,12 @@ def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
     assert cli.main(["--only", "mnist", "--seeds", "3", "--out", str(tmp_path / "new" / "out.json")]) == 0
     order = [name for name, _ in sides.noted]
     assert order == ["draw", "jlstm", "keras", "draw", "keras", "jlstm", "draw", "jlstm", "keras"]
-    written = json.loads((tmp_path / "new" / "out.json").read_text())
-    assert [(run["seed"], run["side"]) for run in written["runs"]][:4] == [(0, "jlstm"), (0, "keras"), (1, "keras"), (1, "jlstm")]
-    assert written["command"].startswith("python -m benchmarks.systems --only mnist --seeds 3")
-    assert {"jax", "tensorflow", "python"} <= written["versions"].keys()
-    assert written["machine"]["cores"] >= 1
-    (row,) = report.rows(written)
+    results = json.loads((tmp_path / "new" / "out.json").read_text())
+    assert [(run["seed"], run["side"]) for run in results["runs"]][:4] == [(0, "jlstm"), (0, "keras"), (1, "keras"), (1, "jlstm")]
+    assert results["command"].startswith("python -m benchmarks.systems --only mnist --seeds 3")
+    assert {"jax", "tensorflow", "python"} <= results["versions"].keys()
+    assert results["machine"]["cores"] >= 1
+    (row,) = report.rows(results)
     assert (row.title, row.seconds, row.ratio) == ("MNIST, row by row, 2 epochs", (15.0, 30.0), 2.0)
     assert row.figures == ("0.9100 ± 0.0058",) * 2  # the standard error of .90, .91 and .92 is .01/√3
     printed = capsys.readouterr().out
@@ -183,8 +185,8 @@ def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
     imdb, mnist = order[:8], order[8:]
     assert imdb == ["draw", "jlstm", "keras", report.STOCK, "draw", "keras", "jlstm", report.STOCK]
     assert report.STOCK not in mnist
-    written = json.loads(out.read_text())
-    assert [row.stock for row in report.rows(written)] == [None, "0.9050 ± 0.0050"]
+    results = json.loads(out.read_text())
+    assert [row.stock for row in report.rows(results)] == [None, "0.9050 ± 0.0050"]
     assert "its own optimizer" in capsys.readouterr().out
 
 
@@ -240,11 +242,11 @@ def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
     """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
     monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
-    here, there = json.loads((tmp_path / "out.json").read_text())["runs"]
-    assert (here["side"], there["side"]) == ("jlstm", "keras")
-    assert here["figure"] == pytest.approx(there["figure"], abs=0.01)
-    assert here["figure"] > 0.4
-    for run in (here, there):
+    our_result, their_result = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert (our_result["side"], their_result["side"]) == ("jlstm", "keras")
+    assert our_result["figure"] == pytest.approx(their_result["figure"], abs=0.01)
+    assert our_result["figure"] > 0.4
+    for run in (our_result, their_result):
         assert run["example"] == "python examples/01_mnist.py --steps 300 --dataset digits --steps 20 --seed 0"
         assert run["seconds"] > 0
         assert 100e6 < run["peak_bytes"] < 10e9

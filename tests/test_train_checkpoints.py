@@ -154,8 +154,8 @@ for units in range(1, 10):
     except ValueError:
         print("refused")
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
-    assert (done.stdout.count("refused"), done.stderr) == (8, "")  # one of the nine fits
+    process = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert (process.stdout.count("refused"), process.stderr) == (8, "")  # one of the nine fits
 
 
 @pytest.fixture(scope="module")

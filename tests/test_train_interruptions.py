@@ -72,7 +72,7 @@ def test_a_request_before_the_first_step_leaves_a_checkpoint_too(number, tmp_pat
 def test_the_second_ctrl_c_does_not_wait(tmp_path):
     """It raises where it comes, before the checkpoint."""
 
-    def twice(record, params):
+    def interrupt_twice(record, params):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")
@@ -80,7 +80,7 @@ def test_the_second_ctrl_c_does_not_wait(tmp_path):
     previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
     try:
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            run(batches=batches(), checkpoints=tmp_path, callbacks=[twice])
+            run(batches=batches(), checkpoints=tmp_path, callbacks=[interrupt_twice])
     finally:
         signal.signal(signal.SIGINT, previous_handler)
     assert list(tmp_path.iterdir()) == []

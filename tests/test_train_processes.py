@@ -53,7 +53,7 @@ def do(processes, folder, *jobs):
     return Outcome(folder, processes)
 
 
-def once(condition, seconds=120):
+def wait_until(condition, seconds=120):
     """Wait until something has happened."""
     end = time.monotonic() + seconds
     while not condition():
@@ -85,7 +85,7 @@ def stopped(folder):
     where = {"checkpoints": str(checkpoints), "history": str(history)}
     processes = begin(2, folder / "stopped", LANGUAGE_MODEL | where | {"pause": 1})
     try:
-        once(lambda: history.exists() or processes[1].poll() is not None)
+        wait_until(lambda: history.exists() or processes[1].poll() is not None)
         processes[1].send_signal(signal.SIGTERM)
     finally:
         ended = wait(processes)

@@ -40,13 +40,13 @@ def test_a_terminal_shows_the_bar(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     run(batches=Slow(batches().examples, 4), progress=True)
-    shown = terminal.getvalue()
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    output = terminal.getvalue()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     frame = r" +(\d+)/12 0:00:\d\d loss [\d.]+  accuracy [\d.]+  (\d+) examples/s"
     steps, speeds = zip(*re.findall(frame, text), strict=True)
     assert int(steps[-1]) > int(steps[0])
     assert 0 < int(speeds[-1]) < 4 / 0.06  # examples a batch, in the time that a batch takes at least
-    assert shown.endswith("\x1b[2K")  # the line is wiped
+    assert output.endswith("\x1b[2K")  # the line is wiped
 
 
 def test_elsewhere_nothing_is_shown(capfd):
@@ -76,11 +76,11 @@ def curves(folder):
 
     curves_by_tag = {}
     for path in sorted(folder.iterdir()):
-        content, at = path.read_bytes(), 0
-        while at < len(content):  # length, checksum, event, checksum
-            (length,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + length])
-            at += 16 + length
+        content, offset = path.read_bytes(), 0
+        while offset < len(content):  # length, checksum, event, checksum
+            (length,) = struct.unpack_from("<Q", content, offset)
+            event = Event.FromString(content[offset + 12 : offset + 12 + length])
+            offset += 16 + length
             if event.session_log.status == SessionLog.START:
                 curves_by_tag = {
                     name: [point for point in points if point[0] < event.step] for name, points in curves_by_tag.items()

@@ -116,8 +116,8 @@ def test_what_lies_where():
 def test_processes_share_a_batch(processes, local, units):
     """What a process feeds are the rows of its own devices, whatever the shape of the mesh; broken parts are refused."""
     devices = [SimpleNamespace(process_index=k // local, id=k) for k in range(processes * local)]
-    made = lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))
-    with mock.patch("jax.process_index", return_value=0), mock.patch("jlstm.train.sharding.Mesh", made):
+    fake_mesh = lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))
+    with mock.patch("jax.process_index", return_value=0), mock.patch("jlstm.train.sharding.Mesh", fake_mesh):
         if len(devices) % units or (local % units and units % local):
             with pytest.raises(ValueError, match=r"^units must"):
                 mesh(units, devices[::-1])

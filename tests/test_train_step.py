@@ -90,10 +90,14 @@ def test_nothing_is_compiled_twice(steps_per_call):
     run = partial(fit, partial(loss_fn), optimizer=SGD, batches=batches(), every=4, **options)
     initial_counts = counts()
     run(init(), epochs=1)
-    once = counts()
-    assert [after - earlier for earlier, after in zip(initial_counts, once, strict=True)] == [1, int(steps_per_call > 1), 1]
+    counts_after = counts()
+    assert [after - earlier for earlier, after in zip(initial_counts, counts_after, strict=True)] == [
+        1,
+        int(steps_per_call > 1),
+        1,
+    ]
     run(init(1), epochs=3)
-    assert counts() == once
+    assert counts() == counts_after
 
 
 @pytest.mark.parametrize("number", [0.0, jnp.array(0.0)], ids=["Python", "weak"])

@@ -44,27 +44,27 @@ def custom_activation(framework, path):
 
 
 def lambda_beside(framework, path):
-    of = framework.layers
-    return save(framework, path, of.LSTM(4, return_sequences=True, name="rnn"), of.Lambda(lambda xs: -xs))
+    keras_layers = framework.layers
+    return save(framework, path, keras_layers.LSTM(4, return_sequences=True, name="rnn"), keras_layers.Lambda(lambda xs: -xs))
 
 
 def distributed(framework, path):
     """A layer for each step inside TimeDistributed, and a plain one after it."""
-    of = framework.layers
-    inner = of.TimeDistributed(of.LSTM(4), name="each")
-    return save(framework, path, inner, of.LSTM(4, name="rnn"), shape=(2, 5, 3))
+    keras_layers = framework.layers
+    inner = keras_layers.TimeDistributed(keras_layers.LSTM(4), name="each")
+    return save(framework, path, inner, keras_layers.LSTM(4, name="rnn"), shape=(2, 5, 3))
 
 
 def channels_first(framework, path):
-    of = framework.layers
-    inner = of.ConvLSTM1D(2, 3, data_format="channels_first", name="conv")
-    return save(framework, path, inner, of.LSTM(4, name="rnn"), shape=(2, 3, 6))
+    keras_layers = framework.layers
+    inner = keras_layers.ConvLSTM1D(2, 3, data_format="channels_first", name="conv")
+    return save(framework, path, inner, keras_layers.LSTM(4, name="rnn"), shape=(2, 3, 6))
 
 
 def mixed_directions(framework, path):
-    of = framework.layers
-    backward = of.LSTM(4, go_backwards=True, activation="relu")
-    return save(framework, path, of.Bidirectional(of.LSTM(4), backward_layer=backward, name="both"))
+    keras_layers = framework.layers
+    backward = keras_layers.LSTM(4, go_backwards=True, activation="relu")
+    return save(framework, path, keras_layers.Bidirectional(keras_layers.LSTM(4), backward_layer=backward, name="both"))
 
 
 def further(framework, path):
@@ -72,8 +72,8 @@ def further(framework, path):
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         folders = {}
-        file.visititems(lambda at, item: folders.update({at: item}) if isinstance(item, h5py.Dataset) else None)
-        folder = next(at for at, item in folders.items() if item.shape == (4, 16)).rpartition("/")[0]
+        file.visititems(lambda location, item: folders.update({location: item}) if isinstance(item, h5py.Dataset) else None)
+        folder = next(location for location, item in folders.items() if item.shape == (4, 16)).rpartition("/")[0]
         file[f"{folder}/gain"] = np.full(16, 2.0, "f4")
     return path
 
@@ -89,13 +89,13 @@ def beside(framework, path):
 
 def without_backward(framework, path):
     """The weights of the backward direction are gone."""
-    of = framework.layers
-    save(framework, path, of.Bidirectional(of.LSTM(4), name="both"))
+    keras_layers = framework.layers
+    save(framework, path, keras_layers.Bidirectional(keras_layers.LSTM(4), name="both"))
     with h5py.File(path, "r+") as file:
         places = []
-        file.visit(lambda at: places.append(at) if at.rsplit("/", 1)[-1].startswith("backward") else None)
-        for at in sorted(places, key=len)[:1]:
-            del file[at]
+        file.visit(lambda location: places.append(location) if location.rsplit("/", 1)[-1].startswith("backward") else None)
+        for location in sorted(places, key=len)[:1]:
+            del file[location]
     return path
 
 
@@ -134,20 +134,36 @@ WRONG = {  # the writer, the file, which as model.keras and model.h5 has the who
 
 def words(framework, path):
     """Words with padding, which the embedding masks."""
-    of = framework.layers
-    layers = of.Embedding(9, 3, mask_zero=True), of.Bidirectional(of.LSTM(4, return_sequences=True), name="both"), of.GRU(2)
+    keras_layers = framework.layers
+    layers = (
+        keras_layers.Embedding(9, 3, mask_zero=True),
+        keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), name="both"),
+        keras_layers.GRU(2),
+    )
     return save(framework, path, *layers, shape=(None,), dtype="int32")
 
 
 def masked(framework, path):
     """Padded steps by their value; the outputs of a backward layer in its own order."""
-    of = framework.layers
-    return save(framework, path, of.Masking(0.0), of.GRU(4, go_backwards=True, return_sequences=True), of.Dense(2))
+    keras_layers = framework.layers
+    return save(
+        framework,
+        path,
+        keras_layers.Masking(0.0),
+        keras_layers.GRU(4, go_backwards=True, return_sequences=True),
+        keras_layers.Dense(2),
+    )
 
 
 def plain(framework, path):
-    of = framework.layers
-    return save(framework, path, of.LSTM(4, return_sequences=True), of.SimpleRNN(3, activation="relu"), of.Dense(2))
+    keras_layers = framework.layers
+    return save(
+        framework,
+        path,
+        keras_layers.LSTM(4, return_sequences=True),
+        keras_layers.SimpleRNN(3, activation="relu"),
+        keras_layers.Dense(2),
+    )
 
 
 RIGHT = {

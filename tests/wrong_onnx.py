@@ -38,8 +38,8 @@ def model(
 
 def plain(kind="LSTM", extra=(), extra_constants=(), **options):
     """A model of one such node, and what else is in its graph."""
-    made, weights = node(kind, **options)
-    return model([made, *extra], [*weights, *extra_constants])
+    node_proto, weights = node(kind, **options)
+    return model([node_proto, *extra], [*weights, *extra_constants])
 
 
 def started(state):
@@ -64,11 +64,11 @@ def scan():
 
 
 def computed():
-    made, weights = node()
+    node_proto, weights = node()
     scaled = helper.make_node("Mul", ["rnn.R.plain", "scale"], ["rnn.R"])
     weights[1].name = "rnn.R.plain"
     inputs = (("xs", TensorProto.FLOAT, ("time", "batch", 3)), ("scale", TensorProto.FLOAT, (1,)))
-    return model([scaled, made], weights, inputs=inputs)
+    return model([scaled, node_proto], weights, inputs=inputs)
 
 
 def quantized():
@@ -77,20 +77,20 @@ def quantized():
     tensors += [constant(f"{name}_scale", 1, value=[0.01]) for name in "WR"]
     tensors += [constant(f"{name}_zero", 1, dtype=np.int8, value=[0]) for name in "WR"]
     inputs = ["xs", "W", "R", "", "", "", "", "", "W_scale", "W_zero", "R_scale", "R_zero"]
-    made = helper.make_node("DynamicQuantizeLSTM", inputs, ["rnn.Y"], name="rnn", domain="com.microsoft", hidden_size=4)
-    return model([made], tensors)
+    node_proto = helper.make_node("DynamicQuantizeLSTM", inputs, ["rnn.Y"], name="rnn", domain="com.microsoft", hidden_size=4)
+    return model([node_proto], tensors)
 
 
 def branches():
     """The same layer's name in both branches of an If, whose condition is an input."""
     graphs = {}
     for name in ("then_branch", "else_branch"):
-        made, weights = node()
+        node_proto, weights = node()
         for k, tensor in enumerate(weights):
             tensor.name = f"{name}.{tensor.name}"
-            made.input[k + 1] = tensor.name
+            node_proto.input[k + 1] = tensor.name
         graphs[name] = helper.make_graph(
-            [made], name, [], [helper.make_tensor_value_info("rnn.Y", TensorProto.FLOAT, None)], weights
+            [node_proto], name, [], [helper.make_tensor_value_info("rnn.Y", TensorProto.FLOAT, None)], weights
         )
     choice = helper.make_node("If", ["first"], ["ys"], name="choice", **graphs)
     inputs = (("xs", TensorProto.FLOAT, ("time", "batch", 3)), ("first", TensorProto.BOOL, ()))
@@ -99,10 +99,10 @@ def branches():
 
 def embedded():
     """Words, of which a table makes what the layer takes; with lengths."""
-    made, weights = node(xs="embedded", extra_inputs=("lengths",))
+    node_proto, weights = node(xs="embedded", extra_inputs=("lengths",))
     look = helper.make_node("Gather", ["table", "words"], ["embedded"])
     inputs = (("words", TensorProto.INT64, ("time", "batch")), ("lengths", TensorProto.INT32, ("batch",)))
-    return model([look, made], [*weights, constant("table", 9, 3)], inputs=inputs)
+    return model([look, node_proto], [*weights, constant("table", 9, 3)], inputs=inputs)
 
 
 WRONG = {
