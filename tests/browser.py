@@ -1,4 +1,4 @@
-"""A headless Chromium that loads a page from a file, without a network, and says what became of it."""
+"""A headless Chromium that loads a page from a file, without a network, and returns what became of it."""
 
 import html
 import re
@@ -10,12 +10,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def program() -> str | None:
-    """Where Chromium is, if it is installed."""
+    """Return the path of Chromium, or None if it is not installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
-    """Chromium with a profile of its own."""
+    """Chromium with a profile folder that no other test uses."""
 
     def __init__(self, folder: Path):
         self.program = program()
@@ -31,12 +31,12 @@ class Browser:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
     def load(self, page: str, *flags: str, address: str = "") -> tuple[str, list[str]]:
-        """The page's elements once its script has run, and what the console said."""
+        """Return the page's elements once its script has run, and the lines of the console."""
         result = self.run(page, "--dump-dom", *flags, address=address)
         return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
 
     def evaluate(self, page: str, question: str, *flags: str, width: int = 1200) -> str:
-        """What a JavaScript expression of `window` and `document` is in a frame of that width."""
+        """Return the value of a JavaScript expression of `window` and `document`, evaluated in a frame of that width."""
         frame = f'<iframe style="border:0" width="{width}" height="900" srcdoc="{html.escape(page)}"></iframe>'
         script = (
             'onload = () => { const window = document.querySelector("iframe").contentWindow; '
@@ -50,5 +50,5 @@ class Browser:
 
 
 def with_script(page: str, script: str) -> str:
-    """The page, and somebody who clicks and types."""
+    """Return the page with one more script, which clicks and types as a user does."""
     return page.replace("</body>", f"<script>{script}</script></body>")

@@ -1,4 +1,4 @@
-"""What the tests of all converters share."""
+"""Helpers that the tests of all converters share: refusals, spoiled weights and damaged files."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 
 def refusal(call):
-    """The sentence with which a call ends: one ValueError, on one line, with a remedy after a colon."""
+    """Return the message of the ValueError that a call raises. It has to be one line, with a remedy after a colon."""
     with pytest.raises(ValueError, match=r"(?s).") as caught:
         call()
     sentence = str(caught.value)
@@ -33,7 +33,7 @@ SPOILS = {
 
 @st.composite
 def spoiled(draw, weights, axis):
-    """Weights of which one is missing, one too many, or one of another shape, with gates along that axis, or dtype."""
+    """Draw weights of which one is missing, one is too many, or one has a wrong shape or dtype. The gates lie along `axis`."""
     name = draw(st.sampled_from(sorted(weights)))
     damage_kind = draw(st.sampled_from(["missing", "too many", *SPOILS]))
     if damage_kind == "missing":
@@ -44,7 +44,7 @@ def spoiled(draw, weights, axis):
 
 
 def damaged(content):
-    """A file with some bytes changed, or cut off."""
+    """Draw a file's content with some bytes changed, or cut off."""
     changes = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=8)
     return st.one_of(
         st.integers(0, len(content) - 1).map(lambda size: content[:size]),
@@ -60,7 +60,7 @@ def _with_bytes(content, changes):
 
 
 def survives(reader, path, content):
-    """A damaged file is read or refused in one sentence; nothing else happens."""
+    """Assert that a damaged file is read, or refused in one sentence."""
     path.write_bytes(content)
     sentence = "read: all of it"
     try:

@@ -1,4 +1,4 @@
-"""Equations of cells that the textbook does not have, in NumPy, step by step."""
+"""Equations of cells that `parity.textbook` does not have, in NumPy, step by step."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ ONES = np.ones((1, 1))
 
 
 def elman(cell, params, xs, carry, mask=None, noise=None):
-    """The plain recurrent network: the last carry and the outputs."""
+    """Return the last carry and the outputs of the plain recurrent network."""
     phi, noise = textbook.ACTIVATIONS[cell.activation][0], noise or {}
     h, ys = carry.h, []
     for t in range(xs.shape[1]):
@@ -24,7 +24,7 @@ def elman(cell, params, xs, carry, mask=None, noise=None):
 
 
 def slstm(cell, params, xs):
-    """Beck et al. 2024, equations 8 to 14, without the stabiliser: the outputs from a carry of zeros."""
+    """Return the outputs from a carry of zeros: Beck et al. 2024, equations 8 to 14, without the stabiliser."""
     phi, batch = _forget(cell), len(xs)
     h = c = n = np.zeros((batch, cell.units))
     ys = []
@@ -40,7 +40,7 @@ def slstm(cell, params, xs):
 
 
 def mlstm(cell, params, xs):
-    """Equations 19 to 27 of the same, without the stabiliser, head by head: the outputs from a carry of zeros."""
+    """Return the outputs from a carry of zeros: equations 19 to 27 of the same paper, without the stabiliser, head by head."""
     phi, batch, size = _forget(cell), len(xs), cell.units // cell.heads
     matrix, n = np.zeros((cell.heads, batch, size, size)), np.zeros((cell.heads, batch, size))
     ys = []

@@ -21,7 +21,7 @@ FRAMEWORKS = {  # a letter each in the rows below
 
 
 class Feature(NamedTuple):
-    """One row: what it is, how it is asked for, who else has it, and `file::test`."""
+    """One row: the feature's name, how jlstm spells it, the frameworks that have it, and its test as `file::test`."""
 
     name: str
     ours: str
@@ -92,7 +92,7 @@ FEATURES = (
 
 
 def table() -> str:
-    """The rows as Markdown; a test is linked to its file."""
+    """Return the rows as Markdown. Each test is a link to its file."""
     head = ["", "here", *FRAMEWORKS.values(), "proven by"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, ours, frameworks, proof in FEATURES:
@@ -103,7 +103,7 @@ def table() -> str:
 
 
 def into(page: str) -> str:
-    """Put the table between the page's marks."""
+    """Put the table between the page's two marks."""
     head, tail = page.split(BEGIN)
     return head + BEGIN + table() + END + tail.split(END)[1]
 

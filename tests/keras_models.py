@@ -10,14 +10,14 @@ SERIES, LINES, PICTURES, VOLUMES = (7, 3), (5, 6, 3), (5, 6, 4, 3), (3, 4, 5, 6,
 
 
 def sequential(framework, layers, shape):
-    """A Sequential model with random weights."""
+    """Return a Sequential model with random weights."""
     model = framework.Sequential([framework.Input((None, *shape[1:])), *layers])
     model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
     return model
 
 
 def save_model(model, path):
-    """The model's file: the whole model or its weights alone, as the name's ending says."""
+    """Save the whole model, or its weights alone, as the suffix of the path says. Return the path."""
     if path.name.endswith(".old.h5"):
         model.save_weights(path, save_format="h5")
     elif path.name.endswith(".weights.h5"):

@@ -24,7 +24,7 @@ STEPS, EVERY = 40, 4
 
 
 class Announced(Minibatches):
-    """Minibatches that say when one is fetched."""
+    """Minibatches that print a line when a batch is fetched."""
 
     def __init__(self, phase, count, seed):
         rng = np.random.default_rng(count)

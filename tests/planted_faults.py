@@ -24,7 +24,7 @@ def small_problem(layer=None, **options):
 
 @cache
 def right(problem):
-    """What Keras computes without a fault."""
+    """Return the results of Keras without a fault."""
     return keras(problem, draw(problem))
 
 
@@ -33,7 +33,7 @@ def keras(problem, values):
 
 
 def with_values(**changes):
-    """Keras on changed values."""
+    """Return a plant that runs Keras on changed values."""
 
     def plant(problem, values):
         return keras(problem, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()}))
@@ -42,12 +42,12 @@ def with_values(**changes):
 
 
 def with_layer(layer):
-    """Keras' layer with other options."""
+    """Return a plant that runs the Keras layer with other options."""
     return lambda problem, values: keras(replace(problem, layer=layer), values)
 
 
 def with_results(**changes):
-    """Right results, some of them changed."""
+    """Return a plant that changes some of the right results."""
     return lambda problem, values: (
         right(problem)
         | {name: changes[name.split(".")[0]](value) for name, value in right(problem).items() if name.split(".")[0] in changes}
@@ -55,7 +55,7 @@ def with_results(**changes):
 
 
 def params(change, path=()):
-    """Keras with the parameters of one cell changed, or of all that have no name in the path."""
+    """Return a plant that changes the parameters of the cell at `path`, or of all cells without a path."""
 
     def change_at(tree, subpath):
         if isinstance(tree, dict) and "kernel" in tree:
@@ -68,7 +68,7 @@ def params(change, path=()):
 
 
 def gates(letters, param_names=("kernel", "recurrent_kernel", "bias")):
-    """Columns handed over in this order to one who takes them for i, f, g, o."""
+    """Return a change that puts the gates' columns in the order of `letters`, while the reader expects i, f, g, o."""
     columns = ["ifgo".index(letter) for letter in letters]
 
     def change(cell_params):
@@ -79,7 +79,7 @@ def gates(letters, param_names=("kernel", "recurrent_kernel", "bias")):
 
 
 def bias(**amounts):
-    """Numbers added to the biases of gates."""
+    """Return a change that adds numbers to the biases of gates."""
     added = np.repeat([amounts.get(letter, 0.0) for letter in "ifgo"], UNITS)
     return lambda cell_params: cell_params | {"bias": cell_params["bias"] + added}
 
@@ -106,26 +106,26 @@ def combined(*changes):
 
 
 def in_dtype(dtype):
-    """Keras in a lower precision."""
+    """Return a plant that runs Keras in a lower precision."""
     return lambda problem, values: keras(replace(problem, dtype=dtype), values)
 
 
 def along_batch(problem, values):
-    """One who hands (batch, time) to a layer that takes (time, batch)."""
+    """Run Keras on inputs whose batch and time axes are swapped."""
     d_carry = jlstm.LSTMCarry(*np.ones((2, problem.time, UNITS)))
     results = keras(problem, values._replace(xs=values.xs.swapaxes(0, 1), d_ys=values.d_ys.swapaxes(0, 1), d_carry=d_carry))
     return {"ys": results["ys"].swapaxes(0, 1)}
 
 
 def forget_bias_alone(problem, values):
-    """Keras' layer with a bias where there should be none."""
+    """Run Keras with a bias where the layer has none."""
     with_bias = values._replace(params=values.params | {"bias": np.repeat([0.0, 1, 0, 0], UNITS)})
     results = keras(small_problem(LSTM(UNITS)), with_bias)
     return {"ys": results["ys"]}
 
 
 def outputs_held(problem, values):
-    """Keras alone: it repeats the last output where a step does not count."""
+    """Run Keras without our handling of masks: it repeats the last output at masked steps."""
     peers.load("keras")
     import keras as framework
     import tensorflow as tf
@@ -141,7 +141,7 @@ def outputs_held(problem, values):
 
 
 def in_tf_keras(**options):
-    """Keras 2 with other options."""
+    """Return a plant that runs Keras 2 with other options."""
 
     def plant(problem, values):
         peers.load("keras")
@@ -157,7 +157,7 @@ def in_tf_keras(**options):
 
 
 def dropping(**options):
-    """Keras in training mode, with masks of its own."""
+    """Return a plant that runs Keras in training mode, with masks that it draws itself."""
 
     def plant(problem, values):
         peers.load("keras")
@@ -172,13 +172,13 @@ def dropping(**options):
 
 
 def outputs_dropped(problem, values):
-    """Dropout on the outputs."""
+    """Apply dropout to the outputs."""
     keep = np.random.default_rng(0).random(right(problem)["ys"].shape) >= 0.25
     return {"ys": right(problem)["ys"] * keep / 0.75}
 
 
 def anew_each_batch(problem, values):
-    """Keras' layer called on each batch without its state."""
+    """Run Keras on each batch from the initial state."""
     parts = []
     for xs, d_ys in zip(np.split(values.xs, problem.batches, 1), np.split(values.d_ys, problem.batches, 1), strict=True):
         batch_problem = replace(problem, batches=1, time=xs.shape[1])
@@ -189,7 +189,7 @@ def anew_each_batch(problem, values):
 
 
 def step_by_step(next_carry, output="h"):
-    """Keras called on one step after the other, from what somebody makes of the first carry and of the last one."""
+    """Return a plant that runs Keras step by step. `next_carry` makes each carry from the first one and the latest."""
 
     def plant(problem, values):
         carry, ys = values.carry, []
@@ -205,7 +205,7 @@ def step_by_step(next_carry, output="h"):
 
 
 def two_directions(merge):
-    """Keras' two layers by hand, merged by somebody."""
+    """Return a plant that runs both directions in Keras and merges them by `merge`."""
 
     def plant(problem, values):
         sides = []
@@ -224,7 +224,7 @@ def two_directions(merge):
 
 
 def perturbed(problem, values):
-    """Keras from a state that is off by the last bit, on weights that make such a difference grow."""
+    """Run Keras from a carry that is off by the last bit. The weights make such a difference grow."""
     return with_values(carry=lambda carry: jax.tree.map(lambda leaf: leaf * (1 + 2**-52), carry))(problem, values)
 
 

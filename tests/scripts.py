@@ -1,4 +1,4 @@
-"""How tests run the examples."""
+"""Run the examples as scripts."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(script: Path, *arguments: str, cwd: Path, setup: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own, as `python script` does, after some code."""
+    """Run a script in a new process, as `python script` does, after the code in `setup`."""
     lines = (
         "import runpy, sys",
         "sys.path.insert(0, sys.argv[1])",
@@ -26,6 +26,6 @@ def run(script: Path, *arguments: str, cwd: Path, setup: str = "", **environment
 
 
 def is_picture(path: Path) -> bool:
-    """A PNG file with something in it."""
+    """Return whether the file is a PNG picture that is not empty."""
     content = path.read_bytes()
     return content.startswith(b"\x89PNG") and len(content) > 20_000

@@ -1,4 +1,4 @@
-"""Small points and reports for the tests of the speed benchmarks."""
+"""Small grid points and reports for the tests of the speed benchmarks."""
 
 from benchmarks.speed import figures
 from benchmarks.speed.points import Point
@@ -13,7 +13,7 @@ SMALL = {
 
 
 def report(*rows, peers=("torch", "flax-linen"), **overrides):
-    """A report with medians, each from three rounds of which one took half as long again; its points are of the grid."""
+    """Return a report with medians of three rounds, one of which took half as long again. Its points belong to the grid."""
     names = dict.fromkeys(point for point, *_ in rows)
     frameworks = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
     contents = {
@@ -34,13 +34,13 @@ def report(*rows, peers=("torch", "flax-linen"), **overrides):
 
 
 def point(*sizes, **options):
-    """A point as it is written."""
+    """Return a grid point as a report stores it."""
     grid_point = Point(*sizes, **options)
     return grid_point._asdict() | {"flops": {job: grid_point.flops(job) for job in grid_point.jobs}}
 
 
 def row(where, job, framework, seconds):
-    """What was measured of one framework."""
+    """Return the measurements of one framework."""
     rounds = [{"calls": 3, "median": factor * seconds, "lowest": seconds} for factor in (1.5, 1, 1)]
     row_fields = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
     return row_fields | figures.summary(row_fields)

@@ -1,4 +1,4 @@
-"""Calls with one argument spoiled, and what is to become of them: one sentence of ours, or a right result."""
+"""Call functions with one bad argument, and judge the answer: one sentence of ours, or a right result."""
 
 import dis
 import inspect
@@ -43,7 +43,7 @@ class Call:
     skipped_kind: str = ""
 
     def parameters(self) -> dict[str, Any]:
-        """A good value of each parameter: the argument or the default."""
+        """Return a good value of each parameter: the argument or the default."""
         good_values = {
             name: self.arguments.get(name, parameter.default)
             for name, parameter in inspect.signature(self.function).parameters.items()
@@ -57,7 +57,7 @@ class Call:
 
 
 def values(good_value: Any, folder: Path) -> dict[str, Any]:
-    """Twelve kinds of bad value for a parameter that has a good one."""
+    """Return twelve kinds of bad value for a parameter."""
     directory = folder / f"directory {next(NUMBERS)}"  # a new one each time: a call may write there
     directory.mkdir()
     bad_values = {
@@ -90,7 +90,7 @@ def values(good_value: Any, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def limited(seconds: int):
-    """Raise TimeoutError where a call does not end."""
+    """Raise TimeoutError where a call takes longer than this."""
 
     def stop(*_: object) -> None:
         raise TimeoutError
@@ -105,7 +105,7 @@ def limited(seconds: int):
 
 
 def verdict(error: BaseException) -> str:
-    """What kind of answer an error is: "sentence" only where a `raise` of ours raised it, on one line that is not too long."""
+    """Return the kind of an error. It is "sentence" only if a `raise` of ours raised it, on one line that is not too long."""
     trace, by_caller = error.__traceback__, False
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -121,7 +121,7 @@ def verdict(error: BaseException) -> str:
 
 
 def outcome_of(call: Call, name: str, kind: str, value: Any) -> tuple[str, str]:
-    """What becomes of a call with a bad value, and the error."""
+    """Return the verdict on a call with a bad value, and the error."""
     try:
         with limited(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -135,7 +135,7 @@ def outcome_of(call: Call, name: str, kind: str, value: Any) -> tuple[str, str]:
 
 
 def declared(call: Call, name: str, kind: str) -> bool:
-    """Whether the signature itself says that such a value is no mistake: None, or any number where a real one is taken."""
+    """Return whether the signature allows such a value: None, or any number where a real one is taken."""
     parameter = inspect.signature(call.function).parameters[name]
     annotation = str(parameter.annotation)
     if kind == "None":
@@ -144,7 +144,7 @@ def declared(call: Call, name: str, kind: str) -> bool:
 
 
 def try_bad_values(label: str, call: Call, folder: Path) -> tuple[Counter[str], list[str]]:
-    """How calls with one argument spoiled end, and which of them do not end as they should."""
+    """Count the verdicts on all calls with one bad argument, and list the calls whose verdict is wrong."""
     counts, failures = Counter(), []
     for name, good_value in call.parameters().items():
         for kind, value in values(good_value, folder).items():

@@ -1,4 +1,4 @@
-"""Made-up film reviews, which take no download: praise has more of the good words, blame more of the bad ones."""
+"""Random film reviews, which need no download. Positive ones have more of the good words, negative ones more of the bad."""
 
 import importlib
 import sys
@@ -17,7 +17,7 @@ WORDS = len(INDEX) + 4  # padding, start, unknown, one that nothing has, and the
 
 
 def random_reviews(count: int, seed: int) -> Reviews:
-    """Reviews of 4 to 20 words."""
+    """Return reviews of 4 to 20 words."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, count, dtype=np.int32)
     texts = [" ".join(draw.choice([*NEUTRAL, *((BAD, GOOD)[label] * 2)], draw.integers(4, 21))) for label in labels]
@@ -25,7 +25,7 @@ def random_reviews(count: int, seed: int) -> Reviews:
 
 
 def imported(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
-    """An example, which will get these reviews instead of IMDB's."""
+    """Import an example, which gets these reviews instead of IMDB's."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module(script)
     dataset = ReviewDataset(random_reviews(400, seed=0), random_reviews(100, seed=1))

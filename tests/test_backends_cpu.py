@@ -1,4 +1,4 @@
-"""The native kernel: what it computes, under every transformation, at odd sizes and for odd numbers, and how it refuses."""
+"""The native kernel: results under every transformation, at odd sizes and for extreme numbers, and its refusals."""
 
 import re
 import threading
@@ -36,7 +36,7 @@ SIZES = {  # batch, time, features, units
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
 @pytest.mark.parametrize("name", SIZES)
 def test_any_size_equals_scan(name, reverse, dtype):
-    """Values and gradients: forwards as it is, backwards with a mask and resets. Transformations have the rest."""
+    """Values and gradients equal those of `scan`: forward without flags, backward with a mask and resets."""
     batch, time, features, units = SIZES[name]
     problem = small_problem(LSTM(units, reverse=reverse, backend="cpu"), batch=batch, time=time, features=features)
     cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
@@ -51,7 +51,7 @@ def test_any_size_equals_scan(name, reverse, dtype):
 
 
 def test_programs_call_the_kernel():
-    """The tests here would pass without it too."""
+    """The compiled program calls the kernel. The other tests here would pass without it."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
     loss = lambda params: layer.apply(params, xs, carry)[1].sum()
     kernel_calls = lambda function: set(re.findall(r"jlstm_\w+", jax.jit(function).lower(params).compile().as_text()))
@@ -66,7 +66,7 @@ FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
 
 
 def scalar(layer, sequence):
-    """A loss whose second derivatives are not zero, of params, xs and carry."""
+    """Return a loss of params, xs and carry whose second derivatives are not zero."""
     cotangent = cotangent_of(PROBLEM)
 
     def loss(params, xs, carry):
@@ -85,7 +85,7 @@ def broadcast_leading(primals):
 
 
 def hessian_times(outer, inner):
-    """A Hessian times a direction, by one mode over another."""
+    """Return a function that multiplies the Hessian by a direction, with one mode of differentiation over another."""
 
     def product(f):
         args = tuple(PROBLEM[1:])
@@ -138,7 +138,7 @@ WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_transformation_equals_scans(mode):
-    """First and second derivatives in all orders, mapped, recomputed, inside control flow."""
+    """First and second derivatives in all orders, `vmap`, recomputation and control flow equal those of `scan`."""
     for sequence in (FLAGS, {}) if mode in WITHOUT_FLAGS else (FLAGS,):
         functions = (scalar(LSTM(UNITS, backend=name), sequence) for name in ("cpu", "scan"))
         got, expected = (jax.jit(lambda f=function: MODES[mode](f))() for function in functions)
@@ -147,7 +147,7 @@ def test_every_transformation_equals_scans(mode):
 
 
 def test_without_jit():
-    """`jax.disable_jit` is for debugging, and finds the kernel as it is."""
+    """The kernel runs under `jax.disable_jit` too."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
     with jax.disable_jit():
         got = layer.apply(params, xs, carry)
@@ -155,7 +155,7 @@ def test_without_jit():
 
 
 def test_an_exported_program_runs_without_the_kernel():
-    """What is taken elsewhere is plain JAX."""
+    """An exported program is plain JAX, so that it runs on machines without the kernel."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
     exported = jax.export.export(jax.jit(layer.apply))(params, xs, carry)
     assert "jlstm_forward" not in exported.mlir_module()
@@ -166,7 +166,7 @@ def test_an_exported_program_runs_without_the_kernel():
 
 
 def test_results_are_the_same_to_the_bit_whatever_the_batch():
-    """From run to run, for a part of the batch, and whether anything is kept for a gradient."""
+    """Bits do not change between runs, with a part of the batch, or when residuals are kept for a gradient."""
     layer, params, xs, carry = small_problem(LSTM(24, backend="cpu"), batch=70, time=12, features=9, dtype=np.float32)
     whole = apply(layer, params, xs, carry)
     assert_close(apply(layer, params, xs, carry), whole, atol=0)
@@ -181,7 +181,7 @@ def test_results_are_the_same_to_the_bit_whatever_the_batch():
 
 @pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e4, 1e38], ids=str)
 def test_saturated_gates_and_tiny_numbers_equal_scan(scale):
-    """Gates at their ends, numbers without a normal exponent: no NaN, and what scan gives."""
+    """With saturated gates and subnormal numbers there is no NaN, and the results are those of `scan`."""
     _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     args = params, xs * np.float32(scale), carry
     got, expected = (apply(LSTM(UNITS, backend=name), *args) for name in ("cpu", "scan"))
@@ -190,7 +190,7 @@ def test_saturated_gates_and_tiny_numbers_equal_scan(scale):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 def test_what_is_not_finite_comes_through_as_in_scan(value):
-    """One sequence has it, the others know nothing of it."""
+    """Numbers that are not finite affect their own sequence alone, as in `scan`."""
     _, params, xs, carry = small_problem(LSTM(UNITS), batch=3, dtype=np.float32)
     xs[1, 2, 0] = value
     got, expected = (apply(LSTM(UNITS, backend=name), params, xs, carry) for name in ("cpu", "scan"))
@@ -199,7 +199,7 @@ def test_what_is_not_finite_comes_through_as_in_scan(value):
 
 
 def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient():
-    """A sequence of length 0 hands its carry through."""
+    """A sequence of length 0 returns its infinite carry, and all gradients stay finite."""
     _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     carry = LSTMCarry(*(np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf) for leaf in carry))
     layer = LSTM(UNITS, backend="cpu")
@@ -211,7 +211,7 @@ def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient():
 
 
 def test_calls_from_many_threads_at_once():
-    """They share one pool and neither wait for each other for ever nor disturb each other."""
+    """Calls from many threads share one pool. They do not block or disturb each other."""
     cases, wrong, failed = [], [], []
     for batch, time, features, units in ((64, 20, 8, 24), (1, 50, 8, 96)):  # rows are shared out, and units
         layer = LSTM(units, backend="cpu")
@@ -271,7 +271,7 @@ def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), **shapes):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_shapes_are_refused(name):
-    """The handler checks all that it is given and reads nothing of it before."""
+    """The kernel's handler checks all shapes before it reads any data."""
     assert len(call_directly()) == 3
     with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {name} "):
         call_directly(**{name: WRONG[name]})
@@ -287,13 +287,13 @@ def test_wrong_shapes_are_refused(name):
     ],
 )
 def test_wrong_results_are_refused(results, result_name):
-    """So it does for what it is to write."""
+    """The kernel's handler also checks the shapes of the buffers that it writes."""
     with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {result_name} "):
         call_directly(results)
 
 
 def test_other_dtypes_are_refused():
-    """Those that the layer would not hand on."""
+    """The handler refuses dtypes that the layer would not pass to it."""
     operands = [jnp.zeros(shape, jnp.bfloat16) for shape in OPERANDS.values()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((3, 2, 4), (2, 4), (2, 4))])
     with pytest.raises(jax.errors.JaxRuntimeError, match="xs must be float32 or float64"):

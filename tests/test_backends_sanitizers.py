@@ -1,4 +1,4 @@
-"""The kernel's own tests, compiled with what sees each wrong read, each undefined operation and each data race."""
+"""The kernel's C++ tests, compiled with sanitizers for memory, undefined behaviour and data races."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ KINDS = {  # what sees addresses takes longer to optimize than to run
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_found(kind, tmp_path):
-    """Functions within 2 ULP as optimized; runs of odd sizes, with masks and resets, the same whatever the number of threads."""
+    """Functions are exact to 2 ULP, and odd sizes with masks and resets give the same for any number of threads."""
     program, source_dir = tmp_path / "sanitized", library.HERE
     flags = [
         "-std=c++17",

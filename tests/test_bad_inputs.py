@@ -29,7 +29,7 @@ WITHOUT_PARAMETERS = {"COLOURS", "NonFiniteError", "keep_memory", "digits"}  # n
 @pytest.mark.loose
 @pytest.mark.parametrize("module", MODULES)
 def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
-    """Of twelve kinds of bad value for each parameter of each function, at least 98 in 100."""
+    """At least 98 % of all bad values, twelve kinds for each parameter, end in one sentence."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JLSTM_DATA", raising=False)
     calls = MODULES[module](tmp_path)
@@ -47,7 +47,7 @@ def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
 @pytest.mark.table(quick=3)
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith((".convert", ".linen", ".nnx"))])
 def test_every_public_name_is_tried(module, tmp_path):
-    """A new function needs a good call in the table."""
+    """Every public function has a good call in the table."""
     public = __import__(module, fromlist=["_"])
     tried_names = {label.partition(".")[0] for label in MODULES[module](tmp_path)}
     elsewhere = set(jlstm.cells.__all__) if module == "jlstm" else set()
@@ -56,7 +56,7 @@ def test_every_public_name_is_tried(module, tmp_path):
 
 
 def test_what_counts_as_a_sentence():
-    """A raise of ours on one line; not what NumPy, JAX or Python say of themselves, nor a raise of several lines."""
+    """An error of ours on one line counts; errors of NumPy, JAX or Python, and errors of several lines, do not."""
 
     def answer(call):
         with pytest.raises(Exception, match=r"(?s).") as caught:
@@ -73,7 +73,7 @@ def test_what_counts_as_a_sentence():
 
 
 def test_an_accepted_value_has_to_be_right(tmp_path):
-    """What a function takes without a word is a failure, unless the table or the signature says that it is no mistake."""
+    """A bad value that is accepted is a failure, unless the table or the signature allows it."""
 
     def function(a, b: int | None = None, c: float = 1.0):
         return a, b, c

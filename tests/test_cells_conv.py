@@ -1,4 +1,4 @@
-"""Closed forms of the convolutional LSTM, how it fits into layers, and what it refuses."""
+"""The convolutional LSTM against closed forms, its use in layers, and its refusals."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from problems import BATCH, TIME, UNITS, apply, assert_close, small_problem
 
 @pytest.mark.parametrize("peephole", [False, True])
 def test_with_a_window_of_one_every_place_has_an_lstm_of_its_own(peephole, x64):
-    """All with the same kernels, each with peepholes of its own."""
+    """All places share the kernels, and each has its own peephole weights."""
     layer, params, xs, carry = small_problem(RNN(ConvLSTMCell(UNITS, 1, (2, 5), peephole=peephole)))
     lstm = RNN(LSTMCell(UNITS, peephole=peephole))
     last, ys = apply(layer, params, xs, carry)
@@ -34,7 +34,7 @@ def test_with_a_window_of_one_every_place_has_an_lstm_of_its_own(peephole, x64):
 
 
 def test_what_moves_moves_what_comes_out(x64):
-    """Away from the borders."""
+    """A shift of the inputs shifts the outputs, away from the borders."""
     layer, params, xs, _ = small_problem(RNN(ConvLSTMCell(UNITS, 3, (12,), padding="same")), time=2)
     shifted = np.roll(xs, 1, axis=2)
     np.testing.assert_allclose(apply(layer, params, shifted)[1][:, :, 6], apply(layer, params, xs)[1][:, :, 5], atol=1e-14)
@@ -42,7 +42,7 @@ def test_what_moves_moves_what_comes_out(x64):
 
 @pytest.mark.parametrize("time_major", [False, True])
 def test_time_stands_before_the_spatial_axes(time_major, x64):
-    """In inputs, outputs and states, or, time-major, before the batch."""
+    """Inputs, outputs and states have time after the batch, or first if `time_major`."""
     cell = ConvLSTMCell(UNITS, (2, 3), (3, 4))
     layer, params, xs, _ = small_problem(RNN(cell))
     transpose = partial(jnp.moveaxis, source=1, destination=0) if time_major else lambda leaf: leaf
@@ -59,7 +59,7 @@ def test_time_stands_before_the_spatial_axes(time_major, x64):
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_traces_obey_the_equations(time_major, reverse, x64):
-    """Every c is what its gates make of the one before, every h what they let out, where a step counts."""
+    """At every step that counts, c and h follow from the traced gates and the previous c."""
     layer = RNN(ConvLSTMCell(UNITS, (2, 3), (3, 4), peephole=True), reverse=reverse, time_major=time_major)
     problem = small_problem(replace(layer, time_major=False))
     move_time = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
@@ -78,7 +78,7 @@ def test_traces_obey_the_equations(time_major, reverse, x64):
 
 
 def test_equal_cells_are_equal():
-    """However their sizes are written; only options that differ from the defaults are shown."""
+    """Cells are equal however their sizes are written, and repr shows only options that are not defaults."""
     cells = [ConvLSTMCell(4, 3, (8, 6)), ConvLSTMCell(4, (3, 3), [8, np.int64(6)], strides=(1, 1), dilation=[1, 1])]
     assert len(set(cells)) == 1
     assert repr(cells[1]) == "ConvLSTMCell(filters=4, kernel_size=3, spatial=(8, 6))"
@@ -86,7 +86,7 @@ def test_equal_cells_are_equal():
 
 
 def test_layers_tell_the_sizes_that_they_take_and_yield():
-    """A Stack those of its ends."""
+    """A Stack has the input size of its first layer and the output size of its last."""
     first = RNN(ConvLSTMCell(4, 2, (9, 7), strides=2))
     second = Bidirectional(RNN(ConvLSTMCell(3, (2, 3), (4, 3))))
     stack = Stack((first, second))
@@ -102,7 +102,7 @@ PARAMS = RNN_2D.init(jax.random.key(0), 2)
 
 
 def test_gradient_flow_is_for_units():
-    """And not for places."""
+    """`gradient_flow` refuses a cell with spatial axes."""
     with pytest.raises(TypeError, match="gradient_flow needs layers without spatial axes"):
         gradient_flow(RNN_2D, PARAMS, np.ones((2, 5, 8, 6, 2), np.float32))
 
@@ -161,7 +161,7 @@ def test_gradient_flow_is_for_units():
     ],
 )
 def test_refusals_are_one_sentence(call, words):
-    """What was expected, what came, what to do."""
+    """The sentence says what was expected, what came and what to do."""
     with pytest.raises(ValueError, match=re.escape(words)):
         call()
 

@@ -1,4 +1,4 @@
-"""The plain recurrent network is its equation, Keras' SimpleRNN, and a cell like any other."""
+"""The plain recurrent network equals its equation, and supports what every cell does."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def by_hand(problem, mask=None, noise=None):
-    """The equation in NumPy."""
+    """Return the results of the equation in NumPy."""
     return elman(problem.layer.cell, *problem[1:], mask, noise)
 
 
@@ -28,7 +28,7 @@ def test_values_equal_the_equation(options, mask):
 
 
 def test_dropout_multiplies_what_enters_the_sum():
-    """One mask for x and one for h, the same at all steps; a key is the noise that it draws; without either there is none."""
+    """One mask for x and one for h serve all steps. A key equals the noise that it draws."""
     problem = small_problem(RNN(ElmanCell(UNITS, dropout=0.4, recurrent_dropout=0.5)))
     noise = problem.layer.cell.begin(problem.params, (BATCH,), "float64", key=jax.random.key(3))[1]
     assert {name: mask.shape for name, mask in noise.items()} == {"inputs": (1, BATCH, FEATURES), "recurrent": (1, BATCH, UNITS)}
@@ -41,7 +41,7 @@ def test_dropout_multiplies_what_enters_the_sum():
 
 
 def test_parameters_have_keras_names_shapes_and_first_values():
-    """Glorot-uniform kernel, orthogonal recurrent kernel, no bias to begin with; none at all where none is used."""
+    """The kernel starts Glorot-uniform, the recurrent kernel orthogonal, and the bias at zero."""
     params = ElmanCell(UNITS).init(jax.random.key(0), FEATURES, "float64")
     assert {name: leaf.shape for name, leaf in params.items()} == {
         "kernel": (FEATURES, UNITS),
@@ -55,7 +55,7 @@ def test_parameters_have_keras_names_shapes_and_first_values():
 
 
 def test_it_is_a_cell_like_any_other():
-    """Stacked, both ways, stepped, written by `jax.export`, in half the precision."""
+    """It can be stacked, bidirectional, stepped, exported and run in 16 bits."""
     layer = jlstm.Stack((jlstm.Bidirectional(RNN(ElmanCell(2))), RNN(ElmanCell(UNITS, kernel_init="lecun_normal"))))
     problem = small_problem(layer)
     carry, ys = apply(*problem)
@@ -84,6 +84,6 @@ def test_it_is_a_cell_like_any_other():
     ],
 )
 def test_bad_options_are_refused(options, message):
-    """In one sentence, as by the LSTM."""
+    """Bad options are refused in one sentence, as by the LSTM."""
     with pytest.raises((TypeError, ValueError), match=message):
         ElmanCell(**{"units": UNITS} | options)

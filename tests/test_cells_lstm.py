@@ -45,7 +45,7 @@ def test_activations_act_where_they_should(name, option):
 
 
 def test_output_activation_follows_activation():
-    """Without an output activation the cell state goes through `activation`, as in Keras."""
+    """Without `output_activation` the cell state goes through `activation`, as in Keras."""
     _, params, xs, _ = small_problem(LSTM(UNITS))
     follows, says_so = (LSTM(UNITS, activation="relu", output_activation=name) for name in (None, "relu"))
     assert_close(follows.apply(params, xs), says_so.apply(params, xs), atol=0)
@@ -96,7 +96,7 @@ def test_parameters_have_keras_names_and_shapes(use_bias, names):
 
 
 def test_gate_columns_are_input_forget_candidate_output():
-    """Driving one gate at a time through the bias shows which columns are whose."""
+    """Driving one gate at a time through its bias shows which columns belong to it."""
     columns = np.zeros((4, UNITS))
     closed, open_ = -100.0, 100.0
 

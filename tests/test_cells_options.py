@@ -1,4 +1,4 @@
-"""Every pair of options that makes sense, of GRU, Elman, ConvLSTM, sLSTM and mLSTM, together in some row, against NumPy."""
+"""Every valid pair of options of GRU, Elman, ConvLSTM, sLSTM and mLSTM, in at least one row, against NumPy."""
 
 from dataclasses import replace
 from functools import partial
@@ -37,12 +37,12 @@ BIASED = {"use_bias": False, "forget_bias": 0.5}  # the only pair that is refuse
 
 
 def makes_sense(row):
-    """Whether options, all or only some of them, can be asked for together."""
+    """Return whether these options, all or only some of them, can be combined."""
     return not row.items() >= BIASED.items()
 
 
 def sensible_pairs(options):
-    """All but the senseless one."""
+    """Return all pairs of options except the invalid one."""
     every = [dict(pair) for a, b in combinations(options, 2) for pair in product(*([(n, x) for x in options[n]] for n in (a, b)))]
     return set().union(*(pairs(row) for row in every if makes_sense(row)))
 
@@ -56,7 +56,7 @@ CELLS = [
 
 @pytest.mark.parametrize("make", OPTIONS, ids=lambda make: make.func.__name__)
 def test_the_options_are_all_there_are(make):
-    """But for sizes, which every cell needs, and how parameters are drawn."""
+    """The table has every option, except sizes and initializers."""
     sizes = list(make.func.__dataclass_fields__)[: len(make.args)]
     free = {"_", "kernel_init", "recurrent_init", "bias_init"}.union(sizes)
     assert OPTIONS[make].keys() == make.func.__dataclass_fields__.keys() - free
@@ -66,7 +66,7 @@ def test_the_options_are_all_there_are(make):
 
 @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
 def everything(layer, cotangent, offsets, xs, carry):
-    """Initial parameters, masks, parameters to compute with, results and gradients, in one program."""
+    """Return initial parameters, masks, parameters to compute with, results and gradients, from one program."""
     initial = layer.init(KEY, FEATURES)
     params = jax.tree.map(jnp.add, initial, offsets)
     masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
@@ -106,7 +106,7 @@ def test_every_pair_equals_numpy(cell, x64):
 
 
 def first_bias(cell, name, size):
-    """Zeros, and the forget bias where the forget gate has its own."""
+    """Return the initial bias: zeros, and the forget bias where the forget gate has its own."""
     quarters = {ConvLSTMCell: 4, SLSTMCell: 4, MLSTMCell: 2}.get(type(cell), 1)
     parts = np.zeros((quarters, size // quarters))
     if name == ("gate_bias" if type(cell) is MLSTMCell else "bias") and quarters > 1:
@@ -116,6 +116,6 @@ def first_bias(cell, name, size):
 
 @pytest.mark.parametrize("make", [make for make, options in OPTIONS.items() if options.keys() >= BIASED.keys()])
 def test_the_senseless_pair_is_refused(make):
-    """In one sentence."""
+    """The invalid pair is refused in one sentence."""
     with pytest.raises(ValueError, match="forget_bias is for a forget gate with a bias, which this cell has none of"):
         make(**BIASED)

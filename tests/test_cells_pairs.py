@@ -1,4 +1,4 @@
-"""Every pair of the LSTM's options that makes sense, together in some row, against NumPy; those that make none are refused."""
+"""Every valid pair of the LSTM's options, in at least one row, against NumPy. Invalid pairs are refused."""
 
 from functools import partial
 from itertools import combinations, product
@@ -44,12 +44,12 @@ KEY = jax.random.key(3)
 
 
 def makes_sense(row):
-    """Whether options, all or only some of them, can be asked for together."""
+    """Return whether these options, all or only some of them, can be combined."""
     return not any(row.items() >= set(pair) for pair in SENSELESS)
 
 
 def sensible_pairs():
-    """All but the senseless ones."""
+    """Return all pairs of options except the invalid ones."""
     every = {((a, x), (b, y)) for a, b in combinations(OPTIONS, 2) for x, y in product(OPTIONS[a], OPTIONS[b])}
     return every - SENSELESS.keys()
 
@@ -62,7 +62,7 @@ def options_of(row):
 
 
 def test_the_rows_hold_every_pair():
-    """Of all options that have an influence on the equations, each with all others."""
+    """The rows hold every pair of the options that influence the equations."""
     covered_pairs = set().union(*map(pairs, ROWS))
     assert covered_pairs == sensible_pairs()
     not_options = {"units", "kernel_init", "recurrent_init", "bias_init"}
@@ -72,7 +72,7 @@ def test_the_rows_hold_every_pair():
 
 @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
 def everything(layer, cotangent, offsets, xs, carry):
-    """Initial parameters, masks, values to compute with, results and gradients, in one program."""
+    """Return initial parameters, masks, values to compute with, results and gradients, from one program."""
     initial = layer.init(KEY, FEATURES)
     params = jax.tree.map(jnp.add, initial, offsets)
     masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
@@ -83,7 +83,7 @@ def everything(layer, cotangent, offsets, xs, carry):
 @pytest.mark.table(quick=6)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in options_of(row).items()))
 def test_every_pair_equals_numpy(row, x64):
-    """Outputs, carry and dropout masks; the gradient for each array along a random direction, by central differences."""
+    """Outputs, carry and dropout masks equal NumPy's; each gradient equals a slope by central differences."""
     layer = RNN(LSTMCell(UNITS, kernel_init="zeros", recurrent_init="zeros", **row), param_dtype="float64")
     problem = small_problem(layer)
     cotangent = cotangent_of(problem)
@@ -105,6 +105,6 @@ def test_every_pair_equals_numpy(row, x64):
 
 @pytest.mark.parametrize(("pair", "words"), SENSELESS.items(), ids=repr)
 def test_senseless_pairs_are_refused(pair, words):
-    """In one sentence."""
+    """Invalid pairs are refused in one sentence."""
     with pytest.raises(ValueError, match=words):
         LSTMCell(UNITS, **dict(pair))

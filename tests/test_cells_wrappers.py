@@ -1,4 +1,4 @@
-"""What wrappers do to a cell, against its equations written down and against what many draws come to."""
+"""Wrappers against their equations, and their random masks against expected frequencies."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(7)
 
 
 def steps(params, xs, carry, inputs=None, outputs=None, state=None, zoneout=None):
-    """An LSTM step by step, with factors of x, y and h, and what is kept of the carry; masks are (time, batch, size)."""
+    """Run an LSTM step by step, with factors of x, y and h and zoneout of the carry. Masks have shape (time, batch, size)."""
     h, c = carry
     ys = []
     for t in range(xs.shape[1]):
@@ -35,7 +35,7 @@ def steps(params, xs, carry, inputs=None, outputs=None, state=None, zoneout=None
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_multiplies_inputs_outputs_and_h(variational, x64):
-    """By the factors that `noise` holds, fresh at each step or the same for all; the output is not what is handed on."""
+    """`noise` has the factors, one for each step or one for all. The output's factor is not handed on."""
     layer, params, xs, carry = small_problem(RNN(Dropout(CELL, inputs=0.5, outputs=0.5, state=0.5, variational=variational)))
     sizes = {"inputs": FEATURES, "outputs": UNITS, "state": UNITS}
     noise = {name: RNG.normal(size=(BATCH, size) if variational else (TIME, BATCH, size)) for name, size in sizes.items()}
@@ -61,13 +61,13 @@ def test_zoneout_keeps_some_of_h_and_c(x64):
 
 
 def test_zoneout_of_all_keeps_the_carry(x64):
-    """Rate 1."""
+    """With rate 1 the carry stays."""
     layer, params, xs, carry = small_problem(RNN(Zoneout(CELL, h=1.0, c=1.0)))
     np.testing.assert_array_equal(apply(layer, params, xs, carry, key=jax.random.key(0))[0], carry)
 
 
 def test_dropped_weights_are_those_of_a_cell_with_zeros(x64):
-    """One mask for all steps and all of the batch."""
+    """One mask serves all steps and all sequences of the batch."""
     layer, params, xs, carry = small_problem(RNN(WeightDrop(CELL, rate=0.5)))
     factors = 2.0 * (RNG.random(params["recurrent_kernel"].shape) < 0.5)
     masked = params | {"recurrent_kernel": params["recurrent_kernel"] * factors}
@@ -79,7 +79,7 @@ def test_dropped_weights_are_those_of_a_cell_with_zeros(x64):
 
 
 def test_residual_and_highway_are_their_equations(x64):
-    """y + x, and t y + (1 - t) x."""
+    """Residual gives y + x, and Highway t y + (1 - t) x."""
     cell = GRUCell(FEATURES)
     layer, params, xs, _ = small_problem(RNN(Highway(cell)))
     inner = apply(RNN(cell), params["cell"], xs)[1]
@@ -89,7 +89,7 @@ def test_residual_and_highway_are_their_equations(x64):
 
 
 def test_a_learned_carry_begins_resets_and_learns(x64):
-    """The same as that carry given, put back by resets, with the sum of all sequences' gradients."""
+    """It equals the same carry passed in, resets restore it, and its gradient sums over sequences."""
     layer, params, xs, _ = small_problem(RNN(LearnedCarry(CELL)))
     start = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (BATCH, *leaf.shape)), params["carry"])
     resets = np.zeros((BATCH, TIME), bool)
@@ -104,7 +104,7 @@ def test_a_learned_carry_begins_resets_and_learns(x64):
 
 
 def ratio_of(cell, key):
-    """Outputs with dropout over outputs without, of constant inputs."""
+    """Return outputs with dropout divided by outputs without, on constant inputs."""
     layer = RNN(cell)
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.ones((BATCH, TIME, FEATURES))
@@ -112,7 +112,7 @@ def ratio_of(cell, key):
 
 
 def test_masks_have_their_mean_and_variance():
-    """Over many keys, factors of 0 and 1 / keep: mean 1, variance rate / keep; fresh at each step unless variational."""
+    """Factors of 0 and 1 / keep have mean 1 and variance rate / keep. They change each step unless variational."""
     keys = jax.random.split(jax.random.key(0), 2000)
     for variational in (False, True):
         cell = Dropout(CELL, outputs=0.25, variational=variational)
@@ -124,7 +124,7 @@ def test_masks_have_their_mean_and_variance():
 
 
 def test_chunks_do_not_repeat_their_masks():
-    """With `remat` fresh masks are the same as without: they are drawn for the whole sequence."""
+    """`remat` does not change the masks of each step: they are drawn for the whole sequence."""
     cell = Dropout(Zoneout(CELL, h=0.2, c=0.2), inputs=0.3, outputs=0.4, state=0.2)
     params = RNN(cell).init(jax.random.key(0), FEATURES)
     xs = normal(np.empty((BATCH, TIME, FEATURES)), rng=RNG, dtype=np.float32)
@@ -145,13 +145,13 @@ def test_chunks_do_not_repeat_their_masks():
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words):
-    """In one sentence."""
+    """Invalid options are refused in one sentence."""
     with pytest.raises(ValueError, match=words):
         make()
 
 
 def test_a_wrapper_needs_a_cell():
-    """Not a layer."""
+    """A wrapper refuses a layer."""
     with pytest.raises(TypeError, match=r"cell must be a Cell such as LSTMCell\(units\)"):
         Zoneout(RNN(CELL))
 
@@ -173,7 +173,7 @@ REFUSED |= {("WeightDrop", inner): TypeError for inner in ("Highway", "LearnedCa
 @pytest.mark.parametrize("outer", WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS)
 def test_every_pair_of_wrappers(outer, inner):
-    """In chunks and backwards it draws the same and gives the same, or it is refused in one sentence."""
+    """A pair gives the same with `remat`, and backwards if no noise belongs to a step; or it is refused."""
 
     def run(**options):
         layer = RNN(WRAPPERS[outer](WRAPPERS[inner](LSTMCell(FEATURES))), **options)
@@ -196,7 +196,7 @@ def test_every_pair_of_wrappers(outer, inner):
 
 
 def test_what_is_drawn_has_its_share():
-    """Of many drawn numbers; and no two wrappers or parts draw the same."""
+    """The share of zeros among many draws is the rate, and no two masks are correlated."""
     cell = WRAPPERS["Zoneout"](WRAPPERS["WeightDrop"](LSTMCell(50)))
     cell = WRAPPERS["variational"](WRAPPERS["Dropout"](cell))
     key, params = jax.random.key(4), cell.init(jax.random.key(0), 50)

@@ -1,4 +1,4 @@
-"""What all converters share, without any framework."""
+"""Behaviour that all converters share. It needs no other framework."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +22,13 @@ NO_WEIGHTS = [
 @pytest.mark.parametrize("converter", CONVERTERS, ids=lambda module: module.__name__)
 @pytest.mark.parametrize("weights", NO_WEIGHTS, ids=lambda value: repr(value)[:40])
 def test_what_is_no_weights_is_one_sentence(converter, weights):
-    """Nothing, something else, or too little."""
+    """None, other objects and incomplete weights are refused in one sentence."""
     refusal(lambda: converter.load(weights))
 
 
 @pytest.mark.parametrize("converter", CONVERTERS, ids=lambda module: module.__name__)
 def test_what_is_no_parameters_or_another_cell_is_one_sentence(converter):
-    """All refuse parameters of another layer, and cells that only we have."""
+    """Every converter refuses parameters of another layer, and cells that only jlstm has."""
     for params in (None, {}, 3, {"kernel": 3}, ()):
         refusal(lambda params=params: converter.dump(LSTM(UNITS), params))
     refusal(lambda: converter.dump(Stack((LSTM(UNITS),)), ()))
@@ -38,7 +38,7 @@ def test_what_is_no_parameters_or_another_cell_is_one_sentence(converter):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dtypes_and_byte_orders(dtype, x64):
-    """Each dtype stays; a foreign byte order is turned."""
+    """The dtype stays, and a foreign byte order is converted."""
     array = np.arange(6).astype(np.float32).reshape(2, 3)
     params = {"kernel": array[:, :1].repeat(4, 1), "recurrent_kernel": array[:1, :1].repeat(4, 1), "bias": np.ones(4, "f4")}
     weights = torch.dump(LSTM(1), params)
@@ -50,7 +50,7 @@ def test_dtypes_and_byte_orders(dtype, x64):
 
 
 def test_gates_are_put_in_order_and_back():
-    """Every order is undone by its reverse; a gate that is not there is zeros."""
+    """Every reordering of gates is undone by its inverse. A missing gate becomes zeros."""
     columns = np.arange(8.0)
     for order in ("ifgo", "igfo", "iofg"):
         np.testing.assert_array_equal(layout.order(layout.order(columns, "ifgo", order), order, "ifgo"), columns)

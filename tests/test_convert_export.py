@@ -1,4 +1,4 @@
-"""Converted layers leave as StableHLO, as a SavedModel of TensorFlow and as TensorFlow Lite."""
+"""Converted layers can be exported as StableHLO, as a TensorFlow SavedModel and as TensorFlow Lite."""
 
 import re
 
@@ -22,18 +22,18 @@ SIZES = [(BATCH, 2), (BATCH + 2, 7)]
 
 
 def converted(layer):
-    """The layer and weights that came as arrays."""
+    """Return the layer and parameters of converted arrays."""
     return convert.load(convert.dump(layer, small_problem(layer, dtype=np.float32).params))
 
 
 def inputs(batch, time):
-    """Sequences of which one is shorter."""
+    """Return sequences, of which one is shorter, with their lengths."""
     xs = np.random.default_rng(0).normal(size=(batch, time, FEATURES)).astype(np.float32)
     return xs, np.array([1] + [time] * (batch - 1), np.int32)
 
 
 def same(results, expected):
-    """All outputs and carries, in order: TensorFlow has its own trees."""
+    """Assert that all outputs and carries are equal, leaf by leaf: TensorFlow returns other tree types."""
     results, expected = jax.tree.leaves(results), jax.tree.leaves(expected)
     for result, array in zip(results, expected, strict=True):
         np.testing.assert_allclose(np.asarray(result), array, **CLOSE)
@@ -79,7 +79,7 @@ def test_saved_models_compute_the_same_for_any_batch_and_time(tmp_path, layer):
 @pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning")
 @pytest.mark.parametrize("layer", [LSTM(UNITS), Bidirectional(GRU(UNITS))], ids=repr)
 def test_tensorflow_lite_computes_the_same(layer):
-    """With its own operations alone, in one size."""
+    """TensorFlow Lite computes the same with its built-in operations, in one size."""
     jax2tf, tf = pytest.importorskip("jax.experimental.jax2tf"), pytest.importorskip("tensorflow")
     layer, params = converted(layer)
     xs, lengths = inputs(BATCH, 7)

@@ -1,4 +1,4 @@
-"""Flax' weights, of linen and of nnx: the same outputs as its own modules in float64, and there and back to the same bits."""
+"""Weights of Flax linen and nnx give the outputs of Flax's own modules in float64, and come back bit by bit."""
 
 from itertools import product
 
@@ -22,7 +22,7 @@ F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}
 
 
 def of_linen(cell, bidirectional, options):
-    """Random variables, and the outputs."""
+    """Return random variables and the outputs of a linen module."""
     make = lambda: linen.RNN(getattr(linen, cell)(UNITS, **options, **F64))
     module = linen.Bidirectional(make(), make()) if bidirectional else make()
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), XS))
@@ -31,7 +31,7 @@ def of_linen(cell, bidirectional, options):
 
 
 def of_nnx(cell, bidirectional, options):
-    """Random variables, and the outputs."""
+    """Return random variables and the outputs of an nnx module."""
     make = lambda: nnx.RNN(getattr(nnx, cell)(FEATURES, UNITS, rngs=nnx.Rngs(0), **options, **F64))
     module = nnx.Bidirectional(make(), make()) if bidirectional else make()
     variables = normal(nnx.to_pure_dict(nnx.state(module, nnx.Param)), rng=np.random.default_rng(0))
@@ -51,7 +51,7 @@ PAIRS = [  # every cell of both in one direction and in two, and every cell and 
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("make", "cell", "bidirectional", "relu"), PAIRS)
 def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu):
-    """For cells, directions and activations."""
+    """The outputs are equal for all cells, directions and activations."""
     options = {"activation_fn": jax.nn.relu, "gate_fn": jax.nn.hard_sigmoid} if relu else {}
     variables, expected = make(cell, bidirectional, options)
     ours = {"activation": "relu", "recurrent_activation": "hard_sigmoid"} if relu else {}
@@ -66,7 +66,7 @@ def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu)
 @pytest.mark.parametrize("module", ["linen", "nnx", "nnx.OptimizedLSTMCell"])
 @pytest.mark.parametrize("layer", [LSTM(UNITS), GRU(UNITS), Bidirectional(LSTM(UNITS))], ids=repr)
 def test_what_is_dumped_comes_back(layer, module):
-    """To the same bits, signs of zeros too."""
+    """Dumped weights load bit by bit, including the signs of zeros."""
     params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     if module != "linen" and "recurrent_bias" in params:
         assert "nnx.GRUCell has no recurrent_bias" in refusal(lambda: convert.dump(layer, params, module=module))
@@ -78,7 +78,7 @@ def test_what_is_dumped_comes_back(layer, module):
 
 
 def whole(tree):
-    """In memory as it reads."""
+    """Return a copy that is contiguous in memory."""
     return jax.tree.map(np.ascontiguousarray, tree)
 
 
@@ -92,7 +92,7 @@ def whole(tree):
     ids=repr,
 )
 def test_what_flax_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
+    """The refusal names the option that Flax lacks."""
     assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
@@ -105,7 +105,7 @@ WEIGHTS = [
 @given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], -1)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype."""
+    """Missing, additional and misshapen arrays and wrong dtypes are refused in one sentence."""
     refusal(lambda: convert.load(weights))
 
 
@@ -127,7 +127,7 @@ BESIDE = [
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
 @pytest.mark.parametrize("name", BESIDE, ids=".".join)
 def test_variables_beside_those_of_a_cell_are_refused_by_name(tree, name):
-    """Such as those of a layer normalization; none is left out, with or without what runs the cell around it."""
+    """Extra variables, such as a layer normalization's, are not ignored, at any nesting."""
     module, leaf = name
     extended = tree | {module: tree.get(module, {}) | {leaf: np.ones(UNITS)}}
     for weights in (extended, {"cell": extended}, {"params": {"cell": extended}}):
@@ -136,7 +136,7 @@ def test_variables_beside_those_of_a_cell_are_refused_by_name(tree, name):
 
 @pytest.mark.parametrize("module_name", ["norm", "batch_stats", "Dense_0"])
 def test_modules_beside_a_cell_are_no_part_of_a_layer(module_name):
-    """They are not left out either."""
+    """A module beside a cell is refused, not ignored."""
     refusal(lambda: convert.load({"cell": TREES["LSTM"], module_name: {"scale": np.ones(UNITS)}}))
     refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, module_name: {"scale": np.ones(UNITS)}}))
     directions = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}

@@ -1,4 +1,4 @@
-"""Weights of Keras 3 and tf-keras: the same outputs in float64, there and back to the same bits, and all their files."""
+"""Weights of Keras 3 and tf-keras give the same outputs in float64, come back bit by bit, and are read from all files."""
 
 import jax
 import numpy as np
@@ -42,13 +42,13 @@ PAIRS = [  # every kind and its options in every structure, and both in either f
 
 
 def randomly(model):
-    """The same model with random weights, biases too."""
+    """Give the model random weights, including biases, and return it."""
     model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
     return model
 
 
 def ours(framework, kind, options):
-    """Keras' options under our names."""
+    """Return the Keras options under our names."""
     renamed = {("reverse" if name == "go_backwards" else name): value for name, value in options.items() if name != "use_bias"}
     if options == {"use_bias": False} and kind == "GRU":
         renamed["reset_after"] = True
@@ -58,7 +58,7 @@ def ours(framework, kind, options):
 
 
 def layers(framework, kind, options, *, bidirectional, depth):
-    """One or more layers, with random weights."""
+    """Return one or more Keras layers with random weights."""
     make = lambda: getattr(framework.layers, kind)(UNITS, return_sequences=True, dtype="float64", **options)
     framework_layers = [
         framework.layers.Bidirectional(make(), dtype="float64") if bidirectional else make() for _ in range(depth)
@@ -69,7 +69,7 @@ def layers(framework, kind, options, *, bidirectional, depth):
 
 
 def outputs(model, xs, reverse):
-    """Of each layer in turn, in the order of the inputs."""
+    """Run the layers one after the other. Return the outputs in the order of the inputs."""
     for layer in model:
         xs = layer(tf.constant(xs))
         xs = xs[:, ::-1] if reverse else xs
@@ -81,7 +81,7 @@ def outputs(model, xs, reverse):
     ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, depth, framework):
-    """For layers, directions, activations, biases and both conventions of the GRU."""
+    """The outputs are equal for all layers, directions, activations, biases and GRU conventions."""
     theirs = layers(framework, kind, options, bidirectional=bidirectional, depth=depth)
     weights = [layer.get_weights() for layer in theirs]
     layer, params = convert.load(weights if depth > 1 else weights[0], **ours(framework, kind, options))
@@ -102,7 +102,7 @@ def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, de
     ids=repr,
 )
 def test_what_is_dumped_comes_back(layer):
-    """To the same bits, signs of zeros too."""
+    """Dumped weights load bit by bit, including the signs of zeros."""
     params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     options = {"reverse": True, "activation": "relu"} if getattr(layer, "reverse", False) else {}
     _, back = convert.load(convert.dump(layer, params), **options)
@@ -111,7 +111,7 @@ def test_what_is_dumped_comes_back(layer):
 
 
 def test_dumped_weights_are_theirs():
-    """`set_weights` takes them, and the outputs are ours."""
+    """Keras's `set_weights` takes dumped weights, and the outputs equal ours."""
     problem = small_problem(Bidirectional(GRU(UNITS), "sum"))
     theirs = keras.layers.Bidirectional(keras.layers.GRU(UNITS, return_sequences=True), merge_mode="sum", dtype="float64")
     theirs.forward_layer.dtype_policy = theirs.backward_layer.dtype_policy = keras.DTypePolicy("float64")
@@ -122,7 +122,7 @@ def test_dumped_weights_are_theirs():
 
 
 def model(framework):
-    """A model with every kind of layer, one inside another model."""
+    """Return a model with every kind of layer, one of them inside another model."""
     keras_layers = framework.layers
     inside = framework.Sequential(
         [framework.Input((None, 2)), keras_layers.LSTM(3, return_sequences=True, name="deep")], name="inner"
@@ -141,7 +141,7 @@ def model(framework):
 
 @pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
 def saved(request, tmp_path_factory):
-    """A model and its files."""
+    """A model and the folder with its files."""
     folder, whole = tmp_path_factory.mktemp("models"), model(request.param)
     for name in ("model.keras", "whole.h5"):
         whole.save(folder / name)
@@ -154,7 +154,7 @@ def saved(request, tmp_path_factory):
 @pytest.mark.table(quick=2)
 @pytest.mark.parametrize("name", ["model.keras", "whole.h5"])
 def test_files_of_whole_models_are_read_by_name(saved, name):
-    """Each layer with its own options and weights: it does what the layer in the model does."""
+    """Each layer is read with its options and weights, and gives the outputs of the layer in the model."""
     whole, folder = saved
     converted = convert.read(folder / name)
     assert converted.keys() == {"both", "lstm", "cells", "inner/deep", "last"}
@@ -172,7 +172,7 @@ def test_files_of_whole_models_are_read_by_name(saved, name):
 
 
 def test_a_second_stack_of_cells_is_found(tmp_path):
-    """Keras numbers what it puts around the cells, in a legacy file too."""
+    """Keras numbers the layers around the cells; a legacy file has the number too."""
     keras_layers = keras.layers
     stacks = [
         keras_layers.RNN([keras_layers.LSTMCell(2), keras_layers.LSTMCell(3)], return_sequences=True, name=name)
@@ -185,7 +185,7 @@ def test_a_second_stack_of_cells_is_found(tmp_path):
 
 
 def test_files_of_weights_alone_are_read_by_name(saved):
-    """Options come from the caller there."""
+    """In files without a description the options come from the caller."""
     whole, folder = saved
     for path in folder.glob("*weights.h5"):
         converted = convert.read(path)
@@ -212,7 +212,7 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
 
 
 def test_options_that_keras_lacks_are_refused():
-    """By name."""
+    """Options that Keras lacks are refused by name."""
     for options, complaint in (
         ({"peephole": True}, "Keras has no peephole=True"),
         ({"projection": 2}, "Keras has no projection=2"),

@@ -1,4 +1,4 @@
-"""Keras's files whose description and weights disagree, or that hold what only looks like Keras's layers, are refused."""
+"""Keras files whose description contradicts their weights, or whose layers are not Keras's own, are refused."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def option(name, **changes):
 
 
 def entry(name, **changes):
-    """Change what is beside a layer's options."""
+    """Change the fields beside a layer's options."""
 
     def change(config):
         for layer in config["config"]["layers"]:
@@ -63,7 +63,7 @@ def entry(name, **changes):
 
 
 def wrapped(**changes):
-    """Change options of the layer in the Bidirectional one."""
+    """Change options of the layer inside the Bidirectional one."""
     return lambda config: config["config"]["layers"][-1]["config"]["layer"]["config"].update(changes)
 
 
@@ -78,7 +78,7 @@ def delete(*names):
 
 
 def put_array(name, array):
-    """Put an array in place of another, or beside the others."""
+    """Replace an array, or add one."""
 
     def change(weights):
         if name in weights:
@@ -89,7 +89,7 @@ def put_array(name, array):
 
 
 def planted(files, path, describe=None, weigh=None, version=None):
-    """The `.keras` file with changes, whose checksums are right."""
+    """Write the `.keras` file with changes, and with right checksums."""
     with zipfile.ZipFile(files / "model.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     if describe is not None:
@@ -146,7 +146,7 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_contradictions_are_refused_naming_both_sides(files, name, tmp_path):
-    """Keras itself refuses most of them."""
+    """The sentence names the description and the weights. Keras itself refuses most of these files."""
     changes, complaint = CONTRADICTIONS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -159,7 +159,7 @@ def test_contradictions_are_refused_naming_both_sides(files, name, tmp_path):
 
 
 def test_the_version_of_another_keras_is_refused(files, tmp_path):
-    """It says what hard_sigmoid means; the options of Keras 2 and 3 differ."""
+    """The version defines `hard_sigmoid`, and the options of Keras 2 and 3 differ."""
     with zipfile.ZipFile(files / "model.keras") as archive:
         ours = json.loads(archive.read("metadata.json"))["keras_version"]
     wrong_version = "3.4.1" if ours.startswith("2") else "2.15.0"
@@ -179,7 +179,7 @@ UNLIKE = {
 
 @pytest.mark.parametrize("name", UNLIKE)
 def test_what_is_not_kerass_own_is_skipped_by_name(files, name, tmp_path):
-    """The other layers are read."""
+    """A layer that is not Keras's own is skipped, and the other layers are read."""
     change, reason = UNLIKE[name]
     with pytest.warns(UserWarning, match="'first' is not converted"):
         layers = convert.read(planted(files, tmp_path / "a.keras", describe=change))
@@ -199,7 +199,7 @@ def test_what_is_not_kerass_own_is_skipped_by_name(files, name, tmp_path):
     ids=str,
 )
 def test_options_that_change_no_output_are_taken(files, option_value, same, tmp_path):
-    """Regularizers, constraints, and how a loop is run."""
+    """Regularizers, constraints and loop options are accepted and ignored."""
     layers = convert.read(planted(files, tmp_path / "a.keras", describe=option("first", **option_value)))
     assert (list(layers) == ["first", "second", "third"]) is same
 
@@ -216,7 +216,7 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 def test_old_files_are_held_against_their_lists(files, name, tmp_path):
-    """What a layer's list names is there, and nothing else is in its group."""
+    """An `.h5` file has exactly the arrays that its layers list."""
     path = tmp_path / "a.h5"
     path.write_bytes((files / "model.h5").read_bytes())
     change, complaint = OLD[name]
@@ -234,7 +234,7 @@ def test_old_files_are_held_against_their_lists(files, name, tmp_path):
 
 
 def test_directions_without_an_order_are_refused(tmp_path):
-    """Here no name tells which of the two cells runs backwards, only the list of weights."""
+    """Without the list of weights nothing tells which of two cells runs backward."""
     keras_layers = keras.layers
     two = keras_layers.Bidirectional(
         keras_layers.LSTM(4, name="b"), backward_layer=keras_layers.LSTM(4, go_backwards=True, name="a"), name="two"
@@ -250,7 +250,7 @@ def test_directions_without_an_order_are_refused(tmp_path):
 
 
 def test_the_version_of_an_old_file_is_needed(files, tmp_path):
-    """A description without it does not tell what hard_sigmoid means."""
+    """A description without a version does not define `hard_sigmoid`."""
     path = tmp_path / "a.h5"
     path.write_bytes((files / "model.h5").read_bytes())
     with h5py.File(path, "a") as file:
@@ -260,7 +260,7 @@ def test_the_version_of_an_old_file_is_needed(files, tmp_path):
 
 
 def test_a_cell_with_more_arrays_is_skipped_in_files_of_weights(files, tmp_path):
-    """A layer normalization beside kernel and recurrent kernel does not vanish."""
+    """The arrays of a layer normalization in a cell are not ignored."""
     path = tmp_path / "a.weights.h5"
     with zipfile.ZipFile(files / "model.keras") as archive:
         path.write_bytes(archive.read("model.weights.h5"))
@@ -274,7 +274,7 @@ def test_a_cell_with_more_arrays_is_skipped_in_files_of_weights(files, tmp_path)
 
 
 def test_bits_flipped_in_an_archives_members_are_seen(files, tmp_path):
-    """Each member has a CRC-32."""
+    """The CRC-32 of each member shows any flipped bit."""
     whole = (files / "model.keras").read_bytes()
     with zipfile.ZipFile(files / "model.keras") as archive:
         spans = [(member.header_offset + 30 + len(member.filename), member.file_size) for member in archive.infolist()]

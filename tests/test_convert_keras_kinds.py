@@ -1,4 +1,4 @@
-"""All recurrent layers of Keras 3 and tf-keras from all their files: the converted layer gives the same outputs."""
+"""All recurrent layers of Keras 3 and tf-keras, read from all their files, give the outputs of Keras."""
 
 import jax
 import numpy as np
@@ -88,7 +88,7 @@ FRAMEWORKS = pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras
 
 
 def groups():
-    """The kinds of layers by what has to be told of them: those of one group make one model."""
+    """Group the kinds of layers by the options that `read` needs for them. Each group makes one model."""
     kinds = {}
     for kind, (shape, _, options) in LAYERS.items():
         kinds.setdefault((shape, *options.items()), []).append(kind)
@@ -96,12 +96,12 @@ def groups():
 
 
 def files(framework, model, folder):
-    """All files of a model, by their endings."""
+    """Write all files of a model. Return their paths by suffix."""
     return {ending: save_model(model, folder / f"model{ending}") for ending in ENDINGS[framework]}
 
 
 def bits(layers):
-    """Layers with the bits of their parameters, in their order."""
+    """Return each layer with the bytes of its parameters, in order."""
     return [(layer, [leaf.tobytes() for leaf in jax.tree.leaves(params)]) for layer, params in layers.values()]
 
 
@@ -109,7 +109,7 @@ def bits(layers):
 @FRAMEWORKS
 @pytest.mark.parametrize("kinds", groups(), ids=lambda kinds: ", ".join(kinds))
 def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
-    """In both directions, with cells one upon the other, under names that look like directions."""
+    """This covers both directions, stacked cells, and names that look like directions."""
     shape, _, options = LAYERS[kinds[0]]
     model = sequential(framework, [LAYERS[kind][1](framework.layers) for kind in kinds], shape)
     paths = files(framework, model, tmp_path)
@@ -132,7 +132,7 @@ def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
 
 @FRAMEWORKS
 def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
-    """Twelve layers of one class, and some names that sort otherwise."""
+    """Twelve layers of one class keep their order, though some names sort otherwise."""
     names = ["z", "a", "simple_rnn_9", *(f"l{k}" for k in range(9))]
     model = sequential(framework, [framework.layers.SimpleRNN(3, name=name, **ALL) for name in names], SERIES)
     for ending, path in files(framework, model, tmp_path).items():
@@ -145,7 +145,7 @@ def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
 
 @FRAMEWORKS
 def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, tmp_path):
-    """New files number layers by class: those of several classes have no order without a description."""
+    """New files of weights number layers by class, so layers of several classes have no order."""
     keras_layers = framework.layers
     model = sequential(framework, [keras_layers.LSTM(3, **ALL), keras_layers.GRU(3, **ALL), keras_layers.LSTM(3, **ALL)], SERIES)
     for ending, path in files(framework, model, tmp_path).items():
@@ -153,18 +153,18 @@ def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, tmp_path
 
 
 def mixed(framework):
-    """Layers that are not converted around one that is."""
+    """Return a model in which one convertible layer stands among layers that are not converted."""
     keras_layers = framework.layers
 
     class Mine(keras_layers.Layer):
-        """A layer of one's own with an LSTM inside."""
+        """A user's layer with an LSTM inside."""
 
         def __init__(self):
             super().__init__()
             self.inner = keras_layers.LSTM(2, **ALL)
 
         def call(self, xs):
-            """The LSTM's outputs."""
+            """Return the LSTM's outputs."""
             return self.inner(xs)
 
     xs = framework.Input((4, 7, 3))
@@ -179,7 +179,7 @@ def mixed(framework):
 
 @FRAMEWORKS
 def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
-    """They are listed with a reason each, and a warning."""
+    """Layers that are not converted are listed with a reason and a warning; the others are read."""
     for ending, path in files(framework, mixed(framework), tmp_path).items():
         described = ending not in WEIGHTS_ALONE
         with pytest.warns(UserWarning, match="is not converted: it"):
@@ -197,7 +197,7 @@ def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
 
 
 def test_what_has_to_be_told_is_asked_for(tmp_path):
-    """A GRU without bias, a ConvLSTM's sizes, gates of a ConvLSTM; and what is told must belong to a layer of the file."""
+    """A GRU without bias and a ConvLSTM need arguments. An argument that fits no layer of the file is refused."""
     keras_layers = keras.layers
     save_model(sequential(keras, [keras_layers.GRU(4, use_bias=False)], SERIES), tmp_path / "gru.weights.h5")
     assert "pass reset_after=True or False" in refusal(lambda: convert.read(tmp_path / "gru.weights.h5"))
@@ -211,7 +211,7 @@ def test_what_has_to_be_told_is_asked_for(tmp_path):
 
 
 def test_simple_and_convolutional_layers_go_back():
-    """`set_weights` takes what is dumped, and `load` takes it back."""
+    """Keras's `set_weights` takes what `dump` returns, and `load` reads it back."""
     rng = np.random.default_rng(0)
     for arrays, options, cell in (
         ([(3, 4), (4, 4), (4,)], {}, ElmanCell),

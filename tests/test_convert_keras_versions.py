@@ -1,4 +1,4 @@
-"""Keras: weights that older versions of Keras and TensorFlow wrote: cuDNN layers, other defaults, other names of cells."""
+"""Weights that older versions of Keras and TensorFlow wrote: cuDNN layers, other defaults, other names of cells."""
 
 import h5py
 import numpy as np
@@ -23,7 +23,7 @@ pytestmark = [
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
-    """Written by TensorFlow 1's layers, which only a GPU runs: tf-keras converts them too, and its layer is the oracle."""
+    """Only a GPU runs TensorFlow 1's cuDNN layers. The oracle is the tf-keras layer that loads the same weights."""
     keras_layers = tf_keras.layers
     from tf_keras.src.layers.rnn import cudnn_gru, cudnn_lstm  # tf-keras has no public name for them
 
@@ -50,7 +50,7 @@ def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
 
 @pytest.fixture(scope="module")
 def old_weights(tmp_path_factory):
-    """Weights of an LSTM and a GRU as Keras 2 writes them."""
+    """A file of an LSTM's and a GRU's weights as Keras 2 writes it."""
     layers = [tf_keras.layers.LSTM(4, **ALL), tf_keras.layers.GRU(3, **ALL)]
     return save_model(sequential(tf_keras, layers, SERIES), tmp_path_factory.mktemp("weights") / "model.old.h5")
 
@@ -64,7 +64,7 @@ def old_weights(tmp_path_factory):
     ],
 )
 def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, version, gates, tmp_path):
-    """Keras 2.3 and TensorFlow 2.0 changed the default; version 2.2.4-tf is of TensorFlow 1 and 2, and may be missing: ask."""
+    """Keras 2.3 and TensorFlow 2.0 changed the default. Where the version decides nothing, `read` asks."""
     path = tmp_path / "a.h5"
     path.write_bytes(old_weights.read_bytes())
     with h5py.File(path, "a") as file:
@@ -81,7 +81,7 @@ def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, vers
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):
-    """TensorFlow 2.2 numbered cells through a program: other numbers in both directions, and 9 before 10."""
+    """TensorFlow 2.2 numbered cells throughout a program, so directions have different numbers, and 9 precedes 10."""
     keras_layers = tf_keras.layers
     inner = (
         keras_layers.LSTM(4, **ALL)

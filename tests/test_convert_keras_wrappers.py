@@ -17,10 +17,10 @@ pytestmark = [
 
 
 def wrapper(framework):
-    """A class of layers that scale what is inside, as a weight normalization does."""
+    """Return a class of layers that scale the weights of the layer inside, as a weight normalization does."""
 
     class Scaled(framework.layers.Wrapper):
-        """With an array of its own."""
+        """A wrapper with an array of its own."""
 
         def build(self, input_shape=None):
             """Make the array."""
@@ -28,7 +28,7 @@ def wrapper(framework):
             self.gain = self.add_weight(name="gain", shape=(16,), initializer="ones")
 
         def call(self, xs):
-            """What is inside, scaled."""
+            """Scale the kernel, then call the layer inside."""
             self.layer.cell.kernel.assign(self.layer.cell.kernel * self.gain)
             return self.layer(xs)
 
@@ -46,7 +46,7 @@ def wrapper(framework):
     ids=["keras weights", "keras h5", "tf_keras weights", "tf_keras old weights"],
 )
 def test_a_layer_in_a_wrapper_with_arrays_is_not_taken_out_of_it(framework, ending, reason, tmp_path):
-    """The wrapper may change the layer's weights."""
+    """The layer is skipped, because the wrapper may change its weights."""
     inner = framework.layers.LSTM(4, name="inner")
     model = framework.Sequential([framework.Input((None, 3)), wrapper(framework)(inner, name="scaled")])
     path = tmp_path / f"model{ending}"
@@ -59,7 +59,7 @@ def test_a_layer_in_a_wrapper_with_arrays_is_not_taken_out_of_it(framework, endi
 
 @pytest.mark.parametrize("wrapped_layer", ["LSTM", "Sequential"])
 def test_layers_within_time_distributed_are_skipped(wrapped_layer, tmp_path):
-    """They run along another axis; directly inside, or in a model inside."""
+    """They run along another axis, whether directly inside or in a model inside."""
     keras_layers = keras.layers
     inner = keras_layers.LSTM(4) if wrapped_layer == "LSTM" else keras.Sequential([keras.Input((5, 3)), keras_layers.LSTM(4)])
     model = keras.Sequential([keras.Input((2, 5, 3)), keras_layers.TimeDistributed(inner)])

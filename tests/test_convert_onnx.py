@@ -1,4 +1,4 @@
-"""ONNX: nodes in, whole models out, both run by ONNX Runtime, which has float32 only."""
+"""ONNX nodes are read and whole models are written. ONNX Runtime, which has float32 only, runs both."""
 
 import jax
 import numpy as np
@@ -39,13 +39,13 @@ LAYERS = [
 
 
 def float32(layer):
-    """A problem in float32, with lengths, time-major where the layer is, and the last state of a carry as ONNX has it."""
+    """Return a problem in float32, time-major where the layer is."""
     problem = small_problem(layer, dtype=np.float32)
     return problem._replace(xs=problem.xs.swapaxes(0, 1)) if layer.time_major else problem
 
 
 def states(layer, carry, prefix=""):
-    """A carry under the names of the model's inputs and outputs."""
+    """Return a carry under the names of the model's inputs and outputs."""
     carries = carry if isinstance(layer, Stack) else (carry,)
     arrays = {}
     for k, layer_carry in enumerate(carries):
@@ -57,7 +57,7 @@ def states(layer, carry, prefix=""):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_models_compute_what_the_layer_does(tmp_path, layer):
-    """A written model, checked by ONNX itself, gives the same outputs and last states, from initial states, with lengths."""
+    """A written model gives the layer's outputs and last states, from initial states and with lengths."""
     problem = float32(layer)
     convert.write(tmp_path / "model.onnx", layer, problem.params)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
@@ -72,7 +72,7 @@ def test_models_compute_what_the_layer_does(tmp_path, layer):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_what_is_written_or_dumped_comes_back(tmp_path, layer):
-    """The same layers, to the same bits, signs of zeros too."""
+    """Written and dumped layers load bit by bit, including the signs of zeros."""
     params = jax.tree.map(
         lambda leaf: np.where(leaf > 0.2, np.float32(-0.0), leaf), small_problem(layer, dtype=np.float32).params
     )
@@ -88,12 +88,12 @@ def test_what_is_written_or_dumped_comes_back(tmp_path, layer):
 
 
 def assert_same_bits(a, b):
-    """Not only numbers that are equal."""
+    """Assert that two arrays have the same bytes, not only equal numbers."""
     np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.int32), np.ascontiguousarray(b).view(np.int32))
 
 
 def node(kind, *, directions=1, peephole=False, **attributes):
-    """A node with random weights and two biases."""
+    """Return a node with random weights and two biases."""
     rng, gates = np.random.default_rng(0), {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
     shapes = {"W": (gates * UNITS, FEATURES), "R": (gates * UNITS, UNITS), "B": (2 * gates * UNITS,)}
     shapes |= {"P": (3 * UNITS,)} if peephole else {}
@@ -116,7 +116,7 @@ NODES = [
 
 @pytest.mark.parametrize(("kind", "options"), NODES, ids=str)
 def test_nodes_compute_what_the_loaded_layer_does(tmp_path, kind, options):
-    """Random weights with two biases, as other exporters write them."""
+    """Nodes with random weights and two biases, as other exporters write them, give the layer's outputs."""
     fields = node(kind, **options)
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
     attributes = {name: value for name, value in fields.items() if name not in arrays} | {"hidden_size": UNITS}
@@ -142,7 +142,7 @@ WEIGHTS = {"LSTM": node("LSTM", peephole=True), "GRU": node("GRU"), "RNN": node(
 @given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled(WEIGHTS[kind], 1)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype; without B or P it is another layer."""
+    """Arrays that do not fit are refused in one sentence. Without B or P it is another, valid, layer."""
     untouched = any(all(value is whole.get(name) for name, value in weights.items()) for whole in WEIGHTS.values())
     if not untouched or not {"W", "R"} <= weights.keys():
         refusal(lambda: convert.load(weights))
@@ -174,7 +174,7 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
     ids=str,
 )
 def test_attributes_that_are_not_ours_are_refused(kind, options, complaint):
-    """By name."""
+    """Attributes without a counterpart in jlstm are refused by name."""
     assert complaint in refusal(lambda: convert.load(node(kind, **options)))
 
 
@@ -191,14 +191,14 @@ def test_attributes_that_are_not_ours_are_refused(kind, options, complaint):
     ids=repr,
 )
 def test_what_onnx_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
+    """The refusal names the option that ONNX lacks."""
     assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 @given(st.data())
 @settings(max_examples=80)
 def test_damaged_files_are_read_or_refused(tmp_path, data):
-    """Whatever bytes are cut off or changed."""
+    """A file with any bytes cut off or changed is read, or refused in one sentence."""
     layer = LSTM(1)
     convert.write(tmp_path / "whole.onnx", layer, small_problem(layer, dtype=np.float32).params)
     survives(convert.read, tmp_path / "a.onnx", data.draw(damaged((tmp_path / "whole.onnx").read_bytes())))
@@ -219,7 +219,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, data):
     ],
 )
 def test_models_that_declare_something_else_are_refused(tmp_path, change, complaint):
-    """Sizes, places of weights, constant states."""
+    """Contradicting sizes, bad places of weights and constant states are refused."""
     convert.write(tmp_path / "a.onnx", LSTM(UNITS), small_problem(LSTM(UNITS), dtype=np.float32).params)
     model = onnx.load(tmp_path / "a.onnx")
     change(model.graph)

@@ -15,7 +15,7 @@ from problems import FEATURES, UNITS
 
 
 def with_external_weights(path, *, location="weights.data", change=None, **entries):
-    """A model whose weights are in another file, one after the other; `change` takes the first tensor."""
+    """Write a model whose weights lie in another file, and return their bytes. `change` takes the first tensor."""
     model_proto, content = model(graph([layer()], weights())), b""
     for tensor in model_proto.graph.initializer:
         data = tensor.raw_data
@@ -31,12 +31,12 @@ def with_external_weights(path, *, location="weights.data", change=None, **entri
 
 
 def entry(tensor, key):
-    """The place of a tensor's data that has this name."""
+    """Return the entry of a tensor's external data with this key."""
     return next(place for place in tensor.external_data if place.key == key)
 
 
 def test_weights_in_a_file_beside_the_model_are_read(tmp_path):
-    """Also in a folder below, without a length, and with a checksum."""
+    """The file may lie in a subfolder, may have no length, and may have a checksum."""
     content = with_external_weights(tmp_path / "a.onnx")
     (tmp_path / "weights.data").write_bytes(content)
     compared(tmp_path / "a.onnx")
@@ -49,7 +49,7 @@ def test_weights_in_a_file_beside_the_model_are_read(tmp_path):
 
 
 def test_links_to_both_files_are_followed(tmp_path):
-    """As in a cache of downloads, where both are links to files with other names in one other folder."""
+    """A cache of downloads has links to both files, which lie under other names in one other folder."""
     for folder in ("store", "model"):
         (tmp_path / folder).mkdir()
     (tmp_path / "store" / "2").write_bytes(with_external_weights(tmp_path / "store" / "1"))
@@ -72,7 +72,7 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("location", OUTSIDE)
 def test_files_outside_the_models_folder_are_refused(tmp_path, location):
-    """Whether they are there or not, in the words of all systems."""
+    """They are refused whether they exist or not, in the path syntax of any system."""
     (tmp_path / "weights.data").write_bytes(bytes(1 << 12))
     folder = tmp_path / "model"
     folder.mkdir()
@@ -81,7 +81,7 @@ def test_files_outside_the_models_folder_are_refused(tmp_path, location):
 
 
 def test_links_out_of_the_models_folder_are_refused(tmp_path):
-    """A file, a folder, and a circle."""
+    """Links to a file or folder outside, and a link to itself, are refused."""
     folder = tmp_path / "model"
     folder.mkdir()
     (tmp_path / "weights.data").write_bytes(with_external_weights(folder / "a.onnx"))
@@ -110,13 +110,13 @@ def test_links_out_of_the_models_folder_are_refused(tmp_path):
     ],
 )
 def test_places_that_are_not_in_the_file_are_refused(tmp_path, key, value, complaint):
-    """Sizes before memory is taken, and files that are gone."""
+    """Sizes are checked before memory is taken. A missing file is named."""
     (tmp_path / "weights.data").write_bytes(with_external_weights(tmp_path / "a.onnx", **{key: value}))
     assert complaint in refusal(lambda: convert.read(tmp_path / "a.onnx"))
 
 
 def test_sizes_in_the_model_are_held_against_the_file(tmp_path):
-    """A tensor that declares a terabyte, and one of a negative size."""
+    """A tensor that declares a terabyte, or a negative size, is refused."""
     for size, complaint in ((10**12, "needs"), (-1, "negative size")):
         content = with_external_weights(tmp_path / "a.onnx", change=lambda tensor, size=size: tensor.dims.__setitem__(1, size))
         (tmp_path / "weights.data").write_bytes(content)
@@ -126,7 +126,7 @@ def test_sizes_in_the_model_are_held_against_the_file(tmp_path):
 @pytest.mark.parametrize("units", [8, 64])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_what_pytorch_exports_by_default_is_read(tmp_path, kind, units):
-    """Weights in another file; larger ones behind slices of gates."""
+    """Weights lie in another file, and larger ones behind slices of gates."""
     pytest.importorskip("onnxscript", reason="PyTorch's default exporter needs it")
     module = getattr(torch.nn, kind)(FEATURES, units).eval()
     with warnings.catch_warnings():
@@ -142,7 +142,7 @@ def test_what_pytorch_exports_by_default_is_read(tmp_path, kind, units):
 
 @pytest.mark.parametrize("names", [("same", "same"), ("", ""), ("a_1", "a", "a")])
 def test_nodes_of_one_name_are_layers_of_their_own(tmp_path, names):
-    """Or of none: then their outputs name them. Weights are each's own."""
+    """Nodes that share a name, or have none, are separate layers with separate weights."""
     constants, nodes = {}, []
     for k, name in enumerate(names):
         places = {f"{key}_{k}": value for key, value in weights(seed=k).items()}
@@ -156,7 +156,7 @@ def test_nodes_of_one_name_are_layers_of_their_own(tmp_path, names):
 
 
 def test_kinds_that_are_not_read_are_listed(tmp_path):
-    """Another domain's, PyTorch's own operator, a loop that multiplies by hand, weights that only their names tell."""
+    """Operators of other domains, loops written by hand and weights without a node are listed as skipped."""
     steps = [make.make_node("MatMul", ["state", "U"], ["sum"]), make.make_node("Tanh", ["sum"], ["next"])]
     steps += [make.make_node("Identity", ["next"], ["out"])]
     body = graph(steps, {"U": np.ones((UNITS, UNITS), np.float32)}, ("state",), ("next", "out"))
@@ -183,7 +183,7 @@ def test_kinds_that_are_not_read_are_listed(tmp_path):
 
 
 def test_modules_that_pytorch_writes_out_are_listed(tmp_path):
-    """By what its exporter notes beside each node, since no name tells it."""
+    """PyTorch's exporter notes the module beside each node, while no node's name tells it."""
     step = make.make_node("MatMul", ["xs", "U"], ["b"])
     step.metadata_props.add(key="namespace", value=": Model/encoder.rnn: torch.nn.modules.rnn.RNN/linear: aten.linear.default")
     path = saved(tmp_path / "a.onnx", graph([step], {"U": np.ones((UNITS, UNITS), np.float32)}, outputs=("b",)))
@@ -214,7 +214,7 @@ def test_modules_that_pytorch_writes_out_are_listed(tmp_path):
     ],
 )
 def test_contradictions_are_refused(tmp_path, change, complaint):
-    """By name, in one sentence."""
+    """A contradicting model is refused in one sentence that names the contradiction."""
     model_proto = model(graph([layer()], weights()))
     change(model_proto.graph)
     (tmp_path / "a.onnx").write_bytes(model_proto.SerializeToString())
@@ -223,20 +223,20 @@ def test_contradictions_are_refused(tmp_path, change, complaint):
 
 @pytest.mark.parametrize("name", [b"ys", b"layer", b"hidden_size", b"LSTM"])
 def test_names_that_are_not_text_are_one_sentence(tmp_path, name):
-    """Whichever it is."""
+    """A name that is not valid text is refused in one sentence, whichever name it is."""
     content = model(graph([layer()], weights())).SerializeToString()
     (tmp_path / "a.onnx").write_bytes(content.replace(name, b"\xff" * len(name)))
     assert "it has a name that is not text: export it again" in refusal(lambda: convert.read(tmp_path / "a.onnx"))
 
 
 def test_onnx_runtimes_own_format_is_named(tmp_path):
-    """It is no ONNX file."""
+    """ONNX Runtime's own format is not ONNX, and the refusal says so."""
     (tmp_path / "a.ort").write_bytes(b"\0\0\0\0ORTM" + bytes(20))
     assert "ONNX Runtime's own format: read the .onnx file" in refusal(lambda: convert.read(tmp_path / "a.ort"))
 
 
 def test_nodes_in_another_order_are_not_said_to_be_in_the_networks(tmp_path):
-    """Layers are then sorted by name."""
+    """Layers are then sorted by name, and `in_network_order` is False."""
     nodes = [layer(xs="a", ys="ys", name="first"), layer(ys="b", name="second"), make.make_node("Squeeze", ["b"], ["a"])]
     layers = convert.read(saved(tmp_path / "a.onnx", graph(nodes, weights(features=UNITS))))
     assert list(layers) == ["first", "second"]

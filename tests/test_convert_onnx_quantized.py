@@ -12,7 +12,7 @@ from problems import FEATURES, UNITS
 
 
 def quantize(path):
-    """ONNX Runtime's own quantized model of a file."""
+    """Quantize a file by ONNX Runtime. Return the new path."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_name("quantized.onnx")
@@ -22,7 +22,7 @@ def quantize(path):
 
 @pytest.mark.parametrize("peephole", [False, True])
 def test_quantized_layers_are_those_of_the_weights_that_their_bits_stand_for(tmp_path, peephole):
-    """Within 8-bit rounding of what ONNX Runtime computes from them, and of the weights from before."""
+    """Outputs equal ONNX Runtime's, and weights the original ones, to 8-bit rounding."""
     rng, shapes = np.random.default_rng(3), {"P": (1, 3 * UNITS)} if peephole else {}
     constants = weights() | {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     names = ["xs", "W", "R", "B", "", "", "", "P"] if peephole else ["xs", "W", "R", "B"]
@@ -44,7 +44,7 @@ def test_quantized_layers_are_those_of_the_weights_that_their_bits_stand_for(tmp
 
 
 def test_quantized_weights_have_a_scale_for_each_column_or_direction():
-    """Both directions, both shapes of scales, by ONNX Runtime's own formula."""
+    """Both shapes of scales equal ONNX Runtime's own formula, in both directions."""
     from jlstm.convert.onnx_model.layers import _dequantized
 
     rng = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_quantized_weights_have_a_scale_for_each_column_or_direction():
 
 
 def test_quantized_weights_of_another_type_are_refused(tmp_path):
-    """Floating numbers would lose what is behind the point."""
+    """Float weights are refused: as bytes they would lose their fractions."""
     constants = {"Q": np.ones((1, FEATURES, 4 * UNITS), np.float32), "S": np.ones(1, np.float32)}
     places = ["xs", "Q", "Q", "", "", "", "", "", "S", "", "S", ""]
     node = make.make_node("DynamicQuantizeLSTM", places, ["ys"], "layer", domain="com.microsoft", hidden_size=UNITS)

@@ -13,13 +13,13 @@ BOOL = onnx.TensorProto.BOOL
 
 
 def branch(name, seed, **attributes):
-    """A branch with a layer of its own, of the name of the other branch's."""
+    """Return a branch with its own layer. Both branches' layers have the same name."""
     constants = {f"{key}_{name}": value for key, value in weights(seed=seed).items()}
     return graph([layer(names=tuple(constants), ys=f"ys_{name}", name="layer", **attributes)], constants, (), (f"ys_{name}",))
 
 
 def test_layers_in_branches_are_read(tmp_path):
-    """Each computes what ONNX Runtime does when it takes that branch; of two of one name both are there."""
+    """The layers of both branches are read. Each gives ONNX Runtime's outputs for its branch."""
     sides = {"then_branch": branch("then", 1), "else_branch": branch("else", 2, direction="reverse")}
     node = make.make_node("If", ["which"], ["ys"], "choice", **sides)
     path = saved(tmp_path / "a.onnx", graph([node], {}, ("xs", "which"), kinds={"which": BOOL}))
@@ -33,7 +33,7 @@ def test_layers_in_branches_are_read(tmp_path):
 
 
 def test_branches_see_the_names_around_them_and_those_of_a_node_without_a_name(tmp_path):
-    """Weights of the outer graph; the If is called by its output."""
+    """A branch uses weights of the outer graph. An If without a name is called by its output."""
     inner = graph([layer(ys="inside")], {}, (), ("inside",))
     else_graph = graph(
         [make.make_node("Identity", ["zeros"], ["outside"])], {"zeros": np.zeros((1, 1, 1, 1), np.float32)}, (), ("outside",)
@@ -45,7 +45,7 @@ def test_branches_see_the_names_around_them_and_those_of_a_node_without_a_name(t
 
 
 def test_layers_in_the_bodies_of_loops_are_read(tmp_path):
-    """One that runs twice over a sequence."""
+    """A layer in a loop that runs twice over a sequence is read."""
     constants = weights(features=UNITS)
     flat = np.array([0, 0, UNITS])
     steps = [layer(xs="state", ys="four", name="layer"), make.make_node("Squeeze", ["four", "one"], ["next"])]
@@ -63,13 +63,13 @@ def test_layers_in_the_bodies_of_loops_are_read(tmp_path):
 
 
 def function(name, nodes, inputs, attributes=(), defaults=()):
-    """A function of the model's own."""
+    """Return a function of the domain "ours"."""
     opsets = [make.make_opsetid("", 17), make.make_opsetid("ours", 1)]
     return make.make_function("ours", name, inputs, ["ys"], nodes, opsets, attributes, list(defaults))
 
 
 def referring(**attributes):
-    """A recurrent node with attributes that are those of its function's call, by other names."""
+    """Return a recurrent node whose attributes refer to attributes of the function's call."""
     node = layer(name="inner")
     for name, (outer, kind) in attributes.items():
         node.attribute.append(onnx.AttributeProto(name=name, ref_attr_name=outer, type=kind))
@@ -77,7 +77,7 @@ def referring(**attributes):
 
 
 def test_layers_in_functions_are_read(tmp_path):
-    """Called twice, with other weights and attributes; a function in a function; an argument left out."""
+    """Functions may be called twice with other weights, be nested, and leave an argument out."""
     kinds = onnx.AttributeProto
     inner = function(
         "recurrent",
@@ -101,7 +101,7 @@ def test_layers_in_functions_are_read(tmp_path):
 
 
 def test_weights_may_come_out_of_a_function(tmp_path):
-    """One that only puts a constant into another shape."""
+    """A function that reshapes a constant gives a weight."""
     shape_function = function("shaped", [make.make_node("Unsqueeze", ["v", "axes"], ["ys"])], ["v", "axes"])
     call = make.make_node("shaped", ["V", "zero"], ["W"], domain="ours")
     constants = weights()
@@ -110,7 +110,7 @@ def test_weights_may_come_out_of_a_function(tmp_path):
 
 
 def test_functions_without_a_recurrent_node_are_searched_too(tmp_path):
-    """One of a layer's name is listed, and the arrays of all are among the unused ones."""
+    """A function named like a layer is listed, and its arrays are among the unused ones."""
     values = onnx.numpy_helper.from_array(np.ones((3, 3), np.float32))
     steps = [make.make_node("Constant", [], ["v"], value=values), make.make_node("MatMul", ["xs", "v"], ["ys"])]
     inner = function("torch_LSTM", steps, ["xs"])
@@ -124,7 +124,7 @@ def test_functions_without_a_recurrent_node_are_searched_too(tmp_path):
 
 
 def test_functions_that_call_each_other_too_often_are_refused(tmp_path):
-    """Thirty doublings, and one that calls itself."""
+    """Thirty doublings and a function that calls itself are refused."""
     functions = [function("f0", [layer()], ["xs", "W", "R", "B"])]
     for k in range(30):
         calls = [make.make_node(f"f{k}", ["xs", "W", "R", "B"], [out], out, domain="ours") for out in ("a", "ys")]
@@ -139,7 +139,7 @@ def test_functions_that_call_each_other_too_often_are_refused(tmp_path):
 
 
 def test_names_that_grow_are_refused(tmp_path):
-    """A long name around others is repeated in each of theirs."""
+    """A long name of an outer node is repeated in the name of each inner one."""
     inner = graph([layer(ys="inside")], {}, (), ("inside",))
     node = make.make_node("If", ["which"], ["ys"], "x" * 3000, then_branch=inner, else_branch=inner)
     path = saved(tmp_path / "a.onnx", graph([node], weights(), ("xs", "which"), kinds={"which": BOOL}))

@@ -1,4 +1,4 @@
-"""Checkpoints of TensorFlow: each cell is read for what it is, put together as it was, or skipped by name."""
+"""Each cell of a TensorFlow checkpoint is read as its class, joined into its layer, or skipped by name."""
 
 import re
 import warnings
@@ -37,12 +37,12 @@ NORMS = {f"{gate}/{name}": (UNITS,) for gate in ("input", "transform", "forget",
 
 
 def weights(shapes, scope="", renamed=lambda name: name):
-    """Random variables by name."""
+    """Return random variables by name."""
     return {scope + renamed(name): RNG.normal(size=shape) for name, shape in shapes.items()}
 
 
 def write(path, variables):
-    """A checkpoint as TensorFlow 1 writes it, of variables with any names."""
+    """Write a checkpoint as TensorFlow 1 does, of variables with any names."""
     names = sorted(variables)
     tf.raw_ops.SaveV2(
         prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=[variables[name] for name in names]
@@ -74,7 +74,7 @@ CELLS = {
 
 @pytest.mark.parametrize("scope", CELLS)
 def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
-    """The class is told by the name of the scope, and with it what is added to the forget gate and where a GRU resets."""
+    """The scope's name tells the class, which decides the forget bias and the GRU's reset."""
     shapes, oracle, close = CELLS[scope]
     cell_weights = weights(shapes)
     path = write(tmp_path / "a", {f"{scope}/{name}": array for name, array in cell_weights.items()})
@@ -89,7 +89,7 @@ def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
     [("basic_lstm_cell", PLAIN, lstm), ("lstm_cell", PLAIN | PEEPHOLES, lstm), ("gru_cell", GRU_SHAPES, gru)],
 )
 def test_names_of_before_tensorflow_1_2_are_read(tmp_path, scope, shapes, oracle):
-    """Kernels were called weights, the bias biases; TensorFlow's own tool renames them and changes nothing else."""
+    """Kernels were called weights, and the bias biases. TensorFlow's own tool renames them and nothing else."""
     cell_weights = weights(shapes)
     old = {
         re.sub("kernel$|bias$", lambda name: OLD[name[0]], f"rnn/{scope}/{name}"): array for name, array in cell_weights.items()
@@ -101,7 +101,7 @@ def test_names_of_before_tensorflow_1_2_are_read(tmp_path, scope, shapes, oracle
 
 
 def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
-    """An LSTM cell's forget bias is an assumption, CuDNN's cell has none; an argument that does not belong is told."""
+    """An LSTM cell's forget bias is noted as assumed. CuDNN's cell has none, and an argument for it is refused."""
     cell_weights = weights(PLAIN)
     variables = {
         f"{scope}/{name}": cell_weights[name]
@@ -123,7 +123,7 @@ def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
 
 
 def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
-    """In one scope, in several, inside a scope whose name is a cell's, with variables that only one of them has."""
+    """Cells in one or several scopes are separate layers, whatever other scopes are called."""
     scopes = {
         "model/lstm_cell": PLAIN | PEEPHOLES,
         "model/lstm_cell_1": PLAIN,
@@ -148,7 +148,7 @@ def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
 
 
 def test_optimizers_and_averages_are_no_cells(tmp_path):
-    """What they keep is named after the variables, in a scope of its own or not, by the class or by another name."""
+    """Optimizer slots and averages are named after the variables, and are not read as layers."""
     cell_weights = weights(PLAIN, "rnn/lstm_cell/")
     slot_names = ("{}/Adam", "{}/Adam_1", "{}/my_optimizer", "train/{}/RMSProp", "train/{}/RMSProp_1", "{}/Momentum")
     slots = {slot.format(name): array for name, array in cell_weights.items() for slot in slot_names}
@@ -161,12 +161,12 @@ def test_optimizers_and_averages_are_no_cells(tmp_path):
 
 
 def weights_of(variables):
-    """A cell's variables by its own names."""
+    """Return a cell's variables without their scope."""
     return {name.rpartition("/")[2]: array for name, array in variables.items()}
 
 
 def test_cudnn_layers_and_directions_are_put_together(tmp_path):
-    """As CudnnLSTM and CudnnGRU write them: a Stack, and a Stack of Bidirectional; with CuDNN's two biases beside their sum."""
+    """CudnnLSTM's variables make a Stack, also of Bidirectional. CuDNN's two biases stand beside their sum."""
     upper = {"kernel": (2 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     wide = {"kernel": (3 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     cell, stack = "cudnn_compatible_lstm_cell", "stack_bidirectional_rnn/cell_{}/bidirectional_rnn/{}"
@@ -223,7 +223,7 @@ UNREAD_CELLS = [
 
 
 def skips(tmp_path, variables, fine_is_read=True):
-    """The skipped layers of a checkpoint, in which one other layer is read."""
+    """Return the skipped layers of a checkpoint. Assert that the other layer is read, unless `fine_is_read` is False."""
     fine = weights(PLAIN, "fine/lstm_cell/")
     path = write(tmp_path / "a", variables | fine)
     with warnings.catch_warnings(record=True) as caught:
@@ -241,7 +241,7 @@ def skips(tmp_path, variables, fine_is_read=True):
 
 @pytest.mark.parametrize("cell", UNREAD_CELLS)
 def test_other_cells_are_skipped_by_name(tmp_path, cell):
-    """Though their kernel has the shape of an LSTM's; the other layers of the checkpoint are read."""
+    """Their kernels have the shape of an LSTM's. The other layers of the checkpoint are read."""
     ((name, reason),) = skips(tmp_path, weights(PLAIN, f"rnn/{cell}/")).items()
     assert name == "rnn" if cell != "LSTMCell" else name.startswith("rnn")
     assert re.sub(r"_\d$", "", cell) in reason
@@ -289,7 +289,7 @@ SKIPPED = {
 
 @pytest.mark.parametrize("case", SKIPPED)
 def test_what_is_not_understood_is_skipped_by_name(tmp_path, case):
-    """A layer with anything else in its scope, or with anything missing, is never read as one without."""
+    """A layer with additional or missing variables in its scope is never read."""
     variables, reasons = SKIPPED[case]
     skipped = skips(tmp_path, variables)
     assert skipped.keys() == reasons.keys()

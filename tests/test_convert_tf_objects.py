@@ -1,4 +1,4 @@
-"""Checkpoints of TensorFlow 2: Keras's layers, found by the description of the objects and not by their paths alone."""
+"""Keras layers in TensorFlow 2 checkpoints are found by the object graph, not by their paths alone."""
 
 import numpy as np
 import pytest
@@ -26,25 +26,25 @@ PLAIN = {"kernel": (FEATURES, UNITS), "recurrent_kernel": (UNITS, UNITS), "bias"
 
 
 def saved(path, **objects):
-    """A checkpoint of some objects."""
+    """Write a checkpoint of some objects. Return its path."""
     return tf.train.Checkpoint(**objects).write(str(path / "two"))
 
 
 def randomized(model):
-    """The model with weights that are not the initial ones: biases too."""
+    """Give the model random weights, including biases, and return it."""
     model.set_weights([RNG.normal(size=weight.shape) for weight in model.get_weights()])
     return model
 
 
 def in_turn(layers, xs):
-    """What layers give one after the other."""
+    """Return the outputs of layers run one after the other."""
     for layer, params in layers.values():
         _, xs = apply(layer, params, xs)
     return xs
 
 
 def variables(full, shapes):
-    """An object with variables that have a full name as Keras gives it."""
+    """Return an object with variables that have a full name, as Keras gives it."""
     module = tf.Module()
     for name, shape in shapes.items():
         setattr(module, name, tf.Variable(RNG.normal(size=shape), name=f"{full}/{name}"))
@@ -52,7 +52,7 @@ def variables(full, shapes):
 
 
 def around(**children):
-    """An object with children."""
+    """Return an object with these children."""
     module = tf.Module()
     for name, child in children.items():
         setattr(module, name, child)
@@ -61,7 +61,7 @@ def around(**children):
 
 @FRAMEWORKS
 def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
-    """Twelve of them, so that a sort by name would be wrong; of all kinds that we have; with an optimizer's variables."""
+    """Twelve layers of all kinds keep their order, which differs from a sort by name."""
     keras_layers = framework.layers
     rnns = [
         keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True)),
@@ -100,7 +100,7 @@ def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
 
 
 def test_slots_of_older_optimizers_are_no_layers(tmp_path):
-    """They are kept in slots of the variables."""
+    """Older optimizers store their state in slots of the variables."""
     model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), tf_keras.layers.LSTM(UNITS)])
     model.compile(tf_keras.optimizers.legacy.Adam(), "mse")
     model.optimizer._create_all_weights(model.trainable_variables)
@@ -113,7 +113,7 @@ def test_slots_of_older_optimizers_are_no_layers(tmp_path):
 
 @FRAMEWORKS
 def test_an_encoder_and_a_decoder_go_by_their_paths(tmp_path, framework):
-    """Attributes of a model of one's own tell no order; an object on two paths is read once."""
+    """Attributes of a user's model have no order. An object on two paths is read once."""
     keras_layers = framework.layers
     encoder, decoder, shared = (keras_layers.LSTM(UNITS, return_sequences=True) for _ in range(3))
     for layer in (encoder, decoder, shared):
@@ -142,7 +142,7 @@ def test_directions_that_are_reached_on_other_paths_are_one_layer(tmp_path, fram
 
 @FRAMEWORKS
 def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
-    """ConvLSTM, cells of one's own, cells with a name of one's own, layers with a norm."""
+    """ConvLSTM, users' cells, renamed cells and layers with a norm are skipped by name."""
 
     class Mine(framework.layers.Layer):
         def __init__(self):
@@ -201,13 +201,13 @@ def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
 
 
 def two_sides(backward):
-    """Two directions, of which the second may differ."""
+    """Return an object with a forward layer, and with this backward layer unless it is None."""
     sides = {"forward_layer": around(cell=variables("a/forward_lstm/lstm_cell", LSTM))}
     return around(**sides, **({} if backward is None else {"backward_layer": backward}))
 
 
 def keras_stack():
-    """Cells that Keras 3 does not tell TensorFlow of."""
+    """Return a layer of stacked cells, which Keras 3 does not report to TensorFlow."""
     layer = keras.layers.RNN(keras.layers.StackedRNNCells([keras.layers.LSTMCell(2), keras.layers.GRUCell(3)]))
     layer.build((None, None, FEATURES))
     return layer
@@ -256,7 +256,7 @@ SKIPPED = {
 
 @pytest.mark.parametrize("case", SKIPPED)
 def test_what_is_not_understood_is_skipped_with_its_reason(tmp_path, case):
-    """Beside a layer that is read."""
+    """The layer is skipped with its reason, and the other layer is read."""
     make, words = SKIPPED[case]
     fine = around(cell=variables("fine/lstm_cell", LSTM))
     with pytest.warns(UserWarning, match="is not converted: "):
@@ -268,7 +268,7 @@ def test_what_is_not_understood_is_skipped_with_its_reason(tmp_path, case):
 
 @pytest.mark.parametrize("gates", ["hard_sigmoid_0.2", "sigmoid"])
 def test_what_old_checkpoints_do_not_state_is_asked_for(tmp_path, gates):
-    """The same names were those of gates with hard_sigmoid in TensorFlow 1; a plain network has no gates."""
+    """In TensorFlow 1 the same names meant hard_sigmoid gates. A plain network has no gates."""
     path = saved(tmp_path, old=around(cell=variables("lstm", LSTM)), plain=around(cell=variables("simple_rnn_2", PLAIN)))
     with pytest.warns(UserWarning, match="pass recurrent_activation="):
         assert [*convert.read(path)] == ["plain"]
@@ -279,7 +279,7 @@ def test_what_old_checkpoints_do_not_state_is_asked_for(tmp_path, gates):
 
 
 def elman(path, name):
-    """A plain recurrent network in NumPy."""
+    """Return the outputs of a plain recurrent network in NumPy."""
     reader = tf.train.load_checkpoint(path)
     kernel, recurrent, bias = (reader.get_tensor(f"{name}/cell/{variable}/.ATTRIBUTES/VARIABLE_VALUE") for variable in PLAIN)
     h, ys = np.zeros((BATCH, UNITS)), []
@@ -290,7 +290,7 @@ def elman(path, name):
 
 
 def test_cells_of_tensorflow_1_are_found_in_objects(tmp_path):
-    """By the full names of their variables."""
+    """TensorFlow 1's cells are found by the full names of their variables."""
     shapes = {"kernel": (FEATURES + UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     cells = around(a=variables("rnn/basic_lstm_cell", shapes), b=variables("rnn/basic_lstm_cell_1", shapes))
     layers = convert.read(saved(tmp_path, cells=cells, keras=around(cell=variables("a/lstm_cell", LSTM))))

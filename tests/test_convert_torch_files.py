@@ -20,7 +20,7 @@ from torch_models import FEATURES, FORMATS, STATE, UNITS, model, save_legacy
 @pytest.mark.parametrize("suffix", [".pt", ".bin"])
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
 def test_files_of_a_whole_model_are_read_by_name(tmp_path, write, suffix, dtype):
-    """All recurrent layers of a model, whatever else it holds; dtypes stay; other arrays are listed."""
+    """All recurrent layers are read in their dtype, and all other arrays are listed as unused."""
     theirs, path = model(dtype), tmp_path / f"model{suffix}"
     write(theirs, path)
     layers = convert.read(path)
@@ -38,7 +38,7 @@ def test_files_of_a_whole_model_are_read_by_name(tmp_path, write, suffix, dtype)
 
 
 def test_modules_stand_in_the_order_in_which_they_were_registered(tmp_path):
-    """In a `.pt` file; safetensors files do not keep that order, and are sorted by name."""
+    """This holds for `.pt` files. Safetensors files lose the order, and are sorted by name."""
     torch.save(model().state_dict(), tmp_path / "model.pt")
     save_file(model().state_dict(), tmp_path / "model.safetensors")
     assert list(convert.read(tmp_path / "model.pt")) == ["encoder", "decoder"]
@@ -46,7 +46,7 @@ def test_modules_stand_in_the_order_in_which_they_were_registered(tmp_path):
 
 
 class Hyperparameters:
-    """What only the training script knows, and what refers to itself."""
+    """An object that only the training script can make, and that refers to itself."""
 
     def __init__(self):
         self.rate, self.parent = np.float64(1e-3), self
@@ -81,7 +81,7 @@ CONTAINERS = {
 @pytest.mark.parametrize("write", [torch.save, save_legacy], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize(("content", "names"), CONTAINERS.values(), ids=CONTAINERS)
 def test_checkpoints_of_a_training_are_read(tmp_path, content, names, write):
-    """Names begin with the keys that lead to a state_dict; an optimizer's tensors are no part of the model."""
+    """Names begin with the keys that lead to the state_dict. Optimizer tensors are no part of the model."""
     write(content, tmp_path / "model.ckpt")
     layers = convert.read(tmp_path / "model.ckpt")
     assert list(layers) == names
@@ -91,7 +91,7 @@ def test_checkpoints_of_a_training_are_read(tmp_path, content, names, write):
 
 
 class Language(torch.nn.Module):
-    """One matrix for the embedding and the output."""
+    """A language model that uses one matrix for the embedding and the output."""
 
     def __init__(self):
         super().__init__()
@@ -100,7 +100,7 @@ class Language(torch.nn.Module):
 
 
 class Siamese(torch.nn.Module):
-    """One module under two names."""
+    """A model with one module under two names."""
 
     def __init__(self):
         super().__init__()
@@ -109,7 +109,7 @@ class Siamese(torch.nn.Module):
 
 
 class Expanded(torch.nn.Module):
-    """A buffer of one number in a larger shape."""
+    """A model with a buffer of one number, expanded to a larger shape."""
 
     def __init__(self):
         super().__init__()
@@ -118,7 +118,7 @@ class Expanded(torch.nn.Module):
 
 
 class OneStorage(torch.nn.Module):
-    """All weights in one storage, as on a GPU."""
+    """A model whose weights all lie in one storage, as on a GPU."""
 
     def __init__(self):
         super().__init__()
@@ -132,7 +132,7 @@ class OneStorage(torch.nn.Module):
 @pytest.mark.parametrize("write", [FORMATS["zip"], FORMATS["before 1.6"], torch.save], ids=["zip", "before 1.6", "whole"])
 @pytest.mark.parametrize("make", [Language, Siamese, Expanded, OneStorage])
 def test_tensors_that_share_their_numbers_are_read(tmp_path, make, write):
-    """A tensor under two names, and views of one storage."""
+    """Tensors under two names, and views of one storage, are read."""
     module = make()
     write(module, tmp_path / "model.pt")
     layers = convert.read(tmp_path / "model.pt")
@@ -143,7 +143,7 @@ def test_tensors_that_share_their_numbers_are_read(tmp_path, make, write):
 
 
 def test_tied_tensors_that_safetensors_leaves_out_are_read(tmp_path):
-    """`save_model` writes one of them, and the other's name into the metadata."""
+    """`save_model` writes one of two tied tensors, and notes the other's name in the metadata."""
     save_model(Siamese(), str(tmp_path / "model.safetensors"))
     layers = convert.read(tmp_path / "model.safetensors")
     assert list(layers) == ["left", "right"]
@@ -152,7 +152,7 @@ def test_tied_tensors_that_safetensors_leaves_out_are_read(tmp_path):
 
 @pytest.mark.parametrize("write", [torch.save, save_legacy], ids=["zip", "before 1.6"])
 def test_rnns_are_skipped_or_told_their_nonlinearity(tmp_path, write):
-    """They hide no LSTM; a file with nothing else asks for the argument."""
+    """An RNN hides no LSTM. A file with RNNs only asks for `nonlinearity`."""
     modules = torch.nn.ModuleDict({"a": torch.nn.LSTM(3, 4), "b": torch.nn.RNN(4, 5, nonlinearity="relu")})
     write(modules.state_dict(), tmp_path / "both.pt")
     with pytest.warns(UserWarning, match="'b' is not converted: nonlinearity must be 'tanh' or 'relu'"):
@@ -168,6 +168,6 @@ def test_rnns_are_skipped_or_told_their_nonlinearity(tmp_path, write):
 
 
 def test_the_decoder_is_a_gru(tmp_path):
-    """Kinds are told by the number of gates."""
+    """The number of gates tells the kind of a layer."""
     torch.save(model().state_dict(), tmp_path / "model.pt")
     assert isinstance(convert.read(tmp_path / "model.pt")["decoder"][0].cell, GRUCell)

@@ -21,7 +21,7 @@ from torch_models import FORMATS, STATE, save_legacy
 
 
 def file_bytes(write):
-    """The bytes of a file."""
+    """Return the bytes that `write` writes to a file."""
     with io.BytesIO() as file:
         write(file)
         return file.getvalue()
@@ -45,7 +45,7 @@ def packed(file):
 
 
 def content(data):
-    """Write these bytes."""
+    """Return a function that writes these bytes."""
     return lambda file: file.write(data)
 
 
@@ -79,7 +79,7 @@ OTHER_KINDS = {
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 @pytest.mark.parametrize(("write", "complaint"), OTHER_KINDS.values(), ids=OTHER_KINDS)
 def test_files_of_another_kind_are_told_by_name(tmp_path, write, complaint, suffix):
-    """One sentence with a remedy, whatever the suffix, without what another package says in its own colours."""
+    """One sentence names the kind and a remedy, whatever the suffix, without escape codes of other packages."""
     path = tmp_path / f"model.{suffix}"
     path.write_bytes(file_bytes(write))
     sentence = refusal(lambda: convert.read(path))
@@ -89,14 +89,14 @@ def test_files_of_another_kind_are_told_by_name(tmp_path, write, complaint, suff
 
 
 def test_a_folder_is_no_file(tmp_path):
-    """As a checkpoint of several files is."""
+    """A folder, as a checkpoint of several files is, is refused."""
     with pytest.raises(FileNotFoundError, match=r"is a folder, expected a file: name a file in it"):
         convert.read(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "bin"])
 def test_a_flipped_bit_of_a_weight_is_seen(tmp_path, suffix):
-    """By the checksum that the zip file has of each of its members."""
+    """The zip file's checksum of each member shows the flipped bit."""
     path = tmp_path / f"model.{suffix}"
     for name, weight in PLAIN.items():
         place = SAVED.index(weight.numpy().tobytes())
@@ -111,7 +111,7 @@ def test_a_flipped_bit_of_a_weight_is_seen(tmp_path, suffix):
     "pickled", [b"j", b"r\0", b"X\1", b"G", b"}(K\1u.", b"\x8a\xff", b"h\0.", b".", b"(.", b"N\x85(0."], ids=repr
 )
 def test_pickles_that_end_early_are_one_sentence(tmp_path, pickled):
-    """In the middle of a number, with nothing on the stack, with a key and no value."""
+    """Pickles that end inside a number, with an empty stack, or with a key without a value are refused."""
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         archive.writestr("model/data.pkl", b"\x80\x02" + pickled)
     assert "is not a whole file of torch.save" in refusal(lambda: convert.read(tmp_path / "model.pt"))
@@ -120,7 +120,7 @@ def test_pickles_that_end_early_are_one_sentence(tmp_path, pickled):
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 @pytest.mark.parametrize("names", [("data.pkl", "data.pkl"), ("data.pkl", "DATA.PKL"), ("data.pkl", "two\nlines", "two\nlines")])
 def test_members_with_the_same_name_are_refused(tmp_path, names):
-    """Readers do not agree on which one counts, nor on capital letters."""
+    """Readers differ in which of two members they take, and in how they treat case."""
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         for name in names:
             archive.writestr(f"model/{name}", b"\x80\x02}.")
@@ -128,7 +128,7 @@ def test_members_with_the_same_name_are_refused(tmp_path, names):
 
 
 def test_pickles_are_not_executed(tmp_path):
-    """What would run code is not made; the layer beside it is read."""
+    """An object that would run code is not made, and the layer beside it is read."""
 
     class Attack:
         def __reduce__(self):
@@ -143,7 +143,7 @@ def test_pickles_are_not_executed(tmp_path):
 
 
 def many_views():
-    """Forty cells, each a view of nearly all numbers of one storage."""
+    """Return forty cells, each a view of nearly all numbers of one storage."""
     numbers = torch.zeros(10**4)
     return {
         f"rnn{k}.{name}": numbers[k : k + size].view(8, -1)
@@ -154,7 +154,7 @@ def many_views():
 
 @pytest.mark.parametrize("write", [torch.save, save_legacy], ids=["zip", "before 1.6"])
 def test_declared_sizes_are_checked(tmp_path, write):
-    """A tensor of one number in a huge shape, a storage with more numbers than there are, and many views of one storage."""
+    """A huge expanded tensor, a storage too short for its tensors and many views of one storage are refused."""
     huge, path = torch.zeros(1).expand(4 * 10**5, 10**5), tmp_path / "model.pt"
     write({"weight_hh_l0": huge, "weight_ih_l0": huge}, path)
     tracemalloc.start()
@@ -179,7 +179,7 @@ def test_declared_sizes_are_checked(tmp_path, write):
 
 
 def test_dicts_in_dicts_are_refused_before_they_grow(tmp_path):
-    """Sixty dicts, each twice in the next, have 2⁶⁰ names."""
+    """Sixty nested dicts, each twice in the next, would have 2⁶⁰ names."""
     nested = STATE
     for _ in range(60):
         nested = {"a": nested, "b": nested}
@@ -191,7 +191,7 @@ def test_dicts_in_dicts_are_refused_before_they_grow(tmp_path):
 @settings(max_examples=60)
 @pytest.mark.parametrize("write", ["zip", "before 1.6", "safetensors", "whole module"])
 def test_damaged_files_are_read_or_refused(tmp_path, write, data):
-    """Whatever bytes are cut off or changed."""
+    """A file with any bytes cut off or changed is read, or refused in one sentence."""
     path = tmp_path / "model.pt"
     FORMATS[write](torch.nn.GRU(2, 1), path)
     survives(convert.read, path, data.draw(damaged(path.read_bytes())))

@@ -1,4 +1,4 @@
-"""Series are the published ones."""
+"""The time series are the published ones."""
 
 import csv
 import os
@@ -23,7 +23,7 @@ FILES = {airline: "airline-passengers.csv", sunspots: "monthly-sunspots.csv", te
     ],
 )
 def test_series_are_the_published_ones(load, size, first, last, mean):
-    """Sizes, ends and means; times rise; and every row of the file is there."""
+    """Sizes, first and last values and means agree, times increase, and every row of the file is read."""
     times, values = load()
     assert len(times) == len(values) == size
     assert values.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Variational dropout: one mask a sequence, drawn from a key or handed in, and none without."""
+"""Variational dropout draws one mask for a sequence from a key, or takes a given one. Without either there is none."""
 
 import jax
 import numpy as np
@@ -32,12 +32,12 @@ KEY = jax.random.key(11)
 
 
 def noise_from_key(layer, params, key=KEY, batch=(BATCH,), dtype="float64"):
-    """The masks that a key stands for."""
+    """Return the masks that a key draws."""
     return layer.cell.begin(params, batch, dtype, key=key)[1]
 
 
 def noise_of(rng, masks=MASKS["both"], batch=BATCH):
-    """Random positive factors, unlike any that dropout draws."""
+    """Return random positive factors, unlike any that dropout draws."""
     return {name: rng.uniform(0.5, 2, (gates, batch, SIZES[name])) for name, gates in masks.items()}
 
 
@@ -45,7 +45,7 @@ def noise_of(rng, masks=MASKS["both"], batch=BATCH):
     "masks", [{}, {"inputs": 1}, {"recurrent": 1}, {"inputs": 4, "recurrent": 4}, {"inputs": 1, "recurrent": 4}]
 )
 def test_noise_equals_the_textbook(masks):
-    """Values and gradients under given masks, one a gate or one for all, with padding, equal float64 NumPy."""
+    """Values and gradients under given masks, for each gate or for all, with padding, equal float64 NumPy."""
     problem = small_problem(LSTM(UNITS))
     noise, mask, cotangent = noise_of(np.random.default_rng(0), masks), flags(0.7), cotangent_of(problem)
     got = differentiate(problem.layer, cotangent, *problem[1:], mask=mask, noise=noise)
@@ -53,7 +53,7 @@ def test_noise_equals_the_textbook(masks):
 
 
 def test_noise_of_wrapped_layers():
-    """Bidirectional takes a dict of noise, Stack a tuple; None there means none."""
+    """Bidirectional takes a dict of noise, and Stack a tuple. None in it means no noise."""
     problem = small_problem(Stack((Bidirectional(LSTM(UNITS), "sum"), LSTM(6, reverse=True))))
     noise = ({"forward": noise_of(np.random.default_rng(0)), "backward": None}, None)
     cotangent = cotangent_of(problem)
@@ -63,7 +63,7 @@ def test_noise_of_wrapped_layers():
 
 @pytest.mark.parametrize("name", RATES)
 def test_masks_that_are_drawn(name):
-    """Input dropout alone draws one mask for all gates; recurrent dropout draws one a gate, for the inputs too."""
+    """Input dropout alone draws one mask for all gates. Recurrent dropout draws one for each gate, for the inputs too."""
     layer, params, *_ = small_problem(LSTM(UNITS, **RATES[name]))
     masks = noise_from_key(layer, params)
     assert {k: mask.shape for k, mask in masks.items()} == {k: (g, BATCH, SIZES[k]) for k, g in MASKS[name].items()}
@@ -84,7 +84,7 @@ def test_a_key_is_the_noise_that_it_draws(name):
 
 @pytest.mark.parametrize("options", [{"remat": 2}, {"unroll": True}, {"reverse": True}, {"time_major": True}], ids=repr)
 def test_masks_do_not_depend_on_how_it_is_run(options):
-    """Remat, which runs chunks twice, unrolling and direction all use the masks of the key; time-major too."""
+    """Remat, unrolling, direction and the axis of time do not change the masks."""
     _, params, xs, carry = small_problem(LSTM(UNITS))
     plain, layer = LSTM(UNITS, **RATES["both"]), LSTM(UNITS, **RATES["both"], **options)
     turn = {"reverse": lambda a: a[:, ::-1], "time_major": lambda a: a.swapaxes(0, 1)}.get(next(iter(options)), lambda a: a)
@@ -93,7 +93,7 @@ def test_masks_do_not_depend_on_how_it_is_run(options):
 
 
 def test_without_a_key_it_is_inference():
-    """No key, no dropout: the results are those of a layer that has none, and a zero rate draws nothing from a key."""
+    """Without a key the results are those of a layer without dropout. A rate of zero draws nothing."""
     _, params, xs, carry = small_problem(LSTM(UNITS))
     expected = apply(LSTM(UNITS), params, xs, carry)
     assert_close(apply(LSTM(UNITS, **RATES["both"]), params, xs, carry), expected, atol=0)
@@ -104,7 +104,7 @@ def test_without_a_key_it_is_inference():
 
 
 def test_one_mask_for_the_whole_sequence():
-    """An input feature that is dropped is dropped at every step: its gradient is zero at all of them or at none."""
+    """A dropped input feature is dropped at every step: its gradient is zero at all steps or at none."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, dropout=0.5), batch=16)
     gradient = jax.grad(lambda xs: apply(layer, params, xs, carry, key=KEY)[1].sum())(xs)
     dropped = np.asarray(gradient == 0)
@@ -144,7 +144,7 @@ def test_directions_and_layers_draw_from_keys_of_their_own():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_masks_have_the_compute_dtype(dtype):
-    """Dropout promotes nothing."""
+    """Dropout promotes no dtype."""
     layer, params, xs, _ = small_problem(LSTM(UNITS, dtype=dtype, **RATES["both"]))
     assert {mask.dtype.name for mask in noise_from_key(layer, params, dtype=dtype).values()} == {dtype}
     assert apply(layer, params, xs, key=KEY)[1].dtype == dtype

@@ -1,4 +1,4 @@
-"""Precision: everything comes back in the dtype asked for, is computed in it, and is as accurate as it can be."""
+"""Results have the requested dtype, are computed in it, and are as accurate as it allows."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
 
 def layers(**options):
-    """One layer of each kind with these options."""
+    """Return one layer of each kind with these options."""
     return {
         "LSTM": LSTM(UNITS, **options),
         "remat": LSTM(UNITS, remat=2, **options),
@@ -56,7 +56,7 @@ def test_without_dtype_the_inputs_decide(x64, dtype, name):
 
 
 def test_dtype_of_the_initial_carry():
-    """The argument goes before the layer's dtype, and that before the parameters'."""
+    """The argument takes precedence over the layer's dtype, and that over the parameters' dtype."""
     for layer in (LSTM(UNITS, dtype="float32", param_dtype="float16"), LSTM(UNITS, param_dtype="float16")):
         params = layer.init(jax.random.key(0), FEATURES)
         assert dtypes_of(layer.initial_carry(params, (2,), "bfloat16")) == {"bfloat16"}
@@ -64,7 +64,7 @@ def test_dtype_of_the_initial_carry():
 
 
 def avals(jaxpr):
-    """What every equation computes, in all nested programs."""
+    """Return the result types of all equations, in all nested programs."""
     for eqn in jaxpr.eqns:
         yield from (variable.aval for variable in eqn.outvars)
         for inner in jaxprs_in_params(eqn.params):
@@ -102,7 +102,7 @@ def test_close_to_the_truth(dtype, layer):
 
 
 def test_mixed_precision_rounds_only_once():
-    """Computing float32 parameters in bfloat16 is casting all of them first."""
+    """float32 parameters in a bfloat16 run are cast once, at the beginning."""
     _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     params, xs, carry = jax.tree.map(jnp.asarray, (params, xs, carry))
     half = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), (params, xs, carry))

@@ -194,7 +194,7 @@ def test_bad_input_gives_one_sentence(name):
 
 @pytest.mark.parametrize("name", ["lengths", "mask", "resets", "carry", "xs"])
 def test_the_same_inputs_set_right_are_accepted(name):
-    """What these tests refuse is refused for the one thing that is wrong with it."""
+    """The inputs above are refused only for their one mistake."""
     right = {"lengths": [5, 0], "mask": MASK, "resets": MASK, "carry": LSTMCarry(*CARRY), "xs": XS}
     carry, ys = apply(**{name: right[name]})
     assert ys.shape == (2, 5, 4)

@@ -1,4 +1,4 @@
-"""The forecast sees nothing of what it is judged by, and what it is compared with is what it is called."""
+"""The forecast does not see its test data, and the baselines are what they are called."""
 
 import importlib
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.loose
 
 @pytest.fixture
 def example(monkeypatch):
-    """The functions of 05_forecast.py, with a series that needs no file."""
+    """The module of 05_forecast.py, with a series that needs no file."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module("05_forecast")
     monkeypatch.setattr(module, "airline", lambda data_dir: Series(MONTHS, GROWING.astype(np.float32)))
@@ -35,19 +35,19 @@ def example(monkeypatch):
 
 @pytest.fixture
 def report(monkeypatch):
-    """The functions of forecast_report.py."""
+    """The module of forecast_report.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("forecast_report")
 
 
 def random_params(example):
-    """Parameters such as training makes."""
+    """Return parameters of the structure that training makes."""
     shapes = {"lstm": example.LAYER.init(jax.random.key(0), 1), "kernel": np.empty((32, 1)), "bias": np.empty(1)}
     return normal(shapes, rng=np.random.default_rng(0), dtype=np.float32)
 
 
 def test_nothing_of_the_test_is_seen_before(example):
-    """Other values in the test change neither scaling nor what is learnt from, and only the forecasts that come after them."""
+    """Test values change neither the scaling nor the training data, only later one-step forecasts."""
     changed, month = GROWING.copy(), len(GROWING) - 10
     changed[month:] *= 3
     outcomes = []
@@ -65,7 +65,7 @@ def test_nothing_of_the_test_is_seen_before(example):
 
 
 def test_what_runs_on_is_what_would_be_forecast_had_it_come_so(example):
-    """The first month is the same in both forecasts, and the others once the months have gone as forecast."""
+    """Multi-step forecasts equal one-step forecasts on the forecast values."""
     scaled, *_ = example.scale(GROWING, 24)
     history, test = np.split(scaled, [len(scaled) - 24])
     params = random_params(example)
@@ -77,7 +77,7 @@ def test_what_runs_on_is_what_would_be_forecast_had_it_come_so(example):
 
 
 def test_windows_are_followed_by_the_next_months(example, tmp_path, monkeypatch):
-    """What is to be foretold is the input one month later, in all windows that fit."""
+    """The target of every window is its input one month later."""
     calls = []
     monkeypatch.setattr(
         example.Options, "fit", lambda self, loss, params, optimizer, batches, **_: calls.append(batches.examples)
@@ -90,7 +90,7 @@ def test_windows_are_followed_by_the_next_months(example, tmp_path, monkeypatch)
 
 
 def test_naive_forecasts_are_those_of_the_textbook(report):
-    """On a series of equal seasons that grows by a tenth each year growth is all that is missed, and nothing with it."""
+    """On equal seasons with a growth of a tenth a year the naive forecast misses only the growth."""
     forecasts = report.naive(GROWING, 24)
     np.testing.assert_array_equal(forecasts["each"]["naive"], GROWING[-25:-1])
     np.testing.assert_allclose(forecasts["each"]["seasonal naive"] * 1.1, GROWING[-24:], rtol=1e-12)
@@ -107,7 +107,7 @@ def test_errors_are_their_definitions(report):
 
 
 def test_it_prints_and_saves_what_it_says(example, tmp_path, capsys):
-    """A table with all forecasts, the picture and the weights; the last line is the LSTM's error in the table."""
+    """All forecasts are in a table. The picture and weights are saved; the last line is the LSTM's error."""
     example.main(tyro.cli(example.ForecastOptions, args=["--steps", "8", "--out", str(tmp_path)]))
     printed = capsys.readouterr().out
     rows = re.findall(r"│ (one month|36 months) ahead: ([a-zA-Z ]+?) +│ +([\d.]+) +│ +[\d.]+ +│ +[\d.]+ │", printed)
@@ -121,7 +121,7 @@ def test_it_prints_and_saves_what_it_says(example, tmp_path, capsys):
 
 
 def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
-    """As if the series ended earlier."""
+    """Hidden months give the output of a series that ends earlier."""
     monkeypatch.setattr(example, "learn", lambda values, options: train.Result(random_params(example), [], None))
     example.main(example.ForecastOptions(months=12, hide=36, out=tmp_path))
     hidden_output = capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 @NEEDS_DATA
 def test_it_beats_naive_forecasts_of_the_airline(monkeypatch, tmp_path, capsys):
-    """A hundred and fifty steps are enough, one month ahead and three years."""
+    """A hundred and fifty steps are enough, for forecasts of one month and of three years."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.reload(importlib.import_module("05_forecast"))
     module.main(module.ForecastOptions(steps=150, out=tmp_path))
@@ -147,14 +147,14 @@ def test_it_beats_naive_forecasts_of_the_airline(monkeypatch, tmp_path, capsys):
     "options", [{"months": 0}, {"hide": -1}, {"window": 12}, {"window": 107}, {"hide": 200}, {"months": 144}]
 )
 def test_months_that_do_not_fit_are_one_sentence(example, tmp_path, options):
-    """And nothing is trained."""
+    """Wrong numbers of months are refused before training."""
     with pytest.raises(ValueError, match=r"--window must be over 12 and leave some of the \d+ months to --months and --hide"):
         example.main(example.ForecastOptions(out=tmp_path, **options))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_one_sentence(monkeypatch, tmp_path):
-    """It names the folder."""
+    """The sentence names the folder."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.reload(importlib.import_module("05_forecast"))
     message = r"there is no airline-passengers.csv in the folder .*nowhere: put it there"

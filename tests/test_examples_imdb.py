@@ -1,4 +1,4 @@
-"""03_imdb.py trains as Keras does, from several seeds, and has a better network besides."""
+"""03_imdb.py trains as Keras does, over several seeds, and also offers a better network."""
 
 import os
 import re
@@ -23,7 +23,7 @@ FIGURES = r"accuracy [01]\.\d{4}, loss \d\.\d{4}"
 
 @pytest.fixture
 def example(monkeypatch) -> ModuleType:
-    """The functions of 03_imdb.py, on made-up reviews."""
+    """The module of 03_imdb.py, on random reviews."""
     return imported(monkeypatch, "03_imdb")
 
 
@@ -35,12 +35,12 @@ def keras(monkeypatch) -> ModuleType:
 
 
 def run(example: ModuleType, *arguments: str, out) -> None:
-    """As `python 03_imdb.py` with these arguments."""
+    """Run `python 03_imdb.py` with these arguments."""
     example.main(tyro.cli(example.ImdbOptions, args=[*SMALL, "--out", str(out), *arguments]))
 
 
 def test_help_explains_every_option(example, capsys):
-    """And says what the script does."""
+    """`--help` lists all options and says what the script does."""
     with pytest.raises(SystemExit) as end:
         tyro.cli(example.ImdbOptions, args=["--help"])
     printed = capsys.readouterr().out
@@ -50,7 +50,7 @@ def test_help_explains_every_option(example, capsys):
 
 
 def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
-    """A line an epoch, one a seed, their mean with its standard error; the last line and the saved weights are the first's."""
+    """There is a line for each epoch and seed, and the mean with its standard error. The first seed is saved."""
     run(example, "--epochs", "2", "--batch", "20", "--learning-rate", "0.03", "--seeds", "2", out=tmp_path)
     printed = capsys.readouterr().out
     epochs = re.findall(rf"^Epoch ([12])/2: train {FIGURES}, validation {FIGURES} \(\d+\.\d s\)$", printed, re.MULTILINE)
@@ -65,7 +65,7 @@ def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
-    """It goes both ways, and is built anew from the same options to judge a text."""
+    """The bidirectional network learns, and the same options build it again to judge a text."""
     arguments = ("--best", "--words", "17", "--length", "21", "--batch", "32", "--learning-rate", "0.01", "--epochs", "4")
     run(example, *arguments, "--seeds", "2", out=tmp_path)
     printed = capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_the_best_network_learns_and_judges(example, tmp_path, capsys):
 
 
 def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
-    """What was given stays."""
+    """`--best` does not override options that the user gave."""
     calls = []
     monkeypatch.setattr(example, "learn", lambda learned, validation, options, console: calls.append(options) or {})
     monkeypatch.setattr(example, "accuracy", lambda *_: 0.5)
@@ -89,7 +89,7 @@ def test_best_takes_the_place_of_defaults_only(example, monkeypatch, tmp_path):
 
 
 def test_training_leaves_out_a_share_of_the_words(example):
-    """They become unknown; padding and the mark of the beginning stay, and validation sees all."""
+    """Dropped words become unknown words. Padding and the start mark stay, and validation drops nothing."""
     tokens = np.tile(np.r_[np.zeros(10), 1, np.arange(3, 1003)].astype(np.int32), (4, 1))
     batch = Bucketed(tokens, np.full(4, 1001, np.int32), np.ones(4, np.int32))
     token_batches = []
@@ -104,7 +104,7 @@ def test_training_leaves_out_a_share_of_the_words(example):
 
 
 def test_adam_is_that_of_keras(example, keras):
-    """Thirty steps on gradients from 1e-9 to 1, where ε is felt, end in Keras' weights; with optax' ε they do not."""
+    """Thirty steps with gradients from 1e-9 to 1, where ε matters, equal Keras. With optax's ε they do not."""
     draw = np.random.default_rng(0)
     gradients = (draw.normal(size=(30, 10)) * 10.0 ** np.arange(-9, 1)).astype(np.float32)
     theirs, optimizer = keras.Variable(np.zeros(10, np.float32)), keras.optimizers.Adam(1e-3)
@@ -154,7 +154,7 @@ def test_training_ends_in_the_weights_of_keras(example, keras, masked):
 
 
 def adam_of_sums(keras: ModuleType):
-    """Keras' Adam, given the sum over a word's occurrences."""
+    """Return Keras's Adam on the sum over a word's occurrences."""
     import tensorflow as tf
 
     class AdamOfSums(keras.optimizers.Adam):
@@ -165,7 +165,7 @@ def adam_of_sums(keras: ModuleType):
 
 
 def weights(params) -> list[np.ndarray]:
-    """In Keras' order."""
+    """Return our parameters as a list in Keras's order."""
     layer, head = params["layer_0"], params["head"]
     of_layer = (layer["kernel"], layer["recurrent_kernel"], layer["bias"])
     return [np.asarray(leaf) for leaf in (params["embed"]["embedding"], *of_layer, head["kernel"], head["bias"])]
@@ -182,13 +182,13 @@ def weights(params) -> list[np.ndarray]:
     ],
 )
 def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
-    """The script ends with it."""
+    """A mistake ends the script with one sentence."""
     with pytest.raises(SystemExit, match=message), example.one_sentence():
         run(example, *arguments, out=tmp_path)
 
 
 def test_an_ensemble_judges_by_the_mean_of_the_logits(example):
-    """Two that disagree give the mean of what they say."""
+    """Two models that disagree give the mean of their logits."""
     model = SimpleNamespace(apply=lambda variables, tokens: variables["params"] * tokens)
     ensemble_logits = example.Ensemble(model).apply({"params": [jnp.float32(1), jnp.float32(-3)]}, jnp.ones(2))
     np.testing.assert_array_equal(ensemble_logits, [-1, -1])

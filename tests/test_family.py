@@ -1,4 +1,4 @@
-"""What every cell can do, whatever its equations."""
+"""Properties of every cell, whatever its equations."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ ALL, NONE = np.ones((BATCH, TIME), bool), np.zeros((BATCH, TIME), bool)
 
 
 def run(layer, params, xs, carry=None, mask=ALL, resets=NONE):
-    """Last carry and outputs, by one program for all sequences of BATCH and TIME."""
+    """Return the last carry and the outputs. One program serves all sequences of BATCH and TIME."""
     carry = layer.initial_carry(params, (BATCH,), "float64") if carry is None else carry
     return apply(layer, params, xs, carry, mask=mask, resets=resets)
 
@@ -29,7 +29,7 @@ step = jax.jit(lambda layer, params, carry, x: layer.step(params, carry, x), sta
 
 
 def steps(layer, params, xs, carry=None):
-    """The same one by one, for any number of them."""
+    """Return the same as `run`, computed step by step, for any number of steps."""
     carry, ys = layer.initial_carry(params, (BATCH,), "float64") if carry is None else carry, []
     for t in range(xs.shape[1]):
         carry, y = step(layer, params, carry, xs[:, t])
@@ -39,14 +39,14 @@ def steps(layer, params, xs, carry=None):
 
 @partial(jax.jit, static_argnums=0)
 def derivatives(layer, args, tangents, cotangent, mask, resets):
-    """Of params, xs and carry: what follows from their tangents, and their gradients."""
+    """Return the derivative along the tangents, and the gradients, of params, xs and carry."""
     function = lambda *args: layer.apply(*args, mask=mask, resets=resets)
     return jax.jvp(function, args, tangents)[1], jax.vjp(function, *args)[1](cotangent)
 
 
 @every
 def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
-    """And so is a sequence cut in two."""
+    """A sequence cut in two gives the same too."""
     layer, params, xs, _ = small_problem(RNN(cell))
     carry, ys = run(layer, params, xs)
     assert_close(steps(layer, params, xs), (carry, ys), atol=1e-13)
@@ -58,7 +58,7 @@ def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_padding_counts_for_nothing(cell, x64):
-    """A sequence gives what it gives alone, and zeros behind, where NaN harms neither results nor gradients."""
+    """A padded sequence gives its own results and then zeros, and NaN in padding harms nothing."""
     layer, params, xs, _ = small_problem(RNN(cell))
     counts = np.arange(TIME) < np.array([[3], [0]])
     padded = np.where(np.expand_dims(counts, tuple(range(2, xs.ndim))), xs, np.nan)
@@ -79,7 +79,7 @@ def test_padding_counts_for_nothing(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_resets_start_anew(cell, x64):
-    """From a reset on, a sequence is another one."""
+    """A sequence from a reset on equals a new sequence."""
     layer, params, xs, carry = small_problem(RNN(cell))
     start = jax.tree.map(np.abs, carry)
     last, ys = run(layer, params, xs, start, resets=np.arange(TIME) == np.full((BATCH, 1), 2))
@@ -90,7 +90,7 @@ def test_resets_start_anew(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
-    """Forward and reverse mode, with a mask and resets, for parameters, inputs and initial carry."""
+    """Forward and reverse mode are right for parameters, inputs and carry, with a mask and resets."""
     problem = small_problem(RNN(cell))
     layer, mask, resets = problem.layer, flags(0.8), flags(0.2, seed=3)
     carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, problem.carry)  # a normaliser is positive
@@ -105,7 +105,7 @@ def test_gradients_are_those_of_finite_differences(cell, x64):
 
 @every
 def test_the_last_output_is_the_h_that_it_carries(cell, x64):
-    """Where a cell gives that h; any other carry is refused, never taken for an output."""
+    """A cell whose output is not its h is refused, and never gives a wrong output."""
     layer, params, xs, carry = small_problem(RNN(cell))
     last, ys = run(layer, params, xs, carry)
     if cell.gives_h and hasattr(last, "h"):
@@ -118,7 +118,7 @@ def test_the_last_output_is_the_h_that_it_carries(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_every_example_of_a_batch_is_on_its_own(cell, x64):
-    """`vmap` over examples is the batch; more batch axes are too."""
+    """`vmap` over examples, and more batch axes, equal the batch."""
     layer, params, xs, _ = small_problem(RNN(cell), batch=3 * BATCH)
     expected = [run(layer, params, xs[k : k + BATCH]) for k in range(0, len(xs), BATCH)]
     expected = jax.tree.map(lambda *leaves: np.concatenate(leaves), *expected)
@@ -134,7 +134,7 @@ def test_every_example_of_a_batch_is_on_its_own(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_results_have_the_dtype_of_the_inputs(cell, x64):
-    """And are near those of float64, even where numbers reach no further than 65504."""
+    """They are close to float64, even in float16, which ends at 65504."""
     layer, params, xs, _ = small_problem(RNN(cell))
     params = jax.tree.map(lambda leaf: 0.4 * leaf, params)
     narrow = jax.tree.map(np.float32, params)
@@ -147,7 +147,7 @@ def test_results_have_the_dtype_of_the_inputs(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
-    """Backwards, in both directions, stacked, recomputed, in linen and NNX, on disk."""
+    """The cell works backward, bidirectional, stacked, with remat, in linen and NNX, and on disk."""
     both_ways = Bidirectional(RNN(cell, remat=2), "ave")
     _, params, xs, _ = small_problem(both_ways)
     forward = run(RNN(cell), params["forward"], xs)[1]
@@ -170,7 +170,7 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.stochastic])
 def test_dropout_is_drawn_from_a_key(name):
-    """The same key the same result, another key another one, no key none."""
+    """The same key gives the same result, another key another one, and no key no dropout."""
     layer = RNN(CELLS[name])
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.ones((2, TIME, *layer.spatial_in, FEATURES))
@@ -191,7 +191,7 @@ def test_dropout_is_drawn_from_a_key(name):
     ids=["plain", "reverse, mask, resets"],
 )
 def test_all_steps_at_once_are_the_same_as_one_by_one(name, reverse, sequences, x64):
-    """Outputs, last carry and gradients, from any carry; an mLSTM's carry counts with exp(m)."""
+    """Outputs, last carry and gradients agree. An mLSTM's carry is compared times exp(m)."""
     layers = [RNN(CELLS[name], reverse=reverse, backend=backend) for backend in ("parallel", "scan")]
     _, params, xs, carry = small_problem(layers[0])
     assert "is run by parallel" in jlstm.explain(layers[0], params, xs)

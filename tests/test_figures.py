@@ -1,4 +1,4 @@
-"""What the examples print is kept word for word, and a failure is not kept as a figure."""
+"""The output of the examples is stored word for word, and a failed run is not stored."""
 
 import json
 
@@ -9,7 +9,7 @@ from benchmarks import figures
 
 @pytest.mark.slow
 def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypatch, capsys):
-    """Another run of the same name takes its place; other names stay, in the order of the list."""
+    """A new run replaces the entry of its name. Others stay, in the list's order."""
     names = {"other": "none.py", "digits": "01_mnist.py --dataset digits --steps 20"}
     monkeypatch.setattr(figures, "FIGURES", names)
     monkeypatch.chdir(tmp_path)
@@ -32,7 +32,7 @@ def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypa
 
 
 def test_an_example_that_fails_is_told(tmp_path, monkeypatch, capsys):
-    """With its own sentence, and exit status 1."""
+    """The error is the example's own sentence, and the exit status is 1."""
     monkeypatch.setattr(figures, "FIGURES", {"wrong": "01_mnist.py --steps 0"})
     monkeypatch.chdir(tmp_path)
     (path := tmp_path / "figures.json").write_text(content := '{"wrong": {"printed": ["Test accuracy: 0.9"]}}')
@@ -42,7 +42,7 @@ def test_an_example_that_fails_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_an_unknown_name_is_one_sentence(capsys):
-    """It lists the known ones."""
+    """The sentence lists the known names."""
     with pytest.raises(SystemExit):
         figures.main(["nothing"])
     assert "there is no nothing: choose among mnist, " in capsys.readouterr().err

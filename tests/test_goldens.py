@@ -1,4 +1,4 @@
-"""The cells against values that other projects print in their tests or compute with their cells."""
+"""The cells give the values that other projects print in their tests or compute with their cells."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def run(golden, layers, params, xs, carries, mask, lengths):
 @pytest.mark.table(quick=19)
 @pytest.mark.parametrize("golden", CASES, ids=lambda golden: golden.name)
 def test_outputs_last_carry_and_gradients(golden, x64):
-    """As far as the case has them. Where it holds the last output over padding, ours is zero."""
+    """All values that the case has agree. Where it repeats the last output over padding, ours is zero."""
     a, layers = golden.arrays, golden.layers()
     mask, lengths = a.get("in/mask"), a.get("in/lengths")
     params, carries = [entry[1] for entry in layers], [entry[2] for entry in layers]
@@ -72,5 +72,5 @@ def check_gradients(golden, layers, params, carries, mask, lengths):
 
 
 def test_all_cases_are_run():
-    """As many as the data folder's README says."""
+    """There are as many cases as the data folder's README says."""
     assert len(CASES) == 57

@@ -1,4 +1,4 @@
-"""What parameters start from."""
+"""The distribution of initial parameters."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What is seen inside is what happened: gates and states equal float64 NumPy."""
+"""Traces of gates and states equal float64 NumPy."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def by_hand(problem, mask=None, resets=None):
-    """The gates, c and h of every step, one after the other, in NumPy; zero where a step does not count."""
+    """Return the gates, c and h of every step, computed in NumPy. They are zero where a step does not count."""
     layer, params, xs, carry = problem
     mask = np.ones((BATCH, TIME), bool) if mask is None else mask
     resets = np.zeros((BATCH, TIME), bool) if resets is None else resets
@@ -65,7 +65,7 @@ def test_a_trace_equals_the_textbook(name, reverse):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8])
 def test_lengths_are_the_mask_they_stand_for(reverse, dtype):
-    """With NaN in the padding, and under jit."""
+    """Lengths give the trace of their mask, with NaN in the padding, and under jit."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, reverse=reverse))
     lengths = np.array([TIME, 2], dtype)
     mask = np.arange(TIME) < lengths[:, None]
@@ -86,7 +86,7 @@ def test_every_cell_state_is_what_the_gates_let_through():
 
 
 def test_layers_upon_layers():
-    """A Stack gives a tuple and a Bidirectional a dict, and the upper layer's trace is the one on the lower's outputs."""
+    """A Stack gives a tuple and a Bidirectional a dict. The upper trace is that on the lower layer's outputs."""
     lower, upper = Bidirectional(LSTM(UNITS)), LSTM(6, reverse=True)
     problem, mask = small_problem(Stack((lower, upper))), flags(0.7)
     traces = traced(*problem, mask=mask)
@@ -101,7 +101,7 @@ def test_layers_upon_layers():
 
 
 def gru_by_hand(problem, mask):
-    """Update and reset gate, candidate and h of every step, in NumPy."""
+    """Return update gate, reset gate, candidate and h of every step, computed in NumPy."""
     cell, params, xs, h = problem.layer.cell, problem.params, problem.xs, problem.carry.h
     W, U, b = (np.split(params[name], 3, -1) for name in ("kernel", "recurrent_kernel", "bias"))
     steps = []
@@ -118,7 +118,7 @@ def gru_by_hand(problem, mask):
 
 @pytest.mark.parametrize("reset_after", [False, True])
 def test_a_trace_of_a_gru_equals_numpy(reset_after):
-    """Its gates have names of their own."""
+    """A GRU's gates have their own names."""
     problem, mask = small_problem(RNN(jlstm.GRUCell(UNITS, reset_after=reset_after))), flags(0.6)
     cell_trace = traced(*problem, mask=mask)
     assert set(cell_trace.names) == set("zrgh")
@@ -146,7 +146,7 @@ def test_a_trace_of_a_wrapped_cell_is_that_of_the_cell(name):
 
 
 def test_a_trace_of_zoneout_has_the_mixed_states():
-    """Gates come from the h and c that are carried, of which a share is what was carried before."""
+    """Gates come from the carried h and c, which are mixed with the previous ones."""
     problem = small_problem(RNN(Zoneout(jlstm.LSTMCell(UNITS), h=0.3, c=0.6)))
     cell_trace = traced(*problem)
     carry_before = jax.tree.map(
@@ -163,7 +163,7 @@ def test_a_trace_of_zoneout_has_the_mixed_states():
 
 @pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
 def test_gates_of_an_xlstm_are_the_factors_of_its_states(forget_gate):
-    """c = f c_before + i g and so on, also of the matrix; all between 0 and 1 but the candidate."""
+    """c = f c_before + i g, also for a matrix c. All gates but the candidate lie between 0 and 1."""
     of_scalar = small_problem(RNN(jlstm.SLSTMCell(UNITS, heads=2, forget_gate=forget_gate)))
     cell_trace, start = traced(*of_scalar[:3]), of_scalar.layer.initial_carry(of_scalar.params, (BATCH,), "float64")
     carry_before = jax.tree.map(lambda first, later: np.concatenate([first[:, None], later[:, :-1]], 1), start, cell_trace.carry)
@@ -184,7 +184,7 @@ def test_gates_of_an_xlstm_are_the_factors_of_its_states(forget_gate):
 
 
 def test_gates_of_minimal_cells():
-    """Shares of what was there and of what comes in."""
+    """The gates are shares of the old state and of the new input."""
     problem = small_problem(RNN(jlstm.MinLSTMCell(UNITS)))
     i, f, _ = np.split(problem.xs @ problem.params["kernel"] + problem.params["bias"], 3, -1)
     i, f = textbook.sigmoid(i), textbook.sigmoid(f)
@@ -195,21 +195,21 @@ def test_gates_of_minimal_cells():
 
 
 class Leak(NamedTuple):
-    """The gate of somebody's own cell."""
+    """The gate of a user's cell."""
 
     f: Any
 
 
 @dataclass(frozen=True, repr=False)
 class Leaky(RunningMean):
-    """Somebody's own cell with a gate."""
+    """A user's cell with a gate."""
 
     def gates(self, params, context, carry, z):
         return Leak(jnp.full_like(z["x"], 0.25))
 
 
 def test_a_cell_of_ones_own_is_traced():
-    """It defines `gates`, and its carry may be anything with names."""
+    """A user's cell with a method `gates` is traced, whatever the fields of its carry."""
     problem = small_problem(RNN(Leaky(FEATURES)))
     cell_trace = traced(*problem)
     assert np.all(cell_trace.f == 0.25)
@@ -220,7 +220,7 @@ def test_a_cell_of_ones_own_is_traced():
 @pytest.mark.parametrize("batch_shape", [(), (6,), (3, 2)])
 @pytest.mark.parametrize("sequence", [{}, {"lengths": np.array([0, 1, 2, 3, 4, 5])}], ids=["plain", "lengths"])
 def test_axes_are_those_of_the_inputs(batch_shape, sequence):
-    """Any number of batch axes; time comes first where it does in the inputs."""
+    """A trace has the batch axes of the inputs, and time first if the inputs have."""
     layer, params, xs, carry = small_problem(LSTM(UNITS), batch=6)
     xs, carry, sequence = jax.tree.map(lambda leaf: leaf[: int(np.prod(batch_shape))], (xs, carry, sequence))
     expected = traced(layer, params, xs, carry, **sequence)
@@ -233,14 +233,14 @@ def test_axes_are_those_of_the_inputs(batch_shape, sequence):
 
 
 def test_a_trace_has_the_compute_dtype():
-    """The layer's, and that of the inputs where it has none."""
+    """The dtype is that of the layer, else that of the inputs."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, dtype="float32"))
     assert traced(layer, params, xs, carry).f.dtype == jnp.float32
     assert traced(LSTM(UNITS), params, jnp.asarray(xs, "bfloat16"), carry).o.dtype == jnp.bfloat16
 
 
 def test_saturation_counts_steps():
-    """Shares of the steps that count, by gate and unit; of the candidate the size matters and not the sign."""
+    """Shares count the steps in use, by gate and unit. The candidate counts by its absolute value."""
     problem, lengths = small_problem(LSTM(UNITS)), np.array([4, 2])
     cell_trace = traced(*problem, lengths=lengths)
     below, above = saturation(cell_trace, 0.3, 0.6)
@@ -252,7 +252,7 @@ def test_saturation_counts_steps():
 
 
 def test_saturation_of_layers_and_of_nothing():
-    """A tree of traces gives a tree; where no step counts the shares are zero."""
+    """A tree of traces gives a tree. Without any counted step the shares are zero."""
     problem = small_problem(Stack((Bidirectional(LSTM(UNITS)), LSTM(6))))
     lower, upper = saturation(traced(*problem))
     assert lower["backward"].above.f.shape == (UNITS,)
@@ -281,7 +281,7 @@ LAYER, ELMAN, MEAN = LSTM(UNITS), RNN(ElmanCell(UNITS)), RNN(RunningMean(FEATURE
     ],
 )
 def test_bad_input_gives_one_sentence(call, message):
-    """Which says what was expected."""
+    """The sentence says what was expected."""
     _, params, xs, _ = small_problem(LAYER)
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         call(params, xs)

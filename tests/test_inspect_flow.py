@@ -1,4 +1,4 @@
-"""Gradient norms equal JAX's own Jacobians and closed forms, whatever does not count, is reset or stands around the cell."""
+"""Gradient norms equal JAX's Jacobians and closed forms, with padding, resets and wrappers."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ flowed = jax.jit(gradient_flow, static_argnums=(0, 3))
 
 
 def unrolled(layer, params, xs, disturbance, loss_fn, counts, resets):
-    """L and the carry after the last step, when something is added to every carry and to the h that is put out."""
+    """Return the loss and the last carry of an unrolled loop, with a disturbance added to every carry and output."""
     initial = carry = layer.initial_carry(params, xs.shape[:1])
     ys = []
     where = lambda flags, a, b: jax.tree.map(lambda a, b: jnp.where(flags[:, None], a, b), a, b)
@@ -34,12 +34,12 @@ def unrolled(layer, params, xs, disturbance, loss_fn, counts, resets):
 
 
 def weighted(ys):
-    """A loss in which every output counts, and not linearly."""
+    """Return a loss in which every output counts, and not linearly."""
     return jnp.sum(jnp.sin(ys) * jnp.cos(jnp.arange(ys.size, dtype=ys.dtype)).reshape(ys.shape))
 
 
 def judged_flow(layer, params, xs, loss_fn, mask=None, resets=None):
-    """The norms by JAX's Jacobians of the unrolled loop, without any scan, over the sequences whose step counts."""
+    """Return the norms by JAX's Jacobians of the unrolled loop, over the sequences whose step counts."""
     counts = np.ones(xs.shape[:2], bool) if mask is None else mask
     resets = np.zeros(xs.shape[:2], bool) if resets is None else resets
     run = partial(unrolled, layer, params, xs, loss_fn=loss_fn, counts=counts, resets=resets)
@@ -61,7 +61,7 @@ def judged_flow(layer, params, xs, loss_fn, mask=None, resets=None):
 @pytest.mark.parametrize("cell", [jlstm.LSTMCell(UNITS), jlstm.GRUCell(UNITS)], ids=repr)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_padding_and_resets_are_where_the_gradient_ends(cell, reverse):
-    """With NaN in the padding, against JAX's Jacobians; a step that counts for no sequence has zeros."""
+    """Norms equal JAX's Jacobians with NaN in padding. A step that no sequence counts has zeros."""
     mask, resets = flags(0.7, seed=5), flags(0.3, seed=6)
     mask[:, 3] = False
     layer, params, xs, _ = small_problem(RNN(cell, reverse=reverse))
@@ -74,7 +74,7 @@ def test_padding_and_resets_are_where_the_gradient_ends(cell, reverse):
 
 
 def test_lengths_of_a_flow_are_the_mask_they_stand_for():
-    """Without a loss, L is the sum of each sequence's own last output; layers upon layers see the same padding."""
+    """Without a loss, L is the sum of each sequence's last output, in stacks too."""
     layer, params, xs, carry = small_problem(Stack((Bidirectional(LSTM(UNITS)), LSTM(6))))
     lengths = np.array([TIME, 2])
     mask = np.arange(TIME) < lengths[:, None]
@@ -91,12 +91,12 @@ def test_lengths_of_a_flow_are_the_mask_they_stand_for():
 
 
 def two(tree):
-    """Each sequence twice."""
+    """Return each sequence twice."""
     return jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), tree)
 
 
 def test_a_flow_knows_what_stands_around_the_cell():
-    """A residual, a highway and dropped weights in inference: their outputs belong to the loss, the states are the LSTM's."""
+    """Wrappers belong to the loss, while the states are those of the LSTM."""
     cell = jlstm.LSTMCell(FEATURES)
     _, params, xs, _ = small_problem(RNN(Highway(cell)))
     t = textbook.sigmoid(xs @ params["kernel"] + params["bias"])
@@ -126,7 +126,7 @@ def test_gradient_flow_equals_jacobians(cell):
 
 
 def test_without_a_loss_it_is_the_last_output():
-    """Its sum; in float32 too, on any batch shape, time-major, and compiled."""
+    """L is the sum of the last output, in float32, for any batch shape, time-major and compiled."""
     layer, params, xs, _ = small_problem(LSTM(UNITS), dtype=np.float32)
     expected = flowed(layer, params, xs, lambda ys: ys[:, -1].sum())
     assert_close(flowed(layer, params, xs), expected, atol=0)
@@ -137,7 +137,7 @@ def test_without_a_loss_it_is_the_last_output():
 
 
 def test_a_reversed_layer_flows_the_other_way():
-    """Its last step is the first of the inputs."""
+    """The last step of a reversed layer is the first input."""
     layer, params, xs, _ = small_problem(LSTM(UNITS))
     forward = flowed(layer, params, xs[:, ::-1], lambda ys: weighted(ys[:, ::-1]))
     backward = flowed(LSTM(UNITS, reverse=True), params, xs, weighted)
@@ -146,7 +146,7 @@ def test_a_reversed_layer_flows_the_other_way():
 
 
 def test_in_layers_the_loss_is_that_of_the_whole():
-    """What arrives at a lower layer went through the ones above it, and in two directions each has its share."""
+    """The gradient reaches a lower layer through the upper ones, and each direction has its share."""
     lower, upper = Bidirectional(LSTM(UNITS), "mul"), LSTM(6)
     layer, params, xs, _ = small_problem(Stack((lower, upper)))
     (below, above) = flowed(layer, params, xs, weighted)
@@ -161,7 +161,7 @@ def test_in_layers_the_loss_is_that_of_the_whole():
 
 
 def test_saturated_gates_give_a_power_of_the_forget_gate():
-    """Without recurrent weights c decays by f a step, whatever comes in: state and forget both are f to the power T - t."""
+    """Without recurrent weights c decays by f a step, so the norms are f to the power T - t."""
     bias = np.repeat([100.0, 0.3, 0.0, 100.0], UNITS)
     params = {"kernel": np.ones((FEATURES, 4 * UNITS)) * np.repeat([1, 0, 1, 1], UNITS), "bias": bias}
     params["recurrent_kernel"] = np.zeros((UNITS, 4 * UNITS))
@@ -190,7 +190,7 @@ def test_small_gradients_are_not_lost():
 
 
 def test_gradients_are_compiled_once():
-    """Other values of the same shape run the same program."""
+    """Other values of the same shapes run the same program."""
     layer, params, xs, _ = small_problem(LSTM(UNITS))
     compiled = jax.jit(partial(gradient_flow, layer))
     for scale in (1.0, 2.0):

@@ -22,7 +22,7 @@ def test_merges_equal_the_textbook(merge):
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", None])
 def test_features_out_is_what_comes_out(merge):
-    """`features_out` foretells the last axis, and a Stack on top is made for it."""
+    """`features_out` is the size of the last axis, and a Stack builds the next layer for it."""
     layer = Bidirectional(LSTM(UNITS), merge)
     _, params, xs, carry = small_problem(layer)
     _, ys = layer.apply(params, xs, carry)
@@ -30,7 +30,7 @@ def test_features_out_is_what_comes_out(merge):
 
 
 def test_directions_are_separate_layers():
-    """Each direction is the layer itself with its own parameters and carry, one of them turned round."""
+    """Each direction is the layer with its own parameters and carry. One of them runs backward."""
     layer, params, xs, carry = small_problem(Bidirectional(LSTM(UNITS), merge=None))
     last, ys = apply(layer, params, xs, carry)
     for name, reverse in (("forward", False), ("backward", True)):
@@ -39,7 +39,7 @@ def test_directions_are_separate_layers():
 
 
 def test_around_a_stack_and_around_a_backward_layer():
-    """Any layer can be wrapped: a stack, and a layer that itself runs backwards."""
+    """Any layer can be wrapped: a stack, and a layer that runs backward itself."""
     for inner in (Stack((LSTM(UNITS), LSTM(2))), LSTM(UNITS, reverse=True)):
         layer, params, xs, carry = small_problem(Bidirectional(inner, "sum"))
         _, forward = inner.apply(params["forward"], xs, carry["forward"])

@@ -14,14 +14,14 @@ LENGTHS = np.array([3, TIME])
 
 
 def at_its_end(layer, ys, lengths):
-    """What a layer of one direction yields at the step that it does last."""
+    """Return the output of a layer of one direction at the step that it runs last."""
     steps = np.zeros_like(lengths) if layer.reverse else lengths - 1
     return np.asarray(ys)[np.arange(len(lengths)), steps]
 
 
 @pytest.mark.parametrize("layer", [LSTM(UNITS), LSTM(UNITS, reverse=True), GRU(UNITS), LSTM(UNITS, projection=2)], ids=repr)
 def test_it_is_the_output_at_the_end_of_a_sequence(layer):
-    """Of a forward layer at the last step that counts, of a backward one at the first."""
+    """A forward layer ends at the last step that counts, a backward layer at the first."""
     _, params, xs, carry = small_problem(layer)
     last, ys = apply(layer, params, xs, carry, lengths=LENGTHS)
     np.testing.assert_array_equal(layer.last_output(last), at_its_end(layer, ys, LENGTHS))
@@ -29,7 +29,7 @@ def test_it_is_the_output_at_the_end_of_a_sequence(layer):
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", None])
 def test_both_directions_are_merged_at_their_ends(merge):
-    """The forward one has read the whole sequence at its last step, the backward one at its first; NumPy merges both."""
+    """The forward layer ends at its last step, the backward layer at its first. NumPy merges both."""
     layer, params, xs, carry = small_problem(Stack((LSTM(UNITS), Bidirectional(LSTM(6), merge))))
     last, _ = apply(layer, params, xs, carry, lengths=LENGTHS)
     unmerged = Stack((LSTM(UNITS), Bidirectional(LSTM(6), None)))
@@ -46,7 +46,7 @@ def test_both_directions_are_merged_at_their_ends(merge):
 
 
 def test_a_sequence_without_steps_has_what_it_starts_from():
-    """Where no step counts, the carry is the one to start from, and so is the output; without one it is zero."""
+    """Without a counted step the output is the initial h, or zero without a carry."""
     layer, params, xs, carry = small_problem(LSTM(UNITS))
     none = np.array([0, 2])
     np.testing.assert_array_equal(layer.last_output(apply(layer, params, xs, carry, lengths=none)[0])[0], carry.h[0])
@@ -54,7 +54,7 @@ def test_a_sequence_without_steps_has_what_it_starts_from():
 
 
 def test_it_is_differentiable():
-    """Its gradient is that of the outputs at those steps."""
+    """The gradient is that of the outputs at those steps."""
     layer, params, xs, carry = small_problem(Bidirectional(LSTM(UNITS), None))
     weights = np.random.default_rng(3).normal(size=(2, UNITS))
 
@@ -73,7 +73,7 @@ def test_it_is_differentiable():
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_it_is_h_n_of_pytorch(layers, directions):
-    """The last entries of h_n of packed sequences, forward beside backward."""
+    """It equals h_n of PyTorch's packed sequences, forward beside backward."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(FEATURES, UNITS, layers, bidirectional=directions == 2, batch_first=True, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_it_is_h_n_of_pytorch(layers, directions):
 @pytest.mark.xdist_group("tensorflow")
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", "none"])
 def test_it_is_what_keras_returns_without_sequences(merge):
-    """`return_sequences=False` with a mask, of an LSTM ("none") and of a Bidirectional."""
+    """It equals Keras with `return_sequences=False` and a mask, for LSTM and Bidirectional."""
     from parity.peers.keras import keras
 
     def keras_layer():
@@ -123,7 +123,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_another_carry_is_refused(name):
-    """In one sentence."""
+    """A carry of another structure is refused in one sentence."""
     call, sentence = REFUSED[name]
     layer = LSTM(UNITS)
     carry = layer.initial_carry(layer.init(jax.random.key(0), FEATURES), (2,))

@@ -1,4 +1,4 @@
-"""Stack: layers one upon the other."""
+"""Stack: layers on top of each other."""
 
 import jax
 import numpy as np
@@ -49,7 +49,7 @@ def test_a_stack_is_its_layers_in_turn():
 
 
 def test_a_stack_of_one_is_the_layer():
-    """Nothing is added around a single layer but the tuple."""
+    """A Stack of one layer gives that layer's results, with parameters and carry in a tuple."""
     layer, params, xs, carry = small_problem(STACKS["one"])
     last, ys = apply(layer.layers[0], params[0], xs, carry[0])
     assert_close(apply(layer, params, xs, carry), ((last,), ys), atol=1e-15)

@@ -1,4 +1,4 @@
-"""One step after the other: resets, and a carry that is handed on from window to window."""
+"""Streaming: steps with resets, and a carry that is handed on from window to window."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ LAYERS = {
 
 
 def stepped(layer, params, xs, carry, resets):
-    """The layer, run by `step` in `lax.scan`."""
+    """Run the layer by `step` in `lax.scan`."""
 
     def step(carry, inputs):
         x, reset = inputs
@@ -33,7 +33,7 @@ def stepped(layer, params, xs, carry, resets):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_reset_in_a_step_is_resets_in_a_sequence(name):
-    """Bit for bit, compiled: acting step by step and learning from whole sequences see the same states."""
+    """Bits agree, compiled: stepwise acting and training on whole sequences see the same states."""
     layer, params, xs, carry = small_problem(LAYERS[name], dtype=np.float32)
     resets = flags(0.4)
     assert resets.any()
@@ -48,7 +48,7 @@ def test_reset_in_a_step_is_resets_in_a_sequence(name):
 @pytest.mark.table(quick=10)
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_starts_anew(name, x64):
-    """After a reset, a sequence goes on as one that begins; the other one goes on as without."""
+    """After a reset a sequence goes on like a new one. A sequence without a reset goes on as before."""
     layer, params, xs, carry = small_problem(RNN(CELLS[name]))
     reset = np.array([True, False])
     got = layer.step(params, carry, xs[:, 0], reset=reset)
@@ -57,14 +57,14 @@ def test_every_cell_starts_anew(name, x64):
 
 
 def test_a_reset_without_a_carry_changes_nothing():
-    """The initial carry is there already."""
+    """Without a carry a step starts from the initial carry anyway."""
     layer, params, xs, _ = small_problem(LSTM(UNITS), dtype=np.float32)
     got, expected = layer.step(params, None, xs[:, 0], reset=np.array([True, False])), layer.step(params, None, xs[:, 0])
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def test_linen_steps_take_resets():
-    """As third argument, in `nn.scan` too."""
+    """The linen module takes resets as its third argument, in `nn.scan` too."""
     layer, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     resets = flags(0.4)
     scanned = nn.scan(Step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)(layer)
@@ -85,7 +85,7 @@ def test_linen_steps_take_resets():
     ids=str,
 )
 def test_resets_that_do_not_fit_are_refused(layer, reset, sentence):
-    """In one sentence."""
+    """Wrong resets are refused in one sentence."""
     _, params, xs, _ = small_problem(layer, dtype=np.float32)
     with pytest.raises((ValueError, TypeError), match=sentence):
         layer.step(params, None, xs[:, 0], reset=reset)
@@ -141,7 +141,7 @@ def test_windows_equal_the_whole(dtype):
 
 
 def test_a_narrower_carry_is_widened():
-    """A carry that cannot hold what the layer computes in comes back in that: digits are not lost without a word."""
+    """A carry narrower than the compute dtype comes back in the compute dtype, so that no digits are lost."""
     layer = LSTM(UNITS)
     params = layer.init(jax.random.key(0), FEATURES)
     xs = np.ones((2, TIME, FEATURES), np.float32)

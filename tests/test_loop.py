@@ -1,4 +1,4 @@
-"""The loop over time: whatever the options, outputs, last carry and all gradients are those of the textbook."""
+"""The loop over time: outputs, last carry and all gradients equal the textbook's for all options."""
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ def test_small_integers_count_long_sequences():
 
 
 def test_traced_lengths_are_clipped():
-    """Lengths that only the running program knows are cut to what there is."""
+    """Lengths known only at run time are clipped to the number of steps."""
     layer, params, xs, carry = small_problem(LSTM(UNITS))
     got = apply(layer, params, xs, carry, lengths=np.array([-3, 99]))
     assert_close(got, apply(layer, params, xs, carry, lengths=np.array([0, TIME])), atol=0)
@@ -94,7 +94,7 @@ def test_zero_lengths_return_the_given_carry():
 @pytest.mark.parametrize("options", [{}, {"remat": True}, {"remat": 3}, {"unroll": True}, {"reverse": True}], ids=repr)
 @pytest.mark.parametrize(("batch", "time"), [(2, 0), (0, 5), (0, 0)])
 def test_empty_axes(options, batch, time):
-    """No time steps or no sequences: the carry comes back, and weight gradients are zero."""
+    """Without time steps or sequences the carry comes back, and weight gradients are zero."""
     problem = small_problem(LSTM(UNITS, **options), batch=batch, time=time)
     (carry, ys), (for_params, *_) = differentiate(problem.layer, cotangent_of(problem), *problem[1:])
     assert_close((carry, ys), (problem.carry, np.zeros((batch, time, UNITS))), atol=0)
@@ -114,7 +114,7 @@ def test_time_major_swaps_axes():
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("batch_shape", [(), (6,), (2, 3), (3, 1, 2)])
 def test_any_number_of_batch_axes(batch_shape, time_major):
-    """Leading axes are batch, as many as there are, for inputs, carry, lengths and resets alike."""
+    """Inputs, carry, lengths and resets may have any number of leading batch axes."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, time_major=time_major), batch=int(np.prod(batch_shape)))
     lengths, resets = np.arange(len(xs)) % (TIME + 1), flags(0.4, batch=len(xs))
     expected, ys = apply(LSTM(UNITS), params, xs, carry, lengths=lengths, resets=resets)

@@ -1,4 +1,4 @@
-"""What padding holds reaches nothing: not outputs, not carries, not a single gradient."""
+"""The content of padding reaches no output, no carry and no gradient."""
 
 import jax
 import numpy as np

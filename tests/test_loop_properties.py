@@ -1,4 +1,4 @@
-"""Laws that every layer obeys on any input, whatever the weights."""
+"""Laws that every layer obeys on any input and with any weights."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_any_mask_and_resets_equal_the_textbook(mask, resets, seed, name):
     batch=st.integers(1, 3), time=st.integers(1, 7), features=st.integers(1, 4), units=st.integers(1, 4), size=st.integers(1, 8)
 )
 def test_any_sizes_equal_the_textbook(batch, time, features, units, size):
-    """So it is for all sizes of batch, time, features, units and chunks."""
+    """Values and gradients equal the textbook's for any batch, time, features, units and chunk size."""
     problem = small_problem(LSTM(units, remat=size), batch=batch, time=time, features=features)
     cotangent = cotangent_of(problem)
     assert_close(differentiate(problem.layer, cotangent, *problem[1:]), textbook_results(*problem, cotangent), atol=1e-12)
@@ -46,7 +46,7 @@ def test_any_sizes_equal_the_textbook(batch, time, features, units, size):
 
 @given(order=st.permutations(range(3)), name=st.sampled_from(sorted(LAYERS)))
 def test_a_permuted_batch_permutes_results(order, name):
-    """Sequences of a batch know nothing of each other."""
+    """Sequences of a batch do not influence each other."""
     layer, params, xs, carry = small_problem(LAYERS[name], batch=3)
     mask, order = flags(0.6, batch=3), np.array(order)
     permute = lambda tree: jax.tree.map(lambda leaf: leaf[order], tree)
@@ -109,7 +109,7 @@ def test_step_starts_from_the_layers_own_carry():
     ids=repr,
 )
 def test_how_it_is_run_changes_nothing(options):
-    """Unrolling, remat and backends are about speed and memory: values and gradients stay."""
+    """Unrolling, remat and backends change speed and memory, not values and gradients."""
     problem = small_problem(LSTM(UNITS))
     cotangent, mask = cotangent_of(problem), flags(0.6)
     expected = differentiate(problem.layer, cotangent, *problem[1:], mask=mask)
@@ -118,7 +118,7 @@ def test_how_it_is_run_changes_nothing(options):
 
 
 def test_swapped_gates_would_be_seen():
-    """The problems of these tests tell gates apart: any two of them exchanged changes the result."""
+    """These tests can tell gates apart: exchanging any two of them changes the result."""
     layer, params, xs, carry = small_problem(LAYERS["plain"])
     _, ys = apply(layer, params, xs, carry)
     for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)):

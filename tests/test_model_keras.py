@@ -21,7 +21,7 @@ PLACES = {"both": "bidirectional", "cells": "rnn", "gated": "gru", "deep": "sequ
 
 
 def model(framework):
-    """All kinds of recurrent layers, one inside another model, and one with a generator's state."""
+    """Return a model with all kinds of recurrent layers, one inside another model, and one with a generator's state."""
     keras_layers = framework.layers
     inner = framework.Sequential(
         [framework.Input((None, 6)), keras_layers.LSTM(5, use_bias=False, dropout=0.5, name="deep")], name="inner"
@@ -39,7 +39,7 @@ def model(framework):
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize(("framework", "name"), [(keras, "a.weights.h5"), (tf_keras, "a.weights.h5"), (tf_keras, "old.h5")])
 def test_layers_are_built_from_their_weights(framework, name, capsys, tmp_path):
-    """By their names or, where the file has none, by their paths; in float64, which proves the conversion, and in float32."""
+    """Layers go by name or, without names, by path. float64 proves the conversion, and float32 is the file's."""
     model(framework).save_weights(tmp_path / name)
     assert cli.main([str(tmp_path / name)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -51,7 +51,7 @@ def test_layers_are_built_from_their_weights(framework, name, capsys, tmp_path):
 
 
 def test_weights_in_bfloat16_are_compared_in_it(capsys, tmp_path):
-    """HDF5 has no such numbers; Keras writes them as two bytes each."""
+    """HDF5 has no bfloat16: Keras writes it as two bytes."""
     layer = keras.layers.LSTM(4, name="one", dtype="bfloat16", recurrent_initializer="glorot_uniform")
     keras.Sequential([keras.Input((None, 3)), layer]).save_weights(tmp_path / "a.weights.h5")
     assert cli.main([str(tmp_path / "a.weights.h5")]) == 0
@@ -60,7 +60,7 @@ def test_weights_in_bfloat16_are_compared_in_it(capsys, tmp_path):
 
 
 def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
-    """A reader that takes numbers in another way than HDF5's own; of this layer no faults are known that would be tried."""
+    """A reader that misreads numbers is caught. For this layer no faults are searched."""
     keras.Sequential([keras.Input((None, 3)), keras.layers.SimpleRNN(4)]).save_weights(tmp_path / "a.weights.h5")
     read = hdf5_format.File.array
     monkeypatch.setattr(hdf5_format.File, "array", lambda file, dataset: -read(file, dataset))
@@ -69,7 +69,7 @@ def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
 
 
 def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
-    """Two models inside a model may call their layers alike; none is lost."""
+    """Two inner models may use the same layer names, and no layer is lost."""
     keras_layers, xs = keras.layers, keras.Input((None, 3))
     inner = [
         keras.Sequential([keras_layers.LSTM(units, return_sequences=True, name="deep")], name=f"m{units}") for units in (4, 5)
@@ -86,7 +86,7 @@ def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
 
 
 def test_cells_without_an_order_are_refused(tmp_path):
-    """A file of weights has them by name, and here any order would fit."""
+    """Such a file has cells by name, and any order would fit."""
     cells = [keras.layers.LSTMCell(4), keras.layers.GRUCell(4)]
     keras.Sequential([keras.Input((None, 4)), keras.layers.RNN(cells)]).save_weights(tmp_path / "a.weights.h5")
     complaint = refusal(lambda: convert.read(tmp_path / "a.weights.h5"))

@@ -18,14 +18,14 @@ LAYERS = {
 
 
 def write_model(path, layer):
-    """A model's file."""
+    """Write a model's file."""
     convert.write(path, layer, small_problem(layer, dtype=np.float32).params)
     return path
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_all_nodes_pass(name, capsys, tmp_path):
-    """Those of a stack, each; run backwards; with what only ONNX has."""
+    """The nodes of a stack, a backward node and a node with ONNX-only options pass."""
     path = write_model(tmp_path / "model.onnx", LAYERS[name])
     nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("LSTM", "GRU")]
     assert cli.main([str(path)]) == 0
@@ -35,7 +35,7 @@ def test_all_nodes_pass(name, capsys, tmp_path):
 
 
 def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, tmp_path):
-    """As other exporters write them: constants in nodes of their own, `layout=1`, which ONNX Runtime itself refuses."""
+    """Other exporters write constants as nodes, and `layout=1`, which ONNX Runtime refuses."""
     model = onnx.load(write_model(tmp_path / "model.onnx", LSTM(4)))
     (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
     for tensor in list(model.graph.initializer):
@@ -50,7 +50,7 @@ def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, t
 
 
 def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
-    """Where ONNX Runtime itself is the truth."""
+    """The diagnosis takes ONNX Runtime as the truth."""
     read = convert.read
 
     def halved(path):
@@ -64,7 +64,7 @@ def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
 
 
 def test_long_inputs_of_large_weights_pass(capsys, tmp_path):
-    """Rounding that grows is none of the conversion's: our own float64 shows how much of it there is."""
+    """Rounding that grows is no fault of the conversion: our own float64 run measures it."""
     layer = LSTM(4, activation="relu", use_bias=False)
     problem = small_problem(layer, dtype=np.float32)
     convert.write(tmp_path / "model.onnx", layer, jax.tree.map(lambda leaf: 2 * leaf, problem.params))
@@ -74,7 +74,7 @@ def test_long_inputs_of_large_weights_pass(capsys, tmp_path):
 
 
 def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
-    """Damaged, and another dtype than ONNX Runtime has."""
+    """Damaged files, and a dtype that ONNX Runtime lacks, are refused."""
     (tmp_path / "damaged.onnx").write_bytes(b"\x08\xff")
     assert cli.main([str(tmp_path / "damaged.onnx")]) == 2
     assert "is not a whole ONNX file" in capsys.readouterr().err

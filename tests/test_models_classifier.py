@@ -1,4 +1,4 @@
-"""The classifier: what is pooled, what padding may hold, where dropout is."""
+"""The sequence classifier: pooling, padding and dropout."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ PADDED = np.where(MASK, TOKENS, 0)
 
 
 def small_model(layer, tokens=PADDED, **options):
-    """A model and its parameters, biases included, at random, in the default dtype's width."""
+    """Return a model and random parameters, including biases."""
     model = SequenceClassifier(VOCABULARY, FEATURES, layer, **{"classes": CLASSES} | options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens)["params"])
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def loss_and_grads(model, params, tokens, lengths):
 
 
 def as_layers(entry):
-    """A Stack's parameters as its `init` makes them: linen calls the entries "0", "1", …."""
+    """Return a Stack's parameters as its `init` makes them: linen names the entries "0", "1", …."""
     if not isinstance(entry, dict) or "0" not in entry:
         return entry
     return tuple(entry[str(k)] for k in range(len(entry)))
@@ -62,7 +62,7 @@ def head(params, pooled):
 
 
 def captured(model, params, *args, **kwargs):
-    """The outputs of every part, by its name."""
+    """Return the outputs of every part by its name."""
     apply = jax.jit(partial(model.apply, capture_intermediates=True, mutable="intermediates"))
     _, state = apply({"params": params}, *args, **kwargs)
     parts = traverse_util.flatten_dict(state["intermediates"])
@@ -72,7 +72,7 @@ def captured(model, params, *args, **kwargs):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_last_is_what_each_direction_says_at_its_own_end(name, masked, x64):
-    """Padding before, after and between: the textbook's last outputs, in float64, to rounding."""
+    """With padding anywhere, `last` equals the textbook's last outputs in float64."""
     tokens = PADDED if masked else TOKENS
     model, params = small_model(LAYERS[name], masked=masked)
     xs = np.asarray(params["embed"]["embedding"])[tokens]
@@ -84,7 +84,7 @@ def test_last_is_what_each_direction_says_at_its_own_end(name, masked, x64):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_mean_and_max_are_over_the_steps_that_count(pool, masked, x64):
-    """NumPy's mean and maximum of the textbook's outputs row by row, and zero for a row where nothing counts."""
+    """They equal NumPy's, row by row, and are zero where no step counts."""
     tokens, mask = (PADDED, MASK) if masked else (TOKENS, np.ones_like(MASK))
     model, params = small_model(LAYERS["stack"], masked=masked, pool=pool)
     xs = np.asarray(params["embed"]["embedding"])[tokens]
@@ -94,7 +94,7 @@ def test_mean_and_max_are_over_the_steps_that_count(pool, masked, x64):
 
 
 def test_a_tuple_of_layers_is_a_stack():
-    """Without dropout, layers side by side in a tuple give what a Stack of them gives."""
+    """Without dropout a tuple of layers gives the results of a Stack of them."""
     layers = (LSTM(4), Bidirectional(LSTM(2)))
     model, params = small_model(layers, masked=True)
     stacked = {"embed": params["embed"], "head": params["head"], "layer_0": {str(k): params[f"layer_{k}"] for k in range(2)}}
@@ -120,13 +120,13 @@ def test_the_parameters_are_counted_by_hand():
 
 
 def test_one_class_has_no_axis():
-    """Logits are (batch,) then, and otherwise (batch, classes)."""
+    """Logits have shape (batch,) for one class, otherwise (batch, classes)."""
     assert logits(*small_model(LSTM(4), classes=1), TOKENS).shape == (6,)
     assert logits(*small_model(LSTM(4), classes=2), TOKENS).shape == (6, 2)
 
 
 def test_the_embedding_starts_as_asked():
-    """Uniform in ±0.05 as Keras does; another initialiser by name."""
+    """The default is uniform in ±0.05, as in Keras. Another initializer is given by name."""
     init = lambda **options: SequenceClassifier(500, 40, LSTM(4, recurrent_init="zeros"), **options).init(
         jax.random.key(0), TOKENS
     )
@@ -152,7 +152,7 @@ def test_padding_anywhere_cannot_matter(pool, data):
 
 @given(data=st.data())
 def test_what_stands_after_the_lengths_cannot_matter(data):
-    """Neither for the logits nor for the gradients, even a token outside the vocabulary, whose embedding is NaN."""
+    """Neither logits nor gradients change, even for a token outside the vocabulary, whose embedding is NaN."""
     model, params = small_model(LAYERS["lstm"], dropout=0.5)
     lengths = np.array(data.draw(st.lists(st.integers(0, 7), min_size=6, max_size=6)))
     replacement = np.array(data.draw(st.lists(st.integers(0, VOCABULARY + 3), min_size=42, max_size=42)), np.int32).reshape(6, 7)
@@ -163,7 +163,7 @@ def test_what_stands_after_the_lengths_cannot_matter(data):
 
 
 def test_lengths_are_padding_after():
-    """The same sequences, once with lengths and once with zeros after them, which a masked model sees."""
+    """Lengths give the same as zeros behind the sequences in a masked model."""
     lengths = np.array([7, 3, 1, 0, 5, 2])
     model, params = small_model(LAYERS["bidirectional concat"])
     padded = np.where(np.arange(7) < lengths[:, None], TOKENS, 0)
@@ -173,7 +173,7 @@ def test_lengths_are_padding_after():
 
 @pytest.mark.parametrize("pool", ["last", "mean", "max"])
 def test_a_sequence_without_steps_gives_the_bias_and_finite_gradients(pool):
-    """Nothing was read, so the head sees zeros; no 0/0 and no -inf gets out."""
+    """The head then sees zeros, and neither 0/0 nor -inf appears."""
     model, params = small_model(LAYERS["bidirectional concat"], masked=True, pool=pool)
     nothing = np.zeros_like(PADDED)
     np.testing.assert_array_equal(logits(model, params, nothing), np.stack([params["head"]["bias"]] * len(nothing)))
@@ -213,7 +213,7 @@ def test_dropout_is_on_the_outputs_of_each_layer(variational):
 
 
 def test_no_dropout_means_no_such_part():
-    """A rate of zero makes no module, whatever the key."""
+    """A rate of zero makes no module."""
     assert not any("dropout" in name for name in captured(*small_model(LSTM(4)), TOKENS, key=jax.random.key(0)))
 
 
@@ -265,12 +265,12 @@ def test_equal_models_compile_once():
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(make, error, message):
-    """What was expected, what came, what to do."""
+    """The sentence says what was expected, what came and what to do."""
     with pytest.raises(error, match=message):
         make()
 
 
 def test_a_bidirectional_around_another_can_be_averaged():
-    """It has no last step, but a mean."""
+    """It has no last step, but it has a mean."""
     model, params = small_model(Bidirectional(Bidirectional(LSTM(4)), "sum"), pool="mean")
     assert logits(model, params, TOKENS).shape == (6, CLASSES)

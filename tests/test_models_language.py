@@ -1,4 +1,4 @@
-"""The language model: its parameters, where dropout is, what is handed on, and what it writes."""
+"""The language model: parameters, dropout, carry and generated text."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, 6)).astype(np.int3
 
 
 def small_model(**options):
-    """A model with parameters large enough for its predictions to differ."""
+    """Return a model with parameters large enough for its predictions to differ."""
     model = LanguageModel(VOCABULARY, UNITS, **options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), TOKENS)["params"])
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def equal(got, expected):
 
 
 def captured(model, params, *args, **kwargs):
-    """The outputs of every part, by its name."""
+    """Return the outputs of every part by its name."""
     apply = jax.jit(partial(model.apply, capture_intermediates=True, mutable="intermediates"))
     _, state = apply({"params": params}, *args, **kwargs)
     return {path[0]: value[0] for path, value in traverse_util.flatten_dict(state["intermediates"]).items()}
@@ -59,7 +59,7 @@ def test_the_papers_networks_have_the_papers_size(units, tied, count):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_parameters_are_the_documented_ones(tied):
-    """Names and shapes; tied, a bias is all that the logits add."""
+    """Names and shapes are those of the docs. With tied embeddings the logits add only a bias."""
     shapes = {"/".join(path): leaf.shape for path, leaf in traverse_util.flatten_dict(small_model(tied=tied)[1]).items()}
     layer = {"kernel": (4, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
     layers = {f"layer_{k}/{name}": shape for k in range(2) for name, shape in layer.items()}
@@ -69,7 +69,7 @@ def test_the_parameters_are_the_documented_ones(tied):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_and_carry_are_the_textbooks(tied, x64):
-    """In float64, to rounding: the textbook's layers between the embedding and y W + b, or y E^T + b."""
+    """They equal the textbook's layers between the embedding and y W + b, or y E^T + b, in float64."""
     model, params = small_model(tied=tied)
     logits, carry = run(model, params, TOKENS)
     ys, lasts = params["embed"]["embedding"][TOKENS], []
@@ -84,7 +84,7 @@ def test_logits_and_carry_are_the_textbooks(tied, x64):
 
 @pytest.mark.parametrize("split", [0, 1, 4])
 def test_two_windows_with_the_carry_handed_on_are_one(split):
-    """Wherever a text is cut, nothing of it is forgotten; an empty window changes nothing."""
+    """A text may be cut anywhere, and an empty window changes nothing."""
     model, params = small_model(layers=3)
     whole, end = run(model, params, TOKENS)
     first, carry = run(model, params, TOKENS[:, :split], model.initial_carry(3))
@@ -94,7 +94,7 @@ def test_two_windows_with_the_carry_handed_on_are_one(split):
 
 
 def test_the_initial_carry_needs_no_parameters():
-    """Zeros for each layer, of the layers' dtype, and what None stands for."""
+    """It is zeros in the layers' dtype for each layer, and None means the same."""
     model, params = small_model()
     carry = model.initial_carry(3)
     equal(carry, (LSTMCarry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
@@ -104,7 +104,7 @@ def test_the_initial_carry_needs_no_parameters():
 
 
 def test_what_is_masked_or_reset_passes_through():
-    """A reset before a step forgets what was before it; lengths freeze the carry."""
+    """A reset forgets what was before its step, and lengths freeze the carry."""
     model, params = small_model()
     resets = np.zeros(TOKENS.shape, bool)
     resets[:, 3] = True
@@ -116,7 +116,7 @@ def test_what_is_masked_or_reset_passes_through():
 
 
 def test_all_parameters_start_uniform():
-    """Within ±init_scale and as wide as that, biases too; the forget gates' biases elsewhere if asked."""
+    """Parameters, biases too, are uniform in ±init_scale. `forget_bias` moves the forget gates' biases."""
     model = partial(LanguageModel, 500, 50, layers=1, init_scale=0.04)
     for tied in (False, True):
         params = jax.jit(model(tied=tied).init)(jax.random.key(0), TOKENS)["params"]
@@ -131,7 +131,7 @@ def test_all_parameters_start_uniform():
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_is_on_non_recurrent_connections(variational):
-    """After the embedding and each LSTM, which runs undisturbed on what is left; masks constant over time if variational."""
+    """It follows the embedding and each LSTM. Masks are constant over time only if variational."""
     model = LanguageModel(VOCABULARY, 60, dropout=0.4, variational=variational)
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
     tokens = np.tile(TOKENS, (20, 1))
@@ -153,7 +153,7 @@ def test_dropout_is_on_non_recurrent_connections(variational):
 
 
 def test_a_key_or_an_rng_turns_dropout_on():
-    """The same key gives the same; without one it is inference, whatever the rates."""
+    """The same key gives the same result. Without a key there is no dropout."""
     model, params = small_model(dropout=0.5, lstm={"recurrent_dropout": 0.3})
     plain = run(small_model()[0], params, TOKENS)
     equal(run(model, params, TOKENS), plain)
@@ -164,14 +164,14 @@ def test_a_key_or_an_rng_turns_dropout_on():
 
 
 def test_recurrent_dropout_is_the_layers():
-    """With that alone, the layer itself is given a key."""
+    """With recurrent dropout alone, the key goes to the layer itself."""
     model, params = small_model(lstm={"recurrent_dropout": 0.5})
     assert (run(model, params, TOKENS, key=jax.random.key(1))[0] != run(model, params, TOKENS)[0]).any()
 
 
 @pytest.mark.parametrize("options", [{"unroll": 3}, {"remat": True}, {"unroll": "all", "backend": "scan"}])
 def test_options_of_the_loop_change_no_result(options):
-    """They reach every layer, and loss and gradients stay."""
+    """Options of the loop reach every layer, and change neither loss nor gradients."""
 
     def loss(model, params):
         return (run(model, params, TOKENS)[0] ** 2).mean()
@@ -185,7 +185,7 @@ def test_options_of_the_loop_change_no_result(options):
 
 
 def test_equal_models_compile_once():
-    """A model is hashable, its options too, and equal to another like it."""
+    """Models with the same options are hashable and equal."""
     compiled = jax.jit(lambda model, *args: model.apply(*args), static_argnums=0)
     for _ in range(2):
         model, params = small_model(dropout=0.5, lstm={"unroll": 2})
@@ -195,7 +195,7 @@ def test_equal_models_compile_once():
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_greedy_text_is_what_reading_everything_anew_predicts(tied):
-    """Temperature 0 takes the argmax of the whole text so far, step by step, with no carry handed on."""
+    """Temperature 0 gives the argmax after reading the whole text so far."""
     model, params = small_model(tied=tied)
     text = np.zeros((3, 10), np.int32)
     text[:, :2] = TOKENS[:, :2]
@@ -208,7 +208,7 @@ def test_greedy_text_is_what_reading_everything_anew_predicts(tied):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_tokens_are_drawn_from_the_softmax(temperature):
-    """Frequencies of the first and the second token over 20,000 texts, the second given the likeliest first."""
+    """The frequencies of 20,000 texts agree, for the second token given the likeliest first one."""
     model, params = small_model()
     size, prompt = 20_000, TOKENS[:1]
     draw = jax.jit(partial(generate, model, length=2))
@@ -224,7 +224,7 @@ def test_tokens_are_drawn_from_the_softmax(temperature):
 
 
 def test_generating_depends_on_the_key_alone():
-    """Compiled or not, the same key writes the same, another writes something else; rows differ."""
+    """The same key gives the same text, compiled or not. Other keys and rows differ."""
     model, params = small_model()
     prompt, draw = np.tile(TOKENS[:1], (4, 1)), partial(generate, model, length=12)
     texts = [np.asarray(draw(params, jax.random.key(k), prompt)) for k in (1, 2)]
@@ -270,6 +270,6 @@ def test_generating_depends_on_the_key_alone():
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(make, error, message):
-    """What was expected, what came, what to do."""
+    """The sentence says what was expected, what came and what to do."""
     with pytest.raises(error, match=message):
         make()

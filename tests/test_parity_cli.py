@@ -27,7 +27,7 @@ FLAGS = {"json": "--json", "html": "--html", "xml": "--junit"}
 
 
 def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path):
-    """Cases chosen by pattern and dtype pass, are named with dtype, error and verdict, and the JSON holds every quantity."""
+    """Selected cases pass, with dtype, error and verdict in their lines and every quantity in the JSON."""
     path = tmp_path / "report.json"
     files = [text for kind in ("json", "html", "xml") for text in (FLAGS[kind], str(tmp_path / f"report.{kind}"))]
     status = cli.main(["--peer", "keras", "--case", "stack2*mask-left", "--dtype", "float64", "--jobs", "1", *files])
@@ -53,7 +53,7 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives():
-    """Outcomes come in order, and the same to the last bit of our side's error."""
+    """Outcomes come in order, and our errors agree to the last bit."""
     cases = [table.Case(f"seed {seed}", Problem(LSTM(4, backend="scan"), seed=seed), "jax_rnn") for seed in (0, 1)]
     one_process, two_processes = ([outcome.comparison for outcome in pool.run(cases, jobs, fast=True)] for jobs in (1, 2))
     assert one_process == two_processes
@@ -61,7 +61,7 @@ def test_two_processes_give_what_one_gives():
 
 @pytest.mark.parametrize(("arguments", "fast"), [([], True), (["--quick"], False), (["--optimized"], False)])
 def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, arguments, fast):
-    """Processes compile fast unless they are asked not to, and leave a user's flags the last word."""
+    """Processes compile fast unless an option says otherwise. A user's own flags come last and win."""
     fast_flags = []
     monkeypatch.setattr(cli, "run", lambda cases, jobs, fast: fast_flags.append(fast) or [])
     monkeypatch.setattr(cli, "with_peers", lambda options: [table.Case("small", Problem(LSTM(4)), "torch")])
@@ -76,7 +76,7 @@ def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, argument
 
 
 def test_known_bug_of_the_peer_is_named_and_accepted(capsys, monkeypatch):
-    """Keras masks the outputs of an unrolled backward run in forward order: the verdict says so and blames Keras."""
+    """Keras masks outputs of an unrolled backward run in forward order, and the verdict blames Keras."""
     monkeypatch.setattr(measure, "explain", lambda *_: Diagnosis())  # the search for a cause, which has its own tests
     assert cli.main(["--peer", "keras", "--case", "lstm backward mask-right zero-output unrolled", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out
@@ -86,7 +86,7 @@ def test_known_bug_of_the_peer_is_named_and_accepted(capsys, monkeypatch):
 
 
 def test_a_bug_that_the_peer_has_mended_fails(capsys, monkeypatch):
-    """Else nobody would take it out of the table."""
+    """A mended bug fails, so that somebody takes it out of the table."""
     cases = [replace(case, known_bug="masks the outputs") for case in table.cases() if case.name == "lstm wide"][:1]
     monkeypatch.setattr(cli, "with_peers", lambda options: cases)
     assert cli.main(["--jobs", "1"]) == 1
@@ -94,7 +94,7 @@ def test_a_bug_that_the_peer_has_mended_fails(capsys, monkeypatch):
 
 
 def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
-    """A wrong gradient of ours makes the line say fail, with what was allowed."""
+    """The line of a wrong gradient says fail and what was allowed."""
 
     def wrong(problem, values):
         return ours.run(problem, values) | {"d_xs": np.zeros((problem.batch, problem.time, problem.features))}
@@ -108,7 +108,7 @@ def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
 
 
 def test_unknown_bug_of_a_peer_is_not_accepted():
-    """Where the peer is wrong and nobody said so beforehand somebody has to look."""
+    """A wrong peer without a listed bug fails, so that somebody looks at it."""
     wrong_peer = Quantity("ys", scale=1, ours=0, peer=1, eps=2**-52, limit=1e-12, peer_limit=1e-12)
     comparison = Comparison("keras", "float64", (wrong_peer,))
     case = table.Case("some", Problem(LSTM(4)))
@@ -132,7 +132,7 @@ def test_unknown_bug_of_a_peer_is_not_accepted():
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, capsys):
-    """One sentence tells what is wrong."""
+    """One sentence says what is wrong."""
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
     assert stopped.value.code == 2
@@ -140,13 +140,13 @@ def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, capsy
 
 
 def test_unknown_peer_exits_with_2(capsys):
-    """And the peers that there are."""
+    """The sentence lists the known peers."""
     assert cli.main(["--peer", "theano"]) == 2
     assert f"there is no peer 'theano': choose among {', '.join(peers.names())}\n" in capsys.readouterr().err
 
 
 def test_missing_tensorflow_is_one_sentence_and_exit_status_2(capsys, monkeypatch):
-    """On a machine without TensorFlow the run says what to install, and does not look as if it had passed."""
+    """The run says what to install, and does not look like a pass."""
     for name in ("parity.peers.keras", "parity.keras_peer"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
@@ -157,7 +157,7 @@ def test_missing_tensorflow_is_one_sentence_and_exit_status_2(capsys, monkeypatc
 
 
 def test_other_keras_backend_is_refused(monkeypatch):
-    """Keras on JAX would compare JAX with JAX."""
+    """With Keras on JAX the run would compare JAX with JAX."""
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.delitem(sys.modules, "parity.peers.keras", raising=False)
     with pytest.raises(peers.MissingPeerError, match="Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow"):
@@ -166,7 +166,7 @@ def test_other_keras_backend_is_refused(monkeypatch):
 
 @pytest.mark.slow
 def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
-    """A new file under `peers` is compared at once; where no peer is left, that is an error and no success."""
+    """A new file in `peers` is compared at once. Without any peer the run is an error."""
     monkeypatch.setattr(peers, "names", lambda: ["other"])
     monkeypatch.setattr(peers, "load", lambda name: ours)
     parse = cli.parser().parse_args
@@ -181,7 +181,7 @@ def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
 
 
 def test_rounding_worse_than_the_peers_is_not_accepted():
-    """Over a whole table the median of ours/peer may be 1.1; a few cases alone say nothing of it."""
+    """The median of ours/peer may be 1.1 over a whole table; a few cases are not judged."""
 
     def outcomes(off, number):
         quantity = Quantity("ys", scale=1, ours=off, peer=1e-6, eps=2**-23, limit=1, peer_limit=np.inf)
@@ -193,7 +193,7 @@ def test_rounding_worse_than_the_peers_is_not_accepted():
 
 
 def test_json_of_a_failure_is_json(tmp_path):
-    """NaN distances are written as null."""
+    """Distances that are NaN are written as null."""
     quantity = Quantity("ys", scale=1, ours=np.nan, peer=0, eps=2**-23, limit=1, peer_limit=np.inf)
     outcome = report.Outcome(table.Case("some", Problem(LSTM(4))), Comparison("keras", "float32", (quantity,)))
     report.write_json(tmp_path / "report.json", [outcome], (1, 2))
@@ -203,19 +203,19 @@ def test_json_of_a_failure_is_json(tmp_path):
 
 
 def test_a_single_step_is_compared():
-    """`step=True` needs nothing else."""
+    """`step=True` alone selects a single step."""
     assert compare(Problem(LSTM(4), step=True, dtype="float64")).verdict == "pass"
 
 
 def test_list_names_the_cases_and_runs_none(capsys):
-    """One line a case."""
+    """`--list` prints one line for each case."""
     assert cli.main(["--peer", "keras", "--list", "--dtype", "bfloat16"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(case.problem.dtype == "bfloat16" for case in table.cases())
 
 
 def test_the_backend_asked_for_runs_our_side_however_deep():
-    """Every cell of every layer, and the case's name stays."""
+    """The backend is set in every cell of every layer, and the case keeps its name."""
     options = cli.parser().parse_args(["--backend", "scan"])
     layers = {case.name: case.problem.layer for case in cli.selected(options)}
     assert layers.keys() == {case.name for case in cli.selected(cli.parser().parse_args([]))}

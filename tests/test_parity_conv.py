@@ -1,4 +1,4 @@
-"""The convolutional LSTM is Keras' ConvLSTM1D, 2D and 3D, and Flax' ConvLSTMCell."""
+"""The convolutional LSTM equals Keras's ConvLSTM1D, 2D and 3D, and Flax's ConvLSTMCell."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ CASES = {
 
 
 def keras_layer(cell, reverse):
-    """Keras' layer with the options of our cell."""
+    """Return the Keras layer with the options of our cell."""
     peers.load("keras")
     import keras
 
@@ -48,7 +48,7 @@ def keras_layer(cell, reverse):
 
 
 def theirs(problem, cotangent, mask=None, noise=None):
-    """What Keras returns, and its gradients."""
+    """Return the results of Keras with their gradients, and the initial weights."""
     layer = keras_layer(problem.layer.cell, problem.layer.reverse)
     import tensorflow as tf
 
@@ -73,7 +73,7 @@ def theirs(problem, cotangent, mask=None, noise=None):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("options", "reverse"), [(case, k % 2 == 1) for k, case in enumerate(CASES.values())], ids=CASES)
 def test_values_and_gradients_equal_keras(options, reverse, masked):
-    """The same weights give the same in float64, and the bias starts the same; with a mask every direction is turned."""
+    """Values, gradients and initial biases agree in float64, with masks and in both directions."""
     problem = small_problem(RNN(ConvLSTMCell(UNITS, **options), reverse=reverse != masked))
     sequence = {"mask": flags(0.6)} if masked else {}
     cotangent = cotangent_of(problem)
@@ -86,7 +86,7 @@ def test_values_and_gradients_equal_keras(options, reverse, masked):
 
 
 def test_dropout_masks_act_where_they_do_in_keras():
-    """One for each gate, on inputs and h."""
+    """There is one mask for each gate, on inputs and on h."""
     problem = small_problem(RNN(ConvLSTMCell(UNITS, (3, 2), (5, 4), dropout=0.3, recurrent_dropout=0.4)))
     shapes = {"inputs": (4, BATCH, 5, 4, FEATURES), "recurrent": (4, BATCH, 3, 3, UNITS)}
     noise = normal({name: np.empty(shape) for name, shape in shapes.items()}, rng=np.random.default_rng(5))
@@ -99,7 +99,7 @@ def test_dropout_masks_act_where_they_do_in_keras():
     ("kernel_size", "spatial"), [((3,), (5,)), ((2, 3), (4, 3)), ((1, 2, 3), (2, 3, 2))], ids=["1-D", "2-D", "3-D"]
 )
 def test_values_and_gradients_equal_flax(kernel_size, spatial):
-    """Flax has columns i, g, f, o, two biases, which add up to ours, and adds 1 to the forget gate."""
+    """Flax orders columns i, g, f, o, has two biases that sum to ours, and adds 1 to the forget gate."""
     problem = small_problem(RNN(ConvLSTMCell(UNITS, kernel_size, spatial, padding="same")))
     module = linen.ConvLSTMCell(UNITS, kernel_size, param_dtype=jnp.float64)
 

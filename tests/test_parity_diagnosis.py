@@ -261,13 +261,13 @@ def test_a_common_fault_is_diagnosed_in_every_precision(name, dtype):
 @pytest.mark.table(quick=14)
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_fault_is_diagnosed(name):
-    """The first cause is the right one, and the only one unless others are the same for these numbers."""
+    """The first cause is the right one. Others may fit these numbers equally well."""
     plant, options, says = PLANTS[name]
     assert says in diagnosis_of(plant, options).causes[0]
 
 
 def test_rounding_that_grows_is_called_so():
-    """The last bit of the initial carry, on weights that make it grow tenfold every few steps, shows after some steps."""
+    """The weights make a change of the last bit grow tenfold every few steps."""
     problem = Problem(LSTM(4), dtype="float64", time=60, params=_chaotic())
     diagnosis = diagnose(problem, planted_faults.perturbed(problem, draw(problem)))
     assert diagnosis.causes[0].startswith("difference starts at step ")

@@ -18,7 +18,7 @@ PLACES |= {"sigmoid": "activation", "tanh": "recurrent_activation"}  # elsewhere
 
 @pytest.mark.parametrize(("name", "place"), PLACES.items())
 def test_a_wrong_activation_is_named(name, place):
-    """Every activation that Keras has by the same name and formula, in one of the places."""
+    """This holds for every activation that Keras has by the same name and formula."""
     problem, plant = small_problem(), with_layer(LSTM(4, **{place: name}))
     diagnosis = diagnose(problem, plant(problem, draw(problem)))
     assert diagnosis.causes[0].startswith(f"matches if the {place.replace('_', ' ')} is {name}")
@@ -26,7 +26,7 @@ def test_a_wrong_activation_is_named(name, place):
 
 @pytest.mark.parametrize("name", textbook.ACTIVATIONS)
 def test_the_textbook_has_the_activations_of_the_library(name, x64):
-    """Function and derivative, at kinks excepted."""
+    """Functions and derivatives agree, except at kinks."""
     from jlstm.activations import ACTIVATIONS
 
     z = np.random.default_rng(0).normal(scale=3, size=200)

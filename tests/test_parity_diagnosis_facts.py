@@ -1,4 +1,4 @@
-"""What a diagnosis tells besides the cause: where, when and in which gates; and what it makes of gradients, NaN and nothing."""
+"""A diagnosis tells where, when and in which gates the results differ, and handles gradients, NaN and missing quantities."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.xdist_group("tensorflow")
 
 
 def test_the_facts_name_the_element_and_the_step():
-    """The worst element is told by batch, time and unit with both values; the course says where it starts."""
+    """Batch, time and unit of the worst element are told with both values, and the first step."""
     problem = small_problem()
     correct = truth(problem, draw(problem))
     ys = correct["ys"].copy()
@@ -25,7 +25,7 @@ def test_the_facts_name_the_element_and_the_step():
 
 
 def test_the_error_is_told_by_gate():
-    """A gradient that is wrong in the columns of one gate."""
+    """The error of each gate is told for a gradient that is wrong in one gate's columns."""
     problem = small_problem()
     correct = truth(problem, draw(problem))
     kernel = correct["d_params.kernel"].copy()
@@ -53,7 +53,7 @@ def test_the_error_is_told_by_gate():
     ],
 )
 def test_a_wrong_gradient_is_described(name, change, says):
-    """Where the outputs agree."""
+    """The gradient is described where the outputs agree."""
     problem = small_problem()
     correct = truth(problem, draw(problem))
     (cause,) = diagnose(problem, correct | {name: change(correct[name])}).causes
@@ -61,7 +61,7 @@ def test_a_wrong_gradient_is_described(name, change, says):
 
 
 def test_right_results_have_no_diagnosis():
-    """Keras' own, and ours."""
+    """The results of Keras and ours differ only by rounding."""
     assert diagnose(small_problem(), right(small_problem())).headline == "no difference but rounding"
     assert (
         diagnose(small_problem(dtype="bfloat16"), right(small_problem(dtype="bfloat16"))).headline == "no difference but rounding"
@@ -69,7 +69,7 @@ def test_right_results_have_no_diagnosis():
 
 
 def test_nan_is_said_to_be_nan():
-    """It cannot be searched."""
+    """Results with NaN are called not finite, and are not searched."""
     problem = small_problem()
     diagnosis = diagnose(problem, {"ys": np.full((2, 6, 4), np.nan)})
     assert diagnosis.headline == "the results are not finite"
@@ -80,6 +80,6 @@ def test_nan_is_said_to_be_nan():
     [({}, "theirs must have some of the quantities carry.h, .* ys, got none"), ({"y": np.ones(1)}, "got 'y'")],
 )
 def test_quantities_that_are_none_are_refused(theirs, message):
-    """In one sentence that names those that there are."""
+    """Unknown quantities are refused in one sentence that names the known ones."""
     with pytest.raises(ValueError, match=message):
         diagnose(small_problem(), theirs)

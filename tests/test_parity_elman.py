@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflo
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}], ids=repr)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_values_and_gradients_equal_keras(options, reverse):
-    """Keras' SimpleRNN with the same weights, as they are, gives the same outputs and gradients in float64."""
+    """With the same weights Keras's SimpleRNN gives the same outputs and gradients in float64."""
     peers.load("keras")
     import keras
     import tensorflow as tf

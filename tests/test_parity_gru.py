@@ -1,4 +1,4 @@
-"""The gated recurrent unit is Keras' GRU, in both conventions."""
+"""The GRU equals Keras's GRU, in both conventions."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflo
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_values_and_gradients_equal_keras(options, reset_after, reverse):
-    """Keras' GRU with the same weights gives the same in float64; of its second bias only the candidate's part is of its own."""
+    """Values and gradients agree in float64. Of Keras's second bias only the candidate's part is separate in ours."""
     peers.load("keras")
     import keras
     import tensorflow as tf

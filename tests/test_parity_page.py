@@ -1,4 +1,4 @@
-"""The HTML page in a browser: it renders, filters, sorts, fits a narrow screen, follows dark and light, and needs no network."""
+"""The HTML report in a browser: it renders, filters, sorts, fits a narrow screen, has a dark mode and works offline."""
 
 import re
 from types import SimpleNamespace
@@ -27,13 +27,13 @@ def browser(tmp_path):
 
 
 def visible_rows(dom, table="cases"):
-    """The rows of a table that are not hidden, in order."""
+    """Return the rows of a table that are not hidden, in order."""
     body = re.search(rf'<table id="{table}">.*?</table>', dom, re.DOTALL)[0]
     return [int(number) for number, attributes in ROW.findall(body) if "hidden" not in attributes]
 
 
 def test_the_page_renders_without_a_word_on_the_console(report_page, browser):
-    """All cases are in both tables, and script and styles are right as they are."""
+    """All cases are in both tables, and the console has no error."""
     dom, console = browser.load(report_page)
     assert console == []
     assert visible_rows(dom) == visible_rows(dom, "heat") == [0, 1, 2, 3]
@@ -41,7 +41,7 @@ def test_the_page_renders_without_a_word_on_the_console(report_page, browser):
 
 
 def test_an_error_on_the_page_would_be_noticed(report_page, browser):
-    """The check is checked."""
+    """A planted error shows on the console."""
     _, console = browser.load(with_script(report_page, "nothing.of.the.kind()"))
     assert "ReferenceError" in console[0]
 
@@ -58,7 +58,7 @@ def test_an_error_on_the_page_would_be_noticed(report_page, browser):
     ],
 )
 def test_what_the_address_asks_for_is_shown_and_the_rest_hidden(report_page, browser, chosen, rows, count_text):
-    """In the table and in the heat map."""
+    """The table and the heat map show the same cases."""
     dom, console = browser.load(report_page, address=chosen)
     assert (visible_rows(dom), visible_rows(dom, "heat"), console) == (rows, rows, [])
     assert f">{count_text}</output>" in dom
@@ -75,13 +75,13 @@ def test_what_the_address_asks_for_is_shown_and_the_rest_hidden(report_page, bro
     ],
 )
 def test_the_address_sorts(report_page, browser, chosen, rows):
-    """By numbers as numbers and by words as words; both tables alike."""
+    """Numbers sort as numbers and words as words, in both tables."""
     dom, console = browser.load(report_page, address=chosen)
     assert (visible_rows(dom), visible_rows(dom, "heat"), console) == (rows, rows, [])
 
 
 def test_clicks_and_typing_do_the_same(report_page, browser):
-    """A click on a heading sorts, the next one turns it round; what is typed filters; the address keeps both."""
+    """A click on a heading sorts, a second one reverses, and typing filters. The address keeps both."""
     script = """
         const click = () => document.querySelector("[data-key=ulp] button").click();
         click(); click();
@@ -99,20 +99,20 @@ def test_clicks_and_typing_do_the_same(report_page, browser):
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(report_page, browser):
-    """At 390 pixels the page is as wide as the screen: what is wider scrolls inside its own frame."""
+    """At 390 pixels the page is as wide as the screen. Wider parts scroll in their own frame."""
     question = "[document.documentElement.scrollWidth, window.innerWidth]"
     assert browser.evaluate(report_page, question, width=390) == "390,390"
 
 
 @pytest.mark.parametrize("width", [390, 1200])
 def test_what_is_hidden_is_not_seen(report_page, browser, width):
-    """No style of ours brings a hidden row back."""
+    """No style shows a hidden row."""
     hide = "((row) => { row.hidden = true; return window.getComputedStyle(row).display; })(document.querySelector('tbody tr'))"
     assert browser.evaluate(report_page, hide, width=width) == "none"
 
 
 def test_the_page_is_dark_where_the_system_is(report_page, browser):
-    """And text stands out from the background in both."""
+    """Text contrasts with the background in both colour schemes."""
     question = (
         "[window.getComputedStyle(document.body).backgroundColor, window.getComputedStyle(document.body).color].join(' on ')"
     )
@@ -122,7 +122,7 @@ def test_the_page_is_dark_where_the_system_is(report_page, browser):
 
 
 def test_every_control_and_picture_has_a_name(report_page, browser):
-    """For those who hear the page: labels, headings of tables, descriptions of curves."""
+    """Screen readers get labels, table headings and descriptions of curves."""
     question = (
         "[...document.querySelectorAll('input, select')].every((field) => field.labels.length) && "
         "[...document.querySelectorAll('svg')].every((one) => one.getAttribute('aria-label').startsWith('error against')) && "
@@ -132,18 +132,18 @@ def test_every_control_and_picture_has_a_name(report_page, browser):
 
 
 def test_the_page_loads_nothing(report_page):
-    """No address of anything but itself."""
+    """The page links to nothing but itself."""
     assert not re.search(r"https?:|//[a-z]|@import|src=|url\(", report_page)
 
 
 def test_names_are_text_and_not_markup(report_page):
-    """A case may be called anything."""
+    """A case's name may contain any characters."""
     assert "<b>" not in report_page
     assert "stack2 &lt;b&gt;bold&lt;/b&gt; &amp; wrong" in report_page
 
 
 def test_the_page_says_what_the_run_measured(report_page):
-    """Summary, diagnosis, known bug, versions, a curve for the long case and one for the failure."""
+    """It has summary, diagnosis, known bug, versions, and curves of the long case and the failure."""
     assert "<title>Parity with keras, other: 1 of 4 fail</title>" in report_page
     assert "<dd>720 of 928</dd>" in report_page
     assert "worst: ys at batch " in report_page

@@ -1,4 +1,4 @@
-"""The LSTM's variants against TensorFlow 1's own cell, run by `dynamic_rnn`: outputs, states and all gradients in float64."""
+"""The LSTM's variants equal TensorFlow 1's own cell under `dynamic_rnn`: outputs, states and all gradients in float64."""
 
 import re
 
@@ -16,7 +16,7 @@ LENGTHS = np.array([3, TIME])
 
 
 def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
-    """What TensorFlow 1 returns, and its gradients, under our names and in our order of columns: theirs are i, g, f, o."""
+    """Return TensorFlow 1's results and gradients, under our names and in our order of columns: theirs are i, g, f, o."""
     from tf_keras.src.layers.rnn import legacy_cells
 
     def order(columns):
@@ -75,13 +75,13 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
     ids=str,
 )
 def test_variants_are_those_of_tensorflow_1(options, x64):
-    """With lengths, from a carry."""
+    """They are run with lengths, from a given carry."""
     cell = LSTMCell(UNITS, **options)
     check(cell, cell)
 
 
 def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
-    """Compare our cell, around the inner one or that itself, with theirs."""
+    """Compare our cell with theirs. `inner` is the LSTM inside a wrapper, or the cell itself."""
     layer = RNN(ours)
     problem = small_problem(layer, features=features)
     cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
@@ -94,7 +94,7 @@ def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
 
 
 def test_variational_dropout_is_that_of_tensorflow_1(x64):
-    """DropoutWrapper with rates of what is kept and its uniform numbers handed over, from which the masks follow."""
+    """DropoutWrapper gets keep rates and uniform numbers, from which the masks follow."""
     from tf_keras.src.layers.rnn.legacy_cell_wrappers import DropoutWrapper
 
     rng = np.random.default_rng(3)
@@ -115,7 +115,7 @@ def test_variational_dropout_is_that_of_tensorflow_1(x64):
 
 
 def test_a_residual_is_that_of_tensorflow_1(x64):
-    """ResidualWrapper."""
+    """Residual equals TensorFlow 1's ResidualWrapper."""
     from tf_keras.src.layers.rnn.legacy_cell_wrappers import ResidualWrapper
 
     check(Residual(LSTMCell(UNITS)), LSTMCell(UNITS), ResidualWrapper, features=UNITS)

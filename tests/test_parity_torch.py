@@ -1,4 +1,4 @@
-"""Projections and the gated recurrent unit are PyTorch's: outputs, states and all gradients in float64."""
+"""Projections and the GRU equal PyTorch's: outputs, states and all gradients in float64."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_values_and_gradients_equal_pytorch(name):
-    """The gradients of weights too, in its layout; of two biases that are added each has the gradient of their sum."""
+    """Weight gradients agree in its layout. Each of two added biases has the gradient of their sum."""
     problem = small_problem(LAYERS[name])
     layer, params, xs, carry = problem
     d_carry, d_ys = cotangent_of(problem)

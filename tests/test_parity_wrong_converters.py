@@ -47,7 +47,7 @@ pytestmark = [
 
 
 def keras_file(path):
-    """Padded words, two directions, cells in a stack, a layer backwards, and one that starts where another ends."""
+    """Write a model with padded words, two directions, stacked cells, a backward layer and one with an initial state."""
     keras_layers, xs = keras.layers, keras.Input((None,), dtype="int32")
     ys = keras_layers.Embedding(20, 3, mask_zero=True)(xs)
     ys = keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), merge_mode="ave", name="both")(ys)
@@ -65,7 +65,7 @@ def keras_file(path):
 
 
 def onnx_file(path):
-    """Nodes beside each other, with lengths and states to start from."""
+    """Write a model of parallel nodes, with lengths and initial states."""
     bidirectional, weights_of_both = wrong_onnx.node(
         name="both", directions=2, direction="bidirectional", extra_inputs=("lengths",)
     )
@@ -157,7 +157,7 @@ PARAMETERS = [(*where, fault) for where, faults in ROWS.items() for fault in fau
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The file of a format, read once; its framework's own results are computed once for all faults."""
+    """The file of a format, read once. Its framework's results are computed once for all faults."""
 
     @cache
     def of(framework):
@@ -168,7 +168,7 @@ def files(tmp_path_factory):
 
 
 def remembering(original):
-    """The original, which runs once for each dtype: its inputs are the same for all faults."""
+    """Return the original model with cached results: its inputs are the same for all faults."""
     results = {}
 
     def run(xs, lengths, *dtypes):
@@ -180,20 +180,20 @@ def remembering(original):
 
 
 def outcomes(file, name, damage=lambda *pair: pair):
-    """The comparisons of one layer, with a fault planted: in float64, or alone and in the whole model in its float32."""
+    """Return the comparisons of a layer with a planted fault, in float64 alone, or alone and in the whole model in float32."""
     dtype = "float32" if file.framework in ("keras", "onnx") else "float64"
     return list(model.outcomes(replace(file, layers={name: damage(*file.layers[name])}), dtype=dtype))
 
 
 @pytest.fixture
 def without_diagnosis(monkeypatch):
-    """The search for a fault, which has its own tests and takes most of the time."""
+    """Skip the diagnosis, which has its own tests and takes most of the time."""
     monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())
 
 
 @pytest.mark.parametrize(("framework", "name"), ROWS)
 def test_what_the_converter_returns_passes(framework, name, files):
-    """Without a fault: so that each of the others fails because of its own."""
+    """Without a fault all files pass, so that each failure is caused by its fault."""
     file = files(framework)
     assert model.verdict(file, outcomes(file, name)) == "pass"
 
@@ -201,7 +201,7 @@ def test_what_the_converter_returns_passes(framework, name, files):
 @pytest.mark.parametrize(("framework", "name", "fault"), PARAMETERS)
 @pytest.mark.usefixtures("without_diagnosis")
 def test_a_fault_of_the_converter_fails(framework, name, fault, files):
-    """Where the whole model is run, that alone shows it."""
+    """Where the whole model is run, that comparison fails by itself."""
     file = files(framework)
     compared = outcomes(file, name, ROWS[framework, name][fault])
     assert model.verdict(file, compared) == "fail"
@@ -214,7 +214,7 @@ def test_a_fault_of_the_converter_fails(framework, name, fault, files):
 @pytest.mark.parametrize(("framework", "name"), [("keras", "encoder"), ("torch", "stack"), ("tf1", "stack")])
 @pytest.mark.usefixtures("without_diagnosis")
 def test_weights_that_are_off_by_a_billionth_fail(framework, name, files):
-    """In float64, of layers whose rounding does not grow: float32 rounds such a difference away."""
+    """In float64 they fail if rounding does not grow. float32 rounds such a difference away."""
     file = files(framework)
     damaged = replace(file, layers={name: nudged(1e-9)(*file.layers[name])})
     assert model.verdict(file, list(model.outcomes(damaged, dtype="float64"))) == "fail"
@@ -231,7 +231,7 @@ def test_weights_that_are_off_by_a_billionth_fail(framework, name, files):
     ids=["torch layer", "keras layer", "torch merge", "onnx merge"],
 )
 def test_results_that_cannot_be_compared_are_refused(framework, name, damage, message, files):
-    """A layer is left out of several, or two directions are not merged."""
+    """A missing layer and directions that are not merged are refused."""
     with pytest.raises(ValueError, match=message):
         outcomes(files(framework), name, damage)
 
@@ -247,7 +247,7 @@ def test_results_that_cannot_be_compared_are_refused(framework, name, damage, me
 )
 @pytest.mark.usefixtures("without_diagnosis")
 def test_the_command_ends_with_an_error_and_saves_nothing(framework, name, fault, files, capsys, monkeypatch, tmp_path):
-    """The whole command line, with a converter that makes a fault in one of several layers."""
+    """The whole command fails with a fault in one of several layers."""
     file = files(framework)  # by the right reader, for the other tests too
     reader = getattr(convert, framework)
     read = reader.read

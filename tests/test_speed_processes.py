@@ -1,4 +1,4 @@
-"""The speed benchmarks at work: every framework computes all of it, processes start, fail and are told of."""
+"""The speed benchmarks in real processes: frameworks compute all of it, and failures are reported."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ from speeds import SMALL, report
 @pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx"])
 @pytest.mark.parametrize("form", ["bidirectional", "ragged", "step"])
 def test_frameworks_compute_all_of_it(name, form):
-    """Every output comes back, of which padding's are zero, and one gradient a parameter, and none for the inputs."""
+    """All outputs return, zero in padding, with a gradient for each parameter and none for the inputs."""
     module, version = frameworks.load(name)
     small = SMALL[form]
     jobs = module.build(small, Setting(1, FRAMEWORKS[name].variant))
@@ -39,7 +39,7 @@ def test_frameworks_compute_all_of_it(name, form):
 
 
 def test_memory_grows_by_what_is_held():
-    """Forty million bytes show in what is resident, and in a peak that began before. Only Linux with glibc must tell."""
+    """Forty million bytes show in the resident size and in the peak. Only Linux with glibc is sure to tell."""
     resident_before = memory.resident() if memory.forget_peak() else None
     if resident_before is None:
         assert platform.libc_ver()[0] != "glibc"
@@ -50,7 +50,7 @@ def test_memory_grows_by_what_is_held():
 
 
 def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch):
-    """None instead of a number, and no peak that would begin anew."""
+    """The memory is None, and the peak cannot be reset."""
     monkeypatch.setattr(memory, "STATUS", tmp_path / "no folder" / "status")
     monkeypatch.setattr(memory, "FORGET", tmp_path / "no folder" / "clear_refs")
     assert not memory.forget_peak()
@@ -60,7 +60,7 @@ def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
-    """Ours and one peer, at a point of the grid and at others: rows, page and picture, which are the same made anew."""
+    """Ours and one peer run points inside and outside the grid. Page and picture can be drawn again from the rows."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compile fast rather than well
     monkeypatch.setattr(cli, "POINTS", {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]})
     monkeypatch.setattr(frameworks, "OURS", {"jlstm": FRAMEWORKS["jlstm"]})
@@ -98,7 +98,7 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
-    """Measured again for a report whose times stay: 64 MB of outputs, and little else."""
+    """It is measured again for a report whose times stay: 64 MB of outputs and little else."""
     monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
     wide = Point(1000, 100, 4, (160,))
     contents = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
@@ -115,7 +115,7 @@ def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
 
 
 def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
-    """The others are measured; one that has no such job, or cannot be imported, has no column."""
+    """The others are measured. One without the job, or not importable, has no column."""
 
     def peak(framework, threads, job, point):
         if framework == "torch":
@@ -140,7 +140,7 @@ class Scripted:
         return self
 
     def tell(self, *_, **__):
-        """Have done whatever it is."""
+        """Accept any request."""
 
     def answer(self):
         if isinstance(answer := next(self.answers), WorkerError):
@@ -148,11 +148,11 @@ class Scripted:
         return answer
 
     def __exit__(self, *_):
-        """There is nothing to end."""
+        """Do nothing: there is no process to end."""
 
 
 def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
-    """Is left out with a line, and ends the run if it was asked for."""
+    """The peer is left out with a line, and ends the run if the user asked for it."""
     not_importable = {"not_importable": "No module named 'numpy'"}
     monkeypatch.setattr(pool, "Worker", Scripted(not_importable, not_importable))
     with pool.start(["numpy"], [], 1, gpu=False) as workers:
@@ -164,7 +164,7 @@ def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
-    """The same; the line has the framework's own words."""
+    """The peer is left out or ends the run, in the framework's own words."""
     monkeypatch.setattr(pool, "WARM", SMALL["plain"]._replace(units=(-4,)))
     with pytest.raises(WorkerError, match="a small problem already fails on this device: flax-linen: ") as failed:
         pool.start(["flax-linen"], ["flax-linen"], 1, gpu=False).__enter__()
@@ -175,7 +175,7 @@ def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
 
 
 def test_what_fails_is_told_and_the_others_go_on():
-    """A job that raises, and one whose result is too small, are errors of the report; both leave no row."""
+    """A job that raises, and one with too small a result, are errors of the report without a row."""
 
     class Failing:
         def ask(self, do, **options):
@@ -212,7 +212,7 @@ def test_what_fails_is_told_and_the_others_go_on():
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments, words, capsys):
-    """Before anything runs."""
+    """Wrong usage is refused before anything runs."""
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
@@ -220,7 +220,7 @@ def test_wrong_usage_is_one_sentence(arguments, words, capsys):
 
 
 def test_a_file_that_is_no_report_is_told(tmp_path, capsys):
-    """That there is none, or that it is something else."""
+    """A missing file and another kind of file are refused."""
     assert cli.main(["--draw", str(tmp_path / "none.json")]) == 1
     (json_path := tmp_path / "other.json").write_text("{}")
     assert cli.main(["--compare", str(json_path), str(json_path)]) == 1

@@ -1,4 +1,4 @@
-"""The side-by-side runs: both sides compute the same, and the tables say what was measured."""
+"""In the side-by-side runs both sides compute the same, and the tables show what was measured."""
 
 import importlib
 import json
@@ -22,18 +22,18 @@ pytestmark = [
 
 @pytest.fixture
 def theirs():
-    """Keras' side, with TensorFlow started as the parity tests, which run in the same process, want it."""
+    """The Keras side, with TensorFlow configured as in the parity tests, which run in the same process."""
     peers.load("keras")
     return importlib.import_module("benchmarks.systems.theirs")
 
 
 def zipf(seed, count, words):
-    """A few words often, most of them rarely, as in a real text."""
+    """Return random words, a few of them frequent and most of them rare, as in a real text."""
     return np.random.default_rng(seed).zipf(1.5, count).clip(max=words).astype(np.int32) - 1
 
 
 def small_language(monkeypatch):
-    """Six units, windows of five words, a norm that clips every gradient."""
+    """Give the language example six units, windows of five words and a norm that clips every gradient."""
     module = importlib.import_module("04_language_model")
     corpus = Corpus(zipf(1, 403, 30), zipf(2, 100, 30), zipf(3, 100, 30), tuple("abcdefghijklmnopqrstuvwxyzABCD"))
     monkeypatch.setattr(module, "ptb", lambda _: corpus)
@@ -43,7 +43,7 @@ def small_language(monkeypatch):
 
 
 def small_reviews(monkeypatch):
-    """Reviews of 40 different words, some shorter and some longer than 40."""
+    """Give the review examples reviews of 40 different words, some shorter and some longer than 40."""
     lengths = np.random.default_rng(4).integers(2, 60, 100)
     tokens = Ragged.of([zipf(number, length, 39) + 1 for number, length in enumerate(lengths)])
     reviews = Reviews(tokens, (np.arange(100) % 2).astype(np.int32))
@@ -94,7 +94,7 @@ def test_repeated_words_are_added_before_they_are_squared(theirs):
 
 
 def test_weights_without_counterpart_are_told(theirs):
-    """A layer that only one side has."""
+    """A layer that only one side has is named."""
     keras = theirs.keras
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
     with pytest.raises(ValueError, match=r"same weights.*head\.bias.*head\.kernel.*tail\.bias"):
@@ -102,7 +102,7 @@ def test_weights_without_counterpart_are_told(theirs):
 
 
 def test_data_is_exchanged_in_the_order_of_training():
-    """Each example once, in the order of the pass; those that fill up the last batch are left out."""
+    """Each example comes once, in the order of the pass, without those that fill up the last batch."""
     batches = Minibatches({"x": np.arange(10), "y": np.arange(20).reshape(10, 2)}, 4, seed=3)
     for number in (0, 1):
         whole = exchange.joined(exchange.pack(draw.counted(batches, number, 3)))
@@ -115,7 +115,7 @@ def test_data_is_exchanged_in_the_order_of_training():
 
 
 def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
-    """Each comes out as it went in, cannot be joined with the others, and reaches Keras in its place."""
+    """Each comes back unchanged, cannot be joined with others, and reaches Keras in order."""
     batches = draw.counted(Buckets(Ragged.of([[1, 2, 3], [4], [5, 6], [7]]), [0, 1, 2, 3], size=2, widths=(2, 3)), 0, 3)
     packed = exchange.pack(batches)
     assert exchange.joined(packed) is None
@@ -133,7 +133,7 @@ def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
 
 @pytest.fixture
 def sides(monkeypatch):
-    """Sides that answer at once: ours takes half the time; what was run is noted."""
+    """Simulated sides, of which ours takes half the time. The runs are recorded."""
     calls = []
 
     def run(name, problem):
@@ -153,7 +153,7 @@ def sides(monkeypatch):
 
 
 def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
-    """Ours first with even seeds, Keras first with odd ones; JSON and table hold figures, times and their ratio."""
+    """Even seeds start with ours, odd ones with Keras. JSON and table hold figures, times and ratio."""
     assert cli.main(["--only", "mnist", "--seeds", "3", "--out", str(tmp_path / "new" / "out.json")]) == 0
     order = [name for name, _ in sides.noted]
     assert order == ["draw", "jlstm", "keras", "draw", "keras", "jlstm", "draw", "jlstm", "keras"]
@@ -171,14 +171,14 @@ def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
 
 
 def test_two_different_trainings_are_no_comparison(sides, capsys, tmp_path):
-    """Losses a thousandth apart end the run with exit status 1."""
+    """Losses that differ by a thousandth end the run with exit status 1."""
     sides.apart = 1e-3
     assert cli.main(["--only", "mnist", "--seeds", "1", "--out", str(tmp_path / "out.json")]) == 1
     assert "1e-03 apart" in capsys.readouterr().err
 
 
 def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
-    """For the systems that were named, last of each seed; its figure is told, and its losses need not agree."""
+    """It comes last for each seed of the named systems, and its losses may differ."""
     out = tmp_path / "out.json"
     assert cli.main(["--only", "imdb", "mnist", "--stock", "imdb", "--seeds", "2", "--out", str(out)]) == 0
     order = [name for name, _ in sides.noted]
@@ -191,7 +191,7 @@ def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
 
 
 def test_options_reach_the_examples(sides, tmp_path):
-    """What stands behind -- is added to the example's command line; --quick has its own before that."""
+    """Options after -- come last on the example's command line, after those of --quick."""
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--batch", "32"]) == 0
     _, problem = sides.noted[0]
     quick = ["--dataset", "digits", "--steps", "20"]
@@ -200,7 +200,7 @@ def test_options_reach_the_examples(sides, tmp_path):
 
 
 def test_readme_has_the_committed_table():
-    """README's table is what the command makes of the committed results."""
+    """The README's table is the one that the command makes of the committed results."""
     if not cli.COMMITTED.exists():
         pytest.skip("no results are committed yet")
     text = cli.README.read_text(encoding="utf-8")
@@ -210,7 +210,7 @@ def test_readme_has_the_committed_table():
 
 
 def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
-    """Once and again; what stands around it stays, and a README without marks is told so in one sentence."""
+    """Inserting again changes nothing else. A README without marks is refused in one sentence."""
     monkeypatch.setattr(cli, "COMMITTED", tmp_path / "systems.json")
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     assert cli.main(["--readme"]) == 1
@@ -229,7 +229,7 @@ def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
 
 
 def test_wrong_usage_is_told(capsys):
-    """Before anything runs."""
+    """Wrong usage is refused before anything runs."""
     for arguments, words in ((["--seeds", "0"], "--seeds must be at least 1"), (["--only", "gru"], "invalid choice: 'gru'")):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)
@@ -239,7 +239,7 @@ def test_wrong_usage_is_told(capsys):
 
 @pytest.mark.slow
 def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
-    """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
+    """Three processes train twenty steps on real digits, with figures, memory and equal losses."""
     monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
     our_result, their_result = json.loads((tmp_path / "out.json").read_text())["runs"]
@@ -254,7 +254,7 @@ def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
 
 
 def test_a_side_that_fails_is_told_in_one_sentence(capsys, tmp_path):
-    """With the side's own last words."""
+    """The sentence has the side's own last words."""
     status = cli.main(["--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--data-dir", str(tmp_path / "nowhere")])
     assert status == 1
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a run tells, keeps and refuses: records, the best parameters, early stopping, wrong arguments."""
+"""Records, best parameters, early stopping and wrong arguments of a training run."""
 
 import json
 import math
@@ -18,7 +18,7 @@ run = partial(fit, loss_fn, init(), SGD, batches(), validation=batches(7))
 
 
 def test_records_are_of_every_so_many_steps_and_of_the_last():
-    """`every` counts over passes; a record tells its step and its share of an epoch; metrics are means since the one before."""
+    """`every` counts across passes. Metrics are means since the previous record."""
     result = run(steps=10, every=4)
     assert [(record.step, record.epoch) for record in result.history] == [(4, 4 / 6), (8, 8 / 6), (10, 10 / 6)]
     for record in result.history:
@@ -36,7 +36,7 @@ def test_an_epoch_has_one_record_without_every():
 
 
 def test_validation_is_evaluate_without_dropout():
-    """What a record has of the validation data is what `evaluate` says of the parameters then: weighted means, no key."""
+    """A record's validation metrics are those of `evaluate`: weighted means, without a key."""
     evaluations = []
     result = run(epochs=2, callbacks=[lambda record, params: evaluations.append(evaluate(loss_fn, params, batches(7)))])
     assert evaluations == [record.validation for record in result.history]
@@ -46,7 +46,7 @@ def test_validation_is_evaluate_without_dropout():
 
 
 def test_evaluate_hands_the_carry_on():
-    """With `begin`, batch after batch goes on from the one before, in the given order."""
+    """With `begin` each batch starts from the carry of the previous one, in order."""
     carry, means, data = begin(4), [], batches(7, seed=None)
     for batch in data.epoch(0):
         outcome = loss_fn(init(), batch.examples, None, carry)
@@ -56,7 +56,7 @@ def test_evaluate_hands_the_carry_on():
 
 
 def test_the_history_file_is_the_history(tmp_path):
-    """JSON Lines, a record a line, replaced at each record; whatever was in the file before is gone."""
+    """It is JSON Lines with one record a line, rewritten at each record. Old content is replaced."""
     path, lengths = tmp_path / "history.jsonl", []
     path.write_text("of an older run\n")
     result = run(epochs=3, history=path, callbacks=[lambda *_: lengths.append(len(path.read_text().splitlines()))])
@@ -65,7 +65,7 @@ def test_the_history_file_is_the_history(tmp_path):
 
 
 def test_what_is_not_finite_is_null_in_the_history_file(tmp_path):
-    """JSON has no NaN: it is written as null, and read as NaN."""
+    """JSON has no NaN: it is written as null and read as NaN."""
     write(tmp_path / "history.jsonl", [Record(1, 1.0, {"loss": 2.0}, {"loss": math.nan}, 1.0, math.inf)])
     text = (tmp_path / "history.jsonl").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["validation"] == {"loss": None}
@@ -73,13 +73,13 @@ def test_what_is_not_finite_is_null_in_the_history_file(tmp_path):
 
 
 def test_a_history_that_cannot_be_written_is_refused_at_the_start(tmp_path):
-    """The folder of the history is missed before anything is trained."""
+    """A missing folder of the history is noticed before training."""
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
         run(epochs=1, history=tmp_path / "missing" / "history.jsonl", callbacks=[pytest.fail])
 
 
 def test_best_are_the_parameters_of_the_best_record():
-    """`best` are those that the record with the smallest validation loss was made with, bit by bit."""
+    """`best` has the bits of the parameters at the smallest validation loss."""
     held = []
     result = run(epochs=6, callbacks=[lambda record, params: held.append(jax.tree.map(np.array, params))])
     losses = [record.validation["loss"] for record in result.history]
@@ -89,7 +89,7 @@ def test_best_are_the_parameters_of_the_best_record():
 
 
 def validated(losses):
-    """A history of these validation losses."""
+    """Return a history with these validation losses."""
     return [Record(step, step, {"loss": -loss}, {"loss": loss}, 1.0, 1.0) for step, loss in enumerate(losses)]
 
 
@@ -108,7 +108,7 @@ def validated(losses):
     ],
 )
 def test_early_stopping_waits_for_a_new_best(losses, options, stops):
-    """Training stops once the last `patience` records are no better than the best before; NaN is never best."""
+    """Training stops after `patience` records that are no better than the best. NaN is never best."""
     assert early_stopping(**{"part": "validation"} | options)(validated(losses)) is stops
 
 
@@ -142,19 +142,19 @@ def test_early_stopping_stops_fit():
     ],
 )
 def test_wrong_numbers_get_one_sentence(options, sentence):
-    """Neither or both of epochs and steps, numbers below one, and figures that nobody measures are refused."""
+    """Neither or both of epochs and steps, numbers below one, and unknown metrics are refused."""
     with pytest.raises(ValueError, match=f"^{sentence}"):
         run(**options)
 
 
 def test_patience_is_at_least_one():
-    """No patience at all would stop every run."""
+    """A patience of zero would stop every run."""
     with pytest.raises(ValueError, match="patience must be a whole number of at least 1, got 0"):
         early_stopping(patience=0)
 
 
 def test_the_key_is_part_of_the_run():
-    """The same key gives the same bits, another one another dropout; none is key 0."""
+    """The same key gives the same bits, another key other dropout. None means key 0."""
     same, different = (run(epochs=1, key=jax.random.key(seed)).params for seed in (0, 1))
     assert_equal(run(epochs=1).params, same)
     assert not jnp.allclose(same["kernel"], different["kernel"])

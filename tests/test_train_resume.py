@@ -25,7 +25,7 @@ SECONDS = {"step": 0.02, "validation": 0.01, "epoch end": 0.01, "write": 0.3}  #
 
 
 def start(variant, folder):
-    """Start the run; its errors go to a file."""
+    """Start the run. Its errors go to a file."""
     cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment = os.environ | cache | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", killed.__file__, variant, os.fspath(folder)]
@@ -34,7 +34,7 @@ def start(variant, folder):
 
 
 def wait_for(phase, child, times=1):
-    """Read what the run says until it has said that so often."""
+    """Read the run's output until it has printed that line so often."""
     for line in child.stdout:
         times -= line.strip() == phase
         if not times:
@@ -50,7 +50,7 @@ def end(child):
 
 
 def stderr_of(folder):
-    """What the run wrote to stderr."""
+    """Return the run's stderr."""
     return (folder / "stderr").read_text().strip()
 
 
@@ -84,12 +84,12 @@ def test_a_killed_run_ends_with_the_same_bits(number, tmp_path):
 
 
 def content(folder):
-    """All arrays of the last checkpoint, read by safetensors alone."""
+    """Return all arrays of the last checkpoint, read by safetensors alone."""
     last = max((folder / "checkpoints").iterdir(), key=lambda step: int(step.name))
     assert int(last.name) == killed.STEPS
     return load_file(last / "process_0.safetensors")
 
 
 def history(folder):
-    """The records, without what depends on the clock."""
+    """Return the records without the fields that depend on the clock."""
     return [record._replace(seconds=0, examples_per_second=0) for record in read(folder / "history.jsonl")]

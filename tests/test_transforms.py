@@ -1,4 +1,4 @@
-"""JAX's transformations all apply, to all layers."""
+"""JAX's transformations work on all layers."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def test_vmap_over_sequences(name):
 
 
 def test_vmap_over_params():
-    """Several models at once, as for an ensemble, equal one after the other."""
+    """Several models under vmap, as for an ensemble, equal each model alone."""
     layer, params, xs, carry = small_problem(LAYERS["stack"])
     ensemble = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf, -leaf]), params)
     got = jax.vmap(lambda p: apply(layer, p, xs, carry))(ensemble)
@@ -53,7 +53,7 @@ def test_vmap_over_params():
 
 
 def test_vmap_over_init():
-    """Drawing many models from many keys is drawing each from its own."""
+    """Parameters drawn from many keys under vmap equal those drawn one by one."""
     layer, keys = LAYERS["bidirectional"], jax.random.split(jax.random.key(0), 3)
     many = jax.vmap(lambda key: layer.init(key, FEATURES))(keys)
     assert_close(jax.tree.map(lambda leaf: leaf[1], many), layer.init(keys[1], FEATURES), atol=1e-15)
@@ -61,7 +61,7 @@ def test_vmap_over_init():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_jvp_and_vjp_are_transposes(name):
-    """For random tangents and cotangents <w, J v> is <J' w, v>."""
+    """<w, J v> equals <J' w, v> for random tangents and cotangents."""
     layer, *args = small_problem(LAYERS[name])
     cotangent = cotangent_of(small_problem(layer))
     tangent = normal(tuple(args), rng=np.random.default_rng(5))
@@ -84,7 +84,7 @@ def test_hessian_is_symmetric_and_true():
 
 
 def test_checkpoint_changes_nothing():
-    """Inside `jax.checkpoint` gradients stay as they are."""
+    """Gradients inside `jax.checkpoint` stay the same."""
     layer, params, xs, carry = small_problem(LAYERS["stack"])
     loss = lambda p: (layer.apply(p, xs, carry)[1] ** 2).sum()
     assert_close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), jax.jit(jax.grad(loss))(params), atol=1e-13)
@@ -92,7 +92,7 @@ def test_checkpoint_changes_nothing():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_export_and_load(name):
-    """Exported, serialised and read again the program computes the same, for a batch size left open."""
+    """An exported and serialised program computes the same, for any batch size."""
     layer, params, xs, carry = small_problem(LAYERS[name])
     (batch,) = jax.export.symbolic_shape("batch")
     free = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
@@ -104,7 +104,7 @@ def test_export_and_load(name):
 
 
 def test_export_with_time_left_open():
-    """One program serves every number of steps, lengths included; `remat`, which cuts time into chunks, says that it cannot."""
+    """One program serves any number of steps, with lengths. `remat` cuts time into chunks and refuses."""
     layer, params, xs, _ = small_problem(Bidirectional(LSTM(UNITS)))
     batch, time = jax.export.symbolic_shape("batch, time")
     shapes = jax.ShapeDtypeStruct((batch, time, xs.shape[-1]), xs.dtype), jax.ShapeDtypeStruct((batch,), np.int32)
@@ -118,7 +118,7 @@ def test_export_with_time_left_open():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_eval_shape(name):
-    """Shapes and dtypes are known without computing, and are those of the result."""
+    """Shapes and dtypes are known without computing, and equal those of the result."""
     layer, params, xs, carry = small_problem(LAYERS[name])
     shapes = jax.eval_shape(layer.apply, params, xs, carry)
     result = apply(layer, params, xs, carry)
@@ -126,7 +126,7 @@ def test_eval_shape(name):
 
 
 def test_a_layer_inside_a_scan_over_batches():
-    """Truncated backpropagation: a scan whose carry is the layer's carry equals handing it on by hand."""
+    """For truncated backpropagation, a scan over batches equals handing the carry on by hand."""
     layer, params, xs, carry = small_problem(LAYERS["plain"], time=6)
     pieces = jnp.moveaxis(jnp.reshape(xs, (2, 3, 2, FEATURES)), 1, 0)
     last, ys = jax.lax.scan(lambda carry, piece: layer.apply(params, piece, carry), carry, pieces)

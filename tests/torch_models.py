@@ -7,19 +7,19 @@ FEATURES, UNITS = 3, 4
 
 
 def model(dtype=torch.float32):
-    """An encoder of two layers, something else, and a decoder."""
+    """Return a module with an encoder of two layers, a linear layer and a decoder."""
     torch.manual_seed(0)
     modules = {"encoder": torch.nn.LSTM(FEATURES, UNITS, 2), "head": torch.nn.Linear(2, 2), "decoder": torch.nn.GRU(2, 5)}
     return torch.nn.ModuleDict(modules).to(dtype)
 
 
 def save_legacy(content, path):
-    """Write the format before PyTorch 1.6."""
+    """Write the format of before PyTorch 1.6."""
     torch.save(content, path, _use_new_zipfile_serialization=False)
 
 
 def without_checksums(content, path):
-    """Write what PyTorch writes when it is told to leave checksums out."""
+    """Write a zip file without checksums."""
     torch.serialization.set_crc32_options(False)
     try:
         torch.save(content, path)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def save(framework, path, *layers, shape=(None, 3), dtype="float32"):
-    """Write a model of layers, with random weights."""
+    """Write a model of these layers, with random weights."""
     model = framework.Sequential([framework.Input(shape, dtype=dtype), *layers])
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(0, 0.4, array.shape) for array in model.get_weights()])
@@ -17,7 +17,7 @@ def save(framework, path, *layers, shape=(None, 3), dtype="float32"):
 
 
 def custom_cell(framework, path):
-    """A cell of one's own that is called like Keras's."""
+    """A custom cell with the name of Keras's cell."""
 
     class LSTMCell(framework.layers.LSTMCell):
         def call(self, inputs, states, training=None):
@@ -27,7 +27,7 @@ def custom_cell(framework, path):
 
 
 def custom_layer(framework, path):
-    """A layer of one's own, called LSTM."""
+    """A custom layer called LSTM."""
 
     class LSTM(framework.layers.LSTM):
         def call(self, sequences, initial_state=None, mask=None, training=False):
@@ -49,7 +49,7 @@ def lambda_beside(framework, path):
 
 
 def distributed(framework, path):
-    """A layer for each step inside TimeDistributed, and a plain one after it."""
+    """A layer inside TimeDistributed, followed by a plain one."""
     keras_layers = framework.layers
     inner = keras_layers.TimeDistributed(keras_layers.LSTM(4), name="each")
     return save(framework, path, inner, keras_layers.LSTM(4, name="rnn"), shape=(2, 5, 3))
@@ -68,7 +68,7 @@ def mixed_directions(framework, path):
 
 
 def further(framework, path):
-    """A normalization's gain in the folder of the cell's weights, where Keras would not look."""
+    """A normalization's gain lies in the folder of the cell's weights, where Keras would not look."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         folders = {}
@@ -79,7 +79,7 @@ def further(framework, path):
 
 
 def beside(framework, path):
-    """Another cell's weights in the file, which the model does not have."""
+    """The file has the weights of another cell, which the model does not have."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         base = file.get("model_weights", file)
@@ -100,7 +100,7 @@ def without_backward(framework, path):
 
 
 def of_two_defaults(framework, path):
-    """Weights alone of a version with two defaults."""
+    """Weights without a description, of a version with two defaults."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         file.attrs["keras_version"] = b"2.2.4-tf"
@@ -108,7 +108,7 @@ def of_two_defaults(framework, path):
 
 
 def gru_without_bias(framework, path):
-    """Its weights do not tell where its reset gate is."""
+    """The weights of a GRU without bias do not tell where it resets."""
     return save(framework, path, framework.layers.GRU(4, use_bias=False, name="rnn"))
 
 
@@ -133,7 +133,7 @@ WRONG = {  # the writer, the file, which as model.keras and model.h5 has the who
 
 
 def words(framework, path):
-    """Words with padding, which the embedding masks."""
+    """A model on words with padding, which the embedding masks."""
     keras_layers = framework.layers
     layers = (
         keras_layers.Embedding(9, 3, mask_zero=True),
@@ -144,7 +144,7 @@ def words(framework, path):
 
 
 def masked(framework, path):
-    """Padded steps by their value; the outputs of a backward layer in its own order."""
+    """A model that masks steps by their value. The outputs of its backward layer stay in reverse order."""
     keras_layers = framework.layers
     return save(
         framework,

@@ -14,7 +14,7 @@ def constant(name, *shape, dtype=np.float32, value=None):
 
 
 def node(kind="LSTM", xs="xs", name="rnn", directions=1, extra_inputs=(), **attributes):
-    """A recurrent node of three features and four units, and its weights."""
+    """Return a recurrent node of three features and four units, and its weights."""
     rows = GATES[kind] * 4
     weights = [constant(f"{name}.W", directions, rows, 3), constant(f"{name}.R", directions, rows, 4)]
     weights.append(constant(f"{name}.B", directions, 2 * rows))
@@ -37,7 +37,7 @@ def model(
 
 
 def plain(kind="LSTM", extra=(), extra_constants=(), **options):
-    """A model of one such node, and what else is in its graph."""
+    """Return a model of one such node, and of more in its graph."""
     node_proto, weights = node(kind, **options)
     return model([node_proto, *extra], [*weights, *extra_constants])
 
@@ -47,7 +47,7 @@ def started(state):
 
 
 def scan():
-    """A recurrent cell in the body of a Scan."""
+    """Return a model with a recurrent cell in the body of a Scan."""
     body = helper.make_graph(
         [
             helper.make_node("MatMul", ["h", "U"], ["hu"]),
@@ -82,7 +82,7 @@ def quantized():
 
 
 def branches():
-    """The same layer's name in both branches of an If, whose condition is an input."""
+    """Return a model with the same layer name in both branches of an If, whose condition is an input."""
     graphs = {}
     for name in ("then_branch", "else_branch"):
         node_proto, weights = node()
@@ -98,7 +98,7 @@ def branches():
 
 
 def embedded():
-    """Words, of which a table makes what the layer takes; with lengths."""
+    """Return a model on words that looks up its inputs in a table, with lengths."""
     node_proto, weights = node(xs="embedded", extra_inputs=("lengths",))
     look = helper.make_node("Gather", ["table", "words"], ["embedded"])
     inputs = (("words", TensorProto.INT64, ("time", "batch")), ("lengths", TensorProto.INT32, ("batch",)))

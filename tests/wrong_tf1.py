@@ -8,7 +8,7 @@ _RNG = np.random.default_rng(0)
 
 
 def variables(scope, features=3, units=4, **shapes):
-    """A cell's kernel and bias, and further variables below its scope."""
+    """Return the shapes of a cell's kernel and bias, and of further variables, below its scope."""
     shapes_by_name = {"kernel": (features + units, 4 * units), "bias": (4 * units,)} | shapes
     return {f"{scope}/{name.replace('__', '/')}": shape for name, shape in shapes_by_name.items() if shape}
 

@@ -7,13 +7,13 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 
 def cell(kind=nn.LSTMCell, **tensors):
-    """The weights of a cell, and further ones below its name."""
+    """Return the weights of a cell, and further ones below its name."""
     weights = {f"cell.{name}": tensor for name, tensor in kind(3, 4).state_dict().items()}
     return weights | {f"cell.{name.replace('__', '.')}": tensor for name, tensor in tensors.items()}
 
 
 def layer(kind=nn.LSTM, **options):
-    """The weights of a layer under the name rnn."""
+    """Return the weights of a layer under the name rnn."""
     return {f"rnn.{name}": tensor for name, tensor in kind(3, 4, **options).state_dict().items()}
 
 
@@ -40,7 +40,7 @@ def vectors(names, size=4):
 
 
 def by_hand(prefix="decoder"):
-    """A GRU of three pairs of matrices."""
+    """Return the weights of a GRU of three pairs of matrices."""
     return {f"{prefix}.{matrix}_{gate}": torch.randn(4, 4) for matrix in "WU" for gate in "zrh"}
 
 
@@ -105,7 +105,7 @@ RIGHT = {
 
 
 def write(path, weights):
-    """Write a file in the format that its ending tells; in a `.ckpt`, below state_dict, as Lightning does."""
+    """Write a file in the format of its suffix. A `.ckpt` has the weights below state_dict, as Lightning does."""
     torch.manual_seed(0)
     tensors = {name: tensor.contiguous() for name, tensor in weights().items()}
     if path.suffix == ".safetensors":
