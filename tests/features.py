@@ -1,6 +1,6 @@
-"""What jlstm's cells can do, which frameworks can too, and the test that proves ours.
+"""What jlstm's cells can do, which frameworks can do it too, and the test that proves ours.
 
-python tests/features.py    writes the table of docs/cells.md
+`python tests/features.py` writes the table of docs/cells.md.
 """
 
 from pathlib import Path

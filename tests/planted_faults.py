@@ -1,6 +1,6 @@
-"""Faults planted on Keras' side, or in the numbers that come from it: none of this is shared with what diagnoses them.
+"""Faults planted in Keras, its inputs or its results. They share no code with the diagnosis.
 
-A plant makes, of a problem and its values, what somebody would have whose port has that fault.
+A plant takes a problem and its values, and returns the results of a port that has the fault.
 """
 
 from dataclasses import replace

@@ -89,7 +89,7 @@ def test_a_callable_is_its_own_name():
     ("use_bias", "names"), [(True, {"kernel", "recurrent_kernel", "bias"}), (False, {"kernel", "recurrent_kernel"})]
 )
 def test_parameters_have_keras_names_and_shapes(use_bias, names):
-    """A plain dict with Keras' names, shapes and column order, and no bias where none is used."""
+    """Parameters are a dict with Keras's names, shapes and column order, without a bias if `use_bias` is False."""
     params = LSTMCell(UNITS, use_bias=use_bias).init(jax.random.key(0), FEATURES)
     shapes = {"kernel": (FEATURES, 4 * UNITS), "recurrent_kernel": (UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     assert {name: leaf.shape for name, leaf in params.items()} == {name: shapes[name] for name in names}

@@ -37,7 +37,7 @@ PAIRS = [  # every kind and its options in every structure, and both in either f
     (kind, options, *structure, (keras, tf_keras)[(k + s) % 2])
     for k, (kind, options) in enumerate(OPTIONS)
     for s, structure in enumerate(STRUCTURES)
-    if not (structure[0] and options.get("go_backwards"))  # Keras' Bidirectional takes turns by itself
+    if not (structure[0] and options.get("go_backwards"))  # Keras's Bidirectional reverses by itself
 ]
 
 

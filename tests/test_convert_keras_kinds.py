@@ -109,7 +109,7 @@ def bits(layers):
 @FRAMEWORKS
 @pytest.mark.parametrize("kinds", groups(), ids=lambda kinds: ", ".join(kinds))
 def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
-    """This covers both directions, stacked cells, and names that look like directions."""
+    """The layers include both directions, stacked cells, and names that look like directions."""
     shape, _, options = LAYERS[kinds[0]]
     model = sequential(framework, [LAYERS[kind][1](framework.layers) for kind in kinds], shape)
     paths = files(framework, model, tmp_path)

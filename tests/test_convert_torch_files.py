@@ -38,7 +38,7 @@ def test_files_of_a_whole_model_are_read_by_name(tmp_path, write, suffix, dtype)
 
 
 def test_modules_stand_in_the_order_in_which_they_were_registered(tmp_path):
-    """This holds for `.pt` files. Safetensors files lose the order, and are sorted by name."""
+    """Safetensors files lose this order, and are sorted by name."""
     torch.save(model().state_dict(), tmp_path / "model.pt")
     save_file(model().state_dict(), tmp_path / "model.safetensors")
     assert list(convert.read(tmp_path / "model.pt")) == ["encoder", "decoder"]

@@ -125,9 +125,9 @@ def test_adam_is_that_of_keras(example, keras):
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize("masked", [False, True])
 def test_training_ends_in_the_weights_of_keras(example, keras, masked):
-    """From the same weights, on the same batches in the same order, ten steps of Keras' `fit` and of ours agree.
+    """Ten steps of Keras's `fit` and of ours agree, from the same weights and on the same batches.
 
-    Keras' Adam squares the embedding's gradient before it adds up a word's occurrences in a batch (it takes the rows
+    Keras's Adam squares the embedding's gradient before it adds up a word's occurrences in a batch (it takes the rows
     of TensorFlow's IndexedSlices for different words), so that its steps are longer. Here it gets the sum, as its SGD does.
     """
     options = example.ImdbOptions(words=synthetic_reviews.WORDS, length=20, batch=16, masked=masked)

@@ -13,7 +13,7 @@ KEY = jax.random.key(7)
 
 
 def test_kernel_is_glorot_uniform():
-    """The kernel fills [-limit, limit] evenly, limit² = 6 / (features + 4·units), as Keras' does."""
+    """The kernel fills [-limit, limit] evenly, limit² = 6 / (features + 4·units), as in Keras."""
     kernel = np.asarray(LSTM(UNITS).init(KEY, FEATURES)["kernel"])
     limit = np.sqrt(6 / (FEATURES + 4 * UNITS))
     assert 0.999 * limit < np.abs(kernel).max() <= limit

@@ -1,4 +1,4 @@
-"""`python -m parity model.weights.h5`: layers of Keras' files with weights alone, converted, beside Keras' own."""
+"""`python -m parity model.weights.h5` compares converted layers of a Keras file of weights with Keras's own."""
 
 import h5py
 import numpy as np

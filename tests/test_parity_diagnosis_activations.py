@@ -18,7 +18,7 @@ PLACES |= {"sigmoid": "activation", "tanh": "recurrent_activation"}  # elsewhere
 
 @pytest.mark.parametrize(("name", "place"), PLACES.items())
 def test_a_wrong_activation_is_named(name, place):
-    """This holds for every activation that Keras has by the same name and formula."""
+    """Every activation that Keras has by the same name and formula is named."""
     problem, plant = small_problem(), with_layer(LSTM(4, **{place: name}))
     diagnosis = diagnose(problem, plant(problem, draw(problem)))
     assert diagnosis.causes[0].startswith(f"matches if the {place.replace('_', ' ')} is {name}")

@@ -1,4 +1,4 @@
-"""The plain recurrent network is Keras' SimpleRNN."""
+"""The plain recurrent network equals Keras's SimpleRNN."""
 
 import pytest
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.loose
     ids=str,
 )
 def test_it_is_the_same_in_float64(layer, options):
-    """This covers packed sequences, pieces, a cell, directions and stacks, with gradients by autograd."""
+    """The cases have packed sequences, pieces, a cell, directions and stacks, with gradients by autograd."""
     check_passes("torch", layer, **options)
 
 

@@ -16,7 +16,7 @@ from parity import peers
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.loose,
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras' LearningRateScheduler and NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's LearningRateScheduler and NumPy 2
 ]
 
 
@@ -81,7 +81,7 @@ def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
-    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras' own takes 3."""
+    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment. Keras's Adam adds squares: 3."""
     keras, tf, optimizers = theirs.keras, theirs.tf, theirs.optimizers
     moments = []
     for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):

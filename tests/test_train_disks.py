@@ -119,7 +119,7 @@ def test_a_folder_that_vanishes_is_not_made_again(gone, tmp_path):
 
 
 def test_a_folder_that_becomes_a_file_is_one_sentence(tmp_path):
-    """This holds for `restore` too."""
+    """`restore` raises the sentence too."""
     folder = tmp_path / "run"
     callback = at(8, lambda: (shutil.rmtree(folder), folder.touch()))
     message = sentence(lambda: run(checkpoints=folder, callbacks=[callback]), errno.ENOTDIR)

@@ -62,7 +62,7 @@ def test_validation_is_finished_first(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_request_before_the_first_step_leaves_a_checkpoint_too(number, tmp_path):
-    """This holds while a validation batch is fetched for its shapes, where SIGTERM would kill."""
+    """A validation batch is fetched first, for its shapes. Without a handler SIGTERM would kill there."""
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d of 14; kept in "):
         run(batches=batches(), validation=Ringing(number, 0, count=7), checkpoints=tmp_path)
     (step,) = (int(path.name) for path in tmp_path.iterdir())

@@ -44,7 +44,7 @@ def assert_same(got, expected):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "units"), [("classifier", 1), ("language model", 1), ("language model", 2)])
 def test_eight_devices_are_one(name, units):
-    """This covers dropout, Adam, padded batches and carries, with and without split columns."""
+    """The runs have dropout, Adam, padded batches and carries, with and without split columns."""
     problem = scaling.PROBLEMS[name]()
     result = scaling.run(problem, mesh(units), **OPTIONS[name])
     assert_same(result, one_device(name))
