@@ -1,6 +1,6 @@
-"""A run to be killed: `python killed.py dropout|carry FOLDER` trains an LSTM and says on stdout what it is about to do.
+"""A run to be killed: `python killed.py dropout|carry FOLDER` trains an LSTM and prints what it is about to do.
 
-Batches are slow to come, so that a signal can hit between any two things. Once done it runs again without being disturbed, in
+Batches come slowly, so that a signal can hit between any two events. A finished run is repeated without disturbance in
 FOLDER/whole, for the test to compare.
 """
 

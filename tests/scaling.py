@@ -1,6 +1,6 @@
-"""The runs with which scale-out is tested; as a program, one of several processes that do them together.
+"""The training runs for the tests of several devices and processes. As a program it is one of several processes.
 
-python tests/scaling.py HOST:PORT PROCESSES PROCESS FOLDER JOBS
+Usage: python tests/scaling.py HOST:PORT PROCESSES PROCESS FOLDER JOBS
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Bad values for every parameter of the public surface: one sentence of ours, or a right result.
+"""Bad values for every parameter of the public API end in one sentence of ours, or in a right result.
 
 `bad_calls.py` and `bad_calls_training.py` have a good call of every public name. `spoiled.py` says which values are bad
 and how an answer is judged.

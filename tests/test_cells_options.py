@@ -76,9 +76,9 @@ def everything(layer, cotangent, offsets, xs, carry):
 @pytest.mark.table(quick=10)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_every_pair_equals_numpy(cell, x64):
-    """First biases, masks, outputs; the gradient for each array along a random direction, by central differences.
+    """Initial biases, masks and outputs equal NumPy's. Each gradient equals a slope by central differences.
 
-    From any carry and with the last one, but for those with a stabiliser, whose carry is not that of the equations.
+    The initial and last carry are compared too, except for cells with a stabiliser, whose carry is not that of the equations.
     """
     layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # which compiles fast, and is added to
     problem = small_problem(layer)

@@ -1,6 +1,6 @@
-"""A batch is a function of its position: every example once a pass, resumed anywhere, in parts that make up the whole.
+"""A batch is a function of its position: every example comes once a pass, from any start, in parts that make up the whole.
 
-What is true of all `Batches` is tested here for all of them; what windows and buckets are, in files of their own.
+The tests here hold for all `Batches`. Windows and buckets have their own test files.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Converters that lose something: `python -m parity FILE` never says that what they return passes.
+"""`python -m parity FILE` never passes the result of a converter that loses something.
 
 The file is right, and its own framework reads it. The fault is planted in what the converter returns.
 """

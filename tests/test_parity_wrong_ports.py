@@ -1,6 +1,6 @@
-"""Files that look as if they could be ported and cannot, of all formats: `python -m parity` never says that they pass.
+"""`python -m parity` never passes files of any format that look convertible and are not.
 
-Each is refused, or its verdict is "incomplete". Files that are right, next to them, pass.
+Each is refused, or its verdict is "incomplete". Right files beside them pass.
 """
 
 from importlib import import_module

@@ -61,9 +61,9 @@ SMALL = {
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize("name", SMALL)
 def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
-    """Five steps from the same weights have the same losses to a few roundings of float32, and so do the weights at the end.
+    """Five steps from the same weights give the same losses and final weights, to a few roundings of float32.
 
-    Another epsilon, learning rate, norm or order of the batches shows: it moves these losses by 1e-4 and more.
+    Another epsilon, learning rate, norm or order of the batches changes these losses by at least 1e-4.
     """
     monkeypatch.syspath_prepend(side.ROOT / "examples")
     shrink, arguments = SMALL[name]
@@ -81,7 +81,10 @@ def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
-    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment. Keras's Adam adds squares: 3."""
+    """Three gradients of 1 for one word count as one gradient of 3 in Adam's second moment.
+
+    The square of 3 is 9. Keras's own Adam adds the three squares of 1.
+    """
     keras, tf, optimizers = theirs.keras, theirs.tf, theirs.optimizers
     moments = []
     for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):

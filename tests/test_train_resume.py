@@ -1,8 +1,8 @@
 """A run that is killed at any moment, and started again, ends with the bits of one that was not.
 
-Every round starts one run and ends it by SIGKILL in each phase of training, and once by Ctrl-C or SIGTERM, each time at a random
-moment; every other round is without a carry. `JLSTM_KILL_ROUNDS=40 pytest tests/test_train_resume.py` kills 160 runs. The seed of
-each round is printed.
+Every round starts one run and ends it by SIGKILL in each phase of training, and once by Ctrl-C or SIGTERM, each time at a
+random moment. Every other round is without a carry. `JLSTM_KILL_ROUNDS=40 pytest tests/test_train_resume.py` kills 160 runs.
+The seed of each round is printed.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The cells of TensorFlow 1, written anew in NumPy from their equations, or run by TensorFlow's own operations.
+"""The cells of TensorFlow 1 in NumPy, written from their equations, or run by TensorFlow's own operations.
 
 Each takes variables by TensorFlow's names and xs (batch, time, features), and returns the outputs of all steps.
 """

@@ -1,8 +1,8 @@
-"""The LSTM's variants once more: float64 NumPy, step by step and gate by gate, written from the papers and without gradients.
+"""A second implementation of the LSTM's variants: float64 NumPy, step by step and gate by gate, without gradients.
 
-It shares no code with `jlstm`. Peepholes: Gers & Schmidhuber 2000; projection: Sak, Senior & Beaufays 2014; layer normalisation:
-Ba, Kiros & Hinton 2016, and what TensorFlow contrib, TensorFlow Addons and TensorFlow Lite make of it; dropout: Gal & Ghahramani
-2016 on x and h, Semeniuta, Severyn & Barth 2016 on g.
+It is written from the papers and shares no code with `jlstm`. Peepholes: Gers & Schmidhuber 2000. Projection: Sak, Senior &
+Beaufays 2014. Layer normalisation: Ba, Kiros & Hinton 2016, and the schemes of TensorFlow contrib, TensorFlow Addons and
+TensorFlow Lite. Dropout: Gal & Ghahramani 2016 on x and h, Semeniuta, Severyn & Barth 2016 on g.
 """
 
 from functools import partial

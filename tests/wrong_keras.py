@@ -1,4 +1,4 @@
-"""Keras's files whose layers are not Keras's own, or that were changed after they were written; and files that are right.
+"""Keras files whose layers are not Keras's own, or that were changed after they were written, and files that are right.
 
 Each writer takes Keras 3 or tf-keras and a path.
 """
