@@ -65,7 +65,7 @@ def survives(reader, path, content):
     sentence = "read: all of it"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a layer that is skipped
+            warnings.simplefilter("ignore", UserWarning)  # a skipped layer warns
             reader(path)
     except ValueError as error:
         sentence = str(error)

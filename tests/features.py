@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cells.md"
 BEGIN, END = "<!-- features -->\n", "<!-- /features -->"
-FRAMEWORKS = {  # a letter each in the rows below
+FRAMEWORKS = {  # the rows below use these letters
     "T": "TensorFlow 1",
     "K": "Keras 3",
     "P": "PyTorch",

@@ -6,7 +6,7 @@ import numpy as np
 from jlstm import LSTM, Bidirectional, Stack, data
 
 KEY = jax.random.key(0)
-NUMBERS = "NaN, huge, negative"  # of real numbers: what comes in is what is computed with
+NUMBERS = "NaN, huge, negative"  # inputs are computed with as they come, whatever their values
 RNG = np.random.default_rng(0)
 
 

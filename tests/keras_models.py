@@ -4,7 +4,7 @@ import numpy as np
 
 from problems import normal
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # float32 rounding over a few steps
 ALL = {"return_sequences": True}
 SERIES, LINES, PICTURES, VOLUMES = (7, 3), (5, 6, 3), (5, 6, 4, 3), (3, 4, 5, 6, 3)  # time, space, features
 

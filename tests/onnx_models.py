@@ -66,5 +66,5 @@ def compared(path, name="layer", **inputs):
     xs = sequences()
     (expected,) = runtime(path, xs=xs, **inputs)
     result = convert.read(path)
-    np.testing.assert_allclose(outputs(result[name], xs), expected, rtol=1e-5, atol=1e-5)  # of float32, over a few steps
+    np.testing.assert_allclose(outputs(result[name], xs), expected, rtol=1e-5, atol=1e-5)  # float32 rounding over a few steps
     return result

@@ -56,8 +56,8 @@ def check_known_bugs(name, *words):
     assert {case.known_bug for case in cases} == {case.known_bug for case in cases if "https://github.com/" in case.known_bug}
     assert {word for word in words if any(word in case.known_bug for case in cases)} == set(words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "explain", lambda *_: Diagnosis())  # the search for a cause, which has its own tests
+        patch.setattr(measure, "explain", lambda *_: Diagnosis())  # skips the search for a cause, which has its own tests
         for case in cases:
             assert any(word in case.known_bug for word in words), case
-            comparison = compare(case.problem, name, run=truth)  # our side has its own tests
+            comparison = compare(case.problem, name, run=truth)  # skips our side, which has its own tests
             assert comparison.verdict == "peer-bug", f"mended: take {case.known_bug!r} out of {name}"

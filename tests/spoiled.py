@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 OURS = tuple(f"{ROOT / package}/" for package in ("jlstm", "parity"))
 SECONDS = 10
-CALLER_FUNCTION = "loss_fn"  # a function of the caller's, which our functions call: what it raises passes through them
+CALLER_FUNCTION = "loss_fn"  # our functions call it, and what it raises passes through them
 NUMBERS = itertools.count()
 
 
@@ -58,7 +58,7 @@ class Call:
 
 def values(good_value: Any, folder: Path) -> dict[str, Any]:
     """Return twelve kinds of bad value for a parameter."""
-    directory = folder / f"directory {next(NUMBERS)}"  # a new one each time: a call may write there
+    directory = folder / f"directory {next(NUMBERS)}"  # a new folder each time, since a call may write there
     directory.mkdir()
     bad_values = {
         "wrong type": object(),
@@ -126,7 +126,7 @@ def outcome_of(call: Call, name: str, kind: str, value: Any) -> tuple[str, str]:
         with limited(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call.function(**{**call.arguments, name: value})
-    except Exception as error:  # of any kind: `verdict` tells clear sentences from raw errors
+    except Exception as error:  # any error: `verdict` tells clear sentences from raw errors
         return verdict(error), f"{type(error).__name__}: {str(error)[:100]!r}"
     right = kind in call.accepted_kinds.get(name, "").split(", ") or (
         call.spoiled_parameters is None and declared(call, name, kind)

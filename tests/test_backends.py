@@ -124,7 +124,7 @@ def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
 )
 def test_auto_leaves_short_windows_to_xla(batch, steps, backend, monkeypatch):
     """Packing the weights costs more than the kernel saves on short windows; by name the kernel still runs."""
-    monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 4)  # which the fixture of all tests sets to 0
+    monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 4)  # the fixture of all tests sets it to 0
     monkeypatch.setattr(backends.cpu, "FEWEST_ROWS", 128)
     xs = jax.ShapeDtypeStruct((batch, steps, FEATURES), jnp.float32)
     explanation = explained(LSTM(UNITS), xs)

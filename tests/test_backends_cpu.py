@@ -40,7 +40,7 @@ def test_any_size_equals_scan(name, reverse, dtype):
     batch, time, features, units = SIZES[name]
     problem = small_problem(LSTM(units, reverse=reverse, backend="cpu"), batch=batch, time=time, features=features)
     cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
-    params = jax.tree.map(lambda leaf: leaf / np.sqrt(units), params)  # else a long sum makes a small difference large
+    params = jax.tree.map(lambda leaf: leaf / np.sqrt(units), params)  # without this, long sums magnify small differences
     cast = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
     shares = {"mask": 0.6, "resets": 0.3} if reverse else {}
     sequence = {name: flags(share, batch=batch, time=time) for name, share in shares.items()}
@@ -225,7 +225,7 @@ def test_calls_from_many_threads_at_once():
             for _ in range(20):
                 got = gradient(params, xs)
                 wrong.extend(name for name in got if not np.array_equal(got[name], expected[name]))
-        except Exception as error:  # which a thread would only print
+        except Exception as error:  # a thread would only print it
             failed.append(error)
 
     threads = [threading.Thread(target=call, args=(cases[k % 2],), daemon=True) for k in range(8)]

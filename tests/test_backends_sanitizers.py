@@ -8,7 +8,7 @@ import pytest
 from jlstm.backends.cpu import library
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-KINDS = {  # what sees addresses takes longer to optimize than to run
+KINDS = {  # with these sanitizers optimizing takes longer than running
     "addresses and all undefined, this processor": ["-fsanitize=address,undefined", "-march=native", "-O0"],
     "addresses, baseline": ["-fsanitize=address", "-O0"],
     "races": ["-fsanitize=thread", "-march=native", "-O1"],
@@ -31,7 +31,7 @@ def test_nothing_is_found(kind, tmp_path):
         *KINDS[kind],
     ]
     tests = source_dir / "tests"
-    # GCC contracts a - b * c only with these, and accuracy rests on it
+    # GCC contracts a - b * c only with these flags, and the accuracy depends on it
     fast = ["-O1", "-fexpensive-optimizations", "-c", tests / "functions.cc", "-o", tmp_path / "functions.o"]
     subprocess.run([COMPILER, *flags, *fast], check=True)
     link_args = [tmp_path / "functions.o", tests / "main.cc", tests / "runs.cc", "-o", program]

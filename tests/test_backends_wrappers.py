@@ -15,7 +15,7 @@ from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differen
 CELL, SQUARE = LSTMCell(UNITS), LSTMCell(FEATURES)
 KEY = {"key": jax.random.key(5)}
 
-ALWAYS = {  # with a key too
+ALWAYS = {  # these run as the inner cell with a key too
     "WeightDrop": WeightDrop(CELL, rate=0.4),
     "Dropout of inputs and outputs": Dropout(CELL, inputs=0.3, outputs=0.4),
     "variational Dropout": Dropout(CELL, inputs=0.3, outputs=0.4, variational=True),
@@ -50,7 +50,7 @@ def assert_like_scan(cell, backend, **options):
     assert_close(*runs, atol=1e-12)
 
 
-RUNS = {  # each way to run with each kind of wrapper, not with each wrapper
+RUNS = {  # every way to run with every kind of wrapper, not with every wrapper
     **{f"{name}, key": (cell, "cpu", KEY) for name, cell in ALWAYS.items()},
     **{name: (cell, "cpu", {}) for name, cell in IN_INFERENCE.items()},
     **{name: (ALWAYS[name], "cpu", {}) for name in ("Residual", "AWD")},

@@ -16,7 +16,7 @@ from bad_calls import MODULES
 from spoiled import Call, try_bad_values, verdict
 
 SHARE = 0.98
-TUPLES = {  # what results and states are made of: tuples without checks, which jit makes of anything
+TUPLES = {  # tuples of results and states: jit builds them from anything, so they check nothing
     *("LSTMCarry", "HiddenCarry", "MLSTMCarry", "SLSTMCarry", "GRUGates", "LSTMGates", "MinimalGates"),
     *("ExponentialGates", "Batch", "Bucketed", "Corpus", "Dataset", "ReviewDataset", "Reviews", "Series", "Split", "Window"),
     *("Flow", "Saturation", "Trace", "Outcome", "Record", "Result", "Comparison", "Diagnosis", "Quantity"),
@@ -34,7 +34,7 @@ def test_bad_values_end_in_a_sentence(module, tmp_path, monkeypatch):
     monkeypatch.delenv("JLSTM_DATA", raising=False)
     calls = MODULES[module](tmp_path)
     counts, failures = Counter(), []
-    with jax.disable_jit():  # nothing need be compiled
+    with jax.disable_jit():  # avoids compilation
         for label, call in calls.items():
             if call.run_good_call:
                 call.function(**call.arguments)

@@ -80,10 +80,10 @@ def test_every_pair_equals_numpy(cell, x64):
 
     The initial and last carry are compared too, except for cells with a stabiliser, whose carry is not that of the equations.
     """
-    layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # which compiles fast, and is added to
+    layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # zeros compile fast; random numbers are added below
     problem = small_problem(layer)
     cotangent = cotangent_of(problem)
-    if type(cell) in UNSTABLE:  # they start from zeros, and tell their outputs alone
+    if type(cell) in UNSTABLE:  # the NumPy equations start from zeros and return only outputs
         problem, cotangent = problem._replace(carry=None), (jax.tree.map(np.zeros_like, cotangent[0]), cotangent[1])
     initial, masks, params, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
     for name in initial.keys() - {"kernel", "recurrent_kernel", "gate_kernel", "peephole_kernel"}:

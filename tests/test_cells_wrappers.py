@@ -179,7 +179,7 @@ def test_every_pair_of_wrappers(outer, inner):
         layer = RNN(WRAPPERS[outer](WRAPPERS[inner](LSTMCell(FEATURES))), **options)
         xs = normal(np.empty((BATCH, TIME, FEATURES)), rng=np.random.default_rng(3), dtype=np.float32)
         flipped = xs[:, ::-1] if layer.reverse else xs
-        with jax.disable_jit():  # to draw takes longer to compile than to run
+        with jax.disable_jit():  # drawing takes longer to compile than to run
             params = layer.init(jax.random.key(0), FEATURES)
             carry, ys = layer.apply(params, flipped, key=jax.random.key(1))
         return carry, ys[:, ::-1] if layer.reverse else ys
@@ -190,7 +190,7 @@ def test_every_pair_of_wrappers(outer, inner):
         return
     carry, ys = run()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(remat=2))
-    noise_of_steps = {"Dropout", "Zoneout"} & {outer, inner}  # which stays with its step, whatever the direction
+    noise_of_steps = {"Dropout", "Zoneout"} & {outer, inner}  # this noise belongs to a step, whatever the direction
     if not noise_of_steps:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(reverse=True))
 

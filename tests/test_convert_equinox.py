@@ -13,7 +13,7 @@ from jlstm.convert import equinox as convert
 from problems import FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 
 
 @pytest.mark.parametrize("use_bias", [True, False])

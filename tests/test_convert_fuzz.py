@@ -39,7 +39,7 @@ def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp
             separators_read.add(SEPARATOR in content)
     assert separators_read >= {SEPARATOR in content for content in tries} - (
         {False} if name == "checkpoint" else set()
-    )  # of two files
+    )  # a checkpoint has two files, so that only packed ones are read
 
 
 def refusal(target, path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 import tf_keras  # isort: skip  # after the environment is set
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
 ]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 OPTIONS = [
     ("LSTM", {}),
@@ -118,7 +118,7 @@ def test_dumped_weights_are_theirs():
     theirs.build((None, None, FEATURES))
     theirs.set_weights(convert.dump(problem.layer, problem.params))
     _, ys = apply(problem.layer, problem.params, problem.xs)
-    np.testing.assert_allclose(ys, theirs(problem.xs), rtol=0, atol=1e-5)  # their variables are float32 here
+    np.testing.assert_allclose(ys, theirs(problem.xs), rtol=0, atol=1e-5)  # the Keras variables are float32 here
 
 
 def model(framework):

@@ -12,7 +12,7 @@ import pytest
 
 from conversions import refusal
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
 

@@ -206,7 +206,7 @@ def test_archives_are_checked_before_they_are_unpacked(tmp_path):
     assert "expected a plain zip file" in refusal(lambda: convert.read(bomb))
     whole = archive(tmp_path / "b.keras")
     content = bytearray(whole.read_bytes())
-    first = content.index(b"PK\1\2") + 20  # where the archive's directory says how long the first member is when packed
+    first = content.index(b"PK\1\2") + 20  # the field for the packed size of the first member
     content[first : first + 4] = (2**30).to_bytes(4, "little")
     (tmp_path / "long.keras").write_bytes(content)
     assert "larger than the file" in refusal(lambda: convert.read(tmp_path / "long.keras"))

@@ -8,7 +8,7 @@ from conversions import refusal
 from jlstm.cells import ConvLSTMCell, ElmanCell
 from jlstm.convert import keras as convert
 from keras_models import ALL, CLOSE, LINES, PICTURES, SERIES, VOLUMES, save_model, sequential
-from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import apply
 
 import tf_keras  # isort: skip  # after the environment is set
@@ -189,7 +189,7 @@ def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
             assert {"good", "plain"} <= set(names), ending
         reasons = " ".join(layers.skipped.values())
         assert ("gelu" in layers.skipped and "activation='gelu'" in reasons) == described, ending
-        assert "TimeDistributed" in reasons or ending == ".old.h5", ending  # where no array's name tells it
+        assert "TimeDistributed" in reasons or ending == ".old.h5", ending  # no array's name tells it there
         assert "backward_layer" in reasons or "two directions differ" in reasons, ending
         assert not described or any("mine" in name.lower() for name in layers.skipped), ending
         assert any("dense" in name or "kernel" in name for name in layers.unused), ending

@@ -7,7 +7,7 @@ import pytest
 from conversions import refusal
 from jlstm.convert import keras as convert
 from keras_models import ALL, CLOSE, SERIES, save_model, sequential
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import apply, normal
 
 import tf_keras  # isort: skip  # after the environment is set

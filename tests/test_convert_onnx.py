@@ -13,7 +13,7 @@ from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack
 from jlstm.convert import onnx as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # float32 rounding over a few steps
 LENGTHS = np.array([3, TIME], np.int32)
 LAYERS = [
     LSTM(UNITS),

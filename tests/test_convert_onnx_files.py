@@ -152,7 +152,7 @@ def test_nodes_of_one_name_are_layers_of_their_own(tmp_path, names):
     layers = convert.read(saved(tmp_path / "a.onnx", graph_proto))
     assert len(layers) == len(names)
     for k, converted in enumerate(layers.values()):
-        np.testing.assert_allclose(converted[1]["bias"].sum(), weights(seed=k)["B"].sum(), rtol=1e-5)  # summed in another order
+        np.testing.assert_allclose(converted[1]["bias"].sum(), weights(seed=k)["B"].sum(), rtol=1e-5)  # sums in another order
 
 
 def test_kinds_that_are_not_read_are_listed(tmp_path):

@@ -14,7 +14,7 @@ from conversions import damaged, refusal, spoiled, survives
 from fuzz import table
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
 import tf_keras  # isort: skip  # after the environment is set
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning"),
 ]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 F64 = {"dtype": tf.float64}
 CELLS = [

@@ -9,12 +9,12 @@ import pytest
 from conversions import refusal
 from jlstm import Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply
 from tf1_oracles import block_gru, block_lstm, gru, keras_gru, lstm, normalized_lstm, plain, relu
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 RNG = np.random.default_rng(5)
 XS = RNG.normal(size=(BATCH, TIME, FEATURES))
 PLAIN = {"kernel": (FEATURES + UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
@@ -53,7 +53,7 @@ def write(path, variables):
 RNN_SHAPES = {"kernel": (FEATURES + UNITS, UNITS), "bias": (UNITS,)}
 BLOCK_GRU = {"w_ru": GRU_SHAPES["gates/kernel"], "b_ru": (2 * UNITS,), "w_c": GRU_SHAPES["candidate/kernel"], "b_c": (UNITS,)}
 OLD = {"kernel": "weights", "bias": "biases"}
-FLOAT32 = {"rtol": 0, "atol": 1e-5}  # what the operation computes in
+FLOAT32 = {"rtol": 0, "atol": 1e-5}  # the operation computes in float32
 CELLS = {
     "rnn/basic_lstm_cell": (PLAIN, lstm, CLOSE),
     "rnn/lstm_cell": (PLAIN | PEEPHOLES, lstm, CLOSE),

@@ -6,7 +6,7 @@ import pytest
 from conversions import refusal
 from jlstm import Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply
 
 import keras  # isort: skip  # after the environment is set
@@ -19,7 +19,7 @@ pytestmark = [
 ]
 RNG = np.random.default_rng(7)
 XS = RNG.normal(size=(BATCH, TIME, FEATURES)).astype("f")
-FLOAT32 = {"rtol": 0, "atol": 1e-5}  # what Keras computes in
+FLOAT32 = {"rtol": 0, "atol": 1e-5}  # Keras computes in float32
 FRAMEWORKS = pytest.mark.parametrize("framework", [tf_keras, keras], ids=lambda module: module.__name__)
 LSTM = {"kernel": (FEATURES, 4 * UNITS), "recurrent_kernel": (UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
 PLAIN = {"kernel": (FEATURES, UNITS), "recurrent_kernel": (UNITS, UNITS), "bias": (UNITS,)}
@@ -79,7 +79,7 @@ def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
         *(keras_layers.GRU(3, return_sequences=True) for _ in range(5)),
         keras_layers.LSTM(2, return_sequences=True, use_bias=False, dropout=0.1, recurrent_dropout=0.1),
     ]
-    if framework is keras:  # which does not tell TensorFlow of their cells
+    if framework is keras:  # Keras 3 does not report their cells to TensorFlow
         rnns[2:4] = [
             keras_layers.LSTM(2, return_sequences=True),
             keras_layers.Bidirectional(keras_layers.LSTM(2, return_sequences=True)),
@@ -95,7 +95,7 @@ def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
     inside = framework.Model(model.inputs[0], model.layers[-2].output)
     np.testing.assert_allclose(in_turn(layers, XS), inside(XS), **FLOAT32)
     assert any("activation tanh" in sentence and "merge concat" in sentence for sentence in layers.assumed)
-    assert len([name for name in layers.unused if "save_counter" not in name]) == 2  # of Dense
+    assert len([name for name in layers.unused if "save_counter" not in name]) == 2  # the Dense layer
     assert not any("learning_rate" in name or "velocities" in name for name in layers.unused)
 
 

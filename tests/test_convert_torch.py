@@ -17,7 +17,7 @@ from jlstm.convert import torch as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 CASES = [
     (kind, options)
     for kind, layers, bidirectional, bias, proj_size in product(

@@ -164,8 +164,8 @@ def test_declared_sizes_are_checked(tmp_path, write):
     write(many_views(), path)
     assert "declares more numbers than it holds" in refusal(lambda: convert.read(path))
     write({"weight_hh_l0": torch.zeros(8, 2), "weight_ih_l0": torch.zeros(8, 200)}, path)
-    content = path.read_bytes().replace(b"M\x40\x06", b"M\x41\x06")  # 1600 numbers become 1601
-    if write is torch.save:  # with its new checksum
+    content = path.read_bytes().replace(b"M\x40\x06", b"M\x41\x06")  # declares 1601 numbers instead of 1600
+    if write is torch.save:  # write it again, with a right checksum
         with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(path, "w") as copy:
             for info in archive.infolist():
                 start = (

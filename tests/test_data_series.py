@@ -30,6 +30,6 @@ def test_series_are_the_published_ones(load, size, first, last, mean):
     assert (str(times[0]), values[0]) == (first[0], np.float32(first[1]))
     assert (str(times[-1]), values[-1]) == (last[0], np.float32(last[1]))
     assert (np.diff(times).astype(int) > 0).all()
-    assert values.mean(dtype=np.float64) == pytest.approx(mean, abs=1e-4)  # to the digits that are published
+    assert values.mean(dtype=np.float64) == pytest.approx(mean, abs=1e-4)  # as many digits as are published
     rows = list(csv.reader((Path(os.environ["JLSTM_DATA"]) / "series" / FILES[load]).read_text().splitlines()))[1:]
     assert rows == [[str(time), row[1]] for time, row in zip(times, rows, strict=True)]

@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the airline's series")
 MONTHS = np.arange("1949-01", "1961-01", dtype="datetime64[M]")
 STEPS = np.arange(len(MONTHS))
-GROWING = 100 * 1.1 ** (STEPS // 12) * (2 + np.sin(2 * np.pi * STEPS / 12))  # a tenth more each year, the same seasons
+GROWING = 100 * 1.1 ** (STEPS // 12) * (2 + np.sin(2 * np.pi * STEPS / 12))  # the same seasons each year, growing by a tenth
 
 pytestmark = pytest.mark.loose
 
@@ -101,7 +101,7 @@ def test_naive_forecasts_are_those_of_the_textbook(report):
 
 def test_errors_are_their_definitions(report):
     """Root mean square, mean, and mean over that of the seasonal naive forecast in training (Hyndman & Koehler 2006)."""
-    values = np.concatenate([STEPS[:36] * 1.0, [10, 20]])  # a year later there is 12 more
+    values = np.concatenate([STEPS[:36] * 1.0, [10, 20]])  # STEPS grows by 12 a year
     result = report.errors(np.array([13.0, 16.0]), values, 2)
     assert result == pytest.approx((np.sqrt(12.5), 3.5, 3.5 / 12))
 

@@ -155,7 +155,7 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     assert_close(apply(both_ways, params, xs)[1], (forward + backward) / 2, atol=1e-13)
     jlstm.save(tmp_path / "x.safetensors", params)
     assert_close(jlstm.load(tmp_path / "x.safetensors", like=params), params, atol=0)
-    stack = Stack((both_ways, RNN(above(cell))))  # averaged: a residual cell takes no wider inputs
+    stack = Stack((both_ways, RNN(above(cell))))  # averaged, since a residual cell takes no wider inputs
     of_stack = jax.eval_shape(lambda: stack.init(jax.random.key(0), FEATURES))
     assert jax.eval_shape(stack.apply, of_stack, xs)[1].shape == (BATCH, TIME, *stack.spatial_out, stack.features_out)
     module, model = linen.Recurrent(RNN(cell)), nnx.Recurrent(RNN(cell), FEATURES, rngs=Rngs(0))

@@ -51,7 +51,7 @@ def check_gradients(golden, layers, params, carries, mask, lengths):
 
     def loss(params, xs, carries):
         ys, (last,) = run(golden, layers, params, xs, carries, mask, lengths)
-        if holds_last_output:  # theirs repeats the last output, or zeros before the first
+        if holds_last_output:  # in the file padding repeats the last output, or zeros before the first step
             steps = jnp.where(mask, jnp.arange(mask.shape[1]), -1)
             latest = jax.lax.cummax(steps, axis=1)
             rows = jnp.take_along_axis(ys, jnp.maximum(latest, 0)[..., None], axis=1)

@@ -157,7 +157,7 @@ def test_in_layers_the_loss_is_that_of_the_whole():
     assert_close(below["forward"], flowed(LSTM(UNITS), lower_params["forward"], xs, upper_loss), rtol=1e-12, atol=0)
     unmerged = flowed(Bidirectional(LSTM(UNITS), None), lower_params, xs)
     assert unmerged["backward"].loss[-1] > 0
-    np.testing.assert_array_equal(unmerged["backward"].loss[:-1], 0)  # it runs from the end, where L is read off
+    np.testing.assert_array_equal(unmerged["backward"].loss[:-1], 0)  # it runs from the end of the sequence, where L is read
 
 
 def test_saturated_gates_give_a_power_of_the_forget_gate():

@@ -67,7 +67,7 @@ def test_it_is_differentiable():
         return (ys["forward"][np.arange(2), LENGTHS - 1] * weights).sum() + (ys["backward"][:, 0] * weights).sum()
 
     got, expected = jax.jit(jax.grad(by_carry))(params), jax.jit(jax.grad(by_outputs))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), got, expected)  # other orders of sums
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), got, expected)  # sums in another order
 
 
 @pytest.mark.parametrize("directions", [1, 2])

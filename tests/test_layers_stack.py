@@ -71,5 +71,5 @@ def test_states_of_all_layers():
     layer, params, xs, _ = small_problem(STACKS["both ways"])
     last, states = jlstm.cell_states(layer, params, xs)
     assert jax.tree.structure(states) == jax.tree.structure(last)
-    np.testing.assert_array_equal(states[1].h[:, 0], last[1].h)  # it runs backwards
+    np.testing.assert_array_equal(states[1].h[:, 0], last[1].h)  # this layer runs backward
     np.testing.assert_array_equal(states[2]["forward"].c[:, TIME - 1], last[2]["forward"].c)

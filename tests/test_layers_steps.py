@@ -150,4 +150,4 @@ def test_a_narrower_carry_is_widened():
         assert layer.apply(params, xs, carry)[0].c.dtype == np.float32
         assert layer.step(params, carry, xs[:, 0])[0].c.dtype == np.float32
     result = layer.apply(params, xs.astype("bfloat16"), layer.initial_carry(params, (2,), "float16"))[0]
-    assert result.c.dtype == jnp.bfloat16  # neither holds the other
+    assert result.c.dtype == jnp.bfloat16  # neither dtype can represent the other

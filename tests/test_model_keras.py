@@ -9,7 +9,7 @@ from conversions import refusal
 from jlstm.convert import hdf5_format
 from jlstm.convert import keras as convert
 from jlstm.description import features_in
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
 
@@ -92,4 +92,4 @@ def test_cells_without_an_order_are_refused(tmp_path):
     complaint = refusal(lambda: convert.read(tmp_path / "a.weights.h5"))
     assert "cells of several names, 'gru_cell, lstm_cell', whose order weights alone do not tell" in complaint
     with h5py.File(tmp_path / "a.weights.h5") as file:
-        assert list(file["layers/rnn/cell/cells"]) == ["gru_cell", "lstm_cell"]  # their names alone
+        assert list(file["layers/rnn/cell/cells"]) == ["gru_cell", "lstm_cell"]  # the file has only their names

@@ -6,7 +6,7 @@ import pytest
 
 from jlstm import LSTM, Bidirectional
 from jlstm.models import SequenceClassifier
-from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 

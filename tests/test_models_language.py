@@ -46,9 +46,9 @@ def captured(model, params, *args, **kwargs):
     ("units", "tied", "count"),
     [
         (200, False, 4_651_600),  # 2·V·u + V + 2·4·u·(2u + 1), V = 10,000
-        (650, False, 19_775_200),  # 20M there
-        (1500, False, 66_022_000),  # 66M there
-        (1500, True, 51_022_000),  # 51M there
+        (650, False, 19_775_200),  # the paper says 20M
+        (1500, False, 66_022_000),  # the paper says 66M
+        (1500, True, 51_022_000),  # the paper says 51M
     ],
 )
 def test_the_papers_networks_have_the_papers_size(units, tied, count):

@@ -94,7 +94,7 @@ def test_transformations_compute_the_same(name):
     layer = LAYERS[name]
     model = recurrent(layer)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6),  # XLA orders sums otherwise
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6),  # XLA may sum in another order
         nnx.jit(lambda model, xs: model(xs))(model, XS),
         model(XS),
     )
@@ -152,7 +152,7 @@ def test_made_from_parameters(name):
     first, second = (jax.tree.map(np.asarray, layer.init(jax.random.key(k), 3)) for k in (1, 2))
     made = Recurrent(layer, params=first)
     equal(made(XS), layer.apply(first, XS))
-    for model in (made, recurrent(layer)):  # these hold their parameters in other orders
+    for model in (made, recurrent(layer)):  # these modules hold their parameters in other orders
         variables = nnx.state(model, nnx.Param)
         model.params = second
         equal(model(XS), layer.apply(second, XS))

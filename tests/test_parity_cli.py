@@ -77,7 +77,7 @@ def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, argument
 
 def test_known_bug_of_the_peer_is_named_and_accepted(capsys, monkeypatch):
     """Keras masks outputs of an unrolled backward run in forward order, and the verdict blames Keras."""
-    monkeypatch.setattr(measure, "explain", lambda *_: Diagnosis())  # the search for a cause, which has its own tests
+    monkeypatch.setattr(measure, "explain", lambda *_: Diagnosis())  # skips the search for a cause, which has its own tests
     assert cli.main(["--peer", "keras", "--case", "lstm backward mask-right zero-output unrolled", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "peer-bug   float64" in printed

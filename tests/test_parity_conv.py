@@ -56,7 +56,7 @@ def theirs(problem, cotangent, mask=None, noise=None):
     initial = [np.asarray(weight) for weight in layer.trainable_weights]
     names = [weight.name for weight in layer.trainable_weights]
     layer.set_weights([problem.params[name] for name in names])
-    for name, masks in (noise or {}).items():  # where the cell keeps those that it has drawn for a sequence
+    for name, masks in (noise or {}).items():  # the attributes in which the Keras cell keeps its drawn masks
         setattr(layer.cell, {"inputs": "_dropout_mask", "recurrent": "_recurrent_dropout_mask"}[name], list(masks))
     xs, *state = map(tf.constant, (problem.xs, *problem.carry))
     with tf.GradientTape() as tape:
@@ -107,7 +107,7 @@ def test_values_and_gradients_equal_flax(kernel_size, spatial):
         i, second, third, o = jnp.split(jnp.asarray(columns), 4, -1)
         return jnp.concatenate([i, third, second, o], -1)
 
-    late = np.repeat([0.0, 1.0, 0.0, 0.0], UNITS)  # their forget bias
+    late = np.repeat([0.0, 1.0, 0.0, 0.0], UNITS)  # Flax adds this forget bias
 
     def run(params, xs, carry):
         bias = order(params["bias"] - late) / 2

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.xdist_group("tensorflow")
 
 IN_KERAS = sorted(textbook.ACTIVATIONS.keys() - {"hard_sigmoid_0.2", "hard_tanh", "leaky_relu"})
 PLACES = {name: ("recurrent_activation", "activation")[k % 2] for k, name in enumerate(IN_KERAS)}
-PLACES |= {"sigmoid": "activation", "tanh": "recurrent_activation"}  # elsewhere they are right
+PLACES |= {"sigmoid": "activation", "tanh": "recurrent_activation"}  # in the other place they are the defaults
 
 
 @pytest.mark.parametrize(("name", "place"), PLACES.items())

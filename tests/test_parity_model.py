@@ -14,7 +14,7 @@ from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
 from jlstm.convert import keras as convert
 from jlstm.description import features_in
 from parity.model import save
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
 

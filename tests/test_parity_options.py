@@ -49,7 +49,7 @@ def test_lengths_reach_both_sides(lstm, monkeypatch):
     read = convert.read
     damage = of_class(Unmasked)
     monkeypatch.setattr(convert, "read", lambda path: {name: damage(*pair) for name, pair in read(path).items()})
-    monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())  # the search for a cause takes most of the time
+    monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())  # skips the search for a cause, which takes most of the time
     assert cli.main(run) == 0
     assert cli.main([*run, "--lengths", "7,4,1"]) == 1
 

@@ -108,7 +108,7 @@ def test_states_come_back_from_their_row():
     assert exchange.states(carry) == row
     assert [part for part, _ in exchange.layers(layer, None)] == list(layer.layers)
     assert exchange.layers(LSTM(2), 5) == [(LSTM(2), 5)]
-    assert jax.tree.leaves(carry)[0] == 1  # a dict's leaves are in the order of the alphabet: not these
+    assert jax.tree.leaves(carry)[0] == 1  # dict leaves are sorted by key, unlike these
 
 
 def test_the_documentation_has_all_peers():

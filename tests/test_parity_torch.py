@@ -38,6 +38,6 @@ def test_values_and_gradients_equal_pytorch(name):
     assert_close((of_xs, *of_carry), (x.grad.numpy(), *(part.grad.numpy() for part in start)), atol=1e-12)
     for key, weight in module.named_parameters():
         expected = weight.grad.numpy()
-        if key.startswith("bias_hh"):  # of what is kept apart, the GRU's candidate, alone
+        if key.startswith("bias_hh"):  # only the GRU's candidate keeps a second bias
             expected = np.concatenate([np.zeros(2 * UNITS), expected[2 * UNITS :]]) if kind == "GRU" else 0 * expected
         np.testing.assert_allclose(gradients[key], expected, atol=1e-12)

@@ -144,7 +144,7 @@ def zeroed_where_largest(gradient):
 
 def in_lower_precision(problem, values):
     lower = {"float64": "float32", "float32": "bfloat16", "bfloat16": None}[problem.dtype]
-    if lower is None:  # no dtype below: three bits less
+    if lower is None:  # there is no lower dtype, so drop bits by rounding to quarters
         return {name: np.round(value * 4) / 4 for name, value in ours.run(problem, values).items()}
     return ours.run(small_problem(lower, True), values)
 

@@ -38,7 +38,7 @@ from jlstm import convert
 from parity import model
 from parity.diagnosis import Diagnosis
 from parity.model import check
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
@@ -248,7 +248,7 @@ def test_results_that_cannot_be_compared_are_refused(framework, name, damage, me
 @pytest.mark.usefixtures("without_diagnosis")
 def test_the_command_ends_with_an_error_and_saves_nothing(framework, name, fault, files, capsys, monkeypatch, tmp_path):
     """The whole command fails with a fault in one of several layers."""
-    file = files(framework)  # by the right reader, for the other tests too
+    file = files(framework)  # read by the right reader, for the other tests too
     reader = getattr(convert, framework)
     read = reader.read
 

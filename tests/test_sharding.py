@@ -13,7 +13,7 @@ from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from problems import TIME, UNITS, assert_close, flags, small_problem
 
 DEVICES, BATCH = 8, 16
-CASES = {  # a layer, what counts of its sequences, and whether a carry is given
+CASES = {  # layer, arguments for padding and resets, whether a carry is given
     "plain": (LSTM(UNITS), {}, True),
     "plain, no carry": (LSTM(UNITS), {}, False),
     "lengths": (LSTM(UNITS), {"lengths": np.arange(BATCH) % (TIME + 1)}, False),

@@ -48,7 +48,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(options, tmp_path):
             run(init(), checkpoints=tmp_path / "run", history=tmp_path / "history.jsonl", callbacks=[stop_at(step)])
     result = run(
         init(1), checkpoints=tmp_path / "run", history=tmp_path / "history.jsonl"
-    )  # other initial ones are not looked at
+    )  # initial parameters of another seed are ignored
     assert_equal((result.params, result.best), (whole.params, whole.best))
     assert comparable(result.history) == comparable(whole.history) == comparable(read(tmp_path / "history.jsonl"))
     assert_equal(restore(tmp_path / "run", init()), whole.params)
@@ -155,7 +155,7 @@ for units in range(1, 10):
         print("refused")
 """
     process = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
-    assert (process.stdout.count("refused"), process.stderr) == (8, "")  # one of the nine fits
+    assert (process.stdout.count("refused"), process.stderr) == (8, "")  # only one of the nine cases fits
 
 
 @pytest.fixture(scope="module")

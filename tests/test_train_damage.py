@@ -127,7 +127,7 @@ def as_before(folder, step):
     run(steps=step, checkpoints=folder / "new")
     checkpoint = stored.read(folder / "new" / str(step))
     state = initial(Task(loss_fn, SGD, batches(), None, 1, None), init())
-    state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # which was not counted
+    state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # it was not counted
     training = {"state": state._replace(params=()), "key": jax.random.key_data(jax.random.key(0))}
     items = {}
     for item, tree in {"params": init(), "best": init(), "training": training}.items():

@@ -83,7 +83,7 @@ def test_best_are_the_parameters_of_the_best_record():
     held = []
     result = run(epochs=6, callbacks=[lambda record, params: held.append(jax.tree.map(np.array, params))])
     losses = [record.validation["loss"] for record in result.history]
-    assert 0 < np.argmin(losses) < 5  # else the test would prove little
+    assert 0 < np.argmin(losses) < 5  # otherwise the test would prove little
     assert_equal(jax.tree.map(np.asarray, result.best), held[np.argmin(losses)])
     assert fit(loss_fn, init(), SGD, batches(), epochs=1).best is None
 
@@ -97,7 +97,7 @@ def validated(losses):
     ("losses", "options", "stops"),
     [
         ([], {}, False),
-        ([3, 2, 4, 2], {"patience": 2}, True),  # as good as before is no new best
+        ([3, 2, 4, 2], {"patience": 2}, True),  # an equal loss is no new best
         ([3, 2, 4, 1], {"patience": 2}, False),
         ([3, 2, 4], {"patience": 2}, False),
         ([1, 2, 3], {"patience": 2, "mode": "max"}, False),

@@ -42,7 +42,7 @@ def test_nan_stops_the_run_where_it_is(step, steps_per_call, tmp_path):
         assert_equal(dict(saved), {"examples.0": xs, "examples.1": labels, "weights": weights})
     checkpoint_step = (step - 1) // 2 * 2
     clean = partial(fit, loss_fn, init(), SGD, batches(), every=2, steps_per_call=steps_per_call)
-    np.testing.assert_allclose(  # as the steps may be grouped otherwise
+    np.testing.assert_allclose(  # steps may be grouped differently in one call
         caught.value.params["kernel"], clean(steps=step - 1).params["kernel"] if step > 1 else init()["kernel"], rtol=0, atol=1e-6
     )
     if checkpoint_step:
@@ -160,5 +160,5 @@ def test_a_run_that_leaves_steps_out_resumes_to_the_same_bits(stopped, tmp_path)
         run(steps=stopped, nonfinite="skip", checkpoints=tmp_path)
     resumed = run(steps=12, nonfinite="skip", checkpoints=tmp_path)
     assert_equal(resumed.params, whole.params)
-    if stopped != 7:  # which made a record of its own
+    if stopped != 7:  # it made its own record
         assert [record.train for record in resumed.history] == [record.train for record in whole.history]

@@ -45,8 +45,8 @@ def test_a_terminal_shows_the_bar(monkeypatch):
     frame = r" +(\d+)/12 0:00:\d\d loss [\d.]+  accuracy [\d.]+  (\d+) examples/s"
     steps, speeds = zip(*re.findall(frame, text), strict=True)
     assert int(steps[-1]) > int(steps[0])
-    assert 0 < int(speeds[-1]) < 4 / 0.06  # examples a batch, in the time that a batch takes at least
-    assert output.endswith("\x1b[2K")  # the line is wiped
+    assert 0 < int(speeds[-1]) < 4 / 0.06  # examples in a batch, over the least time of a batch
+    assert output.endswith("\x1b[2K")  # the line is erased
 
 
 def test_elsewhere_nothing_is_shown(capfd):

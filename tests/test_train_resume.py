@@ -20,7 +20,7 @@ from jlstm.train.history import read
 from training import assert_equal
 
 ROUNDS = int(os.environ.get("JLSTM_KILL_ROUNDS", "1"))
-PHASES = {"step": (2, 12), "validation": (1, 4), "epoch end": (1, 2), "write": (1, 2)}  # and how often each is waited for
+PHASES = {"step": (2, 12), "validation": (1, 4), "epoch end": (1, 2), "write": (1, 2)}  # and how many times to wait for each
 SECONDS = {"step": 0.02, "validation": 0.01, "epoch end": 0.01, "write": 0.3}  # about as long as they take
 
 
@@ -74,7 +74,7 @@ def test_a_killed_run_ends_with_the_same_bits(number, tmp_path):
         if disturbance == signal.SIGKILL:
             assert (status, errors) == (-signal.SIGKILL, "")
         else:
-            assert status == -signal.SIGINT  # as Python ends upon KeyboardInterrupt
+            assert status == -signal.SIGINT  # how Python ends on KeyboardInterrupt
             assert "KeyboardInterrupt: stopped after step" in errors.splitlines()[-1]
             assert f"kept in {tmp_path / 'checkpoints'}, where it can be resumed" in errors.splitlines()[-1]
     child = start(variant, tmp_path)

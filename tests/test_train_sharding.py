@@ -50,7 +50,7 @@ def test_eight_devices_are_one(name, units):
     assert_same(result, one_device(name))
     assert result.params["layer_0"]["kernel"].sharding.spec == (P() if units == 1 else P(None, "units"))
     measured = evaluate(problem.loss_fn, result.params, problem.validation, begin=problem.begin)
-    assert measured == result.history[-1].validation  # without `mesh`: it is found
+    assert measured == result.history[-1].validation  # without `mesh`, since `evaluate` finds it
 
 
 @pytest.mark.usefixtures("x64")
@@ -123,7 +123,7 @@ def test_processes_share_a_batch(processes, local, units):
                 mesh(units, devices[::-1])
             return
         where = mesh(units, devices[::-1])
-    rows = np.arange(6 * len(where.devices)).reshape(len(where.devices), 6)  # those of each place on the batch axis
+    rows = np.arange(6 * len(where.devices)).reshape(len(where.devices), 6)  # the rows of each place on the batch axis
     for process in range(processes):
         with mock.patch("jax.process_index", return_value=process):
             index, count = sharding.part(where, rows.size)

@@ -5,7 +5,7 @@ Each takes variables by TensorFlow's names and xs (batch, time, features), and r
 
 import numpy as np
 
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import FEATURES, UNITS
 
 import tf_keras  # isort: skip

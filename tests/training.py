@@ -10,7 +10,7 @@ import optax
 from jlstm.data import Minibatches
 from jlstm.train import Outcome
 
-SGD = optax.sgd(0.5)  # one and the same for all tests, since another one is compiled for anew
+SGD = optax.sgd(0.5)  # shared by all tests, since another optimizer would be compiled again
 
 
 def init(key=0):

@@ -54,7 +54,7 @@ def step(options, params, x, h, c, masks):
     i = 1 - f if options["coupled"] == "i=1-f" else i
     g = let("g", c) * (masks["recurrent"][0] if on_g and "recurrent" in masks else 1.0)
     c = f * c + i * g
-    if scheme in ("tf_contrib", "addons"):  # what is carried is normalised
+    if scheme in ("tf_contrib", "addons"):  # the carried c is the normalised one
         c = normalised(c, params["state_norm"], epsilon)
     c = clipped(c, options["cell_clip"])
     o = let("o", c)
