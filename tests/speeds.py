@@ -1,4 +1,4 @@
-"""Small points and reports for the tests of the speed benchmarks."""
+"""Small grid points and reports for the tests of the speed benchmarks."""
 
 from benchmarks.speed import figures
 from benchmarks.speed.points import Point
@@ -12,11 +12,11 @@ SMALL = {
 }
 
 
-def report(*rows, peers=("torch", "flax-linen"), **more):
-    """A report with medians, each from three rounds of which one took half as long again; its points are of the grid."""
+def report(*rows, peers=("torch", "flax-linen"), **overrides):
+    """Return a report with medians of three rounds, one of which took half as long again. Its points belong to the grid."""
     names = dict.fromkeys(point for point, *_ in rows)
-    known = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
-    made = {
+    frameworks = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
+    contents = {
         "command": "python -m benchmarks",
         "date": "2026-01-02T03:04:05+00:00",
         "machine": {"processor": "a processor"},
@@ -24,23 +24,23 @@ def report(*rows, peers=("torch", "flax-linen"), **more):
         "threads": 2,
         "gpu": False,
         "notes": {"median": "of the rounds"},
-        "frameworks": known,
+        "frameworks": frameworks,
         "memory": {},
         "errors": [],
     }
-    made["points"] = {name: point(4, 10, 3, (5,)) for name in names}
-    made["rows"] = [row(*each) for each in rows]
-    return made | more
+    contents["points"] = {name: point(4, 10, 3, (5,)) for name in names}
+    contents["rows"] = [row(*fields) for fields in rows]
+    return contents | overrides
 
 
-def point(*sizes, **more):
-    """A point as it is written."""
-    made = Point(*sizes, **more)
-    return made._asdict() | {"flops": {job: made.flops(job) for job in made.jobs}}
+def point(*sizes, **options):
+    """Return a grid point as a report stores it."""
+    grid_point = Point(*sizes, **options)
+    return grid_point._asdict() | {"flops": {job: grid_point.flops(job) for job in grid_point.jobs}}
 
 
 def row(where, job, framework, seconds):
-    """What was measured of one framework."""
+    """Return the measurements of one framework."""
     rounds = [{"calls": 3, "median": factor * seconds, "lowest": seconds} for factor in (1.5, 1, 1)]
-    made = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
-    return made | figures.summary(made)
+    row_fields = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
+    return row_fields | figures.summary(row_fields)

@@ -1,4 +1,4 @@
-"""The fuzzer's own parts: its files to begin with, what it makes of them, what it takes for a finding. Atheris is not needed."""
+"""The fuzzer's own parts: seed files, mutations and the definition of a finding. Atheris is not needed."""
 
 import json
 import sys
@@ -22,26 +22,28 @@ pytestmark = [
 @pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp_path):
-    """Where a target packs parts, lengths and checksums are right: else only the refusal of those would be fuzzed."""
+    """Packed parts get right lengths and checksums: else only those checks are fuzzed."""
     if name in ("torch", "onnx"):
         pytest.importorskip(name)  # only CI always has them
     target = TARGETS[name]
-    made, tried = tmp_path / "made", tmp_path / "tried"
-    made.mkdir()
-    tried.mkdir()
-    target.seeds(made)
-    tries = [given for file in sorted(made.glob(f"*{target.ending}")) for given in target.inputs(file)]
-    read = set()
-    for given in tries:
-        path = tried / f"model{target.ending}"
-        check.read(target, path, given)
+    seed_folder, try_folder = tmp_path / "made", tmp_path / "tried"
+    seed_folder.mkdir()
+    try_folder.mkdir()
+    target.seeds(seed_folder)
+    tries = [content for file in sorted(seed_folder.glob(f"*{target.ending}")) for content in target.inputs(file)]
+    separators_read = set()
+    for content in tries:
+        path = try_folder / f"model{target.ending}"
+        check.read(target, path, content)
         if refusal(target, path) is None:
-            read.add(SEPARATOR in given)
-    assert read >= {SEPARATOR in given for given in tries} - ({False} if name == "checkpoint" else set())  # of two files
+            separators_read.add(SEPARATOR in content)
+    assert separators_read >= {SEPARATOR in content for content in tries} - (
+        {False} if name == "checkpoint" else set()
+    )  # a checkpoint has two files, so that only packed ones are read
 
 
 def refusal(target, path):
-    """Why a file is not read, or nothing."""
+    """Return why a file is refused, or None."""
     try:
         target.read(path)
     except ValueError as error:
@@ -50,12 +52,12 @@ def refusal(target, path):
 
 
 def reader(read):
-    """A target of one's own."""
+    """Return a target with this reader."""
     return Target(".bin", read, lambda folder: None)
 
 
 def planted(error):
-    """A reader that ends so."""
+    """Return a reader that ends in this way."""
 
     def read(path):
         raise error
@@ -69,38 +71,38 @@ def planted(error):
     ids=repr,
 )
 def test_a_refusal_that_is_not_one_sentence_is_a_finding(tmp_path, error):
-    """Without a remedy, in two lines, or another framework's."""
+    """Refusals without a remedy, on two lines, or by another framework are findings."""
     with pytest.raises(check.FindingError, match="expected one sentence"):
         check.check(reader(planted(error)), tmp_path / "a.bin", b"x")
 
 
 def test_other_exceptions_are_passed_on(tmp_path):
-    """The fuzzer stops at them."""
+    """Other exceptions reach the fuzzer, which stops at them."""
     with pytest.raises(IndexError):
         check.check(reader(planted(IndexError())), tmp_path / "a.bin", b"x")
     check.check(reader(planted(ValueError("it is damaged: write it again"))), tmp_path / "a.bin", b"x")
 
 
 def test_memory_out_of_proportion_is_a_finding(tmp_path):
-    """What is touched counts, whoever takes it."""
+    """Memory that is touched counts, whoever allocated it."""
     with pytest.raises(check.FindingError, match="a file of 1 bytes took"):
         check.check(reader(lambda path: np.ones(200 << 20, np.uint8)), tmp_path / "a.bin", b"x")
 
 
 def test_changes_are_made_where_they_belong():
-    """The same from the same seed; JSON stays JSON; all three ways are taken."""
-    given = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
-    made = [mutate.mutated(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
-    assert made == [mutate.mutated(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
-    assert b"bytes" in made
-    assert any(len(one) == len(given) and one != given for one in made)
-    changed = [one.split(SEPARATOR)[0] for one in made if one != b"bytes" and one.endswith(b"\0" * 64)]
-    assert any(b'\\"c\\": ' in one and b'\\"c\\": 1' not in one for one in changed)
-    assert max(map(len, made)) <= 200
+    """Mutations depend on the seed alone, keep JSON valid, and use all three strategies."""
+    original = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
+    mutants = [mutate.mutated(original, 200, seed, lambda _, limit: b"bytes") for seed in range(300)]
+    assert mutants == [mutate.mutated(original, 200, seed, lambda _, limit: b"bytes") for seed in range(300)]
+    assert b"bytes" in mutants
+    assert any(len(mutant) == len(original) and mutant != original for mutant in mutants)
+    first_parts = [mutant.split(SEPARATOR)[0] for mutant in mutants if mutant != b"bytes" and mutant.endswith(b"\0" * 64)]
+    assert any(b'\\"c\\": ' in mutant and b'\\"c\\": 1' not in mutant for mutant in first_parts)
+    assert max(map(len, mutants)) <= 200
 
 
 def test_a_table_comes_back():
-    """Names and values, with the checksum that the format asks for."""
+    """A packed table gives back its names and values, with the checksum that the format asks for."""
     parts = [b"", b"first", b"name", b"x" * 300]
     assert table.unpack(table.pack(parts)) == parts
     unmasked = (table.checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
@@ -117,7 +119,7 @@ print("#2 NEW cov: 7 ft: 9 corp: 1", file=sys.stderr, flush=True)
 
 
 def test_a_quiet_fuzzer_is_stopped():
-    """And what it reached is told."""
+    """A fuzzer that prints nothing is stopped, and its coverage is reported."""
     started = time.monotonic()
     run = watch([sys.executable, "-c", FUZZER.format(end="time.sleep(600)")], 600, 1)
     assert (run.inputs, run.coverage, run.status) == (2, 7, 0)
@@ -125,10 +127,10 @@ def test_a_quiet_fuzzer_is_stopped():
 
 
 def test_a_finding_is_a_status():
-    """The fuzzer's own."""
+    """A finding ends the run with the fuzzer's exit status."""
     assert watch([sys.executable, "-c", FUZZER.format(end="sys.exit(77)")], 600, 600).status == 77
 
 
 def test_the_version_of_atheris_is_pinned():
-    """As its page says."""
+    """The requirements pin a version of Atheris."""
     assert "atheris==" in (Path(__file__).parents[1] / "requirements" / "fuzz.txt").read_text()

@@ -60,7 +60,7 @@ def test_stochastic_says_whether_keys_matter():
 
 
 def test_numpy_and_lists_will_do():
-    """Inputs, parameters, lengths and masks may be NumPy arrays, lengths and masks lists."""
+    """Inputs, parameters, lengths and masks may be NumPy arrays. Lengths and masks may be lists."""
     params = jax.tree.map(np.asarray, LSTM(UNITS).init(jax.random.key(0), FEATURES))
     xs = np.random.default_rng(0).normal(size=(2, 3, FEATURES)).astype(np.float32)
     _, by_lengths = LSTM(UNITS).apply(params, xs, lengths=[3, 1])
@@ -69,18 +69,18 @@ def test_numpy_and_lists_will_do():
 
 
 def test_arguments_are_left_alone():
-    """Nothing given is changed."""
+    """`apply` changes none of its arguments."""
     layer = LSTM(UNITS)
     params = jax.tree.map(np.array, layer.init(jax.random.key(0), FEATURES))
-    given = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
-    before = jax.tree.map(np.copy, given)
-    layer.apply(given[0], given[1], mask=given[2])
-    jax.tree.map(np.testing.assert_array_equal, given, before)
+    args = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
+    copies = jax.tree.map(np.copy, args)
+    layer.apply(args[0], args[1], mask=args[2])
+    jax.tree.map(np.testing.assert_array_equal, args, copies)
 
 
 @pytest.mark.parametrize("name", jlstm.__all__)
 def test_public_names_exist_and_are_documented(name):
-    """Everything in `__all__` is there and says what it is."""
+    """Every name of `__all__` exists and has a docstring."""
     assert getattr(jlstm, name).__doc__
 
 
@@ -94,7 +94,7 @@ def test_true_is_not_one():
 
 
 def test_only_what_differs_is_printed():
-    """A layer reads as it was written, so that messages stay short."""
+    """`repr` shows only options that are not defaults, so that messages stay short."""
     assert repr(LSTM(UNITS)) == f"RNN(cell=LSTMCell(units={UNITS}))"
     layer = jlstm.Stack((jlstm.Bidirectional(LSTM(4, dropout=0.2), "sum"), LSTM(np.int64(5), dtype="bfloat16")))
     inner = "Bidirectional(layer=RNN(cell=LSTMCell(units=4, dropout=0.2)), merge='sum')"
