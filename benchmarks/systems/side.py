@@ -8,13 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.systems.problem import Problem
+from benchmarks.machine import ROOT
+from benchmarks.systems.problem import Problem, Result
 
-ROOT = Path(__file__).parents[2]
 MODULES = {"draw": "draw", "jlstm": "ours", "keras": "theirs", "keras-stock": "theirs"}
 
 ENVIRONMENT = {
-    "MALLOC_MMAP_MAX_": "0",  # glibc keeps freed memory, as `jlstm.train.keep_memory`, which the examples call, tells it to
+    # glibc keeps freed memory in the process. The examples ask for this by `jlstm.train.keep_memory`, so Keras gets the same.
+    "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "JAX_PLATFORMS": "cpu",
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -28,7 +29,14 @@ class SideError(RuntimeError):
 
 
 def run(side: str, problem: Problem) -> dict[str, Any]:
-    """Run a side of a problem in a new process and return its result.
+    """Run a side of a problem in a new process.
+
+    Args:
+        side: a key of `MODULES`.
+        problem: the problem; what the side "draw" writes must already be in its folder for the others.
+
+    Returns:
+        The result as a dict, with the load average of the machine before the start as `load_before`.
 
     Raises:
         SideError: the process failed; the message ends with its last line of output.
@@ -37,19 +45,20 @@ def run(side: str, problem: Problem) -> dict[str, Any]:
     replace(problem, stock=side == "keras-stock").save()
     command = [sys.executable, "-m", "benchmarks.systems.side", side, str(problem.folder)]
     load = os.getloadavg()[0]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=os.environ | ENVIRONMENT | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise SideError(f"{side} could not run {problem.system.command}: {words}")
+    if process.returncode:
+        message = (process.stderr.strip() or process.stdout.strip() or f"exit status {process.returncode}").splitlines()[-1]
+        raise SideError(f"{side} could not run {problem.system.command}: {message}")
     return problem.read(side) | {"load_before": load}
 
 
 def main(side: str, folder: str) -> None:
     """Run a side in this process, and write its result into the problem's folder."""
     problem = Problem.load(Path(folder))
-    problem.write(side, import_module(f"benchmarks.systems.{MODULES[side]}").run(problem))
+    result = import_module(f"benchmarks.systems.{MODULES[side]}").run(problem)
+    problem.write(side, result.to_json() if isinstance(result, Result) else result)
 
 
 if __name__ == "__main__":
