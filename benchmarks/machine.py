@@ -12,6 +12,17 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jlstm", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "keras")
 
+# Environment of the processes that are measured.
+ENVIRONMENT = {
+    # glibc keeps freed memory in the process. The examples ask for this by `jlstm.train.keep_memory`, so Keras gets the same.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "JAX_PLATFORMS": "cpu",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
 
 class Machine(NamedTuple):
     """The machine that ran a benchmark.

@@ -1,10 +1,10 @@
-"""The page of a report, and reading and writing of reports."""
+"""Read and write reports, and make the page of a report."""
 
 import json
 from pathlib import Path
 
 from benchmarks.speed import draw, figures, tables
-from benchmarks.speed.figures import Report
+from benchmarks.speed.report import Report
 from jlstm import io
 
 WORDS = """\
@@ -24,16 +24,17 @@ def read(path: Path) -> Report:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}: python -m benchmarks --out {path} makes it")
-    report = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(report, dict) or not {"points", "rows", "frameworks"} <= report.keys():
-        raise ValueError(f"{path} is no report of python -m benchmarks: name one that is")
-    return report
+    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return Report.of(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no report of python -m benchmarks: name one that is") from error
 
 
 def write(path: Path, report: Report) -> None:
     """Write a report."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    io.write(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    io.write(path, (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def publish(path: Path, report: Report) -> list[Path]:
@@ -46,10 +47,10 @@ def publish(path: Path, report: Report) -> list[Path]:
 
 def markdown(report: Report, picture: str) -> str:
     """Return the page: where it was measured, the picture, and all tables."""
-    notes = "\n".join(f"- {name}: {words}" for name, words in report["notes"].items())
+    notes = "\n".join(f"- {name}: {words}" for name, words in report.notes.items())
     blocks = [
         "# Speed",
-        f"Made by `{report['command']}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
+        f"Made by `{report.command}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
         where(report),
         f"![GFLOP/s of each framework by size]({picture})",
         WORDS.strip(),
@@ -63,8 +64,8 @@ def markdown(report: Report, picture: str) -> str:
 
 def where(report: Report) -> str:
     """Return one paragraph: machine, threads, peak rate and versions."""
-    machine, highest = report["machine"], figures.peak(report)
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    highest = figures.peak(report)
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     peak = "" if highest is None else f", which multiply matrices at {highest / 1e9:,.0f} GFLOP/s"
-    threads = "on the GPU" if report["gpu"] else f"{report['threads']} threads"
-    return f"{machine['processor']}, {threads}{peak}, float32, {report['date'][:10]}. {versions}."
+    threads = "on the GPU" if report.gpu else f"{report.threads} threads"
+    return f"{report.machine.processor}, {threads}{peak}, float32, {report.date[:10]}. {versions}."

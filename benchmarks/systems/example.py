@@ -31,10 +31,8 @@ def run(problem: Problem, fit: Callable[..., train.Result], evaluate: Callable[.
 def parse_options(problem: Problem) -> tuple[ModuleType, Any]:
     """Return the example's module, and the options that it reads from the problem's command line."""
     module = import_module(problem.system.script)
-    options_classes = [
-        value for value in vars(module).values() if isinstance(value, type) and issubclass(value, shared_options())
-    ]
-    (options_class,) = (cls for cls in options_classes if cls.__module__ == module.__name__)
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, shared_options())]
+    (options_class,) = (cls for cls in classes if cls.__module__ == module.__name__)  # not those that it imports
     return module, tyro.cli(options_class, args=problem.arguments)
 
 

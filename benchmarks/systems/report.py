@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self, TypeVar
 
-from benchmarks.machine import Machine, machine, versions
+from benchmarks.machine import ENVIRONMENT, Machine, machine, versions
 from benchmarks.systems.problem import Result
-from benchmarks.systems.side import ENVIRONMENT
 from benchmarks.systems.system import SYSTEMS
 
 T = TypeVar("T")

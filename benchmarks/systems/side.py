@@ -8,20 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT
+from benchmarks.machine import ENVIRONMENT, ROOT
 from benchmarks.systems.problem import Problem, Result
 
 MODULES = {"draw": "draw", "jlstm": "ours", "keras": "theirs", "keras-stock": "theirs"}
-
-ENVIRONMENT = {
-    # glibc keeps freed memory in the process. The examples ask for this by `jlstm.train.keep_memory`, so Keras gets the same.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-    "JAX_PLATFORMS": "cpu",
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "KERAS_BACKEND": "tensorflow",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 
 
 class SideError(RuntimeError):
