@@ -31,6 +31,6 @@ def inputs(point: Point) -> list[np.ndarray]:
 
 def cell(point: Point) -> tuple[Any, list[np.ndarray]]:
     """Return a single step, and the states that it starts from."""
-    made = keras.layers.LSTMCell(point.units[0])
-    made.build((point.batch, point.features))
-    return made, [np.zeros((point.batch, point.units[0]), np.float32) for _ in range(2)]
+    lstm_cell = keras.layers.LSTMCell(point.units[0])
+    lstm_cell.build((point.batch, point.features))
+    return lstm_cell, [np.zeros((point.batch, point.units[0]), np.float32) for _ in range(2)]
