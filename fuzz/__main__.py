@@ -83,7 +83,7 @@ def watch(command: Sequence[str], seconds: float, quiet_seconds: float) -> Run:
         quiet_seconds: stop it when coverage has not grown for this time.
 
     Returns:
-        The last figures that it printed. It also ends by itself, with a finding.
+        The last figures that it printed, and its exit status if it ended by itself, which it does after a finding.
     """
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     started = last_progress = time.monotonic()
