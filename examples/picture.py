@@ -13,7 +13,7 @@ ROWS, COLUMNS = 5, 8
 
 
 def draw(path: Path, curve: list[tuple], test: Split, predictions: np.ndarray) -> None:
-    """Save the picture.
+    """Save the learning curve, and test digits with their predictions, as a picture.
 
     Args:
         path: Path of the .png file.

@@ -1,4 +1,4 @@
-"""The process that fuzzes: `python -m fuzz.child NAME FOLDER`, with libFuzzer's options; `python -m fuzz` watches it."""
+"""The fuzzing process: `python -m fuzz.child NAME FOLDER`, with options of libFuzzer. `python -m fuzz` starts and watches it."""
 
 import inspect
 import sys

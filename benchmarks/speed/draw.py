@@ -1,4 +1,4 @@
-"""The picture of a report: operations per second at each size, and the cost of long sequences."""
+"""Draw the picture of a report: operations per second at each size, and the cost of long sequences."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -59,7 +59,7 @@ def peak(report: Report) -> float | None:
 
 
 def rate(report: Report, row: Row) -> float | None:
-    """Return the operations per second at the median; None if matrix products are not what the job is about."""
+    """Return the operations per second at the median; None if the operations of the job are not counted."""
     flops = report.points[row.point].flops(row.job)
     return None if flops is None else flops / row.median
 

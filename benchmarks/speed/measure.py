@@ -1,4 +1,4 @@
-"""The measurement: point by point, job by job, round after round."""
+"""Measure the times: for each point and job, the frameworks take turns in several rounds."""
 
 import datetime as dt
 import os
@@ -17,18 +17,19 @@ from benchmarks.speed.report import FrameworkInfo, Plan, Report, Round, Row
 PAUSE_SECONDS = 0.02
 
 NOTES = {
-    "processes": "each framework has its own; while one is measured, all others wait",
-    "rounds": "each framework in turn, every other round in reverse; in each some calls, the first of which does not count",
-    "median": "of the rounds' medians, in seconds; low and high are the lowest and the highest of these",
-    "first_seconds": "the first call, compiling with it; build_seconds is what went before: parameters, the model of Keras",
-    "memory": "bytes by job, framework and point: the most that was resident during two calls in a process of their own, results "
-    "and all between, without inputs and parameters; less the same of a tiny size, so without libraries and compiled program",
-    "flops": "of matrix products only, padding left out; training is without the gradient of the inputs",
+    "processes": "each framework has its own process; while one is measured, all others wait",
+    "rounds": "the frameworks take turns, every other round in reverse order; a turn has several calls, the first is not timed",
+    "median": "median of the rounds' medians, in seconds; low and high are the lowest and the highest of these medians",
+    "first_seconds": "time of the first call, including compilation; build_seconds is before it: parameters, Keras's model",
+    "memory": "bytes by job, framework and point: peak of the resident memory during two calls in a process of their own, with "
+    "the results and all intermediate values, without inputs and parameters; less the same figure of a tiny size, so without "
+    "libraries and the compiled program",
+    "flops": "operations of matrix products only, without padding; training is without the gradient of the inputs",
     "training": "gradients of the sum of all squared outputs with respect to the parameters, not to the inputs; no optimizer",
     "peak": "the fastest float32 product of two matrices of 2048 by 2048 in this run, with the same number of threads",
-    "values": "numbers in the result: all outputs, or one gradient a parameter",
-    "gpu": "float32 as each framework multiplies by default, which on NVIDIA's GPUs may be TF32",
-    "load_before": "processes that wanted to run when this one began, averaged over a minute",
+    "values": "numbers in the result: all outputs, or one gradient per parameter",
+    "gpu": "float32 as each framework multiplies by default, which may be TF32 on NVIDIA's GPUs",
+    "load_before": "number of processes ready to run before this measurement, averaged over a minute",
 }
 
 

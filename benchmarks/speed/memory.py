@@ -1,4 +1,4 @@
-"""Resident memory of this process, now and at its peak since the last reset. Linux only; None elsewhere."""
+"""Measure the resident memory of this process, and its peak since the last reset. Other systems than Linux return None."""
 
 import ctypes
 import gc

@@ -7,11 +7,13 @@ from benchmarks.speed import draw, figures, tables
 from benchmarks.speed.report import Report
 from jlstm import io
 
-WORDS = """\
-`fastest peer` leaves out this library's own backends. The last row has geometric means over the grid: each framework's time over
-that of `jlstm`, and at the end the fastest peer's at each point. What is not of the grid is not in them.
-Peak memory is what a process of its own holds at the most during a call beyond inputs and parameters (results and all between),
-less what a call of a tiny size needs: libraries and compiled programs are not in it.
+EXPLANATION = """\
+`fastest peer` is the fastest framework, not counting this library's own backends. The last row has geometric means over the grid:
+the time of each framework over that of `jlstm`, and in the last column that of the fastest peer at each point. Points outside the
+grid are not part of the means.
+
+Peak memory is the peak of a separate process during a call, without inputs and parameters. It contains the results and all
+intermediate values. The same figure for a tiny size is subtracted, so libraries and compiled programs are not part of it.
 """
 
 
@@ -47,13 +49,13 @@ def publish(path: Path, report: Report) -> list[Path]:
 
 def markdown(report: Report, picture: str) -> str:
     """Return the page: where it was measured, the picture, and all tables."""
-    notes = "\n".join(f"- {name}: {words}" for name, words in report.notes.items())
+    notes = "\n".join(f"- {name}: {note}" for name, note in report.notes.items())
     blocks = [
         "# Speed",
         f"Made by `{report.command}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
         where(report),
         f"![GFLOP/s of each framework by size]({picture})",
-        WORDS.strip(),
+        EXPLANATION.strip(),
         *(sheet.markdown() for sheet in tables.sheets(report)),
         tables.details(report).markdown(),
         "## What the numbers are",
@@ -63,7 +65,7 @@ def markdown(report: Report, picture: str) -> str:
 
 
 def where(report: Report) -> str:
-    """Return one paragraph: machine, threads, peak rate and versions."""
+    """Return a line about the origin of a report: machine, threads, peak rate and versions."""
     highest = figures.peak(report)
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     peak = "" if highest is None else f", which multiply matrices at {highest / 1e9:,.0f} GFLOP/s"

@@ -18,7 +18,7 @@ class Size(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One problem.
+    """The sizes of one problem.
 
     Attributes:
         batch: number of sequences.
@@ -60,14 +60,15 @@ class Point(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of steps that count in each sequence, from 1 to `time`: `time` for the first, random for the others."""
-        drawn = np.random.default_rng(0).integers(1, self.time + 1, self.batch, dtype=np.int32)
-        drawn[0] = self.time
-        return drawn
+        """The number of valid steps of each sequence: `time` for the first one, random from 1 to `time` for the others."""
+        # Without a sequence of the full length, the batch would be narrower in some frameworks than in others.
+        lengths = np.random.default_rng(0).integers(1, self.time + 1, self.batch, dtype=np.int32)
+        lengths[0] = self.time
+        return lengths
 
     @property
     def steps(self) -> int:
-        """The number of steps that count, over all sequences."""
+        """The number of valid steps over all sequences."""
         return int(self.lengths.sum()) if self.form == "ragged" else self.batch * self.time
 
     def inputs(self) -> np.ndarray:
@@ -80,7 +81,7 @@ class Point(NamedTuple):
         return draw((self.batch, self.features), np.float32), draw((self.features, self.units[0]), np.float32)
 
     def flops(self, job: str) -> int | None:
-        """Return the floating-point operations in the matrix products of a job; None if the job is not about these.
+        """Return the floating-point operations in the matrix products of a job; None for a single step and for an empty call.
 
         Forward: 2 · steps · (features + units) · 4 units in each layer and direction.
 

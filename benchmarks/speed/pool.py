@@ -1,4 +1,4 @@
-"""The parent's side: starts one process per framework, and sends requests to one at a time."""
+"""Start one process per framework, and send requests to one process at a time."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def start(names: Sequence[str], required: Sequence[str], threads: int, *, gpu: b
     """
     workers: list[Worker] = []
     try:
-        workers += [Worker(name, threads, gpu=gpu) for name in names]  # all import at once
+        workers += [Worker(name, threads, gpu=gpu) for name in names]  # the processes import their frameworks at the same time
         ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in required)}
         for worker in ready.values():
             worker.tell("warm_up", point=WARM._asdict())

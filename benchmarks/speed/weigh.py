@@ -1,4 +1,4 @@
-"""Peak memory of the grid's jobs. Each job has its own process; what it needs at a tiny size is subtracted."""
+"""Measure the peak memory of the jobs of the grid. Each job has its own process, and its memory at a tiny size is subtracted."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.systems`. Exit status 0: done; 1: a side failed, or the two do not compute the same; 2: wrong usage."""
+"""The command `python -m benchmarks.systems`.
+
+Exit status 0: done; 1: a side failed, or the two sides do not compute the same; 2: wrong usage.
+"""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Runs the examples unchanged, and replaces their training and evaluation functions to observe them."""
+"""Run the examples unchanged, with their functions for training and evaluation replaced, so that they can be measured."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Our side: the example itself, timed."""
+"""Our side: run the example, and time its training."""
 
 from typing import Any
 

@@ -18,15 +18,15 @@ STOCK = "keras-stock"  # Keras's own optimizers, where they differ from optax's:
 MAX_LOSS_DIFFERENCE = 1e-4  # relative: far above rounding in five steps, far below the effect of another learning rate
 
 NOTES = {
-    "sides": "each in a process of its own with this environment, which lets freed memory stay with the process on both sides; "
-    "jlstm is the example of the repository, keras is model.fit and model.evaluate with Keras' defaults in what is not said here",
-    "first_losses": "of five steps from the same weights on the same batches, taken once more afterwards with the clock running",
-    "first_step_seconds": "compilation and the first of these steps",
-    "seconds": "of training, without validation, checkpoints and compilation, for the number of steps",
-    "peak_bytes": "ru_maxrss of the process at its end, the data set and all libraries included",
+    "sides": "each side has a process of its own with this environment, in which freed memory stays with the process; jlstm is "
+    "the example of the repository, keras is model.fit and model.evaluate with Keras's defaults unless stated otherwise",
+    "first_losses": "losses of five steps from the same weights on the same batches; they are then trained again and timed",
+    "first_step_seconds": "time of compilation and of the first of these steps",
+    "seconds": "time of training for the number of steps, without validation, checkpoints and compilation",
+    "peak_bytes": "ru_maxrss of the process at its end, with the data set and all libraries",
     "figure": "accuracy or perplexity on the test data, with the weights after the last step",
-    "keras-stock": "Keras' own optimizers, which square the gradients of a repeated word one by one; keras adds them first",
-    "load_before": "processes that wanted to run when this one began, averaged over a minute",
+    "keras-stock": "Keras's own optimizers, which square the gradients of a repeated word one by one; keras sums them first",
+    "load_before": "number of processes ready to run before this run, averaged over a minute",
 }
 
 

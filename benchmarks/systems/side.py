@@ -1,4 +1,4 @@
-"""Runs one side in its own process, so that its peak memory can be measured: `python -m benchmarks.systems.side jlstm FOLDER`."""
+"""Run one side in its own process, so that its peak memory can be measured: `python -m benchmarks.systems.side jlstm FOLDER`."""
 
 import os
 import subprocess

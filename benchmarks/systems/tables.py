@@ -26,7 +26,7 @@ def terminal(report: Report) -> Table:
 
 
 def markdown(report: Report) -> str:
-    """Return the table for the README, with a line about its origin."""
+    """Return the table for the README, followed by a line about its origin."""
     lines = ["| | accuracy or perplexity | seconds an epoch | times faster | peak memory, MB |", "|---|---|---|---|---|"]
     for row in rows(report):
         seconds = " / ".join(f"{value:.1f}" for value in row.seconds)
@@ -37,7 +37,7 @@ def markdown(report: Report) -> str:
 
 
 def into(text: str, report: Report) -> str:
-    """Return the README's text with the table between its marks.
+    """Return the text of the README, with the table inserted between its two marks.
 
     Raises:
         ValueError: the marks are missing.

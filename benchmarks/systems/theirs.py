@@ -1,4 +1,4 @@
-"""The other side: Keras on TensorFlow, with `model.fit` and `model.evaluate`, timed."""
+"""The other side: train and evaluate with Keras on TensorFlow, by `model.fit` and `model.evaluate`, and time the training."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class StepClock(EpochClock):
     """Records the loss and the seconds of each step. Keras itself reports the mean loss of the epoch so far."""
 
     def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
-        """Do nothing: the end of an epoch is no step."""
+        """Do nothing, because the losses of the steps are already recorded."""
 
     def on_train_batch_begin(self, _: int, **__: Any) -> None:
         """Reset the mean of the losses, and start the clock."""

@@ -1,4 +1,4 @@
-"""Equinox: `eqx.nn.LSTMCell` in `lax.scan`, as its documentation has it, and `vmap` over the batch. One bias.
+"""Equinox: `eqx.nn.LSTMCell` in `lax.scan`, as in its documentation, and `vmap` over the batch. One bias.
 
 It has nothing for ragged batches.
 """

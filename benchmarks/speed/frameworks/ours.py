@@ -10,7 +10,7 @@ from jlstm import LSTM, Bidirectional, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Return the jobs. All backends share `step`, so one variant runs it, beside a call that does nothing."""
+    """Return the jobs. All backends share `step`, so only the variant "auto" has it, beside a call that does nothing."""
     if point.form == "matrix":
         return {"product": blocking_call(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
     layers = [LSTM(units, time_major=True, backend=setting.variant) for units in point.units]
