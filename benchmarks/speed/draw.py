@@ -53,7 +53,7 @@ def style(report: Report, name: str) -> dict[str, Any]:
     return {
         "color": PEER_COLOURS[place % len(PEER_COLOURS)],
         "linestyle": line,
-        "marker": MARKERS[-1 - place % 10],
+        "marker": MARKERS[-1 - place % 10],  # from the end, so that peers do not share the first markers with ours
         "linewidth": 1.2,
     }
 

@@ -61,6 +61,8 @@ def run(problem: Problem) -> Result:
     models.load(model, weights)
     steps = warm_up(model, data(problem.read_arrays("epoch_0"), pair, settings["batch_size"], FIRST))
 
+    # Each epoch has its own order of batches, so `fit` is called once per epoch. With `initial_epoch`, the callbacks that change
+    # the learning rate still get the right number.
     clock = EpochClock()
     for number in range(epochs):
         batches = data(problem.read_arrays(f"epoch_{number}"), pair, settings["batch_size"])

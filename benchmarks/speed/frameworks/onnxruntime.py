@@ -31,6 +31,7 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
 
 def _model(point: Point) -> bytes:
     rng, weights, nodes, layer_inputs = np.random.default_rng(2), [], [], "xs"
+    # After W, R and B, the operator takes sequence_lens, initial_h and initial_c. An empty name leaves an optional input out.
     states = {"ragged": ["lengths"], "step": ["", "h", "c"]}.get(point.form, [])
     last_states = ["h_after", "c_after"] if point.form == "step" else []
     for number, size in enumerate(point.layers):
@@ -67,7 +68,7 @@ def _weights(size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:
     shapes = {
         "W": (directions, 4 * units, features),
         "R": (directions, 4 * units, units),
-        "B": (directions, 8 * units),
+        "B": (directions, 8 * units),  # two biases of four gates
     }
     limit = units**-0.5
     drawn = {name: rng.uniform(-limit, limit, shape).astype(np.float32) for name, shape in shapes.items()}

@@ -44,9 +44,11 @@ def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:
 
 
 def _blocking_call(function: Callable[[], Any], setting: Setting) -> Callable[[], Any]:
+    """Return a callable that calls the function and waits for its result."""
+
     def call() -> Any:
         result = function()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize()  # kernels on a GPU run after the call has returned
         return result
 
     return call if setting.gpu else function
