@@ -1,4 +1,4 @@
-"""The fuzzer's own parts: seed files, mutations and the definition of a finding. Atheris is not needed."""
+"""The fuzzer's own parts: its files to begin with, what it makes of them, what it takes for a finding. Atheris is not needed."""
 
 import json
 import sys
@@ -22,28 +22,26 @@ pytestmark = [
 @pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp_path):
-    """Packed parts get right lengths and checksums: else only those checks are fuzzed."""
+    """Where a target packs parts, lengths and checksums are right: else only the refusal of those would be fuzzed."""
     if name in ("torch", "onnx"):
         pytest.importorskip(name)  # only CI always has them
     target = TARGETS[name]
-    seed_folder, try_folder = tmp_path / "made", tmp_path / "tried"
-    seed_folder.mkdir()
-    try_folder.mkdir()
-    target.seeds(seed_folder)
-    tries = [content for file in sorted(seed_folder.glob(f"*{target.ending}")) for content in target.inputs(file)]
-    separators_read = set()
-    for content in tries:
-        path = try_folder / f"model{target.ending}"
-        check.read(target, path, content)
+    made, tried = tmp_path / "made", tmp_path / "tried"
+    made.mkdir()
+    tried.mkdir()
+    target.seeds(made)
+    tries = [given for file in sorted(made.glob(f"*{target.ending}")) for given in target.inputs(file)]
+    read = set()
+    for given in tries:
+        path = tried / f"model{target.ending}"
+        check.read(target, path, given)
         if refusal(target, path) is None:
-            separators_read.add(SEPARATOR in content)
-    assert separators_read >= {SEPARATOR in content for content in tries} - (
-        {False} if name == "checkpoint" else set()
-    )  # a checkpoint has two files, so that only packed ones are read
+            read.add(SEPARATOR in given)
+    assert read >= {SEPARATOR in given for given in tries} - ({False} if name == "checkpoint" else set())  # of two files
 
 
 def refusal(target, path):
-    """Return why a file is refused, or None."""
+    """Why a file is not read, or nothing."""
     try:
         target.read(path)
     except ValueError as error:
@@ -52,12 +50,12 @@ def refusal(target, path):
 
 
 def reader(read):
-    """Return a target with this reader."""
+    """A target of one's own."""
     return Target(".bin", read, lambda folder: None)
 
 
 def planted(error):
-    """Return a reader that ends in this way."""
+    """A reader that ends so."""
 
     def read(path):
         raise error
@@ -71,38 +69,38 @@ def planted(error):
     ids=repr,
 )
 def test_a_refusal_that_is_not_one_sentence_is_a_finding(tmp_path, error):
-    """Refusals without a remedy, on two lines, or by another framework are findings."""
+    """Without a remedy, in two lines, or another framework's."""
     with pytest.raises(check.FindingError, match="expected one sentence"):
         check.check(reader(planted(error)), tmp_path / "a.bin", b"x")
 
 
 def test_other_exceptions_are_passed_on(tmp_path):
-    """Other exceptions reach the fuzzer, which stops at them."""
+    """The fuzzer stops at them."""
     with pytest.raises(IndexError):
         check.check(reader(planted(IndexError())), tmp_path / "a.bin", b"x")
     check.check(reader(planted(ValueError("it is damaged: write it again"))), tmp_path / "a.bin", b"x")
 
 
 def test_memory_out_of_proportion_is_a_finding(tmp_path):
-    """Memory that is touched counts, whoever allocated it."""
+    """What is touched counts, whoever takes it."""
     with pytest.raises(check.FindingError, match="a file of 1 bytes took"):
         check.check(reader(lambda path: np.ones(200 << 20, np.uint8)), tmp_path / "a.bin", b"x")
 
 
 def test_changes_are_made_where_they_belong():
-    """Mutations depend on the seed alone, keep JSON valid, and use all three strategies."""
-    original = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
-    mutants = [mutate.mutated(original, 200, seed, lambda _, limit: b"bytes") for seed in range(300)]
-    assert mutants == [mutate.mutated(original, 200, seed, lambda _, limit: b"bytes") for seed in range(300)]
-    assert b"bytes" in mutants
-    assert any(len(mutant) == len(original) and mutant != original for mutant in mutants)
-    first_parts = [mutant.split(SEPARATOR)[0] for mutant in mutants if mutant != b"bytes" and mutant.endswith(b"\0" * 64)]
-    assert any(b'\\"c\\": ' in mutant and b'\\"c\\": 1' not in mutant for mutant in first_parts)
-    assert max(map(len, mutants)) <= 200
+    """The same from the same seed; JSON stays JSON; all three ways are taken."""
+    given = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
+    made = [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
+    assert made == [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
+    assert b"bytes" in made
+    assert any(len(one) == len(given) and one != given for one in made)
+    changed = [one.split(SEPARATOR)[0] for one in made if one != b"bytes" and one.endswith(b"\0" * 64)]
+    assert any(b'\\"c\\": ' in one and b'\\"c\\": 1' not in one for one in changed)
+    assert max(map(len, made)) <= 200
 
 
 def test_a_table_comes_back():
-    """A packed table gives back its names and values, with the checksum that the format asks for."""
+    """Names and values, with the checksum that the format asks for."""
     parts = [b"", b"first", b"name", b"x" * 300]
     assert table.unpack(table.pack(parts)) == parts
     unmasked = (table.checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
@@ -119,7 +117,7 @@ print("#2 NEW cov: 7 ft: 9 corp: 1", file=sys.stderr, flush=True)
 
 
 def test_a_quiet_fuzzer_is_stopped():
-    """A fuzzer that prints nothing is stopped, and its coverage is reported."""
+    """And what it reached is told."""
     started = time.monotonic()
     run = watch([sys.executable, "-c", FUZZER.format(end="time.sleep(600)")], 600, 1)
     assert (run.inputs, run.coverage, run.status) == (2, 7, 0)
@@ -127,10 +125,10 @@ def test_a_quiet_fuzzer_is_stopped():
 
 
 def test_a_finding_is_a_status():
-    """A finding ends the run with the fuzzer's exit status."""
+    """The fuzzer's own."""
     assert watch([sys.executable, "-c", FUZZER.format(end="sys.exit(77)")], 600, 600).status == 77
 
 
 def test_the_version_of_atheris_is_pinned():
-    """The requirements pin a version of Atheris."""
+    """As its page says."""
     assert "atheris==" in (Path(__file__).parents[1] / "requirements" / "fuzz.txt").read_text()

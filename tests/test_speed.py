@@ -1,4 +1,4 @@
-"""The speed benchmarks count operations, compare and summarise correctly."""
+"""The speed benchmarks: what is counted and compared is right, and a run of small sizes measures what it says."""
 
 import json
 import math
@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks.speed import cli, figures, page, pool, tables
 from benchmarks.speed.points import BESIDES, GRID, LONG, POINTS, QUICK, Point
-from speeds import SMALL, point, report, row
+from benchmarks.speed.report import Report
+from speeds import SMALL, report, row
 
 
 def test_the_grid_is_frozen():
-    """Means are over ten points. The other points are in other groups, and every name leads to its sizes."""
+    """Ten points, of which the means are made; the others are of other groups, and all names lead to their sizes."""
     assert len(GRID) == 10
     assert {point.group for point in GRID.values()} == {"grid"}
     assert all(point.group != "grid" for point in (BESIDES | LONG).values())
@@ -22,7 +23,7 @@ def test_the_grid_is_frozen():
 
 
 def test_operations_are_those_of_the_products():
-    """Forward has both products; backward has those of both weights, h and a lower layer's outputs."""
+    """Counted by hand: both products forwards; backwards those of both weights and of h, and of a lower layer's outputs."""
     plain = SMALL["plain"]
     assert plain.flops("forward") == 2 * 10 * 16 * (3 + 4)
     assert plain.flops("training") == 2 * 10 * 16 * ((3 + 4) + (3 + 4) + 4)
@@ -37,7 +38,7 @@ def test_operations_are_those_of_the_products():
 
 
 def test_ragged_lengths_are_the_same_for_all_and_reach_from_one_to_all_steps():
-    """Without a full-length sequence some frameworks would run a narrower batch."""
+    """As a batch without a sequence of the full length would be narrower in some frameworks than in others."""
     lengths = BESIDES["ragged"].lengths
     np.testing.assert_array_equal(lengths, BESIDES["ragged"].lengths)
     assert lengths.max() == lengths[0] == 200
@@ -45,63 +46,64 @@ def test_ragged_lengths_are_the_same_for_all_and_reach_from_one_to_all_steps():
 
 
 def test_points_survive_json():
-    """A worker gets the same point from the parent."""
-    for grid_point in POINTS.values():
-        again = Point.of(json.loads(json.dumps(grid_point._asdict())))
-        assert again._replace(units=tuple(again.units)) == grid_point
-        assert again.flops(grid_point.jobs[0]) == grid_point.flops(grid_point.jobs[0])
+    """A worker gets the point that the parent has."""
+    for made in POINTS.values():
+        again = Point.of(json.loads(json.dumps(made.to_json())))
+        assert again == made
+        assert again.flops(made.jobs[0]) == made.flops(made.jobs[0])
 
 
 def test_spread_and_means():
-    """Rounds give a median and extremes. The geometric mean of a ratio and its inverse is one."""
-    assert figures.summary(row("a", "forward", "jlstm", 2.0)) == {"median": 2.0, "low": 2.0, "high": 3.0}
+    """The median of the rounds with the extremes; a geometric mean of ratios, which of a ratio and its inverse is one."""
+    times = row("a", "forward", "jlstm", 2.0)
+    assert (times.median, times.low, times.high) == (2.0, 2.0, 3.0)
     assert figures.geometric_mean([4, 9]) == pytest.approx(6)
     assert figures.geometric_mean([0.25, 4]) == pytest.approx(1)
     assert figures.geometric_mean([]) is None
 
 
 def test_ratio_is_against_the_fastest_peer_at_each_point():
-    """The fastest peer may differ from point to point. Points outside the grid are not in the mean."""
+    """Another peer is the fastest at the other point; what is not of the grid is not in the mean."""
     rows = [("a", "forward", "jlstm", 2.0), ("a", "forward", "torch", 8.0), ("a", "forward", "flax-linen", 16.0)]
     rows += [("b", "forward", "jlstm", 3.0), ("b", "forward", "torch", 9.0), ("b", "forward", "flax-linen", 3.0)]
-    contents = report(*rows, ("c", "forward", "jlstm", 1.0), ("c", "forward", "torch", 100.0))
-    contents["points"]["c"]["group"] = "besides"
-    assert figures.fastest_peer(contents, "a", "forward") == ("torch", 8.0)
-    assert figures.ratio(contents, "a", "forward") == 4
-    assert figures.ratio(contents, "b", "forward") == 1
-    assert figures.mean_ratio(contents, "forward") == pytest.approx(2)
-    assert figures.relative(contents, "forward", "torch") == pytest.approx(math.sqrt(12))
-    assert figures.mean_ratio(contents, "training") is None
+    made = report(*rows, ("c", "forward", "jlstm", 1.0), ("c", "forward", "torch", 100.0))
+    made.points["c"] = made.points["c"]._replace(group="besides")
+    assert figures.fastest_peer(made, "a", "forward") == ("torch", 8.0)
+    assert figures.ratio(made, "a", "forward") == 4
+    assert figures.ratio(made, "b", "forward") == 1
+    assert figures.mean_ratio(made, "forward") == pytest.approx(2)
+    assert figures.relative(made, "forward", "torch") == pytest.approx(math.sqrt(12))
+    assert figures.mean_ratio(made, "training") is None
 
 
 def test_rate_and_peak():
-    """The rate is operations over seconds, and the peak that of the fastest matrix product."""
-    contents = report(("a", "forward", "jlstm", 0.5), ("peak", "product", "jlstm", 4.0), ("peak", "product", "torch", 2.0))
-    contents["points"]["peak"] = point(10, 1, 10, (10,), form="matrix", group="peak")
-    assert figures.peak(contents) == 1000
-    assert figures.rate(contents, contents["rows"][0]) == 2 * 40 * 20 * (3 + 5) / 0.5
+    """Operations over seconds; the peak is that of the fastest matrix product."""
+    made = report(("a", "forward", "jlstm", 0.5), ("peak", "product", "jlstm", 4.0), ("peak", "product", "torch", 2.0))
+    made.points["peak"] = Point(10, 1, 10, (10,), form="matrix", group="peak")
+    assert figures.peak(made) == 1000
+    assert figures.rate(made, made.rows[0]) == 2 * 40 * 20 * (3 + 5) / 0.5
     assert figures.peak(report(("a", "forward", "jlstm", 0.5))) is None
 
 
 def test_two_reports_are_compared_where_they_have_the_same_sizes():
-    """Ratios are old over new. Changed sizes and new frameworks are left out."""
+    """Old over new; a point that was given other sizes, or a framework that is new, is left out."""
     old = report(("a", "forward", "jlstm", 6.0), ("a", "forward", "torch", 1.0), ("b", "forward", "jlstm", 1.0))
     new = report(("a", "forward", "jlstm", 2.0), ("a", "forward", "flax-linen", 2.0), ("b", "forward", "jlstm", 1.0))
-    new["points"]["b"]["time"] = 11
-    assert figures.compared(json.loads(json.dumps(old)), new) == [("a", "forward", {"jlstm": 3.0})]
+    new.points["b"] = new.points["b"]._replace(time=11)
+    assert figures.compared(Report.of(json.loads(json.dumps(old.to_json()))), new) == [("a", "forward", {"jlstm": 3.0})]
     sheet = tables.comparison(old, new)
     assert sheet.rows[1:] == [["a forward", "3.00"], ["geometric mean, forward", "3.00"]]
 
 
 def test_tables_say_what_was_measured():
-    """Times are milliseconds with three digits. Long sequences show cost per step and of the first call."""
+    """In milliseconds with three digits; the last row has means; of long sequences the cost of a step and of the first call."""
     rows = [
         ("a", job, name, seconds) for job in ("forward", "training") for name, seconds in (("jlstm", 0.002), ("torch", 0.0062))
     ]
-    contents = report(*rows, ("T10", "forward", "jlstm", 1e-5))
-    contents["points"]["T10"]["group"] = "long"
-    contents["memory"] = {"forward": {"jlstm": {"a": 1_234_567}, "torch": {"a": 2_000_000}}}
-    forward, training, memory, long = tables.sheets(contents)
+    made = report(*rows, ("T10", "forward", "jlstm", 1e-5))
+    made.points["T10"] = made.points["T10"]._replace(group="long")
+    made.memory["forward"] = {"jlstm": {"a": 1_234_567}, "torch": {"a": 2_000_000}}
+    forward, training, memory, long = tables.sheets(made)
     assert forward.rows[1:] == [
         ["4×10×3×5", "2.00", "6.20", "torch", "3.10"],
         ["grid, over jlstm's time", "1.00", "3.10", "", "3.10"],
@@ -109,8 +111,8 @@ def test_tables_say_what_was_measured():
     assert training.rows == forward.rows
     assert memory.rows == [["batch × time × features × units", "jlstm", "torch"], ["4×10×3×5", "1.2", "2.0"]]
     assert long.rows == [["time", "jlstm, µs a step", "jlstm, first call, s"], ["10", "1.00", "2.00"]]
-    assert tables.details(contents).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00"]
-    text = page.markdown(contents, "speed.png")
+    assert tables.details(made).rows[1] == ["a", "forward", "jlstm", "2.00", "2.00–3.00", "0.00640", "", "2.00"]
+    text = page.markdown(made, "speed.png")
     step = tables.sheets(report(("a", "step", "jlstm", 3e-5), ("a", "empty", "jlstm", 2e-5)))[0]
     assert step.rows[1:] == [
         ["3×5", "jlstm", "30.0", "30.0–45.0", "1.50"],
@@ -121,7 +123,7 @@ def test_tables_say_what_was_measured():
 
 
 def test_comparing_two_files_measures_nothing(tmp_path, capsys, monkeypatch):
-    """The times of the first file are divided by those of the second."""
+    """The times of the first over those of the second."""
     monkeypatch.setattr(pool, "start", None)
     paths = [tmp_path / "old.json", tmp_path / "new.json"]
     for path, seconds in zip(paths, (3.0, 2.0), strict=True):

@@ -1,4 +1,4 @@
-"""The speed benchmarks in real processes: frameworks compute all of it, and failures are reported."""
+"""The speed benchmarks at work: every framework computes all of it, processes start, fail and are told of."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ from speeds import SMALL, report
 @pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx"])
 @pytest.mark.parametrize("form", ["bidirectional", "ragged", "step"])
 def test_frameworks_compute_all_of_it(name, form):
-    """All outputs return, zero in padding, with a gradient for each parameter and none for the inputs."""
+    """Every output comes back, of which padding's are zero, and one gradient a parameter, and none for the inputs."""
     module, version = frameworks.load(name)
     small = SMALL[form]
     jobs = module.build(small, Setting(1, FRAMEWORKS[name].variant))
@@ -39,18 +39,18 @@ def test_frameworks_compute_all_of_it(name, form):
 
 
 def test_memory_grows_by_what_is_held():
-    """Forty million bytes show in the resident size and in the peak. Only Linux with glibc is sure to tell."""
-    resident_before = memory.resident() if memory.forget_peak() else None
-    if resident_before is None:
+    """Forty million bytes show in what is resident, and in a peak that began before. Only Linux with glibc must tell."""
+    before = memory.resident() if memory.forget_peak() else None
+    if before is None:
         assert platform.libc_ver()[0] != "glibc"
         return
-    array = np.ones(5_000_000)
-    assert memory._status("VmRSS") - resident_before > 0.8 * array.nbytes
-    assert memory.peak() - resident_before > 0.8 * array.nbytes
+    held = np.ones(5_000_000)
+    assert memory._status("VmRSS") - before > 0.8 * held.nbytes
+    assert memory.peak() - before > 0.8 * held.nbytes
 
 
 def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch):
-    """The memory is None, and the peak cannot be reset."""
+    """None instead of a number, and no peak that would begin anew."""
     monkeypatch.setattr(memory, "STATUS", tmp_path / "no folder" / "status")
     monkeypatch.setattr(memory, "FORGET", tmp_path / "no folder" / "clear_refs")
     assert not memory.forget_peak()
@@ -60,7 +60,7 @@ def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
-    """Ours and one peer run points inside and outside the grid. Page and picture can be drawn again from the rows."""
+    """Ours and one peer, at a point of the grid and at others: rows, page and picture, which are the same made anew."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compile fast rather than well
     monkeypatch.setattr(cli, "POINTS", {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]})
     monkeypatch.setattr(frameworks, "OURS", {"jlstm": FRAMEWORKS["jlstm"]})
@@ -69,18 +69,18 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weigh, "peak", lambda framework, *_: None if framework == "numpy" else 1_000_000)
     out = tmp_path / "new" / "speed.json"
     assert cli.main(["--peers", "flax-linen", "--threads", "1", "--out", str(out)]) == 0
-    contents = page.read(out)
-    assert list(contents["frameworks"]) == ["jlstm", "flax-linen", "numpy"]
-    assert contents["errors"] == []
-    assert contents["versions"].keys() >= {"jax", "flax", "python"}
+    made = page.read(out)
+    assert list(made.frameworks) == ["jlstm", "flax-linen", "numpy"]
+    assert made.errors == []
+    assert made.versions.keys() >= {"jax", "flax", "python"}
     for where, job in (("2x5x3x4", "forward"), ("2x5x3x4", "training")):
-        assert list(figures.times(contents, where, job)) == ["jlstm", "flax-linen"]
-    assert list(figures.times(contents, "step", "step")) == ["jlstm", "flax-linen"]
-    assert list(figures.times(contents, "step", "empty")) == ["jlstm"]
-    for row in contents["rows"]:
-        assert 0 < row["low"] <= row["median"] <= row["high"] < row["first_seconds"] + 60
-        assert [turn["calls"] > 0 for turn in row["rounds"]] == [True] * 2
-    assert [(job, list(by_framework)) for job, by_framework in contents["memory"].items()] == [
+        assert list(figures.times(made, where, job)) == ["jlstm", "flax-linen"]
+    assert list(figures.times(made, "step", "step")) == ["jlstm", "flax-linen"]
+    assert list(figures.times(made, "step", "empty")) == ["jlstm"]
+    for row in made.rows:
+        assert 0 < row.low <= row.median <= row.high < row.first_seconds + 60
+        assert [turn.calls > 0 for turn in row.rounds] == [True] * 2
+    assert [(job, list(each)) for job, each in made.memory.items()] == [
         (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
     ]
     printed = capsys.readouterr().out
@@ -98,24 +98,24 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
-    """It is measured again for a report whose times stay: 64 MB of outputs and little else."""
+    """Measured again for a report whose times stay: 64 MB of outputs, and little else."""
     monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
     wide = Point(1000, 100, 4, (160,))
-    contents = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
-    contents["points"]["wide"] = wide._asdict() | {"flops": {job: wide.flops(job) for job in wide.jobs}}
-    contents["frameworks"] = {"jlstm": contents["frameworks"]["jlstm"]}
-    page.write(out := tmp_path / "speed.json", contents)
+    made = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
+    made.points["wide"] = wide
+    del made.frameworks["torch"], made.frameworks["flax-linen"]
+    page.write(out := tmp_path / "speed.json", made)
     assert cli.main(["--memory", "--out", str(out)]) == 0
-    again = page.read(out)
+    again = json.loads(out.read_text())
     if platform.libc_ver()[0] == "glibc":
         outputs = 4 * 1000 * 100 * 160
         assert 0.9 * outputs < again.pop("memory")["forward"]["jlstm"]["wide"] < 1.5 * outputs
         assert "tiny size" in again["notes"].pop("memory")
-        assert again == {name: value for name, value in json.loads(json.dumps(contents)).items() if name != "memory"}
+        assert again == {name: value for name, value in json.loads(json.dumps(made.to_json())).items() if name != "memory"}
 
 
 def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
-    """The others are measured. One without the job, or not importable, has no column."""
+    """The others are measured; one that has no such job, or cannot be imported, has no column."""
 
     def peak(framework, threads, job, point):
         if framework == "torch":
@@ -123,10 +123,10 @@ def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch)
         return None if framework == "onnxruntime" else 10_000_000 if point == weigh.TINY else 12_000_000
 
     monkeypatch.setattr(weigh, "peak", peak)
-    contents = report()
-    weigh.run(contents, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
-    assert contents["memory"] == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
-    assert contents["errors"] == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
+    made = report()
+    weigh.run(made, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
+    assert made.memory == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
+    assert made.errors == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
 
 
 class Scripted:
@@ -140,7 +140,7 @@ class Scripted:
         return self
 
     def tell(self, *_, **__):
-        """Accept any request."""
+        """Have done whatever it is."""
 
     def answer(self):
         if isinstance(answer := next(self.answers), WorkerError):
@@ -148,13 +148,13 @@ class Scripted:
         return answer
 
     def __exit__(self, *_):
-        """Do nothing: there is no process to end."""
+        """There is nothing to end."""
 
 
 def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
-    """The peer is left out with a line, and ends the run if the user asked for it."""
-    not_importable = {"not_importable": "No module named 'numpy'"}
-    monkeypatch.setattr(pool, "Worker", Scripted(not_importable, not_importable))
+    """Is left out with a line, and ends the run if it was asked for."""
+    none = {"not_importable": "No module named 'numpy'"}
+    monkeypatch.setattr(pool, "Worker", Scripted(none, none))
     with pool.start(["numpy"], [], 1, gpu=False) as workers:
         assert workers == {}
     assert capsys.readouterr().out == "left out: numpy (No module named 'numpy')\n"
@@ -164,7 +164,7 @@ def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
-    """The peer is left out or ends the run, in the framework's own words."""
+    """The same; the line has the framework's own words."""
     monkeypatch.setattr(pool, "WARM", SMALL["plain"]._replace(units=(-4,)))
     with pytest.raises(WorkerError, match="a small problem already fails on this device: flax-linen: ") as failed:
         pool.start(["flax-linen"], ["flax-linen"], 1, gpu=False).__enter__()
@@ -175,25 +175,25 @@ def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
 
 
 def test_what_fails_is_told_and_the_others_go_on():
-    """A job that raises, and one with too small a result, are errors of the report without a row."""
+    """A job that raises, and one whose result is too small, are errors of the report; both leave no row."""
 
     class Failing:
-        def ask(self, do, **options):
+        def ask(self, do, **more):
             raise WorkerError("torch: RuntimeError: no")
 
     class Lazy:
-        def ask(self, do, **options):
+        def ask(self, do, **more):
             return {"values": 1, "build_seconds": 1.0, "first_seconds": 1.0}
 
     class Honest(Lazy):
-        def ask(self, do, **options):
+        def ask(self, do, **more):
             return super().ask(do) | {"values": 40} if do == "prepare" else {"calls": 1, "median": 1.0, "lowest": 1.0}
 
-    contents = report(points={}, rows=[])
+    made = report()
     workers = {"torch": Failing(), "haiku": Lazy(), "jlstm": Honest()}
-    rows = measure._job(contents, "a", SMALL["plain"], "forward", workers, measure.Plan(3, 0.0))
-    assert [(row["framework"], len(row["rounds"])) for row in rows] == [("jlstm", 3)]
-    assert contents["errors"] == [
+    rows = measure._job(made, "a", SMALL["plain"], "forward", workers)
+    assert [(row.framework, len(row.rounds)) for row in rows] == [("jlstm", 3)]
+    assert made.errors == [
         "a forward: torch: RuntimeError: no",
         "a forward: haiku: its result has 1 numbers, expected 40: it does something else",
     ]
@@ -212,7 +212,7 @@ def test_what_fails_is_told_and_the_others_go_on():
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments, words, capsys):
-    """Wrong usage is refused before anything runs."""
+    """Before anything runs."""
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
@@ -220,10 +220,10 @@ def test_wrong_usage_is_one_sentence(arguments, words, capsys):
 
 
 def test_a_file_that_is_no_report_is_told(tmp_path, capsys):
-    """A missing file and another kind of file are refused."""
+    """That there is none, or that it is something else."""
     assert cli.main(["--draw", str(tmp_path / "none.json")]) == 1
-    (json_path := tmp_path / "other.json").write_text("{}")
-    assert cli.main(["--compare", str(json_path), str(json_path)]) == 1
+    (other := tmp_path / "other.json").write_text("{}")
+    assert cli.main(["--compare", str(other), str(other)]) == 1
     error = capsys.readouterr().err
     assert "there is no file" in error
     assert "other.json is no report of python -m benchmarks" in error

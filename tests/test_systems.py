@@ -1,4 +1,4 @@
-"""In the side-by-side runs both sides compute the same, and the tables show what was measured."""
+"""The side-by-side runs: both sides compute the same, and the tables say what was measured."""
 
 import importlib
 import json
@@ -16,24 +16,24 @@ from parity import peers
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.loose,
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's LearningRateScheduler and NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras' LearningRateScheduler and NumPy 2
 ]
 
 
 @pytest.fixture
 def theirs():
-    """The Keras side, with TensorFlow configured as in the parity tests, which run in the same process."""
+    """Keras' side, with TensorFlow started as the parity tests, which run in the same process, want it."""
     peers.load("keras")
     return importlib.import_module("benchmarks.systems.theirs")
 
 
 def zipf(seed, count, words):
-    """Return random words, a few of them frequent and most of them rare, as in a real text."""
+    """A few words often, most of them rarely, as in a real text."""
     return np.random.default_rng(seed).zipf(1.5, count).clip(max=words).astype(np.int32) - 1
 
 
 def small_language(monkeypatch):
-    """Give the language example six units, windows of five words and a norm that clips every gradient."""
+    """Six units, windows of five words, a norm that clips every gradient."""
     module = importlib.import_module("04_language_model")
     corpus = Corpus(zipf(1, 403, 30), zipf(2, 100, 30), zipf(3, 100, 30), tuple("abcdefghijklmnopqrstuvwxyzABCD"))
     monkeypatch.setattr(module, "ptb", lambda _: corpus)
@@ -43,7 +43,7 @@ def small_language(monkeypatch):
 
 
 def small_reviews(monkeypatch):
-    """Give the review examples reviews of 40 different words, some shorter and some longer than 40."""
+    """Reviews of 40 different words, some shorter and some longer than 40."""
     lengths = np.random.default_rng(4).integers(2, 60, 100)
     tokens = Ragged.of([zipf(number, length, 39) + 1 for number, length in enumerate(lengths)])
     reviews = Reviews(tokens, (np.arange(100) % 2).astype(np.int32))
@@ -61,30 +61,25 @@ SMALL = {
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize("name", SMALL)
 def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
-    """Five steps from the same weights give the same losses and final weights, to a few roundings of float32.
+    """Five steps from the same weights have the same losses to a few roundings of float32, and so do the weights at the end.
 
-    Another epsilon, learning rate, norm or order of the batches changes these losses by at least 1e-4.
+    Another epsilon, learning rate, norm or order of the batches shows: it moves these losses by 1e-4 and more.
     """
     monkeypatch.syspath_prepend(side.ROOT / "examples")
     shrink, arguments = SMALL[name]
     shrink(monkeypatch)
     problem = Problem(tmp_path, name, 0, arguments)
     problem.write("draw", draw.run(problem))
-    our_result, their_result = ours.run(problem), theirs.run(problem)
-    assert len(our_result["first_losses"]) == FIRST
-    np.testing.assert_allclose(our_result["first_losses"], their_result["first_losses"], rtol=2e-6)
-    np.testing.assert_allclose(our_result["test_loss"], their_result["test_loss"], rtol=1e-5)
-    assert our_result["figure"] == pytest.approx(their_result["figure"], rel=1e-5)
-    assert [our_result[name] for name in ("steps", "steps_an_epoch")] == [
-        their_result[name] for name in ("steps", "steps_an_epoch")
-    ]
+    here, there = ours.run(problem), theirs.run(problem)
+    assert len(here.first_losses) == FIRST
+    np.testing.assert_allclose(here.first_losses, there.first_losses, rtol=2e-6)
+    np.testing.assert_allclose(here.test_loss, there.test_loss, rtol=1e-5)
+    assert here.figure == pytest.approx(there.figure, rel=1e-5)
+    assert (here.steps, here.steps_an_epoch) == (there.steps, there.steps_an_epoch)
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
-    """Three gradients of 1 for one word count as one gradient of 3 in Adam's second moment.
-
-    The square of 3 is 9. Keras's own Adam adds the three squares of 1.
-    """
+    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras' own takes 3."""
     keras, tf, optimizers = theirs.keras, theirs.tf, theirs.optimizers
     moments = []
     for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):
@@ -97,7 +92,7 @@ def test_repeated_words_are_added_before_they_are_squared(theirs):
 
 
 def test_weights_without_counterpart_are_told(theirs):
-    """A layer that only one side has is named."""
+    """A layer that only one side has."""
     keras = theirs.keras
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
     with pytest.raises(ValueError, match=r"same weights.*head\.bias.*head\.kernel.*tail\.bias"):
@@ -105,7 +100,7 @@ def test_weights_without_counterpart_are_told(theirs):
 
 
 def test_data_is_exchanged_in_the_order_of_training():
-    """Each example comes once, in the order of the pass, without those that fill up the last batch."""
+    """Each example once, in the order of the pass; those that fill up the last batch are left out."""
     batches = Minibatches({"x": np.arange(10), "y": np.arange(20).reshape(10, 2)}, 4, seed=3)
     for number in (0, 1):
         whole = exchange.joined(exchange.pack(draw.counted(batches, number, 3)))
@@ -118,54 +113,56 @@ def test_data_is_exchanged_in_the_order_of_training():
 
 
 def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
-    """Each comes back unchanged, cannot be joined with others, and reaches Keras in order."""
+    """Each comes out as it went in, cannot be joined with the others, and reaches Keras in its place."""
     batches = draw.counted(Buckets(Ragged.of([[1, 2, 3], [4], [5, 6], [7]]), [0, 1, 2, 3], size=2, widths=(2, 3)), 0, 3)
     packed = exchange.pack(batches)
     assert exchange.joined(packed) is None
     assert exchange.input_shape(packed) == [None]
-    for original, after in zip(batches, exchange.unpack(packed), strict=True):
-        for name, array in original.items():
+    for before, after in zip(batches, exchange.unpack(packed), strict=True):
+        for name, array in before.items():
             np.testing.assert_array_equal(after[name], array)
-    keras_batches = theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2)["x"]
-    assert len(keras_batches) == 3
-    for original, (tokens, labels) in zip(batches, keras_batches, strict=True):
-        np.testing.assert_array_equal(tokens, original["tokens"])
-        np.testing.assert_array_equal(labels, original["labels"])
+    given = theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2)["x"]
+    assert len(given) == 3
+    for before, (tokens, labels) in zip(batches, given, strict=True):
+        np.testing.assert_array_equal(tokens, before["tokens"])
+        np.testing.assert_array_equal(labels, before["labels"])
     assert len(theirs.data(packed, lambda batch: (batch["tokens"], batch["labels"]), 2, count=1)["x"]) == 1
 
 
 @pytest.fixture
 def sides(monkeypatch):
-    """Simulated sides, of which ours takes half the time. The runs are recorded."""
-    calls = []
+    """Sides that answer at once: ours takes half the time; what was run is noted."""
+    noted = []
 
     def run(name, problem):
-        calls.append((name, problem))
+        noted.append((name, problem))
         seconds, loss = {
             "jlstm": (30.0, 0.5),
             "keras": (60.0, 0.5 * (1 + sides.apart)),
             "draw": (0.0, 0.0),
             report.STOCK: (60.0, 9.9),
         }[name]
-        counts = {"steps": 300, "steps_an_epoch": 150, "first_step_seconds": 2.0, "peak_bytes": 700_000_000}
-        return counts | {"seconds": seconds, "first_losses": [loss] * FIRST, "figure": 0.9 + 0.01 * problem.seed}
+        counts = {"steps": 300, "steps_an_epoch": 150, "steps_per_call": 1, "peak_bytes": 700_000_000}
+        times = {"first_step_seconds": 2.0, "seconds": seconds, "seconds_of_each": [seconds], "load_before": 0.0}
+        losses = {"first_losses": [loss] * FIRST, "losses": [loss], "test_loss": loss}
+        return counts | times | losses | {"figure": 0.9 + 0.01 * problem.seed}
 
-    sides.apart, sides.noted = 1e-7, calls
+    sides.apart, sides.noted = 1e-7, noted
     monkeypatch.setattr(side, "run", run)
     return sides
 
 
 def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
-    """Even seeds start with ours, odd ones with Keras. JSON and table hold figures, times and ratio."""
+    """Ours first with even seeds, Keras first with odd ones; JSON and table hold figures, times and their ratio."""
     assert cli.main(["--only", "mnist", "--seeds", "3", "--out", str(tmp_path / "new" / "out.json")]) == 0
     order = [name for name, _ in sides.noted]
     assert order == ["draw", "jlstm", "keras", "draw", "keras", "jlstm", "draw", "jlstm", "keras"]
-    results = json.loads((tmp_path / "new" / "out.json").read_text())
-    assert [(run["seed"], run["side"]) for run in results["runs"]][:4] == [(0, "jlstm"), (0, "keras"), (1, "keras"), (1, "jlstm")]
-    assert results["command"].startswith("python -m benchmarks.systems --only mnist --seeds 3")
-    assert {"jax", "tensorflow", "python"} <= results["versions"].keys()
-    assert results["machine"]["cores"] >= 1
-    (row,) = report.rows(results)
+    written = json.loads((tmp_path / "new" / "out.json").read_text())
+    assert [(run["seed"], run["side"]) for run in written["runs"]][:4] == [(0, "jlstm"), (0, "keras"), (1, "keras"), (1, "jlstm")]
+    assert written["command"].startswith("python -m benchmarks.systems --only mnist --seeds 3")
+    assert {"jax", "tensorflow", "python"} <= written["versions"].keys()
+    assert written["machine"]["cores"] >= 1
+    (row,) = report.rows(report.Report.of(written))
     assert (row.title, row.seconds, row.ratio) == ("MNIST, row by row, 2 epochs", (15.0, 30.0), 2.0)
     assert row.figures == ("0.9100 ± 0.0058",) * 2  # the standard error of .90, .91 and .92 is .01/√3
     printed = capsys.readouterr().out
@@ -174,27 +171,27 @@ def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
 
 
 def test_two_different_trainings_are_no_comparison(sides, capsys, tmp_path):
-    """Losses that differ by a thousandth end the run with exit status 1."""
+    """Losses a thousandth apart end the run with exit status 1."""
     sides.apart = 1e-3
     assert cli.main(["--only", "mnist", "--seeds", "1", "--out", str(tmp_path / "out.json")]) == 1
     assert "1e-03 apart" in capsys.readouterr().err
 
 
 def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
-    """It comes last for each seed of the named systems, and its losses may differ."""
+    """For the systems that were named, last of each seed; its figure is told, and its losses need not agree."""
     out = tmp_path / "out.json"
     assert cli.main(["--only", "imdb", "mnist", "--stock", "imdb", "--seeds", "2", "--out", str(out)]) == 0
     order = [name for name, _ in sides.noted]
     imdb, mnist = order[:8], order[8:]
     assert imdb == ["draw", "jlstm", "keras", report.STOCK, "draw", "keras", "jlstm", report.STOCK]
     assert report.STOCK not in mnist
-    results = json.loads(out.read_text())
-    assert [row.stock for row in report.rows(results)] == [None, "0.9050 ± 0.0050"]
+    written = json.loads(out.read_text())
+    assert [row.stock for row in report.rows(report.Report.of(written))] == [None, "0.9050 ± 0.0050"]
     assert "its own optimizer" in capsys.readouterr().out
 
 
 def test_options_reach_the_examples(sides, tmp_path):
-    """Options after -- come last on the example's command line, after those of --quick."""
+    """What stands behind -- is added to the example's command line; --quick has its own before that."""
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--batch", "32"]) == 0
     _, problem = sides.noted[0]
     quick = ["--dataset", "digits", "--steps", "20"]
@@ -203,17 +200,17 @@ def test_options_reach_the_examples(sides, tmp_path):
 
 
 def test_readme_has_the_committed_table():
-    """The README's table is the one that the command makes of the committed results."""
+    """README's table is what the command makes of the committed results."""
     if not cli.COMMITTED.exists():
         pytest.skip("no results are committed yet")
     text = cli.README.read_text(encoding="utf-8")
-    assert text == tables.into(text, json.loads(cli.COMMITTED.read_text(encoding="utf-8"))), (
+    assert text == tables.into(text, report.Report.of(json.loads(cli.COMMITTED.read_text(encoding="utf-8")))), (
         "run python -m benchmarks.systems --readme"
     )
 
 
 def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
-    """Inserting again changes nothing else. A README without marks is refused in one sentence."""
+    """Once and again; what stands around it stays, and a README without marks is told so in one sentence."""
     monkeypatch.setattr(cli, "COMMITTED", tmp_path / "systems.json")
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     assert cli.main(["--readme"]) == 1
@@ -232,7 +229,7 @@ def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
 
 
 def test_wrong_usage_is_told(capsys):
-    """Wrong usage is refused before anything runs."""
+    """Before anything runs."""
     for arguments, words in ((["--seeds", "0"], "--seeds must be at least 1"), (["--only", "gru"], "invalid choice: 'gru'")):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)
@@ -242,14 +239,14 @@ def test_wrong_usage_is_told(capsys):
 
 @pytest.mark.slow
 def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
-    """Three processes train twenty steps on real digits, with figures, memory and equal losses."""
+    """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
     monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
-    our_result, their_result = json.loads((tmp_path / "out.json").read_text())["runs"]
-    assert (our_result["side"], their_result["side"]) == ("jlstm", "keras")
-    assert our_result["figure"] == pytest.approx(their_result["figure"], abs=0.01)
-    assert our_result["figure"] > 0.4
-    for run in (our_result, their_result):
+    here, there = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert (here["side"], there["side"]) == ("jlstm", "keras")
+    assert here["figure"] == pytest.approx(there["figure"], abs=0.01)
+    assert here["figure"] > 0.4
+    for run in (here, there):
         assert run["example"] == "python examples/01_mnist.py --steps 300 --dataset digits --steps 20 --seed 0"
         assert run["seconds"] > 0
         assert 100e6 < run["peak_bytes"] < 10e9
@@ -257,7 +254,7 @@ def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
 
 
 def test_a_side_that_fails_is_told_in_one_sentence(capsys, tmp_path):
-    """The sentence has the side's own last words."""
+    """With the side's own last words."""
     status = cli.main(["--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--data-dir", str(tmp_path / "nowhere")])
     assert status == 1
     error = capsys.readouterr().err
