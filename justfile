@@ -52,4 +52,4 @@ test-scan: setup
 
 # lint, format, types, import contracts, docstring coverage
 check: setup
-    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity benchmarks
+    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity benchmarks

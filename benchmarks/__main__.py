@@ -1,4 +1,7 @@
-"""Speed benchmarks: `python -m benchmarks`, see `benchmarks.speed`. Exit status 0: done; 1: something failed; 2: wrong usage."""
+"""The command `python -m benchmarks`, see `benchmarks.speed`.
+
+Exit status 0: done; 1: something failed; 2: wrong usage.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The figures that the examples reach, kept as they print them: `python -m benchmarks.figures`.
+"""The figures that the examples reach, stored as the examples print them: `python -m benchmarks.figures`.
 
 python -m benchmarks.figures                        all of them, some hours on two cores
 python -m benchmarks.figures ptb-small forecast     some of them
@@ -8,16 +8,14 @@ import argparse
 import datetime as dt
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.systems.report import machine, versions
-from benchmarks.systems.side import ROOT
+from benchmarks.machine import ROOT, Machine, machine, peak_bytes, versions
 from jlstm import io
 
 RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
@@ -39,12 +37,50 @@ FIGURES = {  # name: the example and its options, as a person would type them
 }
 
 
+class Figure(NamedTuple):
+    """What an example printed, and how it was run.
+
+    Attributes:
+        command: the command line that a person would type.
+        printed: the lines of the standard output.
+        errors: the standard error output.
+        status: the exit status.
+        seconds: wall-clock time of the process.
+        most_bytes_so_far: largest peak memory among this example and those that ran before it.
+        date: start of the run, UTC, in ISO format.
+        load_before: load average over one minute before the start.
+        commit: abbreviated commit, marked if `jlstm` or `examples` had uncommitted changes.
+        machine: the machine.
+        versions: versions of Python and of the packages that compute.
+    """
+
+    command: str
+    printed: list[str]
+    errors: str
+    status: int
+    seconds: float
+    most_bytes_so_far: int
+    date: str
+    load_before: float
+    commit: str
+    machine: Machine
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of the JSON file."""
+        return self._asdict() | {"machine": self.machine._asdict()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the examples that the command line asks for, and write the results after each."""
-    usage = argparse.ArgumentParser(prog="python -m benchmarks.figures", description="Run examples and keep what they print.")
+    """Run the examples that the command line names, and write the results after each."""
+    usage = argparse.ArgumentParser(prog="python -m benchmarks.figures", description="Run examples and store what they print.")
     usage.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(FIGURES)}; none means all")
     usage.add_argument(
-        "--out", type=Path, default=RESULTS, metavar="FILE", help="JSON, with Markdown beside it; other names stay"
+        "--out",
+        type=Path,
+        default=RESULTS,
+        metavar="FILE",
+        help="JSON file; a Markdown file is written beside it; entries of other names stay",
     )
     options = usage.parse_args(arguments)
     if unknown := set(options.names) - set(FIGURES):
@@ -52,48 +88,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.names or FIGURES:
         figure = run(FIGURES[name], Path("results") / name)
-        if figure["status"]:
-            print(f"error: {figure['command']} ended with exit status {figure['status']}: {figure['errors']}", file=sys.stderr)
+        if figure.status:
+            print(f"error: {figure.command} ended with exit status {figure.status}: {figure.errors}", file=sys.stderr)
             return 1
-        kept_figures = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-        order = [entry for entry in FIGURES if entry in kept_figures or entry == name]
-        written = {entry: figure if entry == name else kept_figures[entry] for entry in order}
-        io.write(options.out, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
-        io.write(options.out.with_suffix(".md"), page(written).encode())
-        print(f"{name}: {figure['printed'][-1] if figure['printed'] else ''} ({figure['seconds']:.0f} s)", flush=True)
+        # Read the file after the run, not before it: entries that another process wrote in the meantime stay.
+        entries = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+        entries[name] = figure.to_json()
+        entries = {entry: entries[entry] for entry in FIGURES if entry in entries}
+        io.write(options.out, (json.dumps(entries, indent=1, ensure_ascii=False) + "\n").encode())
+        io.write(options.out.with_suffix(".md"), page(entries).encode())
+        print(f"{name}: {figure.printed[-1] if figure.printed else ''} ({figure.seconds:.0f} s)", flush=True)
     return 0
 
 
-def run(example: str, out: Path) -> dict[str, Any]:
-    """Run an example in a new process; return what it printed, when, how long it took, and on what machine."""
-    script, *more = example.split()
+def run(example: str, out: Path) -> Figure:
+    """Run an example in a new process.
+
+    Args:
+        example: file name in the folder `examples`, followed by the options.
+        out: folder for the example's own results.
+
+    Returns:
+        What the example printed, when it ran, how long it took, and on what machine.
+    """
+    script, *options = example.split()
     load, started, date = os.getloadavg()[0], time.perf_counter(), dt.datetime.now(dt.UTC)
     commit = git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--short", "jlstm", "examples") else "")
-    command = [sys.executable, str(ROOT / "examples" / script), *more, "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {
-        "command": f"python examples/{example}",
-        "printed": done.stdout.splitlines(),
-        "errors": done.stderr.strip(),
-        "status": done.returncode,
-        "seconds": time.perf_counter() - started,
-        "most_bytes_so_far": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
-        "date": date.isoformat(timespec="seconds"),
-        "load_before": load,
-        "commit": commit,
-        "machine": machine(),
-        "versions": versions(),
-    }
+    command = [sys.executable, str(ROOT / "examples" / script), *options, "--out", str(out)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Figure(
+        command=f"python examples/{example}",
+        printed=process.stdout.splitlines(),
+        errors=process.stderr.strip(),
+        status=process.returncode,
+        seconds=time.perf_counter() - started,
+        most_bytes_so_far=peak_bytes(children=True),
+        date=date.isoformat(timespec="seconds"),
+        load_before=load,
+        commit=commit,
+        machine=machine(),
+        versions=versions(),
+    )
 
 
-def page(figures: dict[str, dict[str, Any]]) -> str:
-    """Return everything that the examples printed, as Markdown."""
+def page(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return everything that the examples printed, as Markdown.
+
+    Args:
+        entries: entries of the JSON file by name, of this run and of earlier ones.
+    """
     parts = [
         "# What the examples print\n\nWritten by `python -m benchmarks.figures`; machine and versions are in the JSON file.\n"
     ]
-    for name, figure in figures.items():
-        ran = f"`{figure['command']}`, {figure['date'][:10]}, commit {figure['commit']}, {figure['seconds']:.0f} seconds"
-        parts.append("\n".join((f"## {name}\n\n{ran}\n\n```text", *figure["printed"], "```\n")))
+    for name, entry in entries.items():
+        origin = f"`{entry['command']}`, {entry['date'][:10]}, commit {entry['commit']}, {entry['seconds']:.0f} seconds"
+        parts.append("\n".join((f"## {name}\n\n{origin}\n\n```text", *entry["printed"], "```\n")))
     return "\n".join(parts)
 
 

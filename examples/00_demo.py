@@ -25,8 +25,14 @@ from parity import peers
 training = import_module("01_mnist")
 Arrays = dict[str, np.ndarray]
 
-OF_LSTM = ("lstm.kernel", "lstm.recurrent_kernel", "lstm.bias")
-WEIGHTS = ("project.kernel", "project.bias", *OF_LSTM, "classify.kernel", "classify.bias")  # in the order of Keras's get_weights
+LSTM_WEIGHTS = ("lstm.kernel", "lstm.recurrent_kernel", "lstm.bias")
+WEIGHTS = (
+    "project.kernel",
+    "project.bias",
+    *LSTM_WEIGHTS,
+    "classify.kernel",
+    "classify.bias",
+)  # in the order of Keras
 TOLERANCE = 128 * float(np.finfo(np.float32).eps)  # relative; a sum of 128 products may lose one eps per product
 
 
@@ -83,9 +89,9 @@ def _by_name(*values) -> Arrays:
 def compare(ours: Arrays, theirs: Arrays, truth: Arrays) -> list[Row]:
     """Return the largest differences of every quantity."""
     rows = []
-    for name, true in truth.items():
-        pairs, largest = [(ours[name], theirs[name]), (ours[name], true), (theirs[name], true)], np.abs(true).max()
-        rows.append(Row(name, largest, *(np.abs(np.float64(left) - right).max() / largest for left, right in pairs)))
+    for name, exact in truth.items():
+        pairs, largest = [(ours[name], theirs[name]), (ours[name], exact), (theirs[name], exact)], np.abs(exact).max()
+        rows.append(Row(name, largest, *(np.abs(np.float64(values) - reference).max() / largest for values, reference in pairs)))
     return rows
 
 

@@ -44,7 +44,7 @@ class SentimentOptions(reviews.ReviewOptions):
 
 
 def network(options: SentimentOptions) -> SequenceClassifier:
-    """Return the model: Embed → LSTM 128 → dropout → LSTM 64 → last output that counts → dropout → Dense 1."""
+    """Return the model: Embed → LSTM 128 → dropout → LSTM 64 → last valid output → dropout → Dense 1."""
     layers = (jlstm.LSTM(128), jlstm.LSTM(64))
     return SequenceClassifier(options.words, options.features, layers, dropout=1 - options.keep, masked=True)
 

@@ -67,10 +67,10 @@ def loss_fn(params: Any, windows: tuple, key: jax.Array | None, carry: None) -> 
     return train.Outcome(((read(params, ys) - following)[:, YEAR:] ** 2).mean(1), {}, carry)
 
 
-def learn(known: np.ndarray, options: ForecastOptions) -> train.Result:
-    """Train on all windows of the growth before the test."""
-    starts = range(len(known) - options.window)
-    windows = tuple(np.stack([known[k + lag : k + lag + options.window] for k in starts]) for lag in (0, 1))
+def learn(past: np.ndarray, options: ForecastOptions) -> train.Result:
+    """Train on all windows of the growth before the test months."""
+    starts = range(len(past) - options.window)
+    windows = tuple(np.stack([past[k + lag : k + lag + options.window] for k in starts]) for lag in (0, 1))
     batches = Minibatches(windows, options.batch, options.seed)
     kernel_key, lstm_key = jax.random.split(jax.random.key(options.seed))
     kernel = jax.nn.initializers.glorot_uniform()(kernel_key, (LAYER.features_out, 1))
@@ -81,28 +81,28 @@ def learn(known: np.ndarray, options: ForecastOptions) -> train.Result:
 
 
 @jax.jit
-def forecast(params: Any, before: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
+def forecast(params: Any, past: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Forecast the standardised growth in the test months.
 
     Args:
         params: Parameters.
-        before: Growth before the test.
-        test: Growth in the test months.
+        past: Growth before the test months, of shape (months,).
+        test: Growth in the test months, of shape (test months,).
 
     Returns:
-        Forecasts of each month from all months before it, and forecasts of all months from `before` alone.
+        Forecasts of each month from all months before it, and forecasts of all months from `past` alone.
     """
-    carry, ys = LAYER.apply(params["lstm"], before[:, None])
+    carry, ys = LAYER.apply(params["lstm"], past[:, None])
     next_growth = read(params, ys[-1])
     _, test_ys = LAYER.apply(params["lstm"], test[:-1, None], carry)
     one_step = jnp.concatenate([next_growth[None], read(params, test_ys)])
 
-    def run_on(state: tuple, _: None) -> tuple[tuple, jax.Array]:
+    def extend(state: tuple, _: None) -> tuple[tuple, jax.Array]:
         carry, growth = state
         carry, y = LAYER.step(params["lstm"], carry, growth[None])
         return (carry, read(params, y)), growth
 
-    return one_step, jax.lax.scan(run_on, (carry, next_growth), None, length=len(test))[1]
+    return one_step, jax.lax.scan(extend, (carry, next_growth), None, length=len(test))[1]
 
 
 def main(options: ForecastOptions) -> None:

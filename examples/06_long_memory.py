@@ -49,6 +49,7 @@ class MemoryOptions(Options):
 
 def time_scales(length: int, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Return an initial LSTM bias with time scales from 2 to 2T steps, log-uniformly distributed (cf. Tallec & Ollivier 2018)."""
+    # A forget gate of σ(b) keeps a share of 1 - 1/T of the cell state, for T = 1 + exp(b): it forgets over about T steps.
     forget = jax.random.uniform(key, (shape[0] // 4,), dtype, 0, math.log(2 * length))
     return jnp.concatenate([-forget, forget, 0 * forget, 0 * forget])
 
@@ -84,17 +85,17 @@ def learn(name: str, layer: jlstm.Layer, lr: float, options: MemoryOptions) -> t
 def draw(path: Path, results: dict[str, tuple[train.Result, float, Flow]], options: MemoryOptions) -> None:
     """Save a picture: the losses of both networks over the steps, and the derivative of the last state by the state at step t."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    loss_axes, flow_axes = figure.subplots(1, 2)
     for (name, (result, *_)), line, colour in zip(results.items(), ("o-", "s--"), plot.COLOURS, strict=False):
         steps, losses = zip(*((record.step, record.train["loss"]) for record in result.history), strict=True)
-        left.plot(steps, losses, line, color=colour, markersize=4, linewidth=2, label=name)
-    left.axhline(TASKS[options.task][-1], color="black", linewidth=1, linestyle=":", label="remembering nothing")
-    left.set(yscale="log", xlabel="training step", title=f"Loss: {options.task}, T = {options.length}")
-    left.legend()
+        loss_axes.plot(steps, losses, line, color=colour, markersize=4, linewidth=2, label=name)
+    loss_axes.axhline(TASKS[options.task][-1], color="black", linewidth=1, linestyle=":", label="remembering nothing")
+    loss_axes.set(yscale="log", xlabel="training step", title=f"Loss: {options.task}, T = {options.length}")
+    loss_axes.legend()
     flows = {name: flow for name, (*_, flow) in results.items()}
     lines = {"LSTM  ‖∂c_T/∂c_t‖": flows["LSTM"].state, "RNN  ‖∂h_T/∂h_t‖": flows["RNN"].state}
-    plot.flow(lines | {"LSTM, product of its forget gates": flows["LSTM"].forget}, ax=right)
-    right.set_title("What of the state at step t is left at the end")
+    plot.flow(lines | {"LSTM, product of its forget gates": flows["LSTM"].forget}, ax=flow_axes)
+    flow_axes.set_title("What of the state at step t is left at the end")
     figure.savefig(path, dpi=110)
 
 

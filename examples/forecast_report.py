@@ -29,7 +29,15 @@ class Errors(NamedTuple):
 
 
 def naive(values: np.ndarray, months: int) -> dict[str, dict[str, np.ndarray]]:
-    """Return naive forecasts of each test month from the months before it ("each"), and of all test months at once ("all")."""
+    """Return naive forecasts of the test months.
+
+    Args:
+        values: Passengers of each month, of shape (all months,).
+        months: Number of test months, the last ones.
+
+    Returns:
+        Forecasts of each test month from the months before it ("each"), and of all test months at once ("all"), by name.
+    """
     past, ahead = values[:-months], np.arange(months)
     year = past[len(past) - YEAR + ahead % YEAR]
     growth = np.exp(np.log(past[YEAR:] / past[:-YEAR]).mean() * (1 + ahead // YEAR))

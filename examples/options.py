@@ -31,14 +31,22 @@ class Options:
     processes: int | None = None  # number of processes
     process: int | None = None  # index of this process; 0 is the first, and the only one that prints
 
-    def fit(self, loss_fn: Any, params: Any, optimizer: Any, batches: Any, **more: Any) -> train.Result:
-        """Call `jlstm.train.fit` with these options, a progress bar, and checkpoints and history in `out`."""
+    def fit(self, loss_fn: Any, params: Any, optimizer: Any, batches: Any, **kwargs: Any) -> train.Result:
+        """Call `jlstm.train.fit` with these options, a progress bar, and checkpoints and history in `out`.
+
+        Args:
+            loss_fn: Loss function of `jlstm.train.fit`.
+            params: Initial parameters.
+            optimizer: Optimizer of optax.
+            batches: Training batches.
+            **kwargs: Further arguments of `jlstm.train.fit`; they have precedence over these options.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
         length = {"epochs": self.epochs} if self.steps is None else {"steps": self.steps}
         outputs = {"checkpoints": self.out / "checkpoints", "history": self.out / "history.jsonl", "mesh": self.mesh()}
         shared = length | outputs | {"resume": self.resume, "key": jax.random.key(self.seed), "progress": True}
         try:
-            return train.fit(loss_fn, params, optimizer, batches, **(shared | more))
+            return train.fit(loss_fn, params, optimizer, batches, **(shared | kwargs))
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(f"{stop}: the same command with --resume goes on") from stop
 

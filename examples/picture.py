@@ -13,7 +13,7 @@ ROWS, COLUMNS = 5, 8
 
 
 def draw(path: Path, curve: list[tuple], test: Split, predictions: np.ndarray) -> None:
-    """Save the picture.
+    """Save the learning curve, and test digits with their predictions, as a picture.
 
     Args:
         path: Path of the .png file.
@@ -22,9 +22,9 @@ def draw(path: Path, curve: list[tuple], test: Split, predictions: np.ndarray) -
         predictions: Predicted label of each test image.
     """
     figure = Figure(figsize=(10.4, 4.8), layout="constrained")
-    left, right = figure.subfigures(1, 2, wspace=0.04)
-    _curve(left, np.array(curve))
-    _digits(right, test, predictions)
+    curve_figure, digits_figure = figure.subfigures(1, 2, wspace=0.04)
+    _curve(curve_figure, np.array(curve))
+    _digits(digits_figure, test, predictions)
     figure.savefig(path, dpi=110)
 
 
@@ -52,8 +52,8 @@ def _digits(figure, test: Split, predictions: np.ndarray) -> None:
         cell.axis("off")
     for cell, index in zip(cells.flat, [*leading, *mistakes[:COLUMNS]], strict=False):
         cell.imshow(test.images[index], cmap="gray_r", vmin=0, vmax=1)
-        read, label = predictions[index], test.labels[index]
-        if read == label:
-            cell.set_title(f"{read}", fontsize=11, pad=2)
+        prediction, label = predictions[index], test.labels[index]
+        if prediction == label:
+            cell.set_title(f"{prediction}", fontsize=11, pad=2)
         else:
-            cell.set_title(f"{read}, is {label}", fontsize=11, pad=2, color=ORANGE, weight="bold")
+            cell.set_title(f"{prediction}, is {label}", fontsize=11, pad=2, color=ORANGE, weight="bold")

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of all that reads files from anywhere: `python -m fuzz hdf5`; see README.md beside this."""
+"""Coverage-guided fuzzing of the readers of untrusted files: `python -m fuzz hdf5`. See fuzz/README.md."""

@@ -1,6 +1,6 @@
 """Fuzz one reader: `python -m fuzz hdf5`.
 
-Exit status 0: nothing was found; 1: something was, and the input is kept; 2: wrong usage.
+Exit status 0: no finding; 1: a finding, whose input is stored in the folder; 2: wrong usage.
 """
 
 import argparse
@@ -25,7 +25,14 @@ _EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 
 
 class Run(NamedTuple):
-    """What came of fuzzing: inputs that were read, seconds, lines and branches that were reached, and the exit status."""
+    """The result of fuzzing.
+
+    Attributes:
+        inputs: number of inputs that were read.
+        seconds: duration.
+        coverage: number of lines and branches of the traced Python that were reached.
+        status: exit status of the fuzzer; 0 if it was stopped without a finding.
+    """
 
     inputs: int
     seconds: float
@@ -37,17 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz the reader that the command line names, and return the exit status."""
     usage = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     usage.add_argument("name", choices=TARGETS, help="the reader")
-    usage.add_argument("--seconds", type=float, default=86400, help="stop then at the latest (default: a day)")
-    usage.add_argument("--quiet-seconds", type=float, default=600, help="stop when nothing new comes for so long (default: 600)")
-    usage.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="where inputs are kept (default: build/fuzz)")
-    usage.add_argument("--input", type=Path, help="read only this one, which was kept")
+    usage.add_argument("--seconds", type=float, default=86400, help="stop after this time (default: a day)")
+    usage.add_argument(
+        "--quiet-seconds", type=float, default=600, help="stop after this time without new coverage (default: 600)"
+    )
+    usage.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="folder for the inputs (default: build/fuzz)")
+    usage.add_argument("--input", type=Path, help="read only this file, which an earlier run stored")
     options = usage.parse_args(arguments)
     if find_spec("atheris") is None:
         usage.error("atheris is not installed: pip install -r requirements/fuzz.txt, with Python 3.11 to 3.13")
     corpus = options.folder / options.name
     corpus.mkdir(parents=True, exist_ok=True)
-    for given in seeds(options.name):
-        (corpus / sha1(given).hexdigest()).write_bytes(given)
+    for content in seeds(options.name):
+        (corpus / sha1(content).hexdigest()).write_bytes(content)
     command = [sys.executable, "-m", "fuzz.child", options.name, str(corpus)]
     command += [f"-artifact_prefix={options.folder / options.name}-", "-timeout=10", "-rss_limit_mb=8192", "-print_final_stats=1"]
     if options.input:
@@ -58,26 +67,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def seeds(name: str) -> list[bytes]:
-    """The inputs to begin with."""
+    """Return the inputs to begin with: files that the frameworks write, as they are and in parts."""
     target = TARGETS[name]
     with tempfile.TemporaryDirectory() as folder:
         target.seeds(Path(folder))
-        return [given for file in sorted(Path(folder).glob(f"*{target.ending}")) for given in target.inputs(file)]
+        return [content for file in sorted(Path(folder).glob(f"*{target.ending}")) for content in target.inputs(file)]
 
 
 def watch(command: Sequence[str], seconds: float, quiet_seconds: float) -> Run:
-    """Run a fuzzer until its time is over, nothing new comes for long, or it ends with a finding, and pass on what it says."""
+    """Run a fuzzer in a child process, and pass on what it prints to stderr.
+
+    Args:
+        command: command line of the fuzzer, which prints as libFuzzer does.
+        seconds: stop it after this time.
+        quiet_seconds: stop it when coverage has not grown for this time.
+
+    Returns:
+        The last figures that it printed, and its exit status if it ended by itself, which it does after a finding.
+    """
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    started = new = time.monotonic()
+    started = last_progress = time.monotonic()
     inputs = coverage = 0
     stopped = False
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as child:
+        # A thread reads, because `readline` would block while the fuzzer prints nothing, and that is when it must be stopped.
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=lambda: [lines.put(line) for line in child.stderr or ()])
         reader.start()
         while reader.is_alive() or not lines.empty():
-            now = time.monotonic()
-            if not stopped and (now - started > seconds or now - new > quiet_seconds):
+            elapsed, quiet = time.monotonic() - started, time.monotonic() - last_progress
+            if not stopped and (elapsed > seconds or quiet > quiet_seconds):
                 stopped = True
                 child.terminate()
             try:
@@ -85,10 +104,10 @@ def watch(command: Sequence[str], seconds: float, quiet_seconds: float) -> Run:
             except queue.Empty:
                 continue
             sys.stderr.write(line)
-            if known := _STATUS.search(line):
-                inputs = int(known[1])
-                if int(known[2]) > coverage:
-                    coverage, new = int(known[2]), time.monotonic()
+            if status := _STATUS.search(line):
+                inputs = int(status[1])
+                if int(status[2]) > coverage:
+                    coverage, last_progress = int(status[2]), time.monotonic()
             if executed := _EXECUTED.search(line):
                 inputs = int(executed[1])
     return Run(inputs, time.monotonic() - started, coverage, 0 if stopped else child.returncode)

@@ -1,25 +1,34 @@
-"""What must hold of every input: it is read or refused in one sentence, in memory in proportion to its size."""
+"""Check that an input is read, or refused in one sentence, with memory in proportion to its size."""
 
 import tracemalloc
 from pathlib import Path
 
 from fuzz.targets import Target
 
-TRACED, RESIDENT, FACTOR = 4 << 20, 64 << 20, 64  # bytes that Python and the libraries below it may take, and more by size
+TRACED, RESIDENT = 4 << 20, 64 << 20  # bytes that a file of any size may take: as Python counts them, and of the process
+FACTOR = 64  # additional bytes for each byte of the file
 
 
 class FindingError(Exception):
-    """What a reader must not do."""
+    """A reader did something that it must not do."""
 
 
-def read(target: Target, path: Path, given: bytes) -> int:
-    """Read an input and return the size of its file in bytes.
+def read(target: Target, path: Path, content: bytes) -> int:
+    """Write an input to a file and read it.
+
+    Args:
+        target: the reader.
+        path: the file to write.
+        content: the input.
+
+    Returns:
+        The size of all files of the input, in bytes.
 
     Raises:
-        FindingError: it is refused in another way than with one sentence that ends in a remedy.
-        Exception: whatever else the reader raises.
+        FindingError: the reader refuses it, but not with one sentence that ends in a remedy.
+        Exception: any other exception of the reader.
     """
-    target.write(path, given)
+    target.write(path, content)
     try:
         target.read(path)
     except ValueError as error:
@@ -29,24 +38,30 @@ def read(target: Target, path: Path, given: bytes) -> int:
     return sum(file.stat().st_size for file in path.parent.iterdir())
 
 
-def check(target: Target, path: Path, given: bytes) -> None:
-    """Read an input and measure what memory that takes.
+def check(target: Target, path: Path, content: bytes) -> None:
+    """Read an input, and compare the memory that this takes with the size of its file.
+
+    Args:
+        target: the reader.
+        path: the file to write.
+        content: the input.
 
     Raises:
-        FindingError: it takes more than in proportion to the file's size, or as `read`.
-        Exception: whatever else the reader raises.
+        FindingError: the memory is out of proportion, or `read` raises it.
+        Exception: any other exception of the reader.
     """
     resident = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the highest of the resident memory begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of the resident memory
     tracemalloc.reset_peak()
     traced, _ = tracemalloc.get_traced_memory()
-    size = read(target, path, given)
+    size = read(target, path, content)
+    # tracemalloc sees only what Python allocates; the peak of the process also covers libraries in C++ and Rust.
     for kind, taken, free in (
         ("Python's", tracemalloc.get_traced_memory()[1] - traced, TRACED),
         ("the process'", _status("VmHWM") - resident, RESIDENT),
     ):
-        if taken > (most := free + FACTOR * size):
-            raise FindingError(f"a file of {size} bytes took {taken} bytes of {kind} memory, expected at most {most}")
+        if taken > (limit := free + FACTOR * size):
+            raise FindingError(f"a file of {size} bytes took {taken} bytes of {kind} memory, expected at most {limit}")
 
 
 def _status(name: str) -> int:

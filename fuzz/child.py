@@ -1,4 +1,4 @@
-"""The process that fuzzes: `python -m fuzz.child NAME FOLDER`, with libFuzzer's options; `python -m fuzz` watches it."""
+"""The fuzzing process: `python -m fuzz.child NAME FOLDER`, with options of libFuzzer. `python -m fuzz` starts and watches it."""
 
 import inspect
 import sys
@@ -13,7 +13,13 @@ import atheris
 
 
 def main(name: str, folder: str, *options: str) -> None:
-    """Read the inputs that a folder has and those that libFuzzer makes of them, or a file among the options, until it ends."""
+    """Read the inputs of a folder and those that libFuzzer makes of them, or only the file that is among the options.
+
+    Args:
+        name: name of the target.
+        folder: folder of the inputs, to which libFuzzer adds those that reach new code.
+        *options: options of libFuzzer, or the path of one input.
+    """
     warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=["jlstm"]):
         target = import_module("fuzz.targets").TARGETS[name]
@@ -22,24 +28,25 @@ def main(name: str, folder: str, *options: str) -> None:
     for module in target.modules:
         _trace(import_module(module))
     memory = Path("/dev/shm")  # a file system in memory: an input's file is written and read thousands of times
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as own:
-        path = Path(own) / f"model{target.ending}"
-        for file in sorted(Path(folder).iterdir()):  # what is imported and compiled at the first time is not an input's
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
+        path = Path(scratch) / f"model{target.ending}"
+        # The first read imports and compiles. Its time and memory must not count for an input.
+        for file in sorted(Path(folder).iterdir()):
             checks.read(target, path, file.read_bytes())
         tracemalloc.start()
         atheris.Setup(
             [sys.argv[0], *inputs, *options],
-            lambda given: checks.check(target, path, given),
-            custom_mutator=lambda given, most, seed: mutate.mutated(given, most, seed, atheris.Mutate),
+            lambda content: checks.check(target, path, content),
+            custom_mutator=lambda content, max_size, seed: mutate.mutate_input(content, max_size, seed, atheris.Mutate),
         )
         atheris.Fuzz()
 
 
 def _trace(module: ModuleType) -> None:
-    """Trace the functions and methods of a module that has been imported before."""
-    own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-    methods = [value for kind in own if inspect.isclass(kind) for value in vars(kind).values()]
-    for function in [*own, *methods]:
+    """Trace the functions and methods of a module that is already imported, and so cannot be instrumented by its import."""
+    members = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+    methods = [value for cls in members if inspect.isclass(cls) for value in vars(cls).values()]
+    for function in [*members, *methods]:
         if isinstance(function, FunctionType):
             atheris.instrument_func(function)
 

@@ -1,4 +1,4 @@
-"""Valid files to begin with, as small as they come, written by the frameworks themselves."""
+"""Write small valid files with the frameworks themselves, as first inputs of the fuzzer."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -13,7 +13,7 @@ from jlstm import convert
 
 
 def hdf5(folder: Path) -> None:
-    """Weights alone and whole models, by Keras 3 and by tf-keras, and by the HDF5 library alone with fewer blocks."""
+    """Write weights and whole models by Keras 3 and tf-keras, and a smaller file of weights by h5py."""
     for framework, layers in _models():
         for k, layer in enumerate(layers):
             model = framework.Sequential([framework.Input((None, 1)), layer])
@@ -28,7 +28,7 @@ def hdf5(folder: Path) -> None:
 
 
 def keras(folder: Path) -> None:
-    """Whole models, by Keras 3 and by tf-keras."""
+    """Write whole models by Keras 3 and tf-keras."""
     for framework, layers in _models():
         for k, layer in enumerate(layers):
             framework.Sequential([framework.Input((None, 1)), layer]).save(folder / f"{framework.__name__}_{k}.keras")
@@ -37,13 +37,13 @@ def keras(folder: Path) -> None:
 def _models() -> Iterator[tuple[Any, list[Any]]]:
     for name in ("keras", "tf_keras"):
         framework: Any = import_module(name)
-        of = framework.layers
-        cells = of.RNN([of.LSTMCell(1), of.GRUCell(1)])
-        yield framework, [of.LSTM(1), of.Bidirectional(of.GRU(1)), cells]
+        keras_layers = framework.layers
+        cells = keras_layers.RNN([keras_layers.LSTMCell(1), keras_layers.GRUCell(1)])
+        yield framework, [keras_layers.LSTM(1), keras_layers.Bidirectional(keras_layers.GRU(1)), cells]
 
 
 def safetensors(folder: Path) -> None:
-    """A layer's parameters, and a `state_dict` of two layers and directions."""
+    """Write the parameters of a layer, and a `state_dict` of two layers in both directions."""
     plain = jlstm.LSTM(1, use_bias=False)
     jlstm.save(folder / "plain.safetensors", plain.init(jax.random.key(0), 1))
     layer = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1)), jlstm.Bidirectional(jlstm.GRU(1))))
@@ -51,14 +51,14 @@ def safetensors(folder: Path) -> None:
 
 
 def layers(folder: Path) -> None:
-    """Layers with their options."""
+    """Write layers with their options."""
     stack = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1, dropout=0.5)), jlstm.LSTM(1, peephole=True, remat="sqrt")))
     for name, layer in (("plain", jlstm.LSTM(1)), ("stack", stack)):
         jlstm.save(folder / f"{name}.safetensors", layer.init(jax.random.key(0), 1), layer=layer)
 
 
 def onnx(folder: Path) -> None:
-    """An LSTM with everything, two layers of GRU, and a plain RNN in a function in a branch, its weights behind operators."""
+    """Write LSTMs, two layers of GRU, and an RNN node that is hard to reach, see `_nested`."""
     peephole = jlstm.LSTM(1, peephole=True, activation="elu", gate_clip=2.0, coupled="f=1-i")
     stack = jlstm.Stack((jlstm.Bidirectional(jlstm.GRU(1)), jlstm.GRU(1)))
     for name, layer in (("plain", jlstm.LSTM(1)), ("peephole", peephole), ("stack", stack)):
@@ -67,6 +67,7 @@ def onnx(folder: Path) -> None:
 
 
 def _nested() -> Any:
+    """Return a model with an RNN node inside a function inside a branch of If. Operators on constants give its weights."""
     framework: Any = import_module("onnx")
     make, tensors = framework.helper, framework.numpy_helper
     steps = [
@@ -86,13 +87,13 @@ def _nested() -> Any:
     infos = [make.make_tensor_value_info(name, framework.TensorProto.FLOAT, None) for name in ("xs", "ys")]
     sides = [make.make_graph([make.make_node("f", names, ["ys"], "call", domain="ours")], "side", [], infos[1:]) for _ in "ab"]
     choice = make.make_node("If", ["which"], ["ys"], "choice", then_branch=sides[0], else_branch=sides[1])
-    which = make.make_tensor_value_info("which", framework.TensorProto.BOOL, ())
-    graph = make.make_graph([choice], "graph", [infos[0], which], infos[1:], constants)
+    condition = make.make_tensor_value_info("which", framework.TensorProto.BOOL, ())
+    graph = make.make_graph([choice], "graph", [infos[0], condition], infos[1:], constants)
     return make.make_model(graph, opset_imports=opsets, functions=[function])
 
 
 def torch(folder: Path) -> None:
-    """State dicts of one layer and of a module with two."""
+    """Write state dicts of one layer, and of a module that holds a layer."""
     framework: Any = import_module("torch")
     framework.save(framework.nn.LSTM(1, 1, proj_size=0).state_dict(), folder / "lstm.pt")
     model = framework.nn.ModuleDict({"gru": framework.nn.GRU(1, 1, bias=False, dtype=framework.bfloat16)})
@@ -100,7 +101,7 @@ def torch(folder: Path) -> None:
 
 
 def checkpoint(folder: Path) -> None:
-    """Cells of TensorFlow 1 in both directions, and layers of TensorFlow 2."""
+    """Write cells of TensorFlow 1 in both directions, and a bidirectional layer of TensorFlow 2."""
     tf: Any = import_module("tensorflow")
     keras: Any = import_module("keras")
     tf1 = tf.compat.v1

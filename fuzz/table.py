@@ -1,4 +1,4 @@
-"""The index of a TensorFlow checkpoint: a table of names and descriptions, in blocks that end with a checksum.
+"""Read and write the index of a TensorFlow checkpoint: a table of names and descriptions, in blocks that end with a checksum.
 
 Reference: LevelDB's doc/table_format.md, and RFC 3720, appendix B.4, for the CRC-32C.
 """
@@ -11,6 +11,7 @@ _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 
 def _bits(value: int) -> int:
     for _ in range(8):
+        # The Castagnoli polynomial with its bits reversed, as this CRC takes the lowest bit first.
         value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
     return value
 
@@ -19,7 +20,7 @@ _CRC = [_bits(value) for value in range(256)]
 
 
 def checksum(content: bytes) -> int:
-    """The CRC-32C, masked as the format has it.
+    """Return the CRC-32C of the content, masked as LevelDB stores it.
 
     Examples:
         >>> hex(checksum(b"123456789"))
@@ -37,18 +38,23 @@ def _varint(value: int) -> bytes:
 
 
 def _block(entries: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Names without what they share with the one before, one point to begin from, no compression."""
-    body = before = b""
+    """Return a block: each key without the prefix that it shares with the previous key, one restart point, no compression."""
+    body = previous_key = b""
     for key, value in entries:
-        shared = next((k for k, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), min(len(before), len(key)))
+        pairs = enumerate(zip(previous_key, key, strict=False))
+        shared = next((k for k, (a, b) in pairs if a != b), min(len(previous_key), len(key)))
         body += b"".join(map(_varint, (shared, len(key) - shared, len(value)))) + key[shared:] + value
-        before = key
+        previous_key = key
     body += struct.pack("<2I", 0, 1) + b"\0"
     return body + struct.pack("<I", checksum(body))
 
 
 def pack(parts: Sequence[bytes]) -> bytes:
-    """A table of names and values in turn, in the order of names."""
+    """Return a table.
+
+    Args:
+        parts: names and values, alternating. The table is sorted by name.
+    """
     entries = sorted(dict(zip(parts[::2], parts[1::2], strict=False)).items())
     blocks = [_block(entries), _block([])]
     handles = [_varint(start) + _varint(len(block) - 5) for start, block in zip((0, len(blocks[0])), blocks, strict=True)]
@@ -58,7 +64,8 @@ def pack(parts: Sequence[bytes]) -> bytes:
 
 
 def unpack(content: bytes) -> list[bytes]:
-    """Names and values in turn, of a whole table."""
+    """Return the names and values of a table, alternating."""
+    # The footer has 40 bytes of varints (offset and size of the metaindex and of the index), and 8 bytes of magic number.
     numbers = [number for number, _ in _varints(content[-48:-8], 4)]
     parts = []
     for _, handle in _entries(content[numbers[2] :][: numbers[3]]):
@@ -69,6 +76,7 @@ def unpack(content: bytes) -> list[bytes]:
 
 
 def _varints(content: bytes, count: int, at: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield numbers of 7 bits a byte, lowest first, each with the position after it."""
     for _ in range(count):
         number, shift = 0, 0
         while content[at] & 128:
@@ -78,10 +86,12 @@ def _varints(content: bytes, count: int, at: int = 0) -> Iterator[tuple[int, int
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of a block without its checksum."""
+    # At the end: the restart points, of 4 bytes each, and their number.
     end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0]
     at, key = 0, b""
     while at < end:
-        (shared, _), (own, _), (size, at) = _varints(block, 3, at)
-        key = key[:shared] + block[at : at + own]
-        yield key, block[at + own : at + own + size]
-        at += own + size
+        (shared, _), (suffix_size, _), (size, at) = _varints(block, 3, at)
+        key = key[:shared] + block[at : at + suffix_size]
+        yield key, block[at + suffix_size : at + suffix_size + size]
+        at += suffix_size + size

@@ -88,13 +88,6 @@ def features_in(layer: Layer, params: Params) -> int:
         ValueError: `params` have another structure than those of the layer.
     """
     try:
-        match layer:
-            case Stack():
-                return features_in(layer.layers[0], params[0])
-            case Bidirectional():
-                return features_in(layer.layer, params["forward"])
-            case RNN():
-                return layer.cell.features_in(params)
+        return layer.features_in(params)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"params must be what init of {layer!r} returns, got another tree: pass those") from error
-    raise ValueError(f"layer must be made of RNN, Bidirectional and Stack, got {type(layer).__name__}: use these")

@@ -17,8 +17,8 @@ class Steps(NamedTuple):
     """The time steps of a sequence. `mask` None means that all steps count, `resets` None that none resets the carry."""
 
     xs: Any  # (time, *batch, features), or Noisy
-    mask: Bool[Array, "time *batch"] | None = None
-    resets: Bool[Array, "time *batch"] | None = None
+    mask: Bool[Array, " time *batch"] | None = None
+    resets: Bool[Array, " time *batch"] | None = None
 
 
 class Results(NamedTuple):

@@ -1,7 +1,7 @@
 """Checks that the same weights give the same outputs and gradients in another framework, and explains any difference."""
 
-from parity.case import Problem
 from parity.diagnosis import Diagnosis, diagnose
 from parity.measure import Comparison, Quantity, assert_same, compare
+from parity.problem import Problem
 
 __all__ = ["Comparison", "Diagnosis", "Problem", "Quantity", "assert_same", "compare", "diagnose"]

@@ -13,20 +13,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jlstm.backends import BACKENDS
-from parity import family, junit, model, page, peers, report, table
-from parity.backends import on
-from parity.case import Problem
+from parity import junit, model, ours, page, peers, report, table, variants_table
 from parity.pool import run
+from parity.problem import Problem
 from parity.table import DTYPES, Case
 
-TABLES: tuple[Any, ...] = (table, family)  # every table has named_rows, coverage and cases
+TABLES: tuple[Any, ...] = (table, variants_table)  # every table has named_rows, coverage and cases
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,7 +196,7 @@ def coverage(cases: Iterable[Case]) -> tuple[int, int]:
     return sum(held for held, _ in counts), sum(sensible for _, sensible in counts)
 
 
-def selected(options: argparse.Namespace, peer: str = "keras", framework: ModuleType | None = None, among: int = 1) -> list[Case]:
+def selected(options: argparse.Namespace, peer: str = "keras", framework: peers.Peer | None = None, among: int = 1) -> list[Case]:
     """Return the cases of a peer's tables that match the command-line options.
 
     Args:
@@ -217,7 +215,7 @@ def selected(options: argparse.Namespace, peer: str = "keras", framework: Module
 def problem(case: Case, seed: int, backend: str) -> Problem:
     """Return a case's problem with another seed and another backend."""
     original = case.problem
-    return replace(original, seed=original.seed + 1000 * seed, layer=on(backend, original.layer))
+    return replace(original, seed=original.seed + 1000 * seed, layer=ours.with_backend(original.layer, backend))
 
 
 def with_peers(options: argparse.Namespace) -> list[Case]:

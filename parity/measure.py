@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlstm import checks
-from parity import ours, peers
-from parity.case import Problem, Quantities, Values, draw, truth
+from parity import ours, peers, tolerance
 from parity.diagnosis import Diagnosis, explain
 from parity.diagnosis.facts import errors_by_time, is_sequence
-from parity.table import known_bug
+from parity.problem import Problem
+from parity.quantities import Quantities, truth
+from parity.values import Values, draw
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,11 @@ def judge(
         scale = float(np.abs(true).max(initial=0))
         from_ours, from_peer = _distance(ours_[name], true), _distance(peer[name], true)
         if dtype == "float64":
-            limit = peer_limit = 1e-12 * max(1, time / 100) * scale
+            limit = peer_limit = tolerance.FLOAT64 * max(1, time / tolerance.STEPS_OF_FLOAT64) * scale
         elif known_bug:
-            limit, peer_limit = 32 * eps * scale, eps**0.5 * scale
+            limit, peer_limit = tolerance.WITHOUT_PEER * eps * scale, tolerance.clearly_wrong(eps) * scale
         else:
-            limit, peer_limit = 8 * max(from_peer, 4 * eps * scale), np.inf
+            limit, peer_limit = tolerance.OF_PEER * max(from_peer, tolerance.LEAST_OF_PEER * eps * scale), np.inf
         by_time = (_by_time(name, side[name], true) for side in (ours_, peer))
         quantities.append(Quantity(name, scale, from_ours, from_peer, eps, limit, peer_limit, *by_time))
     return tuple(quantities)
@@ -195,12 +196,12 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
     checks.instance("problem", problem, Problem, "Problem(layer)")
     checks.function("run", run, "(problem, values) -> quantities by name")
     framework = peers.load(peer)
-    if reason := peers.lacks(framework, problem):
+    if reason := framework.lacks(problem):
         raise ValueError(f"peer {peer!r} cannot be asked for this: {reason}")
     values = draw(problem)
     sides = (truth(problem, values), run(problem, values), framework.run(problem, values))
     not_given = tuple(name for name in sides[0] if name.startswith(tuple(getattr(framework, "NOT_GIVEN", ()))))
-    has_known_bug = bool(known_bug(framework, problem))
+    has_known_bug = bool(framework.known_bug(problem))
     quantities = judge(*sides, dtype=problem.dtype, time=values.xs.shape[1], not_given=not_given, known_bug=has_known_bug)
     compared = Comparison(peer, problem.dtype, quantities, not_given=not_given)
     if compared.verdict == "pass":

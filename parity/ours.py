@@ -1,5 +1,6 @@
 """Our side of a comparison: `jlstm` under `jit`, with NumPy arrays in and out."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jlstm
-from jlstm.layers.bidirectional import MERGES
-from parity.case import Problem, Quantities, Values, biases, in_pieces, named
+from jlstm.layers import Composite
+from parity.problem import Problem
+from parity.quantities import Quantities, biases, in_pieces, named
+from parity.values import Values
 
 
 def run(problem: Problem, values: Values) -> Quantities:
@@ -64,6 +67,11 @@ def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) 
     return time_first(layer, ys), carry
 
 
+def with_backend(layer: jlstm.Layer, backend: str) -> jlstm.Layer:
+    """Return the layer with every RNN in it run by another backend."""
+    return layer.map_layers(lambda rnn: replace(rnn, backend=backend))
+
+
 def time_first(layer: jlstm.Layer, tree: Any) -> Any:
     """Swap batch and time if the layer is time-major. It is its own inverse."""
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), tree) if layer.time_major else tree
@@ -74,11 +82,8 @@ def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
 
     With `zero_output` it is zero if the last step is padding, else only if no step of the sequence counts.
     """
-    if isinstance(layer, jlstm.Stack):
-        return last_output(layer.layers[-1], carry[-1], mask, zero_output)
-    if isinstance(layer, jlstm.Bidirectional):
-        directions = ((layer.layer, carry["forward"]), (layer.layer.flipped(), carry["backward"]))
-        return MERGES[layer.merge](*(last_output(inner, inner_carry, mask, zero_output) for inner, inner_carry in directions))
+    if isinstance(layer, Composite):
+        return layer.merge_outputs({k: last_output(child, carry[k], mask, zero_output) for k, child in layer.children.items()})
     if mask is None:
         return carry.h[:, None]
     shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)

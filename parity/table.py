@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jlstm import LSTM, Bidirectional, Layer, Stack
-from parity.case import Problem, mask_of
 from parity.covering import covering, pairs
-from parity.peers import lacks
+from parity.peers import Peer
+from parity.problem import Problem, mask_of
 
 DTYPES = ("float64", "float32", "bfloat16")
 SIZES = ((2, 6, 3, 4), (3, 6, 5, 2), (4, 6, 2, 3))  # batch, time, features, units: all different, time in three pieces
@@ -90,7 +90,7 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
 
 
 @cache
-def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
+def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     """Return rows of options that together hold every sensible pair.
 
     Args:
@@ -109,14 +109,14 @@ def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
 
 
 @cache
-def restricted(framework: Any) -> bool:
+def restricted(framework: Peer | None) -> bool:
     """Whether a peer lacks any option of this table. Keras has all of them."""
     candidates = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
-    return hasattr(framework, "lacks") and any(unfit(framework, problem(row)) for row in candidates if possible(row))
+    return framework is not None and any(unfit(framework, problem(row)) for row in candidates if possible(row))
 
 
 @cache
-def sensible_pairs(framework: Any = None) -> frozenset:
+def sensible_pairs(framework: Peer | None = None) -> frozenset:
     """Return all pairs of options that occur together in some valid row that the peer can run."""
     if restricted(framework):
         settings = [(name, value) for name, values in OPTIONS.items() for value in values]
@@ -137,22 +137,17 @@ def sensible_pairs(framework: Any = None) -> frozenset:
     return frozenset(result)
 
 
-def unfit(framework: Any, asked: Problem) -> str:
+def unfit(framework: Peer | None, asked: Problem) -> str:
     """Return why a problem is not in a peer's rows: the peer lacks something or has a known bug. "" if it is in them."""
-    return (framework.lacks(asked) if hasattr(framework, "lacks") else "") or known_bug(framework, asked)
+    return "" if framework is None else framework.lacks(asked) or framework.known_bug(asked)
 
 
-def known_bug(framework: Any, asked: Problem) -> str:
-    """Return what a peer is known to get wrong in a problem; "" if nothing."""
-    return framework.known_bug(asked) if hasattr(framework, "known_bug") else ""
-
-
-def named_rows(framework: Any = None) -> dict[str, dict[str, Any]]:
+def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
     """Return the rows by the names of their cases."""
     return {" ".join(_words(row)): row for row in rows(framework)}
 
 
-def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[int, int]:
+def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> tuple[int, int]:
     """Return how many of the sensible pairs the rows hold, and how many there are."""
     held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
     return len(held & sensible), len(sensible)
@@ -174,7 +169,7 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
     )
 
 
-def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
+def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     """Yield all cases of a peer.
 
     In every dtype: the rows and a wide layer. In float64 and float32: a long sequence. In the highest dtype that the peer has:
@@ -199,18 +194,18 @@ def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
     yield from highest({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
 
 
-def bugs(named: Mapping[str, Problem], peer: str, framework: Any) -> Iterator[Case]:
+def bugs(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer is known to get wrong."""
     return (case for case in highest(named, peer, framework) if case.known_bug)
 
 
-def highest(named: Mapping[str, Problem], peer: str, framework: Any) -> Iterator[Case]:
+def highest(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer can run, in the highest dtype that it offers."""
     for name, problem_ in named.items():
         candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)
-        runnable = next((candidate for candidate in candidates if not lacks(framework, candidate)), None)
+        runnable = next((candidate for candidate in candidates if framework is None or not framework.lacks(candidate)), None)
         if runnable is not None:
-            yield Case(name, runnable, peer, known_bug(framework, runnable))
+            yield Case(name, runnable, peer, "" if framework is None else framework.known_bug(runnable))
 
 
 def _padded_with_nan() -> Problem:

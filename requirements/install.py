@@ -1,4 +1,4 @@
-"""Make a virtual environment and install the project in it with the pinned packages; done in no time when nothing has changed.
+"""Make a virtual environment, and install the project in it with the pinned packages. It does nothing if nothing has changed.
 
 python3 requirements/install.py            .venv, with this Python
 python3 requirements/install.py --peers    .venv, with the frameworks that the speed is compared with
@@ -22,8 +22,8 @@ EXTRAS = "train,dev" if NEWEST else "parity,examples,dev" + (",peers" if PEERS e
 
 
 def main() -> None:
-    """Install, unless the same has been installed before."""
-    if sys.version_info < (3, 11):  # noqa: UP036  # pip would refuse too, in more words
+    """Install, unless the same pins and sources have been installed before."""
+    if sys.version_info < (3, 11):  # noqa: UP036  # pip refuses too, with a longer message
         sys.exit(f"jlstm needs Python 3.11 or newer and this is {sys.version.split()[0]}: run it with a newer python3")
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
@@ -40,18 +40,18 @@ def main() -> None:
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
     if failed:
         sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")
-    for name in ("installed.sha256", stamp.name):  # with the peers there is all that there is without them
+    for name in ("installed.sha256", stamp.name):  # an environment with the peers has everything that one without them has
         (ENVIRONMENT / name).write_text(wanted)
-    told = "found = library.load(); print(found.reason or f'The kernel is built, for {found.instructions} on this machine')"
-    subprocess.run([python, "-c", f"from jlstm.backends.cpu import library; {told}"], cwd=ROOT)
+    report = "kernel = library.load(); print(kernel.reason or f'The kernel is built, for {kernel.instructions} on this machine')"
+    subprocess.run([python, "-c", f"from jlstm.backends.cpu import library; {report}"], cwd=ROOT)
 
 
 def make_environment() -> None:
-    """Create the virtual environment with this Python or, for the newest, with the newest that there is."""
+    """Create the virtual environment with this Python or, for the newest, with the newest one on this machine."""
     if not NEWEST:
         venv.create(ENVIRONMENT, with_pip=True)
         return
-    on_path = [found for name in ("python3.13", "python3.12") if (found := shutil.which(name))]
+    on_path = [path for name in ("python3.13", "python3.12") if (path := shutil.which(name))]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     of_pyenv = sorted(pyenv.glob("versions/3.1[23].*/bin/python3"), reverse=True)
     for python in (*of_pyenv, *on_path):
@@ -61,11 +61,11 @@ def make_environment() -> None:
 
 
 def version(python: Path, remedy: str) -> tuple[int, ...]:
-    """The version of an interpreter."""
-    asked = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
-    if asked.returncode:
+    """Return the major and minor version of an interpreter, or exit with the remedy if it does not run."""
+    process = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+    if process.returncode:
         sys.exit(f"the Python in {python.parents[1].name} does not run: {remedy}")
-    return tuple(map(int, asked.stdout.split()))
+    return tuple(map(int, process.stdout.split()))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,6 @@
 """One good call of every public function, class and method, by module."""
 
-import functools
-
-import jax
-import matplotlib.pyplot as plt
 import numpy as np
-import optax
 from flax import nnx as flax_nnx
 
 import jlstm
@@ -13,27 +8,11 @@ import jlstm.convert as convert
 import jlstm.linen
 import jlstm.nnx
 import parity
-from jlstm import GRU, LSTM, RNN, Bidirectional, LSTMCell, Stack, cells, data, inspect, models, plot, train
+from bad_calls_training import of_data, of_inspect, of_models, of_plot, of_train
+from good_arguments import BIDIRECTIONAL, CARRY, KEY, LAYER, MASK, NUMBERS, PARAMS, STACK, XS
+from jlstm import GRU, LSTM, RNN, Bidirectional, LSTMCell, Stack, cells
 from spoiled import Call
 
-plt.switch_backend("Agg")
-
-KEY = jax.random.key(0)
-NUMBERS = "NaN, huge, negative"  # of real numbers: what comes in is what is computed with
-RNG = np.random.default_rng(0)
-
-
-def floats(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-LAYER, BOTH = LSTM(4, backend="scan"), Bidirectional(LSTM(4, backend="scan"))
-STACK, PARAMS, XS = Stack((LAYER, LAYER)), LAYER.init(KEY, 3), floats(2, 5, 3)
-CARRY, MASK = LAYER.initial_carry(PARAMS, (2,)), np.ones((2, 5), bool)
-CELL_PARAMS = LSTMCell(4).init(KEY, 3)
-SEQUENCES = [np.array([1, 2, 3]), np.array([4, 5])]
-MINIBATCHES = data.Minibatches((floats(6, 3), floats(6)), 2)
-INDEX = {"a": 1, "b": 2}
 SEVERAL = dict.fromkeys(("keras", "haiku", "onnx"), "wrong shape")  # two layers, one above the other
 
 
@@ -59,7 +38,7 @@ def core(folder):
             jlstm.save, {"path": folder / "saved.safetensors", "params": PARAMS, "layer": LAYER}, {"path": "missing file"}
         ),
     }
-    for name, layer in {"RNN": LAYER, "Bidirectional": BOTH, "Stack": STACK}.items():
+    for name, layer in {"RNN": LAYER, "Bidirectional": BIDIRECTIONAL, "Stack": STACK}.items():
         params = layer.init(KEY, 3)
         carry = layer.initial_carry(params, (2,))
         calls |= {
@@ -120,150 +99,8 @@ def of_convert(folder):
         calls[f"{name}.write"] = Call(module.write, {"path": path, "layer": LAYER, "params": PARAMS}, {"path": "missing file"})
         calls[f"{name}.read"] = Call(module.read, {"path": path})
     for name in ("keras", "tf1"):
-        calls[f"{name}.read"] = Call(getattr(convert, name).read, {"path": folder / "model.keras"}, good=False)
+        calls[f"{name}.read"] = Call(getattr(convert, name).read, {"path": folder / "model.keras"}, run_good_call=False)
     return calls
-
-
-def of_data(folder):
-    ragged = data.Ragged.of(SEQUENCES)
-    tokens = np.arange(40, dtype=np.int32)
-    buckets = {"tokens": ragged, "labels": np.array([0, 1]), "size": 2, "widths": (3,)}
-    files = {"data_dir": folder / "data"}
-    calls = {
-        "Minibatches": Call(
-            data.Minibatches,
-            {"examples": (floats(6, 3), floats(6)), "size": 2},
-            {"examples": "wrong shape, array", "seed": "huge"},
-        ),
-        "Minibatches.epoch": Call(
-            lambda number, start=0, part=(0, 1): list(MINIBATCHES.epoch(number, start, part)), {"number": 0}
-        ),
-        "Windows": Call(data.Windows, {"tokens": tokens, "size": 2, "steps": 3}),
-        "Buckets": Call(data.Buckets, buckets, {"labels": "wrong shape, wrong dtype, huge, negative", "seed": "huge"}),
-        "Ragged": Call(
-            data.Ragged, {"values": np.arange(5), "offsets": np.array([0, 3, 5])}, {"values": f"{NUMBERS}, wrong shape"}
-        ),
-        "Ragged.of": Call(data.Ragged.of, {"sequences": SEQUENCES}, {"sequences": "empty, array"}),
-        "pad": Call(data.pad, {"sequences": SEQUENCES, "length": 4}, {"value": "negative, NaN", "sequences": "empty, array"}),
-        "share": Call(data.share, {"size": 4, "part": (0, 2)}),
-        "take": Call(
-            data.take,
-            {"tree": floats(4, 2), "rows": np.array([0, 2])},
-            {"tree": f"{NUMBERS}, wrong shape, wrong dtype, array", "rows": "empty"},
-        ),
-        "words": Call(data.words, {"text": "a b"}, {"text": "empty"}),
-        "vocabulary": Call(data.vocabulary, {"texts": ["a b", "b"]}, {"texts": "empty", "num_words": "huge"}),
-        "encode": Call(data.encode, {"text": "a b", "index": INDEX}, {"text": "empty", "index": "empty", "num_words": "huge"}),
-        "decode": Call(
-            data.decode, {"tokens": np.array([4, 5]), "index": INDEX}, {"tokens": "empty", "index": "empty", "unknown": "empty"}
-        ),
-    }
-    for name in ("mnist", "imdb", "imdb_word_index", "ptb", "shakespeare", "airline", "sunspots", "temperatures"):
-        only = ("data_dir",) if name != "imdb" else None
-        calls[name] = Call(getattr(data, name), files, only=only, good=False, without="None")  # it would download
-    return calls
-
-
-def of_inspect(folder):
-    sequence = {"layer": LAYER, "params": PARAMS, "xs": XS}
-    return {
-        "gradient_flow": Call(inspect.gradient_flow, {**sequence, "lengths": np.array([5, 2])}, {"xs": NUMBERS}),
-        "trace": Call(inspect.trace, {**sequence, "lengths": np.array([5, 2])}, {"xs": NUMBERS}),
-        "saturation": Call(inspect.saturation, {"traces": inspect.trace(LAYER, PARAMS, XS)}, {"traces": "wrong shape"}),
-    }
-
-
-def of_plot(folder):
-    record = train.Record(1, 0.5, {"loss": 1.0}, {"loss": 2.0}, 1.0, 1.0)
-    trace = inspect.trace(LAYER, PARAMS, XS)
-    calls = {
-        "curves": Call(plot.curves, {"history": [record, record]}),
-        "embeddings": Call(plot.embeddings, {"vectors": floats(5, 3), "labels": list("abcde")}, {"vectors": "huge, negative"}),
-        "flow": Call(plot.flow, {"norms": {"a": np.ones(4)}}, {"norms": "wrong shape", "label": "empty"}),
-        "gates": Call(plot.gates, {"trace": trace}, {"sequence": "negative"}),
-        "saturation": Call(plot.saturation, {"shares": inspect.saturation(trace)}),
-        "scores": Call(
-            plot.scores,
-            {"text": list("abc"), "values": np.array([0.1, 0.5, 0.9])},
-            {"values": "huge, negative", "label": "empty"},
-        ),
-    }
-
-    def closing(function):
-        @functools.wraps(function)
-        def drawn(**arguments):
-            try:
-                return function(**arguments)
-            finally:
-                plt.close("all")
-
-        return drawn
-
-    for call in calls.values():
-        call.function = closing(call.function)
-    return calls
-
-
-def loss_fn(params, examples, key, carry):
-    xs, ys = examples
-    return train.Outcome((xs @ params["w"] - ys) ** 2)
-
-
-OPTIMIZER = optax.sgd(0.1)
-
-
-def of_train(folder):
-    fitting = {"loss_fn": loss_fn, "params": {"w": floats(3)}, "batches": MINIBATCHES}
-    new_folders = {"checkpoints": "missing file, directory, wrong dtype"}
-    train.fit(**fitting, optimizer=OPTIMIZER, steps=1, checkpoints=folder / "run")
-    return {
-        "early_stopping": Call(train.early_stopping),
-        "evaluate": Call(train.evaluate, fitting),
-        "fit": Call(
-            train.fit,
-            {**fitting, "optimizer": OPTIMIZER, "steps": 1},
-            new_folders | {"history": "missing file, wrong dtype", "callbacks": "empty"},
-        ),
-        "keras_optimizer": Call(train.keras_optimizer, {"name": "adam"}),
-        "mesh": Call(train.mesh),
-        "restore": Call(train.restore, {"folder": folder / "run", "like": fitting["params"]}),
-        "tensorboard": Call(train.tensorboard, {"folder": folder / "board"}, {"folder": "missing file, directory"}),
-    }
-
-
-def of_models(folder):
-    language = models.LanguageModel(7, 4, layers=1)
-    tokens = np.array([[1, 2, 3]])
-    params = language.init(KEY, tokens)["params"]
-    classifier = models.SequenceClassifier(7, 3, LAYER)
-    variables = classifier.init(KEY, tokens)
-    generating = {"model": language, "params": params, "key": KEY, "prompt": tokens, "length": 2}
-    return {
-        "LanguageModel": Call(
-            lambda **options: models.LanguageModel(**options).init(KEY, tokens),
-            {"vocabulary": 7, "units": 4},
-            {"forget_bias": "None, huge, negative", "init_scale": "huge"},
-            only=("vocabulary", "units", "layers", "dropout", "variational", "tied", "init_scale", "forget_bias"),
-        ),
-        "LanguageModel.apply": Call(
-            lambda tokens, carry=None, key=None: language.apply({"params": params}, tokens, carry, key=key),
-            {"tokens": tokens},
-            {"tokens": "empty"},
-        ),
-        "LanguageModel.initial_carry": Call(language.initial_carry, {"size": 2}),
-        "SequenceClassifier": Call(
-            lambda **options: models.SequenceClassifier(**options).init(KEY, tokens),
-            {"vocabulary": 7, "features": 3, "layer": LAYER},
-            {"layer": "wrong shape"},
-            only=("vocabulary", "features", "layer", "classes", "dropout", "variational", "masked", "pool"),
-        ),
-        "SequenceClassifier.apply": Call(
-            lambda tokens, key=None: classifier.apply(variables, tokens, key=key), {"tokens": tokens}, {"tokens": "empty"}
-        ),
-        "Uniform": Call(models.Uniform, {"scale": 0.1}),
-        "generate": Call(models.generate, generating, {"prompt": "empty", "temperature": "huge"}),
-        "summary": Call(models.summary, {"module": classifier}, good=False),
-    }
 
 
 def of_linen(folder):
@@ -304,9 +141,9 @@ def of_parity(folder):
     problem = parity.Problem(LAYER)
     return {
         "Problem": Call(parity.Problem, {"layer": LAYER, "xs": XS, "params": PARAMS}, {"xs": NUMBERS}),
-        "assert_same": Call(parity.assert_same, {"problem": problem}, good=False),
-        "compare": Call(parity.compare, {"problem": problem}, good=False),
-        "diagnose": Call(parity.diagnose, {"problem": problem, "theirs": {}}, good=False),
+        "assert_same": Call(parity.assert_same, {"problem": problem}, run_good_call=False),
+        "compare": Call(parity.compare, {"problem": problem}, run_good_call=False),
+        "diagnose": Call(parity.diagnose, {"problem": problem, "theirs": {}}, run_good_call=False),
     }
 
 

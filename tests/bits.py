@@ -1,4 +1,4 @@
-"""Bits that change in a file of arrays."""
+"""Flip bits of a file of arrays, and count the flips that a reader does not notice."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from jlstm import io
 
 
 def flipped(content, bit):
-    """The same bytes but for one bit."""
+    """Return the bytes with one bit flipped."""
     changed = bytearray(content)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
 
 
 def unnoticed(content, bits):
-    """The share of bits that can flip without a refusal; what is then read has to be the same. Refusals are one short line."""
+    """Return the share of bits whose flip is accepted. The content then read has to be the same; refusals are one short line."""
     arrays, metadata = io.unpack(content)
     count = 0
     for bit in bits:

@@ -51,7 +51,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before the order is shuffled
 def pytest_collection_modifyitems(items):
-    """Mark the slow cases of tables, and what coverage need not trace."""
+    """Mark the slow cases of tables, and the tests that coverage does not trace."""
     tables = defaultdict(list)
     for item in items:
         if item.path.stem.removeprefix("test_") in UNTRACED:
@@ -60,14 +60,14 @@ def pytest_collection_modifyitems(items):
             tables[item.path, item.originalname].append(item)
     for cases in tables.values():
         quick = cases[0].get_closest_marker("table").kwargs["quick"]
-        kept = {number * len(cases) // quick for number in range(quick)}  # evenly spread, the first among them
+        quick_numbers = {number * len(cases) // quick for number in range(quick)}  # evenly spread, the first among them
         for number, case in enumerate(cases):
-            if number not in kept:
+            if number not in quick_numbers:
                 case.add_marker("slow")
 
 
 def pytest_collection_finish():
-    """Look for garbage less often, and never among what imports have left: JAX traces into millions of small objects."""
+    """Collect garbage less often, and never among what imports have left: JAX traces into millions of small objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
@@ -75,7 +75,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="session")
 def first_backend(request):
-    """Let "auto" begin where the command line says."""
+    """Let "auto" begin with the backend that the command line names."""
     backends.FIRST = request.config.getoption("--backend")
     backends.cpu.FEWEST_STEPS = backends.cpu.FEWEST_ROWS = 0  # the problems of tests are short
 
@@ -89,7 +89,7 @@ def memory():
 
 @pytest.fixture(autouse=True)
 def strict(request):
-    """No silent promotion of dtypes or ranks."""
+    """Forbid the silent promotion of dtypes and ranks."""
     if request.node.get_closest_marker("loose"):
         yield
     else:
@@ -99,14 +99,14 @@ def strict(request):
 
 @pytest.fixture
 def x64():
-    """Float64 for one test."""
+    """Turn float64 on for one test."""
     with jax.enable_x64(True):
         yield
 
 
 @pytest.fixture
 def native():
-    """Only where there is a compiled kernel, and tests run on it."""
+    """Skip the test where there is no compiled kernel, or where the tests run on another backend."""
     if backends.FIRST != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
         pytest.skip("there is no native kernel, or the tests are for another backend")
     assert not why, why

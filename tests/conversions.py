@@ -1,4 +1,4 @@
-"""What the tests of all converters share."""
+"""Helpers that the tests of all converters share: refusals, spoiled weights and damaged files."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 
 def refusal(call):
-    """The sentence with which a call ends: one ValueError, on one line, with a remedy after a colon."""
+    """Return the message of the ValueError that a call raises. It has to be one line, with a remedy after a colon."""
     with pytest.raises(ValueError, match=r"(?s).") as caught:
         call()
     sentence = str(caught.value)
@@ -33,39 +33,40 @@ SPOILS = {
 
 @st.composite
 def spoiled(draw, weights, axis):
-    """Weights of which one is missing, one too many, or one of another shape, with gates along that axis, or dtype."""
+    """Draw weights of which one is missing, one is too many, or one has a wrong shape or dtype. The gates lie along `axis`."""
     name = draw(st.sampled_from(sorted(weights)))
-    how = draw(st.sampled_from(["missing", "too many", *SPOILS]))
-    if how == "missing":
-        return {other: array for other, array in weights.items() if other != name}
-    if how == "too many":
+    damage_kind = draw(st.sampled_from(["missing", "too many", *SPOILS]))
+    if damage_kind == "missing":
+        return {key: array for key, array in weights.items() if key != name}
+    if damage_kind == "too many":
         return weights | {f"{name}_more": weights[name]}
-    return weights | {name: SPOILS[how](weights[name], axis)}
+    return weights | {name: SPOILS[damage_kind](weights[name], axis)}
 
 
 def damaged(content):
-    """A file with some bytes changed, or cut off."""
+    """Draw a file's content with some bytes changed, or cut off."""
     changes = st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=8)
     return st.one_of(
-        st.integers(0, len(content) - 1).map(lambda size: content[:size]), changes.map(lambda chosen: _changed(content, chosen))
+        st.integers(0, len(content) - 1).map(lambda size: content[:size]),
+        changes.map(lambda chosen: _with_bytes(content, chosen)),
     )
 
 
-def _changed(content, changes):
+def _with_bytes(content, changes):
     result = bytearray(content)
     for place, value in changes:
         result[place] = value
     return bytes(result)
 
 
-def survives(read, path, content):
-    """A damaged file is read or refused in one sentence; nothing else happens."""
+def survives(reader, path, content):
+    """Assert that a damaged file is read, or refused in one sentence."""
     path.write_bytes(content)
     sentence = "read: all of it"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a layer that is skipped
-            read(path)
+            warnings.simplefilter("ignore", UserWarning)  # a skipped layer warns
+            reader(path)
     except ValueError as error:
         sentence = str(error)
     assert "\n" not in sentence

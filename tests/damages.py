@@ -9,7 +9,7 @@ from jlstm import RNN, Bidirectional, LSTMCarry, Stack
 
 
 def in_cells(change):
-    """Change every layer of one cell, in all layers of a Stack and in both directions."""
+    """Apply a change to the cell of every layer: in all layers of a Stack and in both directions."""
 
     def damage(layer, params):
         if isinstance(layer, Stack):
@@ -24,22 +24,22 @@ def in_cells(change):
 
 
 def option(**options):
-    """Another option of the layer itself, as one who loses it has."""
+    """Return the fault of a converter that sets these options of the layer itself."""
     return in_cells(lambda layer, params: (replace(layer, **options), params))
 
 
-def cell_option(*lost, **options):
-    """Another option of the cells, without the weights of these names."""
+def cell_option(*removed_names, **options):
+    """Return the fault of a converter that sets these options of the cells, and drops the weights that are named."""
 
     def change(layer, params):
-        kept = {name: array for name, array in params.items() if name not in lost}
-        return replace(layer, cell=replace(layer.cell, **options)), kept
+        remaining_params = {name: array for name, array in params.items() if name not in removed_names}
+        return replace(layer, cell=replace(layer.cell, **options)), remaining_params
 
     return in_cells(change)
 
 
 def weights(**changes):
-    """Other weights of these names: each change takes an array of the file's and the number of units."""
+    """Return the fault of a converter that changes these weights. Each change takes the file's array and the number of units."""
 
     def change(layer, params):
         changed = {name: function(np.asarray(params[name]), layer.cell.units) for name, function in changes.items()}
@@ -66,18 +66,18 @@ def last_layer_lost(layer, params):
 
 @dataclass(frozen=True, repr=False)
 class Unmasked(RNN):
-    """A layer that does not know of padding."""
+    """A layer that ignores padding."""
 
-    def run(self, params, steps, *rest):
-        return super().run(params, steps._replace(mask=None), *rest)
+    def run(self, params, steps, *args):
+        return super().run(params, steps._replace(mask=None), *args)
 
 
 @dataclass(frozen=True, repr=False)
 class StartsSwapped(RNN):
-    """A layer that takes the h that it starts from for c."""
+    """A layer that exchanges h and c of its initial carry."""
 
-    def run(self, params, steps, carry, *rest):
-        return super().run(params, steps, carry and LSTMCarry(carry.c, carry.h), *rest)
+    def run(self, params, steps, carry, *args):
+        return super().run(params, steps, carry and LSTMCarry(carry.c, carry.h), *args)
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +94,7 @@ def of_class(kind):
 
 
 def gates_swapped(first, second):
-    """Columns of two gates, by their numbers, in each other's place."""
+    """Exchange the columns of two gates, which are given by their numbers."""
 
     def swap(array, units):
         blocks = np.split(array, array.shape[-1] // units, -1)
@@ -105,7 +105,7 @@ def gates_swapped(first, second):
 
 
 def transposed(array, units):
-    """The matrix of each gate, turned."""
+    """Transpose the matrix of each gate."""
     return np.concatenate([block.T for block in np.split(array, array.shape[-1] // units, -1)], -1)
 
 
@@ -122,5 +122,5 @@ def forget_bias_forgotten(array, units):
 
 
 def nudged(relative):
-    """Every weight off by a relative error, in float64 so that it is not rounded away."""
+    """Change every weight by a relative error, in float64 so that it is not rounded away."""
     return lambda layer, params: (layer, jax.tree.map(lambda array: np.asarray(array, np.float64) * (1 + relative), params))

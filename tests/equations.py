@@ -1,4 +1,4 @@
-"""Equations of cells that the textbook does not have, in NumPy, step by step."""
+"""Equations of cells that `parity.textbook` does not have, in NumPy, step by step."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ ONES = np.ones((1, 1))
 
 
 def elman(cell, params, xs, carry, mask=None, noise=None):
-    """The plain recurrent network: the last carry and the outputs."""
+    """Return the last carry and the outputs of the plain recurrent network."""
     phi, noise = textbook.ACTIVATIONS[cell.activation][0], noise or {}
     h, ys = carry.h, []
     for t in range(xs.shape[1]):
@@ -24,13 +24,13 @@ def elman(cell, params, xs, carry, mask=None, noise=None):
 
 
 def slstm(cell, params, xs):
-    """Beck et al. 2024, equations 8 to 14, without the stabiliser: the outputs from a carry of zeros."""
+    """Return the outputs from a carry of zeros: Beck et al. 2024, equations 8 to 14, without the stabiliser."""
     phi, batch = _forget(cell), len(xs)
     h = c = n = np.zeros((batch, cell.units))
     ys = []
     for t in range(xs.shape[1]):
-        each = np.split(h, cell.heads, -1)
-        recurrent = [np.split(own @ kernel, 4, -1) for own, kernel in zip(each, params["recurrent_kernel"], strict=True)]
+        h_heads = np.split(h, cell.heads, -1)
+        recurrent = [np.split(h_head @ kernel, 4, -1) for h_head, kernel in zip(h_heads, params["recurrent_kernel"], strict=True)]
         of_x = np.split(xs[:, t] @ params["kernel"] + params.get("bias", 0), 4, -1)
         i, f, g, o = (x + np.concatenate(parts, -1) for x, parts in zip(of_x, zip(*recurrent, strict=True), strict=True))
         c, n = phi(f) * c + np.exp(i) * np.tanh(g), phi(f) * n + np.exp(i)
@@ -40,7 +40,7 @@ def slstm(cell, params, xs):
 
 
 def mlstm(cell, params, xs):
-    """Equations 19 to 27 of the same, without the stabiliser, head by head: the outputs from a carry of zeros."""
+    """Return the outputs from a carry of zeros: equations 19 to 27 of the same paper, without the stabiliser, head by head."""
     phi, batch, size = _forget(cell), len(xs), cell.units // cell.heads
     matrix, n = np.zeros((cell.heads, batch, size, size)), np.zeros((cell.heads, batch, size))
     ys = []
@@ -51,8 +51,8 @@ def mlstm(cell, params, xs):
         enter, forget = np.exp(i.T)[..., None], phi(f.T)[..., None]
         matrix = forget[..., None] * matrix + enter[..., None] * v[..., :, None] * k[..., None, :]
         n = forget * n + enter * k
-        read = (matrix @ q[..., None])[..., 0] / np.maximum(np.abs((n * q).sum(-1)), 1)[..., None]
-        ys.append(textbook.sigmoid(o) * np.concatenate(list(read), -1))
+        readout = (matrix @ q[..., None])[..., 0] / np.maximum(np.abs((n * q).sum(-1)), 1)[..., None]
+        ys.append(textbook.sigmoid(o) * np.concatenate(list(readout), -1))
     return np.stack(ys, 1)
 
 

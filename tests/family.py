@@ -1,4 +1,4 @@
-"""The table of cells that all generic tests read: a new cell is one row more."""
+"""The table of cells that all generic tests read. A new cell is one more row."""
 
 from dataclasses import replace
 
@@ -60,5 +60,5 @@ CELLS: dict[str, Cell] = {
 
 
 def above(cell):
-    """One that takes what the cell yields, spatial sizes and all: the same where it can."""
+    """Return a cell that takes what `cell` yields, with the same spatial sizes. It is the same cell where that is possible."""
     return cell if cell.spatial_out == cell.spatial_in else replace(cell, spatial=cell.spatial_out, padding="same")

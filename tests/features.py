@@ -1,6 +1,6 @@
-"""What jlstm's cells can do, which frameworks can too, and the test that proves ours.
+"""What jlstm's cells can do, which frameworks can do it too, and the test that proves ours.
 
-python tests/features.py    writes the table of docs/cells.md
+`python tests/features.py` writes the table of docs/cells.md.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cells.md"
 BEGIN, END = "<!-- features -->\n", "<!-- /features -->"
-FRAMEWORKS = {  # a letter each in the rows below
+FRAMEWORKS = {  # the rows below use these letters
     "T": "TensorFlow 1",
     "K": "Keras 3",
     "P": "PyTorch",
@@ -21,11 +21,11 @@ FRAMEWORKS = {  # a letter each in the rows below
 
 
 class Feature(NamedTuple):
-    """One row: what it is, how it is asked for, who else has it, and `file::test`."""
+    """One row: the feature's name, how jlstm spells it, the frameworks that have it, and its test as `file::test`."""
 
     name: str
     ours: str
-    others: str
+    frameworks: str
     proof: str
 
 
@@ -92,20 +92,20 @@ FEATURES = (
 
 
 def table() -> str:
-    """The rows as Markdown; a test is linked to its file."""
+    """Return the rows as Markdown. Each test is a link to its file."""
     head = ["", "here", *FRAMEWORKS.values(), "proven by"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name, ours, others, proof in FEATURES:
+    for name, ours, frameworks, proof in FEATURES:
         file, test = proof.split("::")
-        marks = ["✓" if letter in others else "" for letter in FRAMEWORKS]
+        marks = ["✓" if letter in frameworks else "" for letter in FRAMEWORKS]
         lines.append(f"| {' | '.join([name, f'`{ours}`', *marks, f'[`{test}`](../tests/{file}.py)'])} |")
     return "\n".join(lines) + "\n"
 
 
 def into(page: str) -> str:
-    """Put the table between the page's marks."""
-    before, rest = page.split(BEGIN)
-    return before + BEGIN + table() + END + rest.split(END)[1]
+    """Put the table between the page's two marks."""
+    head, tail = page.split(BEGIN)
+    return head + BEGIN + table() + END + tail.split(END)[1]
 
 
 if __name__ == "__main__":

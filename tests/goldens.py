@@ -1,4 +1,4 @@
-"""Expected values from other projects' tests, in `goldens` of the data folder: its README says what its arrays are."""
+"""Expected values from other projects' tests, from `goldens` in the data folder. Its README describes the arrays."""
 
 import json
 import os
@@ -15,7 +15,7 @@ FOLDER = Path(os.environ.get("JLSTM_DATA", "no data folder")) / "goldens"
 
 
 class Golden(NamedTuple):
-    """One case: its options, its tolerance, its arrays."""
+    """One case: its options, its tolerance and its arrays."""
 
     name: str
     options: dict[str, Any]
@@ -23,10 +23,10 @@ class Golden(NamedTuple):
     arrays: dict[str, np.ndarray]
 
     def layers(self):
-        """Layers with their parameters and initial carries, the lowest first."""
-        return [self._both(number) for number in range(self.options.get("num_layers", 1))]
+        """Return each layer with its parameters and initial carry, the lowest layer first."""
+        return [self._layer_at(number) for number in range(self.options.get("num_layers", 1))]
 
-    def _both(self, number):
+    def _layer_at(self, number):
         directions = self.options.get("directions", ["forward"])
         cells = [self._cell(f"w/L{number}D{d}/", self.arrays) for d in range(len(directions))]
         carries = [self._carry(number, d) for d in range(len(directions))]
@@ -34,7 +34,9 @@ class Golden(NamedTuple):
             (cell, params), (carry,) = cells[0], carries
             return RNN(cell, reverse=directions[0] == "reverse"), params, carry
         layer = Bidirectional(RNN(cells[0][0]), merge=self.options.get("merge", "concat"))
-        params, carry = ({"forward": one, "backward": other} for one, other in ([params for _, params in cells], carries))
+        params, carry = (
+            {"forward": forward, "backward": backward} for forward, backward in ([params for _, params in cells], carries)
+        )
         return layer, params, None if carries[0] is None else carry
 
     def _carry(self, number, d):
@@ -46,7 +48,7 @@ class Golden(NamedTuple):
         return LSTMCarry(h, self.arrays["in/c0"][number, d] if "in/c0" in self.arrays else np.zeros_like(h))
 
     def parameters_like(self, kind, number=0, d=0):
-        """Our parameters from arrays of another kind, `grad/` say."""
+        """Return our parameters from arrays under another prefix, such as `grad/`."""
         return self._cell(f"{kind}/L{number}D{d}/", self.arrays)[1]
 
     def _cell(self, start, arrays):
@@ -101,7 +103,7 @@ class Golden(NamedTuple):
 
 
 def load():
-    """All cases."""
+    """Return all cases."""
     if not FOLDER.is_dir():
         return []
     cases = []
@@ -112,7 +114,7 @@ def load():
 
 
 def norms(w, columns, scheme):
-    """Parameters of a scheme of layer normalisation."""
+    """Return the parameters of a layer normalisation scheme."""
     if scheme in ("ba2016", "addons"):
         sums = {ours: {"scale": columns(w[f"{theirs}_gain"]), "offset": columns(w[f"{theirs}_bias"])} for ours, theirs in SUMS}
         return sums | {"state_norm": {"scale": w["lnc_gain"], "offset": w["lnc_bias"]}}
@@ -126,12 +128,12 @@ SUMS = (("kernel_norm", "lnx"), ("recurrent_norm", "lnh"))
 
 
 def gru(w):
-    """Their gates are r, z, n, ours z, r, g."""
+    """Return a GRU cell and its parameters. The file's gates are r, z, n; ours are z, r, g."""
     w = {name: np.concatenate([value[1], value[0], value[2]], -1) for name, value in w.items()}
     return GRUCell(len(w["U"]), reset_after=False), {"kernel": w["W"], "recurrent_kernel": w["U"], "bias": w["b"]}
 
 
 def slstm(w):
-    """The same gates in the same order."""
+    """Return an sLSTM cell and its parameters. The gates have the same order as ours."""
     w = {name: np.concatenate(list(value), -1) for name, value in w.items()}
     return SLSTMCell(len(w["U"])), {"kernel": w["W"], "recurrent_kernel": w["U"][None], "bias": w["b"]}

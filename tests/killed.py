@@ -1,6 +1,6 @@
-"""A run to be killed: `python killed.py dropout|carry FOLDER` trains an LSTM and says on stdout what it is about to do.
+"""A run to be killed: `python killed.py dropout|carry FOLDER` trains an LSTM and prints what it is about to do.
 
-Batches are slow to come, so that a signal can hit between any two things. Once done it runs again without being disturbed, in
+Batches come slowly, so that a signal can hit between any two events. A finished run is repeated without disturbance in
 FOLDER/whole, for the test to compare.
 """
 
@@ -24,7 +24,7 @@ STEPS, EVERY = 40, 4
 
 
 class Announced(Minibatches):
-    """Minibatches that say when one is fetched."""
+    """Minibatches that print a line when a batch is fetched."""
 
     def __init__(self, phase, count, seed):
         rng = np.random.default_rng(count)
@@ -68,8 +68,8 @@ def main(variant, folder):
     }
     for where in (folder, folder / "whole"):
         where.mkdir(exist_ok=True)
-        kept = {"checkpoints": where / "checkpoints", "history": where / "history.jsonl"}
-        fit(loss_fn, params, OPTIMIZER, Announced("step", count=22, seed=0), steps=STEPS, every=EVERY, **options, **kept)
+        paths = {"checkpoints": where / "checkpoints", "history": where / "history.jsonl"}
+        fit(loss_fn, params, OPTIMIZER, Announced("step", count=22, seed=0), steps=STEPS, every=EVERY, **options, **paths)
         print("done", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Several processes on one machine that find each other."""
+"""Start several processes on one machine that connect to each other."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def start(processes, cache, script, *arguments, **environment):
-    """Start processes; `{address}` and `{process}` in their arguments are filled in. They compile fast rather than well."""
+    """Start processes, with `{address}` and `{process}` filled in. XLA compiles fast rather than well in them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -26,11 +26,11 @@ def start(processes, cache, script, *arguments, **environment):
         "stderr": subprocess.STDOUT,
         "text": True,
     }
-    return [subprocess.Popen([sys.executable, str(script), *each], **options) for each in filled]
+    return [subprocess.Popen([sys.executable, str(script), *argv], **options) for argv in filled]
 
 
 def wait(processes):
-    """Wait for processes; return what they printed and how they ended. None is left running."""
+    """Wait for processes, and return what they printed and their exit codes. None is left running."""
     try:
         return [(process.communicate(timeout=300)[0], process.returncode) for process in processes]
     finally:

@@ -1,16 +1,17 @@
-"""Outcomes of a run of parity that never ran: no framework is needed for the reports on them."""
+"""Outcomes as `python -m parity` would make them, without running a framework, for the tests of the reports."""
 
 import numpy as np
 
 from jlstm import LSTM
 from parity import Problem, report, table
-from parity.case import draw, truth
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
+from parity.quantities import truth
+from parity.values import draw
 
 
 def outcome(name, dtype, off, *, peer="keras", of_peer=False, known_bug="", time=6):
-    """A case in which the outputs of one side are off by some factor of the dtype's spacing, growing with time."""
+    """Return a case in which one side is off by some factor of the dtype's spacing, which grows with time."""
     problem = Problem(LSTM(4), dtype=dtype, time=time)
     values = draw(problem)
     right = truth(problem, values)
@@ -27,7 +28,7 @@ def outcome(name, dtype, off, *, peer="keras", of_peer=False, known_bug="", time
 
 
 def several():
-    """Two that pass, one fails, one known bug; in an order that no sorting gives."""
+    """Return two cases that pass, one that fails and one known bug, in an order that no sort gives."""
     return [
         outcome("lstm right", "float32", 0.5),
         outcome("stack2 <b>bold</b> & wrong", "float64", 1e9),

@@ -1,4 +1,4 @@
-"""Small random problems in which batch, time, features and units all differ, and what the tests do with them."""
+"""Small random problems in which batch, time, features and units all differ, and helpers that run and compare them."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ BATCH, TIME, FEATURES, UNITS = 2, 5, 3, 4
 
 
 class Problem(NamedTuple):
-    """A layer and what it is run on, in NumPy."""
+    """A layer with parameters, inputs and initial carry, in NumPy."""
 
     layer: jlstm.Layer
     params: Any
@@ -22,8 +22,8 @@ class Problem(NamedTuple):
     carry: Any
 
 
-def problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float64, seed=0):
-    """Random weights (biases too), inputs and carry, batch first."""
+def small_problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float64, seed=0):
+    """Return a problem with random weights (biases too), inputs and carry, batch first."""
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
     carry = jax.eval_shape(lambda p: layer.initial_carry(p, (batch,)), params)
     draw = partial(normal, rng=np.random.default_rng(seed), dtype=dtype)
@@ -31,12 +31,12 @@ def problem(layer, *, batch=BATCH, time=TIME, features=FEATURES, dtype=np.float6
 
 
 def normal(tree, *, rng, dtype=np.float64):
-    """A tree of the same shapes, full of random numbers."""
+    """Return a tree of the same shapes, filled with random numbers."""
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(dtype), tree)
 
 
 def flags(share, *, batch=BATCH, time=TIME, seed=1):
-    """Random booleans, that share of them true."""
+    """Return random booleans, of which the given share is true."""
     return np.random.default_rng(seed).random((batch, time)) < share
 
 
@@ -48,25 +48,25 @@ def apply(layer, params, xs, carry=None, **sequence):
 
 @partial(jax.jit, static_argnums=0)
 def differentiate(layer, cotangent, params, xs, carry, **sequence):
-    """What `apply` returns, and the gradients for params, xs and carry when `cotangent` comes back."""
-    out, pullback = jax.vjp(lambda *given: layer.apply(*given, **sequence), params, xs, carry)
+    """Return the results of `apply`, and the gradients for params, xs and carry under `cotangent`."""
+    out, pullback = jax.vjp(lambda *args: layer.apply(*args, **sequence), params, xs, carry)
     return out, pullback(cotangent)
 
 
-def judged(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=None):
-    """The same by the textbook."""
+def textbook_results(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=None):
+    """Return the same as `differentiate`, computed by the NumPy textbook."""
     last, ys, pullback = textbook.run(layer, params, xs, carry, mask, resets, noise)
     return (last, ys), pullback(*cotangent)
 
 
-def cotangent_of(given, seed=2):
-    """A random cotangent for all that `apply` returns."""
-    shapes = jax.eval_shape(lambda p, xs, c: given.layer.apply(p, xs, c), *given[1:])
-    return normal(shapes, rng=np.random.default_rng(seed), dtype=given.xs.dtype)
+def cotangent_of(problem, seed=2):
+    """Return a random cotangent for all that `apply` returns."""
+    shapes = jax.eval_shape(lambda p, xs, c: problem.layer.apply(p, xs, c), *problem[1:])
+    return normal(shapes, rng=np.random.default_rng(seed), dtype=problem.xs.dtype)
 
 
 def assert_close(got, expected, atol, rtol=0.0):
-    """The same structure, and each leaf within the tolerance."""
+    """Assert that both trees have the same structure, and that each leaf is within the tolerance."""
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(
@@ -75,15 +75,15 @@ def assert_close(got, expected, atol, rtol=0.0):
 
 
 def assert_slopes(expected, values, gradients, cotangent):
-    """The gradient for each array is the slope of what NumPy computes along a random direction, by central differences."""
+    """Assert that each gradient equals the slope along a random direction, by central differences of the NumPy function."""
     leaves, structure = jax.tree.flatten(values)
     for k, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
         direction = normal(leaf, rng=np.random.default_rng(k))
-        moved = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-6, -1e-6)]
-        after, before = (_weighed(expected(*jax.tree.unflatten(structure, each)), cotangent) for each in moved)
-        assert np.vdot(gradient, direction) == pytest.approx((after - before) / 2e-6, rel=1e-6, abs=1e-6)
+        shifted_leaves = [[*leaves[:k], leaf + far * direction, *leaves[k + 1 :]] for far in (1e-6, -1e-6)]
+        plus, minus = (_weighted_sum(expected(*jax.tree.unflatten(structure, shifted)), cotangent) for shifted in shifted_leaves)
+        assert np.vdot(gradient, direction) == pytest.approx((plus - minus) / 2e-6, rel=1e-6, abs=1e-6)
 
 
-def _weighed(results, cotangent):
-    """The number whose gradient the cotangent asks for."""
-    return sum(np.vdot(*each) for each in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))
+def _weighted_sum(results, cotangent):
+    """Return the number whose gradient `cotangent` asks for."""
+    return sum(np.vdot(*pair) for pair in zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True))

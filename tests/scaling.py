@@ -1,6 +1,6 @@
-"""The runs with which scale-out is tested; as a program, one of several processes that do them together.
+"""The training runs for the tests of several devices and processes. As a program it is one of several processes.
 
-python tests/scaling.py HOST:PORT PROCESSES PROCESS FOLDER JOBS
+Usage: python tests/scaling.py HOST:PORT PROCESSES PROCESS FOLDER JOBS
 """
 
 import json
@@ -22,7 +22,7 @@ from problems import normal
 
 
 class Problem(NamedTuple):
-    """What `fit` needs."""
+    """The arguments of `fit`."""
 
     loss_fn: Any
     params: Any
@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
 
 def classifier(seed=0, backend="auto"):
-    """Dropout, Adam, and a last batch that is half filled up with examples that do not count."""
+    """A classifier with dropout and Adam, whose last batch is half filled up with examples that do not count."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 20, (64, 6))
     labels = (tokens.sum(1) > 60).astype(_dtype())
@@ -50,7 +50,7 @@ def classifier(seed=0, backend="auto"):
 
 
 def language_model():
-    """Streams whose carry is handed on from window to window, the last of which is shorter; dropout, clipping, Adam."""
+    """A language model with dropout, clipping and Adam. Its carry goes from window to window; the last window is shorter."""
     tokens = np.random.default_rng(0).integers(0, 11, 16 * 19 + 3, dtype=np.int32)
     model = LanguageModel(11, 4, layers=1, dropout=0.3)
 
@@ -68,21 +68,21 @@ def language_model():
 PROBLEMS = {"classifier": classifier, "language model": language_model}
 
 
-def run(problem, mesh=None, *, epochs=4, pause=0.0, **more):
+def run(problem, mesh=None, *, epochs=4, pause=0.0, **options):
     """Train, and sleep at each record; return what `fit` does."""
     callbacks = [lambda *_: time.sleep(pause)]
     return fit(
-        *problem[:4], epochs=epochs, validation=problem.validation, begin=problem.begin, callbacks=callbacks, mesh=mesh, **more
+        *problem[:4], epochs=epochs, validation=problem.validation, begin=problem.begin, callbacks=callbacks, mesh=mesh, **options
     )
 
 
 def figures(history):
-    """The numbers of all records that do not depend on the clock."""
+    """Return the numbers of all records that do not depend on the clock."""
     return [list(part.values()) for record in history for part in (record.train, record.validation)]
 
 
 def main(address, processes, process, folder, jobs):
-    """Do the jobs, and write what came out."""
+    """Run the jobs, and write their results."""
     jax.distributed.initialize(address, int(processes), int(process))
     for number, job in enumerate(json.loads(jobs)):
         seed, units, problem = job.pop("differ", 0) * int(process), job.pop("units", 1), PROBLEMS[job.pop("problem")]()
@@ -99,7 +99,7 @@ def main(address, processes, process, folder, jobs):
 
 
 def whole(leaf):
-    """All of an array, whose parts may be with other processes."""
+    """Return the whole of an array whose parts may lie with other processes."""
     return np.asarray(leaf) if leaf.is_fully_replicated else multihost_utils.process_allgather(leaf, tiled=True)
 
 

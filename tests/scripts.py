@@ -1,4 +1,4 @@
-"""How tests run the examples."""
+"""Run the examples as scripts."""
 
 import os
 import subprocess
@@ -10,22 +10,22 @@ from compilation import FAST
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(script: Path, *arguments: str, cwd: Path, before: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own, as `python script` does, after some code."""
+def run(script: Path, *arguments: str, cwd: Path, setup: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Run a script in a new process, as `python script` does, after the code in `setup`."""
     lines = (
         "import runpy, sys",
         "sys.path.insert(0, sys.argv[1])",
         "del sys.argv[:2]",
-        before,
+        setup,
         "runpy.run_path(sys.argv[0], run_name='__main__')",
     )
     command = [sys.executable, "-c", "\n".join(lines), str(EXAMPLES), str(script), *arguments]
     inherited = {name: value for name, value in os.environ.items() if name not in ("JLSTM_DATA", "FORCE_COLOR")}
-    given = inherited | {"XLA_FLAGS": " ".join(FAST)} | environment
-    return subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True, check=False)
+    environ = inherited | {"XLA_FLAGS": " ".join(FAST)} | environment
+    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
 
 
 def is_picture(path: Path) -> bool:
-    """A PNG file with something in it."""
+    """Return whether the file is a PNG picture that is not empty."""
     content = path.read_bytes()
     return content.startswith(b"\x89PNG") and len(content) > 20_000

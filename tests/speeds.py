@@ -1,7 +1,8 @@
 """Small points and reports for the tests of the speed benchmarks."""
 
-from benchmarks.speed import figures
+from benchmarks.machine import Machine
 from benchmarks.speed.points import Point
+from benchmarks.speed.report import FrameworkInfo, Plan, Report, Round, Row
 
 SMALL = {
     "plain": Point(2, 5, 3, (4,)),
@@ -12,35 +13,28 @@ SMALL = {
 }
 
 
-def report(*rows, peers=("torch", "flax-linen"), **more):
+def report(*rows, peers=("torch", "flax-linen"), **fields):
     """A report with medians, each from three rounds of which one took half as long again; its points are of the grid."""
     names = dict.fromkeys(point for point, *_ in rows)
-    known = {name: {"version": "1", "ours": name == "jlstm", "peer": name in peers} for name in ("jlstm", *peers)}
-    made = {
+    defaults = {
         "command": "python -m benchmarks",
         "date": "2026-01-02T03:04:05+00:00",
-        "machine": {"processor": "a processor"},
+        "machine": Machine("a system", "a processor", 2, 8_000_000_000),
         "versions": {"jax": "1"},
         "threads": 2,
         "gpu": False,
+        "environment": {},
+        "plan": Plan(3, 0.0),
+        "load_before": 0.0,
         "notes": {"median": "of the rounds"},
-        "frameworks": known,
-        "memory": {},
-        "errors": [],
+        "frameworks": {name: FrameworkInfo("1", name == "jlstm", name in peers) for name in ("jlstm", *peers)},
+        "points": {name: Point(4, 10, 3, (5,)) for name in names},
+        "rows": [row(*times) for times in rows],
     }
-    made["points"] = {name: point(4, 10, 3, (5,)) for name in names}
-    made["rows"] = [row(*each) for each in rows]
-    return made | more
+    return Report(**defaults | fields)
 
 
-def point(*sizes, **more):
-    """A point as it is written."""
-    made = Point(*sizes, **more)
-    return made._asdict() | {"flops": {job: made.flops(job) for job in made.jobs}}
-
-
-def row(where, job, framework, seconds):
+def row(point, job, framework, seconds):
     """What was measured of one framework."""
-    rounds = [{"calls": 3, "median": factor * seconds, "lowest": seconds} for factor in (1.5, 1, 1)]
-    made = {"point": where, "job": job, "framework": framework, "rounds": rounds, "first_seconds": 2.0}
-    return made | figures.summary(made)
+    rounds = [Round(calls=3, median=factor * seconds, lowest=seconds) for factor in (1.5, 1, 1)]
+    return Row(point, job, framework, 0.0, 2.0, 1, rounds, 0.0)

@@ -1,4 +1,4 @@
-"""Calls with one argument spoiled, and what is to become of them: one sentence of ours, or a right result."""
+"""Call functions with one bad argument, and judge the answer: one sentence of ours, or a right result."""
 
 import dis
 import inspect
@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 OURS = tuple(f"{ROOT / package}/" for package in ("jlstm", "parity"))
 SECONDS = 10
-OWN = "loss_fn"  # a function of the caller's, which our functions call: what it raises passes through them
+CALLER_FUNCTION = "loss_fn"  # our functions call it, and what it raises passes through them
 NUMBERS = itertools.count()
 
 
@@ -27,42 +27,46 @@ class Call:
     """A function with good arguments.
 
     Attributes:
-        function: what is called.
-        arguments: good ones, by name.
-        rightly: by parameter, the kinds of value that are no mistake there, and so may have a result.
-        only: the parameters to spoil, in place of all that the signature names.
-        good: whether the good call itself is run; not where it takes long or needs files.
-        without: a kind of bad value that is not tried.
+        function: The function under test.
+        arguments: Good arguments, by name.
+        accepted_kinds: For each parameter, the kinds of bad value that the function may accept, separated by commas.
+        spoiled_parameters: The parameters to spoil. None means all that the signature names.
+        run_good_call: Whether the call with good arguments is run. False where it takes long or needs files.
+        skipped_kind: A kind of bad value that is not tried.
     """
 
     function: Callable[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    rightly: Mapping[str, str] = field(default_factory=dict)
-    only: tuple[str, ...] | None = None
-    good: bool = True
-    without: str = ""
+    accepted_kinds: Mapping[str, str] = field(default_factory=dict)
+    spoiled_parameters: tuple[str, ...] | None = None
+    run_good_call: bool = True
+    skipped_kind: str = ""
 
     def parameters(self) -> dict[str, Any]:
-        """A good value of each parameter: the argument or the default."""
-        named = {
+        """Return a good value of each parameter: the argument or the default."""
+        good_values = {
             name: self.arguments.get(name, parameter.default)
             for name, parameter in inspect.signature(self.function).parameters.items()
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name not in ("parent", "name")
         }
-        return named if self.only is None else {name: self.arguments.get(name) for name in self.only}
+        return (
+            good_values
+            if self.spoiled_parameters is None
+            else {name: self.arguments.get(name) for name in self.spoiled_parameters}
+        )
 
 
-def values(good: Any, folder: Path) -> dict[str, Any]:
-    """Twelve kinds of bad value for a parameter that has a good one."""
-    directory = folder / f"directory {next(NUMBERS)}"  # a new one each time: a call may write there
+def values(good_value: Any, folder: Path) -> dict[str, Any]:
+    """Return twelve kinds of bad value for a parameter."""
+    directory = folder / f"directory {next(NUMBERS)}"  # a new folder each time, since a call may write there
     directory.mkdir()
-    bad = {
+    bad_values = {
         "wrong type": object(),
         "None": None,
-        "empty": type(good)() if type(good) in (str, tuple, list, dict) else (),
+        "empty": type(good_value)() if type(good_value) in (str, tuple, list, dict) else (),
         "NaN": float("nan"),
-        "wrong shape": (good, good),
-        "wrong dtype": "text" if not isinstance(good, str | Path) else b"bytes",
+        "wrong shape": (good_value, good_value),
+        "wrong dtype": "text" if not isinstance(good_value, str | Path) else b"bytes",
         "huge": 10**30,
         "negative": -1,
         "array": np.ones((3, 4), np.float32),
@@ -70,9 +74,9 @@ def values(good: Any, folder: Path) -> dict[str, Any]:
         "missing file": folder / f"missing {next(NUMBERS)}",
         "directory": directory,
     }
-    if isinstance(good, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(good.dtype, jax.dtypes.prng_key):
-        array = np.asarray(good)
-        bad |= {
+    if isinstance(good_value, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(good_value.dtype, jax.dtypes.prng_key):
+        array = np.asarray(good_value)
+        bad_values |= {
             "empty": array[:0] if array.ndim else np.zeros(0, array.dtype),
             "NaN": np.full(array.shape, np.nan, np.float32),
             "wrong shape": array[..., None],
@@ -81,33 +85,33 @@ def values(good: Any, folder: Path) -> dict[str, Any]:
             "negative": -1 - np.abs(array.astype(np.float32)).astype(array.dtype) if array.dtype.kind in "fi" else -1,
             "array": np.ones((3, 4, 2, 5, 2), array.dtype),
         }
-    return bad
+    return bad_values
 
 
 @contextmanager
 def limited(seconds: int):
-    """Raise TimeoutError where a call does not end."""
+    """Raise TimeoutError where a call takes longer than this."""
 
     def stop(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, stop)
+    previous_handler = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
 def verdict(error: BaseException) -> str:
-    """What kind of answer an error is: "sentence" only where a `raise` of ours raised it, on one line that is not too long."""
-    trace, own = error.__traceback__, False
+    """Return the kind of an error. It is "sentence" only if a `raise` of ours raised it, on one line that is not too long."""
+    trace, by_caller = error.__traceback__, False
     while trace and trace.tb_next:
         trace = trace.tb_next
         code = trace.tb_frame.f_code
-        own = code.co_name == OWN or (own and not code.co_filename.startswith(OURS))
-    if own:
+        by_caller = code.co_name == CALLER_FUNCTION or (by_caller and not code.co_filename.startswith(OURS))
+    if by_caller:
         return "right"
     code = trace.tb_frame.f_code
     raised = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS" and code.co_filename.startswith(OURS)
@@ -116,20 +120,22 @@ def verdict(error: BaseException) -> str:
     return "sentence" if "\n" not in str(error) and 0 < len(str(error)) <= 300 else "long"
 
 
-def judged(call: Call, name: str, kind: str, value: Any) -> tuple[str, str]:
-    """What becomes of a call with a bad value, and the error."""
+def outcome_of(call: Call, name: str, kind: str, value: Any) -> tuple[str, str]:
+    """Return the verdict on a call with a bad value, and the error."""
     try:
         with limited(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call.function(**{**call.arguments, name: value})
-    except Exception as error:  # of any kind: `verdict` tells clear sentences from raw errors
+    except Exception as error:  # any error: `verdict` tells clear sentences from raw errors
         return verdict(error), f"{type(error).__name__}: {str(error)[:100]!r}"
-    right = kind in call.rightly.get(name, "").split(", ") or (call.only is None and declared(call, name, kind))
+    right = kind in call.accepted_kinds.get(name, "").split(", ") or (
+        call.spoiled_parameters is None and declared(call, name, kind)
+    )
     return ("right" if right else "accepted"), ""
 
 
 def declared(call: Call, name: str, kind: str) -> bool:
-    """Whether the signature itself says that such a value is no mistake: None, or any number where a real one is taken."""
+    """Return whether the signature allows such a value: None, or any number where a real one is taken."""
     parameter = inspect.signature(call.function).parameters[name]
     annotation = str(parameter.annotation)
     if kind == "None":
@@ -137,14 +143,14 @@ def declared(call: Call, name: str, kind: str) -> bool:
     return kind in ("huge", "negative") and annotation in ("<class 'float'>", "float | None")
 
 
-def tried(label: str, call: Call, folder: Path) -> tuple[Counter[str], list[str]]:
-    """How calls with one argument spoiled end, and which of them do not end as they should."""
+def try_bad_values(label: str, call: Call, folder: Path) -> tuple[Counter[str], list[str]]:
+    """Count the verdicts on all calls with one bad argument, and list the calls whose verdict is wrong."""
     counts, failures = Counter(), []
-    for name, good in call.parameters().items():
-        for kind, value in values(good, folder).items():
-            if kind == call.without:
+    for name, good_value in call.parameters().items():
+        for kind, value in values(good_value, folder).items():
+            if kind == call.skipped_kind:
                 continue
-            outcome, error = judged(call, name, kind, value)
+            outcome, error = outcome_of(call, name, kind, value)
             counts[outcome] += 1
             if outcome not in ("sentence", "right"):
                 failures.append(f"{label}({name}={kind}): {outcome} {error}")

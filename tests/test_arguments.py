@@ -1,4 +1,4 @@
-"""Arguments that a function does not have, of other frameworks above all, are answered with what to write."""
+"""Unknown arguments, above all those of other frameworks, are answered with what to write instead."""
 
 import copy
 import inspect
@@ -21,7 +21,7 @@ CARRY = LAYER.initial_carry(PARAMS, (2,))
 
 
 def sentence_of(call):
-    """The message of a TypeError, ValueError or AttributeError, which has to be one short line."""
+    """Return the message of a TypeError, ValueError or AttributeError, which has to be one short line."""
     with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
         call()
     message = str(caught.value)
@@ -61,7 +61,7 @@ def test_every_foreign_name_is_answered(name):
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_any_other_name_is_answered_too(name):
-    """A misspelt or unheard-of name: what may be meant, or where to look."""
+    """A misspelt or unknown name is answered with the name that may be meant, or where to look."""
     message = sentence_of(lambda: CALLABLES[name](zzz=1))
     assert "has no " in message
     assert "it takes " in message or "lists them" in message
@@ -132,7 +132,7 @@ TABLE = {
     "a layer's params": (lambda: Stack((LAYER,)).initial_carry(PARAMS, (2,)), "params must be a tuple of 1"),
     "one direction's params": (
         lambda: Bidirectional(LAYER).initial_carry(PARAMS, (2,)),
-        "params must be what init of this layer",
+        "params must be a dict with 'forward' and 'backward', got 'kernel', 'recurrent_kernel', 'bias'",
     ),
     # keys
     "a number for a key": (lambda: LAYER.init(0, 3), "key must be a random key of JAX, got 0: pass jax.random.key(0)"),
@@ -160,13 +160,13 @@ TABLE = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_first_lines_of_newcomers(name):
-    """What one types first is answered in one sentence, without an array in it."""
+    """The mistakes of a first session are answered in one sentence, without an array in it."""
     call, sentence = TABLE[name]
     assert sentence in sentence_of(call)
 
 
 def test_tensors_that_require_a_gradient():
-    """PyTorch's parameters as inputs, and as weights: detach them."""
+    """PyTorch parameters as inputs or weights are refused with the advice to detach them."""
     torch = pytest.importorskip("torch")
     tensor = torch.ones(2, 5, 3, requires_grad=True)
     assert "pass xs.detach()" in sentence_of(lambda: LAYER.apply(PARAMS, tensor))
@@ -177,7 +177,7 @@ def test_tensors_that_require_a_gradient():
 
 
 def test_raw_keys_will_do():
-    """Keys of before `jax.random.key` are keys, from NumPy too."""
+    """Keys of the kind before `jax.random.key` are accepted, also as NumPy arrays."""
     raw = jax.random.PRNGKey(0)
     expected = LAYER.init(jax.random.key(0), 3)
     jax.tree.map(np.testing.assert_array_equal, LAYER.init(raw, 3), expected)
@@ -204,7 +204,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_copies_are_equal(name):
-    """What Python makes of a layer without its arguments, copies and pickles, is that layer."""
+    """Copies and pickles, which Python makes without the constructor's arguments, equal the layer."""
     layer = LAYERS[name]
     for again in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert again == layer
@@ -213,7 +213,7 @@ def test_copies_are_equal(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_go_through_transformations(name):
-    """To JAX a layer is a tree without leaves: `jit`, `vmap`, `grad` and `scan` take it beside parameters, unmarked."""
+    """To JAX a layer is a tree without leaves, so `jit`, `vmap`, `grad` and `scan` take it beside parameters."""
     layer = LAYERS[name]
     params = layer.init(jax.random.key(0), features=3)
     model = {"layer": layer, "params": params}
@@ -230,7 +230,7 @@ def test_layers_go_through_transformations(name):
 
 
 def test_other_options_compile_anew():
-    """A layer that differs in one option is another program."""
+    """A layer that differs in one option is compiled separately."""
     run = jax.jit(lambda layer, params, xs: layer.apply(params, xs)[1])
     forward, backward = run(LAYER, PARAMS, XS), run(LSTM(4, reverse=True), PARAMS, XS)
     np.testing.assert_array_equal(forward, backward[:, ::-1])
@@ -238,20 +238,20 @@ def test_other_options_compile_anew():
 
 
 def test_cells_of_ones_own_are_answered_alike():
-    """A class made outside of jlstm needs nothing for it; one that takes anything is left alone."""
+    """A cell class made outside jlstm answers unknown names too; one that takes any keyword is left alone."""
 
     @dataclass(frozen=True, repr=False)
-    class Own(LSTMCell):
+    class Custom(LSTMCell):
         scale: float = 1.0
 
     class Loose(LSTMCell):
         def __init__(self, *sizes, **anything):
             super().__init__(sizes[0])
 
-    assert "Own has no option 'hidden_size'" in sentence_of(lambda: Own(hidden_size=4))
-    assert Own(4, scale=2.0).scale == 2
+    assert "Custom has no option 'hidden_size'" in sentence_of(lambda: Custom(hidden_size=4))
+    assert Custom(4, scale=2.0).scale == 2
     assert Loose(4, 5, num_layers=2).units == 4
-    assert jax.tree.leaves(Own(4)) == []
+    assert jax.tree.leaves(Custom(4)) == []
 
 
 def test_modules_are_imported_when_they_are_named():

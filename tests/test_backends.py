@@ -1,4 +1,4 @@
-"""Which backend runs a call, and what people are told about it."""
+"""Which backend runs a call, and how `explain` tells the user."""
 
 import logging
 
@@ -10,7 +10,7 @@ import pytest
 import jlstm
 from jlstm import LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
 from jlstm.backends.cpu import kernel, library
-from problems import FEATURES, TIME, UNITS, assert_close, problem
+from problems import FEATURES, TIME, UNITS, assert_close, small_problem
 
 XS = jax.ShapeDtypeStruct((2, TIME, FEATURES), jnp.float32)
 
@@ -22,7 +22,7 @@ def explained(layer, xs=XS, **options):
 
 @pytest.mark.usefixtures("native")
 def test_auto_takes_the_native_kernel_on_a_cpu():
-    """The fastest that can serve the call, for each run of a cell."""
+    """`auto` takes the fastest backend that can serve the call, for each run of a cell."""
     assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
     lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
     assert lines == [
@@ -43,34 +43,34 @@ NOT_BY_THE_KERNEL = {
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("name", NOT_BY_THE_KERNEL)
 def test_what_the_kernel_cannot_do_is_told(name):
-    """One sentence a backend."""
+    """`explain` gives one reason for each backend that cannot serve the call."""
     layer, why = NOT_BY_THE_KERNEL[name]
-    told = explained(layer, **({"key": jax.random.key(0)} if layer.stochastic else {}))
-    assert f"not by cpu: {why}" in told
-    assert "is run by fused" in told or f"not by fused: {why}" in told
+    explanation = explained(layer, **({"key": jax.random.key(0)} if layer.stochastic else {}))
+    assert f"not by cpu: {why}" in explanation
+    assert "is run by fused" in explanation or f"not by fused: {why}" in explanation
 
 
 @pytest.mark.usefixtures("native")
 def test_dropout_masks_for_each_gate_and_all_carries_are_not_for_the_kernel():
-    """Inputs with one mask for all gates are."""
+    """Dropout of the inputs with one mask for all gates runs in the kernel."""
     layer = LSTM(UNITS, dropout=0.5)
     assert explained(layer, key=jax.random.key(0)).endswith("is run by cpu")
     noise = {"inputs": np.ones((4, 2, FEATURES), np.float32)}
     assert "not by cpu: the inputs have a dropout mask for each gate" in explained(layer, noise=noise)
     with backends.recorded() as choices:
-        layer, params, xs, _ = problem(LSTM(UNITS), dtype=np.float32)
+        layer, params, xs, _ = small_problem(LSTM(UNITS), dtype=np.float32)
         jlstm.cell_states(layer, params, xs)
     assert str(choices[0]).endswith("is run by fused; not by cpu: the carries of all steps are asked for")
 
 
 def test_a_backend_asked_for_is_where_the_search_begins():
-    """`scan` serves every call."""
+    """A backend asked for by name is tried first; `scan` serves every call."""
     assert explained(LSTM(UNITS, backend="scan")) == "LSTMCell(units=4) is run by scan"
     assert explained(LSTM(UNITS, backend="fused")) == "LSTMCell(units=4) is run by fused"
 
 
 def test_dropout_that_is_off_is_told():
-    """A layer with dropout and no key: easily forgotten, and silent in a run."""
+    """`explain` says that dropout is off for lack of a key, which is silent in a run."""
     layer = Stack((LSTM(UNITS, dropout=0.5), LSTM(6)))
     assert explained(layer).splitlines()[-1] == "dropout is off, since no key is given"
     assert "dropout is off" not in explained(layer, key=jax.random.key(0))
@@ -78,7 +78,7 @@ def test_dropout_that_is_off_is_told():
 
 
 def test_choices_are_logged(caplog):
-    """At the level DEBUG, when a call is traced."""
+    """The choice of a backend is logged at level DEBUG, when a call is traced."""
     with caplog.at_level(logging.DEBUG, "jlstm.backends"):
         explained(LSTM(UNITS, backend="fused"))
     assert caplog.messages == ["LSTMCell(units=4) is run by fused"]
@@ -86,9 +86,9 @@ def test_choices_are_logged(caplog):
 
 @pytest.fixture
 def without_kernel(monkeypatch):
-    """A machine without a compiler."""
-    none = library.Library(None, reason="no kernel was built")
-    monkeypatch.setattr(library, "load", lambda: none)
+    """Simulate a machine without a compiler."""
+    no_library = library.Library(None, reason="no kernel was built")
+    monkeypatch.setattr(library, "load", lambda: no_library)
     kernel.obstacle.cache_clear()
     yield
     kernel.obstacle.cache_clear()
@@ -96,14 +96,14 @@ def without_kernel(monkeypatch):
 
 @pytest.mark.usefixtures("without_kernel")
 def test_without_a_kernel_all_goes_on():
-    """The pure JAX backend serves what would be the kernel's, and says why."""
+    """Without a kernel the pure JAX backend serves the call, and `explain` says why."""
     assert explained(LSTM(UNITS, backend="cpu")) == "LSTMCell(units=4) is run by fused; not by cpu: no kernel was built"
-    layer, params, xs, carry = problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
     assert_close(layer.apply(params, xs, carry), LSTM(UNITS, backend="scan").apply(params, xs, carry), atol=1e-6)
 
 
 def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
-    """One that was compiled for a newer JAX."""
+    """A kernel compiled for a newer JAX is reported in a sentence, and nothing is raised."""
 
     def refuse(*_, **__):
         raise RuntimeError("API version (9.9) is incompatible")
@@ -123,11 +123,11 @@ def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
     [(1, 1, "fused"), (1, 127, "fused"), (8, 15, "fused"), (256, 1, "fused"), (1, 128, "cpu"), (8, 16, "cpu"), (256, 4, "cpu")],
 )
 def test_auto_leaves_short_windows_to_xla(batch, steps, backend, monkeypatch):
-    """To pack the weights takes longer than the kernel saves; asked for by name it runs all the same."""
-    monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 4)  # which the fixture of all tests sets to 0
+    """Packing the weights costs more than the kernel saves on short windows; by name the kernel still runs."""
+    monkeypatch.setattr(backends.cpu, "FEWEST_STEPS", 4)  # the fixture of all tests sets it to 0
     monkeypatch.setattr(backends.cpu, "FEWEST_ROWS", 128)
     xs = jax.ShapeDtypeStruct((batch, steps, FEATURES), jnp.float32)
-    told = explained(LSTM(UNITS), xs)
-    assert told.startswith(f"LSTMCell(units=4) is run by {backend}")
-    assert ("not by cpu: it packs the weights at every call, which pays from 4 steps and" in told) == (backend == "fused")
+    explanation = explained(LSTM(UNITS), xs)
+    assert explanation.startswith(f"LSTMCell(units=4) is run by {backend}")
+    assert ("not by cpu: it packs the weights at every call, which pays from 4 steps and" in explanation) == (backend == "fused")
     assert explained(LSTM(UNITS, backend="cpu"), xs) == "LSTMCell(units=4) is run by cpu"

@@ -1,4 +1,4 @@
-"""The compiled kernel's libraries: found, of the right sources, and the right one for the processor."""
+"""The compiled libraries of the kernel are found, match their sources, and match the processor."""
 
 import re
 import shutil
@@ -14,22 +14,22 @@ HANDLERS = sorted(set(re.findall(r"\bJlstm\w+", (library.HERE / "src" / "handler
 @pytest.fixture
 def loaded():
     """The library of this machine."""
-    found = library.load()
-    if found.functions is None and found.reason.startswith("no kernel was built"):
+    loaded_library = library.load()
+    if loaded_library.functions is None and loaded_library.reason.startswith("no kernel was built"):
         pytest.skip("this machine had no C++ compiler when the package was installed")
-    return found
+    return loaded_library
 
 
 @pytest.fixture
 def copies(loaded, tmp_path):
-    """A folder with this machine's libraries."""
+    """A folder with copies of this machine's libraries."""
     for file in Path(loaded.functions._name).parent.glob("libkernel-*"):
         shutil.copy(file, tmp_path)
     return tmp_path
 
 
 def test_a_library_loads(loaded):
-    """There is one for this processor, and it tells its instruction set."""
+    """There is a library for this processor, and it tells its instruction set."""
     assert loaded.functions is not None, loaded.reason
     assert loaded.instructions in ("avx512", "avx2", "baseline")
     assert loaded.reason == ""
@@ -38,7 +38,7 @@ def test_a_library_loads(loaded):
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_handlers_are_exported(loaded, name):
-    """What handlers.cc names for XLA can be looked up in the library."""
+    """The names that handlers.cc gives to XLA can be looked up in the library."""
     assert loaded.functions[name]
 
 
@@ -51,7 +51,7 @@ def test_the_baseline_takes_the_place_of_a_library_that_an_old_compiler_could_no
 
 @pytest.mark.parametrize("instructions", library.INSTRUCTIONS)
 def test_older_instructions_can_be_chosen(loaded, copies, instructions):
-    """A library for this processor or an older one is loaded; of a newer one, a sentence says what there is."""
+    """A library for this processor or an older one is loaded. For a newer one a sentence lists what there is."""
     chosen = library.find((copies,), library.sources(library.HERE), instructions)
     usable = library.INSTRUCTIONS[: library.INSTRUCTIONS.index(loaded.instructions) + 1]
     if instructions in usable:
@@ -62,7 +62,7 @@ def test_older_instructions_can_be_chosen(loaded, copies, instructions):
 
 
 def test_instructions_that_do_not_exist_are_refused(copies):
-    """A typing error does not fall back to another library, whose speed would be taken for that of the one that was meant."""
+    """A misspelt instruction set is refused: the speed of a fallback would be taken for its own."""
     chosen = library.find((copies,), library.sources(library.HERE), "avx3")
     assert chosen.functions is None
     assert chosen.reason.endswith("on this machine, got 'avx3'")
@@ -70,9 +70,9 @@ def test_instructions_that_do_not_exist_are_refused(copies):
 
 def test_other_sources_are_noticed(copies):
     """A library built from sources other than those beside the Python code is not used, and the reason says what to do."""
-    found = library.find((copies,), "0" * 64)
-    assert found.functions is None
-    assert found.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
+    loaded_library = library.find((copies,), "0" * 64)
+    assert loaded_library.functions is None
+    assert loaded_library.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
 
 
 @pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "src/exported.map"])
@@ -87,15 +87,15 @@ def test_any_change_of_the_sources_changes_their_hash(tmp_path, name):
 
 
 def test_no_library_is_no_error(tmp_path):
-    """Without a compiler at installation there is a sentence instead."""
-    found = library.find((tmp_path,), "")
-    assert found.functions is None
-    assert found.reason == "no kernel was built: install jlstm again on a machine with a C++ compiler"
+    """Without a compiler at installation, a sentence explains why there is no library."""
+    loaded_library = library.find((tmp_path,), "")
+    assert loaded_library.functions is None
+    assert loaded_library.reason == "no kernel was built: install jlstm again on a machine with a C++ compiler"
 
 
 def test_a_broken_library_is_no_error(tmp_path):
-    """One for another processor or system does not stop anything."""
+    """A library for another processor or system is reported in a sentence."""
     (tmp_path / f"libkernel-baseline{library.SUFFIX}").write_bytes(b"not a library")
-    found = library.find((tmp_path,), "")
-    assert found.functions is None
-    assert found.reason.startswith(f"the kernel in {tmp_path} could not be loaded: ")
+    loaded_library = library.find((tmp_path,), "")
+    assert loaded_library.functions is None
+    assert loaded_library.reason.startswith(f"the kernel in {tmp_path} could not be loaded: ")

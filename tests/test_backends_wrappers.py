@@ -10,12 +10,12 @@ import pytest
 import jlstm
 from jlstm import LSTM, RNN, GRUCell, LSTMCell, MinLSTMCell
 from jlstm.cells import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
-from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, problem
+from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, small_problem
 
 CELL, SQUARE = LSTMCell(UNITS), LSTMCell(FEATURES)
 KEY = {"key": jax.random.key(5)}
 
-ALWAYS = {  # with a key too
+ALWAYS = {  # these run as the inner cell with a key too
     "WeightDrop": WeightDrop(CELL, rate=0.4),
     "Dropout of inputs and outputs": Dropout(CELL, inputs=0.3, outputs=0.4),
     "variational Dropout": Dropout(CELL, inputs=0.3, outputs=0.4, variational=True),
@@ -44,13 +44,13 @@ def explained(layer, **options):
 
 
 def assert_like_scan(cell, backend, **options):
-    """Outputs, last carry and all gradients, with float64 rounding."""
-    given = problem(RNN(cell, backend=backend))
-    runs = [differentiate(RNN(cell, backend=name), cotangent_of(given), *given[1:], **options) for name in (backend, "scan")]
+    """Assert that outputs, last carry and all gradients equal those of `scan` to float64 rounding."""
+    problem = small_problem(RNN(cell, backend=backend))
+    runs = [differentiate(RNN(cell, backend=name), cotangent_of(problem), *problem[1:], **options) for name in (backend, "scan")]
     assert_close(*runs, atol=1e-12)
 
 
-RUNS = {  # each way to run with each kind of wrapper, not with each wrapper
+RUNS = {  # every way to run with every kind of wrapper, not with every wrapper
     **{f"{name}, key": (cell, "cpu", KEY) for name, cell in ALWAYS.items()},
     **{name: (cell, "cpu", {}) for name, cell in IN_INFERENCE.items()},
     **{name: (ALWAYS[name], "cpu", {}) for name in ("Residual", "AWD")},
@@ -63,7 +63,7 @@ RUNS = {  # each way to run with each kind of wrapper, not with each wrapper
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", RUNS)
 def test_results_and_gradients_are_those_of_the_plain_loop(name):
-    """`scan` runs the cell as it is, step by step; the same masks are drawn from a key."""
+    """`scan` runs the wrapped cell step by step, with the same masks from the same key."""
     cell, backend, drawn = RUNS[name]
     assert_like_scan(cell, backend, mask=flags(0.6), **drawn)
 
@@ -71,7 +71,7 @@ def test_results_and_gradients_are_those_of_the_plain_loop(name):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["LearnedCarry", "AWD"])
 def test_resets_put_back_the_carry_of_the_whole(name):
-    """A learned one is not the inner LSTM's zeros, which the kernel would put back."""
+    """Resets restore a learned carry, not the inner LSTM's zeros, which the kernel would restore."""
     assert_like_scan(ALWAYS[name], "cpu", resets=flags(0.4, seed=3), **KEY)
 
 
@@ -80,22 +80,22 @@ def test_resets_put_back_the_carry_of_the_whole(name):
 @pytest.mark.parametrize("drawn", [{}, KEY], ids=["inference", "key"])
 @pytest.mark.parametrize("name", ALWAYS | IN_INFERENCE)
 def test_a_fast_backend_runs_the_inner_cell(name, drawn, backend):
-    """With a key only where what is drawn stays out of the loop; `explain` names both cells."""
+    """With a key this holds only where nothing is drawn inside the loop. `explain` names both cells."""
     cell = (ALWAYS | IN_INFERENCE)[name]
     inner = cell
     while isinstance(inner, Wrapper):
         inner = inner.cell
-    told = explained(RNN(cell, backend=backend), **drawn)
+    explanation = explained(RNN(cell, backend=backend), **drawn)
     if name in IN_INFERENCE and drawn:
-        assert told.startswith(f"{cell} is run by scan; ")
+        assert explanation.startswith(f"{cell} is run by scan; ")
     else:
         off = "\ndropout is off, since no key is given" if RNN(cell).stochastic and not drawn else ""
-        assert told == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}{off}"
+        assert explanation == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}{off}"
 
 
 @pytest.mark.parametrize("name", NEVER)
 def test_what_changes_the_carry_is_run_by_scan(name):
-    """As it is, and the message says which cell is in the way."""
+    """`scan` runs a wrapper that changes the carry, and the message names that cell."""
     cell, why = NEVER[name]
     assert explained(RNN(cell)).startswith(f"{cell} is run by scan; ")
     assert f"not by fused: {why}" in explained(RNN(cell))
@@ -103,7 +103,7 @@ def test_what_changes_the_carry_is_run_by_scan(name):
 
 @pytest.mark.usefixtures("x64")
 def test_a_cell_for_all_steps_at_once_may_be_wrapped():
-    """A minLSTM between a sum and dropped outputs."""
+    """A minLSTM inside a residual and output dropout still runs in parallel."""
     cell = Residual(Dropout(MinLSTMCell(FEATURES), outputs=0.4))
     assert explained(RNN(cell, backend="parallel")).startswith(f"{cell} is run by parallel as MinLSTMCell")
     assert_like_scan(cell, "parallel", **KEY)
@@ -111,7 +111,7 @@ def test_a_cell_for_all_steps_at_once_may_be_wrapped():
 
 @dataclass(frozen=True, repr=False)
 class Halved(WeightDrop):
-    """Somebody's own: half the output, and half of h handed on."""
+    """A wrapper from a user: it halves the output and the h that is handed on."""
 
     def step(self, params, context, carry, z):
         after, y = super().step(params, context, carry, z)
@@ -119,31 +119,31 @@ class Halved(WeightDrop):
 
 
 def test_a_subclass_with_a_step_of_its_own_is_not_taken_for_what_it_inherits():
-    """It says nothing about what it comes down to, so its own step runs."""
-    given = problem(RNN(Halved(CELL)), dtype=np.float32)
-    assert "is run by scan" in explained(given.layer)
-    carry, ys = given.carry, []
+    """The subclass declares no inner form, so its own step runs."""
+    problem = small_problem(RNN(Halved(CELL)), dtype=np.float32)
+    assert "is run by scan" in explained(problem.layer)
+    carry, ys = problem.carry, []
     for t in range(TIME):
-        carry, y = given.layer.step(given.params, carry, jnp.asarray(given.xs[:, t]))
+        carry, y = problem.layer.step(problem.params, carry, jnp.asarray(problem.xs[:, t]))
         ys.append(y)
-    assert_close(given.layer.apply(*given[1:]), (carry, jnp.stack(ys, 1)), atol=1e-6)
+    assert_close(problem.layer.apply(*problem[1:]), (carry, jnp.stack(ys, 1)), atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["Highway", "Residual", "AWD"])
 def test_padding_counts_for_nothing(name):
-    """NaN in it reaches neither outputs, which are zero there, nor gradients."""
-    layer, params, xs, carry = given = problem(RNN(ALWAYS[name], backend="fused"))
+    """NaN in padding reaches neither the outputs, which are zero there, nor the gradients."""
+    layer, params, xs, carry = problem = small_problem(RNN(ALWAYS[name], backend="fused"))
     lengths = np.array([TIME, 2])
     padded = np.where((np.arange(TIME) < lengths[:, None])[..., None], xs, np.nan)
-    cotangent = cotangent_of(given)
+    cotangent = cotangent_of(problem)
     got = differentiate(layer, cotangent, params, padded, carry, lengths=lengths, **KEY)
     assert_close(got, differentiate(layer, cotangent, params, np.nan_to_num(padded), carry, lengths=lengths, **KEY), atol=0)
     assert not np.asarray(got[0][1])[1, 2:].any()
 
 
 def test_all_carries_of_a_wrapped_cell_can_be_had():
-    """They are the inner cell's."""
-    layer, params, xs, carry = problem(RNN(WeightDrop(CELL), backend="fused"), dtype=np.float32)
+    """`cell_states` of a wrapped cell equals that of the inner cell."""
+    layer, params, xs, carry = small_problem(RNN(WeightDrop(CELL), backend="fused"), dtype=np.float32)
     got = jlstm.cell_states(layer, params, xs, carry)
     assert_close(got, jlstm.cell_states(LSTM(UNITS, backend="scan"), params, xs, carry), atol=1e-6)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 @dataclass(frozen=True)
 class RunningMean(Cell):
-    """The mean of all inputs so far, scaled: its carry is a dict of a vector and a count, which starts at one."""
+    """The mean of all inputs so far, scaled. Its carry is a dict of a vector and a count, which starts at one."""
 
     size: int
 
@@ -39,7 +39,7 @@ class RunningMean(Cell):
 
 
 def expected(xs, mask, resets):
-    """The same by hand."""
+    """Return the same outputs, computed by NumPy."""
     ys = np.zeros_like(xs)
     for b in range(BATCH):
         total, count = 0.0, 1
@@ -57,7 +57,7 @@ MASK, RESETS = flags(0.7), flags(0.4)
 
 @pytest.mark.parametrize("options", [{}, {"remat": 2}, {"unroll": 2}], ids=repr)
 def test_any_pytree_carry_is_masked_reset_and_chunked(options):
-    """Masks, resets, which put back the cell's own start and not zeros, and remat hold for a carry of any structure."""
+    """Masks, remat and resets, which restore the cell's own start, work for a carry of any structure."""
     layer = RNN(RunningMean(FEATURES), param_dtype="float64", **options)
     params = layer.init(jax.random.key(0), FEATURES)
     carry, ys = layer.apply(params, XS, mask=MASK, resets=RESETS)
@@ -66,18 +66,18 @@ def test_any_pytree_carry_is_masked_reset_and_chunked(options):
 
 
 def test_it_runs_in_both_directions_and_in_stacks():
-    """Bidirectional and Stack take any layer."""
+    """Bidirectional and Stack take a layer of this cell."""
     mean = RNN(RunningMean(FEATURES))
     layer = Stack((Bidirectional(mean, "sum"), mean, LSTM(2)))
     params = layer.init(jax.random.key(0), FEATURES)
     _, ys = layer.apply(params, XS, mask=MASK, resets=RESETS)
-    both = expected(XS, MASK, RESETS) + expected(XS[:, ::-1], MASK[:, ::-1], RESETS[:, ::-1])[:, ::-1]
-    _, top = LSTM(2).apply(params[2], expected(both, MASK, RESETS), mask=MASK, resets=RESETS)
+    summed = expected(XS, MASK, RESETS) + expected(XS[:, ::-1], MASK[:, ::-1], RESETS[:, ::-1])[:, ::-1]
+    _, top = LSTM(2).apply(params[2], expected(summed, MASK, RESETS), mask=MASK, resets=RESETS)
     assert_close(ys, top, atol=1e-14)
 
 
 def test_what_every_cell_can_do():
-    """States, streaming, gradients and hashing come with the contract."""
+    """States, streaming, gradients and hashing need no code in the cell."""
     layer = RNN(RunningMean(FEATURES))
     params = layer.init(jax.random.key(0), FEATURES)
     carry, states = jlstm.cell_states(layer, params, XS)

@@ -1,4 +1,4 @@
-"""Closed forms of the convolutional LSTM, how it fits into layers, and what it refuses."""
+"""The convolutional LSTM against closed forms, its use in layers, and its refusals."""
 
 import os
 import re
@@ -15,58 +15,60 @@ import pytest
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCell, Stack, cell_states, linen
 from jlstm.cells.wrappers import Highway, Residual
 from jlstm.inspect import gradient_flow, saturation, trace
-from problems import BATCH, TIME, UNITS, apply, assert_close, problem
+from problems import BATCH, TIME, UNITS, apply, assert_close, small_problem
 
 
 @pytest.mark.parametrize("peephole", [False, True])
 def test_with_a_window_of_one_every_place_has_an_lstm_of_its_own(peephole, x64):
-    """All with the same kernels, each with peepholes of its own."""
-    layer, params, xs, carry = problem(RNN(ConvLSTMCell(UNITS, 1, (2, 5), peephole=peephole)))
-    one = RNN(LSTMCell(UNITS, peephole=peephole))
+    """All places share the kernels, and each has its own peephole weights."""
+    layer, params, xs, carry = small_problem(RNN(ConvLSTMCell(UNITS, 1, (2, 5), peephole=peephole)))
+    lstm = RNN(LSTMCell(UNITS, peephole=peephole))
     last, ys = apply(layer, params, xs, carry)
     for row, column in np.ndindex(2, 5):
-        own = {name: np.squeeze(kernel) for name, kernel in params.items() if name != "peephole_kernel"}
+        place_params = {name: np.squeeze(kernel) for name, kernel in params.items() if name != "peephole_kernel"}
         if peephole:
-            own["peephole_kernel"] = params["peephole_kernel"][:, row, column]
-        here = jax.tree.map(lambda leaf, row=row, column=column: leaf[:, row, column], (carry, last))
-        expected = apply(one, own, xs[:, :, row, column], here[0])
-        assert_close((here[1], ys[:, :, row, column]), expected, atol=1e-13)
+            place_params["peephole_kernel"] = params["peephole_kernel"][:, row, column]
+        at_place = jax.tree.map(lambda leaf, row=row, column=column: leaf[:, row, column], (carry, last))
+        expected = apply(lstm, place_params, xs[:, :, row, column], at_place[0])
+        assert_close((at_place[1], ys[:, :, row, column]), expected, atol=1e-13)
 
 
 def test_what_moves_moves_what_comes_out(x64):
-    """Away from the borders."""
-    layer, params, xs, _ = problem(RNN(ConvLSTMCell(UNITS, 3, (12,), padding="same")), time=2)
-    moved = np.roll(xs, 1, axis=2)
-    np.testing.assert_allclose(apply(layer, params, moved)[1][:, :, 6], apply(layer, params, xs)[1][:, :, 5], atol=1e-14)
+    """A shift of the inputs shifts the outputs, away from the borders."""
+    layer, params, xs, _ = small_problem(RNN(ConvLSTMCell(UNITS, 3, (12,), padding="same")), time=2)
+    shifted = np.roll(xs, 1, axis=2)
+    np.testing.assert_allclose(apply(layer, params, shifted)[1][:, :, 6], apply(layer, params, xs)[1][:, :, 5], atol=1e-14)
 
 
 @pytest.mark.parametrize("time_major", [False, True])
 def test_time_stands_before_the_spatial_axes(time_major, x64):
-    """In inputs, outputs and states, or, time-major, before the batch."""
+    """Inputs, outputs and states have time after the batch, or first if `time_major`."""
     cell = ConvLSTMCell(UNITS, (2, 3), (3, 4))
-    layer, params, xs, _ = problem(RNN(cell))
-    given = partial(jnp.moveaxis, source=1, destination=0) if time_major else lambda leaf: leaf
-    carry, ys = apply(RNN(cell, time_major=time_major), params, given(xs), lengths=np.array([4, 2]))
-    last, states = cell_states(RNN(cell, time_major=time_major), params, given(xs), lengths=np.array([4, 2]))
-    assert_close(given(ys), apply(layer, params, xs, lengths=np.array([4, 2]))[1], atol=1e-14)
+    layer, params, xs, _ = small_problem(RNN(cell))
+    transpose = partial(jnp.moveaxis, source=1, destination=0) if time_major else lambda leaf: leaf
+    carry, ys = apply(RNN(cell, time_major=time_major), params, transpose(xs), lengths=np.array([4, 2]))
+    last, states = cell_states(RNN(cell, time_major=time_major), params, transpose(xs), lengths=np.array([4, 2]))
+    assert_close(transpose(ys), apply(layer, params, xs, lengths=np.array([4, 2]))[1], atol=1e-14)
     assert_close(last, carry, atol=0)
     assert_close(states.h, ys, atol=1e-14)
-    assert given(ys).shape == (BATCH, TIME, 2, 2, UNITS)
-    np.testing.assert_array_equal(given(states.c)[1, 2:], 0)
-    np.testing.assert_array_equal(given(states.c)[0, 3], carry.c[0])
+    assert transpose(ys).shape == (BATCH, TIME, 2, 2, UNITS)
+    np.testing.assert_array_equal(transpose(states.c)[1, 2:], 0)
+    np.testing.assert_array_equal(transpose(states.c)[0, 3], carry.c[0])
 
 
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_traces_obey_the_equations(time_major, reverse, x64):
-    """Every c is what its gates make of the one before, every h what they let out, where a step counts."""
+    """At every step that counts, c and h follow from the traced gates and the previous c."""
     layer = RNN(ConvLSTMCell(UNITS, (2, 3), (3, 4), peephole=True), reverse=reverse, time_major=time_major)
-    given = problem(replace(layer, time_major=False))
-    turned = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
-    traced = jax.tree.map(turned, trace(layer, given.params, turned(given.xs), given.carry, lengths=np.array([TIME, 2])))
-    assert_close(traced.h, apply(given.layer, *given[1:], lengths=np.array([TIME, 2]))[1], atol=1e-13)
+    problem = small_problem(replace(layer, time_major=False))
+    move_time = partial(np.moveaxis, source=1, destination=0) if time_major else np.asarray
+    traced = jax.tree.map(
+        move_time, trace(layer, problem.params, move_time(problem.xs), problem.carry, lengths=np.array([TIME, 2]))
+    )
+    assert_close(traced.h, apply(problem.layer, *problem[1:], lengths=np.array([TIME, 2]))[1], atol=1e-13)
     for b, length in enumerate((TIME, 2)):
-        c = given.carry.c[b]
+        c = problem.carry.c[b]
         for t in reversed(range(length)) if reverse else range(length):
             c = traced.f[b, t] * c + traced.i[b, t] * traced.g[b, t]
             np.testing.assert_allclose(traced.c[b, t], c, atol=1e-13)
@@ -76,7 +78,7 @@ def test_traces_obey_the_equations(time_major, reverse, x64):
 
 
 def test_equal_cells_are_equal():
-    """However their sizes are written; only options that differ from the defaults are shown."""
+    """Cells are equal however their sizes are written, and repr shows only options that are not defaults."""
     cells = [ConvLSTMCell(4, 3, (8, 6)), ConvLSTMCell(4, (3, 3), [8, np.int64(6)], strides=(1, 1), dilation=[1, 1])]
     assert len(set(cells)) == 1
     assert repr(cells[1]) == "ConvLSTMCell(filters=4, kernel_size=3, spatial=(8, 6))"
@@ -84,7 +86,7 @@ def test_equal_cells_are_equal():
 
 
 def test_layers_tell_the_sizes_that_they_take_and_yield():
-    """A Stack those of its ends."""
+    """A Stack has the input size of its first layer and the output size of its last."""
     first = RNN(ConvLSTMCell(4, 2, (9, 7), strides=2))
     second = Bidirectional(RNN(ConvLSTMCell(3, (2, 3), (4, 3))))
     stack = Stack((first, second))
@@ -100,7 +102,7 @@ PARAMS = RNN_2D.init(jax.random.key(0), 2)
 
 
 def test_gradient_flow_is_for_units():
-    """And not for places."""
+    """`gradient_flow` refuses a cell with spatial axes."""
     with pytest.raises(TypeError, match="gradient_flow needs layers without spatial axes"):
         gradient_flow(RNN_2D, PARAMS, np.ones((2, 5, 8, 6, 2), np.float32))
 
@@ -159,7 +161,7 @@ def test_gradient_flow_is_for_units():
     ],
 )
 def test_refusals_are_one_sentence(call, words):
-    """What was expected, what came, what to do."""
+    """The sentence says what was expected, what came and what to do."""
     with pytest.raises(ValueError, match=re.escape(words)):
         call()
 
@@ -181,8 +183,8 @@ with jax.disable_jit():
 jax.tree.map(lambda a, b: print(float(abs(a - b).max() / abs(b).max())), compiled, expected)
 """
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    errors = [float(line) for line in done.stdout.split()]
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    errors = [float(line) for line in process.stdout.split()]
     assert len(errors) == 4
     assert max(errors) < 1e-13

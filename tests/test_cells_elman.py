@@ -1,4 +1,4 @@
-"""The plain recurrent network is its equation, Keras' SimpleRNN, and a cell like any other."""
+"""The plain recurrent network equals its equation, and supports what every cell does."""
 
 import jax
 import jax.numpy as jnp
@@ -8,40 +8,40 @@ import pytest
 import jlstm
 from equations import elman
 from jlstm import RNN, ElmanCell
-from problems import BATCH, FEATURES, TIME, UNITS, apply, assert_close, flags, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, assert_close, flags, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def by_hand(given, mask=None, noise=None):
-    """The equation in NumPy."""
-    return elman(given.layer.cell, *given[1:], mask, noise)
+def by_hand(problem, mask=None, noise=None):
+    """Return the results of the equation in NumPy."""
+    return elman(problem.layer.cell, *problem[1:], mask, noise)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}, {"activation": "linear"}], ids=repr)
 @pytest.mark.parametrize("mask", [None, flags(0.6)], ids=["all steps", "holes"])
 def test_values_equal_the_equation(options, mask):
     """Outputs and last carry equal ten lines of NumPy."""
-    given = problem(RNN(ElmanCell(UNITS, **options)))
-    got = apply(given.layer, *given[1:], mask=mask)
-    assert_close(got, by_hand(given, mask), rtol=1e-13, atol=1e-13)  # float64 rounding; linear ones grow
+    problem = small_problem(RNN(ElmanCell(UNITS, **options)))
+    got = apply(problem.layer, *problem[1:], mask=mask)
+    assert_close(got, by_hand(problem, mask), rtol=1e-13, atol=1e-13)  # float64 rounding; linear ones grow
 
 
 def test_dropout_multiplies_what_enters_the_sum():
-    """One mask for x and one for h, the same at all steps; a key is the noise that it draws; without either there is none."""
-    given = problem(RNN(ElmanCell(UNITS, dropout=0.4, recurrent_dropout=0.5)))
-    noise = given.layer.cell.begin(given.params, (BATCH,), "float64", key=jax.random.key(3))[1]
+    """One mask for x and one for h serve all steps. A key equals the noise that it draws."""
+    problem = small_problem(RNN(ElmanCell(UNITS, dropout=0.4, recurrent_dropout=0.5)))
+    noise = problem.layer.cell.begin(problem.params, (BATCH,), "float64", key=jax.random.key(3))[1]
     assert {name: mask.shape for name, mask in noise.items()} == {"inputs": (1, BATCH, FEATURES), "recurrent": (1, BATCH, UNITS)}
-    expected = by_hand(given, noise=jax.tree.map(np.asarray, noise))
-    assert_close(apply(given.layer, *given[1:], noise=noise), expected, atol=1e-13)
-    assert_close(apply(given.layer, *given[1:], key=jax.random.key(3)), expected, atol=1e-13)
-    assert_close(apply(given.layer, *given[1:]), by_hand(given), atol=1e-13)
-    assert given.layer.stochastic
+    expected = by_hand(problem, noise=jax.tree.map(np.asarray, noise))
+    assert_close(apply(problem.layer, *problem[1:], noise=noise), expected, atol=1e-13)
+    assert_close(apply(problem.layer, *problem[1:], key=jax.random.key(3)), expected, atol=1e-13)
+    assert_close(apply(problem.layer, *problem[1:]), by_hand(problem), atol=1e-13)
+    assert problem.layer.stochastic
     assert not ElmanCell(UNITS).stochastic
 
 
 def test_parameters_have_keras_names_shapes_and_first_values():
-    """Glorot-uniform kernel, orthogonal recurrent kernel, no bias to begin with; none at all where none is used."""
+    """The kernel starts Glorot-uniform, the recurrent kernel orthogonal, and the bias at zero."""
     params = ElmanCell(UNITS).init(jax.random.key(0), FEATURES, "float64")
     assert {name: leaf.shape for name, leaf in params.items()} == {
         "kernel": (FEATURES, UNITS),
@@ -55,19 +55,19 @@ def test_parameters_have_keras_names_shapes_and_first_values():
 
 
 def test_it_is_a_cell_like_any_other():
-    """Stacked, both ways, stepped, written by `jax.export`, in half the precision."""
+    """It can be stacked, bidirectional, stepped, exported and run in 16 bits."""
     layer = jlstm.Stack((jlstm.Bidirectional(RNN(ElmanCell(2))), RNN(ElmanCell(UNITS, kernel_init="lecun_normal"))))
-    given = problem(layer)
-    carry, ys = apply(*given)
-    exported = jax.export.export(jax.jit(layer.apply))(*given[1:])
-    again = jax.export.deserialize(exported.serialize()).call(*given[1:])
+    problem = small_problem(layer)
+    carry, ys = apply(*problem)
+    exported = jax.export.export(jax.jit(layer.apply))(*problem[1:])
+    again = jax.export.deserialize(exported.serialize()).call(*problem[1:])
     assert_close(again, (carry, ys), atol=1e-15)
     top, stepped = RNN(ElmanCell(UNITS)), None
     params = top.init(jax.random.key(0), FEATURES)
     for t in range(TIME):
-        stepped, y = top.step(params, stepped, given.xs[:, t])
-    assert_close((stepped, y), (top.apply(params, given.xs)[0], top.apply(params, given.xs)[1][:, -1]), atol=1e-15)
-    assert top.apply(params, jnp.asarray(given.xs, "bfloat16"))[1].dtype == jnp.bfloat16
+        stepped, y = top.step(params, stepped, problem.xs[:, t])
+    assert_close((stepped, y), (top.apply(params, problem.xs)[0], top.apply(params, problem.xs)[1][:, -1]), atol=1e-15)
+    assert top.apply(params, jnp.asarray(problem.xs, "bfloat16"))[1].dtype == jnp.bfloat16
     assert ElmanCell(UNITS) == ElmanCell(np.int64(UNITS))
     assert repr(ElmanCell(UNITS, use_bias=False)) == "ElmanCell(units=4, use_bias=False)"
 
@@ -84,6 +84,6 @@ def test_it_is_a_cell_like_any_other():
     ],
 )
 def test_bad_options_are_refused(options, message):
-    """In one sentence, as by the LSTM."""
+    """Bad options are refused in one sentence, as by the LSTM."""
     with pytest.raises((TypeError, ValueError), match=message):
         ElmanCell(**{"units": UNITS} | options)

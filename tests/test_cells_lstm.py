@@ -8,14 +8,14 @@ import pytest
 from jlstm import LSTM, LSTMCarry, LSTMCell
 from jlstm.activations import ACTIVATIONS
 from parity import textbook
-from problems import FEATURES, UNITS, assert_close, cotangent_of, differentiate, judged, normal, problem
+from problems import FEATURES, UNITS, assert_close, cotangent_of, differentiate, normal, small_problem, textbook_results
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
 def test_one_step_is_the_equations():
     """One step equals the four gates written out with columns i, f, g, o."""
-    layer, params, xs, carry = problem(LSTM(UNITS))
+    layer, params, xs, carry = small_problem(LSTM(UNITS))
     sigmoid = lambda z: 1 / (1 + np.exp(-z))
     zs = xs[:, 0] @ params["kernel"] + carry.h @ params["recurrent_kernel"] + params["bias"]
     i, f, g, o = zs[:, :4], zs[:, 4:8], zs[:, 8:12], zs[:, 12:]
@@ -26,7 +26,7 @@ def test_one_step_is_the_equations():
 
 def test_the_cell_alone_runs_a_step():
     """The cell's own methods, begin, project and step, are one step of the layer."""
-    layer, params, xs, carry = problem(LSTM(UNITS))
+    layer, params, xs, carry = small_problem(LSTM(UNITS))
     initial, context = layer.cell.begin(params, (2,), jnp.float64)
     z = jax.tree.map(lambda leaf: leaf[0], layer.cell.project(params, context, xs[None, :, 0]))
     assert_close(layer.cell.step(params, context, carry, z), layer.step(params, carry, xs[:, 0]), atol=0)
@@ -38,15 +38,15 @@ def test_the_cell_alone_runs_a_step():
 @pytest.mark.parametrize("option", ["activation", "recurrent_activation", "output_activation"])
 def test_activations_act_where_they_should(name, option):
     """Each activation in each of the three places gives the textbook's values and gradients."""
-    given = problem(LSTM(UNITS, **{option: name}))
-    given = given._replace(params=jax.tree.map(lambda leaf: leaf / 4, given.params))  # a linear gate makes c explode
-    cotangent = cotangent_of(given)
-    assert_close(differentiate(given.layer, cotangent, *given[1:]), judged(*given, cotangent), atol=1e-11)
+    problem = small_problem(LSTM(UNITS, **{option: name}))
+    problem = problem._replace(params=jax.tree.map(lambda leaf: leaf / 4, problem.params))  # a linear gate makes c explode
+    cotangent = cotangent_of(problem)
+    assert_close(differentiate(problem.layer, cotangent, *problem[1:]), textbook_results(*problem, cotangent), atol=1e-11)
 
 
 def test_output_activation_follows_activation():
-    """Without an output activation the cell state goes through `activation`, as in Keras."""
-    _, params, xs, _ = problem(LSTM(UNITS))
+    """Without `output_activation` the cell state goes through `activation`, as in Keras."""
+    _, params, xs, _ = small_problem(LSTM(UNITS))
     follows, says_so = (LSTM(UNITS, activation="relu", output_activation=name) for name in (None, "relu"))
     assert_close(follows.apply(params, xs), says_so.apply(params, xs), atol=0)
     assert np.abs(follows.apply(params, xs)[1] - LSTM(UNITS).apply(params, xs)[1]).max() > 0.01
@@ -80,23 +80,23 @@ def test_names_stand_for_their_functions():
 
 def test_a_callable_is_its_own_name():
     """A function given as activation is the same as its name."""
-    _, params, xs, _ = problem(LSTM(UNITS))
-    given, named = LSTM(UNITS, activation=jax.nn.relu), LSTM(UNITS, activation="relu")
-    assert_close(given.apply(params, xs), named.apply(params, xs), atol=0)
+    _, params, xs, _ = small_problem(LSTM(UNITS))
+    by_callable, by_name = LSTM(UNITS, activation=jax.nn.relu), LSTM(UNITS, activation="relu")
+    assert_close(by_callable.apply(params, xs), by_name.apply(params, xs), atol=0)
 
 
 @pytest.mark.parametrize(
     ("use_bias", "names"), [(True, {"kernel", "recurrent_kernel", "bias"}), (False, {"kernel", "recurrent_kernel"})]
 )
 def test_parameters_have_keras_names_and_shapes(use_bias, names):
-    """A plain dict with Keras' names, shapes and column order, and no bias where none is used."""
+    """Parameters are a dict with Keras's names, shapes and column order, without a bias if `use_bias` is False."""
     params = LSTMCell(UNITS, use_bias=use_bias).init(jax.random.key(0), FEATURES)
     shapes = {"kernel": (FEATURES, 4 * UNITS), "recurrent_kernel": (UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     assert {name: leaf.shape for name, leaf in params.items()} == {name: shapes[name] for name in names}
 
 
 def test_gate_columns_are_input_forget_candidate_output():
-    """Driving one gate at a time through the bias shows which columns are whose."""
+    """Driving one gate at a time through its bias shows which columns belong to it."""
     columns = np.zeros((4, UNITS))
     closed, open_ = -100.0, 100.0
 

@@ -1,4 +1,4 @@
-"""Every pair of options that makes sense, of GRU, Elman, ConvLSTM, sLSTM and mLSTM, together in some row, against NumPy."""
+"""Every valid pair of options of GRU, Elman, ConvLSTM, sLSTM and mLSTM, in at least one row, against NumPy."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from equations import elman, mlstm, slstm
 from jlstm import RNN, ConvLSTMCell, ElmanCell, GRUCell, MLSTMCell, SLSTMCell
 from parity import textbook
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
 
 GATED = {
     "activation": ("tanh", "relu"),
@@ -37,12 +37,12 @@ BIASED = {"use_bias": False, "forget_bias": 0.5}  # the only pair that is refuse
 
 
 def makes_sense(row):
-    """Whether options, all or only some of them, can be asked for together."""
+    """Return whether these options, all or only some of them, can be combined."""
     return not row.items() >= BIASED.items()
 
 
 def sensible_pairs(options):
-    """All but the senseless one."""
+    """Return all pairs of options except the invalid one."""
     every = [dict(pair) for a, b in combinations(options, 2) for pair in product(*([(n, x) for x in options[n]] for n in (a, b)))]
     return set().union(*(pairs(row) for row in every if makes_sense(row)))
 
@@ -56,9 +56,9 @@ CELLS = [
 
 @pytest.mark.parametrize("make", OPTIONS, ids=lambda make: make.func.__name__)
 def test_the_options_are_all_there_are(make):
-    """But for sizes, which every cell needs, and how parameters are drawn."""
-    given = list(make.func.__dataclass_fields__)[: len(make.args)]
-    free = {"_", "kernel_init", "recurrent_init", "bias_init"}.union(given)
+    """The table has every option, except sizes and initializers."""
+    sizes = list(make.func.__dataclass_fields__)[: len(make.args)]
+    free = {"_", "kernel_init", "recurrent_init", "bias_init"}.union(sizes)
     assert OPTIONS[make].keys() == make.func.__dataclass_fields__.keys() - free
     defaults = make(**{name: values[0] for name, values in OPTIONS[make].items()})
     assert defaults == make()
@@ -66,7 +66,7 @@ def test_the_options_are_all_there_are(make):
 
 @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
 def everything(layer, cotangent, offsets, xs, carry):
-    """Initial parameters, masks, parameters to compute with, results and gradients, in one program."""
+    """Return initial parameters, masks, parameters to compute with, results and gradients, from one program."""
     initial = layer.init(KEY, FEATURES)
     params = jax.tree.map(jnp.add, initial, offsets)
     masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
@@ -76,16 +76,16 @@ def everything(layer, cotangent, offsets, xs, carry):
 @pytest.mark.table(quick=10)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_every_pair_equals_numpy(cell, x64):
-    """First biases, masks, outputs; the gradient for each array along a random direction, by central differences.
+    """Initial biases, masks and outputs equal NumPy's. Each gradient equals a slope by central differences.
 
-    From any carry and with the last one, but for those with a stabiliser, whose carry is not that of the equations.
+    The initial and last carry are compared too, except for cells with a stabiliser, whose carry is not that of the equations.
     """
-    layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # which compiles fast, and is added to
-    given = problem(layer)
-    cotangent = cotangent_of(given)
-    if type(cell) in UNSTABLE:  # they start from zeros, and tell their outputs alone
-        given, cotangent = given._replace(carry=None), (jax.tree.map(np.zeros_like, cotangent[0]), cotangent[1])
-    initial, masks, params, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *given[1:]))
+    layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # zeros compile fast; random numbers are added below
+    problem = small_problem(layer)
+    cotangent = cotangent_of(problem)
+    if type(cell) in UNSTABLE:  # the NumPy equations start from zeros and return only outputs
+        problem, cotangent = problem._replace(carry=None), (jax.tree.map(np.zeros_like, cotangent[0]), cotangent[1])
+    initial, masks, params, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
     for name in initial.keys() - {"kernel", "recurrent_kernel", "gate_kernel", "peephole_kernel"}:
         np.testing.assert_array_equal(initial[name], first_bias(cell, name, initial[name].size))
     assert any("bias" in name for name in initial) == cell.use_bias
@@ -100,13 +100,13 @@ def test_every_pair_equals_numpy(cell, x64):
             return elman(cell, params, xs, carry, noise=masks)
         return textbook.run(layer, params, xs, carry, noise=masks)[:2]
 
-    values = (params, given.xs, given.carry)
+    values = (params, problem.xs, problem.carry)
     assert_close(out, expected(*values), atol=1e-12, rtol=1e-12)
     assert_slopes(expected, values, gradients, cotangent)
 
 
 def first_bias(cell, name, size):
-    """Zeros, and the forget bias where the forget gate has its own."""
+    """Return the initial bias: zeros, and the forget bias where the forget gate has its own."""
     quarters = {ConvLSTMCell: 4, SLSTMCell: 4, MLSTMCell: 2}.get(type(cell), 1)
     parts = np.zeros((quarters, size // quarters))
     if name == ("gate_bias" if type(cell) is MLSTMCell else "bias") and quarters > 1:
@@ -116,6 +116,6 @@ def first_bias(cell, name, size):
 
 @pytest.mark.parametrize("make", [make for make, options in OPTIONS.items() if options.keys() >= BIASED.keys()])
 def test_the_senseless_pair_is_refused(make):
-    """In one sentence."""
+    """The invalid pair is refused in one sentence."""
     with pytest.raises(ValueError, match="forget_bias is for a forget gate with a bias, which this cell has none of"):
         make(**BIASED)

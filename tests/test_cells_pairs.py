@@ -1,4 +1,4 @@
-"""Every pair of the LSTM's options that makes sense, together in some row, against NumPy; those that make none are refused."""
+"""Every valid pair of the LSTM's options, in at least one row, against NumPy. Invalid pairs are refused."""
 
 from functools import partial
 from itertools import combinations, product
@@ -11,7 +11,7 @@ import pytest
 import variants
 from jlstm import RNN, LSTMCarry, LSTMCell
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
 
 OPTIONS = {  # the first of each is the default
     "peephole": (False, True),
@@ -44,12 +44,12 @@ KEY = jax.random.key(3)
 
 
 def makes_sense(row):
-    """Whether options, all or only some of them, can be asked for together."""
+    """Return whether these options, all or only some of them, can be combined."""
     return not any(row.items() >= set(pair) for pair in SENSELESS)
 
 
 def sensible_pairs():
-    """All but the senseless ones."""
+    """Return all pairs of options except the invalid ones."""
     every = {((a, x), (b, y)) for a, b in combinations(OPTIONS, 2) for x, y in product(OPTIONS[a], OPTIONS[b])}
     return every - SENSELESS.keys()
 
@@ -57,22 +57,22 @@ def sensible_pairs():
 ROWS = covering(OPTIONS, sensible_pairs(), makes_sense)
 
 
-def named(row):
+def options_of(row):
     return {name: value for name, value in row.items() if value != DEFAULTS[name]}
 
 
 def test_the_rows_hold_every_pair():
-    """Of all options that have an influence on the equations, each with all others."""
-    held = set().union(*map(pairs, ROWS))
-    assert held == sensible_pairs()
-    drawn = {"units", "kernel_init", "recurrent_init", "bias_init"}
-    assert OPTIONS.keys() == {field for field in LSTMCell.__dataclass_fields__ if field != "_"} - drawn
+    """The rows hold every pair of the options that influence the equations."""
+    covered_pairs = set().union(*map(pairs, ROWS))
+    assert covered_pairs == sensible_pairs()
+    not_options = {"units", "kernel_init", "recurrent_init", "bias_init"}
+    assert OPTIONS.keys() == {field for field in LSTMCell.__dataclass_fields__ if field != "_"} - not_options
     assert {name: getattr(LSTMCell(UNITS), name) for name in OPTIONS} == DEFAULTS
 
 
 @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
 def everything(layer, cotangent, offsets, xs, carry):
-    """Initial parameters, masks, values to compute with, results and gradients, in one program."""
+    """Return initial parameters, masks, values to compute with, results and gradients, from one program."""
     initial = layer.init(KEY, FEATURES)
     params = jax.tree.map(jnp.add, initial, offsets)
     masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
@@ -81,13 +81,13 @@ def everything(layer, cotangent, offsets, xs, carry):
 
 
 @pytest.mark.table(quick=6)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in named(row).items()))
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in options_of(row).items()))
 def test_every_pair_equals_numpy(row, x64):
-    """Outputs, carry and dropout masks; the gradient for each array along a random direction, by central differences."""
+    """Outputs, carry and dropout masks equal NumPy's; each gradient equals a slope by central differences."""
     layer = RNN(LSTMCell(UNITS, kernel_init="zeros", recurrent_init="zeros", **row), param_dtype="float64")
-    given = problem(layer)
-    cotangent = cotangent_of(given)
-    initial, masks, values, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *given[1:]))
+    problem = small_problem(layer)
+    cotangent = cotangent_of(problem)
+    initial, masks, values, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
     assert ("bias" in initial) == row["use_bias"]
     if row["use_bias"]:
         np.testing.assert_array_equal(initial["bias"], variants.initial_bias(row, UNITS))
@@ -105,6 +105,6 @@ def test_every_pair_equals_numpy(row, x64):
 
 @pytest.mark.parametrize(("pair", "words"), SENSELESS.items(), ids=repr)
 def test_senseless_pairs_are_refused(pair, words):
-    """In one sentence."""
+    """Invalid pairs are refused in one sentence."""
     with pytest.raises(ValueError, match=words):
         LSTMCell(UNITS, **dict(pair))

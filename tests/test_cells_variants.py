@@ -1,4 +1,4 @@
-"""Closed forms of the cells, and what they refuse."""
+"""The cells against closed forms, and their refusals."""
 
 from functools import partial
 
@@ -9,12 +9,12 @@ import pytest
 
 from jlstm import RNN
 from jlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
-from problems import FEATURES, UNITS, apply, problem
+from problems import FEATURES, UNITS, apply, small_problem
 
 
 def test_an_open_forget_gate_adds_up_its_inputs(x64):
     """With f = 1 and i = 1, c is the sum of the candidates."""
-    layer, params, xs, _ = problem(RNN(LSTMCell(UNITS)))
+    layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS)))
     bias = np.concatenate([np.full(2 * UNITS, 50.0), np.zeros(2 * UNITS)])
     params = {"kernel": params["kernel"], "recurrent_kernel": 0 * params["recurrent_kernel"], "bias": bias}
     params["kernel"][:, : 2 * UNITS] = 0
@@ -23,20 +23,20 @@ def test_an_open_forget_gate_adds_up_its_inputs(x64):
 
 
 def test_bounds_that_are_never_reached_change_nothing(x64):
-    """Nor do peepholes of zero, a projection by the identity, and scales of one on what is normalised already."""
-    plain, params, xs, carry = problem(RNN(LSTMCell(UNITS)))
+    """Nor do zero peepholes and an identity projection."""
+    plain, params, xs, carry = small_problem(RNN(LSTMCell(UNITS)))
     wide = {"cell_clip": 1e6, "gate_clip": 1e6, "projection_clip": 1e6, "projection": UNITS, "peephole": True}
-    more = params | {"projection_kernel": np.eye(UNITS), "peephole_kernel": np.zeros((3, UNITS))}
+    extended_params = params | {"projection_kernel": np.eye(UNITS), "peephole_kernel": np.zeros((3, UNITS))}
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13),
-        apply(RNN(LSTMCell(UNITS, **wide)), more, xs, carry),
+        apply(RNN(LSTMCell(UNITS, **wide)), extended_params, xs, carry),
         apply(plain, params, xs, carry),
     )
 
 
 def test_bounds_bind(x64):
     """No c beyond ±0.3, no h beyond ±0.1, and gates between σ(-0.1) and σ(0.1)."""
-    layer, params, xs, _ = problem(RNN(LSTMCell(UNITS, cell_clip=0.3, projection=3, projection_clip=0.1, gate_clip=0.1)))
+    layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS, cell_clip=0.3, projection=3, projection_clip=0.1, gate_clip=0.1)))
     carry, ys = apply(layer, params, 10 * xs)
     assert np.abs(carry.c).max() <= 0.3
     assert np.abs(ys).max() == 0.1
@@ -49,16 +49,16 @@ def test_bounds_bind(x64):
 
 
 def test_normalised_sums_do_not_see_the_size_of_the_inputs(x64):
-    """A kernel ten times as large gives the same with layer normalisation, which divides by the deviation."""
+    """Layer normalisation makes a kernel ten times as large give the same results."""
     for scheme in ("ba2016", "addons"):
-        layer, params, xs, _ = problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
+        layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
         larger = params | {"kernel": 10 * params["kernel"], "recurrent_kernel": 7 * params["recurrent_kernel"]}
         np.testing.assert_allclose(apply(layer, larger, xs)[1], apply(layer, params, xs)[1], rtol=1e-9)
 
 
 def test_a_gru_that_updates_nothing_keeps_its_carry(x64):
-    """z = 1."""
-    layer, params, xs, carry = problem(RNN(GRUCell(UNITS)))
+    """With z = 1 the GRU's carry stays."""
+    layer, params, xs, carry = small_problem(RNN(GRUCell(UNITS)))
     params["bias"][:UNITS] = 1e3
     np.testing.assert_allclose(apply(layer, params, xs, carry)[0].h, carry.h, rtol=1e-14)
 
@@ -66,7 +66,7 @@ def test_a_gru_that_updates_nothing_keeps_its_carry(x64):
 @pytest.mark.parametrize(("cell", "gates"), [(MinGRUCell(UNITS), [0.25]), (MinLSTMCell(UNITS), [0.2, 0.6])], ids=repr)
 def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
     """With z constant, or i and f (0.2 / (0.2 + 0.6) is 0.25), h is an exponentially weighted mean of the candidates."""
-    layer, params, xs, _ = problem(RNN(cell))
+    layer, params, xs, _ = small_problem(RNN(cell))
     first = len(gates) * UNITS
     params["kernel"][:, :first], params["bias"][:first] = 0, np.repeat([np.log(p / (1 - p)) for p in gates], UNITS)
     g = xs @ params["kernel"][:, first:] + params["bias"][first:]
@@ -79,7 +79,7 @@ def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("shut", [-12.0, -100.0])
 def test_shut_gates_have_gradients(backend, dtype, shut):
-    """Of an mLSTM whose input gates let nothing in, exp(-m) is beyond all numbers."""
+    """Gradients of an mLSTM stay finite when shut input gates make exp(-m) overflow."""
     layer = RNN(MLSTMCell(UNITS), backend=backend, param_dtype=dtype)
     params = layer.init(jax.random.key(0), FEATURES)
     params["gate_bias"] = params["gate_bias"].at[0].set(shut)
@@ -89,7 +89,7 @@ def test_shut_gates_have_gradients(backend, dtype, shut):
 
 
 def test_all_steps_at_once_are_as_exact_as_one_by_one():
-    """In bfloat16 too, whose sums of 200 logarithms would be off by whole numbers."""
+    """In bfloat16 sums of 200 logarithms would be wrong by whole numbers. Both backends avoid them."""
     cell = MLSTMCell(UNITS, forget_bias=-3.0)
     params = RNN(cell).init(jax.random.key(0), FEATURES)
     xs = jax.random.normal(jax.random.key(1), (2, 200, FEATURES))
@@ -103,7 +103,7 @@ def test_all_steps_at_once_are_as_exact_as_one_by_one():
 @pytest.mark.parametrize("scheme", ["ba2016", "tf_contrib", "addons", "tflite"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_normalised_zeros_have_gradients(scheme, dtype):
-    """In 16 bits, where ε is 0 and a root's derivative beyond all numbers; padding included."""
+    """Gradients are finite in 16 bits, where ε is 0 and the root's derivative infinite, with padding too."""
     layer = RNN(LSTMCell(UNITS, layer_norm=scheme), param_dtype=dtype)
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.zeros((2, 5, FEATURES), dtype).at[0].set(1)
@@ -113,8 +113,8 @@ def test_normalised_zeros_have_gradients(scheme, dtype):
 
 
 def test_an_slstm_from_any_c_is_its_equations(x64):
-    """From a carry whose n is 0 and whose c is not, as a learned one may be."""
-    layer, params, xs, carry = problem(RNN(SLSTMCell(UNITS)), time=1)
+    """An sLSTM may start from a carry whose n is 0 and whose c is not, as a learned carry may be."""
+    layer, params, xs, carry = small_problem(RNN(SLSTMCell(UNITS)), time=1)
     carry = carry._replace(n=np.zeros_like(carry.n))
     i, f, g, o = np.split(xs[:, 0] @ params["kernel"] + carry.h @ params["recurrent_kernel"][0] + params["bias"], 4, -1)
     c = carry.c * np.exp(carry.m) / (1 + np.exp(-f)) + np.exp(i) * np.tanh(g)
@@ -123,7 +123,7 @@ def test_an_slstm_from_any_c_is_its_equations(x64):
 
 @pytest.mark.parametrize("cell", [SLSTMCell(UNITS), MLSTMCell(UNITS)], ids=repr)
 def test_large_gates_do_not_overflow(cell):
-    """Pre-activations of hundreds, whose exponentials are no float32."""
+    """Pre-activations of several hundred give finite results, though their exponentials overflow float32."""
     layer = RNN(cell)
     params = jax.tree.map(lambda leaf: 200 * leaf, layer.init(jax.random.key(0), FEATURES))
     grads = jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES)))[1].sum())(params)
@@ -145,14 +145,14 @@ def test_large_gates_do_not_overflow(cell):
     ],
 )
 def test_options_that_make_no_sense(options, words):
-    """One sentence each."""
+    """Each invalid option is refused in one sentence."""
     with pytest.raises(ValueError, match=words):
         LSTMCell(UNITS, **options)
 
 
 @pytest.mark.parametrize("cell", [SLSTMCell, MLSTMCell, partial(ConvLSTMCell, kernel_size=3, spatial=(8,))], ids=repr)
 def test_a_forget_bias_needs_a_bias(cell):
-    """One that was asked for; the default, and None, speak of biases that there are."""
+    """A forget bias without a bias is refused only if the user set it."""
     with pytest.raises(ValueError, match=r"forget_bias is for a forget gate with a bias, which this cell has none of, got 0\.5"):
         cell(4, use_bias=False, forget_bias=0.5)
     assert cell(4, use_bias=False).forget_bias == cell(4).forget_bias > 0
@@ -161,6 +161,6 @@ def test_a_forget_bias_needs_a_bias(cell):
 
 @pytest.mark.parametrize("cell", [SLSTMCell, MLSTMCell])
 def test_heads_divide_units(cell):
-    """Else there is no such cell."""
+    """A number of heads that does not divide `units` is refused."""
     with pytest.raises(ValueError, match="heads must divide units, got 3 heads for 4 units"):
         cell(4, heads=3)

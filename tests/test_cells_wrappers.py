@@ -1,4 +1,4 @@
-"""What wrappers do to a cell, against its equations written down and against what many draws come to."""
+"""Wrappers against their equations, and their random masks against expected frequencies."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ import pytest
 from jlstm import RNN
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
-from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 CELL = LSTMCell(UNITS)
 RNG = np.random.default_rng(7)
 
 
-def steps(params, xs, carry, inputs=None, outputs=None, state=None, kept=None):
-    """An LSTM step by step, with factors of x, y and h, and what is kept of the carry; masks are (time, batch, size)."""
+def steps(params, xs, carry, inputs=None, outputs=None, state=None, zoneout=None):
+    """Run an LSTM step by step, with factors of x, y and h and zoneout of the carry. Masks have shape (time, batch, size)."""
     h, c = carry
     ys = []
     for t in range(xs.shape[1]):
@@ -25,8 +25,8 @@ def steps(params, xs, carry, inputs=None, outputs=None, state=None, kept=None):
         new_c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         new_h = sigmoid(o) * np.tanh(new_c)
         y = new_h
-        if kept is not None:
-            new_h, new_c = (k[t] * old + (1 - k[t]) * new for k, old, new in zip(kept, (h, c), (new_h, new_c), strict=True))
+        if zoneout is not None:
+            new_h, new_c = (k[t] * old + (1 - k[t]) * new for k, old, new in zip(zoneout, (h, c), (new_h, new_c), strict=True))
             y = new_h
         h, c = new_h if state is None else new_h * state[t], new_c
         ys.append(y if outputs is None else y * outputs[t])
@@ -35,8 +35,8 @@ def steps(params, xs, carry, inputs=None, outputs=None, state=None, kept=None):
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_multiplies_inputs_outputs_and_h(variational, x64):
-    """By the factors that `noise` holds, fresh at each step or the same for all; the output is not what is handed on."""
-    layer, params, xs, carry = problem(RNN(Dropout(CELL, inputs=0.5, outputs=0.5, state=0.5, variational=variational)))
+    """`noise` has the factors, one for each step or one for all. The output's factor is not handed on."""
+    layer, params, xs, carry = small_problem(RNN(Dropout(CELL, inputs=0.5, outputs=0.5, state=0.5, variational=variational)))
     sizes = {"inputs": FEATURES, "outputs": UNITS, "state": UNITS}
     noise = {name: RNG.normal(size=(BATCH, size) if variational else (TIME, BATCH, size)) for name, size in sizes.items()}
     masks = {name: np.broadcast_to(mask, (TIME, *mask.shape)) if variational else mask for name, mask in noise.items()}
@@ -48,24 +48,27 @@ def test_dropout_multiplies_inputs_outputs_and_h(variational, x64):
 
 def test_zoneout_keeps_some_of_h_and_c(x64):
     """Those that `noise` says; h comes from the new c, not from what is kept of it. In inference, the rates' shares of both."""
-    layer, params, xs, carry = problem(RNN(Zoneout(CELL, h=0.3, c=0.6)))
-    kept = [(RNG.random((TIME, BATCH, UNITS)) < 0.5).astype(float) for _ in "hc"]
-    for noise, shares in (({"h": kept[0], "c": kept[1]}, kept), (None, [np.full((TIME, 1, 1), rate) for rate in (0.3, 0.6)])):
+    layer, params, xs, carry = small_problem(RNN(Zoneout(CELL, h=0.3, c=0.6)))
+    zoneout = [(RNG.random((TIME, BATCH, UNITS)) < 0.5).astype(float) for _ in "hc"]
+    for noise, shares in (
+        ({"h": zoneout[0], "c": zoneout[1]}, zoneout),
+        (None, [np.full((TIME, 1, 1), rate) for rate in (0.3, 0.6)]),
+    ):
         last, ys = apply(layer, params, xs, carry, noise=noise)
-        expected_last, expected_ys = steps(params, xs, carry, kept=shares)
+        expected_last, expected_ys = steps(params, xs, carry, zoneout=shares)
         np.testing.assert_allclose(ys, expected_ys, rtol=1e-12)
         np.testing.assert_allclose(last, expected_last, rtol=1e-12)
 
 
 def test_zoneout_of_all_keeps_the_carry(x64):
-    """Rate 1."""
-    layer, params, xs, carry = problem(RNN(Zoneout(CELL, h=1.0, c=1.0)))
+    """With rate 1 the carry stays."""
+    layer, params, xs, carry = small_problem(RNN(Zoneout(CELL, h=1.0, c=1.0)))
     np.testing.assert_array_equal(apply(layer, params, xs, carry, key=jax.random.key(0))[0], carry)
 
 
 def test_dropped_weights_are_those_of_a_cell_with_zeros(x64):
-    """One mask for all steps and all of the batch."""
-    layer, params, xs, carry = problem(RNN(WeightDrop(CELL, rate=0.5)))
+    """One mask serves all steps and all sequences of the batch."""
+    layer, params, xs, carry = small_problem(RNN(WeightDrop(CELL, rate=0.5)))
     factors = 2.0 * (RNG.random(params["recurrent_kernel"].shape) < 0.5)
     masked = params | {"recurrent_kernel": params["recurrent_kernel"] * factors}
     got = apply(layer, params, xs, carry, noise={"recurrent_kernel": factors})
@@ -76,9 +79,9 @@ def test_dropped_weights_are_those_of_a_cell_with_zeros(x64):
 
 
 def test_residual_and_highway_are_their_equations(x64):
-    """y + x, and t y + (1 - t) x."""
+    """Residual gives y + x, and Highway t y + (1 - t) x."""
     cell = GRUCell(FEATURES)
-    layer, params, xs, _ = problem(RNN(Highway(cell)))
+    layer, params, xs, _ = small_problem(RNN(Highway(cell)))
     inner = apply(RNN(cell), params["cell"], xs)[1]
     t = 1 / (1 + np.exp(-(xs @ params["kernel"] + params["bias"])))
     np.testing.assert_allclose(apply(layer, params, xs)[1], t * inner + (1 - t) * xs, rtol=1e-12)
@@ -86,8 +89,8 @@ def test_residual_and_highway_are_their_equations(x64):
 
 
 def test_a_learned_carry_begins_resets_and_learns(x64):
-    """The same as that carry given, put back by resets, with the sum of all sequences' gradients."""
-    layer, params, xs, _ = problem(RNN(LearnedCarry(CELL)))
+    """It equals the same carry passed in, resets restore it, and its gradient sums over sequences."""
+    layer, params, xs, _ = small_problem(RNN(LearnedCarry(CELL)))
     start = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (BATCH, *leaf.shape)), params["carry"])
     resets = np.zeros((BATCH, TIME), bool)
     resets[:, 2] = True
@@ -101,7 +104,7 @@ def test_a_learned_carry_begins_resets_and_learns(x64):
 
 
 def ratio_of(cell, key):
-    """Outputs with dropout over outputs without, of constant inputs."""
+    """Return outputs with dropout divided by outputs without, on constant inputs."""
     layer = RNN(cell)
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.ones((BATCH, TIME, FEATURES))
@@ -109,7 +112,7 @@ def ratio_of(cell, key):
 
 
 def test_masks_have_their_mean_and_variance():
-    """Over many keys, factors of 0 and 1 / keep: mean 1, variance rate / keep; fresh at each step unless variational."""
+    """Factors of 0 and 1 / keep have mean 1 and variance rate / keep. They change each step unless variational."""
     keys = jax.random.split(jax.random.key(0), 2000)
     for variational in (False, True):
         cell = Dropout(CELL, outputs=0.25, variational=variational)
@@ -121,7 +124,7 @@ def test_masks_have_their_mean_and_variance():
 
 
 def test_chunks_do_not_repeat_their_masks():
-    """With `remat` fresh masks are the same as without: they are drawn for the whole sequence."""
+    """`remat` does not change the masks of each step: they are drawn for the whole sequence."""
     cell = Dropout(Zoneout(CELL, h=0.2, c=0.2), inputs=0.3, outputs=0.4, state=0.2)
     params = RNN(cell).init(jax.random.key(0), FEATURES)
     xs = normal(np.empty((BATCH, TIME, FEATURES)), rng=RNG, dtype=np.float32)
@@ -142,13 +145,13 @@ def test_chunks_do_not_repeat_their_masks():
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words):
-    """In one sentence."""
+    """Invalid options are refused in one sentence."""
     with pytest.raises(ValueError, match=words):
         make()
 
 
 def test_a_wrapper_needs_a_cell():
-    """Not a layer."""
+    """A wrapper refuses a layer."""
     with pytest.raises(TypeError, match=r"cell must be a Cell such as LSTMCell\(units\)"):
         Zoneout(RNN(CELL))
 
@@ -170,13 +173,13 @@ REFUSED |= {("WeightDrop", inner): TypeError for inner in ("Highway", "LearnedCa
 @pytest.mark.parametrize("outer", WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS)
 def test_every_pair_of_wrappers(outer, inner):
-    """In chunks and backwards it draws the same and gives the same, or it is refused in one sentence."""
+    """A pair gives the same with `remat`, and backwards if no noise belongs to a step; or it is refused."""
 
     def run(**options):
         layer = RNN(WRAPPERS[outer](WRAPPERS[inner](LSTMCell(FEATURES))), **options)
         xs = normal(np.empty((BATCH, TIME, FEATURES)), rng=np.random.default_rng(3), dtype=np.float32)
         flipped = xs[:, ::-1] if layer.reverse else xs
-        with jax.disable_jit():  # to draw takes longer to compile than to run
+        with jax.disable_jit():  # drawing takes longer to compile than to run
             params = layer.init(jax.random.key(0), FEATURES)
             carry, ys = layer.apply(params, flipped, key=jax.random.key(1))
         return carry, ys[:, ::-1] if layer.reverse else ys
@@ -187,27 +190,29 @@ def test_every_pair_of_wrappers(outer, inner):
         return
     carry, ys = run()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(remat=2))
-    noise_of_steps = {"Dropout", "Zoneout"} & {outer, inner}  # which stays with its step, whatever the direction
+    noise_of_steps = {"Dropout", "Zoneout"} & {outer, inner}  # this noise belongs to a step, whatever the direction
     if not noise_of_steps:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(reverse=True))
 
 
 def test_what_is_drawn_has_its_share():
-    """Of many drawn numbers; and no two wrappers or parts draw the same."""
+    """The share of zeros among many draws is the rate, and no two masks are correlated."""
     cell = WRAPPERS["Zoneout"](WRAPPERS["WeightDrop"](LSTMCell(50)))
     cell = WRAPPERS["variational"](WRAPPERS["Dropout"](cell))
     key, params = jax.random.key(4), cell.init(jax.random.key(0), 50)
     _, context = cell.begin(params, (40,), "float32", key=key)
     fresh = cell.each_step(params, (30, 40), "float32", key=key)
-    weights, kept = context.inner.inner.inner.own, fresh.inner.inner.own
+    weights, zoneout_noise = context.inner.inner.inner.own, fresh.inner.inner.own
     shares = [(context.own[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
     shares += [(fresh.inner.own[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
     for mask, rate in [*shares, (weights, 0.3)]:
         assert set(np.unique(mask)) == {0, np.float32(1) / np.float32(1 - rate)}
         np.testing.assert_allclose(np.mean(mask == 0), rate, atol=5 * np.sqrt(rate * (1 - rate) / mask.size))
     for name, rate in (("h", 0.3), ("c", 0.4)):
-        np.testing.assert_allclose(kept[name].mean(), rate, atol=5 * np.sqrt(rate * (1 - rate) / kept[name].size))
-    drawn = [*(mask == 0 for mask, _ in shares), weights == 0, kept["h"] == 1, kept["c"] == 1]
-    first = [np.ravel(mask)[:1500].astype(float) for mask in drawn]
+        np.testing.assert_allclose(
+            zoneout_noise[name].mean(), rate, atol=5 * np.sqrt(rate * (1 - rate) / zoneout_noise[name].size)
+        )
+    zeroed = [*(mask == 0 for mask, _ in shares), weights == 0, zoneout_noise["h"] == 1, zoneout_noise["c"] == 1]
+    first = [np.ravel(mask)[:1500].astype(float) for mask in zeroed]
     correlations = np.corrcoef(first)[~np.eye(len(first), dtype=bool)]
     assert np.abs(correlations).max() < 0.15

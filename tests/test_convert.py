@@ -1,4 +1,4 @@
-"""What all converters share, without any framework."""
+"""Behaviour that all converters share. It needs no other framework."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from conversions import refusal
 from jlstm import LSTM, RNN, MinLSTMCell, Stack
 from jlstm.convert import equinox, flax, haiku, keras, layout, onnx, tf1, torch
 from jlstm.convert.arrays import FLOATS, floating
-from problems import UNITS, problem
+from problems import UNITS, small_problem
 
 CONVERTERS = [equinox, flax, haiku, keras, onnx, tf1, torch]
 NO_WEIGHTS = [
@@ -22,35 +22,35 @@ NO_WEIGHTS = [
 @pytest.mark.parametrize("converter", CONVERTERS, ids=lambda module: module.__name__)
 @pytest.mark.parametrize("weights", NO_WEIGHTS, ids=lambda value: repr(value)[:40])
 def test_what_is_no_weights_is_one_sentence(converter, weights):
-    """Nothing, something else, or too little."""
+    """None, other objects and incomplete weights are refused in one sentence."""
     refusal(lambda: converter.load(weights))
 
 
 @pytest.mark.parametrize("converter", CONVERTERS, ids=lambda module: module.__name__)
 def test_what_is_no_parameters_or_another_cell_is_one_sentence(converter):
-    """All refuse parameters of another layer, and cells that only we have."""
+    """Every converter refuses parameters of another layer, and cells that only jlstm has."""
     for params in (None, {}, 3, {"kernel": 3}, ()):
         refusal(lambda params=params: converter.dump(LSTM(UNITS), params))
     refusal(lambda: converter.dump(Stack((LSTM(UNITS),)), ()))
     minimal = RNN(MinLSTMCell(UNITS))
-    assert "has no MinLSTMCell" in refusal(lambda: converter.dump(minimal, problem(minimal).params))
+    assert "has no MinLSTMCell" in refusal(lambda: converter.dump(minimal, small_problem(minimal).params))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dtypes_and_byte_orders(dtype, x64):
-    """Each dtype stays; a foreign byte order is turned."""
+    """The dtype stays, and a foreign byte order is converted."""
     array = np.arange(6).astype(np.float32).reshape(2, 3)
     params = {"kernel": array[:, :1].repeat(4, 1), "recurrent_kernel": array[:1, :1].repeat(4, 1), "bias": np.ones(4, "f4")}
     weights = torch.dump(LSTM(1), params)
     layer, params = torch.load({name: value.astype(jnp.dtype(dtype)) for name, value in weights.items()})
     assert params["kernel"].dtype.name == dtype == layer.param_dtype.name
-    turned = floating("weights", {"a": array.astype(">f4")})["a"]
-    assert turned.dtype.isnative
-    np.testing.assert_array_equal(turned, array)
+    converted = floating("weights", {"a": array.astype(">f4")})["a"]
+    assert converted.dtype.isnative
+    np.testing.assert_array_equal(converted, array)
 
 
 def test_gates_are_put_in_order_and_back():
-    """Every order is undone by its reverse; a gate that is not there is zeros."""
+    """Every reordering of gates is undone by its inverse. A missing gate becomes zeros."""
     columns = np.arange(8.0)
     for order in ("ifgo", "igfo", "iofg"):
         np.testing.assert_array_equal(layout.order(layout.order(columns, "ifgo", order), order, "ifgo"), columns)

@@ -1,4 +1,4 @@
-"""Equinox' weights: the same outputs as its own cells in float64, and there and back to the same bits."""
+"""Equinox weights give the outputs of Equinox's own cells in float64, and come back bit by bit."""
 
 import equinox
 import jax
@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional
 from jlstm.convert import equinox as convert
-from problems import FEATURES, TIME, UNITS, apply, normal, problem
+from problems import FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
 def test_the_same_weights_give_the_same_outputs(kind, use_bias):
-    """Of a cell, run over a sequence; its arrays come back to the same bits."""
+    """A cell run over a sequence gives the same outputs, and its arrays come back bit by bit."""
     cell = getattr(equinox.nn, kind)(FEATURES, UNITS, use_bias=use_bias, key=jax.random.key(0))
     cell = normal(cell, rng=np.random.default_rng(0))
     layer, params = convert.load(cell)
@@ -44,17 +44,17 @@ def test_the_same_weights_give_the_same_outputs(kind, use_bias):
     ids=repr,
 )
 def test_what_equinox_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    """The refusal names the option that Equinox lacks."""
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
-WEIGHTS = [convert.dump(layer, problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS))]
+WEIGHTS = [convert.dump(layer, small_problem(layer).params) for layer in (LSTM(UNITS), GRU(UNITS))]
 
 
 @given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], 0)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype; without its bias alone an LSTM is another layer."""
+    """Missing, additional and misshapen arrays and wrong dtypes are refused in one sentence."""
     if weights.keys() != {"weight_ih", "weight_hh"}:
         refusal(lambda: convert.load(weights))
 
@@ -80,12 +80,12 @@ class Scaled(equinox.nn.GRUCell):
     "cell", [Normed(jax.random.key(0)), Scaled(FEATURES, UNITS, key=jax.random.key(0))], ids=["more", "same"]
 )
 def test_cells_of_another_class_are_refused_by_name(cell):
-    """What their code does is not in their arrays."""
+    """The arrays do not show what the code of another class computes."""
     assert f"got {type(cell).__name__}: pass a dict" in refusal(lambda: convert.load(cell))
 
 
 def test_parts_that_are_put_into_a_cell_are_refused_by_name():
-    """A norm in the place of a bias."""
+    """A norm in place of a bias is refused by name."""
     cell = equinox.nn.GRUCell(FEATURES, UNITS, key=jax.random.key(0))
     cell = equinox.tree_at(lambda tree: tree.bias_n, cell, equinox.nn.LayerNorm(UNITS))
     assert "bias_n" in refusal(lambda: convert.load(cell))
@@ -97,5 +97,5 @@ BESIDE = ["norm.weight", "norm.bias", "peephole", "bias_hh", "weight_ci", "weigh
 @pytest.mark.parametrize("weights", WEIGHTS, ids=["LSTM", "GRU"])
 @pytest.mark.parametrize("name", BESIDE)
 def test_arrays_beside_those_of_a_cell_are_refused_by_name(weights, name):
-    """None is left out."""
+    """No array is silently ignored."""
     assert f"has {name!r}, which is not part" in refusal(lambda: convert.load(weights | {name: weights["bias"]}))

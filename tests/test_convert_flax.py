@@ -1,4 +1,4 @@
-"""Flax' weights, of linen and of nnx: the same outputs as its own modules in float64, and there and back to the same bits."""
+"""Weights of Flax linen and nnx give the outputs of Flax's own modules in float64, and come back bit by bit."""
 
 from itertools import product
 
@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import flax as convert
-from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}
 
 
 def of_linen(cell, bidirectional, options):
-    """Random variables, and the outputs."""
+    """Return random variables and the outputs of a linen module."""
     make = lambda: linen.RNN(getattr(linen, cell)(UNITS, **options, **F64))
     module = linen.Bidirectional(make(), make()) if bidirectional else make()
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), XS))
@@ -31,7 +31,7 @@ def of_linen(cell, bidirectional, options):
 
 
 def of_nnx(cell, bidirectional, options):
-    """Random variables, and the outputs."""
+    """Return random variables and the outputs of an nnx module."""
     make = lambda: nnx.RNN(getattr(nnx, cell)(FEATURES, UNITS, rngs=nnx.Rngs(0), **options, **F64))
     module = nnx.Bidirectional(make(), make()) if bidirectional else make()
     variables = normal(nnx.to_pure_dict(nnx.state(module, nnx.Param)), rng=np.random.default_rng(0))
@@ -42,8 +42,8 @@ def of_nnx(cell, bidirectional, options):
 
 
 PAIRS = [  # every cell of both in one direction and in two, and every cell and direction with both activations
-    (*one, bidirectional, (k + bidirectional) % 2 == 1)
-    for k, one in enumerate(product([of_linen, of_nnx], ["LSTMCell", "OptimizedLSTMCell", "GRUCell"]))
+    (*combination, bidirectional, (k + bidirectional) % 2 == 1)
+    for k, combination in enumerate(product([of_linen, of_nnx], ["LSTMCell", "OptimizedLSTMCell", "GRUCell"]))
     for bidirectional in (False, True)
 ]
 
@@ -51,7 +51,7 @@ PAIRS = [  # every cell of both in one direction and in two, and every cell and 
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("make", "cell", "bidirectional", "relu"), PAIRS)
 def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu):
-    """For cells, directions and activations."""
+    """The outputs are equal for all cells, directions and activations."""
     options = {"activation_fn": jax.nn.relu, "gate_fn": jax.nn.hard_sigmoid} if relu else {}
     variables, expected = make(cell, bidirectional, options)
     ours = {"activation": "relu", "recurrent_activation": "hard_sigmoid"} if relu else {}
@@ -66,8 +66,8 @@ def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu)
 @pytest.mark.parametrize("module", ["linen", "nnx", "nnx.OptimizedLSTMCell"])
 @pytest.mark.parametrize("layer", [LSTM(UNITS), GRU(UNITS), Bidirectional(LSTM(UNITS))], ids=repr)
 def test_what_is_dumped_comes_back(layer, module):
-    """To the same bits, signs of zeros too."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    """Dumped weights load bit by bit, including the signs of zeros."""
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     if module != "linen" and "recurrent_bias" in params:
         assert "nnx.GRUCell has no recurrent_bias" in refusal(lambda: convert.dump(layer, params, module=module))
         params["recurrent_bias"] = np.zeros(UNITS)
@@ -78,7 +78,7 @@ def test_what_is_dumped_comes_back(layer, module):
 
 
 def whole(tree):
-    """In memory as it reads."""
+    """Return a copy that is contiguous in memory."""
     return jax.tree.map(np.ascontiguousarray, tree)
 
 
@@ -92,12 +92,12 @@ def whole(tree):
     ids=repr,
 )
 def test_what_flax_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    """The refusal names the option that Flax lacks."""
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 WEIGHTS = [
-    dict(convert._flat(convert.dump(layer, problem(layer).params, module=module)["cell"]))
+    dict(convert._flat(convert.dump(layer, small_problem(layer).params, module=module)["cell"]))
     for layer, module in ((LSTM(UNITS), "linen"), (LSTM(UNITS), "nnx.OptimizedLSTMCell"), (GRU(UNITS), "linen"))
 ]
 
@@ -105,14 +105,14 @@ WEIGHTS = [
 @given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], -1)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype."""
+    """Missing, additional and misshapen arrays and wrong dtypes are refused in one sentence."""
     refusal(lambda: convert.load(weights))
 
 
 TREES = {
-    "LSTM": convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params)["cell"],
-    "fused": convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params, module="nnx.OptimizedLSTMCell")["cell"],
-    "GRU": convert.dump(GRU(UNITS), problem(GRU(UNITS)).params)["cell"],
+    "LSTM": convert.dump(LSTM(UNITS), small_problem(LSTM(UNITS)).params)["cell"],
+    "fused": convert.dump(LSTM(UNITS), small_problem(LSTM(UNITS)).params, module="nnx.OptimizedLSTMCell")["cell"],
+    "GRU": convert.dump(GRU(UNITS), small_problem(GRU(UNITS)).params)["cell"],
 }
 BESIDE = [
     *product(["norm", "LayerNorm_0"], ["scale"]),
@@ -127,19 +127,19 @@ BESIDE = [
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
 @pytest.mark.parametrize("name", BESIDE, ids=".".join)
 def test_variables_beside_those_of_a_cell_are_refused_by_name(tree, name):
-    """Such as those of a layer normalization; none is left out, with or without what runs the cell around it."""
+    """Extra variables, such as a layer normalization's, are not ignored, at any nesting."""
     module, leaf = name
-    more = tree | {module: tree.get(module, {}) | {leaf: np.ones(UNITS)}}
-    for weights in (more, {"cell": more}, {"params": {"cell": more}}):
+    extended = tree | {module: tree.get(module, {}) | {leaf: np.ones(UNITS)}}
+    for weights in (extended, {"cell": extended}, {"params": {"cell": extended}}):
         assert ".".join(name) in refusal(lambda weights=weights: convert.load(weights))
 
 
-@pytest.mark.parametrize("beside", ["norm", "batch_stats", "Dense_0"])
-def test_modules_beside_a_cell_are_no_part_of_a_layer(beside):
-    """They are not left out either."""
-    refusal(lambda: convert.load({"cell": TREES["LSTM"], beside: {"scale": np.ones(UNITS)}}))
-    refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, beside: {"scale": np.ones(UNITS)}}))
-    both = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}
-    refusal(lambda: convert.load(both | {beside: {"scale": np.ones(UNITS)}}))
-    refusal(lambda: convert.load({"forward_rnn": both["forward_rnn"]}))
+@pytest.mark.parametrize("module_name", ["norm", "batch_stats", "Dense_0"])
+def test_modules_beside_a_cell_are_no_part_of_a_layer(module_name):
+    """A module beside a cell is refused, not ignored."""
+    refusal(lambda: convert.load({"cell": TREES["LSTM"], module_name: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"params": {"cell": TREES["LSTM"]}, module_name: {"scale": np.ones(UNITS)}}))
+    directions = {"forward_rnn": {"cell": TREES["LSTM"]}, "backward_rnn": {"cell": TREES["LSTM"]}}
+    refusal(lambda: convert.load(directions | {module_name: {"scale": np.ones(UNITS)}}))
+    refusal(lambda: convert.load({"forward_rnn": directions["forward_rnn"]}))
     refusal(lambda: convert.load({"cell": TREES["LSTM"] | {"if_": TREES["LSTM"]["if"]}}))

@@ -90,8 +90,8 @@ def test_memory_out_of_proportion_is_a_finding(tmp_path):
 def test_changes_are_made_where_they_belong():
     """The same from the same seed; JSON stays JSON; all three ways are taken."""
     given = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
-    made = [mutate.mutated(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
-    assert made == [mutate.mutated(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
+    made = [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
+    assert made == [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
     assert b"bytes" in made
     assert any(len(one) == len(given) and one != given for one in made)
     changed = [one.split(SEPARATOR)[0] for one in made if one != b"bytes" and one.endswith(b"\0" * 64)]

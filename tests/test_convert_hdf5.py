@@ -1,4 +1,4 @@
-"""Our own reader of HDF5 against the HDF5 library."""
+"""Our own HDF5 reader against the HDF5 library."""
 
 import h5py
 import numpy as np
@@ -9,7 +9,7 @@ from jlstm.convert.hdf5_format import File
 
 
 def test_what_the_library_writes_is_read(tmp_path):
-    """Groups deep and wide, every floating dtype in either byte order, words as attributes, to the same bits."""
+    """Nested groups, floating dtypes in both byte orders and text attributes are read bit by bit."""
     rng = np.random.default_rng(0)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs["short"], file.attrs["long"] = "word", "wörd" * 10**5
@@ -35,7 +35,7 @@ def test_what_the_library_writes_is_read(tmp_path):
 
 
 def test_the_later_format_is_refused(tmp_path):
-    """Keras does not write it."""
+    """The later HDF5 format is refused: Keras does not write it."""
     with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
         file["x"] = np.ones(3)
     with pytest.raises(RefusalError, match="first version"):
@@ -43,7 +43,7 @@ def test_the_later_format_is_refused(tmp_path):
 
 
 def test_groups_within_themselves_are_read_once(tmp_path):
-    """A circle of groups, and a dataset with two names."""
+    """A cycle of groups and a dataset under two names are read once."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["one/x"] = np.ones(3)
         file["one/again"], file["y"] = file["one"], file["one/x"]
@@ -51,7 +51,7 @@ def test_groups_within_themselves_are_read_once(tmp_path):
 
 
 def test_a_path_without_end_is_refused(tmp_path):
-    """Names of groups in groups would take memory with the square of their number."""
+    """Deep nesting is refused: the names would take memory quadratic in the depth."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["/".join("deep" for _ in range(1000)) + "/x"] = np.ones(3)
     with pytest.raises(RefusalError, match="nested too deep"):
@@ -59,7 +59,7 @@ def test_a_path_without_end_is_refused(tmp_path):
 
 
 def test_a_circle_of_blocks_is_refused(tmp_path):
-    """A symbol table whose node is itself, which the library would read for ever."""
+    """A symbol table whose node is itself is refused. The HDF5 library would read it forever."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["one/x"] = np.ones(3)
     content = bytearray((tmp_path / "a.h5").read_bytes())
@@ -71,7 +71,7 @@ def test_a_circle_of_blocks_is_refused(tmp_path):
 
 @pytest.mark.parametrize("place", [4, 2], ids=["type", "space"])
 def test_an_attribute_that_is_cut_off_is_refused(tmp_path, place):
-    """Its type or its shape is said to be one byte long."""
+    """An attribute whose type or shape claims to be one byte long is refused."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs["word"] = "text"
     content = bytearray((tmp_path / "a.h5").read_bytes())

@@ -1,4 +1,4 @@
-"""Weights of Keras 3 and tf-keras: the same outputs in float64, there and back to the same bits, and all their files."""
+"""Weights of Keras 3 and tf-keras give the same outputs in float64, come back bit by bit, and are read from all files."""
 
 import jax
 import numpy as np
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
-from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, problem
+from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
+from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 import tf_keras  # isort: skip  # after the environment is set
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
 ]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 OPTIONS = [
     ("LSTM", {}),
@@ -37,18 +37,18 @@ PAIRS = [  # every kind and its options in every structure, and both in either f
     (kind, options, *structure, (keras, tf_keras)[(k + s) % 2])
     for k, (kind, options) in enumerate(OPTIONS)
     for s, structure in enumerate(STRUCTURES)
-    if not (structure[0] and options.get("go_backwards"))  # Keras' Bidirectional takes turns by itself
+    if not (structure[0] and options.get("go_backwards"))  # Keras's Bidirectional reverses by itself
 ]
 
 
 def randomly(model):
-    """The same model with random weights, biases too."""
+    """Give the model random weights, including biases, and return it."""
     model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
     return model
 
 
 def ours(framework, kind, options):
-    """Keras' options under our names."""
+    """Return the Keras options under our names."""
     renamed = {("reverse" if name == "go_backwards" else name): value for name, value in options.items() if name != "use_bias"}
     if options == {"use_bias": False} and kind == "GRU":
         renamed["reset_after"] = True
@@ -58,16 +58,18 @@ def ours(framework, kind, options):
 
 
 def layers(framework, kind, options, *, bidirectional, depth):
-    """One or more layers, with random weights."""
+    """Return one or more Keras layers with random weights."""
     make = lambda: getattr(framework.layers, kind)(UNITS, return_sequences=True, dtype="float64", **options)
-    made = [framework.layers.Bidirectional(make(), dtype="float64") if bidirectional else make() for _ in range(depth)]
-    model = framework.Sequential(made)
+    framework_layers = [
+        framework.layers.Bidirectional(make(), dtype="float64") if bidirectional else make() for _ in range(depth)
+    ]
+    model = framework.Sequential(framework_layers)
     model.build((None, None, FEATURES))
     return randomly(model).layers
 
 
 def outputs(model, xs, reverse):
-    """Of each layer in turn, in the order of the inputs."""
+    """Run the layers one after the other. Return the outputs in the order of the inputs."""
     for layer in model:
         xs = layer(tf.constant(xs))
         xs = xs[:, ::-1] if reverse else xs
@@ -76,10 +78,10 @@ def outputs(model, xs, reverse):
 
 @pytest.mark.table(quick=8)
 @pytest.mark.parametrize(
-    ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda each: getattr(each, "__name__", str(each))
+    ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, depth, framework):
-    """For layers, directions, activations, biases and both conventions of the GRU."""
+    """The outputs are equal for all layers, directions, activations, biases and GRU conventions."""
     theirs = layers(framework, kind, options, bidirectional=bidirectional, depth=depth)
     weights = [layer.get_weights() for layer in theirs]
     layer, params = convert.load(weights if depth > 1 else weights[0], **ours(framework, kind, options))
@@ -100,8 +102,8 @@ def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, de
     ids=repr,
 )
 def test_what_is_dumped_comes_back(layer):
-    """To the same bits, signs of zeros too."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    """Dumped weights load bit by bit, including the signs of zeros."""
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     options = {"reverse": True, "activation": "relu"} if getattr(layer, "reverse", False) else {}
     _, back = convert.load(convert.dump(layer, params), **options)
     assert jax.tree.structure(back) == jax.tree.structure(params)
@@ -109,33 +111,37 @@ def test_what_is_dumped_comes_back(layer):
 
 
 def test_dumped_weights_are_theirs():
-    """`set_weights` takes them, and the outputs are ours."""
-    known = problem(Bidirectional(GRU(UNITS), "sum"))
+    """Keras's `set_weights` takes dumped weights, and the outputs equal ours."""
+    problem = small_problem(Bidirectional(GRU(UNITS), "sum"))
     theirs = keras.layers.Bidirectional(keras.layers.GRU(UNITS, return_sequences=True), merge_mode="sum", dtype="float64")
     theirs.forward_layer.dtype_policy = theirs.backward_layer.dtype_policy = keras.DTypePolicy("float64")
     theirs.build((None, None, FEATURES))
-    theirs.set_weights(convert.dump(known.layer, known.params))
-    _, ys = apply(known.layer, known.params, known.xs)
-    np.testing.assert_allclose(ys, theirs(known.xs), rtol=0, atol=1e-5)  # their variables are float32 here
+    theirs.set_weights(convert.dump(problem.layer, problem.params))
+    _, ys = apply(problem.layer, problem.params, problem.xs)
+    np.testing.assert_allclose(ys, theirs(problem.xs), rtol=0, atol=1e-5)  # the Keras variables are float32 here
 
 
 def model(framework):
-    """A model with every kind of layer, one inside another model."""
-    of = framework.layers
-    inside = framework.Sequential([framework.Input((None, 2)), of.LSTM(3, return_sequences=True, name="deep")], name="inner")
+    """Return a model with every kind of layer, one of them inside another model."""
+    keras_layers = framework.layers
+    inside = framework.Sequential(
+        [framework.Input((None, 2)), keras_layers.LSTM(3, return_sequences=True, name="deep")], name="inner"
+    )
     xs = framework.Input((None, FEATURES))
-    ys = of.Bidirectional(of.LSTM(UNITS, return_sequences=True), merge_mode="sum", name="both")(xs)
-    ys = of.GRU(3, return_sequences=True, reset_after=False, recurrent_activation="hard_sigmoid", name="lstm")(ys)
-    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2, activation="relu")], return_sequences=True, name="cells")(ys)
-    ys = of.Dense(2)(inside(ys))
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True), merge_mode="sum", name="both")(xs)
+    ys = keras_layers.GRU(3, return_sequences=True, reset_after=False, recurrent_activation="hard_sigmoid", name="lstm")(ys)
+    ys = keras_layers.RNN(
+        [keras_layers.LSTMCell(3), keras_layers.LSTMCell(2, activation="relu")], return_sequences=True, name="cells"
+    )(ys)
+    ys = keras_layers.Dense(2)(inside(ys))
     return randomly(
-        framework.Model(xs, of.LSTM(5, return_sequences=True, unit_forget_bias=False, use_bias=False, name="last")(ys))
+        framework.Model(xs, keras_layers.LSTM(5, return_sequences=True, unit_forget_bias=False, use_bias=False, name="last")(ys))
     )
 
 
 @pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
 def saved(request, tmp_path_factory):
-    """A model and its files."""
+    """A model and the folder with its files."""
     folder, whole = tmp_path_factory.mktemp("models"), model(request.param)
     for name in ("model.keras", "whole.h5"):
         whole.save(folder / name)
@@ -148,27 +154,30 @@ def saved(request, tmp_path_factory):
 @pytest.mark.table(quick=2)
 @pytest.mark.parametrize("name", ["model.keras", "whole.h5"])
 def test_files_of_whole_models_are_read_by_name(saved, name):
-    """Each layer with its own options and weights: it does what the layer in the model does."""
+    """Each layer is read with its options and weights, and gives the outputs of the layer in the model."""
     whole, folder = saved
-    found = convert.read(folder / name)
-    assert found.keys() == {"both", "lstm", "cells", "inner/deep", "last"}
+    converted = convert.read(folder / name)
+    assert converted.keys() == {"both", "lstm", "cells", "inner/deep", "last"}
     ys = XS.astype(np.float32)
     for part in whole.layers[1:]:
         expected, ys_before = np.asarray(part(ys)), ys
         full = {"inner": "inner/deep"}.get(part.name, part.name)
         ys = expected
-        if full in found:
-            layer, params = found[full]
+        if full in converted:
+            layer, params = converted[full]
             _, got = apply(layer, params, ys_before)
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-    assert found["last"][0].cell.forget_bias is None
-    assert found["both"][0].merge == "sum"
+    assert converted["last"][0].cell.forget_bias is None
+    assert converted["both"][0].merge == "sum"
 
 
 def test_a_second_stack_of_cells_is_found(tmp_path):
-    """Keras numbers what it puts around the cells, in a legacy file too."""
-    of = keras.layers
-    stacks = [of.RNN([of.LSTMCell(2), of.LSTMCell(3)], return_sequences=True, name=name) for name in ("one", "two")]
+    """Keras numbers the layers around the cells; a legacy file has the number too."""
+    keras_layers = keras.layers
+    stacks = [
+        keras_layers.RNN([keras_layers.LSTMCell(2), keras_layers.LSTMCell(3)], return_sequences=True, name=name)
+        for name in ("one", "two")
+    ]
     keras.Sequential([keras.Input((None, FEATURES)), *stacks]).save(tmp_path / "model.h5")
     for name, (layer, params) in convert.read(tmp_path / "model.h5").items():
         theirs = next(stack for stack in stacks if stack.name == name).get_weights()
@@ -176,21 +185,21 @@ def test_a_second_stack_of_cells_is_found(tmp_path):
 
 
 def test_files_of_weights_alone_are_read_by_name(saved):
-    """Options come from the caller there."""
+    """In files without a description the options come from the caller."""
     whole, folder = saved
     for path in folder.glob("*weights.h5"):
-        found = convert.read(path)
+        converted = convert.read(path)
         kinds = {layer.name: layer.get_weights() for layer in whole.layers if layer.name in ("both", "last")}
-        by_end = {name.rsplit("/", 1)[-1]: value for name, value in found.items()}
+        by_end = {name.rsplit("/", 1)[-1]: value for name, value in converted.items()}
         for name, weights in kinds.items():
             if name in by_end:  # tf-keras numbers layers in a `.weights.h5` file and does not name them
                 jax.tree.map(np.testing.assert_array_equal, convert.dump(*by_end[name]), weights)
-        assert len(found) == 5
+        assert len(converted) == 5
 
 
 WEIGHTS = {
-    "LSTM": dict(enumerate(convert.dump(LSTM(UNITS), problem(LSTM(UNITS)).params))),
-    "GRU": dict(enumerate(convert.dump(GRU(UNITS), problem(GRU(UNITS)).params))),
+    "LSTM": dict(enumerate(convert.dump(LSTM(UNITS), small_problem(LSTM(UNITS)).params))),
+    "GRU": dict(enumerate(convert.dump(GRU(UNITS), small_problem(GRU(UNITS)).params))),
 }
 
 
@@ -203,12 +212,12 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
 
 
 def test_options_that_keras_lacks_are_refused():
-    """By name."""
+    """Options that Keras lacks are refused by name."""
     for options, complaint in (
         ({"peephole": True}, "Keras has no peephole=True"),
         ({"projection": 2}, "Keras has no projection=2"),
         ({"output_activation": "relu"}, "Keras has no output_activation='relu', only 'tanh'"),
     ):
         layer = LSTM(UNITS, **options)
-        assert complaint in refusal(lambda layer=layer: convert.dump(layer, problem(layer).params))
+        assert complaint in refusal(lambda layer=layer: convert.dump(layer, small_problem(layer).params))
     assert "no option 'colour'" in refusal(lambda: convert.load(list(WEIGHTS["LSTM"].values()), colour=1))

@@ -1,4 +1,4 @@
-"""Keras's files whose description and weights disagree, or that hold what only looks like Keras's layers, are refused."""
+"""Keras files whose description contradicts their weights, or whose layers are not Keras's own, are refused."""
 
 import io
 import json
@@ -12,9 +12,10 @@ import pytest
 
 from conversions import refusal
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
+
 
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
@@ -27,11 +28,11 @@ LSTM, GRU = "layers/lstm/cell/vars", "layers/gru/cell/vars"
 @pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
 def files(request, tmp_path_factory):
     """A model's `.keras` and `.h5` files."""
-    folder, of = tmp_path_factory.mktemp("models"), request.param.layers
+    folder, keras_layers = tmp_path_factory.mktemp("models"), request.param.layers
     layers = [
-        of.LSTM(4, name="first", return_sequences=True),
-        of.GRU(4, name="second", return_sequences=True),
-        of.Bidirectional(of.LSTM(3), name="third"),
+        keras_layers.LSTM(4, name="first", return_sequences=True),
+        keras_layers.GRU(4, name="second", return_sequences=True),
+        keras_layers.Bidirectional(keras_layers.LSTM(3), name="third"),
     ]
     model = request.param.Sequential([request.param.Input((None, 2)), *layers])
     for ending in (".keras", ".h5"):
@@ -51,7 +52,7 @@ def option(name, **changes):
 
 
 def entry(name, **changes):
-    """Change what is beside a layer's options."""
+    """Change the fields beside a layer's options."""
 
     def change(config):
         for layer in config["config"]["layers"]:
@@ -62,7 +63,7 @@ def entry(name, **changes):
 
 
 def wrapped(**changes):
-    """Change options of the layer in the Bidirectional one."""
+    """Change options of the layer inside the Bidirectional one."""
     return lambda config: config["config"]["layers"][-1]["config"]["layer"]["config"].update(changes)
 
 
@@ -76,8 +77,8 @@ def delete(*names):
     return change
 
 
-def put(name, array):
-    """Put an array in place of another, or beside the others."""
+def put_array(name, array):
+    """Replace an array, or add one."""
 
     def change(weights):
         if name in weights:
@@ -88,7 +89,7 @@ def put(name, array):
 
 
 def planted(files, path, describe=None, weigh=None, version=None):
-    """The `.keras` file with changes, whose checksums are right."""
+    """Write the `.keras` file with changes, and with right checksums."""
     with zipfile.ZipFile(files / "model.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     if describe is not None:
@@ -130,10 +131,10 @@ CONTRADICTIONS = {
     "reset_after": ({"describe": option("second", reset_after=False)}, "not that of reset_after=False"),
     "another class": ({"describe": entry("first", class_name="GRU")}, "which Keras writes|has no weights|described as GRU"),
     "dtype": ({"describe": option("first", dtype="float64")}, "dtype float64, and its weights are float32"),
-    "cuDNN's bias": ({"weigh": put(f"{LSTM}/2", np.ones(32, "f4"))}, "in cuDNN's layout, unlike"),
-    "a fourth array": ({"weigh": put(f"{LSTM}/3", np.ones(4, "f4"))}, "it has the array 'layers/lstm/cell/vars/3' besides"),
+    "cuDNN's bias": ({"weigh": put_array(f"{LSTM}/2", np.ones(32, "f4"))}, "in cuDNN's layout, unlike"),
+    "a fourth array": ({"weigh": put_array(f"{LSTM}/3", np.ones(4, "f4"))}, "it has the array 'layers/lstm/cell/vars/3' besides"),
     "a normalization": (
-        {"weigh": put("layers/lstm/cell/norm/vars/0", np.ones(4, "f4"))},
+        {"weigh": put_array("layers/lstm/cell/norm/vars/0", np.ones(4, "f4"))},
         "'layers/lstm/cell/norm/vars/0' besides",
     ),
     "no version": ({"version": ""}, "states keras_version '', expected one such as"),
@@ -145,7 +146,7 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_contradictions_are_refused_naming_both_sides(files, name, tmp_path):
-    """Keras itself refuses most of them."""
+    """The sentence names the description and the weights. Keras itself refuses most of these files."""
     changes, complaint = CONTRADICTIONS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -158,12 +159,12 @@ def test_contradictions_are_refused_naming_both_sides(files, name, tmp_path):
 
 
 def test_the_version_of_another_keras_is_refused(files, tmp_path):
-    """It says what hard_sigmoid means; the options of Keras 2 and 3 differ."""
+    """The version defines `hard_sigmoid`, and the options of Keras 2 and 3 differ."""
     with zipfile.ZipFile(files / "model.keras") as archive:
         ours = json.loads(archive.read("metadata.json"))["keras_version"]
-    other = "3.4.1" if ours.startswith("2") else "2.15.0"
-    sentence = refusal(lambda: convert.read(planted(files, tmp_path / "a.keras", version=other)))
-    assert f"keras_version is {other}" in sentence
+    wrong_version = "3.4.1" if ours.startswith("2") else "2.15.0"
+    sentence = refusal(lambda: convert.read(planted(files, tmp_path / "a.keras", version=wrong_version)))
+    assert f"keras_version is {wrong_version}" in sentence
     assert f"which Keras {ours[0]} writes" in sentence
 
 
@@ -178,7 +179,7 @@ UNLIKE = {
 
 @pytest.mark.parametrize("name", UNLIKE)
 def test_what_is_not_kerass_own_is_skipped_by_name(files, name, tmp_path):
-    """The other layers are read."""
+    """A layer that is not Keras's own is skipped, and the other layers are read."""
     change, reason = UNLIKE[name]
     with pytest.warns(UserWarning, match="'first' is not converted"):
         layers = convert.read(planted(files, tmp_path / "a.keras", describe=change))
@@ -198,14 +199,14 @@ def test_what_is_not_kerass_own_is_skipped_by_name(files, name, tmp_path):
     ids=str,
 )
 def test_options_that_change_no_output_are_taken(files, option_value, same, tmp_path):
-    """Regularizers, constraints, and how a loop is run."""
+    """Regularizers, constraints and loop options are accepted and ignored."""
     layers = convert.read(planted(files, tmp_path / "a.keras", describe=option("first", **option_value)))
     assert (list(layers) == ["first", "second", "third"]) is same
 
 
 OLD = {
     "a missing array": (lambda file, top: delete(f"{top}/bias")(file), "which is not there"),
-    "an array that is not listed": (lambda file, top: put(f"{top}/gamma", np.ones(4, "f4"))(file), "'first/"),
+    "an array that is not listed": (lambda file, top: put_array(f"{top}/gamma", np.ones(4, "f4"))(file), "'first/"),
     "a cell that is not listed": (
         lambda file, top: file.copy(file[top], f"{top}_1"),
         "has 2 cells, and is described with 1|weights of 2 directions",
@@ -215,7 +216,7 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 def test_old_files_are_held_against_their_lists(files, name, tmp_path):
-    """What a layer's list names is there, and nothing else is in its group."""
+    """An `.h5` file has exactly the arrays that its layers list."""
     path = tmp_path / "a.h5"
     path.write_bytes((files / "model.h5").read_bytes())
     change, complaint = OLD[name]
@@ -233,9 +234,11 @@ def test_old_files_are_held_against_their_lists(files, name, tmp_path):
 
 
 def test_directions_without_an_order_are_refused(tmp_path):
-    """Here no name tells which of the two cells runs backwards, only the list of weights."""
-    of = keras.layers
-    two = of.Bidirectional(of.LSTM(4, name="b"), backward_layer=of.LSTM(4, go_backwards=True, name="a"), name="two")
+    """Without the list of weights nothing tells which of two cells runs backward."""
+    keras_layers = keras.layers
+    two = keras_layers.Bidirectional(
+        keras_layers.LSTM(4, name="b"), backward_layer=keras_layers.LSTM(4, go_backwards=True, name="a"), name="two"
+    )
     path = tmp_path / "a.h5"
     keras.Sequential([keras.Input((None, 3)), two], name="model").save(path)
     with h5py.File(path, "a") as file:
@@ -247,7 +250,7 @@ def test_directions_without_an_order_are_refused(tmp_path):
 
 
 def test_the_version_of_an_old_file_is_needed(files, tmp_path):
-    """A description without it does not tell what hard_sigmoid means."""
+    """A description without a version does not define `hard_sigmoid`."""
     path = tmp_path / "a.h5"
     path.write_bytes((files / "model.h5").read_bytes())
     with h5py.File(path, "a") as file:
@@ -257,7 +260,7 @@ def test_the_version_of_an_old_file_is_needed(files, tmp_path):
 
 
 def test_a_cell_with_more_arrays_is_skipped_in_files_of_weights(files, tmp_path):
-    """A layer normalization beside kernel and recurrent kernel does not vanish."""
+    """The arrays of a layer normalization in a cell are not ignored."""
     path = tmp_path / "a.weights.h5"
     with zipfile.ZipFile(files / "model.keras") as archive:
         path.write_bytes(archive.read("model.weights.h5"))
@@ -270,61 +273,8 @@ def test_a_cell_with_more_arrays_is_skipped_in_files_of_weights(files, tmp_path)
     assert len(layers.skipped) == 2
 
 
-def wrapper(framework):
-    """A class of layers that scale what is inside, as a weight normalization does."""
-
-    class Scaled(framework.layers.Wrapper):
-        """With an array of its own."""
-
-        def build(self, input_shape=None):
-            """Make the array."""
-            super().build(input_shape)
-            self.gain = self.add_weight(name="gain", shape=(16,), initializer="ones")
-
-        def call(self, xs):
-            """What is inside, scaled."""
-            self.layer.cell.kernel.assign(self.layer.cell.kernel * self.gain)
-            return self.layer(xs)
-
-    return Scaled
-
-
-@pytest.mark.parametrize(
-    ("framework", "ending", "reason"),
-    [
-        (keras, ".weights.h5", "inside a wrapper that has the array 'layers/scaled/vars/0'"),
-        (keras, ".h5", "it is of class 'Scaled'"),
-        (tf_keras, ".weights.h5", "inside a wrapper that has the array 'layers/scaled/vars/0'"),
-        (tf_keras, ".old.h5", "it has the array 'scaled/scaled/gain:0' besides"),
-    ],
-    ids=["keras weights", "keras h5", "tf_keras weights", "tf_keras old weights"],
-)
-def test_a_layer_in_a_wrapper_with_arrays_is_not_taken_out_of_it(framework, ending, reason, tmp_path):
-    """The wrapper may change the layer's weights."""
-    inner = framework.layers.LSTM(4, name="inner")
-    model = framework.Sequential([framework.Input((None, 3)), wrapper(framework)(inner, name="scaled")])
-    path = tmp_path / f"model{ending}"
-    if ending == ".h5":
-        model.save(path)
-    else:
-        model.save_weights(path, **({"save_format": "h5"} if "old" in ending else {}))
-    assert reason in refusal(lambda: convert.read(path))
-
-
-@pytest.mark.parametrize("wrapped_layer", ["LSTM", "Sequential"])
-def test_layers_within_time_distributed_are_skipped(wrapped_layer, tmp_path):
-    """They run along another axis; directly inside, or in a model inside."""
-    of = keras.layers
-    inner = of.LSTM(4) if wrapped_layer == "LSTM" else keras.Sequential([keras.Input((5, 3)), of.LSTM(4)])
-    model = keras.Sequential([keras.Input((2, 5, 3)), of.TimeDistributed(inner)])
-    model.save_weights(tmp_path / "a.weights.h5")
-    model.save(tmp_path / "a.keras")
-    for name in ("a.weights.h5", "a.keras"):
-        assert "TimeDistributed" in refusal(lambda name=name: convert.read(tmp_path / name))
-
-
 def test_bits_flipped_in_an_archives_members_are_seen(files, tmp_path):
-    """Each member has a CRC-32."""
+    """The CRC-32 of each member shows any flipped bit."""
     whole = (files / "model.keras").read_bytes()
     with zipfile.ZipFile(files / "model.keras") as archive:
         spans = [(member.header_offset + 30 + len(member.filename), member.file_size) for member in archive.infolist()]

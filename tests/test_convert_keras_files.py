@@ -1,4 +1,4 @@
-"""Keras' files from anywhere: damaged ones, and those that declare more than they hold."""
+"""Keras files from untrusted sources: damaged files, and files that declare more than they hold."""
 
 import json
 import tracemalloc
@@ -29,7 +29,7 @@ SHAPES = {"0": (2, 4), "1": (1, 4), "2": (4,)}
 
 
 def weights(path, where="layers/lstm/cell/vars", **datasets):
-    """A file of weights as Keras writes it, with other datasets in place of some."""
+    """Write a file of weights as Keras does, with some datasets replaced."""
     with h5py.File(path, "w") as file:
         group = file.create_group(where)
         for name, shape in SHAPES.items():
@@ -37,19 +37,19 @@ def weights(path, where="layers/lstm/cell/vars", **datasets):
     return path
 
 
-def archive(path, config=CONFIG, compression=zipfile.ZIP_STORED, **other):
-    """A `.keras` file."""
+def archive(path, config=CONFIG, compression=zipfile.ZIP_STORED, **extra_members):
+    """Write a `.keras` file."""
     model = {"class_name": "Sequential", "config": {"layers": [config]}}
     content = weights(path.with_suffix(".weights.h5")).read_bytes()
     members = {"config.json": json.dumps(model), "metadata.json": '{"keras_version": "3.15.1"}', "model.weights.h5": content}
     with zipfile.ZipFile(path, "w", compression) as file:
-        for name, value in (members | {name.replace("_", "."): value for name, value in other.items()}).items():
+        for name, value in (members | {name.replace("_", "."): value for name, value in extra_members.items()}).items():
             file.writestr(name, value)
     return path
 
 
 def test_the_files_of_these_tests_are_whole(tmp_path):
-    """What is damaged below reads as it is."""
+    """The files are readable before the other tests damage them."""
     assert convert.read(weights(tmp_path / "a.weights.h5")).keys() == {"layers/lstm"}
     assert convert.read(archive(tmp_path / "a.keras")).keys() == {"one"}
 
@@ -58,7 +58,7 @@ def test_the_files_of_these_tests_are_whole(tmp_path):
 @settings(max_examples=80)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_damaged_files_are_read_or_refused(tmp_path, ending, data):
-    """Whatever bytes are cut off or changed."""
+    """A file with any bytes cut off or changed is read, or refused in one sentence."""
     path = (archive if ending == "keras" else weights)(tmp_path / f"model.{ending}")
     survives(convert.read, path, data.draw(damaged(path.read_bytes())))
 
@@ -76,7 +76,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, ending, data):
     ids=str,
 )
 def test_datasets_of_another_kind_are_refused(tmp_path, options, complaint):
-    """Huge, compressed, elsewhere, of whole numbers or text."""
+    """Huge, compressed, external, integer and text datasets are refused."""
     path = tmp_path / "a.weights.h5"
     with h5py.File(weights(path), "a") as file:
         del file["layers/lstm/cell/vars/0"]
@@ -93,7 +93,7 @@ def test_datasets_of_another_kind_are_refused(tmp_path, options, complaint):
     ids=["soft", "external"],
 )
 def test_links_are_not_followed(tmp_path, link, complaint):
-    """A link within the file is an array that is missing; a link to another file is refused."""
+    """A link within the file counts as a missing array. A link to another file is refused."""
     path = tmp_path / "a.weights.h5"
     with h5py.File(weights(path), "a") as file:
         del file["layers/lstm/cell/vars/1"]
@@ -113,7 +113,7 @@ def test_links_are_not_followed(tmp_path, link, complaint):
     ],
 )
 def test_options_that_are_not_ours_are_refused_by_name(tmp_path, changes, complaint):
-    """And those that no Keras writes."""
+    """So are options that no Keras version writes."""
     path = archive(tmp_path / "a.keras", CONFIG | {"config": CONFIG["config"] | changes})
     assert complaint in refusal(lambda: convert.read(path))
 
@@ -133,24 +133,24 @@ def test_options_that_are_not_ours_are_refused_by_name(tmp_path, changes, compla
     ],
 )
 def test_descriptions_that_are_none_are_one_sentence(tmp_path, config):
-    """Empty, of another structure, too deep, no text."""
+    """An empty, malformed or deeply nested description is refused in one sentence."""
     refusal(lambda: convert.read(archive(tmp_path / "a.keras", config_json=config)))
 
 
 @pytest.mark.parametrize("name", [[], {}, None, 1, 1.5, "two\nlines"], ids=repr)
 def test_names_of_cells_may_be_anything(tmp_path, name):
-    """The number tells which cell is meant."""
+    """The number in the file, not the name, tells which cell is meant."""
     cell = {"class_name": "LSTMCell", "config": CONFIG["config"] | {"name": name}}
     path = archive(tmp_path / "a.keras", {"class_name": "RNN", "config": {"name": "one", "cell": cell}})
-    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "b.keras", "w") as other:
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "b.keras", "w") as copy:
         for member in ("config.json", "metadata.json"):
-            other.writestr(member, file.read(member))
-        other.writestr("model.weights.h5", weights(tmp_path / "b.h5", "layers/rnn/cell/vars").read_bytes())
+            copy.writestr(member, file.read(member))
+        copy.writestr("model.weights.h5", weights(tmp_path / "b.h5", "layers/rnn/cell/vars").read_bytes())
     assert convert.read(tmp_path / "b.keras").keys() == {"one"}
 
 
 def test_names_of_several_lines_are_one_sentence(tmp_path):
-    """HDF5 allows any letters in names."""
+    """HDF5 allows any characters in names, also line breaks. The refusal stays on one line."""
     path = tmp_path / "a.weights.h5"
     with h5py.File(path, "w") as file:
         for name in ("mine", "two\nlines"):
@@ -161,7 +161,7 @@ def test_names_of_several_lines_are_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("field", ["name", "class_name"])
 def test_long_names_are_refused(tmp_path, field):
-    """Each of many layers inside would have a copy of it."""
+    """Long names are refused: each of many inner layers would have a copy."""
     inner = {"class_name": "Sequential", "config": {"name": "two", "layers": [CONFIG] * 1000}}
     inner = {**inner, field: "n" * 10**5} if field == "class_name" else inner | {"config": inner["config"] | {field: "n" * 10**5}}
     path = archive(tmp_path / "a.keras", inner)
@@ -172,7 +172,7 @@ def test_long_names_are_refused(tmp_path, field):
 
 
 def test_two_layers_of_one_name_are_refused(tmp_path):
-    """Keras refuses them too; one would hide the other."""
+    """Keras refuses two layers with one name too: one would hide the other."""
     with h5py.File(weights(tmp_path / "both.h5"), "a") as file:
         file.copy("layers/lstm", "layers/lstm_1")
     model = json.dumps({"class_name": "Sequential", "config": {"layers": [CONFIG, CONFIG]}})
@@ -196,17 +196,17 @@ def test_two_layers_of_one_name_are_refused(tmp_path):
     ids=["an option missing", "a number for a layer", "a long number"],
 )
 def test_descriptions_say_what_is_wrong(tmp_path, config, complaint):
-    """With a remedy that helps."""
+    """The sentence names what is wrong, with a remedy that helps."""
     assert complaint in refusal(lambda: convert.read(archive(tmp_path / "a.keras", config_json=config)))
 
 
 def test_archives_are_checked_before_they_are_unpacked(tmp_path):
-    """A compressed one, one without a member, one with weights of another layer, options that the file tells itself."""
+    """Compressed or incomplete archives, missing weights, and options that the file states are refused."""
     bomb = archive(tmp_path / "a.keras", compression=zipfile.ZIP_DEFLATED, config_json=b" " * 10**7)
     assert "expected a plain zip file" in refusal(lambda: convert.read(bomb))
     whole = archive(tmp_path / "b.keras")
     content = bytearray(whole.read_bytes())
-    first = content.index(b"PK\1\2") + 20  # where the archive's directory says how long the first member is when packed
+    first = content.index(b"PK\1\2") + 20  # the field for the packed size of the first member
     content[first : first + 4] = (2**30).to_bytes(4, "little")
     (tmp_path / "long.keras").write_bytes(content)
     assert "larger than the file" in refusal(lambda: convert.read(tmp_path / "long.keras"))

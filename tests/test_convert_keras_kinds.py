@@ -1,6 +1,5 @@
-"""All recurrent layers of Keras 3 and tf-keras from all their files: the converted layer gives the same outputs."""
+"""All recurrent layers of Keras 3 and tf-keras, read from all their files, give the outputs of Keras."""
 
-import h5py
 import jax
 import numpy as np
 import pytest
@@ -8,8 +7,9 @@ import pytest
 from conversions import refusal
 from jlstm.cells import ConvLSTMCell, ElmanCell
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
-from problems import apply, normal
+from keras_models import ALL, CLOSE, LINES, PICTURES, SERIES, VOLUMES, save_model, sequential
+from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
+from problems import apply
 
 import tf_keras  # isort: skip  # after the environment is set
 
@@ -19,45 +19,68 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
 ]
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
-ALL = {"return_sequences": True}
-SERIES, LINES, PICTURES, VOLUMES = (7, 3), (5, 6, 3), (5, 6, 4, 3), (3, 4, 5, 6, 3)  # time, space, features
 WINDOW = {"strides": 2, "padding": "same"}
 AVERAGED = {"spatial": (6, 4), "merge": "ave"}
 LAYERS = {
     "backward_layer": (
         SERIES,
-        lambda of: of.Bidirectional(of.LSTM(4, **ALL), backward_layer=of.LSTM(4, go_backwards=True, name="other", **ALL)),
+        lambda keras_layers: keras_layers.Bidirectional(
+            keras_layers.LSTM(4, **ALL), backward_layer=keras_layers.LSTM(4, go_backwards=True, name="other", **ALL)
+        ),
         {},
     ),
     "GRU with backward_layer": (
         SERIES,
-        lambda of: of.Bidirectional(of.GRU(4, **ALL), backward_layer=of.GRU(4, go_backwards=True, name="forward_2", **ALL)),
+        lambda keras_layers: keras_layers.Bidirectional(
+            keras_layers.GRU(4, **ALL), backward_layer=keras_layers.GRU(4, go_backwards=True, name="forward_2", **ALL)
+        ),
         {},
     ),
-    "named forward": (SERIES, lambda of: of.LSTM(4, name="forward", **ALL), {}),
-    "named backward": (SERIES, lambda of: of.GRU(4, name="backward_gru", **ALL), {}),
+    "named forward": (SERIES, lambda keras_layers: keras_layers.LSTM(4, name="forward", **ALL), {}),
+    "named backward": (SERIES, lambda keras_layers: keras_layers.GRU(4, name="backward_gru", **ALL), {}),
     "Bidirectional named forward": (
         SERIES,
-        lambda of: of.Bidirectional(of.LSTM(4, **ALL), name="forward_b", merge_mode="sum"),
+        lambda keras_layers: keras_layers.Bidirectional(keras_layers.LSTM(4, **ALL), name="forward_b", merge_mode="sum"),
         {"merge": "sum"},
     ),
-    "Bidirectional cells": (SERIES, lambda of: of.Bidirectional(of.RNN([of.LSTMCell(4), of.LSTMCell(2)], **ALL)), {}),
-    "GRUCells": (SERIES, lambda of: of.RNN([of.GRUCell(4), of.GRUCell(2)], **ALL), {}),
-    "eleven SimpleRNNCells": (SERIES, lambda of: of.RNN([of.SimpleRNNCell(2) for _ in range(11)], **ALL), {}),
-    "SimpleRNN": (SERIES, lambda of: of.SimpleRNN(4, activation="relu", **ALL), {"activation": "relu"}),
-    "SimpleRNN without bias": (SERIES, lambda of: of.SimpleRNN(4, use_bias=False, **ALL), {}),
-    "Bidirectional SimpleRNN": (SERIES, lambda of: of.Bidirectional(of.SimpleRNN(4, **ALL), merge_mode="mul"), {"merge": "mul"}),
-    "GRU without bias": (SERIES, lambda of: of.GRU(4, use_bias=False, reset_after=False, **ALL), {"reset_after": False}),
-    "ConvLSTM1D": (LINES, lambda of: of.ConvLSTM1D(2, 3, **ALL, **WINDOW), {"spatial": (6,), **WINDOW}),
-    "ConvLSTM2D": (PICTURES, lambda of: of.ConvLSTM2D(2, (3, 2), **ALL), {"spatial": (6, 4)}),
+    "Bidirectional cells": (
+        SERIES,
+        lambda keras_layers: keras_layers.Bidirectional(
+            keras_layers.RNN([keras_layers.LSTMCell(4), keras_layers.LSTMCell(2)], **ALL)
+        ),
+        {},
+    ),
+    "GRUCells": (SERIES, lambda keras_layers: keras_layers.RNN([keras_layers.GRUCell(4), keras_layers.GRUCell(2)], **ALL), {}),
+    "eleven SimpleRNNCells": (
+        SERIES,
+        lambda keras_layers: keras_layers.RNN([keras_layers.SimpleRNNCell(2) for _ in range(11)], **ALL),
+        {},
+    ),
+    "SimpleRNN": (SERIES, lambda keras_layers: keras_layers.SimpleRNN(4, activation="relu", **ALL), {"activation": "relu"}),
+    "SimpleRNN without bias": (SERIES, lambda keras_layers: keras_layers.SimpleRNN(4, use_bias=False, **ALL), {}),
+    "Bidirectional SimpleRNN": (
+        SERIES,
+        lambda keras_layers: keras_layers.Bidirectional(keras_layers.SimpleRNN(4, **ALL), merge_mode="mul"),
+        {"merge": "mul"},
+    ),
+    "GRU without bias": (
+        SERIES,
+        lambda keras_layers: keras_layers.GRU(4, use_bias=False, reset_after=False, **ALL),
+        {"reset_after": False},
+    ),
+    "ConvLSTM1D": (LINES, lambda keras_layers: keras_layers.ConvLSTM1D(2, 3, **ALL, **WINDOW), {"spatial": (6,), **WINDOW}),
+    "ConvLSTM2D": (PICTURES, lambda keras_layers: keras_layers.ConvLSTM2D(2, (3, 2), **ALL), {"spatial": (6, 4)}),
     "ConvLSTM2D with dilation": (
         PICTURES,
-        lambda of: of.ConvLSTM2D(2, 2, dilation_rate=2, **ALL),
+        lambda keras_layers: keras_layers.ConvLSTM2D(2, 2, dilation_rate=2, **ALL),
         {"spatial": (6, 4), "dilation": 2},
     ),
-    "Bidirectional ConvLSTM2D": (PICTURES, lambda of: of.Bidirectional(of.ConvLSTM2D(2, 2, **ALL), merge_mode="ave"), AVERAGED),
-    "ConvLSTM3D": (VOLUMES, lambda of: of.ConvLSTM3D(2, 2, **ALL), {"spatial": (4, 5, 6)}),
+    "Bidirectional ConvLSTM2D": (
+        PICTURES,
+        lambda keras_layers: keras_layers.Bidirectional(keras_layers.ConvLSTM2D(2, 2, **ALL), merge_mode="ave"),
+        AVERAGED,
+    ),
+    "ConvLSTM3D": (VOLUMES, lambda keras_layers: keras_layers.ConvLSTM3D(2, 2, **ALL), {"spatial": (4, 5, 6)}),
 }
 ENDINGS = {keras: (".keras", ".h5", ".weights.h5"), tf_keras: (".keras", ".h5", ".weights.h5", ".old.h5")}
 WEIGHTS_ALONE = (".weights.h5", ".old.h5")
@@ -65,38 +88,20 @@ FRAMEWORKS = pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras
 
 
 def groups():
-    """The kinds of layers by what has to be told of them: those of one group make one model."""
+    """Group the kinds of layers by the options that `read` needs for them. Each group makes one model."""
     kinds = {}
     for kind, (shape, _, options) in LAYERS.items():
         kinds.setdefault((shape, *options.items()), []).append(kind)
     return list(kinds.values())
 
 
-def sequential(framework, layers, shape):
-    """A Sequential model with random weights."""
-    model = framework.Sequential([framework.Input((None, *shape[1:])), *layers])
-    model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
-    return model
-
-
-def written(model, path):
-    """The model's file: the whole model or its weights alone, as the name's ending says."""
-    if path.name.endswith(".old.h5"):
-        model.save_weights(path, save_format="h5")
-    elif path.name.endswith(".weights.h5"):
-        model.save_weights(path)
-    else:
-        model.save(path)
-    return path
-
-
 def files(framework, model, folder):
-    """All files of a model, by their endings."""
-    return {ending: written(model, folder / f"model{ending}") for ending in ENDINGS[framework]}
+    """Write all files of a model. Return their paths by suffix."""
+    return {ending: save_model(model, folder / f"model{ending}") for ending in ENDINGS[framework]}
 
 
 def bits(layers):
-    """Layers with the bits of their parameters, in their order."""
+    """Return each layer with the bytes of its parameters, in order."""
     return [(layer, [leaf.tobytes() for leaf in jax.tree.leaves(params)]) for layer, params in layers.values()]
 
 
@@ -104,7 +109,7 @@ def bits(layers):
 @FRAMEWORKS
 @pytest.mark.parametrize("kinds", groups(), ids=lambda kinds: ", ".join(kinds))
 def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
-    """In both directions, with cells one upon the other, under names that look like directions."""
+    """The layers include both directions, stacked cells, and names that look like directions."""
     shape, _, options = LAYERS[kinds[0]]
     model = sequential(framework, [LAYERS[kind][1](framework.layers) for kind in kinds], shape)
     paths = files(framework, model, tmp_path)
@@ -117,17 +122,17 @@ def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):
         np.testing.assert_allclose(apply(layer, params, xs)[1], expected, **CLOSE)
         xs = expected
     for ending, path in paths.items():
-        alone = ending in WEIGHTS_ALONE
+        weights_only = ending in WEIGHTS_ALONE
         spatial = {"spatial": options["spatial"]} if ending == ".h5" and "spatial" in options else {}
-        layers = convert.read(path, **(options | gates if alone else spatial))
-        assert (layers.unused, layers.skipped, bool(layers.assumed)) == ((), {}, alone), ending
+        layers = convert.read(path, **(options | gates if weights_only else spatial))
+        assert (layers.unused, layers.skipped, bool(layers.assumed)) == ((), {}, weights_only), ending
         same = bits(layers) if layers.in_network_order else sorted(bits(layers), key=repr)
         assert same == (bits(described) if layers.in_network_order else sorted(bits(described), key=repr)), ending
 
 
 @FRAMEWORKS
 def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
-    """Twelve layers of one class, and some names that sort otherwise."""
+    """Twelve layers of one class keep their order, though some names sort otherwise."""
     names = ["z", "a", "simple_rnn_9", *(f"l{k}" for k in range(9))]
     model = sequential(framework, [framework.layers.SimpleRNN(3, name=name, **ALL) for name in names], SERIES)
     for ending, path in files(framework, model, tmp_path).items():
@@ -140,41 +145,41 @@ def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
 
 @FRAMEWORKS
 def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, tmp_path):
-    """New files number layers by class: those of several classes have no order without a description."""
-    of = framework.layers
-    model = sequential(framework, [of.LSTM(3, **ALL), of.GRU(3, **ALL), of.LSTM(3, **ALL)], SERIES)
+    """New files of weights number layers by class, so layers of several classes have no order."""
+    keras_layers = framework.layers
+    model = sequential(framework, [keras_layers.LSTM(3, **ALL), keras_layers.GRU(3, **ALL), keras_layers.LSTM(3, **ALL)], SERIES)
     for ending, path in files(framework, model, tmp_path).items():
         assert convert.read(path).in_network_order == (ending != ".weights.h5"), ending
 
 
 def mixed(framework):
-    """Layers that are not converted around one that is."""
-    of = framework.layers
+    """Return a model in which one convertible layer stands among layers that are not converted."""
+    keras_layers = framework.layers
 
-    class Mine(of.Layer):
-        """A layer of one's own with an LSTM inside."""
+    class Mine(keras_layers.Layer):
+        """A user's layer with an LSTM inside."""
 
         def __init__(self):
             super().__init__()
-            self.inner = of.LSTM(2, **ALL)
+            self.inner = keras_layers.LSTM(2, **ALL)
 
         def call(self, xs):
-            """The LSTM's outputs."""
+            """Return the LSTM's outputs."""
             return self.inner(xs)
 
     xs = framework.Input((4, 7, 3))
-    ys = of.TimeDistributed(of.LSTM(3, **ALL), name="timed")(xs)
-    ys = of.Reshape((-1, 3))(ys)
-    ys = of.LSTM(4, activation="gelu", name="gelu", **ALL)(ys)
-    ys = Mine()(of.SimpleRNN(5, name="plain", **ALL)(ys))
-    different = of.LSTM(3, go_backwards=True, use_bias=False, **ALL)
-    ys = of.Bidirectional(of.LSTM(3, **ALL), backward_layer=different, name="unlike")(ys)
-    return framework.Model(xs, of.Dense(2)(of.LSTM(2, name="good")(ys)))
+    ys = keras_layers.TimeDistributed(keras_layers.LSTM(3, **ALL), name="timed")(xs)
+    ys = keras_layers.Reshape((-1, 3))(ys)
+    ys = keras_layers.LSTM(4, activation="gelu", name="gelu", **ALL)(ys)
+    ys = Mine()(keras_layers.SimpleRNN(5, name="plain", **ALL)(ys))
+    different = keras_layers.LSTM(3, go_backwards=True, use_bias=False, **ALL)
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(3, **ALL), backward_layer=different, name="unlike")(ys)
+    return framework.Model(xs, keras_layers.Dense(2)(keras_layers.LSTM(2, name="good")(ys)))
 
 
 @FRAMEWORKS
 def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
-    """They are listed with a reason each, and a warning."""
+    """Layers that are not converted are listed with a reason and a warning; the others are read."""
     for ending, path in files(framework, mixed(framework), tmp_path).items():
         described = ending not in WEIGHTS_ALONE
         with pytest.warns(UserWarning, match="is not converted: it"):
@@ -184,112 +189,29 @@ def test_layers_that_are_not_converted_hide_no_others(framework, tmp_path):
             assert {"good", "plain"} <= set(names), ending
         reasons = " ".join(layers.skipped.values())
         assert ("gelu" in layers.skipped and "activation='gelu'" in reasons) == described, ending
-        assert "TimeDistributed" in reasons or ending == ".old.h5", ending  # where no array's name tells it
+        assert "TimeDistributed" in reasons or ending == ".old.h5", ending  # no array's name tells it there
         assert "backward_layer" in reasons or "two directions differ" in reasons, ending
         assert not described or any("mine" in name.lower() for name in layers.skipped), ending
         assert any("dense" in name or "kernel" in name for name in layers.unused), ending
         assert not any("lstm" in name or "/cell/" in name for name in layers.unused), ending
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
-    """Written by TensorFlow 1's layers, which only a GPU runs: tf-keras converts them too, and its layer is the oracle."""
-    of = tf_keras.layers
-    from tf_keras.src.layers.rnn import cudnn_gru, cudnn_lstm  # tf-keras has no public name for them
-
-    made = {"LSTM": cudnn_lstm.CuDNNLSTM, "GRU": cudnn_gru.CuDNNGRU}[kind](4, **ALL)
-    theirs = getattr(of, kind)(4, **ALL)
-    if bidirectional:
-        made, theirs = of.Bidirectional(made, name="a"), of.Bidirectional(theirs, name="a")
-    model = tf_keras.Sequential([tf_keras.Input((None, 3)), made])
-    model.set_weights(normal(model.get_weights(), rng=np.random.default_rng(0)))
-    model.save_weights(tmp_path / "old.h5", save_format="h5")
-    model.save_weights(tmp_path / "new.weights.h5")
-    model.save(tmp_path / "whole.h5")
-    plain = tf_keras.Sequential([tf_keras.Input((None, 3)), theirs])
-    plain.load_weights(tmp_path / "old.h5")
-    xs = np.random.default_rng(1).normal(size=(2, *SERIES)).astype(np.float32)
-    for name in ("old.h5", "new.weights.h5", "whole.h5"):
-        layers = convert.read(tmp_path / name)
-        ((layer, params),) = layers.values()
-        np.testing.assert_allclose(apply(layer, params, xs)[1], np.asarray(plain(tf.constant(xs))), **CLOSE)
-        assert not any("activation" in sentence for sentence in layers.assumed)
-    layer, params = convert.load(model.get_weights())
-    np.testing.assert_allclose(apply(layer, params, xs)[1], np.asarray(plain(tf.constant(xs))), **CLOSE)
-
-
-@pytest.fixture(scope="module")
-def old_weights(tmp_path_factory):
-    """Weights of an LSTM and a GRU as Keras 2 writes them."""
-    layers = [tf_keras.layers.LSTM(4, **ALL), tf_keras.layers.GRU(3, **ALL)]
-    return written(sequential(tf_keras, layers, SERIES), tmp_path_factory.mktemp("weights") / "model.old.h5")
-
-
-@pytest.mark.parametrize(
-    ("version", "gates"),
-    [
-        *((version, "hard_sigmoid_0.2") for version in ("2.0.8", "2.2.0", "2.2.4", "2.1.6-tf")),
-        *((version, "sigmoid") for version in ("2.3.0", "2.3.0-tf", "2.4.0", "2.10.1", "2.21.0")),
-        *((version, None) for version in ("2.2.4-tf", "", "two", None)),
-    ],
-)
-def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, version, gates, tmp_path):
-    """Keras 2.3 and TensorFlow 2.0 changed the default; version 2.2.4-tf is of TensorFlow 1 and 2, and may be missing: ask."""
-    path = tmp_path / "a.h5"
-    path.write_bytes(old_weights.read_bytes())
-    with h5py.File(path, "a") as file:
-        del file.attrs["keras_version"]
-        if version is not None:
-            file.attrs["keras_version"] = version
-    if gates is None:
-        assert "pass recurrent_activation='sigmoid' or 'hard_sigmoid_0.2'" in refusal(lambda: convert.read(path))
-    layers = convert.read(path, **({"recurrent_activation": "sigmoid"} if gates is None else {}))
-    assert any("recurrent_activation" in sentence for sentence in layers.assumed) == (gates is not None)
-    assert [layer.cell.recurrent_activation for layer, _ in layers.values()] == [gates or "sigmoid"] * 2
-
-
-@pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("depth", [1, 2])
-def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):
-    """TensorFlow 2.2 numbered cells through a program: other numbers in both directions, and 9 before 10."""
-    of = tf_keras.layers
-    inner = of.LSTM(4, **ALL) if depth == 1 else of.RNN([of.LSTMCell(4), of.LSTMCell(4)], name="lstm", **ALL)
-    ending = ".h5" if whole else ".old.h5"
-    model = sequential(tf_keras, [of.Bidirectional(inner, name="bi")], SERIES)
-    written(model, tmp_path / f"a{ending}")
-    top = "model_weights/bi" if whole else "bi"
-    with h5py.File(tmp_path / f"a{ending}", "a") as file:
-        names = [word.decode() if isinstance(word, bytes) else word for word in file[top].attrs["weight_names"]]
-        cells = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
-        numbers = {cell: f"{cell.rpartition('/')[0]}/lstm_cell_{8 + k + k // depth}" for k, cell in enumerate(cells)}
-        renamed = [f"{numbers[name.rpartition('/')[0]]}/{name.rpartition('/')[2]}" for name in names]
-        arrays = [file[f"{top}/{name}"][()] for name in names]
-        del file[f"{top}/bi"]
-        for name, array in zip(renamed, arrays, strict=True):
-            file[f"{top}/{name}"] = array
-        file[top].attrs["weight_names"] = [name.encode() for name in renamed]
-    ((layer, params),) = convert.read(tmp_path / f"a{ending}").values()
-    xs = np.random.default_rng(1).normal(size=(2, *SERIES)).astype(np.float32)
-    np.testing.assert_allclose(apply(layer, params, xs)[1], np.asarray(model(tf.constant(xs))), **CLOSE)
-
-
 def test_what_has_to_be_told_is_asked_for(tmp_path):
-    """A GRU without bias, a ConvLSTM's sizes, gates of a ConvLSTM; and what is told must belong to a layer of the file."""
-    of = keras.layers
-    written(sequential(keras, [of.GRU(4, use_bias=False)], SERIES), tmp_path / "gru.weights.h5")
+    """A GRU without bias and a ConvLSTM need arguments. An argument that fits no layer of the file is refused."""
+    keras_layers = keras.layers
+    save_model(sequential(keras, [keras_layers.GRU(4, use_bias=False)], SERIES), tmp_path / "gru.weights.h5")
     assert "pass reset_after=True or False" in refusal(lambda: convert.read(tmp_path / "gru.weights.h5"))
     assert "pass reset_after=True or False" in refusal(lambda: convert.load([np.zeros((3, 12)), np.zeros((4, 12))]))
-    written(sequential(keras, [of.ConvLSTM2D(2, 2)], PICTURES), tmp_path / "conv.weights.h5")
+    save_model(sequential(keras, [keras_layers.ConvLSTM2D(2, 2)], PICTURES), tmp_path / "conv.weights.h5")
     assert "pass recurrent_activation=" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", spatial=(6, 4)))
     assert "pass them as spatial" in refusal(lambda: convert.read(tmp_path / "conv.weights.h5", recurrent_activation="sigmoid"))
-    written(sequential(keras, [of.SimpleRNN(4)], SERIES), tmp_path / "rnn.weights.h5")
+    save_model(sequential(keras, [keras_layers.SimpleRNN(4)], SERIES), tmp_path / "rnn.weights.h5")
     complaint = refusal(lambda: convert.read(tmp_path / "rnn.weights.h5", recurrent_activation="sigmoid"))
     assert "is an option of LSTM and GRU and ConvLSTM layers, the file has RNN layers" in complaint
 
 
 def test_simple_and_convolutional_layers_go_back():
-    """`set_weights` takes what is dumped, and `load` takes it back."""
+    """Keras's `set_weights` takes what `dump` returns, and `load` reads it back."""
     rng = np.random.default_rng(0)
     for arrays, options, cell in (
         ([(3, 4), (4, 4), (4,)], {}, ElmanCell),

@@ -1,4 +1,4 @@
-"""ONNX: nodes in, whole models out, both run by ONNX Runtime, which has float32 only."""
+"""ONNX nodes are read and whole models are written. ONNX Runtime, which has float32 only, runs both."""
 
 import jax
 import numpy as np
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from conversions import damaged, refusal, spoiled, survives
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack
 from jlstm.convert import onnx as convert
-from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of float32, over a few steps
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # float32 rounding over a few steps
 LENGTHS = np.array([3, TIME], np.int32)
 LAYERS = [
     LSTM(UNITS),
@@ -39,31 +39,31 @@ LAYERS = [
 
 
 def float32(layer):
-    """A problem in float32, with lengths, time-major where the layer is, and the last state of a carry as ONNX has it."""
-    known = problem(layer, dtype=np.float32)
-    return known._replace(xs=known.xs.swapaxes(0, 1)) if layer.time_major else known
+    """Return a problem in float32, time-major where the layer is."""
+    problem = small_problem(layer, dtype=np.float32)
+    return problem._replace(xs=problem.xs.swapaxes(0, 1)) if layer.time_major else problem
 
 
 def states(layer, carry, prefix=""):
-    """A carry under the names of the model's inputs and outputs."""
+    """Return a carry under the names of the model's inputs and outputs."""
     carries = carry if isinstance(layer, Stack) else (carry,)
-    found = {}
-    for k, one in enumerate(carries):
-        sides = [one["forward"], one["backward"]] if isinstance(one, dict) else [one]
+    arrays = {}
+    for k, layer_carry in enumerate(carries):
+        sides = [layer_carry["forward"], layer_carry["backward"]] if isinstance(layer_carry, dict) else [layer_carry]
         for name in sides[0]._fields:
-            found[f"{prefix}{name}_{k}"] = np.stack([np.asarray(getattr(side, name)) for side in sides])
-    return found
+            arrays[f"{prefix}{name}_{k}"] = np.stack([np.asarray(getattr(side, name)) for side in sides])
+    return arrays
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_models_compute_what_the_layer_does(tmp_path, layer):
-    """A written model, checked by ONNX itself, gives the same outputs and last states, from initial states, with lengths."""
-    known = float32(layer)
-    convert.write(tmp_path / "model.onnx", layer, known.params)
+    """A written model gives the layer's outputs and last states, from initial states and with lengths."""
+    problem = float32(layer)
+    convert.write(tmp_path / "model.onnx", layer, problem.params)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    results = session.run(names, {"xs": known.xs, "lengths": LENGTHS} | states(layer, known.carry))
-    carry, ys = apply(layer, known.params, known.xs, known.carry, lengths=LENGTHS)
+    results = session.run(names, {"xs": problem.xs, "lengths": LENGTHS} | states(layer, problem.carry))
+    carry, ys = apply(layer, problem.params, problem.xs, problem.carry, lengths=LENGTHS)
     expected = {"ys": ys} | states(layer, carry, "last_")
     assert expected.keys() == set(names)
     for name, result in zip(names, results, strict=True):
@@ -72,26 +72,28 @@ def test_models_compute_what_the_layer_does(tmp_path, layer):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_what_is_written_or_dumped_comes_back(tmp_path, layer):
-    """The same layers, to the same bits, signs of zeros too."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, np.float32(-0.0), leaf), problem(layer, dtype=np.float32).params)
+    """Written and dumped layers load bit by bit, including the signs of zeros."""
+    params = jax.tree.map(
+        lambda leaf: np.where(leaf > 0.2, np.float32(-0.0), leaf), small_problem(layer, dtype=np.float32).params
+    )
     again, back = convert.load(convert.dump(layer, params))
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(assert_same_bits, back, params)
     convert.write(tmp_path / "model.onnx", layer, params)
-    found = list(convert.read(tmp_path / "model.onnx").values())
+    converted = list(convert.read(tmp_path / "model.onnx").values())
     layers, trees = (again.layers, back) if isinstance(layer, Stack) else ((again,), (back,))
-    for (one, tree), expected, leaves in zip(found, layers, trees, strict=True):
-        assert one == expected
+    for (read_layer, tree), expected, leaves in zip(converted, layers, trees, strict=True):
+        assert read_layer == expected
         jax.tree.map(assert_same_bits, tree, leaves)
 
 
 def assert_same_bits(a, b):
-    """Not only numbers that are equal."""
+    """Assert that two arrays have the same bytes, not only equal numbers."""
     np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.int32), np.ascontiguousarray(b).view(np.int32))
 
 
 def node(kind, *, directions=1, peephole=False, **attributes):
-    """A node with random weights and two biases."""
+    """Return a node with random weights and two biases."""
     rng, gates = np.random.default_rng(0), {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
     shapes = {"W": (gates * UNITS, FEATURES), "R": (gates * UNITS, UNITS), "B": (2 * gates * UNITS,)}
     shapes |= {"P": (3 * UNITS,)} if peephole else {}
@@ -114,10 +116,10 @@ NODES = [
 
 @pytest.mark.parametrize(("kind", "options"), NODES, ids=str)
 def test_nodes_compute_what_the_loaded_layer_does(tmp_path, kind, options):
-    """Random weights with two biases, as other exporters write them."""
-    given = node(kind, **options)
-    arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
-    attributes = {name: value for name, value in given.items() if name not in arrays} | {"hidden_size": UNITS}
+    """Nodes with random weights and two biases, as other exporters write them, give the layer's outputs."""
+    fields = node(kind, **options)
+    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+    attributes = {name: value for name, value in fields.items() if name not in arrays} | {"hidden_size": UNITS}
     make = onnx.helper
     places = ["xs", "W", "R", "B", "", "", "", "P"] if "P" in arrays else ["xs", "W", "R", "B"]
     infos = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("xs", "ys")]
@@ -140,7 +142,7 @@ WEIGHTS = {"LSTM": node("LSTM", peephole=True), "GRU": node("GRU"), "RNN": node(
 @given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled(WEIGHTS[kind], 1)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype; without B or P it is another layer."""
+    """Arrays that do not fit are refused in one sentence. Without B or P it is another, valid, layer."""
     untouched = any(all(value is whole.get(name) for name, value in weights.items()) for whole in WEIGHTS.values())
     if not untouched or not {"W", "R"} <= weights.keys():
         refusal(lambda: convert.load(weights))
@@ -172,7 +174,7 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
     ids=str,
 )
 def test_attributes_that_are_not_ours_are_refused(kind, options, complaint):
-    """By name."""
+    """Attributes without a counterpart in jlstm are refused by name."""
     assert complaint in refusal(lambda: convert.load(node(kind, **options)))
 
 
@@ -189,16 +191,16 @@ def test_attributes_that_are_not_ours_are_refused(kind, options, complaint):
     ids=repr,
 )
 def test_what_onnx_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    """The refusal names the option that ONNX lacks."""
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 @given(st.data())
 @settings(max_examples=80)
 def test_damaged_files_are_read_or_refused(tmp_path, data):
-    """Whatever bytes are cut off or changed."""
+    """A file with any bytes cut off or changed is read, or refused in one sentence."""
     layer = LSTM(1)
-    convert.write(tmp_path / "whole.onnx", layer, problem(layer, dtype=np.float32).params)
+    convert.write(tmp_path / "whole.onnx", layer, small_problem(layer, dtype=np.float32).params)
     survives(convert.read, tmp_path / "a.onnx", data.draw(damaged((tmp_path / "whole.onnx").read_bytes())))
 
 
@@ -217,8 +219,8 @@ def test_damaged_files_are_read_or_refused(tmp_path, data):
     ],
 )
 def test_models_that_declare_something_else_are_refused(tmp_path, change, complaint):
-    """Sizes, places of weights, constant states."""
-    convert.write(tmp_path / "a.onnx", LSTM(UNITS), problem(LSTM(UNITS), dtype=np.float32).params)
+    """Contradicting sizes, bad places of weights and constant states are refused."""
+    convert.write(tmp_path / "a.onnx", LSTM(UNITS), small_problem(LSTM(UNITS), dtype=np.float32).params)
     model = onnx.load(tmp_path / "a.onnx")
     change(model.graph)
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())

@@ -12,7 +12,7 @@ from conversions import refusal
 from jlstm.convert import onnx as convert
 from jlstm.convert.onnx_model.folding import Constants
 from jlstm.convert.onnx_model.graph import Model
-from onnx_models import compared, graph, layer, make, model, outputs, runtime, saved, sequences, weights
+from onnx_models import compared, graph, layer, make, model, outputs, saved, sequences, weights
 from problems import FEATURES, UNITS
 
 A = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
@@ -76,23 +76,23 @@ CONSTANTS = {"value_float": 0.5, "value_floats": [1.0, 2.0], "value_int": 3, "va
 
 
 def folded(path, name):
-    """The value of that name in a model."""
-    read = Model(path)
-    list(read.nodes(lambda node: False))
-    return Constants(set()).array(read.scopes[0], name)
+    """Return the value of that name in a model."""
+    onnx_model = Model(path)
+    list(onnx_model.nodes(lambda node: False))
+    return Constants(set()).array(onnx_model.scopes[0], name)
 
 
 @pytest.mark.parametrize(
     ("operator", "inputs", "attributes", "opset"), OPERATORS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_operators_compute_what_the_reference_does(tmp_path, operator, inputs, attributes, opset):
-    """All versions of an operator, each of its outputs, in the same type."""
+    """All versions and outputs of an operator have the values and types of the reference."""
     names = [f"input_{k}" for k in range(len(inputs))]
     results = ["a", "b"] if operator == "Split" else ["a"]
     node = make.make_node(operator, names, results, **attributes)
-    made = graph([node], dict(zip(names, inputs, strict=True)), (), results)
-    path = saved(tmp_path / "a.onnx", made, opset=opset)
-    expected = onnx.reference.ReferenceEvaluator(model(made, opset=opset)).run(None, {})
+    graph_proto = graph([node], dict(zip(names, inputs, strict=True)), (), results)
+    path = saved(tmp_path / "a.onnx", graph_proto, opset=opset)
+    expected = onnx.reference.ReferenceEvaluator(model(graph_proto, opset=opset)).run(None, {})
     for name, value in zip(results, expected, strict=True):
         result = folded(path, name)
         assert result.dtype == value.dtype
@@ -101,22 +101,22 @@ def test_operators_compute_what_the_reference_does(tmp_path, operator, inputs, a
 
 @pytest.mark.parametrize("attribute", CONSTANTS)
 def test_constants_without_a_tensor_are_read(tmp_path, attribute):
-    """Numbers and lists of numbers, in float32 and int64."""
-    made = graph([make.make_node("Constant", [], ["a"], **{attribute: CONSTANTS[attribute]})], {}, (), ["a"])
-    (expected,) = onnx.reference.ReferenceEvaluator(model(made)).run(None, {})
-    result = folded(saved(tmp_path / "a.onnx", made), "a")
+    """Constants given as numbers or lists of numbers are read as float32 and int64."""
+    graph_proto = graph([make.make_node("Constant", [], ["a"], **{attribute: CONSTANTS[attribute]})], {}, (), ["a"])
+    (expected,) = onnx.reference.ReferenceEvaluator(model(graph_proto)).run(None, {})
+    result = folded(saved(tmp_path / "a.onnx", graph_proto), "a")
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result, expected)
 
 
 def quantized(values):
-    """Eight bits with a scale for each row."""
+    """Return weights of eight bits with a scale for each row."""
     scales = np.abs(values).max((0, 2)) / 127
     return {"Q": np.rint(values / scales[:, None]).astype(np.int8), "S": scales, "Z": np.zeros(len(scales), np.int8)}
 
 
-def behind(kind):
-    """Nodes that compute W, and the constants from which they do."""
+def weight_operators(kind):
+    """Return nodes that compute W, and the constants that they read."""
     w = weights()["W"]
     gates = np.split(w[0], 4)
     return {
@@ -137,15 +137,18 @@ def behind(kind):
 @pytest.mark.parametrize("kind", ["Identity twice", "gates one by one", "half precision", "eight bits", "a norm"])
 def test_weights_behind_operators_are_computed(tmp_path, kind):
     """The layer computes what ONNX Runtime does, and nothing is left over."""
-    steps, constants = behind(kind)
-    nodes = [make.make_node(name, inputs, [output], **(more[0] if more else {})) for name, inputs, output, *more in steps]
-    others = {name: value for name, value in weights().items() if name != "W"}
-    result = compared(saved(tmp_path / "a.onnx", graph([*nodes, layer()], others | constants)))
+    steps, constants = weight_operators(kind)
+    nodes = [
+        make.make_node(name, inputs, [output], **(attributes[0] if attributes else {}))
+        for name, inputs, output, *attributes in steps
+    ]
+    other_weights = {name: value for name, value in weights().items() if name != "W"}
+    result = compared(saved(tmp_path / "a.onnx", graph([*nodes, layer()], other_weights | constants)))
     assert (result.unused, result.skipped, result.assumed) == ((), {}, ())
 
 
 def exported(module, features, path, **options):
-    """A module's file by PyTorch's exporter of before 2.9."""
+    """Export a module by PyTorch's exporter from before 2.9."""
     module.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -167,7 +170,7 @@ class Twice(torch.nn.Module):
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_exports_of_pytorch_without_constant_folding_are_read(tmp_path, kind):
-    """Two layers and directions: each weight behind slices of gates, in float32 as PyTorch has it."""
+    """Each weight of two layers and directions lies behind slices of gates, in float32."""
     module = getattr(torch.nn, kind)(FEATURES, UNITS, 2, bidirectional=True)
     path = exported(module, FEATURES, tmp_path / "a.onnx", do_constant_folding=False)
     layers = convert.read(path)
@@ -180,7 +183,7 @@ def test_exports_of_pytorch_without_constant_folding_are_read(tmp_path, kind):
 
 
 def test_a_layer_that_is_called_twice_is_there_twice(tmp_path):
-    """PyTorch writes Identity for the second call's weights."""
+    """PyTorch writes Identity nodes for the weights of the second call."""
     layers = convert.read(exported(Twice(), UNITS, tmp_path / "a.onnx"))
     (first, second) = layers.values()
     assert first[0] == second[0]
@@ -213,21 +216,21 @@ def test_a_layer_that_is_called_twice_is_there_twice(tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_computed_is_named(tmp_path, nodes, constants, complaint):
-    """With what computes it, and what to do."""
-    others = {name: value for name, value in weights().items() if name != "W"}
-    path = saved(tmp_path / "a.onnx", graph([*nodes, layer()], others | constants))
+    """The sentence names the operator that computes the weight, and a remedy."""
+    other_weights = {name: value for name, value in weights().items() if name != "W"}
+    path = saved(tmp_path / "a.onnx", graph([*nodes, layer()], other_weights | constants))
     assert complaint in refusal(lambda: convert.read(path))
 
 
 def test_values_that_double_at_each_step_are_refused_before_they_take_memory(tmp_path):
-    """Sixty doublings in two kilobytes."""
+    """Sixty doublings fit into two kilobytes of file."""
     nodes = [make.make_node("Concat", [f"v{k}", f"v{k}"], [f"v{k + 1}"], axis=0) for k in range(60)]
     path = saved(tmp_path / "a.onnx", graph([*nodes, layer(names=("v60", "R", "B"))], weights() | {"v0": A}))
     assert "in more memory than the file justifies" in refusal(lambda: convert.read(path))
 
 
 def test_a_layer_that_cannot_be_read_does_not_hide_another(tmp_path):
-    """It is listed and warned of."""
+    """The layer is listed as skipped, with a warning, and the other one is read."""
     nodes = [make.make_node("Add", ["xs", "xs"], ["V"]), layer(names=("V", "R", "B"), ys="other", name="first"), layer()]
     path = saved(tmp_path / "a.onnx", graph(nodes, weights()))
     with pytest.warns(UserWarning, match="'first' is not converted: its W: 'xs' is an input of the graph"):
@@ -237,19 +240,19 @@ def test_a_layer_that_cannot_be_read_does_not_hide_another(tmp_path):
 
 
 def test_weights_with_a_default_are_constants(tmp_path):
-    """An initializer that is an input too, as the first versions of ONNX ask for."""
+    """The first versions of ONNX list an initializer as an input too."""
     result = compared(saved(tmp_path / "a.onnx", graph([layer()], weights(), ("xs", "W", "R", "B"))))
     assert result.assumed == ("'layer' has weights that are inputs of the graph with defaults, which are taken.",)
 
 
 def start(name, tmp_path, nodes, constants):
-    """What is read from an LSTM that starts from a state."""
+    """Read an LSTM that starts from a state."""
     node = make.make_node("LSTM", ["xs", "W", "R", "B", "", "h"], ["ys"], "layer", hidden_size=UNITS)
     return convert.read(saved(tmp_path / name, graph([*nodes, node], weights() | constants)))
 
 
 def test_zero_states_of_any_shape_need_no_word(tmp_path):
-    """Zeros, and zeros that are expanded to a batch that is known only at run time."""
+    """Zeros need no note, also when expanded to a batch that is known only at run time."""
     batch = [make.make_node("Shape", ["xs"], ["size"]), make.make_node("Expand", ["zero", "size"], ["h"])]
     filled = [batch[0], make.make_node("ConstantOfShape", ["size"], ["h"])]
     for name, nodes, constants in (
@@ -261,7 +264,7 @@ def test_zero_states_of_any_shape_need_no_word(tmp_path):
 
 
 def test_other_states_are_told_or_refused(tmp_path):
-    """Constants are part of the model, expanded ones too; what the graph computes is the caller's."""
+    """Constant states are refused. States that the graph computes are the caller's to pass."""
     batch = [make.make_node("Shape", ["xs"], ["size"]), make.make_node("Expand", ["first", "size"], ["h"])]
     constant = {"first": np.ones((1, 1, UNITS), np.float32)}
     assert "starts from a constant initial_h" in refusal(lambda: start("a", tmp_path, batch, constant))
@@ -270,74 +273,14 @@ def test_other_states_are_told_or_refused(tmp_path):
 
 
 def test_constant_lengths_are_told(tmp_path):
-    """They are an argument of apply."""
+    """Constant lengths are noted, because they are an argument of `apply`."""
     node = make.make_node("LSTM", ["xs", "W", "R", "B", "lengths"], ["ys"], "layer", hidden_size=UNITS)
     path = saved(tmp_path / "a.onnx", graph([node], weights() | {"lengths": np.array([2, 1], np.int32)}))
     assert "'layer' has constant lengths in the file" in convert.read(path).assumed[0]
 
 
-def quantize(path):
-    """ONNX Runtime's own quantized model of a file."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    target = path.with_name("quantized.onnx")
-    quantize_dynamic(path, target, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM"])
-    return target
-
-
-@pytest.mark.parametrize("peephole", [False, True])
-def test_quantized_layers_are_those_of_the_weights_that_their_bits_stand_for(tmp_path, peephole):
-    """Within 8-bit rounding of what ONNX Runtime computes from them, and of the weights from before."""
-    rng, shapes = np.random.default_rng(3), {"P": (1, 3 * UNITS)} if peephole else {}
-    constants = weights() | {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    names = ["xs", "W", "R", "B", "", "", "", "P"] if peephole else ["xs", "W", "R", "B"]
-    node = make.make_node("LSTM", names, ["ys"], "layer", hidden_size=UNITS)
-    path = saved(tmp_path / "a.onnx", graph([node], constants))
-    target = quantize(path)
-    assert [step.op_type for step in onnx.load(target).graph.node] == ["DynamicQuantizeLSTM"]
-    layers = convert.read(target)
-    (converted,) = layers.values()
-    original = convert.read(path)["layer"]
-    assert converted[0] == original[0]
-    assert "is quantized" in layers.assumed[0]
-    for name, leaf in original[1].items():
-        step = np.abs(leaf).max() / 127 if "kernel" in name and name != "peephole_kernel" else 0
-        np.testing.assert_allclose(converted[1][name], leaf, rtol=0, atol=0.51 * step + 1e-6, err_msg=name)
-    xs = sequences()
-    (expected,) = runtime(target, xs=xs)
-    np.testing.assert_allclose(outputs(converted, xs), expected, rtol=0, atol=0.05)  # inputs and states of 8 bits there
-
-
-def test_quantized_weights_have_a_scale_for_each_column_or_direction():
-    """Both directions, both shapes of scales, by ONNX Runtime's own formula."""
-    from jlstm.convert.onnx_model.layers import _dequantized
-
-    rng = np.random.default_rng(0)
-    bits = {
-        name: rng.integers(0, 255, (2, rows, 4 * UNITS)).astype(np.uint8) for name, rows in {"W": FEATURES, "R": UNITS}.items()
-    }
-    columns = {f"{name}_scale": rng.uniform(size=(2, 4 * UNITS)).astype(np.float32) for name in "WR"}
-    sides = {f"{name}_scale": rng.uniform(size=2).astype(np.float32) for name in "WR"}
-    for scales in (columns, sides):
-        points = {name.replace("scale", "zero_point"): np.full(scale.shape, 3, np.uint8) for name, scale in scales.items()}
-        result = _dequantized(bits | scales | points)
-        for name in "WR":
-            for d in range(2):
-                expected = (bits[name][d].astype(float) - 3) * scales[f"{name}_scale"][d]
-                np.testing.assert_allclose(result[name][d], expected.T, rtol=1e-6)
-
-
-def test_quantized_weights_of_another_type_are_refused(tmp_path):
-    """Floating numbers would lose what is behind the point."""
-    constants = {"Q": np.ones((1, FEATURES, 4 * UNITS), np.float32), "S": np.ones(1, np.float32)}
-    places = ["xs", "Q", "Q", "", "", "", "", "", "S", "", "S", ""]
-    node = make.make_node("DynamicQuantizeLSTM", places, ["ys"], "layer", domain="com.microsoft", hidden_size=UNITS)
-    path = saved(tmp_path / "a.onnx", graph([node], constants))
-    assert "its W is of float32, expected int8 or uint8" in refusal(lambda: convert.read(path))
-
-
 def test_bytes_are_not_read_twice(tmp_path):
-    """Twenty nodes of one layer take the memory of one."""
+    """Twenty nodes with the same weights take the memory of one."""
     nodes = [layer(name=f"step_{k}", ys=f"ys_{k}") for k in range(20)]
     layers = convert.read(saved(tmp_path / "a.onnx", graph(nodes, weights(), outputs=("ys_0",))))
     assert len(layers) == 20

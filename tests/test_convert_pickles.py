@@ -1,4 +1,4 @@
-"""Pickles are described in the order of their instructions, without making anything, in memory in proportion to their size."""
+"""Pickles are described instruction by instruction: no object is made, and memory stays in proportion to the file."""
 
 import pickle
 import tracemalloc
@@ -19,7 +19,7 @@ TREES = st.recursive(
 
 
 def rebuilt(value):
-    """Python's own values of those that were described."""
+    """Return the Python values that a description stands for."""
     if not isinstance(value, pickles.Value):
         return value
     if value.kind == "dict":
@@ -34,14 +34,14 @@ def rebuilt(value):
 @pytest.mark.slow
 @given(TREES, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_what_was_pickled_is_described(tree, protocol):
-    """In every protocol."""
+    """The description is right in every pickle protocol."""
     content = pickle.dumps(tree, protocol)
     assert rebuilt(pickles.described(content, len(content))[0]) == tree
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_objects_are_their_class_arguments_items_and_state(protocol):
-    """None of them is made."""
+    """Objects are described by these parts, and none of them is made."""
     content = pickle.dumps(OrderedDict(a=1), protocol)
     value, references = pickles.described(content, len(content))
     assert value.kind == "object"
@@ -68,7 +68,7 @@ GROWING = {
 
 @pytest.mark.parametrize(("pickled", "complaint"), GROWING.values(), ids=GROWING)
 def test_pickles_that_grow_are_refused_before_they_do(pickled, complaint):
-    """Sixty pairs of the same pair have 2⁶⁰ leaves when somebody hashes or prints them, as PyTorch does."""
+    """Sixty pairs of the same pair have 2⁶⁰ leaves when hashed or printed, as PyTorch does."""
     with pytest.raises(RefusalError, match=complaint):
         pickles.described(b"\x80\x02" + pickled, len(pickled) + 2)
 
@@ -79,11 +79,11 @@ def test_pickles_that_grow_are_refused_before_they_do(pickled, complaint):
     ids=lambda content: repr(content[:2]),
 )
 def test_pickles_are_described_in_memory_in_proportion(instructions):
-    """The shortest values that there are, and lists as deep as a pickle is long. A value of one byte takes about 90 bytes."""
+    """The worst cases are the shortest values and deeply nested lists: a byte takes about 90 bytes."""
     content = b"\x80\x02]" + instructions
     tracemalloc.start()
     with pytest.raises(RefusalError, match="no whole pickle"):
         pickles.described(content, len(content))
-    taken = tracemalloc.get_traced_memory()[1]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert taken < 100 * len(content)
+    assert peak_bytes < 100 * len(content)

@@ -1,4 +1,4 @@
-"""TensorFlow 1's cells: the same outputs as `dynamic_rnn` in float64, there and back, and checkpoints of TensorFlow 1 and 2."""
+"""TensorFlow 1's cells give the outputs of `dynamic_rnn` in float64, come back, and are read from checkpoints."""
 
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,8 @@ from conversions import damaged, refusal, spoiled, survives
 from fuzz import table
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
-from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
+from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
 import tf_keras  # isort: skip  # after the environment is set
 from tf_keras.src.layers.rnn import legacy_cells  # isort: skip
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning"),
 ]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 F64 = {"dtype": tf.float64}
 CELLS = [
@@ -39,7 +39,7 @@ CELLS = [
 
 
 def run(build, path):
-    """What a graph gives for XS with random weights, its variables by name, and a checkpoint of them."""
+    """Return the results of a graph on XS with random weights, and its variables by name. Write a checkpoint of them."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         ys = build(tf.constant(XS))
         variables, rng = tf.compat.v1.global_variables(), np.random.default_rng(0)
@@ -49,13 +49,13 @@ def run(build, path):
 
 
 def unrolled(cell):
-    """A cell, run by `dynamic_rnn`."""
+    """Run a cell by `dynamic_rnn`."""
     return lambda xs: tf.compat.v1.nn.dynamic_rnn(cell, xs, dtype=tf.float64)[0]
 
 
 @pytest.mark.parametrize(("cell", "options"), CELLS, ids=lambda value: str(value) if isinstance(value, dict) else "")
 def test_the_same_weights_give_the_same_outputs(tmp_path, cell, options):
-    """From arrays and from the checkpoint, the forget bias being folded in."""
+    """Outputs are equal for arrays and the checkpoint. The forget bias is folded into the bias."""
     expected, variables = run(lambda xs: unrolled(cell())(xs), tmp_path / "model.ckpt")
     layer, params = convert.load({name.split("/", 2)[-1]: value for name, value in variables.items()}, **options)
     _, ys = apply(layer, params, XS)
@@ -69,32 +69,37 @@ def test_stacks_and_directions_are_found_in_checkpoints(tmp_path):
     """`MultiRNNCell` is a Stack, `bidirectional_dynamic_rnn` is Bidirectional; names are those of the scopes."""
 
     def build(xs):
-        many = lambda: legacy_cells.MultiRNNCell([legacy_cells.BasicLSTMCell(UNITS, **F64), legacy_cells.BasicLSTMCell(2, **F64)])
-        ys, _ = tf.compat.v1.nn.dynamic_rnn(many(), xs, dtype=tf.float64, scope="below")
-        both, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(many(), many(), ys, dtype=tf.float64)
-        return ys, tf.concat(both, -1)
+        stacked_cells = lambda: legacy_cells.MultiRNNCell(
+            [legacy_cells.BasicLSTMCell(UNITS, **F64), legacy_cells.BasicLSTMCell(2, **F64)]
+        )
+        ys, _ = tf.compat.v1.nn.dynamic_rnn(stacked_cells(), xs, dtype=tf.float64, scope="below")
+        directions, _ = tf.compat.v1.nn.bidirectional_dynamic_rnn(stacked_cells(), stacked_cells(), ys, dtype=tf.float64)
+        return ys, tf.concat(directions, -1)
 
-    (ys, both), _ = run(build, tmp_path / "model.ckpt")
-    found = convert.read(tmp_path / "model.ckpt")
-    assert found.keys() == {"below", "bidirectional_rnn"}
-    assert isinstance(found["below"][0], Stack)
-    _, first = apply(*found["below"], XS)
-    _, second = apply(*found["bidirectional_rnn"], first)
+    (ys, directions), _ = run(build, tmp_path / "model.ckpt")
+    converted = convert.read(tmp_path / "model.ckpt")
+    assert converted.keys() == {"below", "bidirectional_rnn"}
+    assert isinstance(converted["below"][0], Stack)
+    _, first = apply(*converted["below"], XS)
+    _, second = apply(*converted["bidirectional_rnn"], first)
     np.testing.assert_allclose(first, ys, **CLOSE)
-    np.testing.assert_allclose(second, both, **CLOSE)
+    np.testing.assert_allclose(second, directions, **CLOSE)
 
 
 def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
-    """Keras' layers by the names of the objects."""
-    of = tf_keras.layers
-    rnns = [of.Bidirectional(of.LSTM(UNITS, return_sequences=True)), of.GRU(3, return_sequences=True)]
+    """Keras layers are found by the names of the objects."""
+    keras_layers = tf_keras.layers
+    rnns = [
+        keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True)),
+        keras_layers.GRU(3, return_sequences=True),
+    ]
     model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), *rnns])
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "two"))
-    found = convert.read(path)
-    assert list(found) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
+    converted = convert.read(path)
+    assert list(converted) == ["model/layer_with_weights-0", "model/layer_with_weights-1"]
     ys = XS.astype(np.float32)
-    for name in sorted(found):
-        _, ys = apply(*found[name], ys)
+    for name in sorted(converted):
+        _, ys = apply(*converted[name], ys)
     np.testing.assert_allclose(ys, model(XS.astype(np.float32)), rtol=1e-5, atol=1e-5)  # in float32
 
 
@@ -104,8 +109,8 @@ def test_checkpoints_of_tensorflow_2_are_read(tmp_path):
     ids=repr,
 )
 def test_what_is_dumped_comes_back(layer):
-    """With no forget bias to the same bits; with one, the cell that adds it does the same to rounding."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), problem(layer).params)
+    """Without a forget bias weights come back bit by bit; with one, to rounding."""
+    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
     _, back = convert.load(convert.dump(layer, params, forget_bias=0.0), forget_bias=0.0)
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), back, params)
@@ -126,12 +131,12 @@ def test_what_is_dumped_comes_back(layer):
     ids=repr,
 )
 def test_what_tensorflow_1_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
-    assert complaint in refusal(lambda: convert.dump(layer, problem(layer).params))
+    """The refusal names the option that TensorFlow 1 lacks."""
+    assert complaint in refusal(lambda: convert.dump(layer, small_problem(layer).params))
 
 
 WEIGHTS = [
-    convert.dump(layer, problem(layer).params)
+    convert.dump(layer, small_problem(layer).params)
     for layer in (LSTM(UNITS), LSTM(UNITS, peephole=True), GRU(UNITS, reset_after=False))
 ]
 
@@ -139,13 +144,13 @@ WEIGHTS = [
 @given(st.sampled_from(range(len(WEIGHTS))).flatmap(lambda k: spoiled(WEIGHTS[k], -1)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype."""
+    """Missing, additional and misshapen arrays and wrong dtypes are refused in one sentence."""
     refusal(lambda: convert.load(weights))
 
 
 @cache
 def checkpoint(kind):
-    """The files of a small checkpoint, with names of variables or with objects: their contents by name."""
+    """Return the files of a small checkpoint, by name, with names of variables or with objects."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         if kind == "objects":
@@ -163,7 +168,7 @@ def checkpoint(kind):
 @pytest.mark.parametrize("kind", ["names", "objects"])
 @pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
 def test_damaged_checkpoints_are_read_or_refused(tmp_path, ending, kind, data):
-    """Whatever bytes are cut off or changed, in either file."""
+    """A checkpoint with bytes cut off or changed in either file is read, or refused in one sentence."""
     for name, content in checkpoint(kind).items():
         (tmp_path / name).write_bytes(content)
     path = tmp_path / "model"
@@ -173,7 +178,7 @@ def test_damaged_checkpoints_are_read_or_refused(tmp_path, ending, kind, data):
 
 
 def test_checkpoints_that_are_not_there_are_told(tmp_path):
-    """And those without a recurrent layer."""
+    """A missing checkpoint, and one without a recurrent layer, are refused."""
     with pytest.raises(FileNotFoundError, match=r"without \.index and"):
         convert.read(tmp_path / "nowhere")
     path = tf.train.Checkpoint(one=tf.Variable(1.0)).write(str(tmp_path / "other"))
@@ -181,7 +186,7 @@ def test_checkpoints_that_are_not_there_are_told(tmp_path):
 
 
 def _varints(*numbers):
-    """Fields of numbers, 1 for each: protocol buffers have negative ones in ten bytes."""
+    """Encode fields of numbers. Protocol buffers store negative ones in ten bytes."""
     return b"".join(b"\x08" + (bytes([n]) if n >= 0 else b"\xff" * 9 + b"\x01") for n in numbers)
 
 
@@ -194,7 +199,7 @@ SHAPES = {
 
 
 def test_a_variable_beyond_the_end_of_the_data_is_refused(tmp_path):
-    """The index is right to the last checksum, and no larger than the data."""
+    """The index has right checksums, and is no larger than the data."""
     (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(4))
     one_float_at_100 = b"\x08\x01" + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x20\x64" + b"\x28\x04"
     (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", one_float_at_100]))
@@ -203,15 +208,15 @@ def test_a_variable_beyond_the_end_of_the_data_is_refused(tmp_path):
 
 @pytest.mark.parametrize("number", [3, 7, 20, 25, 101, 118], ids=lambda number: f"type {number}")
 def test_other_types_than_ours_are_refused(tmp_path, number):
-    """Whole numbers, words, and references, of which TensorFlow ends the process."""
+    """Integers, text and references are refused; TensorFlow aborts the process on references."""
     (tmp_path / "a.data-00000-of-00001").write_bytes(bytes(64))
-    one = bytes([8, number]) + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x28\x04"
-    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", one]))
+    entry = bytes([8, number]) + b"\x12\x08" + 2 * b"\x12\x02\x08\x01" + b"\x28\x04"
+    (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", entry]))
     assert "expected one of " in refusal(lambda: convert.read(tmp_path / "a"))
 
 
 def test_names_that_grow_are_refused(tmp_path):
-    """A name says how many letters it shares with the one before: in thirty bytes each, a thousand have ten thousand letters."""
+    """Names share prefixes with the previous one: a thousand names of thirty bytes can have ten thousand letters each."""
     names = [b"a" * 10**4 + b"%04d" % k for k in range(1000)]
     (tmp_path / "a.index").write_bytes(
         table.pack([b"", b"\x08\x01", *(part for n in names for part in (n, b"\x08\x01\x12\x00"))])
@@ -221,7 +226,7 @@ def test_names_that_grow_are_refused(tmp_path):
 
 @pytest.mark.parametrize("value", SHAPES.values(), ids=SHAPES)
 def test_descriptions_that_end_tensorflow_are_refused(tmp_path, value):
-    """Right to the last checksum, they come as far as its own checks, which end the process."""
+    """Their checksums are right, but TensorFlow's own checks would abort the process."""
     (tmp_path / "a.data-00000-of-00001").write_bytes(b"")
     (tmp_path / "a.index").write_bytes(table.pack([b"", b"\x08\x01", b"x/lstm_cell/kernel", value]))
     assert "is not a whole index of a checkpoint" in refusal(lambda: convert.read(tmp_path / "a"))

@@ -1,4 +1,4 @@
-"""Checkpoints of TensorFlow: each cell is read for what it is, put together as it was, or skipped by name."""
+"""Each cell of a TensorFlow checkpoint is read as its class, joined into its layer, or skipped by name."""
 
 import re
 import warnings
@@ -9,12 +9,12 @@ import pytest
 from conversions import refusal
 from jlstm import Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply
 from tf1_oracles import block_gru, block_lstm, gru, keras_gru, lstm, normalized_lstm, plain, relu
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 RNG = np.random.default_rng(5)
 XS = RNG.normal(size=(BATCH, TIME, FEATURES))
 PLAIN = {"kernel": (FEATURES + UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
@@ -37,12 +37,12 @@ NORMS = {f"{gate}/{name}": (UNITS,) for gate in ("input", "transform", "forget",
 
 
 def weights(shapes, scope="", renamed=lambda name: name):
-    """Random variables by name."""
+    """Return random variables by name."""
     return {scope + renamed(name): RNG.normal(size=shape) for name, shape in shapes.items()}
 
 
 def write(path, variables):
-    """A checkpoint as TensorFlow 1 writes it, of variables with any names."""
+    """Write a checkpoint as TensorFlow 1 does, of variables with any names."""
     names = sorted(variables)
     tf.raw_ops.SaveV2(
         prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=[variables[name] for name in names]
@@ -53,7 +53,7 @@ def write(path, variables):
 RNN_SHAPES = {"kernel": (FEATURES + UNITS, UNITS), "bias": (UNITS,)}
 BLOCK_GRU = {"w_ru": GRU_SHAPES["gates/kernel"], "b_ru": (2 * UNITS,), "w_c": GRU_SHAPES["candidate/kernel"], "b_c": (UNITS,)}
 OLD = {"kernel": "weights", "bias": "biases"}
-FLOAT32 = {"rtol": 0, "atol": 1e-5}  # what the operation computes in
+FLOAT32 = {"rtol": 0, "atol": 1e-5}  # the operation computes in float32
 CELLS = {
     "rnn/basic_lstm_cell": (PLAIN, lstm, CLOSE),
     "rnn/lstm_cell": (PLAIN | PEEPHOLES, lstm, CLOSE),
@@ -74,14 +74,14 @@ CELLS = {
 
 @pytest.mark.parametrize("scope", CELLS)
 def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
-    """The class is told by the name of the scope, and with it what is added to the forget gate and where a GRU resets."""
+    """The scope's name tells the class, which decides the forget bias and the GRU's reset."""
     shapes, oracle, close = CELLS[scope]
-    own = weights(shapes)
-    path = write(tmp_path / "a", {f"{scope}/{name}": array for name, array in own.items()})
+    cell_weights = weights(shapes)
+    path = write(tmp_path / "a", {f"{scope}/{name}": array for name, array in cell_weights.items()})
     layers = convert.read(path)
     ((layer, params),) = layers.values()
     assert (layers.skipped, layers.unused, layers.in_network_order) == ({}, (), False)
-    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(own, XS), **close)
+    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(cell_weights, XS), **close)
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,26 @@ def test_each_class_of_cells_computes_what_tensorflow_does(tmp_path, scope):
     [("basic_lstm_cell", PLAIN, lstm), ("lstm_cell", PLAIN | PEEPHOLES, lstm), ("gru_cell", GRU_SHAPES, gru)],
 )
 def test_names_of_before_tensorflow_1_2_are_read(tmp_path, scope, shapes, oracle):
-    """Kernels were called weights, the bias biases; TensorFlow's own tool renames them and changes nothing else."""
-    own = weights(shapes)
-    old = {re.sub("kernel$|bias$", lambda name: OLD[name[0]], f"rnn/{scope}/{name}"): array for name, array in own.items()}
+    """Kernels were called weights, and the bias biases. TensorFlow's own tool renames them and nothing else."""
+    cell_weights = weights(shapes)
+    old = {
+        re.sub("kernel$|bias$", lambda name: OLD[name[0]], f"rnn/{scope}/{name}"): array for name, array in cell_weights.items()
+    }
     assert any("weights" in name for name in old)
     ((layer, params),) = convert.read(write(tmp_path / "a", old)).values()
-    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(own, XS), **CLOSE)
-    refusal(lambda: convert.load({**weights(PLAIN), "weights": own[min(own)]}))
+    np.testing.assert_allclose(apply(layer, params, XS)[1], oracle(cell_weights, XS), **CLOSE)
+    refusal(lambda: convert.load({**weights(PLAIN), "weights": cell_weights[min(cell_weights)]}))
 
 
 def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
-    """An LSTM cell's forget bias is an assumption, CuDNN's cell has none; an argument that does not belong is told."""
-    own = weights(PLAIN)
-    both = {f"{scope}/{name}": own[name] for scope in ("a/lstm_cell", "b/cudnn_compatible_lstm_cell") for name in own}
-    path = write(tmp_path / "a", both)
+    """An LSTM cell's forget bias is noted as assumed. CuDNN's cell has none, and an argument for it is refused."""
+    cell_weights = weights(PLAIN)
+    variables = {
+        f"{scope}/{name}": cell_weights[name]
+        for scope in ("a/lstm_cell", "b/cudnn_compatible_lstm_cell")
+        for name in cell_weights
+    }
+    path = write(tmp_path / "a", variables)
     layers = convert.read(path)
     assert any("forget_bias" in sentence for sentence in layers.assumed)
     assert any("activation tanh" in sentence for sentence in layers.assumed)
@@ -110,12 +116,14 @@ def test_what_a_cell_adds_is_told_or_asked_for(tmp_path):
         layers = convert.read(path, forget_bias=0.5)
     assert not any("forget_bias" in sentence for sentence in layers.assumed)
     for name, bias in {"a": 0.5, "b": 0.0}.items():
-        np.testing.assert_allclose(apply(*layers[name], XS)[1], lstm(own, XS, bias), **CLOSE)
-    assert "adds no forget_bias" in refusal(lambda: convert.load(own, cell="cudnn_compatible_lstm_cell", forget_bias=1.0))
+        np.testing.assert_allclose(apply(*layers[name], XS)[1], lstm(cell_weights, XS, bias), **CLOSE)
+    assert "adds no forget_bias" in refusal(
+        lambda: convert.load(cell_weights, cell="cudnn_compatible_lstm_cell", forget_bias=1.0)
+    )
 
 
 def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
-    """In one scope, in several, inside a scope whose name is a cell's, with variables that only one of them has."""
+    """Cells in one or several scopes are separate layers, whatever other scopes are called."""
     scopes = {
         "model/lstm_cell": PLAIN | PEEPHOLES,
         "model/lstm_cell_1": PLAIN,
@@ -126,65 +134,73 @@ def test_two_cells_are_two_layers_whatever_their_names(tmp_path):
         "decoder_cell/rnn/lstm_cell": PLAIN,
         "gru_cell": GRU_SHAPES,
     }
-    own = {scope: weights(shapes) for scope, shapes in scopes.items()}
-    variables = {f"{scope}/{name}": array for scope, arrays in own.items() for name, array in arrays.items()}
+    cell_weights = {scope: weights(shapes) for scope, shapes in scopes.items()}
+    variables = {f"{scope}/{name}": array for scope, arrays in cell_weights.items() for name, array in arrays.items()}
     layers = convert.read(write(tmp_path / "a", variables | {"model/dense/kernel": np.ones((3, 4))}))
     names = {
         scope: scope.rpartition("/")[0] if scope.endswith(("rnn/lstm_cell", "basic_lstm_cell")) else scope for scope in scopes
     }
     assert list(layers) == sorted(names.values())
     assert layers.unused == ("model/dense/kernel",)
-    for scope, arrays in own.items():
+    for scope, arrays in cell_weights.items():
         oracle = gru if "gru" in scope else lstm
         np.testing.assert_allclose(apply(*layers[names[scope]], XS)[1], oracle(arrays, XS), **CLOSE)
 
 
 def test_optimizers_and_averages_are_no_cells(tmp_path):
-    """What they keep is named after the variables, in a scope of its own or not, by the class or by another name."""
-    own = weights(PLAIN, "rnn/lstm_cell/")
-    kept = ("{}/Adam", "{}/Adam_1", "{}/my_optimizer", "train/{}/RMSProp", "train/{}/RMSProp_1", "{}/Momentum")
-    slots = {slot.format(name): array for name, array in own.items() for slot in kept}
-    averages = {f"{name}/ExponentialMovingAverage": array for name, array in own.items()}
+    """Optimizer slots and averages are named after the variables, and are not read as layers."""
+    cell_weights = weights(PLAIN, "rnn/lstm_cell/")
+    slot_names = ("{}/Adam", "{}/Adam_1", "{}/my_optimizer", "train/{}/RMSProp", "train/{}/RMSProp_1", "{}/Momentum")
+    slots = {slot.format(name): array for name, array in cell_weights.items() for slot in slot_names}
+    averages = {f"{name}/ExponentialMovingAverage": array for name, array in cell_weights.items()}
     opaque = {"cudnn_lstm/opaque_kernel/Adam": np.ones(8), "beta1_power": np.float64(1)}
-    layers = convert.read(write(tmp_path / "a", own | slots | averages | opaque))
+    layers = convert.read(write(tmp_path / "a", cell_weights | slots | averages | opaque))
     assert (list(layers), layers.skipped) == (["rnn"], {})
     assert layers.unused == tuple(sorted([*averages, *opaque]))
-    np.testing.assert_allclose(apply(*layers["rnn"], XS)[1], lstm(weights_of(own), XS), **CLOSE)
+    np.testing.assert_allclose(apply(*layers["rnn"], XS)[1], lstm(weights_of(cell_weights), XS), **CLOSE)
 
 
 def weights_of(variables):
-    """A cell's variables by its own names."""
+    """Return a cell's variables without their scope."""
     return {name.rpartition("/")[2]: array for name, array in variables.items()}
 
 
 def test_cudnn_layers_and_directions_are_put_together(tmp_path):
-    """As CudnnLSTM and CudnnGRU write them: a Stack, and a Stack of Bidirectional; with CuDNN's two biases beside their sum."""
+    """CudnnLSTM's variables make a Stack, also of Bidirectional. CuDNN's two biases stand beside their sum."""
     upper = {"kernel": (2 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     wide = {"kernel": (3 * UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     cell, stack = "cudnn_compatible_lstm_cell", "stack_bidirectional_rnn/cell_{}/bidirectional_rnn/{}"
-    one = [weights(PLAIN), weights(upper)]
-    two = {(k, side): weights(shapes) for k, shapes in enumerate((PLAIN, wide)) for side in ("fw", "bw")}
-    variables = {f"cudnn_lstm/rnn/multi_rnn_cell/cell_{k}/{cell}/{n}": a for k, own in enumerate(one) for n, a in own.items()}
-    variables |= {f"both/{stack.format(*place)}/{cell}/{n}": a for place, own in two.items() for n, a in own.items()}
+    unidirectional = [weights(PLAIN), weights(upper)]
+    bidirectional = {(k, side): weights(shapes) for k, shapes in enumerate((PLAIN, wide)) for side in ("fw", "bw")}
+    variables = {
+        f"cudnn_lstm/rnn/multi_rnn_cell/cell_{k}/{cell}/{n}": a
+        for k, arrays in enumerate(unidirectional)
+        for n, a in arrays.items()
+    }
+    variables |= {
+        f"both/{stack.format(*place)}/{cell}/{n}": a for place, arrays in bidirectional.items() for n, a in arrays.items()
+    }
     half = RNG.normal(size=4 * UNITS)
     variables |= {f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias_cudnn_{k}": half for k in (0, 1)}
-    variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias"] = one[0]["bias"] = 2 * half
+    variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias"] = unidirectional[0]["bias"] = 2 * half
     layers = convert.read(write(tmp_path / "a", variables))
     assert list(layers) == ["both", "cudnn_lstm/rnn"]
     assert isinstance(layers["both"][0], Stack)
     assert all(isinstance(part, Bidirectional) for part in layers["both"][0].layers)
-    zero = lambda own, xs: lstm(own, xs, forget_bias=0.0)
-    np.testing.assert_allclose(apply(*layers["cudnn_lstm/rnn"], XS)[1], zero(one[1], zero(one[0], XS)), **CLOSE)
+    zero = lambda arrays, xs: lstm(arrays, xs, forget_bias=0.0)
+    np.testing.assert_allclose(
+        apply(*layers["cudnn_lstm/rnn"], XS)[1], zero(unidirectional[1], zero(unidirectional[0], XS)), **CLOSE
+    )
     xs = XS
     for k in (0, 1):
-        xs = np.concatenate([zero(two[k, "fw"], xs), zero(two[k, "bw"], xs[:, ::-1])[:, ::-1]], -1)
+        xs = np.concatenate([zero(bidirectional[k, "fw"], xs), zero(bidirectional[k, "bw"], xs[:, ::-1])[:, ::-1]], -1)
     np.testing.assert_allclose(apply(*layers["both"], XS)[1], xs, **CLOSE)
     variables[f"cudnn_lstm/rnn/multi_rnn_cell/cell_0/{cell}/bias_cudnn_1"] = -half
     with pytest.warns(UserWarning, match="not the sum of CuDNN's biases"):
         assert list(convert.read(write(tmp_path / "b", variables))) == ["both"]
 
 
-OTHERS = [
+UNREAD_CELLS = [
     *(
         "ugrnn_cell",
         "nas_cell",
@@ -206,26 +222,26 @@ OTHERS = [
 ]
 
 
-def skips(tmp_path, variables, kept=True):
-    """The skipped layers of a checkpoint, in which one other layer is read."""
+def skips(tmp_path, variables, fine_is_read=True):
+    """Return the skipped layers of a checkpoint. Assert that the other layer is read, unless `fine_is_read` is False."""
     fine = weights(PLAIN, "fine/lstm_cell/")
     path = write(tmp_path / "a", variables | fine)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         layers = convert.read(path)
-    assert (list(layers) == ["fine"]) == kept
-    told = [str(warning.message) for warning in caught if "is not converted: " in str(warning.message)]
-    assert len(told) == len(layers.skipped)
-    assert all(len(sentence) <= 300 + len(str(path)) and "\n" not in sentence for sentence in told)
+    assert (list(layers) == ["fine"]) == fine_is_read
+    messages = [str(warning.message) for warning in caught if "is not converted: " in str(warning.message)]
+    assert len(messages) == len(layers.skipped)
+    assert all(len(sentence) <= 300 + len(str(path)) and "\n" not in sentence for sentence in messages)
     assert {*variables} <= {*layers.unused}
-    alone = refusal(lambda: convert.read(write(tmp_path / "b", variables)))
-    assert all(repr(name) in alone for name in [*layers.skipped][:3])
+    message = refusal(lambda: convert.read(write(tmp_path / "b", variables)))
+    assert all(repr(name) in message for name in [*layers.skipped][:3])
     return layers.skipped
 
 
-@pytest.mark.parametrize("cell", OTHERS)
+@pytest.mark.parametrize("cell", UNREAD_CELLS)
 def test_other_cells_are_skipped_by_name(tmp_path, cell):
-    """Though their kernel has the shape of an LSTM's; the other layers of the checkpoint are read."""
+    """Their kernels have the shape of an LSTM's. The other layers of the checkpoint are read."""
     ((name, reason),) = skips(tmp_path, weights(PLAIN, f"rnn/{cell}/")).items()
     assert name == "rnn" if cell != "LSTMCell" else name.startswith("rnn")
     assert re.sub(r"_\d$", "", cell) in reason
@@ -273,7 +289,7 @@ SKIPPED = {
 
 @pytest.mark.parametrize("case", SKIPPED)
 def test_what_is_not_understood_is_skipped_by_name(tmp_path, case):
-    """A layer with anything else in its scope, or with anything missing, is never read as one without."""
+    """A layer with additional or missing variables in its scope is never read."""
     variables, reasons = SKIPPED[case]
     skipped = skips(tmp_path, variables)
     assert skipped.keys() == reasons.keys()

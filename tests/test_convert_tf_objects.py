@@ -1,4 +1,4 @@
-"""Checkpoints of TensorFlow 2: Keras's layers, found by the description of the objects and not by their paths alone."""
+"""Keras layers in TensorFlow 2 checkpoints are found by the object graph, not by their paths alone."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from conversions import refusal
 from jlstm import Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply
 
 import keras  # isort: skip  # after the environment is set
@@ -19,32 +19,32 @@ pytestmark = [
 ]
 RNG = np.random.default_rng(7)
 XS = RNG.normal(size=(BATCH, TIME, FEATURES)).astype("f")
-FLOAT32 = {"rtol": 0, "atol": 1e-5}  # what Keras computes in
-BOTH = pytest.mark.parametrize("framework", [tf_keras, keras], ids=lambda module: module.__name__)
+FLOAT32 = {"rtol": 0, "atol": 1e-5}  # Keras computes in float32
+FRAMEWORKS = pytest.mark.parametrize("framework", [tf_keras, keras], ids=lambda module: module.__name__)
 LSTM = {"kernel": (FEATURES, 4 * UNITS), "recurrent_kernel": (UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
 PLAIN = {"kernel": (FEATURES, UNITS), "recurrent_kernel": (UNITS, UNITS), "bias": (UNITS,)}
 
 
 def saved(path, **objects):
-    """A checkpoint of some objects."""
+    """Write a checkpoint of some objects. Return its path."""
     return tf.train.Checkpoint(**objects).write(str(path / "two"))
 
 
 def randomized(model):
-    """The model with weights that are not the initial ones: biases too."""
+    """Give the model random weights, including biases, and return it."""
     model.set_weights([RNG.normal(size=weight.shape) for weight in model.get_weights()])
     return model
 
 
 def in_turn(layers, xs):
-    """What layers give one after the other."""
+    """Return the outputs of layers run one after the other."""
     for layer, params in layers.values():
         _, xs = apply(layer, params, xs)
     return xs
 
 
 def variables(full, shapes):
-    """An object with variables that have a full name as Keras gives it."""
+    """Return an object with variables that have a full name, as Keras gives it."""
     module = tf.Module()
     for name, shape in shapes.items():
         setattr(module, name, tf.Variable(RNG.normal(size=shape), name=f"{full}/{name}"))
@@ -52,30 +52,39 @@ def variables(full, shapes):
 
 
 def around(**children):
-    """An object with children."""
+    """Return an object with these children."""
     module = tf.Module()
     for name, child in children.items():
         setattr(module, name, child)
     return module
 
 
-@BOTH
+@FRAMEWORKS
 def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
-    """Twelve of them, so that a sort by name would be wrong; of all kinds that we have; with an optimizer's variables."""
-    of = framework.layers
+    """Twelve layers of all kinds keep their order, which differs from a sort by name."""
+    keras_layers = framework.layers
     rnns = [
-        of.Bidirectional(of.LSTM(UNITS, return_sequences=True)),
-        of.SimpleRNN(3, return_sequences=True),
-        of.RNN(of.StackedRNNCells([of.LSTMCell(2), of.GRUCell(5)]), return_sequences=True),
-        of.Bidirectional(of.RNN(of.StackedRNNCells([of.LSTMCell(2), of.SimpleRNNCell(3)]), return_sequences=True)),
-        of.GRU(2, reset_after=False, return_sequences=True),
-        of.SimpleRNN(3, return_sequences=True, use_bias=False),
-        *(of.GRU(3, return_sequences=True) for _ in range(5)),
-        of.LSTM(2, return_sequences=True, use_bias=False, dropout=0.1, recurrent_dropout=0.1),
+        keras_layers.Bidirectional(keras_layers.LSTM(UNITS, return_sequences=True)),
+        keras_layers.SimpleRNN(3, return_sequences=True),
+        keras_layers.RNN(
+            keras_layers.StackedRNNCells([keras_layers.LSTMCell(2), keras_layers.GRUCell(5)]), return_sequences=True
+        ),
+        keras_layers.Bidirectional(
+            keras_layers.RNN(
+                keras_layers.StackedRNNCells([keras_layers.LSTMCell(2), keras_layers.SimpleRNNCell(3)]), return_sequences=True
+            )
+        ),
+        keras_layers.GRU(2, reset_after=False, return_sequences=True),
+        keras_layers.SimpleRNN(3, return_sequences=True, use_bias=False),
+        *(keras_layers.GRU(3, return_sequences=True) for _ in range(5)),
+        keras_layers.LSTM(2, return_sequences=True, use_bias=False, dropout=0.1, recurrent_dropout=0.1),
     ]
-    if framework is keras:  # which does not tell TensorFlow of their cells
-        rnns[2:4] = [of.LSTM(2, return_sequences=True), of.Bidirectional(of.LSTM(2, return_sequences=True))]
-    model = framework.Sequential([framework.Input((None, FEATURES)), *rnns, of.Dense(1)])
+    if framework is keras:  # Keras 3 does not report their cells to TensorFlow
+        rnns[2:4] = [
+            keras_layers.LSTM(2, return_sequences=True),
+            keras_layers.Bidirectional(keras_layers.LSTM(2, return_sequences=True)),
+        ]
+    model = framework.Sequential([framework.Input((None, FEATURES)), *rnns, keras_layers.Dense(1)])
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
     randomized(model)
@@ -86,12 +95,12 @@ def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
     inside = framework.Model(model.inputs[0], model.layers[-2].output)
     np.testing.assert_allclose(in_turn(layers, XS), inside(XS), **FLOAT32)
     assert any("activation tanh" in sentence and "merge concat" in sentence for sentence in layers.assumed)
-    assert len([name for name in layers.unused if "save_counter" not in name]) == 2  # of Dense
+    assert len([name for name in layers.unused if "save_counter" not in name]) == 2  # the Dense layer
     assert not any("learning_rate" in name or "velocities" in name for name in layers.unused)
 
 
 def test_slots_of_older_optimizers_are_no_layers(tmp_path):
-    """They are kept in slots of the variables."""
+    """Older optimizers store their state in slots of the variables."""
     model = tf_keras.Sequential([tf_keras.Input((None, FEATURES)), tf_keras.layers.LSTM(UNITS)])
     model.compile(tf_keras.optimizers.legacy.Adam(), "mse")
     model.optimizer._create_all_weights(model.trainable_variables)
@@ -102,11 +111,11 @@ def test_slots_of_older_optimizers_are_no_layers(tmp_path):
     assert not any("SLOT" in name for name in layers.unused)
 
 
-@BOTH
+@FRAMEWORKS
 def test_an_encoder_and_a_decoder_go_by_their_paths(tmp_path, framework):
-    """Attributes of a model of one's own tell no order; an object on two paths is read once."""
-    of = framework.layers
-    encoder, decoder, shared = (of.LSTM(UNITS, return_sequences=True) for _ in range(3))
+    """Attributes of a user's model have no order. An object on two paths is read once."""
+    keras_layers = framework.layers
+    encoder, decoder, shared = (keras_layers.LSTM(UNITS, return_sequences=True) for _ in range(3))
     for layer in (encoder, decoder, shared):
         layer.build((None, None, FEATURES))
     model = around(encoder=around(rnn=encoder), decoder=around(deep=around(rnn=decoder), rnn=shared), again=around(rnn=encoder))
@@ -119,21 +128,21 @@ def test_an_encoder_and_a_decoder_go_by_their_paths(tmp_path, framework):
     np.testing.assert_allclose(apply(*layers["model/decoder/deep/rnn"], XS)[1], decoder(XS), **FLOAT32)
 
 
-@BOTH
+@FRAMEWORKS
 def test_directions_that_are_reached_on_other_paths_are_one_layer(tmp_path, framework):
     """The variables of one direction are stored under its shorter path."""
-    both = framework.layers.Bidirectional(framework.layers.GRU(UNITS, return_sequences=True), merge_mode="sum")
-    both.build((None, None, FEATURES))
-    path = saved(tmp_path, a=both.forward_layer, model=around(inner=around(both=both)))
+    bidirectional = framework.layers.Bidirectional(framework.layers.GRU(UNITS, return_sequences=True), merge_mode="sum")
+    bidirectional.build((None, None, FEATURES))
+    path = saved(tmp_path, a=bidirectional.forward_layer, model=around(inner=around(both=bidirectional)))
     ((name, (layer, params)),) = convert.read(path, merge="sum").items()
     assert name == "model/inner/both"
     assert layer.merge == "sum"
-    np.testing.assert_allclose(apply(layer, params, XS)[1], both(XS), **FLOAT32)
+    np.testing.assert_allclose(apply(layer, params, XS)[1], bidirectional(XS), **FLOAT32)
 
 
-@BOTH
+@FRAMEWORKS
 def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
-    """ConvLSTM, cells of one's own, cells with a name of one's own, layers with a norm."""
+    """ConvLSTM, users' cells, renamed cells and layers with a norm are skipped by name."""
 
     class Mine(framework.layers.Layer):
         def __init__(self):
@@ -159,15 +168,18 @@ def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
             self.norm = framework.layers.LayerNormalization()
             self.norm.build((None, None, UNITS))
 
-    of = framework.layers
+    keras_layers = framework.layers
     rnns = {
-        "conv": (of.ConvLSTM2D(3, 3), (None, None, 6, 6, 2)),
-        "mine": (of.RNN(Mine()), (None, None, FEATURES)),
-        "gated": (of.RNN(Gated()), (None, None, FEATURES)),
-        "named": (of.RNN(of.LSTMCell(UNITS, name="foo")), (None, None, FEATURES)),
+        "conv": (keras_layers.ConvLSTM2D(3, 3), (None, None, 6, 6, 2)),
+        "mine": (keras_layers.RNN(Mine()), (None, None, FEATURES)),
+        "gated": (keras_layers.RNN(Gated()), (None, None, FEATURES)),
+        "named": (keras_layers.RNN(keras_layers.LSTMCell(UNITS, name="foo")), (None, None, FEATURES)),
         "normed": (Normed(UNITS), (None, None, FEATURES)),
-        "sizes": (of.Bidirectional(of.LSTM(UNITS), backward_layer=of.LSTM(UNITS, go_backwards=True)), (None, None, FEATURES)),
-        "fine": (of.LSTM(UNITS, return_sequences=True), (None, None, FEATURES)),
+        "sizes": (
+            keras_layers.Bidirectional(keras_layers.LSTM(UNITS), backward_layer=keras_layers.LSTM(UNITS, go_backwards=True)),
+            (None, None, FEATURES),
+        ),
+        "fine": (keras_layers.LSTM(UNITS, return_sequences=True), (None, None, FEATURES)),
     }
     for layer, shape in rnns.values():
         layer.build(shape)
@@ -189,13 +201,13 @@ def test_other_layers_are_skipped_by_name_and_hide_none(tmp_path, framework):
 
 
 def two_sides(backward):
-    """Two directions, of which the second may differ."""
+    """Return an object with a forward layer, and with this backward layer unless it is None."""
     sides = {"forward_layer": around(cell=variables("a/forward_lstm/lstm_cell", LSTM))}
     return around(**sides, **({} if backward is None else {"backward_layer": backward}))
 
 
 def keras_stack():
-    """Cells that Keras 3 does not tell TensorFlow of."""
+    """Return a layer of stacked cells, which Keras 3 does not report to TensorFlow."""
     layer = keras.layers.RNN(keras.layers.StackedRNNCells([keras.layers.LSTMCell(2), keras.layers.GRUCell(3)]))
     layer.build((None, None, FEATURES))
     return layer
@@ -244,7 +256,7 @@ SKIPPED = {
 
 @pytest.mark.parametrize("case", SKIPPED)
 def test_what_is_not_understood_is_skipped_with_its_reason(tmp_path, case):
-    """Beside a layer that is read."""
+    """The layer is skipped with its reason, and the other layer is read."""
     make, words = SKIPPED[case]
     fine = around(cell=variables("fine/lstm_cell", LSTM))
     with pytest.warns(UserWarning, match="is not converted: "):
@@ -256,7 +268,7 @@ def test_what_is_not_understood_is_skipped_with_its_reason(tmp_path, case):
 
 @pytest.mark.parametrize("gates", ["hard_sigmoid_0.2", "sigmoid"])
 def test_what_old_checkpoints_do_not_state_is_asked_for(tmp_path, gates):
-    """The same names were those of gates with hard_sigmoid in TensorFlow 1; a plain network has no gates."""
+    """In TensorFlow 1 the same names meant hard_sigmoid gates. A plain network has no gates."""
     path = saved(tmp_path, old=around(cell=variables("lstm", LSTM)), plain=around(cell=variables("simple_rnn_2", PLAIN)))
     with pytest.warns(UserWarning, match="pass recurrent_activation="):
         assert [*convert.read(path)] == ["plain"]
@@ -267,9 +279,9 @@ def test_what_old_checkpoints_do_not_state_is_asked_for(tmp_path, gates):
 
 
 def elman(path, name):
-    """A plain recurrent network in NumPy."""
+    """Return the outputs of a plain recurrent network in NumPy."""
     reader = tf.train.load_checkpoint(path)
-    kernel, recurrent, bias = (reader.get_tensor(f"{name}/cell/{own}/.ATTRIBUTES/VARIABLE_VALUE") for own in PLAIN)
+    kernel, recurrent, bias = (reader.get_tensor(f"{name}/cell/{variable}/.ATTRIBUTES/VARIABLE_VALUE") for variable in PLAIN)
     h, ys = np.zeros((BATCH, UNITS)), []
     for x in XS.swapaxes(0, 1):
         h = np.tanh(x @ kernel + h @ recurrent + bias)
@@ -278,7 +290,7 @@ def elman(path, name):
 
 
 def test_cells_of_tensorflow_1_are_found_in_objects(tmp_path):
-    """By the full names of their variables."""
+    """TensorFlow 1's cells are found by the full names of their variables."""
     shapes = {"kernel": (FEATURES + UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     cells = around(a=variables("rnn/basic_lstm_cell", shapes), b=variables("rnn/basic_lstm_cell_1", shapes))
     layers = convert.read(saved(tmp_path, cells=cells, keras=around(cell=variables("a/lstm_cell", LSTM))))

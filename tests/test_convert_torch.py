@@ -1,4 +1,4 @@
-"""PyTorch's weights: the same outputs as its own modules in float64, and there and back to the same bits."""
+"""PyTorch's weights give the outputs of PyTorch's modules in float64, and come back bit by bit."""
 
 from itertools import product
 
@@ -14,10 +14,10 @@ from conversions import refusal, spoiled
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, GRUCell, LSTMCarry, LSTMCell, Stack
 from jlstm.cells import HiddenCarry
 from jlstm.convert import torch as convert
-from problems import BATCH, FEATURES, TIME, UNITS, apply, problem
+from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
-CLOSE = {"rtol": 0, "atol": 1e-12}  # of float64, over a few steps
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 CASES = [
     (kind, options)
     for kind, layers, bidirectional, bias, proj_size in product(
@@ -29,19 +29,19 @@ CASES = [
 
 
 def module(kind, **options):
-    """A module of PyTorch's with random weights and biases: "LSTM", "GRU", or "RNN" with its nonlinearity."""
+    """Return a PyTorch module with random weights and biases: "LSTM", "GRU", or "RNN" with its nonlinearity."""
     torch.manual_seed(0)
-    options = {name: value for name, value in options.items() if name != "proj_size" or value} | told(kind)
+    options = {name: value for name, value in options.items() if name != "proj_size" or value} | nonlinearity_of(kind)
     return getattr(torch.nn, kind.split()[0])(FEATURES, UNITS, batch_first=True, dtype=torch.float64, **options)
 
 
-def told(kind):
-    """What the weights of a kind do not tell."""
+def nonlinearity_of(kind):
+    """Return the option that the weights do not tell: an RNN's nonlinearity."""
     return {"nonlinearity": kind.split()[1]} if " " in kind else {}
 
 
 def ours(layer, tensors):
-    """States (layers · directions, batch, size) as our carry."""
+    """Return states of shape (layers · directions, batch, size) as our carry."""
     states = iter(zip(*(tensor.detach().numpy() for tensor in tensors), strict=True))
 
     def carry(part):
@@ -58,9 +58,9 @@ def ours(layer, tensors):
 @pytest.mark.table(quick=12)
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_the_same_weights_give_the_same_outputs(kind, options):
-    """Outputs and last states from random initial states, for layers, directions, biases and projections."""
+    """Outputs and last states are equal for all layers, directions, biases and projections."""
     theirs = module(kind, **options)
-    layer, params = convert.load(theirs.state_dict(), **told(kind))
+    layer, params = convert.load(theirs.state_dict(), **nonlinearity_of(kind))
     rng = np.random.default_rng(0)
     xs, count = rng.normal(size=(BATCH, TIME, FEATURES)), options["num_layers"] * (1 + options["bidirectional"])
     sizes = [options["proj_size"] or UNITS, UNITS][: 2 if kind == "LSTM" else 1]
@@ -76,8 +76,8 @@ def test_the_same_weights_give_the_same_outputs(kind, options):
 def test_single_cells_are_layers(kind):
     """One step of a cell is one step of the layer."""
     torch.manual_seed(0)
-    theirs = getattr(torch.nn, kind.split()[0])(FEATURES, UNITS, dtype=torch.float64, **told(kind))
-    layer, params = convert.load(theirs.state_dict(), **told(kind))
+    theirs = getattr(torch.nn, kind.split()[0])(FEATURES, UNITS, dtype=torch.float64, **nonlinearity_of(kind))
+    layer, params = convert.load(theirs.state_dict(), **nonlinearity_of(kind))
     x = np.random.default_rng(0).normal(size=(BATCH, FEATURES))
     expected = theirs(torch.tensor(x))
     _, y = layer.step(params, None, x)
@@ -86,25 +86,25 @@ def test_single_cells_are_layers(kind):
 
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_what_is_dumped_has_their_names_and_comes_back(kind, options):
-    """PyTorch takes every name, and our parameters survive the way there and back, bit by bit, signs of zeros too."""
+    """PyTorch accepts every name, and parameters come back bit by bit, including signs of zeros."""
     theirs = module(kind, **options)
-    layer, params = convert.load(theirs.state_dict(), **told(kind))
+    layer, params = convert.load(theirs.state_dict(), **nonlinearity_of(kind))
     params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), params)
     weights = convert.dump(layer, params)
     theirs.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    again, back = convert.load(theirs.state_dict(), **told(kind))
+    again, back = convert.load(theirs.state_dict(), **nonlinearity_of(kind))
     assert again == layer
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), *map(plain, (back, params)))
 
 
 def plain(tree):
-    """In memory as it reads."""
+    """Return a copy that is contiguous in memory."""
     return jax.tree.map(np.ascontiguousarray, tree)
 
 
 def test_weights_without_their_second_bias_are_merged():
-    """The two biases of an LSTM become their sum; of a GRU's only the candidate's stay two."""
+    """An LSTM's two biases become their sum. Of a GRU only the candidate keeps two."""
     weights = {name: value.numpy() for name, value in module("GRU").state_dict().items()}
     _, params = convert.load(weights)
     first, second = weights["bias_ih_l0"], weights["bias_hh_l0"]
@@ -114,13 +114,13 @@ def test_weights_without_their_second_bias_are_merged():
 
 
 def test_what_is_written_is_a_state_dict(tmp_path):
-    """A file for `load_state_dict`."""
-    known = problem(Stack((Bidirectional(LSTM(UNITS)), Bidirectional(LSTM(UNITS)))))
-    convert.write(tmp_path / "model.safetensors", known.layer, known.params)
+    """PyTorch's `load_state_dict` takes the written file."""
+    problem = small_problem(Stack((Bidirectional(LSTM(UNITS)), Bidirectional(LSTM(UNITS)))))
+    convert.write(tmp_path / "model.safetensors", problem.layer, problem.params)
     theirs = module("LSTM", num_layers=2, bidirectional=True)
     theirs.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    _, ys = apply(known.layer, known.params, known.xs)
-    np.testing.assert_allclose(ys, theirs(torch.tensor(known.xs))[0].detach(), **CLOSE)
+    _, ys = apply(problem.layer, problem.params, problem.xs)
+    np.testing.assert_allclose(ys, theirs(torch.tensor(problem.xs))[0].detach(), **CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -147,19 +147,19 @@ def test_what_is_written_is_a_state_dict(tmp_path):
     ids=repr,
 )
 def test_what_pytorch_does_not_have_is_refused(layer, complaint):
-    """Each refusal names the option."""
+    """The refusal names the option that PyTorch lacks."""
     with pytest.raises(ValueError, match=complaint):
-        convert.dump(layer, problem(layer).params)
+        convert.dump(layer, small_problem(layer).params)
 
 
 def test_parameters_of_another_layer_are_refused():
-    """Before anything is converted."""
+    """Parameters of another layer are refused before anything is converted."""
     with pytest.raises(ValueError, match=r"params\['bias'\] must have shape \(8,\), got \(16,\)"):
-        convert.dump(LSTM(2), problem(LSTM(UNITS)).params)
+        convert.dump(LSTM(2), small_problem(LSTM(UNITS)).params)
     with pytest.raises(ValueError, match="params must be what init"):
-        convert.dump(Bidirectional(LSTM(2)), problem(LSTM(2)).params)
+        convert.dump(Bidirectional(LSTM(2)), small_problem(LSTM(2)).params)
     with pytest.raises(ValueError, match=r"recurrent_kernel.*must have shape"):
-        convert.dump(RNN(LSTMCell(UNITS)), problem(LSTM(UNITS, projection=2)).params)
+        convert.dump(RNN(LSTMCell(UNITS)), small_problem(LSTM(UNITS, projection=2)).params)
 
 
 WEIGHTS = {
@@ -171,7 +171,7 @@ WEIGHTS = {
 @given(st.sampled_from(sorted(WEIGHTS)).flatmap(lambda kind: spoiled(WEIGHTS[kind], 0)))
 @settings(max_examples=100)
 def test_weights_that_do_not_fit_are_one_sentence(weights):
-    """Missing, too many, of another shape or dtype."""
+    """Missing, additional and misshapen arrays and wrong dtypes are refused in one sentence."""
     refusal(lambda: convert.load(weights))
 
 
@@ -185,7 +185,7 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
     ],
 )
 def test_what_the_weights_do_not_tell_is_asked_for(kind, nonlinearity, complaint):
-    """The function of an RNN, and only of an RNN."""
+    """`nonlinearity` is needed for an RNN, and refused for other layers."""
     weights = module(kind).state_dict()
     assert complaint in refusal(lambda: convert.load(weights, nonlinearity=nonlinearity))
 
@@ -205,6 +205,6 @@ BESIDE = {
 
 @pytest.mark.parametrize(("name", "complaint"), BESIDE.values(), ids=BESIDE)
 def test_weights_beside_those_of_a_layer_are_refused_by_name(name, complaint):
-    """Whatever their type is."""
+    """Extra weights are refused, whatever their type."""
     weights = dict(module("LSTM").state_dict()) | {name: torch.zeros(2, dtype=torch.int64 if "num_" in name else torch.float64)}
     assert complaint in refusal(lambda: convert.load(weights))

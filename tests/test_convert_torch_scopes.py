@@ -1,4 +1,4 @@
-"""Modules that are not plain recurrent layers of PyTorch's are skipped by name, and hide no other layer."""
+"""PyTorch modules that are not plain recurrent layers are skipped by name, and hide no other layer."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def with_parts(make, **parts):
-    """A module with more modules, parameters and buffers."""
+    """Return a module with more modules, parameters and buffers."""
     module = make(FEATURES, UNITS)
     for name, part in parts.items():
         if isinstance(part, nn.Module):
@@ -33,7 +33,7 @@ def with_parts(make, **parts):
 
 
 def own_cell(gates=4, biases=("bias",)):
-    """A hand-written cell."""
+    """Return a hand-written cell."""
     module = nn.Module()
     shapes = {"weight_ih": (gates * UNITS, FEATURES), "weight_hh": (gates * UNITS, UNITS)} | dict.fromkeys(
         biases, (gates * UNITS,)
@@ -44,7 +44,7 @@ def own_cell(gates=4, biases=("bias",)):
 
 
 def applied(change, make=nn.LSTM):
-    """A layer of which a weight is computed from others."""
+    """Return a layer of which one weight is computed from others."""
     module = make(FEATURES, UNITS)
     change(module, "weight_hh_l0" if make is nn.LSTM else "weight_hh")
     return module
@@ -56,12 +56,12 @@ def pruned(module, name):
 
 
 def quantized():
-    """A layer whose weights are whole numbers of one byte."""
+    """Return a layer whose weights are integers of one byte."""
     return torch.ao.quantization.quantize_dynamic(nn.ModuleDict({"a": nn.LSTM(3, 4)}), {nn.LSTM}, dtype=torch.qint8)["a"]
 
 
 class WeightDrop(nn.Module):
-    """As in fastai: the weight that counts is `weight_hh_l0_raw`, and the layer inside has what the last dropout left of it."""
+    """As in fastai: `weight_hh_l0_raw` is the trained weight, and the inner layer has what the last dropout left of it."""
 
     def __init__(self):
         super().__init__()
@@ -70,14 +70,14 @@ class WeightDrop(nn.Module):
 
 
 def linears():
-    """A cell whose weights are layers of their own."""
+    """Return a cell whose weights are linear layers."""
     module = nn.Module()
     module.weight_ih, module.weight_hh = nn.Linear(FEATURES, 4 * UNITS), nn.Linear(UNITS, 4 * UNITS)
     return module
 
 
 def without(name, **options):
-    """A layer that has lost a weight."""
+    """Return a layer without one of its weights."""
     module = nn.LSTM(FEATURES, UNITS, **options)
     delattr(module, name)
     return module
@@ -115,7 +115,7 @@ CASES = {
 @pytest.mark.parametrize("whole", [False, True], ids=["state_dict", "whole module"])
 @pytest.mark.parametrize(("make", "complaint"), CASES.values(), ids=CASES)
 def test_what_belongs_to_a_module_is_used_or_named(tmp_path, make, complaint, whole):
-    """The module is skipped, the plain layers before and after it are read, and all recurrent modules are told."""
+    """The module is skipped with a warning, and the plain layers before and after it are read."""
     model = nn.ModuleDict({"a": nn.GRU(2, 3), "cell": make(), "z": nn.LSTM(2, 3)})
     if whole and complaint.startswith(("it is quantized", "computed")):
         pytest.skip("PyTorch pickles no parametrized module, and a pickled quantized one in its own way")
@@ -133,13 +133,13 @@ def test_what_belongs_to_a_module_is_used_or_named(tmp_path, make, complaint, wh
 
 @pytest.mark.parametrize(("make", "complaint"), CASES.values(), ids=CASES)
 def test_a_module_alone_is_refused_by_name(tmp_path, make, complaint):
-    """With names that have no prefix."""
+    """A module without a prefix in its names is refused by name."""
     torch.save(make().state_dict(), tmp_path / "model.pt")
     assert complaint in refusal(lambda: convert.read(tmp_path / "model.pt"))
 
 
 def test_an_unconverted_layer_inside_another_is_told_too(tmp_path):
-    """The weights inside a WeightDrop are what a dropout left of them."""
+    """The weights inside a WeightDrop are those that a dropout left over."""
     torch.save(nn.ModuleDict({"cell": WeightDrop(), "z": nn.LSTM(2, 3)}).state_dict(), tmp_path / "model.pt")
     with pytest.warns(UserWarning, match="is not converted"):
         layers = convert.read(tmp_path / "model.pt")
@@ -162,7 +162,7 @@ SPECIAL = {
 
 @pytest.mark.parametrize(("change", "complaint"), SPECIAL.values(), ids=SPECIAL)
 def test_tensors_of_another_kind_are_told(tmp_path, change, complaint):
-    """In a layer they are the reason why it is skipped; elsewhere they do not matter."""
+    """Such tensors in a layer are the reason why it is skipped. Elsewhere they do not matter."""
     state, path = nn.LSTM(FEATURES, UNITS).state_dict(prefix="rnn."), tmp_path / "model.pt"
     if complaint.startswith("repeats"):
         state["rnn.weight_hh_l0"] = state["rnn.weight_hh_l0"][:1].clone().expand(16, 4)
@@ -176,7 +176,7 @@ def test_tensors_of_another_kind_are_told(tmp_path, change, complaint):
 
 
 def test_a_container_is_no_scope(tmp_path):
-    """What stands beside a layer, in a module without recurrent weights of its own, does not belong to the layer."""
+    """In a module without recurrent weights, arrays beside a layer do not belong to the layer."""
     encoder = nn.ModuleDict(
         {"rnn": nn.LSTM(FEATURES, UNITS), "norm": nn.LayerNorm(UNITS), "cells": nn.ModuleList([nn.GRUCell(2, 3)] * 2)}
     )
@@ -188,11 +188,11 @@ def test_a_container_is_no_scope(tmp_path):
 
 
 class Subclass(nn.LSTM):
-    """May compute something else."""
+    """A subclass, which may compute something else."""
 
 
 def test_a_whole_module_of_another_class_is_skipped(tmp_path):
-    """Its arithmetic is in code that is not in the file."""
+    """The computation of another class is code that is not in the file."""
     torch.save(nn.ModuleDict({"own": Subclass(2, 3), "plain": nn.LSTM(2, 3)}), tmp_path / "model.pt")
     with pytest.warns(UserWarning, match=r"its class is .*Subclass, which may compute something else"):
         assert list(convert.read(tmp_path / "model.pt")) == ["plain"]

@@ -1,6 +1,6 @@
-"""A batch is a function of its position: every example once a pass, resumed anywhere, in parts that make up the whole.
+"""A batch is a function of its position: every example comes once a pass, from any start, in parts that make up the whole.
 
-What is true of all `Batches` is tested here for all of them; what windows and buckets are, in files of their own.
+The tests here hold for all `Batches`. Windows and buckets have their own test files.
 """
 
 import jax
@@ -15,7 +15,7 @@ from jlstm.data.batches import share, take
 
 @st.composite
 def problems(draw):
-    """Minibatches of numbered examples, and the number of a pass."""
+    """Draw minibatches of numbered examples, and the number of a pass."""
     count, size = draw(st.integers(1, 40)), draw(st.integers(1, 12))
     seed = draw(st.none() | st.integers(0, 3))
     return Minibatches((np.arange(count), np.arange(count) * 2.5), size, seed), draw(st.integers(0, 3))
@@ -30,7 +30,7 @@ KINDS = {
 
 @st.composite
 def kinds(draw, divisor=1):
-    """A function that makes some `Batches` anew each time it is called, and the number of a pass."""
+    """Draw a function that makes new `Batches` each time it is called, and the number of a pass."""
     kind, size, seed = (
         draw(st.sampled_from(sorted(KINDS))),
         draw(st.integers(1, 6)) * divisor,
@@ -46,7 +46,7 @@ def assert_equal(got: list[Batch], expected: list[Batch]) -> None:
 
 @given(problems())
 def test_every_example_counts_once_a_pass(problem):
-    """The examples of weight 1 are all examples; all batches have one size, and only the last is filled up."""
+    """The examples of weight 1 are all examples. All batches have one size; only the last is filled up."""
     batches, number = problem
     batched = list(batches.epoch(number))
     assert len(batched) == len(batches)
@@ -59,7 +59,7 @@ def test_every_example_counts_once_a_pass(problem):
 
 @given(problems())
 def test_rows_of_all_arrays_stay_together(problem):
-    """What is shuffled is shuffled together, what fills up included."""
+    """All arrays are shuffled alike, including the rows that fill up."""
     batches, number = problem
     for batch in batches.epoch(number):
         np.testing.assert_array_equal(batch.examples[0] * 2.5, batch.examples[1])
@@ -67,7 +67,7 @@ def test_rows_of_all_arrays_stay_together(problem):
 
 @given(kinds(), st.data())
 def test_a_pass_begun_later_is_the_tail_of_the_whole(kind, data):
-    """What resumes at batch `start` sees what the interrupted pass would have seen."""
+    """A pass resumed at batch `start` gives the rest of the interrupted pass."""
     make, number = kind
     batches = make()
     start = data.draw(st.integers(0, len(batches)))
@@ -76,16 +76,16 @@ def test_a_pass_begun_later_is_the_tail_of_the_whole(kind, data):
 
 @given(st.data(), st.integers(1, 4))
 def test_the_parts_together_are_the_whole(data, count):
-    """Processes that each take their share make up each batch, in order."""
+    """The shares of several processes, in order, make up each batch."""
     make, number = data.draw(kinds(divisor=count))
     shares = [list(make().epoch(number, part=(index, count))) for index in range(count)]
-    together = [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in zip(*shares, strict=True)]
-    assert_equal(together, list(make().epoch(number)))
+    joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in zip(*shares, strict=True)]
+    assert_equal(joined, list(make().epoch(number)))
 
 
 @given(kinds())
 def test_the_order_depends_on_seed_and_number_alone(kind):
-    """Another object, asked for other passes before, gives the same, and as many batches as it says."""
+    """A second object that ran other passes before gives the same batches, as many as it declares."""
     make, number = kind
     batches = make()
     list(batches.epoch(number + 1))
@@ -95,21 +95,21 @@ def test_the_order_depends_on_seed_and_number_alone(kind):
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
 def test_without_a_seed_the_given_order_stays(count, size, number):
-    """In every pass."""
+    """The order is the given one in every pass."""
     examples = [batch.examples for batch in Minibatches(np.arange(count), size).epoch(number)]
     assert np.concatenate(examples)[:count].tolist() == [*range(count)]
 
 
 @pytest.mark.parametrize("kind", ["minibatches", "buckets"])
 def test_passes_differ(kind):
-    """An epoch is no repetition of the one before."""
+    """Two passes have different orders."""
     first, second = (list(KINDS[kind](4, 0).epoch(number)) for number in range(2))
     with pytest.raises(AssertionError):
         assert_equal(first, second)
 
 
 def test_another_seed_or_pass_is_another_order():
-    """Of fifty examples, two orders are the same once in 50! times."""
+    """Two orders of fifty examples agree by chance once in 50! times."""
     orders = {
         (seed, number): next(Minibatches(np.arange(50), 50, seed).epoch(number)).examples.tobytes()
         for seed in range(3)
@@ -119,7 +119,7 @@ def test_another_seed_or_pass_is_another_order():
 
 
 def test_any_tree_can_be_batched():
-    """A NamedTuple stays one."""
+    """A NamedTuple of arrays gives batches that are NamedTuples."""
     split = Split(np.arange(5, dtype=np.float32)[:, None, None], np.arange(5, dtype=np.int32))
     batch = next(Minibatches(split, 4, seed=0).epoch(0))
     assert isinstance(batch.examples, Split)
@@ -138,13 +138,13 @@ def test_any_tree_can_be_batched():
     ],
 )
 def test_what_cannot_be_batched_is_refused(examples, size, error, message):
-    """At once, not when the first batch is asked for."""
+    """Wrong arguments are refused at once, not when the first batch is asked for."""
     with pytest.raises(error, match=message):
         Minibatches(examples, size)
 
 
 def test_a_seed_below_0_is_refused():
-    """NumPy's generators have none."""
+    """A negative seed is refused: NumPy's generators take none."""
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0 or None, got -1"):
         Minibatches(np.arange(3), 2, seed=-1)
 
@@ -161,14 +161,14 @@ def test_a_seed_below_0_is_refused():
     ],
 )
 def test_a_place_where_nothing_is_is_refused(kind, options, message):
-    """When the first batch is asked for; the sentence names the numbers."""
+    """The first batch raises, in a sentence that names the numbers."""
     with pytest.raises(ValueError, match=message):
         next(KINDS[kind](5, 0).epoch(0, **options))
 
 
 def test_share_and_take():
-    """The second of three shares of six rows, of every array."""
+    """The second of three shares of six rows is taken from every array."""
     assert share(6, (1, 3)) == slice(2, 4)
-    taken = take({"x": np.arange(6), "y": np.arange(12).reshape(6, 2)}, share(6, (1, 3)))
-    assert taken["x"].tolist() == [2, 3]
-    assert taken["y"].tolist() == [[4, 5], [6, 7]]
+    part = take({"x": np.arange(6), "y": np.arange(12).reshape(6, 2)}, share(6, (1, 3)))
+    assert part["x"].tolist() == [2, 3]
+    assert part["y"].tolist() == [[4, 5], [6, 7]]

@@ -14,7 +14,7 @@ SIDES = st.sampled_from(["pre", "post"])
 
 @st.composite
 def problems(draw):
-    """Sequences with a number of their own, as the arguments of `Buckets`."""
+    """Draw numbered sequences, as the arguments of `Buckets`."""
     lengths = draw(st.lists(st.integers(0, 12), min_size=1, max_size=30))
     sequences = [[100 * number + step for step in range(1, length + 1)] for number, length in enumerate(lengths)]
     widths = sorted(draw(st.sets(st.integers(1, 10), min_size=1, max_size=4)))
@@ -23,28 +23,28 @@ def problems(draw):
 
 @given(problems(), st.integers(0, 3), SIDES, SIDES)
 def test_every_sequence_counts_once_a_pass(problem, number, padding, truncating):
-    """With its label and length, padded or cut to the narrowest width that holds it, the widest if none does."""
+    """Each comes with its label and length, padded or cut to the narrowest width that holds it, else the widest."""
     sequences, size, widths, seed = problem
     sides = {"padding": padding, "truncating": truncating}
     labels = np.arange(len(sequences))
     batches = Buckets(Ragged.of(sequences), labels, size, widths, seed, **sides)
-    seen, batched = [], list(batches.epoch(number))
+    counted_labels, batched = [], list(batches.epoch(number))
     assert len(batched) == len(batches)
-    for (tokens, lengths, of), weights in batched:
+    for (tokens, lengths, batch_labels), weights in batched:
         assert tokens.shape == (size, tokens.shape[1])
         assert (tokens.dtype, lengths.dtype, weights.dtype) == (np.int32, np.int32, np.float32)
-        for row, length, label, weight in zip(tokens, lengths, of, weights, strict=True):
+        for row, length, label, weight in zip(tokens, lengths, batch_labels, weights, strict=True):
             sequence = sequences[label]
             width = next((width for width in widths if len(sequence) <= width), widths[-1])
             assert row.tolist() == pad([sequence], width, **sides)[0].tolist()
             assert length == min(len(sequence), width)
-            seen += [label] * int(weight)
-    assert sorted(seen) == labels.tolist()
+            counted_labels += [label] * int(weight)
+    assert sorted(counted_labels) == labels.tolist()
 
 
 @given(problems(), st.integers(0, 3))
 def test_no_more_is_filled_up_than_one_batch_a_bucket(problem, number):
-    """Only the last batch of each bucket has rows of weight 0, and none has nothing else."""
+    """Only the last batch of each bucket has rows of weight 0, and none has only such rows."""
     sequences, size, widths, seed = problem
     batches = list(Buckets(Ragged.of(sequences), np.arange(len(sequences)), size, widths, seed).epoch(number))
     unfilled = [batch.examples.tokens.shape[1] for batch in batches if not batch.weights.all()]
@@ -54,15 +54,15 @@ def test_no_more_is_filled_up_than_one_batch_a_bucket(problem, number):
 
 @given(problems())
 def test_without_a_seed_the_given_order_stays(problem):
-    """From the narrowest bucket to the widest, and within a bucket as given."""
+    """Buckets go from the narrowest to the widest, and keep the given order inside."""
     sequences, size, widths, _ = problem
     batches = Buckets(Ragged.of(sequences), np.arange(len(sequences)), size, widths)
-    seen = np.concatenate([batch.examples.labels[batch.weights == 1] for batch in batches.epoch(0)]).tolist()
-    assert seen == sorted(range(len(sequences)), key=lambda number: np.searchsorted(widths[:-1], len(sequences[number])))
+    order = np.concatenate([batch.examples.labels[batch.weights == 1] for batch in batches.epoch(0)]).tolist()
+    assert order == sorted(range(len(sequences)), key=lambda number: np.searchsorted(widths[:-1], len(sequences[number])))
 
 
 def test_series_of_real_numbers_are_sorted_too():
-    """With features and their dtype; lists of arrays as they are."""
+    """Sequences of feature vectors keep their dtype, also when given as lists of arrays."""
     sequences = [np.full((length, 2), number, np.float16) for number, length in enumerate([3, 1, 2, 1])]
     first, second = Buckets(sequences, [0.5, 1.5, 2.5, 3.5], 2, (1, 3)).epoch(0)
     assert first.examples.tokens.tolist() == [[[1, 1]], [[3, 3]]]
@@ -72,7 +72,7 @@ def test_series_of_real_numbers_are_sorted_too():
 
 
 def test_a_width_is_compiled_once():
-    """Two hundred sequences of up to nine steps make two programs."""
+    """Two hundred sequences of up to nine steps, in two widths, compile two programs."""
     traced = []
 
     @jax.jit
@@ -88,7 +88,7 @@ def test_a_width_is_compiled_once():
 
 
 def test_buckets_and_seeds_have_orders_of_their_own():
-    """Fifty short and fifty long sequences: no two of four orders are the same, and no bucket has its neighbour's."""
+    """No two buckets or seeds share an order of fifty sequences."""
     rows, labels = Ragged.of([[1]] * 50 + [[1, 1]] * 50), np.arange(100)
     orders = {}
     for seed in (0, 1):
@@ -111,7 +111,7 @@ def test_buckets_and_seeds_have_orders_of_their_own():
     ],
 )
 def test_what_cannot_be_sorted_into_buckets_is_refused(arguments, message):
-    """At once, not when the first batch is asked for."""
-    sequences, *more = arguments
+    """Wrong arguments are refused at once, not when the first batch is asked for."""
+    sequences, *options = arguments
     with pytest.raises(ValueError, match=message):
-        Buckets(Ragged.of(sequences), *more)
+        Buckets(Ragged.of(sequences), *options)

@@ -1,4 +1,4 @@
-"""Every set comes from a folder or a verified download, and a failure says what to do."""
+"""Every data set comes from a folder or a verified download, and a failure says what to do."""
 
 import functools
 import hashlib
@@ -42,7 +42,7 @@ TEXTS = {
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A web server with one file, and an empty cache: its address, the file's content and the cache."""
+    """A web server with one file, and an empty cache. The value is the address, the content and the cache."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "set.npz").write_bytes(b"the data")
     monkeypatch.delenv("JLSTM_DATA", raising=False)
@@ -58,7 +58,7 @@ def served(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(served, tmp_path, monkeypatch):
-    """Small files of every set's layout on that server, which the sets take for the published ones: the folder with them."""
+    """A folder with small files in every set's layout. The server offers them in place of the published files."""
     folder = tmp_path / "site"
     np.savez(folder / "mnist.npz", **DIGITS)
     np.savez(folder / "imdb.npz", **REVIEWS)
@@ -85,7 +85,7 @@ def published(served, tmp_path, monkeypatch):
 
 
 def plain(dataset) -> object:
-    """A data set as lists, which can be compared."""
+    """Return a data set as nested lists, which can be compared."""
     if isinstance(dataset, Ragged):
         return [row.tolist() for row in dataset]
     if isinstance(dataset, tuple):
@@ -94,7 +94,7 @@ def plain(dataset) -> object:
 
 
 def test_a_download_is_verified_and_kept(served, tmp_path):
-    """The second time needs no network."""
+    """The second call reads the cache and needs no network."""
     sha256 = hashlib.sha256(b"the data").hexdigest()
     path = files.locate("set.npz", url=f"{served}/set.npz", sha256=sha256)
     assert path.read_bytes() == b"the data"
@@ -103,7 +103,7 @@ def test_a_download_is_verified_and_kept(served, tmp_path):
 
 
 def test_a_download_of_something_else_is_refused(served, tmp_path):
-    """What came is not kept either."""
+    """A download with a wrong hash is refused, and not kept."""
     with pytest.raises(ValueError, match=r"/set.npz sent another file than set.npz .*, not kept: give the folder .* JLSTM_DATA"):
         files.locate("set.npz", url=f"{served}/set.npz", sha256="0" * 64)
     assert not list((tmp_path / "cache").rglob("*.npz"))
@@ -111,14 +111,14 @@ def test_a_download_of_something_else_is_refused(served, tmp_path):
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/set.npz", "{served}/missing.npz"])
 def test_without_network_the_error_says_what_to_do(served, url):
-    """A closed port and a server's 404 alike."""
+    """A closed port and a server's 404 give the same kind of message."""
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded .* data_dir or JLSTM_DATA, or begin with .*digits"):
         files.locate("set.npz", url=url.format(served=served), sha256="0" * 64)
 
 
 @every_set
 def test_every_set_is_downloaded_once(published, load):
-    """The second time it comes from the cache, when the server has nothing left."""
+    """The second call reads the cache, when the server has no files any more."""
     first = load()
     for name in FILES[load]:
         (published / name).unlink()
@@ -127,19 +127,19 @@ def test_every_set_is_downloaded_once(published, load):
 
 @every_set
 def test_every_set_is_read_from_a_folder_that_cannot_be_written(published, load, monkeypatch):
-    """The argument or JLSTM_DATA names it; it gives what a download gives, and nothing is written beside the files."""
-    downloaded, before = load(), sorted(published.iterdir())
+    """The argument or JLSTM_DATA names the folder. Nothing is written beside the files."""
+    downloaded, files = load(), sorted(published.iterdir())
     published.chmod(0o555)
     assert plain(load(published)) == plain(downloaded)
     monkeypatch.setenv("JLSTM_DATA", str(published))
     assert plain(load()) == plain(downloaded)
-    assert sorted(published.iterdir()) == before
+    assert sorted(published.iterdir()) == files
     published.chmod(0o755)
 
 
 @every_set
 def test_a_file_that_is_not_there_is_named(load, tmp_path, monkeypatch):
-    """A folder that was asked for is never replaced by a silent download."""
+    """A missing file in a given folder is an error, never a silent download."""
     names = r"imdb_flat.npz or imdb.npz" if load is imdb else FILES[load][0]
     monkeypatch.setenv("JLSTM_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"there is no {names} in the folder {tmp_path}: put it there"):
@@ -149,7 +149,7 @@ def test_a_file_that_is_not_there_is_named(load, tmp_path, monkeypatch):
 @every_set
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-30], lambda content: b"<html>404</html>"])
 def test_another_file_is_refused(published, load, damage):
-    """An empty one, a part of it, a web page: the sentence names the file, of several the last one too."""
+    """An empty file, a truncated file and a web page are refused by name, also the last of several files."""
     path = published / FILES[load][-1]
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=f"{path} must be (the published file|an .npz file)"):
@@ -157,11 +157,11 @@ def test_another_file_is_refused(published, load, damage):
 
 
 def test_what_small_files_hold(published):
-    """Brightness and labels; a start mark and numbers from 4 up; words by frequency; parts of a text; months and values."""
+    """The values of each set are those of its small file."""
     assert plain(mnist().train) == [np.full((3, 2, 2), np.float32(0.2)).tolist(), [0, 1, 2]]
     for split, labels in zip(imdb(num_words=100), (REVIEWS["y_train"], REVIEWS["y_test"]), strict=True):
-        found = {tuple(tokens.tolist()): label for tokens, label in zip(*split, strict=True)}
-        assert found == dict(zip([(1, 8, 9), (1, 10), (1, 11, 12, 13)], labels, strict=True))
+        label_of = {tuple(tokens.tolist()): label for tokens, label in zip(*split, strict=True)}
+        assert label_of == dict(zip([(1, 8, 9), (1, 10), (1, 11, 12, 13)], labels, strict=True))
         assert split.labels.dtype == split.tokens.values.dtype == np.int32
     assert imdb_word_index() == json.loads(TEXTS["imdb_word_index.json"])
     assert plain(ptb()) == [[0, 2, 3, 0, 1], [3, 1], [0, 1], ["the", "<eos>", "<unk>", "of"]]

@@ -1,4 +1,4 @@
-"""Images come whole and in range."""
+"""Image data sets are complete, with values in the documented range."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def well_formed(dataset: Dataset) -> bool:
 
 
 def test_digits_are_one_fixed_split_of_all_the_images():
-    """A figure on the digits means the same everywhere: the split is pinned by its label counts and first labels."""
+    """Label counts and first labels pin the split, so that results on the digits are comparable."""
     train, test = digits()
     assert well_formed(Dataset(train, test))
     assert train.images.shape == (1437, 8, 8)
@@ -36,7 +36,7 @@ def test_digits_are_one_fixed_split_of_all_the_images():
 
 @NEEDS_MNIST
 def test_mnist_is_the_original():
-    """Label counts, first labels and the mean pixel are the published ones."""
+    """Label counts, first labels and the mean pixel are those of the original."""
     train, test = mnist()
     assert well_formed(Dataset(train, test))
     assert train.images.shape == (60_000, 28, 28)
@@ -48,7 +48,7 @@ def test_mnist_is_the_original():
 
 @pytest.mark.parametrize(("module", "load"), [("pooch", mnist), ("sklearn.datasets", digits)])
 def test_a_missing_extra_is_named(monkeypatch, module, load):
-    """Neither is needed to import jlstm.data."""
+    """`import jlstm.data` needs neither package, and a missing one is named."""
     monkeypatch.delenv("JLSTM_DATA", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'jlstm\[examples\]'"):

@@ -1,4 +1,4 @@
-"""Reviews are Keras' own, number for number: its code is run on the same data and options."""
+"""Our IMDB reviews equal those of Keras's code, run on the same data and options."""
 
 import hashlib
 import importlib
@@ -19,7 +19,7 @@ NEEDS_IMDB = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A folder with the same 60 random reviews for Keras and for us; Keras' function that reads them."""
+    """A folder with 60 random reviews for Keras and for us, and Keras's function that reads them."""
     module, keras = importlib.import_module("jlstm.data.imdb"), importlib.import_module("keras.src.datasets.imdb")
     generator, flat, theirs = np.random.default_rng(0), {}, {}
     for split, size in (("train", 40), ("test", 20)):
@@ -53,7 +53,7 @@ def small(tmp_path, monkeypatch):
     ids=str,
 )
 def test_reviews_are_those_that_keras_gives(small, options):
-    """Same reviews, same numbers, same order, for every option; without `num_words` the rarest word is out."""
+    """Reviews, numbers and order agree for every option. Without `num_words` the rarest word is unknown."""
     assert_equal(*small, options)
 
 
@@ -72,7 +72,7 @@ def test_reviews_are_those_that_keras_gives(small, options):
     )
 )
 def test_all_options_together_mean_what_they_mean_to_keras(small, options):
-    """In any combination."""
+    """Any combination of options gives what Keras gives."""
     assert_equal(*small, options)
 
 
@@ -84,7 +84,7 @@ def assert_equal(folder, load_data, options) -> None:
 
 
 def test_numbers_that_leave_nothing_are_refused(small):
-    """No review is shorter than the start mark; and nothing is no number of words."""
+    """A `maxlen` that leaves no review, and a `num_words` of 0, are refused."""
     with pytest.raises(ValueError, match="no review has fewer than 1 words: choose a greater maxlen"):
         imdb(small[0], maxlen=1)
     for name in ("maxlen", "num_words"):
@@ -94,7 +94,7 @@ def test_numbers_that_leave_nothing_are_refused(small):
 
 @NEEDS_IMDB
 def test_imdb_is_the_published_one():
-    """Counts, first reviews, lengths and labels are those that Keras' users know."""
+    """Counts, first reviews, lengths and labels are those of the published data."""
     train, test = imdb()
     assert len(train.tokens) == len(test.tokens) == 25_000
     assert train.labels.sum() == test.labels.sum() == 12_500
@@ -109,7 +109,7 @@ def test_imdb_is_the_published_one():
 
 @NEEDS_IMDB
 def test_imdb_loads_in_two_seconds():
-    """Of processor time, which other processes do not lengthen as they do the clock's; it is about half a second."""
+    """The limit is on processor time, which other processes do not lengthen. Loading takes about half a second."""
     started = time.process_time()
     imdb(num_words=5000, maxlen=400)
     assert time.process_time() - started < 2
@@ -118,7 +118,7 @@ def test_imdb_loads_in_two_seconds():
 @pytest.mark.slow
 @NEEDS_IMDB
 def test_reviews_can_be_read_and_numbered_again():
-    """The first review begins as everybody knows it; numbering the words of many reviews gives them back."""
+    """The first review starts with the known words. Encoding decoded reviews gives them back."""
     index = imdb_word_index()
     assert (len(index), index["the"]) == (88_584, 1)
     tokens = imdb(num_words=100_000).train.tokens
@@ -130,7 +130,7 @@ def test_reviews_can_be_read_and_numbered_again():
 
 @pytest.mark.parametrize("options", [{"num_words": 30}, {"num_words": 30, "skip_top": 9, "oov_char": None}, {"start_char": None}])
 def test_encode_gives_what_imdb_gives(small, options):
-    """The words of a review, encoded with the same options, are its numbers."""
+    """Encoding the words of a review with the same options gives its numbers."""
     folder, _ = small
     index = {f"w{number}": number for number in range(1, 60)}
     everything = imdb(folder, num_words=1000, start_char=None, index_from=0).train.tokens
@@ -140,7 +140,7 @@ def test_encode_gives_what_imdb_gives(small, options):
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -150,7 +150,7 @@ class Bomb:
 
 
 def test_no_pickle_is_opened_before_its_hash_is_verified(tmp_path, monkeypatch):
-    """A file called imdb.npz that is not Keras' could run any code: it is refused unread, and would have run it."""
+    """A false imdb.npz, which could run any code, is refused without being loaded."""
     rows = np.array([Bomb(tmp_path / "exploded"), [2]], object)
     np.savez(tmp_path / "imdb.npz", x_train=rows, y_train=[0, 1], x_test=rows, y_test=[0, 1])
     with pytest.raises(ValueError, match=r"imdb.npz must be the published file, but its sha256 is not 6966"):

@@ -15,7 +15,7 @@ SIDES = st.sampled_from(["pre", "post"])
 
 
 def padded(sequence, length, padding, truncating, value):
-    """What `pad` does to one sequence, in lists."""
+    """Return the result of `pad` on one sequence, as a list."""
     while len(sequence) > length:
         sequence = sequence[1:] if truncating == "pre" else sequence[:-1]
     while len(sequence) < length:
@@ -25,20 +25,20 @@ def padded(sequence, length, padding, truncating, value):
 
 @given(SEQUENCES)
 def test_sequences_come_out_as_they_went_in(sequences):
-    """One by one, with their lengths; with a value in front, and without some values."""
+    """So do their lengths, sequences with a value in front, and sequences without some values."""
     rows = Ragged.of(sequences)
     assert [row.tolist() for row in rows] == sequences
     assert rows.lengths.tolist() == [len(sequence) for sequence in sequences]
     assert len(rows) == len(sequences)
     assert rows.values.dtype == np.int32
     assert [row.tolist() for row in rows.prefixed(7)] == [[7, *sequence] for sequence in sequences]
-    kept = rows.keep(rows.values % 2 == 0)
-    assert [row.tolist() for row in kept] == [[value for value in sequence if value % 2 == 0] for sequence in sequences]
+    filtered = rows.keep(rows.values % 2 == 0)
+    assert [row.tolist() for row in filtered] == [[value for value in sequence if value % 2 == 0] for sequence in sequences]
 
 
 @given(SEQUENCES.filter(len), st.data())
 def test_take_is_indexing(sequences, data):
-    """By positions, repeated and from the end too, by a slice, and by booleans: what NumPy takes from an array of objects."""
+    """Positions (repeated, negative), a slice and booleans select as NumPy does from an array of objects."""
     rows, size = Ragged.of(sequences), len(sequences)
     several = data.draw(st.lists(st.integers(-size, size - 1)))
     flags = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
@@ -52,7 +52,7 @@ def test_take_is_indexing(sequences, data):
 
 @pytest.mark.parametrize("offsets", [[], [1, 3], [0, 2, 1, 3], [0, 2], [0, 4]])
 def test_offsets_that_do_not_fit_are_refused(offsets):
-    """No first one, another than 0, a fall, values left over or missing."""
+    """Empty or decreasing offsets, a wrong first one, and too many or few values are refused."""
     with pytest.raises(ValueError, match="offsets must rise from 0 to 3, the number of values, got"):
         Ragged(np.arange(3), np.array(offsets, int))
 
@@ -73,14 +73,14 @@ def test_offsets_that_do_not_fit_are_refused(offsets):
     ],
 )
 def test_sequences_of_something_else_are_refused(sequences, error, message):
-    """One sequence instead of several, rows of several lengths, words, flags, and numbers that int32 would wrap."""
+    """A single sequence, nested lists, words, booleans and numbers beyond int32 are refused."""
     with pytest.raises(error, match=message):
         Ragged.of(sequences)
 
 
 @given(SEQUENCES, st.integers(1, 12), SIDES, SIDES, st.integers(-3, 3))
 def test_padding_is_the_textbooks(sequences, length, padding, truncating, value):
-    """Shorter, longer, empty, none at all; lists or ragged; and the lengths that the docstring gives count what is no padding."""
+    """`pad` equals a plain loop for shorter, longer, empty and no sequences, given as lists or ragged."""
     options = {"padding": padding, "truncating": truncating, "value": value}
     got = pad(sequences, length, **options)
     assert got.tolist() == [padded(sequence, length, **options) for sequence in sequences]
@@ -94,7 +94,7 @@ def test_padding_is_the_textbooks(sequences, length, padding, truncating, value)
 @pytest.mark.xdist_group("tensorflow")
 @given(SEQUENCES.filter(len), st.integers(1, 12), SIDES, SIDES, st.integers(-3, 3))
 def test_padding_is_keras(sequences, length, padding, truncating, value):
-    """With the same options, by the same names."""
+    """`pad` equals Keras's `pad_sequences` with options of the same names."""
     keras = pytest.importorskip("keras")
     options = {"padding": padding, "truncating": truncating, "value": value}
     np.testing.assert_array_equal(pad(sequences, length, **options), keras.utils.pad_sequences(sequences, length, **options))
@@ -109,7 +109,7 @@ def test_padding_is_keras(sequences, length, padding, truncating, value):
     ],
 )
 def test_padding_that_keras_would_do_wrongly_or_not_at_all_is_refused(options, message):
-    """Keras' length 0 is no truncation for "pre"."""
+    """With "pre", Keras does not truncate to length 0."""
     with pytest.raises(ValueError, match=message):
         pad([[1]], **options)
 
@@ -128,19 +128,19 @@ REAL = {  # sequences of three, none and one step, and the dtype that they keep
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("name", REAL)
 def test_real_numbers_and_features_are_padded(name, padding):
-    """Value by value, as a loop does it; the dtype is that of the arrays, and padding may be NaN where numbers are real."""
+    """The dtype is that of the arrays, and the padding of real numbers may be NaN."""
     sequences, dtype = REAL[name]
     value = -1 if dtype == "int32" else np.nan
     for form in (sequences, Ragged.of(sequences)):
         got = pad(form, 2, padding=padding, truncating="post", value=value)
         assert (str(got.dtype), len(got)) == (dtype, 3)
         for row, sequence in zip(got, sequences, strict=True):
-            kept = np.asarray(sequence)[:2]
-            begin = 2 - len(kept) if padding == "pre" else 0
-            if len(kept):
-                np.testing.assert_array_equal(row[begin : begin + len(kept)], kept)
-            rest = np.delete(row, range(begin, begin + len(kept)), axis=0).astype(float)
-            np.testing.assert_array_equal(rest, np.full(rest.shape, value, float))
+            truncated = np.asarray(sequence)[:2]
+            begin = 2 - len(truncated) if padding == "pre" else 0
+            if len(truncated):
+                np.testing.assert_array_equal(row[begin : begin + len(truncated)], truncated)
+            padding_values = np.delete(row, range(begin, begin + len(truncated)), axis=0).astype(float)
+            np.testing.assert_array_equal(padding_values, np.full(padding_values.shape, value, float))
     rows = Ragged.of(sequences)
     assert rows.lengths.tolist() == [3, 0, 1]
     assert rows.take([2, 0]).lengths.tolist() == [1, 3]
@@ -148,23 +148,23 @@ def test_real_numbers_and_features_are_padded(name, padding):
 
 
 def test_a_fraction_among_whole_numbers_is_refused():
-    """It would be cut off."""
+    """A fractional padding value for integers is refused: it would be truncated."""
     with pytest.raises(TypeError, match=r"value must be a whole number of int32 among whole numbers, got 0.5"):
         pad([[1]], 2, value=0.5)
 
 
 @given(st.lists(st.integers(0, 7), max_size=6), st.integers(7, 9))
 def test_lengths_make_the_mask_of_what_is_padded_behind(lengths, time):
-    """Traced or not; of any shape."""
+    """`lengths_to_mask` works traced, and for lengths of any shape."""
     mask = pad([[1] * length for length in lengths], time, padding="post") == 1
     array = np.array(lengths, np.int32)
     np.testing.assert_array_equal(jlstm.lengths_to_mask(array, time), mask)
-    np.testing.assert_array_equal(jax.vmap(lambda one: jlstm.lengths_to_mask(one, time))(array), mask)
+    np.testing.assert_array_equal(jax.vmap(lambda n: jlstm.lengths_to_mask(n, time))(array), mask)
     np.testing.assert_array_equal(jlstm.lengths_to_mask(array[None], time), mask[None])
 
 
 @pytest.mark.parametrize(("lengths", "time"), [([4], 3), ([-1], 3), ([1.0], 3), ([1], 2.5), ([1], -1)])
 def test_lengths_that_do_not_fit_are_refused(lengths, time):
-    """In one sentence."""
+    """Wrong lengths are refused in one sentence."""
     with pytest.raises((TypeError, ValueError), match=r"^(lengths|time) must[^\n]*$"):
         jlstm.lengths_to_mask(np.array(lengths), time)

@@ -1,4 +1,4 @@
-"""Series are the published ones."""
+"""The time series are the published ones."""
 
 import csv
 import os
@@ -23,13 +23,13 @@ FILES = {airline: "airline-passengers.csv", sunspots: "monthly-sunspots.csv", te
     ],
 )
 def test_series_are_the_published_ones(load, size, first, last, mean):
-    """Sizes, ends and means; times rise; and every row of the file is there."""
+    """Sizes, first and last values and means agree, times increase, and every row of the file is read."""
     times, values = load()
     assert len(times) == len(values) == size
     assert values.dtype == np.float32
     assert (str(times[0]), values[0]) == (first[0], np.float32(first[1]))
     assert (str(times[-1]), values[-1]) == (last[0], np.float32(last[1]))
     assert (np.diff(times).astype(int) > 0).all()
-    assert values.mean(dtype=np.float64) == pytest.approx(mean, abs=1e-4)  # to the digits that are published
+    assert values.mean(dtype=np.float64) == pytest.approx(mean, abs=1e-4)  # as many digits as are published
     rows = list(csv.reader((Path(os.environ["JLSTM_DATA"]) / "series" / FILES[load]).read_text().splitlines()))[1:]
     assert rows == [[str(time), row[1]] for time, row in zip(times, rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Texts are the published ones; words are numbered as Keras numbers them."""
+"""The texts are the published ones, and words are numbered as Keras numbers them."""
 
 import importlib
 import os
@@ -17,7 +17,7 @@ NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_
 
 @NEEDS_DATA
 def test_the_penn_treebank_is_mikolovs():
-    """Published sizes; the most frequent words are TensorFlow's first five; the numbers spell the text."""
+    """Sizes and the five most frequent words are the published ones, and the numbers decode to the text."""
     corpus = ptb()
     assert [len(part) for part in corpus[:3]] == [929_589, 73_760, 82_430]
     assert {part.dtype for part in corpus[:3]} == {np.dtype("int32")}
@@ -30,7 +30,7 @@ def test_the_penn_treebank_is_mikolovs():
 
 @NEEDS_DATA
 def test_words_are_numbered_by_frequency_then_alphabet():
-    """TensorFlow's reader sorts by (-count, word)."""
+    """The order is by (-count, word), as in TensorFlow's reader."""
     corpus = ptb()
     counts = np.bincount(corpus.train, minlength=10_000)
     pairs = [(-count, word) for count, word in zip(counts.tolist(), corpus.vocabulary, strict=True)]
@@ -40,7 +40,7 @@ def test_words_are_numbered_by_frequency_then_alphabet():
 
 @NEEDS_DATA
 def test_shakespeare_is_karpathys():
-    """1,115,394 characters, 65 of them different, in three parts that make up the whole."""
+    """There are 1,115,394 characters, 65 of them different, in three parts that make up the whole."""
     corpus = shakespeare()
     assert [len(part) for part in corpus[:3]] == [1_003_854, 55_770, 55_770]
     assert len(corpus.vocabulary) == 65
@@ -49,7 +49,7 @@ def test_shakespeare_is_karpathys():
 
 
 def test_words_are_split_as_the_reviews_were():
-    """Only blanks and ASCII punctuation but the apostrophe separate: Windows' dots and unbroken blanks are letters there."""
+    """Blanks and ASCII punctuation except the apostrophe separate words. Windows' dots and no-break spaces do not."""
     assert words("I'd say: AGE-old <br />2\x85 so\xa0so\r\n\tEND") == [
         "i'd",
         "say",
@@ -66,7 +66,7 @@ def test_words_are_split_as_the_reviews_were():
 @pytest.mark.xdist_group("tensorflow")
 @given(st.lists(st.text("aAbB,. '!?_", max_size=30), min_size=1, max_size=5), st.none() | st.integers(1, 3))
 def test_words_of_own_texts_are_numbered_as_by_keras_tokenizer(texts, num_words):
-    """By frequency, ties as they come; `Tokenizer` numbers all words, and a vocabulary of n has the first n of them."""
+    """Order is by frequency, then by first use. A vocabulary of n has the first n words."""
     legacy = importlib.import_module("keras.src.legacy.preprocessing.text")
     tokenizer = legacy.Tokenizer()
     tokenizer.fit_on_texts(texts)
@@ -77,7 +77,7 @@ def test_words_of_own_texts_are_numbered_as_by_keras_tokenizer(texts, num_words)
 
 
 def test_what_is_no_word():
-    """An unknown word is out of the vocabulary; a number without a word is shown as such; marks and padding are left out."""
+    """Unknown words get the unknown number, numbers without a word are shown as such, and marks are left out."""
     index = {"the": 1, "film": 2}
     assert encode("The new film", index) == [1, 4, 2, 5]
     assert encode("The new film", index, oov_char=None) == [1, 4, 5]
@@ -86,7 +86,7 @@ def test_what_is_no_word():
 
 
 def test_one_text_is_not_several():
-    """A string's letters would be taken for texts; no words at all are asked for."""
+    """A single string is refused: its letters would be taken for texts. So is `num_words=0`."""
     with pytest.raises(TypeError, match=r"texts must be several texts, got one: pass \['a film'\]"):
         vocabulary("a film")
     with pytest.raises(ValueError, match="num_words must be a whole number of at least 1 or None, got 0"):

@@ -1,4 +1,4 @@
-"""Windows hand a text on, stream by stream, and ask for each token once."""
+"""Windows cut a text into streams, hand each on from window to window, and ask for each token once."""
 
 from itertools import pairwise
 
@@ -12,14 +12,14 @@ from jlstm.data import Windows
 
 @st.composite
 def problems(draw):
-    """Numbered tokens, some left over; streams and steps."""
+    """Draw numbered tokens, some of which are left over, a number of streams and a number of steps."""
     size, steps, length, over = (draw(st.integers(*span)) for span in ((1, 5), (1, 6), (2, 20), (0, 4)))
     return np.arange(size * length + min(over, size - 1), dtype=np.int32), size, steps
 
 
 @given(problems())
 def test_each_token_but_the_first_of_a_stream_is_a_target_once(problem):
-    """Behind each other, the steps that count are the streams, as a loop cuts them; what is left over is left out."""
+    """The counted steps of all windows make up the streams. Left-over tokens are dropped."""
     tokens, size, steps = problem
     length = len(tokens) // size
     streams = [tokens[row * length : (row + 1) * length].tolist() for row in range(size)]
@@ -32,16 +32,16 @@ def test_each_token_but_the_first_of_a_stream_is_a_target_once(problem):
 
 @given(problems())
 def test_a_stream_goes_on_where_the_batch_before_left_it(problem):
-    """The last target of a window is the first input of the next: a carry that is handed on fits."""
+    """The last target of a window is the first input of the next, so that a carry fits."""
     windows = [batch.examples for batch in Windows(*problem).epoch(0)]
-    for before, after in pairwise(windows):
-        assert before.mask.all()
-        np.testing.assert_array_equal(before.targets[:, -1], after.inputs[:, 0])
+    for previous, after in pairwise(windows):
+        assert previous.mask.all()
+        np.testing.assert_array_equal(previous.targets[:, -1], after.inputs[:, 0])
 
 
 @given(problems())
 def test_whole_windows_are_those_of_tensorflows_reader(problem):
-    """Its ptb_producer cuts (length of a stream - 1) // steps windows, x from i * steps on and y one token later."""
+    """ptb_producer cuts (length of a stream - 1) // steps windows, with targets one token later."""
     tokens, size, steps = problem
     length = len(tokens) // size
     data = tokens[: size * length].reshape(size, length)
@@ -54,7 +54,7 @@ def test_whole_windows_are_those_of_tensorflows_reader(problem):
 
 @given(problems(), st.integers(0, 3))
 def test_all_windows_have_one_shape(problem, number):
-    """The last one too, so that nothing is compiled twice; all streams count; all passes are the same."""
+    """All windows, also the last, have one shape. All streams count, and all passes are the same."""
     tokens, size, steps = problem
     windows = Windows(tokens, size, steps)
     batches = list(windows.epoch(number))
@@ -78,6 +78,6 @@ def test_all_windows_have_one_shape(problem, number):
     ],
 )
 def test_what_cannot_be_cut_is_refused(arguments, message):
-    """At once, not when the first window is asked for."""
+    """Wrong arguments are refused at once, not when the first window is asked for."""
     with pytest.raises(ValueError, match=message):
         Windows(*arguments)

@@ -1,4 +1,4 @@
-"""The pages of docs say what is so."""
+"""The code on the pages of docs runs, and their tables are true."""
 
 import ast
 import re
@@ -17,32 +17,32 @@ TESTS = PAGE.parents[1] / "tests"
 
 @pytest.mark.parametrize("proof", sorted({feature.proof for feature in FEATURES}))
 def test_the_test_that_a_feature_names_exists(proof):
-    """A renamed test would leave a claim without proof."""
+    """Each row's test exists: a renamed test would leave a claim without proof."""
     file, name = proof.split("::")
     functions = [node.name for node in ast.parse((TESTS / f"{file}.py").read_text()).body if isinstance(node, ast.FunctionDef)]
     assert name in functions
 
 
 def test_the_table_is_the_one_in_the_page():
-    """Written by `python tests/features.py`."""
+    """The page has the table that `python tests/features.py` writes."""
     page = PAGE.read_text(encoding="utf-8")
     assert features.into(page) == page
 
 
 def run(page):
-    """The Python of a page, as it stands there."""
+    """Run the Python blocks of a page, as they stand there."""
     blocks = re.findall(r"```python\n(.*?)```", (PAGE.parent / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
     exec("\n".join(blocks), scope := {})
     return scope
 
 
 def test_the_example_of_cells_runs():
-    """With the outputs that it asks for."""
+    """The code of the cells page prints the outputs that the page shows."""
     assert run("cells")["ys"].shape == (8, 15, 32)
 
 
 def test_the_page_for_newcomers_runs():
-    """What it asserts holds, and every argument that its tables name is answered or ours."""
+    """The page's assertions hold, and every argument in its tables is either ours or answered."""
     scope = run("coming_from")
     assert scope["logits"].shape == (2, 2)
     assert scope["ys"].shape == (4, 2, 5, 10)
@@ -54,7 +54,7 @@ def test_the_page_for_newcomers_runs():
 
 
 def test_the_example_of_inspect_draws(tmp_path, monkeypatch):
-    """Four pictures."""
+    """The inspect page draws four pictures."""
     monkeypatch.chdir(tmp_path)
     scope = run("inspect")
     assert scope["upper"].f.shape == (2, 96, 8)
@@ -63,7 +63,7 @@ def test_the_example_of_inspect_draws(tmp_path, monkeypatch):
 
 @pytest.mark.loose
 def test_the_training_loop_learns(tmp_path, monkeypatch, capsys):
-    """Most digits."""
+    """The training loop of the page classifies most digits correctly."""
     monkeypatch.chdir(tmp_path)
     run("training")
     assert float(capsys.readouterr().out) > 0.9
@@ -72,7 +72,7 @@ def test_the_training_loop_learns(tmp_path, monkeypatch, capsys):
 @pytest.mark.xdist_group("tensorflow")
 @pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning")
 def test_converted_weights_are_the_same(tmp_path, monkeypatch, x64):
-    """From Keras to PyTorch, back, and through files, of which those for other programs compute the same."""
+    """Weights go from Keras to PyTorch, back, and through files. The exported programs compute the same."""
     monkeypatch.chdir(tmp_path)
     scope = run("convert")
     assert_exported_the_same(scope["tf"], scope["run"])
@@ -83,7 +83,7 @@ def test_converted_weights_are_the_same(tmp_path, monkeypatch, x64):
 
 
 def assert_exported_the_same(tf, run):
-    """The three files of the page, in the size that all of them take."""
+    """Assert that the three exported files compute the same, in the size that all of them take."""
     xs, lengths = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32), np.array([5, 2], np.int32)
     lite = tf.lite.Interpreter("lstm.tflite")
     lite.allocate_tensors()

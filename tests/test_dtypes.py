@@ -1,4 +1,4 @@
-"""Precision: everything comes back in the dtype asked for, is computed in it, and is as accurate as it can be."""
+"""Results have the requested dtype, are computed in it, and are as accurate as it allows."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,13 @@ from jax.extend.core import jaxprs_in_params
 
 import jlstm
 from jlstm import LSTM, Bidirectional, Stack
-from problems import FEATURES, TIME, UNITS, apply, cotangent_of, differentiate, flags, judged, problem
+from problems import FEATURES, TIME, UNITS, apply, cotangent_of, differentiate, flags, small_problem, textbook_results
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
 
 def layers(**options):
-    """One layer of each kind with these options."""
+    """Return one layer of each kind with these options."""
     return {
         "LSTM": LSTM(UNITS, **options),
         "remat": LSTM(UNITS, remat=2, **options),
@@ -41,8 +41,8 @@ def test_everything_has_the_dtype_asked_for(x64, dtype, param_dtype):
     assert dtypes_of(jax.eval_shape(layer.apply, params, xs, carry)) == {dtype}
     assert dtypes_of(jax.eval_shape(lambda p, xs: jlstm.cell_states(layer, p, xs), params, xs)) == {dtype}
     assert dtypes_of(jax.eval_shape(jax.grad(lambda p, xs: layer.apply(p, xs)[1].sum()), params, xs)) == {param_dtype}
-    one, (params, carry) = layer.layers[1], (tree[1] for tree in (params, carry))
-    assert dtypes_of(jax.eval_shape(one.step, params, carry, jax.ShapeDtypeStruct((2, 8), "bfloat16"))) == {dtype}
+    top, (params, carry) = layer.layers[1], (tree[1] for tree in (params, carry))
+    assert dtypes_of(jax.eval_shape(top.step, params, carry, jax.ShapeDtypeStruct((2, 8), "bfloat16"))) == {dtype}
 
 
 @pytest.mark.parametrize("name", layers())
@@ -56,7 +56,7 @@ def test_without_dtype_the_inputs_decide(x64, dtype, name):
 
 
 def test_dtype_of_the_initial_carry():
-    """The argument goes before the layer's dtype, and that before the parameters'."""
+    """The argument takes precedence over the layer's dtype, and that over the parameters' dtype."""
     for layer in (LSTM(UNITS, dtype="float32", param_dtype="float16"), LSTM(UNITS, param_dtype="float16")):
         params = layer.init(jax.random.key(0), FEATURES)
         assert dtypes_of(layer.initial_carry(params, (2,), "bfloat16")) == {"bfloat16"}
@@ -64,7 +64,7 @@ def test_dtype_of_the_initial_carry():
 
 
 def avals(jaxpr):
-    """What every equation computes, in all nested programs."""
+    """Return the result types of all equations, in all nested programs."""
     for eqn in jaxpr.eqns:
         yield from (variable.aval for variable in eqn.outvars)
         for inner in jaxprs_in_params(eqn.params):
@@ -91,19 +91,19 @@ def test_16_bits_stay_16_bits(dtype, name):
 def test_close_to_the_truth(dtype, layer):
     """Values and gradients lie within a few rounding errors of the float64 truth for the same, rounded, numbers."""
     eps = float(jnp.finfo(dtype).eps)
-    given, cotangent = problem(layer), cotangent_of(problem(layer))
-    rounded = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (given[1:], cotangent))
+    problem, cotangent = small_problem(layer), cotangent_of(small_problem(layer))
+    rounded = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (problem[1:], cotangent))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), rounded)
     got = differentiate(layer, rounded[1], *rounded[0])
-    expected = judged(layer, *exact[0], exact[1])
+    expected = textbook_results(layer, *exact[0], exact[1])
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         # five steps of some ten roundings each, most of which cancel; gradients grow beyond the values' scale of 1
         np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=16 * eps * max(1, np.abs(b).max()))
 
 
 def test_mixed_precision_rounds_only_once():
-    """Computing float32 parameters in bfloat16 is casting all of them first."""
-    _, params, xs, carry = problem(LSTM(UNITS), dtype=np.float32)
+    """float32 parameters in a bfloat16 run are cast once, at the beginning."""
+    _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     params, xs, carry = jax.tree.map(jnp.asarray, (params, xs, carry))
     half = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), (params, xs, carry))
     for a, b in zip(

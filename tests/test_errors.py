@@ -12,7 +12,7 @@ LAYER = LSTM(4)
 PARAMS = LAYER.init(jax.random.key(0), features=3)
 XS = np.ones((2, 5, 3), np.float32)
 CARRY = LAYER.initial_carry(PARAMS, (2,))
-BOTH, STACK = Bidirectional(LAYER), Stack((LAYER, LSTM(6)))
+BIDIRECTIONAL, STACK = Bidirectional(LAYER), Stack((LAYER, LSTM(6)))
 MASK = np.ones((2, 5), bool)
 
 
@@ -83,7 +83,7 @@ CASES = {
     ),
     "half a carry": (lambda: apply(carry=CARRY._replace(c=None)), "carry must be LSTMCarry(h, c), got LSTMCarry(h, c=None)"),
     "carry for both": (
-        lambda: apply(BOTH, None, carry=CARRY),
+        lambda: apply(BIDIRECTIONAL, None, carry=CARRY),
         "carry must be {'backward': LSTMCarry(h, c), 'forward': LSTMCarry(h, c)}",
     ),
     "carry for a Stack": (
@@ -124,7 +124,10 @@ CASES = {
         "noise['inputs'] must have shape (4, 2, 3) or (1, 2, 3), got (2, 5, 3)",
     ),
     "noise as an array": (lambda: apply(noise=XS), "noise must be a dict with some of 'inputs', 'recurrent', got ndarray"),
-    "noise for both": (lambda: apply(BOTH, None, noise={"inputs": XS}), "noise must be a dict with 'forward' and 'backward'"),
+    "noise for both": (
+        lambda: apply(BIDIRECTIONAL, None, noise={"inputs": XS}),
+        "noise must be a dict with 'forward' and 'backward'",
+    ),
     "noise for a Stack": (lambda: apply(STACK, None, noise={"inputs": XS}), "noise must be a tuple of 2"),
     "noise for one layer": (lambda: apply(STACK, None, noise=({},)), "noise must be a tuple of 2"),
     # dtypes
@@ -170,7 +173,7 @@ CASES = {
     "Bidirectional cell": (lambda: Bidirectional(LSTMCell(4)), "layer must be a Layer such as LSTM(units)"),
     "RNN of a layer": (lambda: RNN(LAYER), "cell must be a Cell such as LSTMCell(units)"),
     "step both ways": (
-        lambda: BOTH.step(BOTH.init(jax.random.key(0), 3), None, XS[:, 0]),
+        lambda: BIDIRECTIONAL.step(BIDIRECTIONAL.init(jax.random.key(0), 3), None, XS[:, 0]),
         "Bidirectional needs the whole sequence",
     ),
     "step backwards": (lambda: LSTM(4, reverse=True).step(PARAMS, None, XS[:, 0]), "this layer has reverse=True: use apply"),
@@ -191,7 +194,7 @@ def test_bad_input_gives_one_sentence(name):
 
 @pytest.mark.parametrize("name", ["lengths", "mask", "resets", "carry", "xs"])
 def test_the_same_inputs_set_right_are_accepted(name):
-    """What these tests refuse is refused for the one thing that is wrong with it."""
+    """The inputs above are refused only for their one mistake."""
     right = {"lengths": [5, 0], "mask": MASK, "resets": MASK, "carry": LSTMCarry(*CARRY), "xs": XS}
     carry, ys = apply(**{name: right[name]})
     assert ys.shape == (2, 5, 4)

@@ -1,4 +1,4 @@
-"""The examples run as a stranger runs them, write what they say, and the demo notices when the two sides differ."""
+"""The examples run as scripts and write what they print, and the demo notices when the two sides differ."""
 
 import dataclasses
 import importlib
@@ -21,36 +21,36 @@ DEMO, MNIST = EXAMPLES / "00_demo.py", EXAMPLES / "01_mnist.py"
 
 @pytest.fixture
 def training(monkeypatch) -> ModuleType:
-    """The functions of 01_mnist.py."""
+    """The module of 01_mnist.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("01_mnist")
 
 
 @pytest.fixture
 def demo(monkeypatch) -> ModuleType:
-    """The functions of 00_demo.py."""
+    """The module of 00_demo.py."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("00_demo")
 
 
 def test_help_explains_every_option(training, capsys):
-    """And says what the script does."""
+    """`--help` lists all options and says what the script does."""
     with pytest.raises(SystemExit) as end:
         tyro.cli(training.MnistOptions, args=["--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    own, shared = (
+    mnist_options, shared = (
         ("--dataset {mnist,digits}", "--permuted", "--seeds"),
         ("--data-dir", "--steps", "--epochs", "--seed", "--out", "--resume"),
     )
-    for text in (*own, *shared, "Train an LSTM"):
+    for text in (*mnist_options, *shared, "Train an LSTM"):
         assert text in printed
 
 
 @pytest.mark.slow
 def test_training_by_steps_prints_and_saves_what_it_says(tmp_path):
-    """A line every 20 steps, one for each seed, their mean; the first seed's weights and picture; clean logs."""
+    """Lines come every 20 steps and for each seed. The first seed's weights and picture are saved."""
     result = run(MNIST, "--dataset", "digits", "--steps", "25", "--seeds", "2", "--out", "here/deep", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -70,7 +70,7 @@ def test_training_by_steps_prints_and_saves_what_it_says(tmp_path):
 
 @pytest.mark.loose
 def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
-    """With the test accuracy of each; the last is the one reported."""
+    """Each line has the test accuracy, and the last one is the result."""
     training.main(training.MnistOptions(dataset="digits", epochs=2, out=tmp_path))
     printed = capsys.readouterr().out
     tested = re.findall(r"^Epoch [12]: .*, test accuracy (\S+)$", printed, re.MULTILINE)
@@ -82,9 +82,9 @@ def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
 @pytest.mark.loose
 def test_training_on_mnist_runs(training, tmp_path, capsys, monkeypatch):
-    """On images of another size than the digits'; twenty steps are enough to beat chance."""
-    few = lambda dataset: dataset._replace(test=training.Split(*(part[:1000] for part in dataset.test)))
-    monkeypatch.setattr(training, "mnist", lambda folder, load=training.mnist: few(load(folder)))
+    """Images of another size than the digits' work: twenty steps are better than chance."""
+    shortened = lambda dataset: dataset._replace(test=training.Split(*(part[:1000] for part in dataset.test)))
+    monkeypatch.setattr(training, "mnist", lambda folder, load=training.mnist: shortened(load(folder)))
     training.main(training.MnistOptions(data_dir=os.environ["JLSTM_DATA"], steps=20, out=tmp_path))
     assert float(re.search(r"\nTest accuracy: ([01]\.\d{4})\n$", capsys.readouterr().out)[1]) > 0.2
 
@@ -92,16 +92,16 @@ def test_training_on_mnist_runs(training, tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.loose
 def test_permuted_pixels_come_one_a_step(training, tmp_path, capsys):
-    """An image of 8 by 8 is 64 steps of one pixel, in the same order for all; the network learns from them."""
+    """An 8 × 8 image is 64 steps of one pixel, in one order for all images, and the network learns."""
     dataset = training.digits()
     permuted = training.permute(dataset)
     assert permuted.test.images.shape == (360, 64, 1)
     assert not np.array_equal(permuted.test.images[0].ravel(), dataset.test.images[0].ravel())
-    for before, after in zip(dataset.train.images[:5], permuted.train.images[:5], strict=True):
-        assert sorted(before.ravel()) == sorted(after.ravel())
+    for original, after in zip(dataset.train.images[:5], permuted.train.images[:5], strict=True):
+        assert sorted(original.ravel()) == sorted(after.ravel())
     pixels = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
-    both = training.permute(training.Dataset(*(training.Split(pixels, np.zeros(1, np.int32)) for _ in range(2))))
-    np.testing.assert_array_equal(both.train.images, both.test.images)
+    permuted_pixels = training.permute(training.Dataset(*(training.Split(pixels, np.zeros(1, np.int32)) for _ in range(2))))
+    np.testing.assert_array_equal(permuted_pixels.train.images, permuted_pixels.test.images)
     training.main(training.MnistOptions(dataset="digits", permuted=True, steps=2, out=tmp_path))
     assert capsys.readouterr().out.splitlines()[-1].startswith("Test accuracy: 0.")
 
@@ -131,7 +131,7 @@ def test_a_finished_run_is_not_trained_again_when_resumed(training, tmp_path, ca
     ],
 )
 def test_a_mistake_is_one_sentence(training, tmp_path, monkeypatch, options, message):
-    """The script ends with it; without data and network the remedy is named."""
+    """A mistake ends the script with one sentence. Without data and network it names the remedy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JLSTM_DATA", raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -144,7 +144,7 @@ def test_a_mistake_is_one_sentence(training, tmp_path, monkeypatch, options, mes
 @pytest.mark.loose
 @pytest.mark.xdist_group("tensorflow")
 def test_the_demo_agrees_with_tensorflow(demo, training, tmp_path, monkeypatch, capsys):
-    """One line with figures at the end, nothing on stderr, weights and picture saved; a third of its steps is enough."""
+    """One line with figures ends the output, and weights and picture are saved, in a third of the steps."""
     monkeypatch.setattr(training, "MnistOptions", partial(training.MnistOptions, steps=100))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
@@ -164,7 +164,7 @@ def test_the_demo_agrees_with_tensorflow(demo, training, tmp_path, monkeypatch, 
 @pytest.mark.loose
 @pytest.mark.xdist_group("tensorflow")
 def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_path, monkeypatch, capsys):
-    """With the gates i and f swapped on TensorFlow's side alone it says so and exits with 1."""
+    """With gates i and f swapped on TensorFlow's side the demo says so and exits with 1."""
     import keras
 
     def swapped(model, weights, load=keras.Model.set_weights):
@@ -186,8 +186,8 @@ def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_pa
 
 
 def test_the_demo_without_tensorflow_is_one_sentence(tmp_path):
-    """It says so before it trains."""
-    result = run(DEMO, cwd=tmp_path, before="sys.modules['tensorflow'] = None")
+    """The demo says that TensorFlow is missing before it trains."""
+    result = run(DEMO, cwd=tmp_path, setup="sys.modules['tensorflow'] = None")
     assert result.returncode == 1
     assert result.stdout == ""
     message = r"error: peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'\n"
@@ -195,7 +195,7 @@ def test_the_demo_without_tensorflow_is_one_sentence(tmp_path):
 
 
 def mutated(arrays: dict[str, np.ndarray], name: str, change: float) -> dict[str, np.ndarray]:
-    """The same arrays, with a change of one number of one of them, as a share of its largest."""
+    """Return the arrays with one number of one array changed by a share of that array's largest number."""
     array = arrays[name].copy()
     array.flat[3] += change * np.abs(array).max()
     return arrays | {name: array}
@@ -210,9 +210,9 @@ def test_one_wrong_number_on_either_side_is_noticed(demo, name, change, agree, s
     """Rounding passes; an error of a ten-thousandth of the largest value does not, nor does the same error on both sides."""
     draw = np.random.default_rng(5)
     names = ("logits", "last h", "last c", "gradient: images", *(f"gradient: {weight}" for weight in demo.WEIGHTS))
-    right = {each: draw.normal(size=(7, 10)) for each in names}
+    right = {quantity: draw.normal(size=(7, 10)) for quantity in names}
     wrong = mutated(right, name, change)
-    ours, theirs = (wrong if side in (which, "both") else right for which in ("ours", "theirs"))
+    ours, theirs = (wrong if side in (current_side, "both") else right for current_side in ("ours", "theirs"))
     rows = demo.compare(ours, theirs, right)
     passed, sentence = demo.judge(rows, ours, theirs, labels=right["logits"].argmax(-1))
     assert passed == agree
@@ -220,7 +220,7 @@ def test_one_wrong_number_on_either_side_is_noticed(demo, name, change, agree, s
 
 
 def test_one_other_prediction_is_noticed(demo):
-    """However near the logits are: two digits that are almost tied."""
+    """Another predicted digit is noticed, however close the two logits are."""
     logits = np.zeros((4, 10)) + np.eye(10)[:4]
     logits[2, 5] = 1 + 1e-9
     arrays = {"logits": logits, "gradient: images": np.ones((4, 8, 8))}

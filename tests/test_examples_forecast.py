@@ -1,4 +1,4 @@
-"""The forecast sees nothing of what it is judged by, and what it is compared with is what it is called."""
+"""The forecast does not see its test data, and the baselines are what they are called."""
 
 import importlib
 import os
@@ -19,14 +19,14 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the airline's series")
 MONTHS = np.arange("1949-01", "1961-01", dtype="datetime64[M]")
 STEPS = np.arange(len(MONTHS))
-GROWING = 100 * 1.1 ** (STEPS // 12) * (2 + np.sin(2 * np.pi * STEPS / 12))  # a tenth more each year, the same seasons
+GROWING = 100 * 1.1 ** (STEPS // 12) * (2 + np.sin(2 * np.pi * STEPS / 12))  # the same seasons each year, growing by a tenth
 
 pytestmark = pytest.mark.loose
 
 
 @pytest.fixture
 def example(monkeypatch):
-    """The functions of 05_forecast.py, with a series that needs no file."""
+    """The module of 05_forecast.py, with a series that needs no file."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module("05_forecast")
     monkeypatch.setattr(module, "airline", lambda data_dir: Series(MONTHS, GROWING.astype(np.float32)))
@@ -35,62 +35,62 @@ def example(monkeypatch):
 
 @pytest.fixture
 def report(monkeypatch):
-    """The functions of forecast_report.py."""
+    """The module of forecast_report.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("forecast_report")
 
 
 def random_params(example):
-    """Parameters such as training makes."""
+    """Return parameters of the structure that training makes."""
     shapes = {"lstm": example.LAYER.init(jax.random.key(0), 1), "kernel": np.empty((32, 1)), "bias": np.empty(1)}
     return normal(shapes, rng=np.random.default_rng(0), dtype=np.float32)
 
 
 def test_nothing_of_the_test_is_seen_before(example):
-    """Other values in the test change neither scaling nor what is learnt from, and only the forecasts that come after them."""
+    """Test values change neither the scaling nor the training data, only later one-step forecasts."""
     changed, month = GROWING.copy(), len(GROWING) - 10
     changed[month:] *= 3
-    found = []
+    outcomes = []
     for values in (GROWING, changed):
-        scaled, *by = example.scale(values, 24)
-        known, test = np.split(scaled, [len(scaled) - 24])
-        found.append((by, known, example.forecast(random_params(example), known[-48:], test)))
-    (by, known, (each, ahead)), (other_by, other_known, (other_each, other_ahead)) = found
-    assert by == other_by
-    np.testing.assert_array_equal(known, other_known)
+        scaled, *scales = example.scale(values, 24)
+        history, test = np.split(scaled, [len(scaled) - 24])
+        outcomes.append((scales, history, example.forecast(random_params(example), history[-48:], test)))
+    (scales, history, (one_step, ahead)), (other_scales, other_history, (other_one_step, other_ahead)) = outcomes
+    assert scales == other_scales
+    np.testing.assert_array_equal(history, other_history)
     np.testing.assert_array_equal(ahead, other_ahead)
-    same = np.asarray(each == other_each)
+    same = np.asarray(one_step == other_one_step)
     assert same[:15].all()  # the first of the changed ten is forecast from unchanged ones
     assert not same[15:].any()
 
 
 def test_what_runs_on_is_what_would_be_forecast_had_it_come_so(example):
-    """The first month is the same in both forecasts, and the others once the months have gone as forecast."""
+    """Multi-step forecasts equal one-step forecasts on the forecast values."""
     scaled, *_ = example.scale(GROWING, 24)
-    known, test = np.split(scaled, [len(scaled) - 24])
+    history, test = np.split(scaled, [len(scaled) - 24])
     params = random_params(example)
-    each, ahead = example.forecast(params, known[-48:], test)
-    assert each[0] == ahead[0]
-    own, _ = example.forecast(params, known[-48:], ahead)
+    one_step, ahead = example.forecast(params, history[-48:], test)
+    assert one_step[0] == ahead[0]
+    fed_back, _ = example.forecast(params, history[-48:], ahead)
     # float32, rounded in other orders, and fed back 24 times, which makes the difference grow
-    np.testing.assert_allclose(own, ahead, atol=1e-4)
+    np.testing.assert_allclose(fed_back, ahead, atol=1e-4)
 
 
 def test_windows_are_followed_by_the_next_months(example, tmp_path, monkeypatch):
-    """What is to be foretold is the input one month later, in all windows that fit."""
-    given = []
+    """The target of every window is its input one month later."""
+    calls = []
     monkeypatch.setattr(
-        example.Options, "fit", lambda self, loss, params, optimizer, batches, **_: given.append(batches.examples)
+        example.Options, "fit", lambda self, loss, params, optimizer, batches, **_: calls.append(batches.examples)
     )
     example.learn(np.arange(60, dtype=np.float32), example.ForecastOptions(window=50, out=tmp_path))
-    ((growth, following),) = given
+    ((growth, following),) = calls
     assert growth.shape == (10, 50)
     np.testing.assert_array_equal(following, growth + 1)
     assert following.max() == 59
 
 
 def test_naive_forecasts_are_those_of_the_textbook(report):
-    """On a series of equal seasons that grows by a tenth each year growth is all that is missed, and nothing with it."""
+    """On equal seasons with a growth of a tenth a year the naive forecast misses only the growth."""
     forecasts = report.naive(GROWING, 24)
     np.testing.assert_array_equal(forecasts["each"]["naive"], GROWING[-25:-1])
     np.testing.assert_allclose(forecasts["each"]["seasonal naive"] * 1.1, GROWING[-24:], rtol=1e-12)
@@ -101,13 +101,13 @@ def test_naive_forecasts_are_those_of_the_textbook(report):
 
 def test_errors_are_their_definitions(report):
     """Root mean square, mean, and mean over that of the seasonal naive forecast in training (Hyndman & Koehler 2006)."""
-    values = np.concatenate([STEPS[:36] * 1.0, [10, 20]])  # a year later there is 12 more
-    found = report.errors(np.array([13.0, 16.0]), values, 2)
-    assert found == pytest.approx((np.sqrt(12.5), 3.5, 3.5 / 12))
+    values = np.concatenate([STEPS[:36] * 1.0, [10, 20]])  # STEPS grows by 12 a year
+    result = report.errors(np.array([13.0, 16.0]), values, 2)
+    assert result == pytest.approx((np.sqrt(12.5), 3.5, 3.5 / 12))
 
 
 def test_it_prints_and_saves_what_it_says(example, tmp_path, capsys):
-    """A table with all forecasts, the picture and the weights; the last line is the LSTM's error in the table."""
+    """All forecasts are in a table. The picture and weights are saved; the last line is the LSTM's error."""
     example.main(tyro.cli(example.ForecastOptions, args=["--steps", "8", "--out", str(tmp_path)]))
     printed = capsys.readouterr().out
     rows = re.findall(r"│ (one month|36 months) ahead: ([a-zA-Z ]+?) +│ +([\d.]+) +│ +[\d.]+ +│ +[\d.]+ │", printed)
@@ -121,19 +121,19 @@ def test_it_prints_and_saves_what_it_says(example, tmp_path, capsys):
 
 
 def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
-    """As if the series ended earlier."""
-    monkeypatch.setattr(example, "learn", lambda known, options: train.Result(random_params(example), [], None))
+    """Hidden months give the output of a series that ends earlier."""
+    monkeypatch.setattr(example, "learn", lambda values, options: train.Result(random_params(example), [], None))
     example.main(example.ForecastOptions(months=12, hide=36, out=tmp_path))
-    hidden = capsys.readouterr().out
+    hidden_output = capsys.readouterr().out
     monkeypatch.setattr(example, "airline", lambda data_dir: Series(MONTHS[:-36], GROWING[:-36].astype(np.float32)))
     example.main(example.ForecastOptions(months=12, out=tmp_path))
-    assert capsys.readouterr().out == hidden
+    assert capsys.readouterr().out == hidden_output
 
 
 @pytest.mark.slow
 @NEEDS_DATA
 def test_it_beats_naive_forecasts_of_the_airline(monkeypatch, tmp_path, capsys):
-    """A hundred and fifty steps are enough, one month ahead and three years."""
+    """A hundred and fifty steps are enough, for forecasts of one month and of three years."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.reload(importlib.import_module("05_forecast"))
     module.main(module.ForecastOptions(steps=150, out=tmp_path))
@@ -147,14 +147,14 @@ def test_it_beats_naive_forecasts_of_the_airline(monkeypatch, tmp_path, capsys):
     "options", [{"months": 0}, {"hide": -1}, {"window": 12}, {"window": 107}, {"hide": 200}, {"months": 144}]
 )
 def test_months_that_do_not_fit_are_one_sentence(example, tmp_path, options):
-    """And nothing is trained."""
+    """Wrong numbers of months are refused before training."""
     with pytest.raises(ValueError, match=r"--window must be over 12 and leave some of the \d+ months to --months and --hide"):
         example.main(example.ForecastOptions(out=tmp_path, **options))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_one_sentence(monkeypatch, tmp_path):
-    """It names the folder."""
+    """The sentence names the folder."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.reload(importlib.import_module("05_forecast"))
     message = r"there is no airline-passengers.csv in the folder .*nowhere: put it there"

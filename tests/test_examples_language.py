@@ -1,4 +1,4 @@
-"""The language model's script: the paper's network and schedule, exact perplexity, text at the end, one sentence for a slip."""
+"""04_language_model.py has the paper's network and schedule, exact perplexity, and one sentence for a mistake."""
 
 import importlib
 import math
@@ -19,13 +19,13 @@ NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_
 
 @pytest.fixture
 def script(monkeypatch):
-    """The functions of 04_language_model.py."""
+    """The module of 04_language_model.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("04_language_model")
 
 
 def test_help_explains_every_option(tmp_path):
-    """And says what the script does."""
+    """`--help` lists all options and says what the script does."""
     result = run(SCRIPT, "--help", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for text in ("--size {small,medium,large}", "--dataset {ptb,shakespeare}", "--tied", "--variational", "--sample", "--resume"):
@@ -36,7 +36,7 @@ def test_help_explains_every_option(tmp_path):
 @NEEDS_DATA
 @pytest.mark.parametrize("dataset", ["ptb", "shakespeare"])
 def test_a_few_steps_beat_guessing_and_end_with_text(script, tmp_path, capsys, dataset, monkeypatch):
-    """Weights, history and picture are saved; the text begins with the test text; the last line is the perplexity."""
+    """Weights, history and picture are saved. The text continues the test text; perplexity is the last line."""
     steps, corpus = {"ptb": 30, "shakespeare": 10}[dataset], getattr(script, dataset)(None)
     shorter = corpus._replace(valid=corpus.valid[:9000], test=corpus.test[:9000])
     monkeypatch.setattr(script, dataset, lambda data_dir: shorter)
@@ -53,7 +53,7 @@ def test_a_few_steps_beat_guessing_and_end_with_text(script, tmp_path, capsys, d
 
 
 def test_the_small_network_is_the_papers(script):
-    """Zaremba, Sutskever & Vinyals 2014: learning rate 1 for four epochs, then half of the last epoch's, 13 in all."""
+    """Zaremba, Sutskever & Vinyals 2014: learning rate 1 for four epochs, then halved each epoch, 13 in all."""
     sizes = importlib.import_module("language_sizes").SIZES
     small, medium, large = (sizes["ptb", size] for size in ("small", "medium", "large"))
     rates = [small.learning_rate * small.decay ** max(epoch - small.hold, 0) for epoch in range(1, small.epochs + 1)]
@@ -65,11 +65,11 @@ def test_the_small_network_is_the_papers(script):
 
 
 def test_the_schedule_follows_the_epochs(script):
-    """The rate that the optimizer sees at the first and last step of each epoch."""
+    """The learning rate is right at the first and last step of epochs."""
     size = script.SIZES["ptb", "small"]
     rate = script.schedule(size, 100)
-    seen = [float(rate(np.int32(step))) for step in (0, 399, 400, 499, 500, 1299)]
-    assert seen == [1, 1, 0.5, 0.5, 0.25, 0.5**9]
+    rates = [float(rate(np.int32(step))) for step in (0, 399, 400, 499, 500, 1299)]
+    assert rates == [1, 1, 0.5, 0.5, 0.25, 0.5**9]
 
 
 def test_perplexity_counts_every_token_once(script):
@@ -86,6 +86,6 @@ def test_perplexity_counts_every_token_once(script):
 
 
 def test_a_slip_is_one_sentence(script, tmp_path):
-    """A missing text."""
+    """A missing text ends the script with one sentence."""
     with pytest.raises(SystemExit, match=r"error: there is no ptb\.train\.txt in the folder nowhere"), script.one_sentence():
         script.main(script.LanguageOptions(data_dir="nowhere", out=tmp_path))

@@ -1,4 +1,4 @@
-"""The tasks are what the literature says, and the example shows who can remember."""
+"""The memory tasks are those of the literature, and the example shows which networks can remember."""
 
 import importlib
 import re
@@ -14,14 +14,14 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.fixture
 def example(monkeypatch):
-    """The functions of 06_long_memory.py."""
+    """The module of 06_long_memory.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("06_long_memory")
 
 
 @pytest.fixture
 def tasks(monkeypatch):
-    """The functions of memory_tasks.py."""
+    """The module of memory_tasks.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module("memory_tasks")
 
@@ -32,7 +32,7 @@ def draw():
 
 @pytest.mark.parametrize("length", [2, 7, 100])
 def test_adding_asks_for_the_sum_of_two_marked_numbers(tasks, length):
-    """One in each half of the sequence, anywhere in it."""
+    """One marked number lies in each half of the sequence."""
     xs, sums = tasks.adding(draw(), 1000, length)
     values, marks = xs[..., 0], xs[..., 1]
     assert xs.shape == (1000, length, 2)
@@ -46,13 +46,13 @@ def test_adding_asks_for_the_sum_of_two_marked_numbers(tasks, length):
 
 
 def test_who_always_says_one_errs_by_a_sixth(tasks):
-    """The variance of the sum of two uniform numbers."""
+    """The error is the variance of the sum of two uniform numbers."""
     _, sums = tasks.adding(draw(), 200_000, 4)
     assert np.mean((sums - 1) ** 2) == pytest.approx(1 / 6, rel=0.01)  # four standard errors of 200,000 draws
 
 
 def test_copying_asks_for_the_first_ten_symbols(tasks):
-    """Symbols, blanks, a sign after as many steps as asked for, and blanks while the answer is given."""
+    """Inputs are symbols, blanks, a signal after the given delay, and blanks during the answer."""
     xs, symbols = tasks.copy(draw(), 50, 6)
     indices = xs.argmax(-1)
     assert xs.shape == (50, 26, 10)
@@ -65,7 +65,7 @@ def test_copying_asks_for_the_first_ten_symbols(tasks):
 
 
 def test_sequences_are_new_in_every_batch_and_the_same_again(tasks):
-    """From the seed, the pass and the index alone; processes that share a batch have it all between them."""
+    """Seed, pass and index decide a batch, and the shares of several processes make it up."""
     source = tasks.Sequences(tasks.adding, 5, 4, seed=1)
     batches = [batch for number in (0, 1) for batch in source.epoch(number)]
     assert len(batches) == 2 * len(source)
@@ -75,12 +75,12 @@ def test_sequences_are_new_in_every_batch_and_the_same_again(tasks):
     halves = [next(source.epoch(1, len(source) - 1, part=(k, 2))) for k in (0, 1)]
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *halves)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, joined, last)))
-    other = next(tasks.Sequences(tasks.adding, 5, 4, seed=2).epoch(0))
-    assert not np.array_equal(other.examples[0], batches[0].examples[0])
+    reseeded = next(tasks.Sequences(tasks.adding, 5, 4, seed=2).epoch(0))
+    assert not np.array_equal(reseeded.examples[0], batches[0].examples[0])
 
 
 def test_units_start_with_all_time_scales(example):
-    """Forget gates from 1/2 to 2T / (2T + 1), input gates that make up for it, nothing for candidate and output."""
+    """Initial forget gates go from 1/2 to 2T / (2T + 1), input gates are 1 - f, and other biases are zero."""
     i, f, g, o = np.split(example.time_scales(50, jax.random.key(0), (4000,), "float32"), 4)
     assert f.min() == pytest.approx(0, abs=0.02)
     assert f.max() == pytest.approx(np.log(100), abs=0.02)
@@ -91,7 +91,7 @@ def test_units_start_with_all_time_scales(example):
 
 
 def losses(printed, folder):
-    """The losses that a run reports, after a line for each network and one for the folder, in which there is what it says."""
+    """Return the losses that a run reports. Assert that its picture and its histories exist."""
     *lines, saved, last = printed.splitlines()
     figures = [re.fullmatch(r"(LSTM|RNN): test loss (\d\.\d{4}), (?:\d+\.\d)% right, \d+ s of training", line) for line in lines]
     assert [match[1] for match in figures] == ["LSTM", "RNN"]
@@ -104,7 +104,7 @@ def losses(printed, folder):
 
 @pytest.mark.loose
 def test_copying_prints_and_saves_what_it_says(example, tmp_path, capsys):
-    """Eight kinds of symbols are told apart with ln 8 when nothing is known."""
+    """Guessing among eight symbols has a loss of ln 8."""
     arguments = ["--task", "copy", "--length", "12", "--units", "6", "--steps", "2", "--batch", "4", "--out"]
     example.main(tyro.cli(example.MemoryOptions, args=[*arguments, str(tmp_path)]))
     assert losses(capsys.readouterr().out, tmp_path)[-1] == pytest.approx(np.log(8), abs=1e-4)
@@ -113,7 +113,7 @@ def test_copying_prints_and_saves_what_it_says(example, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.loose
 def test_the_lstm_remembers_and_keeps_its_gradient(example, tmp_path, capsys, monkeypatch):
-    """Forty steps are learned in seconds, and then more is left of the first state than in a plain network."""
+    """A task of forty steps is learned in seconds. The LSTM then keeps more of the first state than the RNN."""
     drawn, show = [], example.draw
     monkeypatch.setattr(example, "draw", lambda path, results, options: (drawn.append(results), show(path, results, options)))
     example.main(example.MemoryOptions(length=40, units=32, steps=400, out=tmp_path))
@@ -127,7 +127,7 @@ def test_the_lstm_remembers_and_keeps_its_gradient(example, tmp_path, capsys, mo
 
 @pytest.mark.parametrize("options", [{"length": 1}, {"units": 1}, {"lr": 0.0}, {"rnn_lr": -1.0}])
 def test_numbers_that_make_no_sense_are_one_sentence(example, tmp_path, options):
-    """Before anything is written."""
+    """Invalid numbers are refused before anything is written."""
     with pytest.raises(ValueError, match="--length and --units must be at least 2, --lr and --rnn-lr more than 0"):
         example.main(example.MemoryOptions(out=tmp_path / "out", **options))
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""An example runs as several processes that are started by hand, and says what is missing."""
+"""An example runs as several processes that a user starts, and says what is missing."""
 
 import re
 
@@ -16,10 +16,10 @@ FILES = {"checkpoints", "history.jsonl", "picture.png", "weights.safetensors"}
 
 @pytest.mark.slow
 def test_an_example_runs_as_two_processes(tmp_path):
-    """Started by hand; the first one prints, and there is one of everything."""
+    """Only the first process prints, and every file is written once."""
     by_hand = ("--coordinator", "{address}", "--processes", "2", "--process", "{process}")
-    (first, code), (second, other) = wait(start(2, tmp_path / "cache", SCRIPT, *OPTIONS, str(tmp_path / "out"), *by_hand))
-    assert (code, other) == (0, 0), first + second
+    (first, code), (second, second_code) = wait(start(2, tmp_path / "cache", SCRIPT, *OPTIONS, str(tmp_path / "out"), *by_hand))
+    assert (code, second_code) == (0, 0), first + second
     assert re.fullmatch(r"Test accuracy: 0\.\d{4}", first.splitlines()[-1])
     assert second == ""
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
@@ -35,7 +35,7 @@ def test_an_example_runs_as_two_processes(tmp_path):
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(tmp_path, wrong, sentence):
-    """And not in a traceback."""
+    """The script ends without a traceback."""
     [(printed, code)] = wait(start(1, tmp_path / "cache", SCRIPT, *OPTIONS, str(tmp_path / "out"), *wrong))
     assert code == 1
     assert len(printed.splitlines()) == 1, printed

@@ -12,27 +12,27 @@ import numpy as np
 import pytest
 import tyro
 
-import films
-from films import EXAMPLES, imported
+import synthetic_reviews
 from jlstm import train
+from synthetic_reviews import EXAMPLES, imported
 
-SMALL = ("--words", str(films.WORDS), "--length", "20", "--features", "8", "--batch", "50")
+SMALL = ("--words", str(synthetic_reviews.WORDS), "--length", "20", "--features", "8", "--batch", "50")
 LINE = r"Epoch: (\d)/(?:1|2|4) Batch: (\d+)/(\d+) Train Loss: 0\.\d{3} Train Accuracy: [01]\.\d{3} Val Accuracy: [01]\.\d{3}"
 
 
 @pytest.fixture
 def example(monkeypatch) -> ModuleType:
-    """The functions of 02_sentiment.py, on made-up reviews."""
+    """The module of 02_sentiment.py, on random reviews."""
     return imported(monkeypatch, "02_sentiment")
 
 
 def run(example: ModuleType, *arguments: str, out) -> None:
-    """As `python 02_sentiment.py` with these arguments."""
+    """Run `python 02_sentiment.py` with these arguments."""
     example.main(tyro.cli(example.SentimentOptions, args=[*SMALL, "--out", str(out), *arguments]))
 
 
 def test_help_explains_every_option(example, capsys):
-    """And says what the script does."""
+    """`--help` lists all options and says what the script does."""
     with pytest.raises(SystemExit) as end:
         tyro.cli(example.SentimentOptions, args=["--help"])
     printed = capsys.readouterr().out
@@ -43,7 +43,7 @@ def test_help_explains_every_option(example, capsys):
 
 @pytest.mark.loose
 def test_what_was_trained_is_restored_tested_and_asked(example, tmp_path, capsys):
-    """The log has the tutorial's lines; a second run finds the same accuracy; a third prints the curve and draws it."""
+    """A second run finds the same accuracy, and a third prints and draws the curve of a text."""
     run(example, "--epochs", "4", out=tmp_path)
     *log, speed, last = capsys.readouterr().out.splitlines()
     assert [re.fullmatch(LINE, line).groups() for line in log] == [
@@ -63,20 +63,20 @@ def test_what_was_trained_is_restored_tested_and_asked(example, tmp_path, capsys
 
 @pytest.mark.loose
 def test_a_few_steps_are_logged_as_part_of_an_epoch(example, tmp_path, capsys):
-    """With the number of the last batch."""
+    """The log has the number of the last batch."""
     run(example, "--steps", "3", "--reviews", "100", "--batch", "10", out=tmp_path)
     assert re.fullmatch(LINE.replace("2", "1", 1), capsys.readouterr().out.splitlines()[0]).groups() == ("1", "3", "9")
 
 
 def test_the_curve_is_that_of_the_layers_run_step_by_step(example, tmp_path):
-    """Every beginning of a text, padded and masked, has the score that the unpadded sequence has at that word."""
-    options = example.SentimentOptions(words=films.WORDS, length=30, features=8, out=tmp_path)
+    """Every prefix of a text has the score that the unpadded sequence has at that word."""
+    options = example.SentimentOptions(words=synthetic_reviews.WORDS, length=30, features=8, out=tmp_path)
     model = example.network(options)
     params = model.init(jax.random.key(3), jnp.zeros((1, 1), "int32"))["params"]
-    text = " ".join(films.NEUTRAL + films.BAD)
+    text = " ".join(synthetic_reviews.NEUTRAL + synthetic_reviews.BAD)
     words, scores = sys.modules["reviews"].curve(text, model, params, options)
     assert words == text.split()
-    tokens = [1, *(films.INDEX[word] + 3 for word in words)]
+    tokens = [1, *(synthetic_reviews.INDEX[word] + 3 for word in words)]
     ys = params["embed"]["embedding"][jnp.array(tokens)][None]
     for layer, name in zip(model.layer, ("layer_0", "layer_1"), strict=True):
         _, ys = layer.apply(params[name], ys)
@@ -86,7 +86,7 @@ def test_the_curve_is_that_of_the_layers_run_step_by_step(example, tmp_path):
 
 
 def test_the_squared_error_is_that_of_the_probability(example):
-    """At the logit 0 it is a quarter, whatever the label; far on the wrong side 1."""
+    """At the logit 0 the error is a quarter, whatever the label. Far on the wrong side it is 1."""
     errors = example.squared_error(jnp.array([0.0, 0.0, 50.0, 50.0]), jnp.array([0.0, 1.0, 0.0, 1.0]))
     np.testing.assert_allclose(errors, [0.25, 0.25, 1, 0], atol=1e-6)
 
@@ -94,7 +94,7 @@ def test_the_squared_error_is_that_of_the_probability(example):
 @pytest.mark.slow
 @pytest.mark.loose
 def test_devices_train_and_test_as_one_does(example, tmp_path, monkeypatch, capsys):
-    """Dropout included; a run of its own restores what they learned, and tests it on as many."""
+    """Several devices give the results of one, with dropout. Another run restores and tests the parameters."""
     losses, tests = [], []
     for count in (1, 2):
         monkeypatch.setattr(example.SentimentOptions, "mesh", lambda _, n=count: train.mesh(devices=jax.devices()[:n]))
@@ -119,7 +119,7 @@ def test_devices_train_and_test_as_one_does(example, tmp_path, monkeypatch, caps
     ],
 )
 def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
-    """The script ends with it."""
+    """A mistake ends the script with one sentence."""
     with pytest.raises(SystemExit, match=message), example.one_sentence():
         run(example, *arguments, out=tmp_path)
 
@@ -127,9 +127,9 @@ def test_a_mistake_is_one_sentence(example, tmp_path, arguments, message):
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the reviews")
 def test_a_process_of_its_own_trains_on_imdb(tmp_path):
-    """As a stranger runs it, on the real reviews."""
-    few = ("--steps", "2", "--reviews", "200", "--length", "10", "--words", "100", "--features", "4")
-    command = [sys.executable, str(EXAMPLES / "02_sentiment.py"), *few, "--out", str(tmp_path)]
+    """The script trains on the real reviews in a new process."""
+    small_run = ("--steps", "2", "--reviews", "200", "--length", "10", "--words", "100", "--features", "4")
+    command = [sys.executable, str(EXAMPLES / "02_sentiment.py"), *small_run, "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Epoch: 1/1 Batch: 2/3 ")

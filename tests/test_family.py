@@ -1,4 +1,4 @@
-"""What every cell can do, whatever its equations."""
+"""Properties of every cell, whatever its equations."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from flax.nnx import Rngs
 import jlstm
 from family import CELLS, above
 from jlstm import RNN, Bidirectional, Stack, linen, nnx
-from problems import BATCH, FEATURES, TIME, apply, assert_close, assert_slopes, cotangent_of, flags, normal, problem
+from problems import BATCH, FEATURES, TIME, apply, assert_close, assert_slopes, cotangent_of, flags, normal, small_problem
 
 every = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 ALL, NONE = np.ones((BATCH, TIME), bool), np.zeros((BATCH, TIME), bool)
@@ -20,7 +20,7 @@ ALL, NONE = np.ones((BATCH, TIME), bool), np.zeros((BATCH, TIME), bool)
 
 
 def run(layer, params, xs, carry=None, mask=ALL, resets=NONE):
-    """Last carry and outputs, by one program for all sequences of BATCH and TIME."""
+    """Return the last carry and the outputs. One program serves all sequences of BATCH and TIME."""
     carry = layer.initial_carry(params, (BATCH,), "float64") if carry is None else carry
     return apply(layer, params, xs, carry, mask=mask, resets=resets)
 
@@ -29,7 +29,7 @@ step = jax.jit(lambda layer, params, carry, x: layer.step(params, carry, x), sta
 
 
 def steps(layer, params, xs, carry=None):
-    """The same one by one, for any number of them."""
+    """Return the same as `run`, computed step by step, for any number of steps."""
     carry, ys = layer.initial_carry(params, (BATCH,), "float64") if carry is None else carry, []
     for t in range(xs.shape[1]):
         carry, y = step(layer, params, carry, xs[:, t])
@@ -39,32 +39,34 @@ def steps(layer, params, xs, carry=None):
 
 @partial(jax.jit, static_argnums=0)
 def derivatives(layer, args, tangents, cotangent, mask, resets):
-    """Of params, xs and carry: what follows from their tangents, and their gradients."""
+    """Return the derivative along the tangents, and the gradients, of params, xs and carry."""
     function = lambda *args: layer.apply(*args, mask=mask, resets=resets)
     return jax.jvp(function, args, tangents)[1], jax.vjp(function, *args)[1](cotangent)
 
 
 @every
 def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
-    """And so is a sequence cut in two."""
-    layer, params, xs, _ = problem(RNN(cell))
+    """A sequence cut in two gives the same too."""
+    layer, params, xs, _ = small_problem(RNN(cell))
     carry, ys = run(layer, params, xs)
     assert_close(steps(layer, params, xs), (carry, ys), atol=1e-13)
     half, first = run(layer, params, xs, mask=np.arange(TIME) < np.full((BATCH, 1), 2))
-    rest = run(layer, params, np.roll(xs, -2, axis=1), half, mask=np.arange(TIME) < np.full((BATCH, 1), 3))
-    assert_close((rest[0], first[:, :2], rest[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
+    continued = run(layer, params, np.roll(xs, -2, axis=1), half, mask=np.arange(TIME) < np.full((BATCH, 1), 3))
+    assert_close((continued[0], first[:, :2], continued[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
 @pytest.mark.table(quick=10)
 @every
 def test_padding_counts_for_nothing(cell, x64):
-    """A sequence gives what it gives alone, and zeros behind, where NaN harms neither results nor gradients."""
-    layer, params, xs, _ = problem(RNN(cell))
+    """A padded sequence gives its own results and then zeros, and NaN in padding harms nothing."""
+    layer, params, xs, _ = small_problem(RNN(cell))
     counts = np.arange(TIME) < np.array([[3], [0]])
     padded = np.where(np.expand_dims(counts, tuple(range(2, xs.ndim))), xs, np.nan)
     last, ys = run(layer, params, padded, mask=counts)
-    alone = steps(layer, params, xs[:, :3])
-    assert_close(jax.tree.map(lambda leaf: leaf[0], (last, ys[:, :3])), jax.tree.map(lambda leaf: leaf[0], alone), atol=1e-13)
+    first_steps = steps(layer, params, xs[:, :3])
+    assert_close(
+        jax.tree.map(lambda leaf: leaf[0], (last, ys[:, :3])), jax.tree.map(lambda leaf: leaf[0], first_steps), atol=1e-13
+    )
     np.testing.assert_array_equal(ys[1], 0)
     np.testing.assert_array_equal(ys[0, 3:], 0)
     begin = layer.initial_carry(params, (2,), "float64")
@@ -77,8 +79,8 @@ def test_padding_counts_for_nothing(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_resets_start_anew(cell, x64):
-    """From a reset on, a sequence is another one."""
-    layer, params, xs, carry = problem(RNN(cell))
+    """A sequence from a reset on equals a new sequence."""
+    layer, params, xs, carry = small_problem(RNN(cell))
     start = jax.tree.map(np.abs, carry)
     last, ys = run(layer, params, xs, start, resets=np.arange(TIME) == np.full((BATCH, 1), 2))
     assert_close((last, ys[:, 2:]), steps(layer, params, xs[:, 2:]), atol=1e-13)
@@ -88,23 +90,23 @@ def test_resets_start_anew(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
-    """Forward and reverse mode, with a mask and resets, for parameters, inputs and initial carry."""
-    given = problem(RNN(cell))
-    layer, mask, resets = given.layer, flags(0.8), flags(0.2, seed=3)
-    carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, given.carry)  # a normaliser is positive
-    args = jax.tree.map(lambda leaf: 0.5 * leaf, given.params), given.xs, carry
-    tangents, cotangent = normal(args, rng=np.random.default_rng(4)), cotangent_of(given)
+    """Forward and reverse mode are right for parameters, inputs and carry, with a mask and resets."""
+    problem = small_problem(RNN(cell))
+    layer, mask, resets = problem.layer, flags(0.8), flags(0.2, seed=3)
+    carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, problem.carry)  # a normaliser is positive
+    args = jax.tree.map(lambda leaf: 0.5 * leaf, problem.params), problem.xs, carry
+    tangents, cotangent = normal(args, rng=np.random.default_rng(4)), cotangent_of(problem)
     function = lambda *args: run(layer, *args, mask=mask, resets=resets)
     pushed, gradients = derivatives(layer, args, tangents, cotangent, mask, resets)
-    after, before = (function(*jax.tree.map(lambda a, b, h=h: a + h * b, args, tangents)) for h in (1e-6, -1e-6))
-    assert_close(pushed, jax.tree.map(lambda a, b: (a - b) / 2e-6, after, before), atol=1e-6, rtol=1e-6)
+    plus, minus = (function(*jax.tree.map(lambda a, b, h=h: a + h * b, args, tangents)) for h in (1e-6, -1e-6))
+    assert_close(pushed, jax.tree.map(lambda a, b: (a - b) / 2e-6, plus, minus), atol=1e-6, rtol=1e-6)
     assert_slopes(function, args, gradients, cotangent)
 
 
 @every
 def test_the_last_output_is_the_h_that_it_carries(cell, x64):
-    """Where a cell gives that h; any other carry is refused, never taken for an output."""
-    layer, params, xs, carry = problem(RNN(cell))
+    """A cell whose output is not its h is refused, and never gives a wrong output."""
+    layer, params, xs, carry = small_problem(RNN(cell))
     last, ys = run(layer, params, xs, carry)
     if cell.gives_h and hasattr(last, "h"):
         np.testing.assert_array_equal(layer.last_output(last), ys[:, -1])
@@ -116,24 +118,24 @@ def test_the_last_output_is_the_h_that_it_carries(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_every_example_of_a_batch_is_on_its_own(cell, x64):
-    """`vmap` over examples is the batch; more batch axes are too."""
-    layer, params, xs, _ = problem(RNN(cell), batch=3 * BATCH)
+    """`vmap` over examples, and more batch axes, equal the batch."""
+    layer, params, xs, _ = small_problem(RNN(cell), batch=3 * BATCH)
     expected = [run(layer, params, xs[k : k + BATCH]) for k in range(0, len(xs), BATCH)]
     expected = jax.tree.map(lambda *leaves: np.concatenate(leaves), *expected)
 
     @jax.jit
-    def both(params, xs):
-        more = layer.apply(params, xs.reshape(2, 3, *xs.shape[1:]))
-        return jax.vmap(partial(layer.apply, params))(xs), jax.tree.map(lambda leaf: leaf.reshape(6, *leaf.shape[2:]), more)
+    def batched(params, xs):
+        nested = layer.apply(params, xs.reshape(2, 3, *xs.shape[1:]))
+        return jax.vmap(partial(layer.apply, params))(xs), jax.tree.map(lambda leaf: leaf.reshape(6, *leaf.shape[2:]), nested)
 
-    assert_close(both(params, xs), (expected, expected), atol=1e-13)
+    assert_close(batched(params, xs), (expected, expected), atol=1e-13)
 
 
 @pytest.mark.table(quick=10)
 @every
 def test_results_have_the_dtype_of_the_inputs(cell, x64):
-    """And are near those of float64, even where numbers reach no further than 65504."""
-    layer, params, xs, _ = problem(RNN(cell))
+    """They are close to float64, even in float16, which ends at 65504."""
+    layer, params, xs, _ = small_problem(RNN(cell))
     params = jax.tree.map(lambda leaf: 0.4 * leaf, params)
     narrow = jax.tree.map(np.float32, params)
     for dtype in ("float32", "bfloat16", "float16"):
@@ -145,21 +147,21 @@ def test_results_have_the_dtype_of_the_inputs(cell, x64):
 @pytest.mark.table(quick=10)
 @every
 def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
-    """Backwards, in both directions, stacked, recomputed, in linen and NNX, on disk."""
+    """The cell works backward, bidirectional, stacked, with remat, in linen and NNX, and on disk."""
     both_ways = Bidirectional(RNN(cell, remat=2), "ave")
-    _, params, xs, _ = problem(both_ways)
+    _, params, xs, _ = small_problem(both_ways)
     forward = run(RNN(cell), params["forward"], xs)[1]
     backward = run(RNN(cell), params["backward"], xs[:, ::-1])[1][:, ::-1]
     assert_close(apply(both_ways, params, xs)[1], (forward + backward) / 2, atol=1e-13)
     jlstm.save(tmp_path / "x.safetensors", params)
     assert_close(jlstm.load(tmp_path / "x.safetensors", like=params), params, atol=0)
-    stack = Stack((both_ways, RNN(above(cell))))  # averaged: a residual cell takes no wider inputs
+    stack = Stack((both_ways, RNN(above(cell))))  # averaged, since a residual cell takes no wider inputs
     of_stack = jax.eval_shape(lambda: stack.init(jax.random.key(0), FEATURES))
     assert jax.eval_shape(stack.apply, of_stack, xs)[1].shape == (BATCH, TIME, *stack.spatial_out, stack.features_out)
     module, model = linen.Recurrent(RNN(cell)), nnx.Recurrent(RNN(cell), FEATURES, rngs=Rngs(0))
     model.eval()
-    drawn = jax.eval_shape(lambda: module.init(jax.random.key(0), xs)["params"])
-    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params["forward"])
+    param_shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), xs)["params"])
+    assert jax.tree.map(jnp.shape, param_shapes) == jax.tree.map(jnp.shape, params["forward"])
     of_linen, of_nnx = jax.jit(lambda params: (module.apply({"params": params}, xs), model(xs)))(params["forward"])
     assert_close(of_linen, run(RNN(cell), params["forward"], xs), atol=1e-6)
     assert_close(of_nnx, run(RNN(cell), jax.tree.map(np.float64, model.params), xs), atol=1e-6)
@@ -168,15 +170,15 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.stochastic])
 def test_dropout_is_drawn_from_a_key(name):
-    """The same key the same result, another key another one, no key none."""
+    """The same key gives the same result, another key another one, and no key no dropout."""
     layer = RNN(CELLS[name])
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.ones((2, TIME, *layer.spatial_in, FEATURES))
-    one, same, other = (apply(layer, params, xs, key=jax.random.key(k))[1] for k in (1, 1, 2))
-    none = apply(layer, params, xs)[1]
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).any()
-    assert (one != none).any()
+    first, same, different = (apply(layer, params, xs, key=jax.random.key(k))[1] for k in (1, 1, 2))
+    undropped = apply(layer, params, xs)[1]
+    np.testing.assert_array_equal(first, same)
+    assert (first != different).any()
+    assert (first != undropped).any()
 
 
 @pytest.mark.parametrize("name", ["minLSTM", "minGRU", "mLSTM", "mLSTM, exp"])
@@ -189,18 +191,18 @@ def test_dropout_is_drawn_from_a_key(name):
     ids=["plain", "reverse, mask, resets"],
 )
 def test_all_steps_at_once_are_the_same_as_one_by_one(name, reverse, sequences, x64):
-    """Outputs, last carry and gradients, from any carry; an mLSTM's carry counts with exp(m)."""
+    """Outputs, last carry and gradients agree. An mLSTM's carry is compared times exp(m)."""
     layers = [RNN(CELLS[name], reverse=reverse, backend=backend) for backend in ("parallel", "scan")]
-    _, params, xs, carry = problem(layers[0])
+    _, params, xs, carry = small_problem(layers[0])
     assert "is run by parallel" in jlstm.explain(layers[0], params, xs)
 
     @partial(jax.jit, static_argnums=0)
     def results(layer, sequence):
-        (last, ys), pullback = jax.vjp(lambda *given: layer.apply(*given, **sequence), params, xs, carry)
-        of = pullback((jax.tree.map(jnp.zeros_like, last), np.cos(np.arange(ys.size)).reshape(ys.shape)))
+        (last, ys), pullback = jax.vjp(lambda *args: layer.apply(*args, **sequence), params, xs, carry)
+        gradients = pullback((jax.tree.map(jnp.zeros_like, last), np.cos(np.arange(ys.size)).reshape(ys.shape)))
         if hasattr(last, "m"):
             last = last._replace(C=last.C * jnp.exp(last.m)[..., None, None], n=last.n * jnp.exp(last.m)[..., None])
-        return last, ys, of
+        return last, ys, gradients
 
     for sequence in sequences:
         assert_close(*(results(layer, sequence) for layer in layers), atol=1e-12)

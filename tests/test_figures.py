@@ -1,4 +1,4 @@
-"""What the examples print is kept word for word, and a failure is not kept as a figure."""
+"""The output of the examples is stored word for word, and a failed run is not stored."""
 
 import json
 
@@ -9,18 +9,18 @@ from benchmarks import figures
 
 @pytest.mark.slow
 def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypatch, capsys):
-    """Another run of the same name takes its place; other names stay, in the order of the list."""
+    """A new run replaces the entry of its name. Others stay, in the list's order."""
     names = {"other": "none.py", "digits": "01_mnist.py --dataset digits --steps 20"}
     monkeypatch.setattr(figures, "FIGURES", names)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "figures.json"
-    other = {"printed": ["kept"], "command": "python other.py", "date": "2026-01-02T03", "commit": "abc", "seconds": 4.4}
-    path.write_text(json.dumps({"other": other, "digits": {"printed": ["old"]}, "unlisted": {}}))
+    other_figure = {"printed": ["kept"], "command": "python other.py", "date": "2026-01-02T03", "commit": "abc", "seconds": 4.4}
+    path.write_text(json.dumps({"other": other_figure, "digits": {"printed": ["old"]}, "unlisted": {}}))
     assert figures.main(["digits", "--out", str(path)]) == 0
-    kept = json.loads(path.read_text())
-    assert list(kept) == ["other", "digits"]
-    assert kept["other"] == other
-    figure = kept["digits"]
+    written = json.loads(path.read_text())
+    assert list(written) == ["other", "digits"]
+    assert written["other"] == other_figure
+    figure = written["digits"]
     assert figure["command"] == "python examples/01_mnist.py --dataset digits --steps 20"
     assert figure["printed"][0].startswith("Step 20: train accuracy")
     assert figure["printed"][-1].startswith("Test accuracy: 0.")
@@ -32,17 +32,17 @@ def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypa
 
 
 def test_an_example_that_fails_is_told(tmp_path, monkeypatch, capsys):
-    """With its own sentence, and exit status 1."""
+    """The error is the example's own sentence, and the exit status is 1."""
     monkeypatch.setattr(figures, "FIGURES", {"wrong": "01_mnist.py --steps 0"})
     monkeypatch.chdir(tmp_path)
-    (path := tmp_path / "figures.json").write_text(before := '{"wrong": {"printed": ["Test accuracy: 0.9"]}}')
+    (path := tmp_path / "figures.json").write_text(content := '{"wrong": {"printed": ["Test accuracy: 0.9"]}}')
     assert figures.main(["--out", str(path)]) == 1
-    assert path.read_text() == before
+    assert path.read_text() == content
     assert "error: --steps must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_one_sentence(capsys):
-    """It lists the known ones."""
+    """The sentence lists the known names."""
     with pytest.raises(SystemExit):
         figures.main(["nothing"])
     assert "there is no nothing: choose among mnist, " in capsys.readouterr().err

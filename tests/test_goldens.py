@@ -1,4 +1,4 @@
-"""The cells against values that other projects print in their tests or compute with their cells."""
+"""The cells give the values that other projects print in their tests or compute with their cells."""
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.skipif(not CASES, reason="JLSTM_DATA has no goldens")
 
 def run(golden, layers, params, xs, carries, mask, lengths):
     last = []
-    for (layer, _, _), own, carry in zip(layers, params, carries, strict=True):
+    for (layer, _, _), layer_params, carry in zip(layers, params, carries, strict=True):
         sequence = {} if mask is None else {"mask": mask}
         if lengths is not None:
             sequence["lengths"] = lengths
-        carry, xs = layer.apply(own, xs, carry, **sequence)
+        carry, xs = layer.apply(layer_params, xs, carry, **sequence)
         last.append(carry)
     return xs, last
 
@@ -25,31 +25,33 @@ def run(golden, layers, params, xs, carries, mask, lengths):
 @pytest.mark.table(quick=19)
 @pytest.mark.parametrize("golden", CASES, ids=lambda golden: golden.name)
 def test_outputs_last_carry_and_gradients(golden, x64):
-    """As far as the case has them. Where it holds the last output over padding, ours is zero."""
+    """All values that the case has agree. Where it repeats the last output over padding, ours is zero."""
     a, layers = golden.arrays, golden.layers()
     mask, lengths = a.get("in/mask"), a.get("in/lengths")
-    params, carries = [each[1] for each in layers], [each[2] for each in layers]
-    ys, last = jax.jit(lambda *given: run(golden, layers, *given, mask, lengths))(params, a["in/x"], carries)
+    params, carries = [entry[1] for entry in layers], [entry[2] for entry in layers]
+    ys, last = jax.jit(lambda *args: run(golden, layers, *args, mask, lengths))(params, a["in/x"], carries)
     close = {"rtol": golden.tolerance["rtol"], "atol": golden.tolerance["atol"]}
     if "out/y" in a:
-        held = golden.options.get("pad_output") == "hold"
-        np.testing.assert_allclose(ys, np.where(mask[..., None], a["out/y"], 0) if held else a["out/y"], **close)
+        holds_last_output = golden.options.get("pad_output") == "hold"
+        np.testing.assert_allclose(ys, np.where(mask[..., None], a["out/y"], 0) if holds_last_output else a["out/y"], **close)
     for number, carry in enumerate(last):
-        for d, one in enumerate((carry["forward"], carry["backward"]) if isinstance(carry, dict) else [carry]):
+        for d, direction_carry in enumerate((carry["forward"], carry["backward"]) if isinstance(carry, dict) else [carry]):
             for name in "hcnm":
-                if f"out/{name}_n" in a and hasattr(one, name):
-                    np.testing.assert_allclose(getattr(one, name), a[f"out/{name}_n"][number, d], **close, err_msg=name)
+                if f"out/{name}_n" in a and hasattr(direction_carry, name):
+                    np.testing.assert_allclose(
+                        getattr(direction_carry, name), a[f"out/{name}_n"][number, d], **close, err_msg=name
+                    )
     if "grad/x" in a:
         check_gradients(golden, layers, params, carries, mask, lengths)
 
 
 def check_gradients(golden, layers, params, carries, mask, lengths):
     a = golden.arrays
-    held = mask is not None and golden.options.get("pad_output") == "hold"
+    holds_last_output = mask is not None and golden.options.get("pad_output") == "hold"
 
     def loss(params, xs, carries):
         ys, (last,) = run(golden, layers, params, xs, carries, mask, lengths)
-        if held:  # theirs repeats the last output, or zeros before the first
+        if holds_last_output:  # in the file padding repeats the last output, or zeros before the first step
             steps = jnp.where(mask, jnp.arange(mask.shape[1]), -1)
             latest = jax.lax.cummax(steps, axis=1)
             rows = jnp.take_along_axis(ys, jnp.maximum(latest, 0)[..., None], axis=1)
@@ -70,5 +72,5 @@ def check_gradients(golden, layers, params, carries, mask, lengths):
 
 
 def test_all_cases_are_run():
-    """As many as the data folder's README says."""
+    """There are as many cases as the data folder's README says."""
     assert len(CASES) == 57

@@ -1,4 +1,4 @@
-"""What `import jlstm` brings broadcast_leading."""
+"""What `import jlstm` imports, and what it does not."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ HEAVY = ("tensorflow", "keras", "tf_keras", "matplotlib", "torch", "sklearn", "p
 
 @pytest.fixture(scope="module")
 def loaded():
-    """Top-level modules that a fresh interpreter has after `import jlstm` and a run of a layer."""
+    """Return the top-level modules of a new interpreter after `import jlstm` and a run of a layer."""
     program = (
         "import sys, jax, jlstm; layer = jlstm.LSTM(2); params = layer.init(jax.random.key(0), 3);"
         "layer.apply(params, jax.numpy.ones((1, 2, 3))); print(*{name.split('.')[0] for name in sys.modules})"
@@ -31,27 +31,27 @@ def loaded():
 
 @pytest.mark.parametrize("name", HEAVY)
 def test_nothing_heavy_is_imported(loaded, name):
-    """The core runs without frameworks, plotting or the checker."""
+    """The core imports no framework, no plotting library and no type checker."""
     assert name not in loaded
     assert "jax" in loaded
 
 
 def test_flax_is_imported_only_with_its_adapters(loaded):
-    """Flax comes with `jlstm.linen` and `jlstm.nnx`, not before."""
+    """Flax is imported by `jlstm.linen` and `jlstm.nnx`, not before."""
     assert "flax" not in loaded
 
 
 def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):
-    """As after README's first command: in the files that need it there are none, and that is no error."""
+    """Files that need a missing peer have no doctests, which is no error."""
     (tmp_path / "absent.py").write_text(ABSENT)
     files = [
         "parity/peers/torch.py",
         "parity/peers/haiku.py",
         "parity/peers/equinox.py",
         "parity/peers/onnx.py",
-        "parity/case.py",
+        "parity/problem.py",
     ]
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "absent", *files]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
-    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert process.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, process.stdout

@@ -1,4 +1,4 @@
-"""What parameters start from."""
+"""The distribution of initial parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ KEY = jax.random.key(7)
 
 
 def test_kernel_is_glorot_uniform():
-    """The kernel fills [-limit, limit] evenly, limit² = 6 / (features + 4·units), as Keras' does."""
+    """The kernel fills [-limit, limit] evenly, limit² = 6 / (features + 4·units), as in Keras."""
     kernel = np.asarray(LSTM(UNITS).init(KEY, FEATURES)["kernel"])
     limit = np.sqrt(6 / (FEATURES + 4 * UNITS))
     assert 0.999 * limit < np.abs(kernel).max() <= limit
@@ -67,8 +67,8 @@ def test_float64(x64):
 
 def test_the_key_decides():
     """The same key gives the same weights, another key others, and no two weights share numbers."""
-    first, again, other = (LSTM(4).init(jax.random.key(seed), 4) for seed in (0, 0, 1))
+    first, again, different = (LSTM(4).init(jax.random.key(seed), 4) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["kernel"], again["kernel"])
-    assert np.all(first["kernel"] != other["kernel"])
+    assert np.all(first["kernel"] != different["kernel"])
     same = LSTM(4, recurrent_init="glorot_uniform").init(jax.random.key(0), 4)
     assert np.all(same["kernel"] != same["recurrent_kernel"])

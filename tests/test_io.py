@@ -1,4 +1,4 @@
-"""Parameters on disk."""
+"""Parameters are saved to a file and loaded again."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_what_was_saved_comes_back(tmp_path, layer, dtype):
 
 
 def test_float64_comes_back(tmp_path, x64):
-    """With x64 on, float64 is not rounded on its way."""
+    """With x64 float64 is saved and loaded exactly."""
     params = LSTM(UNITS, param_dtype="float64").init(jax.random.key(0), FEATURES)
     jlstm.save(tmp_path / "lstm.safetensors", params)
     loaded = jlstm.load(tmp_path / "lstm.safetensors", like=params)
@@ -64,7 +64,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "lstm.safetensors"
     params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
     jlstm.save(path, params)
-    before = path.read_bytes()
+    content = path.read_bytes()
 
     def interrupted(*_):
         raise OSError("the disk was taken out")
@@ -72,7 +72,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(OSError, match="taken out"):
         jlstm.save(path, params)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -82,12 +82,12 @@ def test_the_wrong_file_is_refused_in_a_sentence(tmp_path):
     like = LSTM(UNITS).init(jax.random.key(0), FEATURES)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*: save\(path, params\) writes one"):
         jlstm.load(path, like)
-    for other, complaint in (
+    for layer, complaint in (
         (LSTM(UNITS, use_bias=False), r"\['bias'\] is missing, expected shape \(16,\)"),
         (LSTM(5), r"\['bias'\] must have shape \(16,\), got \(20,\)"),
         (STACK, r"is missing|not part of"),
     ):
-        jlstm.save(path, other.init(jax.random.key(0), FEATURES))
+        jlstm.save(path, layer.init(jax.random.key(0), FEATURES))
         with pytest.raises(ValueError, match=complaint) as caught:
             jlstm.load(path, like)
         assert "load with the layer that the file was saved from" in str(caught.value)
@@ -102,7 +102,7 @@ def test_views_are_written_as_they_read(tmp_path, view):
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
-    """Another dtype, names that collide, and files of another kind are one sentence each."""
+    """Wrong dtypes, colliding names and other kinds of files are refused in one sentence each."""
     path = tmp_path / "lstm.safetensors"
     params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
     jlstm.save(path, params)
@@ -125,7 +125,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     ("dtype", "complaint"), [("I32", "has kernel in int32, expected float32"), ("\n", "is not a safetensors file")], ids=repr
 )
 def test_a_file_of_other_numbers_is_one_sentence(tmp_path, dtype, complaint):
-    """Whole ones, and some that do not exist, whose name breaks the reader's own sentence."""
+    """Integers, and an unknown dtype whose name breaks the reader's own message, are refused."""
     header = json.dumps({"kernel": {"dtype": dtype, "shape": [1], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     like = {"kernel": jax.ShapeDtypeStruct((1,), "float32")}
@@ -134,7 +134,7 @@ def test_a_file_of_other_numbers_is_one_sentence(tmp_path, dtype, complaint):
 
 @pytest.mark.parametrize("with_layer", [True, False], ids=["with layer", "without"])
 def test_every_flipped_bit_is_noticed(tmp_path, with_layer):
-    """Of a file that was saved, but for those of spaces after the header, which are not read."""
+    """Every flipped bit of a file is noticed, except in the unread spaces after the header."""
     layer = LSTM(1)
     jlstm.save(tmp_path / "a.safetensors", layer.init(jax.random.key(0), 2), layer=layer if with_layer else None)
     content = (tmp_path / "a.safetensors").read_bytes()
@@ -164,7 +164,7 @@ def test_a_file_that_was_changed_is_one_sentence(tmp_path, damage, complaint):
 
 
 def test_a_file_without_digests_is_read(tmp_path):
-    """Earlier versions, and other programs, write none."""
+    """Earlier versions and other programs write no digests."""
     path, layer = tmp_path / "a.safetensors", LSTM(UNITS)
     params = layer.init(jax.random.key(0), FEATURES)
     metadata = {"format": "jlstm", "version": "1", "layer": describe(layer), "features": str(FEATURES)}
@@ -175,7 +175,7 @@ def test_a_file_without_digests_is_read(tmp_path):
 
 @pytest.mark.parametrize("dtype", sorted(io._DTYPES.values()))
 def test_every_dtype_comes_back_with_its_bits(dtype):
-    """Whatever JAX and the format both have, in any shape."""
+    """Arrays of any shape come back bit by bit, in every dtype that JAX and the format share."""
     bits = np.random.default_rng(0).integers(0, 256, 48, np.uint8)
     array = bits.view(jax.numpy.dtype(dtype)) if dtype != "bool" else bits > 99
     for shape in ((-1,), (2, -1), (1, -1, 1)):
@@ -186,5 +186,5 @@ def test_every_dtype_comes_back_with_its_bits(dtype):
 
 
 def test_dtypes_that_the_format_lacks_are_refused():
-    """By name."""
+    """Other dtypes are refused by name."""
     assert "a is int4, which safetensors files cannot hold" in refusal(lambda: io.pack({"a": np.ones(2, jax.numpy.int4)}))

@@ -1,4 +1,4 @@
-"""Layers and their parameters in one file."""
+"""Layers are saved together with their parameters in one file."""
 
 import json
 
@@ -40,14 +40,14 @@ def saved(path, layer=LAYERS[0]):
 
 
 def rewritten(path, **metadata):
-    """The same file with other metadata."""
-    known = {"format": "jlstm", "version": "1", "layer": describe(LAYERS[0]), "features": str(FEATURES)}
-    known = {name: value for name, value in (known | metadata).items() if value is not None}
-    save_file(load_file(path), path, known)
+    """Write the same file with other metadata."""
+    header = {"format": "jlstm", "version": "1", "layer": describe(LAYERS[0]), "features": str(FEATURES)}
+    header = {name: value for name, value in (header | metadata).items() if value is not None}
+    save_file(load_file(path), path, header)
 
 
 def test_every_kind_of_layer_and_cell_is_tried():
-    """What is described below is all that there is."""
+    """The table below has all layers and cells."""
     text = "".join(map(describe, LAYERS))
     assert all(f'"kind": "{name}"' in text for name in KINDS if name != "Wrapper")
 
@@ -55,7 +55,7 @@ def test_every_kind_of_layer_and_cell_is_tried():
 @pytest.mark.table(quick=4)
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_a_layer_comes_back_with_its_parameters(tmp_path, layer):
-    """An equal layer, the same structure, the same bits; and the old way of reading parameters works on the same file."""
+    """Layer, structure and bits are equal, and `load` reads the parameters of the same file."""
     params = saved(tmp_path / "a.safetensors", layer)
     again, back = jlstm.load_layer(tmp_path / "a.safetensors")
     assert again == layer
@@ -66,7 +66,7 @@ def test_a_layer_comes_back_with_its_parameters(tmp_path, layer):
 
 
 def test_parameters_keep_their_dtype(tmp_path):
-    """Whatever `param_dtype` says."""
+    """Parameters keep their dtype, whatever `param_dtype` says."""
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), LSTM(UNITS).init(jax.random.key(0), FEATURES))
     jlstm.save(tmp_path / "a.safetensors", params, layer=LSTM(UNITS))
     _, back = jlstm.load_layer(tmp_path / "a.safetensors")
@@ -74,7 +74,7 @@ def test_parameters_keep_their_dtype(tmp_path):
 
 
 def test_float64_is_not_rounded(tmp_path, x64):
-    """Read with x64 it comes back; without, it is refused instead of rounded."""
+    """float64 loads with x64. Without x64 it is refused instead of rounded."""
     params = saved(tmp_path / "a.safetensors", LSTM(UNITS, param_dtype="float64"))
     _, back = jlstm.load_layer(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(back["kernel"], params["kernel"])
@@ -83,7 +83,7 @@ def test_float64_is_not_rounded(tmp_path, x64):
 
 
 def test_what_a_file_cannot_hold_is_refused(tmp_path):
-    """A function, a class of somebody else, parameters of another layer."""
+    """Functions, users' classes and parameters of another layer are refused."""
 
     class Mine(LSTMCell):
         pass
@@ -132,7 +132,7 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path):
     ids=lambda value: str(value)[:60],
 )
 def test_metadata_of_another_kind_is_one_sentence(tmp_path, metadata, complaint):
-    """Nothing that a file says is looked up anywhere but among jlstm's own classes and options."""
+    """Names in a file are looked up only among jlstm's own classes and options."""
     saved(tmp_path / "a.safetensors", LSTM(UNITS))
     rewritten(tmp_path / "a.safetensors", **({"layer": describe(LSTM(UNITS))} | metadata))
     assert complaint in refusal(lambda: jlstm.load_layer(tmp_path / "a.safetensors"))
@@ -141,7 +141,7 @@ def test_metadata_of_another_kind_is_one_sentence(tmp_path, metadata, complaint)
 @given(st.data())
 @settings(max_examples=100)
 def test_damaged_files_are_read_or_refused(tmp_path, data):
-    """Whatever bytes are cut off or changed."""
+    """A file with any bytes cut off or changed is read, or refused in one sentence."""
     saved(tmp_path / "whole.safetensors", LSTM(1))
     content = (tmp_path / "whole.safetensors").read_bytes()
     survives(jlstm.load_layer, tmp_path / "a.safetensors", data.draw(damaged(content)))
@@ -149,7 +149,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, data):
 
 @given(st.data())
 def test_descriptions_are_built_or_refused(data):
-    """Any JSON in place of any part of a description."""
+    """Any JSON in any part of a description gives a layer or one sentence."""
     anything = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
         lambda inner: (

@@ -6,7 +6,7 @@ import pytest
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, Stack, convert
 from jlstm.cells import LSTMCell, Residual
-from problems import FEATURES, TIME, UNITS, apply, problem
+from problems import FEATURES, TIME, UNITS, apply, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -14,26 +14,26 @@ LENGTHS = np.array([3, TIME])
 
 
 def at_its_end(layer, ys, lengths):
-    """What a layer of one direction yields at the step that it does last."""
+    """Return the output of a layer of one direction at the step that it runs last."""
     steps = np.zeros_like(lengths) if layer.reverse else lengths - 1
     return np.asarray(ys)[np.arange(len(lengths)), steps]
 
 
 @pytest.mark.parametrize("layer", [LSTM(UNITS), LSTM(UNITS, reverse=True), GRU(UNITS), LSTM(UNITS, projection=2)], ids=repr)
 def test_it_is_the_output_at_the_end_of_a_sequence(layer):
-    """Of a forward layer at the last step that counts, of a backward one at the first."""
-    _, params, xs, carry = problem(layer)
+    """A forward layer ends at the last step that counts, a backward layer at the first."""
+    _, params, xs, carry = small_problem(layer)
     last, ys = apply(layer, params, xs, carry, lengths=LENGTHS)
     np.testing.assert_array_equal(layer.last_output(last), at_its_end(layer, ys, LENGTHS))
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", None])
 def test_both_directions_are_merged_at_their_ends(merge):
-    """The forward one has read the whole sequence at its last step, the backward one at its first; NumPy merges both."""
-    layer, params, xs, carry = problem(Stack((LSTM(UNITS), Bidirectional(LSTM(6), merge))))
+    """The forward layer ends at its last step, the backward layer at its first. NumPy merges both."""
+    layer, params, xs, carry = small_problem(Stack((LSTM(UNITS), Bidirectional(LSTM(6), merge))))
     last, _ = apply(layer, params, xs, carry, lengths=LENGTHS)
-    apart = Stack((LSTM(UNITS), Bidirectional(LSTM(6), None)))
-    ys = apply(apart, params, xs, carry, lengths=LENGTHS)[1]
+    unmerged = Stack((LSTM(UNITS), Bidirectional(LSTM(6), None)))
+    ys = apply(unmerged, params, xs, carry, lengths=LENGTHS)[1]
     forward, backward = at_its_end(LSTM(6), ys["forward"], LENGTHS), at_its_end(LSTM(6, reverse=True), ys["backward"], LENGTHS)
     expected = {
         "concat": np.concatenate([forward, backward], -1),
@@ -46,16 +46,16 @@ def test_both_directions_are_merged_at_their_ends(merge):
 
 
 def test_a_sequence_without_steps_has_what_it_starts_from():
-    """Where no step counts, the carry is the one to start from, and so is the output; without one it is zero."""
-    layer, params, xs, carry = problem(LSTM(UNITS))
+    """Without a counted step the output is the initial h, or zero without a carry."""
+    layer, params, xs, carry = small_problem(LSTM(UNITS))
     none = np.array([0, 2])
     np.testing.assert_array_equal(layer.last_output(apply(layer, params, xs, carry, lengths=none)[0])[0], carry.h[0])
     np.testing.assert_array_equal(layer.last_output(apply(layer, params, xs, lengths=none)[0])[0], 0)
 
 
 def test_it_is_differentiable():
-    """Its gradient is that of the outputs at those steps."""
-    layer, params, xs, carry = problem(Bidirectional(LSTM(UNITS), None))
+    """The gradient is that of the outputs at those steps."""
+    layer, params, xs, carry = small_problem(Bidirectional(LSTM(UNITS), None))
     weights = np.random.default_rng(3).normal(size=(2, UNITS))
 
     def by_carry(params):
@@ -67,13 +67,13 @@ def test_it_is_differentiable():
         return (ys["forward"][np.arange(2), LENGTHS - 1] * weights).sum() + (ys["backward"][:, 0] * weights).sum()
 
     got, expected = jax.jit(jax.grad(by_carry))(params), jax.jit(jax.grad(by_outputs))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), got, expected)  # other orders of sums
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), got, expected)  # sums in another order
 
 
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_it_is_h_n_of_pytorch(layers, directions):
-    """The last entries of h_n of packed sequences, forward beside backward."""
+    """It equals h_n of PyTorch's packed sequences, forward beside backward."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(FEATURES, UNITS, layers, bidirectional=directions == 2, batch_first=True, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_it_is_h_n_of_pytorch(layers, directions):
 @pytest.mark.xdist_group("tensorflow")
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", "none"])
 def test_it_is_what_keras_returns_without_sequences(merge):
-    """`return_sequences=False` with a mask, of an LSTM ("none") and of a Bidirectional."""
+    """It equals Keras with `return_sequences=False` and a mask, for LSTM and Bidirectional."""
     from parity.peers.keras import keras
 
     def keras_layer():
@@ -99,7 +99,7 @@ def test_it_is_what_keras_returns_without_sequences(merge):
         return lstm if merge == "none" else keras.layers.Bidirectional(lstm, merge_mode=merge, dtype="float64")
 
     layer = LSTM(UNITS) if merge == "none" else Bidirectional(LSTM(UNITS), merge)
-    _, params, xs, _ = problem(layer)
+    _, params, xs, _ = small_problem(layer)
     mask = np.arange(TIME) < LENGTHS[:, None]
     theirs = keras_layer()
     theirs.build(xs.shape)
@@ -116,14 +116,20 @@ REFUSED = {
     "outputs": (lambda carry: LSTM(UNITS).last_output(carry.h), "carry must be what apply of this layer returned, got ArrayImpl"),
     "nothing": (lambda carry: LSTM(UNITS).last_output(None), "got NoneType: pass that"),
     "one layer's of a Stack": (lambda carry: STACK.last_output(carry), "got LSTMCarry: pass that"),
-    "too few of a Stack": (lambda carry: STACK.last_output((carry,)), "got tuple: pass that"),
-    "one direction's": (lambda carry: Bidirectional(LSTM(UNITS)).last_output(carry), "got LSTMCarry: pass that"),
+    "too few of a Stack": (
+        lambda carry: STACK.last_output((carry,)),
+        "must be a tuple of 2, .* got a tuple of 1: pass what apply",
+    ),
+    "one direction's": (
+        lambda carry: Bidirectional(LSTM(UNITS)).last_output(carry),
+        "must be a dict .* got LSTMCarry: pass what apply",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_another_carry_is_refused(name):
-    """In one sentence."""
+    """A carry of another structure is refused in one sentence."""
     call, sentence = REFUSED[name]
     layer = LSTM(UNITS)
     carry = layer.initial_carry(layer.init(jax.random.key(0), FEATURES), (2,))

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -9,6 +10,11 @@ import pytest
 
 import jlstm
 from jlstm import LSTM, RNN, LSTMCell
+from jlstm.backends import BACKENDS
+from jlstm.cells import GRUCell
+from jlstm.cells.lstm import GATE_NAMES
+from jlstm.cells.normalization import SCHEMES
+from jlstm.layers.constructors import GRUOptions, LSTMOptions
 from problems import FEATURES, UNITS
 
 
@@ -28,6 +34,18 @@ def test_the_signature_lists_all_options():
     assert {name: parameter.default for name, parameter in parameters.items() if name != "units"} == expected
 
 
+@pytest.mark.parametrize(("cell", "options"), [(LSTMCell, LSTMOptions), (GRUCell, GRUOptions)])
+def test_the_types_of_options_are_complete(cell, options):
+    """A type checker knows every option of cell and loop, and each word that an option allows."""
+    names = {field.name for kind in (cell, RNN) for field in fields(kind)} - {"cell", "units"}
+    types = get_type_hints(options)
+    assert types.keys() == names
+    assert set(get_args(types["backend"])) == set(BACKENDS)
+    if cell is LSTMCell:
+        assert {word for part in get_args(types["layer_norm"]) for word in get_args(part)} == set(SCHEMES)
+        assert {word for part in get_args(types["coupled"]) for word in get_args(part)} == set(GATE_NAMES) - {None}
+
+
 def test_dtypes_are_normalised():
     """A dtype by name, as a NumPy or as a JAX type is the same option."""
     assert LSTM(UNITS, dtype="float32") == LSTM(UNITS, dtype=np.float32) == LSTM(UNITS, dtype=jax.numpy.float32)
@@ -42,7 +60,7 @@ def test_stochastic_says_whether_keys_matter():
 
 
 def test_numpy_and_lists_will_do():
-    """Inputs, parameters, lengths and masks may be NumPy arrays, lengths and masks lists."""
+    """Inputs, parameters, lengths and masks may be NumPy arrays. Lengths and masks may be lists."""
     params = jax.tree.map(np.asarray, LSTM(UNITS).init(jax.random.key(0), FEATURES))
     xs = np.random.default_rng(0).normal(size=(2, 3, FEATURES)).astype(np.float32)
     _, by_lengths = LSTM(UNITS).apply(params, xs, lengths=[3, 1])
@@ -51,18 +69,18 @@ def test_numpy_and_lists_will_do():
 
 
 def test_arguments_are_left_alone():
-    """Nothing given is changed."""
+    """`apply` changes none of its arguments."""
     layer = LSTM(UNITS)
     params = jax.tree.map(np.array, layer.init(jax.random.key(0), FEATURES))
-    given = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
-    before = jax.tree.map(np.copy, given)
-    layer.apply(given[0], given[1], mask=given[2])
-    jax.tree.map(np.testing.assert_array_equal, given, before)
+    args = (params, np.ones((2, 3, FEATURES), np.float32), np.array([True, False] * 3).reshape(2, 3))
+    copies = jax.tree.map(np.copy, args)
+    layer.apply(args[0], args[1], mask=args[2])
+    jax.tree.map(np.testing.assert_array_equal, args, copies)
 
 
 @pytest.mark.parametrize("name", jlstm.__all__)
 def test_public_names_exist_and_are_documented(name):
-    """Everything in `__all__` is there and says what it is."""
+    """Every name of `__all__` exists and has a docstring."""
     assert getattr(jlstm, name).__doc__
 
 
@@ -76,7 +94,7 @@ def test_true_is_not_one():
 
 
 def test_only_what_differs_is_printed():
-    """A layer reads as it was written, so that messages stay short."""
+    """`repr` shows only options that are not defaults, so that messages stay short."""
     assert repr(LSTM(UNITS)) == f"RNN(cell=LSTMCell(units={UNITS}))"
     layer = jlstm.Stack((jlstm.Bidirectional(LSTM(4, dropout=0.2), "sum"), LSTM(np.int64(5), dtype="bfloat16")))
     inner = "Bidirectional(layer=RNN(cell=LSTMCell(units=4, dropout=0.2)), merge='sum')"

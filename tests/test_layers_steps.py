@@ -1,4 +1,4 @@
-"""One step after the other: resets, and a carry that is handed on from window to window."""
+"""Streaming: steps with resets, and a carry that is handed on from window to window."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from family import CELLS
 from jlstm import GRU, LSTM, RNN, Bidirectional, Stack
 from jlstm.cells import LSTMCell, WeightDrop
 from jlstm.linen import Step
-from problems import FEATURES, TIME, UNITS, flags, problem
+from problems import FEATURES, TIME, UNITS, flags, small_problem
 
 LAYERS = {
     "LSTM": LSTM(UNITS, backend="scan"),
@@ -21,7 +21,7 @@ LAYERS = {
 
 
 def stepped(layer, params, xs, carry, resets):
-    """The layer, run by `step` in `lax.scan`."""
+    """Run the layer by `step` in `lax.scan`."""
 
     def step(carry, inputs):
         x, reset = inputs
@@ -33,8 +33,8 @@ def stepped(layer, params, xs, carry, resets):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_reset_in_a_step_is_resets_in_a_sequence(name):
-    """Bit for bit, compiled: acting step by step and learning from whole sequences see the same states."""
-    layer, params, xs, carry = problem(LAYERS[name], dtype=np.float32)
+    """Bits agree, compiled: stepwise acting and training on whole sequences see the same states."""
+    layer, params, xs, carry = small_problem(LAYERS[name], dtype=np.float32)
     resets = flags(0.4)
     assert resets.any()
     whole = jnp.moveaxis(jnp.asarray(xs), 1, 0) if layer.time_major else xs
@@ -48,24 +48,24 @@ def test_reset_in_a_step_is_resets_in_a_sequence(name):
 @pytest.mark.table(quick=10)
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_starts_anew(name, x64):
-    """After a reset, a sequence goes on as one that begins; the other one goes on as without."""
-    layer, params, xs, carry = problem(RNN(CELLS[name]))
+    """After a reset a sequence goes on like a new one. A sequence without a reset goes on as before."""
+    layer, params, xs, carry = small_problem(RNN(CELLS[name]))
     reset = np.array([True, False])
     got = layer.step(params, carry, xs[:, 0], reset=reset)
-    fresh, on = layer.step(params, None, xs[:, 0]), layer.step(params, carry, xs[:, 0])
-    jax.tree.map(lambda a, b, c: np.testing.assert_array_equal(a, np.stack([b[0], c[1]])), got, fresh, on)
+    fresh, continued = layer.step(params, None, xs[:, 0]), layer.step(params, carry, xs[:, 0])
+    jax.tree.map(lambda a, b, c: np.testing.assert_array_equal(a, np.stack([b[0], c[1]])), got, fresh, continued)
 
 
 def test_a_reset_without_a_carry_changes_nothing():
-    """The initial carry is there already."""
-    layer, params, xs, _ = problem(LSTM(UNITS), dtype=np.float32)
+    """Without a carry a step starts from the initial carry anyway."""
+    layer, params, xs, _ = small_problem(LSTM(UNITS), dtype=np.float32)
     got, expected = layer.step(params, None, xs[:, 0], reset=np.array([True, False])), layer.step(params, None, xs[:, 0])
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def test_linen_steps_take_resets():
-    """As third argument, in `nn.scan` too."""
-    layer, params, xs, carry = problem(LSTM(UNITS), dtype=np.float32)
+    """The linen module takes resets as its third argument, in `nn.scan` too."""
+    layer, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
     resets = flags(0.4)
     scanned = nn.scan(Step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)(layer)
     got = scanned.apply({"params": params}, carry, xs, resets)
@@ -85,8 +85,8 @@ def test_linen_steps_take_resets():
     ids=str,
 )
 def test_resets_that_do_not_fit_are_refused(layer, reset, sentence):
-    """In one sentence."""
-    _, params, xs, _ = problem(layer, dtype=np.float32)
+    """Wrong resets are refused in one sentence."""
+    _, params, xs, _ = small_problem(layer, dtype=np.float32)
     with pytest.raises((ValueError, TypeError), match=sentence):
         layer.step(params, None, xs[:, 0], reset=reset)
 
@@ -141,7 +141,7 @@ def test_windows_equal_the_whole(dtype):
 
 
 def test_a_narrower_carry_is_widened():
-    """A carry that cannot hold what the layer computes in comes back in that: digits are not lost without a word."""
+    """A carry narrower than the compute dtype comes back in the compute dtype, so that no digits are lost."""
     layer = LSTM(UNITS)
     params = layer.init(jax.random.key(0), FEATURES)
     xs = np.ones((2, TIME, FEATURES), np.float32)
@@ -149,5 +149,5 @@ def test_a_narrower_carry_is_widened():
         carry = layer.initial_carry(params, (2,), dtype)
         assert layer.apply(params, xs, carry)[0].c.dtype == np.float32
         assert layer.step(params, carry, xs[:, 0])[0].c.dtype == np.float32
-    other = layer.apply(params, xs.astype("bfloat16"), layer.initial_carry(params, (2,), "float16"))[0]
-    assert other.c.dtype == jnp.bfloat16  # neither holds the other
+    result = layer.apply(params, xs.astype("bfloat16"), layer.initial_carry(params, (2,), "float16"))[0]
+    assert result.c.dtype == jnp.bfloat16  # neither dtype can represent the other

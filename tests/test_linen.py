@@ -1,4 +1,4 @@
-"""The linen modules: the layer's own parameters, and every argument passed through."""
+"""The linen modules have the layer's own parameters and pass every argument through."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def equal(got, expected):
 
 
 def named(params):
-    """A layer's parameters as linen names them: the entries of a tuple are "0", "1", …."""
+    """Return a layer's parameters as linen names them: the entries of a tuple are "0", "1", …."""
     return {str(k): p for k, p in enumerate(params)} if isinstance(params, tuple) else params
 
 
@@ -42,12 +42,12 @@ def test_parameters_are_the_layers_own(name):
 def test_init_draws_all_layers_differently(name):
     """No two kernels of the same shape are the same."""
     leaves = [leaf for leaf in jax.tree.leaves(Recurrent(LAYERS[name]).init(jax.random.key(1), XS)) if leaf.ndim == 2]
-    for k, one in enumerate(leaves):
-        assert not any(one.shape == other.shape and (one == other).all() for other in leaves[k + 1 :])
+    for k, first in enumerate(leaves):
+        assert not any(first.shape == second.shape and (first == second).all() for second in leaves[k + 1 :])
 
 
 def test_lengths_carry_and_the_rest_pass_through():
-    """What `Layer.apply` takes by name the module takes by name."""
+    """The module takes by name what `Layer.apply` takes by name."""
     layer = LSTM(4)
     params = layer.init(jax.random.key(0), 3)
     carry = jax.tree.map(lambda leaf: leaf + 0.5, layer.initial_carry(params, (2,)))
@@ -66,9 +66,9 @@ def test_dropout_is_on_with_a_key_and_off_without():
     equal(model.apply(variables, XS, key=key), layer.apply(params, XS, key=key))
     noise = {"inputs": np.zeros((1, 2, 3), np.float32)}
     equal(model.apply(variables, XS, noise=noise), layer.apply(params, XS, noise=noise))
-    dropped, again, other = (model.apply(variables, XS, rngs={"dropout": jax.random.key(k)})[1] for k in (1, 1, 2))
+    dropped, again, different = (model.apply(variables, XS, rngs={"dropout": jax.random.key(k)})[1] for k in (1, 1, 2))
     equal(dropped, again)
-    assert (dropped != other).any()
+    assert (dropped != different).any()
     assert (dropped != layer.apply(params, XS)[1]).any()
 
 
@@ -101,20 +101,20 @@ def test_step_composes_with_scan():
 
 
 def test_missing_parameters_are_named():
-    """Variables of another module give one sentence."""
+    """Variables of another module are refused in one sentence."""
     with pytest.raises(ValueError, match=r"params\['bias'\] .*expected shape \(16,\)"):
         Recurrent(LSTM(4)).apply({"params": LSTM(4, use_bias=False).init(jax.random.key(0), 3)}, XS)
 
 
 def test_cells_are_refused():
-    """A cell for a layer is one sentence."""
+    """A cell in place of a layer is refused in one sentence."""
     with pytest.raises(TypeError, match="layer must be a Layer such as LSTM"):
         Recurrent(LSTMCell(4)).init(jax.random.key(0), XS)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_rest_of_the_protocol(name):
-    """`bind`, `tabulate`, `clone` and `eval_shape` know the module as they know Flax's own."""
+    """`bind`, `tabulate`, `clone` and `eval_shape` work as for Flax's own modules."""
     layer, key = LAYERS[name], jax.random.key(1)
     module = Recurrent(layer)
     variables = module.init(key, XS)
@@ -126,7 +126,7 @@ def test_the_rest_of_the_protocol(name):
 
 
 def test_arguments_of_flax_are_answered():
-    """`deterministic` and the like, in one sentence."""
+    """`deterministic` and other arguments of Flax are refused in one sentence."""
     module = Recurrent(LSTM(4, dropout=0.5))
     variables = module.init(jax.random.key(0), XS)
     with pytest.raises(TypeError, match="has no argument 'deterministic': a key turns dropout on"):

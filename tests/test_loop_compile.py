@@ -1,4 +1,4 @@
-"""What is compiled: one matmul for all inputs, one a step, programs whose size knows nothing of time, and nothing twice."""
+"""Compiled programs: one matmul for all inputs, one for each step, a size independent of time, and no recompilation."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def layer_shapes(layer, time, batch=BATCH):
 
 
 def equations(jaxpr, inside=()):
-    """All equations, each with the names of the primitives around it."""
+    """Yield all equations, each with the names of the primitives around it."""
     for eqn in jaxpr.eqns:
         yield inside, eqn
         for sub in jaxprs_in_params(eqn.params):
@@ -24,12 +24,12 @@ def equations(jaxpr, inside=()):
 
 
 def matmuls(layer):
-    """Shapes of the first operand of all products, outside and inside loops."""
-    found = {False: [], True: []}
+    """Return the shapes of the first operands of all products, outside and inside loops."""
+    shapes = {False: [], True: []}
     for inside, eqn in equations(jax.make_jaxpr(layer.apply)(*layer_shapes(layer, TIME)).jaxpr):
         if eqn.primitive.name == "dot_general":
-            found["scan" in inside].append(eqn.invars[0].aval.shape)
-    return found[False], found[True]
+            shapes["scan" in inside].append(eqn.invars[0].aval.shape)
+    return shapes[False], shapes[True]
 
 
 def test_inputs_are_projected_in_one_matmul():

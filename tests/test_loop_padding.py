@@ -1,11 +1,11 @@
-"""What padding holds reaches nothing: not outputs, not carries, not a single gradient."""
+"""The content of padding reaches no output, no carry and no gradient."""
 
 import jax
 import numpy as np
 import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
-from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, problem
+from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -24,30 +24,30 @@ CONTENTS = {"NaN": np.nan, "infinity": np.inf, "numbers too large to square": 1e
 @pytest.mark.parametrize("name", LAYERS)
 def test_padding_content_cannot_matter(name):
     """NaN, inf and huge numbers in padding change no bit of values and gradients, and get gradients of zero themselves."""
-    given = problem(LAYERS[name], batch=3)
+    problem = small_problem(LAYERS[name], batch=3)
     mask = flags(0.6, batch=3)
     mask[1] = False
-    cotangent = cotangent_of(given)
-    expected = differentiate(given.layer, cotangent, *given[1:], mask=mask)
+    cotangent = cotangent_of(problem)
+    expected = differentiate(problem.layer, cotangent, *problem[1:], mask=mask)
     np.testing.assert_array_equal(expected[1][1][~mask], 0)
     for content in CONTENTS.values():
-        xs = np.where(mask[..., None], given.xs, content)
-        got = differentiate(given.layer, cotangent, given.params, xs, given.carry, mask=mask)
+        xs = np.where(mask[..., None], problem.xs, content)
+        got = differentiate(problem.layer, cotangent, problem.params, xs, problem.carry, mask=mask)
         assert_close(got, expected, atol=0)
 
 
 def test_padding_content_cannot_matter_beyond_lengths():
     """The same for what lies beyond `lengths`, under vmap over sequences as well."""
-    layer, params, xs, carry = problem(LSTM(UNITS), batch=3)
+    layer, params, xs, carry = small_problem(LSTM(UNITS), batch=3)
     lengths = np.array([0, 2, TIME])
     beyond = np.where(np.arange(TIME)[:, None] < lengths[:, None, None], xs, np.nan)
-    one = jax.vmap(lambda x, c, n: layer.apply(params, x, c, lengths=n))
-    assert_close(one(beyond, carry, lengths), layer.apply(params, xs, carry, lengths=lengths), atol=1e-15)
+    per_sequence = jax.vmap(lambda x, c, n: layer.apply(params, x, c, lengths=n))
+    assert_close(per_sequence(beyond, carry, lengths), layer.apply(params, xs, carry, lengths=lengths), atol=1e-15)
 
 
 def test_second_derivatives_see_no_padding():
     """The Hessian of a loss is finite and unchanged with NaN in the padding."""
-    layer, params, xs, carry = problem(LSTM(2), time=3)
+    layer, params, xs, carry = small_problem(LSTM(2), time=3)
     mask = flags(0.6, time=3)
 
     @jax.jit
@@ -61,8 +61,8 @@ def test_outputs_in_padding_are_zero():
     """Where a step does not count its output is zero, for every merge and through a stack."""
     mask = flags(0.5, batch=3)
     for layer in (LAYERS["bidirectional"], LAYERS["stack"], Bidirectional(LSTM(UNITS), "sum")):
-        given = problem(layer, batch=3, features=FEATURES)
-        _, ys = layer.apply(*given[1:], mask=mask)
+        problem = small_problem(layer, batch=3, features=FEATURES)
+        _, ys = layer.apply(*problem[1:], mask=mask)
         np.testing.assert_array_equal(np.any(ys != 0, axis=-1), mask)
 
 

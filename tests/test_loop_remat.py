@@ -1,4 +1,4 @@
-"""Remat: memory of the backward pass grows with the root of time, as the compiled program itself reports."""
+"""With remat, memory of the backward pass grows with the square root of time, as the compiled program reports."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ UNITS, FEATURES = 32, 1  # few features, since XLA may keep a copy of the inputs
 
 
 def temporary_bytes(layer, time, **sequence):
-    """Temporary memory of the gradient of a loss that reads the last carry."""
+    """Return the temporary memory of the gradient of a loss that reads the last carry."""
 
     def loss(params, xs):
         carry, _ = layer.apply(params, xs, **sequence)

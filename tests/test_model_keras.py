@@ -1,4 +1,4 @@
-"""`python -m parity model.weights.h5`: layers of Keras' files with weights alone, converted, beside Keras' own."""
+"""`python -m parity model.weights.h5` compares converted layers of a Keras file of weights with Keras's own."""
 
 import h5py
 import numpy as np
@@ -9,7 +9,7 @@ from conversions import refusal
 from jlstm.convert import hdf5_format
 from jlstm.convert import keras as convert
 from jlstm.description import features_in
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
 
@@ -21,14 +21,16 @@ PLACES = {"both": "bidirectional", "cells": "rnn", "gated": "gru", "deep": "sequ
 
 
 def model(framework):
-    """All kinds of recurrent layers, one inside another model, and one with a generator's state."""
-    of = framework.layers
-    inner = framework.Sequential([framework.Input((None, 6)), of.LSTM(5, use_bias=False, dropout=0.5, name="deep")], name="inner")
+    """Return a model with all kinds of recurrent layers, one inside another model, and one with a generator's state."""
+    keras_layers = framework.layers
+    inner = framework.Sequential(
+        [framework.Input((None, 6)), keras_layers.LSTM(5, use_bias=False, dropout=0.5, name="deep")], name="inner"
+    )
     xs = framework.Input((None, 3))
-    ys = of.Bidirectional(of.GRU(4, return_sequences=True), name="both")(xs)
-    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2)], return_sequences=True, name="cells")(ys)
-    ys = of.GRU(6, return_sequences=True, reset_after=False, name="gated")(ys)
-    whole = framework.Model(xs, of.Dense(2)(inner(ys)))
+    ys = keras_layers.Bidirectional(keras_layers.GRU(4, return_sequences=True), name="both")(xs)
+    ys = keras_layers.RNN([keras_layers.LSTMCell(3), keras_layers.LSTMCell(2)], return_sequences=True, name="cells")(ys)
+    ys = keras_layers.GRU(6, return_sequences=True, reset_after=False, name="gated")(ys)
+    whole = framework.Model(xs, keras_layers.Dense(2)(inner(ys)))
     rng = np.random.default_rng(0)
     whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
     return whole
@@ -37,19 +39,19 @@ def model(framework):
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize(("framework", "name"), [(keras, "a.weights.h5"), (tf_keras, "a.weights.h5"), (tf_keras, "old.h5")])
 def test_layers_are_built_from_their_weights(framework, name, capsys, tmp_path):
-    """By their names or, where the file has none, by their paths; in float64, which proves the conversion, and in float32."""
+    """Layers go by name or, without names, by path. float64 proves the conversion, and float32 is the file's."""
     model(framework).save_weights(tmp_path / name)
     assert cli.main([str(tmp_path / name)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    named = framework is keras or name == "old.h5"
+    has_names = framework is keras or name == "old.h5"
     for layer, place in PLACES.items():
         for dtype in ("float64", "float32"):
-            end = layer if named else f"layers/{place}"
+            end = layer if has_names else f"layers/{place}"
             assert any(line.startswith(f"pass       {dtype}") and line.endswith(f" {end}") for line in lines), lines
 
 
 def test_weights_in_bfloat16_are_compared_in_it(capsys, tmp_path):
-    """HDF5 has no such numbers; Keras writes them as two bytes each."""
+    """HDF5 has no bfloat16: Keras writes it as two bytes."""
     layer = keras.layers.LSTM(4, name="one", dtype="bfloat16", recurrent_initializer="glorot_uniform")
     keras.Sequential([keras.Input((None, 3)), layer]).save_weights(tmp_path / "a.weights.h5")
     assert cli.main([str(tmp_path / "a.weights.h5")]) == 0
@@ -58,7 +60,7 @@ def test_weights_in_bfloat16_are_compared_in_it(capsys, tmp_path):
 
 
 def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
-    """A reader that takes numbers in another way than HDF5's own; of this layer no faults are known that would be tried."""
+    """A reader that misreads numbers is caught. For this layer no faults are searched."""
     keras.Sequential([keras.Input((None, 3)), keras.layers.SimpleRNN(4)]).save_weights(tmp_path / "a.weights.h5")
     read = hdf5_format.File.array
     monkeypatch.setattr(hdf5_format.File, "array", lambda file, dataset: -read(file, dataset))
@@ -67,13 +69,15 @@ def test_a_wrong_conversion_is_shown(capsys, monkeypatch, tmp_path):
 
 
 def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
-    """Two models inside a model may call their layers alike; none is lost."""
-    of, xs = keras.layers, keras.Input((None, 3))
-    inner = [keras.Sequential([of.LSTM(units, return_sequences=True, name="deep")], name=f"m{units}") for units in (4, 5)]
+    """Two inner models may use the same layer names, and no layer is lost."""
+    keras_layers, xs = keras.layers, keras.Input((None, 3))
+    inner = [
+        keras.Sequential([keras_layers.LSTM(units, return_sequences=True, name="deep")], name=f"m{units}") for units in (4, 5)
+    ]
     whole = keras.Model(xs, inner[1](inner[0](xs)))
     whole.save_weights(tmp_path / "a.weights.h5")
-    found = convert.read(tmp_path / "a.weights.h5")
-    assert {name: features_in(*one) for name, one in found.items()} == {
+    converted = convert.read(tmp_path / "a.weights.h5")
+    assert {name: features_in(*converted_layer) for name, converted_layer in converted.items()} == {
         "layers/sequential/layers/lstm": 3,
         "layers/sequential_1/layers/lstm": 4,
     }
@@ -82,10 +86,10 @@ def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
 
 
 def test_cells_without_an_order_are_refused(tmp_path):
-    """A file of weights has them by name, and here any order would fit."""
+    """Such a file has cells by name, and any order would fit."""
     cells = [keras.layers.LSTMCell(4), keras.layers.GRUCell(4)]
     keras.Sequential([keras.Input((None, 4)), keras.layers.RNN(cells)]).save_weights(tmp_path / "a.weights.h5")
     complaint = refusal(lambda: convert.read(tmp_path / "a.weights.h5"))
     assert "cells of several names, 'gru_cell, lstm_cell', whose order weights alone do not tell" in complaint
     with h5py.File(tmp_path / "a.weights.h5") as file:
-        assert list(file["layers/rnn/cell/cells"]) == ["gru_cell", "lstm_cell"]  # their names alone
+        assert list(file["layers/rnn/cell/cells"]) == ["gru_cell", "lstm_cell"]  # the file has only their names

@@ -8,7 +8,7 @@ import pytest
 import parity.__main__ as cli
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import onnx as convert
-from problems import problem
+from problems import small_problem
 
 LAYERS = {
     "stack": Stack((LSTM(4), GRU(2), Bidirectional(LSTM(3)))),
@@ -17,16 +17,16 @@ LAYERS = {
 }
 
 
-def written(path, layer):
-    """A model's file."""
-    convert.write(path, layer, problem(layer, dtype=np.float32).params)
+def write_model(path, layer):
+    """Write a model's file."""
+    convert.write(path, layer, small_problem(layer, dtype=np.float32).params)
     return path
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_all_nodes_pass(name, capsys, tmp_path):
-    """Those of a stack, each; run backwards; with what only ONNX has."""
-    path = written(tmp_path / "model.onnx", LAYERS[name])
+    """The nodes of a stack, a backward node and a node with ONNX-only options pass."""
+    path = write_model(tmp_path / "model.onnx", LAYERS[name])
     nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("LSTM", "GRU")]
     assert cli.main([str(path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pass       float32")]
@@ -35,8 +35,8 @@ def test_all_nodes_pass(name, capsys, tmp_path):
 
 
 def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, tmp_path):
-    """As other exporters write them: constants in nodes of their own, `layout=1`, which ONNX Runtime itself refuses."""
-    model = onnx.load(written(tmp_path / "model.onnx", LSTM(4)))
+    """Other exporters write constants as nodes, and `layout=1`, which ONNX Runtime refuses."""
+    model = onnx.load(write_model(tmp_path / "model.onnx", LSTM(4)))
     (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
     for tensor in list(model.graph.initializer):
         if tensor.name in node.input:
@@ -50,37 +50,37 @@ def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, t
 
 
 def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
-    """Where ONNX Runtime itself is the truth."""
+    """The diagnosis takes ONNX Runtime as the truth."""
     read = convert.read
 
     def halved(path):
         return {name: (layer, params | {"bias": params["bias"] / 2}) for name, (layer, params) in read(path).items()}
 
     monkeypatch.setattr(convert, "read", halved)
-    assert cli.main([str(written(tmp_path / "model.onnx", LSTM(4)))]) == 1
+    assert cli.main([str(write_model(tmp_path / "model.onnx", LSTM(4)))]) == 1
     printed = capsys.readouterr().out
     assert "fail       float32" in printed
     assert "onnxruntime: matches if the bias is added twice" in printed
 
 
 def test_long_inputs_of_large_weights_pass(capsys, tmp_path):
-    """Rounding that grows is none of the conversion's: our own float64 shows how much of it there is."""
+    """Rounding that grows is no fault of the conversion: our own float64 run measures it."""
     layer = LSTM(4, activation="relu", use_bias=False)
-    known = problem(layer, dtype=np.float32)
-    convert.write(tmp_path / "model.onnx", layer, jax.tree.map(lambda leaf: 2 * leaf, known.params))
+    problem = small_problem(layer, dtype=np.float32)
+    convert.write(tmp_path / "model.onnx", layer, jax.tree.map(lambda leaf: 2 * leaf, problem.params))
     np.savez(tmp_path / "x.npz", xs=np.random.default_rng(0).normal(size=(2, 200, 3)))
     assert cli.main([str(tmp_path / "model.onnx"), "--inputs", str(tmp_path / "x.npz")]) == 0
     assert "(your inputs)" in capsys.readouterr().out
 
 
 def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
-    """Damaged, and another dtype than ONNX Runtime has."""
+    """Damaged files, and a dtype that ONNX Runtime lacks, are refused."""
     (tmp_path / "damaged.onnx").write_bytes(b"\x08\xff")
     assert cli.main([str(tmp_path / "damaged.onnx")]) == 2
     assert "is not a whole ONNX file" in capsys.readouterr().err
-    convert.write(tmp_path / "double.onnx", LSTM(4), problem(LSTM(4)).params)
+    convert.write(tmp_path / "double.onnx", LSTM(4), small_problem(LSTM(4)).params)
     assert cli.main([str(tmp_path / "double.onnx")]) == 2
     assert "ONNX Runtime does not run such a node" in capsys.readouterr().err
-    path = written(tmp_path / "model.onnx", LSTM(4))
+    path = write_model(tmp_path / "model.onnx", LSTM(4))
     assert cli.main([str(path), "--dtype", "float64"]) == 2
     assert "nothing to compare in float64" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from jlstm.convert import torch as convert
 
 
 class Model(torch.nn.Module):
-    """All kinds of recurrent modules, and others beside them."""
+    """A model with all kinds of recurrent modules, and other modules beside them."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ NAMES = ("encoder", "decoder.0", "small", "plain", "cell")
 
 @pytest.fixture(scope="module", params=["pt", "safetensors"])
 def saved(request, tmp_path_factory):
-    """The weights of a model in a file."""
+    """A file of a model's weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("models") / f"model.{request.param}"
     (torch.save if request.param == "pt" else save_file)(Model().state_dict(), path)
@@ -36,7 +36,7 @@ def saved(request, tmp_path_factory):
 
 
 def test_all_recurrent_modules_pass_by_name(saved, capsys):
-    """In float64, which proves the conversion, and in the file's dtype."""
+    """They pass in float64, which proves the conversion, and in the file's dtype."""
     assert cli.main([str(saved)]) == 0
     printed = capsys.readouterr().out
     for name in NAMES:
@@ -47,7 +47,7 @@ def test_all_recurrent_modules_pass_by_name(saved, capsys):
 
 
 def test_a_module_alone_needs_no_name(capsys, tmp_path):
-    """Saved in float64 and in bfloat16, its own dtype is what is compared."""
+    """A file in float64 or bfloat16 is compared in its own dtype."""
     for dtype in ("float64", "bfloat16"):
         torch.save(torch.nn.GRU(3, 4, dtype=getattr(torch, dtype)).state_dict(), tmp_path / f"{dtype}.pt")
         assert cli.main([str(tmp_path / f"{dtype}.pt"), "--dtype", dtype]) == 0
@@ -55,7 +55,7 @@ def test_a_module_alone_needs_no_name(capsys, tmp_path):
 
 
 def test_weights_in_another_order_are_diagnosed(capsys, monkeypatch, tmp_path):
-    """A converter that takes PyTorch's gates to be in ONNX' order."""
+    """A converter that takes PyTorch's gates to be in ONNX's order is diagnosed."""
     torch.save(torch.nn.LSTM(3, 4).state_dict(), tmp_path / "model.pt")
     monkeypatch.setitem(convert.GATES, "LSTM", "iofg")
     assert cli.main([str(tmp_path / "model.pt")]) == 1
@@ -65,7 +65,7 @@ def test_weights_in_another_order_are_diagnosed(capsys, monkeypatch, tmp_path):
 
 
 def test_files_that_hold_anything_else_are_one_sentence(capsys, tmp_path):
-    """A pickled module, which is code, weights of no recurrent module, and inputs of other features."""
+    """A pickled module, weights without a recurrent module, and wrong inputs are refused."""
     torch.save(Model(), tmp_path / "module.pt")
     torch.save(torch.nn.Linear(3, 4).state_dict(), tmp_path / "linear.pt")
     torch.save(torch.nn.LSTM(3, 4).state_dict(), tmp_path / "model.pt")

@@ -1,4 +1,4 @@
-"""The classifier: what is pooled, what padding may hold, where dropout is."""
+"""The sequence classifier: pooling, padding and dropout."""
 
 from functools import partial
 
@@ -31,8 +31,8 @@ MASK = np.array(
 PADDED = np.where(MASK, TOKENS, 0)
 
 
-def made(layer, tokens=PADDED, **options):
-    """A model and its parameters, biases included, at random, in the default dtype's width."""
+def small_model(layer, tokens=PADDED, **options):
+    """Return a model and random parameters, including biases."""
     model = SequenceClassifier(VOCABULARY, FEATURES, layer, **{"classes": CLASSES} | options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens)["params"])
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def loss_and_grads(model, params, tokens, lengths):
 
 
 def as_layers(entry):
-    """A Stack's parameters as its `init` makes them: linen calls the entries "0", "1", …."""
+    """Return a Stack's parameters as its `init` makes them: linen names the entries "0", "1", …."""
     if not isinstance(entry, dict) or "0" not in entry:
         return entry
     return tuple(entry[str(k)] for k in range(len(entry)))
@@ -62,7 +62,7 @@ def head(params, pooled):
 
 
 def captured(model, params, *args, **kwargs):
-    """The outputs of every part, by its name."""
+    """Return the outputs of every part by its name."""
     apply = jax.jit(partial(model.apply, capture_intermediates=True, mutable="intermediates"))
     _, state = apply({"params": params}, *args, **kwargs)
     parts = traverse_util.flatten_dict(state["intermediates"])
@@ -72,9 +72,9 @@ def captured(model, params, *args, **kwargs):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_last_is_what_each_direction_says_at_its_own_end(name, masked, x64):
-    """Padding before, after and between: the textbook's last outputs, in float64, to rounding."""
+    """With padding anywhere, `last` equals the textbook's last outputs in float64."""
     tokens = PADDED if masked else TOKENS
-    model, params = made(LAYERS[name], masked=masked)
+    model, params = small_model(LAYERS[name], masked=masked)
     xs = np.asarray(params["embed"]["embedding"])[tokens]
     weights = jax.tree.map(np.asarray, as_layers(params["layer_0"]))
     _, pooled, _ = textbook.run(LAYERS[name], weights, xs, mask=MASK if masked else None, last=True)
@@ -84,9 +84,9 @@ def test_last_is_what_each_direction_says_at_its_own_end(name, masked, x64):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_mean_and_max_are_over_the_steps_that_count(pool, masked, x64):
-    """NumPy's mean and maximum of the textbook's outputs row by row, and zero for a row where nothing counts."""
+    """They equal NumPy's, row by row, and are zero where no step counts."""
     tokens, mask = (PADDED, MASK) if masked else (TOKENS, np.ones_like(MASK))
-    model, params = made(LAYERS["stack"], masked=masked, pool=pool)
+    model, params = small_model(LAYERS["stack"], masked=masked, pool=pool)
     xs = np.asarray(params["embed"]["embedding"])[tokens]
     ys = textbook.run(LAYERS["stack"], jax.tree.map(np.asarray, as_layers(params["layer_0"])), xs, mask=mask)[1]
     pooled = [getattr(row[counts], pool)(axis=0) if counts.any() else np.zeros(4) for row, counts in zip(ys, mask, strict=True)]
@@ -94,13 +94,13 @@ def test_mean_and_max_are_over_the_steps_that_count(pool, masked, x64):
 
 
 def test_a_tuple_of_layers_is_a_stack():
-    """Without dropout, layers side by side in a tuple give what a Stack of them gives."""
+    """Without dropout a tuple of layers gives the results of a Stack of them."""
     layers = (LSTM(4), Bidirectional(LSTM(2)))
-    model, params = made(layers, masked=True)
+    model, params = small_model(layers, masked=True)
     stacked = {"embed": params["embed"], "head": params["head"], "layer_0": {str(k): params[f"layer_{k}"] for k in range(2)}}
     got = logits(model, params, PADDED)
-    np.testing.assert_array_equal(got, logits(made(Stack(layers), masked=True)[0], stacked, PADDED))
-    assert made(list(layers), masked=True)[0] == model
+    np.testing.assert_array_equal(got, logits(small_model(Stack(layers), masked=True)[0], stacked, PADDED))
+    assert small_model(list(layers), masked=True)[0] == model
 
 
 def test_the_parameters_are_counted_by_hand():
@@ -120,13 +120,13 @@ def test_the_parameters_are_counted_by_hand():
 
 
 def test_one_class_has_no_axis():
-    """Logits are (batch,) then, and otherwise (batch, classes)."""
-    assert logits(*made(LSTM(4), classes=1), TOKENS).shape == (6,)
-    assert logits(*made(LSTM(4), classes=2), TOKENS).shape == (6, 2)
+    """Logits have shape (batch,) for one class, otherwise (batch, classes)."""
+    assert logits(*small_model(LSTM(4), classes=1), TOKENS).shape == (6,)
+    assert logits(*small_model(LSTM(4), classes=2), TOKENS).shape == (6, 2)
 
 
 def test_the_embedding_starts_as_asked():
-    """Uniform in ±0.05 as Keras does; another initialiser by name."""
+    """The default is uniform in ±0.05, as in Keras. Another initializer is given by name."""
     init = lambda **options: SequenceClassifier(500, 40, LSTM(4, recurrent_init="zeros"), **options).init(
         jax.random.key(0), TOKENS
     )
@@ -140,7 +140,7 @@ def test_the_embedding_starts_as_asked():
 @given(data=st.data())
 def test_padding_anywhere_cannot_matter(pool, data):
     """Zeros put into a sequence, wherever, leave a masked model's logits as they are, bit by bit."""
-    model, params = made(LAYERS["bidirectional concat"], masked=True, pool=pool)
+    model, params = small_model(LAYERS["bidirectional concat"], masked=True, pool=pool)
     sequence = data.draw(st.lists(st.integers(1, VOCABULARY - 1), max_size=6))
     places = sorted(data.draw(st.lists(st.integers(0, 6), min_size=len(sequence), max_size=len(sequence), unique=True)))
     tokens = np.zeros((2, 7), np.int32)
@@ -152,29 +152,29 @@ def test_padding_anywhere_cannot_matter(pool, data):
 
 @given(data=st.data())
 def test_what_stands_after_the_lengths_cannot_matter(data):
-    """Neither for the logits nor for the gradients, even a token outside the vocabulary, whose embedding is NaN."""
-    model, params = made(LAYERS["lstm"], dropout=0.5)
+    """Neither logits nor gradients change, even for a token outside the vocabulary, whose embedding is NaN."""
+    model, params = small_model(LAYERS["lstm"], dropout=0.5)
     lengths = np.array(data.draw(st.lists(st.integers(0, 7), min_size=6, max_size=6)))
-    other = np.array(data.draw(st.lists(st.integers(0, VOCABULARY + 3), min_size=42, max_size=42)), np.int32).reshape(6, 7)
+    replacement = np.array(data.draw(st.lists(st.integers(0, VOCABULARY + 3), min_size=42, max_size=42)), np.int32).reshape(6, 7)
     padding = np.arange(7) >= lengths[:, None]
 
-    results = (loss_and_grads(model, params, tokens, lengths) for tokens in (np.where(padding, other, TOKENS), TOKENS))
+    results = (loss_and_grads(model, params, tokens, lengths) for tokens in (np.where(padding, replacement, TOKENS), TOKENS))
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
 def test_lengths_are_padding_after():
-    """The same sequences, once with lengths and once with zeros after them, which a masked model sees."""
+    """Lengths give the same as zeros behind the sequences in a masked model."""
     lengths = np.array([7, 3, 1, 0, 5, 2])
-    model, params = made(LAYERS["bidirectional concat"])
+    model, params = small_model(LAYERS["bidirectional concat"])
     padded = np.where(np.arange(7) < lengths[:, None], TOKENS, 0)
-    masked, _ = made(LAYERS["bidirectional concat"], masked=True)
+    masked, _ = small_model(LAYERS["bidirectional concat"], masked=True)
     np.testing.assert_array_equal(logits(model, params, TOKENS, lengths=lengths), logits(masked, params, padded))
 
 
 @pytest.mark.parametrize("pool", ["last", "mean", "max"])
 def test_a_sequence_without_steps_gives_the_bias_and_finite_gradients(pool):
-    """Nothing was read, so the head sees zeros; no 0/0 and no -inf gets out."""
-    model, params = made(LAYERS["bidirectional concat"], masked=True, pool=pool)
+    """The head then sees zeros, and neither 0/0 nor -inf appears."""
+    model, params = small_model(LAYERS["bidirectional concat"], masked=True, pool=pool)
     nothing = np.zeros_like(PADDED)
     np.testing.assert_array_equal(logits(model, params, nothing), np.stack([params["head"]["bias"]] * len(nothing)))
     grads = jax.jit(jax.grad(lambda p: (model.apply({"params": p}, nothing) ** 2).sum()))(params)
@@ -183,13 +183,13 @@ def test_a_sequence_without_steps_gives_the_bias_and_finite_gradients(pool):
 
 def test_a_key_or_an_rng_turns_dropout_on():
     """The logits change with the key, the same key gives the same, and without one it is inference."""
-    model, params = made((LSTM(4, dropout=0.3), LSTM(4)), dropout=0.5)
-    plain = logits(made((LSTM(4), LSTM(4)))[0], params, TOKENS)
+    model, params = small_model((LSTM(4, dropout=0.3), LSTM(4)), dropout=0.5)
+    plain = logits(small_model((LSTM(4), LSTM(4)))[0], params, TOKENS)
     np.testing.assert_array_equal(logits(model, params, TOKENS), plain)
-    one, again, other = (logits(model, params, TOKENS, key=jax.random.key(k)) for k in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
-    assert (one != plain).any()
+    first, again, different = (logits(model, params, TOKENS, key=jax.random.key(k)) for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != different).any()
+    assert (first != plain).any()
     by_rng = logits(model, params, TOKENS, rngs={"dropout": jax.random.key(1)})
     assert (by_rng != plain).any()
 
@@ -197,15 +197,15 @@ def test_a_key_or_an_rng_turns_dropout_on():
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_is_on_the_outputs_of_each_layer(variational):
     """A quarter is zero, the rest 4/3 of what it was, so that the mean stays; constant over time only if variational."""
-    model, params = made((LSTM(40), LSTM(50)), dropout=0.25, variational=variational)
+    model, params = small_model((LSTM(40), LSTM(50)), dropout=0.25, variational=variational)
     tokens = np.tile(TOKENS, (20, 1))
     parts = captured(model, params, tokens, key=jax.random.key(3))
-    before = {"dropout_0": parts["layer_0"][1], "dropout_1": parts["layer_1"][1][:, -1]}
-    for name, ys in before.items():
-        kept = parts[name] != 0
-        np.testing.assert_allclose(parts[name], jnp.where(kept, ys / 0.75, 0), rtol=1e-6)
-        draws = kept.size // (7 if variational and kept.ndim == 3 else 1)
-        assert abs(kept.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / draws)  # four standard deviations
+    inputs = {"dropout_0": parts["layer_0"][1], "dropout_1": parts["layer_1"][1][:, -1]}
+    for name, ys in inputs.items():
+        keep_mask = parts[name] != 0
+        np.testing.assert_allclose(parts[name], jnp.where(keep_mask, ys / 0.75, 0), rtol=1e-6)
+        draws = keep_mask.size // (7 if variational and keep_mask.ndim == 3 else 1)
+        assert abs(keep_mask.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / draws)  # four standard deviations
     constant = (parts["dropout_0"] != 0).all(axis=1) | (parts["dropout_0"] == 0).all(axis=1)
     assert constant.all() == variational
     again = LSTM(50).apply(params["layer_1"], parts["dropout_0"])[1]
@@ -213,15 +213,15 @@ def test_dropout_is_on_the_outputs_of_each_layer(variational):
 
 
 def test_no_dropout_means_no_such_part():
-    """A rate of zero makes no module, whatever the key."""
-    assert not any("dropout" in name for name in captured(*made(LSTM(4)), TOKENS, key=jax.random.key(0)))
+    """A rate of zero makes no module."""
+    assert not any("dropout" in name for name in captured(*small_model(LSTM(4)), TOKENS, key=jax.random.key(0)))
 
 
 def test_equal_models_compile_once():
     """A model is hashable and equal to another with the same options, so it can be a static argument of `jit`."""
     compiled = jax.jit(logits, static_argnums=0)
     for _ in range(2):
-        model, params = made((LSTM(4), LSTM(3)), dropout=0.5, masked=True, embedding_init=Uniform(0.1))
+        model, params = small_model((LSTM(4), LSTM(3)), dropout=0.5, masked=True, embedding_init=Uniform(0.1))
         compiled(model, params, PADDED)
     assert compiled._cache_size() == 1
 
@@ -230,26 +230,34 @@ def test_equal_models_compile_once():
     ("make", "error", "message"),
     [
         (lambda: SequenceClassifier(0, 3, LSTM(4)), ValueError, "vocabulary must be a whole number of at least 1"),
-        (lambda: made(LSTM(4), classes=0), ValueError, "classes must be a whole number of at least 1"),
-        (lambda: made(LSTM(4), dropout=1), ValueError, r"dropout must be a rate in \[0, 1\)"),
-        (lambda: made(LSTM(4), pool="first"), ValueError, "pool must be one of 'last', 'mean', 'max', got 'first'"),
-        (lambda: made(LSTM(4), masked=1), TypeError, "masked must be True or False"),
-        (lambda: made(LSTM(4), embedding_init="unifrom"), ValueError, "unknown initializer 'unifrom'"),
-        (lambda: made(()), ValueError, "layers must hold at least one layer"),
-        (lambda: made((LSTM(4), 5)), TypeError, r"layers must be Layers such as LSTM\(units\), got 5"),
-        (lambda: made(LSTM(4, time_major=True)), ValueError, "must not have time_major=True or merge=None"),
-        (lambda: made(Bidirectional(LSTM(4), None)), ValueError, "must not have time_major=True or merge=None"),
-        (lambda: made(Bidirectional(Bidirectional(LSTM(4)))), ValueError, "a Bidirectional around another has no last step"),
-        (lambda: made(LSTM(4), TOKENS[0]), ValueError, r"tokens must have shape \(batch, time\) with at least 1 time step, got"),
-        (lambda: made(LSTM(4), TOKENS[:, :0]), ValueError, "with at least 1 time step"),
-        (lambda: made(LSTM(4), TOKENS / 1), TypeError, "tokens must be whole numbers, indices into the vocabulary"),
+        (lambda: small_model(LSTM(4), classes=0), ValueError, "classes must be a whole number of at least 1"),
+        (lambda: small_model(LSTM(4), dropout=1), ValueError, r"dropout must be a rate in \[0, 1\)"),
+        (lambda: small_model(LSTM(4), pool="first"), ValueError, "pool must be one of 'last', 'mean', 'max', got 'first'"),
+        (lambda: small_model(LSTM(4), masked=1), TypeError, "masked must be True or False"),
+        (lambda: small_model(LSTM(4), embedding_init="unifrom"), ValueError, "unknown initializer 'unifrom'"),
+        (lambda: small_model(()), ValueError, "layers must hold at least one layer"),
+        (lambda: small_model((LSTM(4), 5)), TypeError, r"layers must be Layers such as LSTM\(units\), got 5"),
+        (lambda: small_model(LSTM(4, time_major=True)), ValueError, "must not have time_major=True or merge=None"),
+        (lambda: small_model(Bidirectional(LSTM(4), None)), ValueError, "must not have time_major=True or merge=None"),
         (
-            lambda: logits(*made(LSTM(4), masked=True), TOKENS, lengths=[1] * 6),
+            lambda: small_model(Bidirectional(Bidirectional(LSTM(4)))),
+            ValueError,
+            "a Bidirectional around another has no last step",
+        ),
+        (
+            lambda: small_model(LSTM(4), TOKENS[0]),
+            ValueError,
+            r"tokens must have shape \(batch, time\) with at least 1 time step, got",
+        ),
+        (lambda: small_model(LSTM(4), TOKENS[:, :0]), ValueError, "with at least 1 time step"),
+        (lambda: small_model(LSTM(4), TOKENS / 1), TypeError, "tokens must be whole numbers, indices into the vocabulary"),
+        (
+            lambda: logits(*small_model(LSTM(4), masked=True), TOKENS, lengths=[1] * 6),
             ValueError,
             "masked=True, which sees from the zeros",
         ),
         (
-            lambda: made(LSTM(4))[0].init(jax.random.key(0), TOKENS, lengths=[8] * 6),
+            lambda: small_model(LSTM(4))[0].init(jax.random.key(0), TOKENS, lengths=[8] * 6),
             ValueError,
             "lengths must lie between 0 and the 7 time steps",
         ),
@@ -257,12 +265,12 @@ def test_equal_models_compile_once():
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(make, error, message):
-    """What was expected, what came, what to do."""
+    """The sentence says what was expected, what came and what to do."""
     with pytest.raises(error, match=message):
         make()
 
 
 def test_a_bidirectional_around_another_can_be_averaged():
-    """It has no last step, but a mean."""
-    model, params = made(Bidirectional(Bidirectional(LSTM(4)), "sum"), pool="mean")
+    """It has no last step, but it has a mean."""
+    model, params = small_model(Bidirectional(Bidirectional(LSTM(4)), "sum"), pool="mean")
     assert logits(model, params, TOKENS).shape == (6, CLASSES)

@@ -1,4 +1,4 @@
-"""The classifier with a Keras model's weights is that Keras model, padded before or after, in outputs and gradients."""
+"""A classifier with a Keras model's weights equals that model in outputs and gradients, with padding on either side."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from jlstm import LSTM, Bidirectional
 from jlstm.models import SequenceClassifier
-from parity.peers.keras import keras, tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -18,14 +18,14 @@ LAYERS = {
 
 
 def tokens(padding):
-    """Reviews of 1 to 12 words, filled up with zeros to 12 by Keras; without padding, 12 words each."""
+    """Return reviews of 1 to 12 words, padded to 12 by Keras. Without padding all have 12 words."""
     rng = np.random.default_rng(0)
     reviews = [rng.integers(1, VOCABULARY, length if padding else 12).tolist() for length in (12, 7, 1, 3, 11)]
     return keras.utils.pad_sequences(reviews, maxlen=12, padding=padding or "pre")
 
 
 def keras_model(layer, masked):
-    """Embedding, the layer, one logit; weights at random, biases included."""
+    """Return an embedding, the layer and one logit, with random weights and biases."""
     embedding = keras.layers.Embedding(VOCABULARY, FEATURES, mask_zero=masked)
     model = keras.Sequential([keras.Input((12,), dtype="int32"), embedding, layer, keras.layers.Dense(1)])
     rng = np.random.default_rng(1)
@@ -34,7 +34,7 @@ def keras_model(layer, masked):
 
 
 def loaded(model, weights):
-    """Keras' list of weights in the places of our parameters, which hold them in the same order."""
+    """Return our parameters with Keras's list of weights in them, in the same order."""
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens("pre"))["params"])
     names = ("kernel", "recurrent_kernel", "bias")
     embedding, *inner, kernel, bias = weights
@@ -48,7 +48,7 @@ def loaded(model, weights):
 @pytest.mark.parametrize("padding", ["pre", "post", None])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_keras_models_weights_give_its_logits_and_gradients(name, padding):
-    """The same weights in the same order; float32 with values near 1, so a few ULP of sums over 12 steps: 1e-5."""
+    """The tolerance of 1e-5 is a few ULP of float32 sums over 12 steps."""
     ours, make = LAYERS[name]
     batch, targets = tokens(padding), np.array([0, 1, 1, 0, 1], np.float32)
     theirs = keras_model(make(), masked=padding is not None)
@@ -71,7 +71,7 @@ def test_a_keras_models_weights_give_its_logits_and_gradients(name, padding):
 
 
 def test_the_count_is_keras_own():
-    """76,051 parameters for 5,000 words, 15 features and LSTM(10)."""
+    """5,000 words, 15 features and LSTM(10) make 76,051 parameters."""
     layers = [keras.Input((300,)), keras.layers.Embedding(5_000, 15), keras.layers.LSTM(10), keras.layers.Dense(1)]
     params = jax.eval_shape(SequenceClassifier(5_000, 15, LSTM(10)).init, jax.random.key(0), tokens("pre"))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == keras.Sequential(layers).count_params() == 76_051

@@ -1,4 +1,4 @@
-"""The language model: its parameters, where dropout is, what is handed on, and what it writes."""
+"""The language model: parameters, dropout, carry and generated text."""
 
 from functools import partial
 
@@ -17,8 +17,8 @@ VOCABULARY, UNITS = 11, 4
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, 6)).astype(np.int32)
 
 
-def made(**options):
-    """A model with parameters large enough for its predictions to differ."""
+def small_model(**options):
+    """Return a model with parameters large enough for its predictions to differ."""
     model = LanguageModel(VOCABULARY, UNITS, **options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), TOKENS)["params"])
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def equal(got, expected):
 
 
 def captured(model, params, *args, **kwargs):
-    """The outputs of every part, by its name."""
+    """Return the outputs of every part by its name."""
     apply = jax.jit(partial(model.apply, capture_intermediates=True, mutable="intermediates"))
     _, state = apply({"params": params}, *args, **kwargs)
     return {path[0]: value[0] for path, value in traverse_util.flatten_dict(state["intermediates"]).items()}
@@ -46,9 +46,9 @@ def captured(model, params, *args, **kwargs):
     ("units", "tied", "count"),
     [
         (200, False, 4_651_600),  # 2·V·u + V + 2·4·u·(2u + 1), V = 10,000
-        (650, False, 19_775_200),  # 20M there
-        (1500, False, 66_022_000),  # 66M there
-        (1500, True, 51_022_000),  # 51M there
+        (650, False, 19_775_200),  # the paper says 20M
+        (1500, False, 66_022_000),  # the paper says 66M
+        (1500, True, 51_022_000),  # the paper says 51M
     ],
 )
 def test_the_papers_networks_have_the_papers_size(units, tied, count):
@@ -59,8 +59,8 @@ def test_the_papers_networks_have_the_papers_size(units, tied, count):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_parameters_are_the_documented_ones(tied):
-    """Names and shapes; tied, a bias is all that the logits add."""
-    shapes = {"/".join(path): leaf.shape for path, leaf in traverse_util.flatten_dict(made(tied=tied)[1]).items()}
+    """Names and shapes are those of the docs. With tied embeddings the logits add only a bias."""
+    shapes = {"/".join(path): leaf.shape for path, leaf in traverse_util.flatten_dict(small_model(tied=tied)[1]).items()}
     layer = {"kernel": (4, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
     layers = {f"layer_{k}/{name}": shape for k in range(2) for name, shape in layer.items()}
     head = {"bias": (11,)} if tied else {"head/kernel": (4, 11), "head/bias": (11,)}
@@ -69,8 +69,8 @@ def test_the_parameters_are_the_documented_ones(tied):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_and_carry_are_the_textbooks(tied, x64):
-    """In float64, to rounding: the textbook's layers between the embedding and y W + b, or y E^T + b."""
-    model, params = made(tied=tied)
+    """They equal the textbook's layers between the embedding and y W + b, or y E^T + b, in float64."""
+    model, params = small_model(tied=tied)
     logits, carry = run(model, params, TOKENS)
     ys, lasts = params["embed"]["embedding"][TOKENS], []
     for k in range(2):
@@ -84,8 +84,8 @@ def test_logits_and_carry_are_the_textbooks(tied, x64):
 
 @pytest.mark.parametrize("split", [0, 1, 4])
 def test_two_windows_with_the_carry_handed_on_are_one(split):
-    """Wherever a text is cut, nothing of it is forgotten; an empty window changes nothing."""
-    model, params = made(layers=3)
+    """A text may be cut anywhere, and an empty window changes nothing."""
+    model, params = small_model(layers=3)
     whole, end = run(model, params, TOKENS)
     first, carry = run(model, params, TOKENS[:, :split], model.initial_carry(3))
     second, carry = run(model, params, TOKENS[:, split:], carry)
@@ -94,8 +94,8 @@ def test_two_windows_with_the_carry_handed_on_are_one(split):
 
 
 def test_the_initial_carry_needs_no_parameters():
-    """Zeros for each layer, of the layers' dtype, and what None stands for."""
-    model, params = made()
+    """It is zeros in the layers' dtype for each layer, and None means the same."""
+    model, params = small_model()
     carry = model.initial_carry(3)
     equal(carry, (LSTMCarry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
     equal(run(model, params, TOKENS, carry), run(model, params, TOKENS))
@@ -104,8 +104,8 @@ def test_the_initial_carry_needs_no_parameters():
 
 
 def test_what_is_masked_or_reset_passes_through():
-    """A reset before a step forgets what was before it; lengths freeze the carry."""
-    model, params = made()
+    """A reset forgets what was before its step, and lengths freeze the carry."""
+    model, params = small_model()
     resets = np.zeros(TOKENS.shape, bool)
     resets[:, 3] = True
     np.testing.assert_allclose(
@@ -116,7 +116,7 @@ def test_what_is_masked_or_reset_passes_through():
 
 
 def test_all_parameters_start_uniform():
-    """Within ±init_scale and as wide as that, biases too; the forget gates' biases elsewhere if asked."""
+    """Parameters, biases too, are uniform in ±init_scale. `forget_bias` moves the forget gates' biases."""
     model = partial(LanguageModel, 500, 50, layers=1, init_scale=0.04)
     for tied in (False, True):
         params = jax.jit(model(tied=tied).init)(jax.random.key(0), TOKENS)["params"]
@@ -131,19 +131,19 @@ def test_all_parameters_start_uniform():
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_is_on_non_recurrent_connections(variational):
-    """After the embedding and each LSTM, which runs undisturbed on what is left; masks constant over time if variational."""
+    """It follows the embedding and each LSTM. Masks are constant over time only if variational."""
     model = LanguageModel(VOCABULARY, 60, dropout=0.4, variational=variational)
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
     tokens = np.tile(TOKENS, (20, 1))
     parts = captured(model, params, tokens, key=jax.random.key(3))
-    before = {"dropout_0": parts["embed"], "dropout_1": parts["layer_0"][1], "dropout_2": parts["layer_1"][1]}
-    for name, xs in before.items():
-        kept = parts[name] != 0
-        np.testing.assert_allclose(parts[name], jnp.where(kept, xs / 0.6, 0), rtol=1e-6)
-        draws = kept.size // (6 if variational else 1)
-        assert abs(kept.mean() - 0.6) < 4 * np.sqrt(0.6 * 0.4 / draws)  # four standard deviations
-        assert (kept == kept[:, :1]).all() == variational
-    assert (kept[0] != kept[1]).any()  # another mask for every text
+    inputs = {"dropout_0": parts["embed"], "dropout_1": parts["layer_0"][1], "dropout_2": parts["layer_1"][1]}
+    for name, xs in inputs.items():
+        keep_mask = parts[name] != 0
+        np.testing.assert_allclose(parts[name], jnp.where(keep_mask, xs / 0.6, 0), rtol=1e-6)
+        draws = keep_mask.size // (6 if variational else 1)
+        assert abs(keep_mask.mean() - 0.6) < 4 * np.sqrt(0.6 * 0.4 / draws)  # four standard deviations
+        assert (keep_mask == keep_mask[:, :1]).all() == variational
+    assert (keep_mask[0] != keep_mask[1]).any()  # another mask for every text
     for k in range(2):
         got = model.layer.apply(params[f"layer_{k}"], parts[f"dropout_{k}"])
         jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), parts[f"layer_{k}"], got)
@@ -153,31 +153,31 @@ def test_dropout_is_on_non_recurrent_connections(variational):
 
 
 def test_a_key_or_an_rng_turns_dropout_on():
-    """The same key gives the same; without one it is inference, whatever the rates."""
-    model, params = made(dropout=0.5, lstm={"recurrent_dropout": 0.3})
-    plain = run(made()[0], params, TOKENS)
+    """The same key gives the same result. Without a key there is no dropout."""
+    model, params = small_model(dropout=0.5, lstm={"recurrent_dropout": 0.3})
+    plain = run(small_model()[0], params, TOKENS)
     equal(run(model, params, TOKENS), plain)
-    one, again, other = (run(model, params, TOKENS, key=jax.random.key(k))[0] for k in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
+    first, again, different = (run(model, params, TOKENS, key=jax.random.key(k))[0] for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != different).any()
     assert (run(model, params, TOKENS, rngs={"dropout": jax.random.key(1)})[0] != plain[0]).any()
 
 
 def test_recurrent_dropout_is_the_layers():
-    """With that alone, the layer itself is given a key."""
-    model, params = made(lstm={"recurrent_dropout": 0.5})
+    """With recurrent dropout alone, the key goes to the layer itself."""
+    model, params = small_model(lstm={"recurrent_dropout": 0.5})
     assert (run(model, params, TOKENS, key=jax.random.key(1))[0] != run(model, params, TOKENS)[0]).any()
 
 
 @pytest.mark.parametrize("options", [{"unroll": 3}, {"remat": True}, {"unroll": "all", "backend": "scan"}])
 def test_options_of_the_loop_change_no_result(options):
-    """They reach every layer, and loss and gradients stay."""
+    """Options of the loop reach every layer, and change neither loss nor gradients."""
 
     def loss(model, params):
         return (run(model, params, TOKENS)[0] ** 2).mean()
 
     grad = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
-    plain, params = made()
+    plain, params = small_model()
     model = LanguageModel(VOCABULARY, UNITS, lstm=options)
     assert all(getattr(model.layer, name) == getattr(LSTM(UNITS, **options), name) for name in options)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)  # float32, another order of sums
@@ -185,18 +185,18 @@ def test_options_of_the_loop_change_no_result(options):
 
 
 def test_equal_models_compile_once():
-    """A model is hashable, its options too, and equal to another like it."""
+    """Models with the same options are hashable and equal."""
     compiled = jax.jit(lambda model, *args: model.apply(*args), static_argnums=0)
     for _ in range(2):
-        model, params = made(dropout=0.5, lstm={"unroll": 2})
+        model, params = small_model(dropout=0.5, lstm={"unroll": 2})
         compiled(model, {"params": params}, TOKENS)
     assert compiled._cache_size() == 1
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_greedy_text_is_what_reading_everything_anew_predicts(tied):
-    """Temperature 0 takes the argmax of the whole text so far, step by step, with no carry handed on."""
-    model, params = made(tied=tied)
+    """Temperature 0 gives the argmax after reading the whole text so far."""
+    model, params = small_model(tied=tied)
     text = np.zeros((3, 10), np.int32)
     text[:, :2] = TOKENS[:, :2]
     for k in range(2, 10):
@@ -208,8 +208,8 @@ def test_greedy_text_is_what_reading_everything_anew_predicts(tied):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_tokens_are_drawn_from_the_softmax(temperature):
-    """Frequencies of the first and the second token over 20,000 texts, the second given the likeliest first."""
-    model, params = made()
+    """The frequencies of 20,000 texts agree, for the second token given the likeliest first one."""
+    model, params = small_model()
     size, prompt = 20_000, TOKENS[:1]
     draw = jax.jit(partial(generate, model, length=2))
     tokens = np.asarray(draw(params, jax.random.key(1), np.tile(prompt, (size, 1)), temperature=temperature))
@@ -224,8 +224,8 @@ def test_tokens_are_drawn_from_the_softmax(temperature):
 
 
 def test_generating_depends_on_the_key_alone():
-    """Compiled or not, the same key writes the same, another writes something else; rows differ."""
-    model, params = made()
+    """The same key gives the same text, compiled or not. Other keys and rows differ."""
+    model, params = small_model()
     prompt, draw = np.tile(TOKENS[:1], (4, 1)), partial(generate, model, length=12)
     texts = [np.asarray(draw(params, jax.random.key(k), prompt)) for k in (1, 2)]
     np.testing.assert_array_equal(jax.jit(draw)(params, jax.random.key(1), prompt), texts[0])
@@ -238,26 +238,38 @@ def test_generating_depends_on_the_key_alone():
     ("make", "error", "message"),
     [
         (lambda: LanguageModel(0, 4), ValueError, "vocabulary must be a whole number of at least 1"),
-        (lambda: made(layers=0), ValueError, "layers must be a whole number of at least 1"),
-        (lambda: made(dropout=1.5), ValueError, r"dropout must be a rate in \[0, 1\)"),
-        (lambda: made(tied=1), TypeError, "tied must be True or False"),
-        (lambda: made(init_scale="small"), TypeError, "scale must be a number, got 'small'"),
-        (lambda: made(lstm={"unrol": 2}), TypeError, "LSTM has no option 'unrol', perhaps 'unroll'"),
-        (lambda: made(lstm={"reverse": True}), ValueError, "must not have reverse=True or time_major=True"),
-        (lambda: run(*made(), TOKENS[0]), ValueError, r"tokens must have shape \(batch, time\), got \(6,\)"),
-        (lambda: run(*made(), TOKENS / 2), TypeError, "tokens must be whole numbers, indices into the vocabulary"),
+        (lambda: small_model(layers=0), ValueError, "layers must be a whole number of at least 1"),
+        (lambda: small_model(dropout=1.5), ValueError, r"dropout must be a rate in \[0, 1\)"),
+        (lambda: small_model(tied=1), TypeError, "tied must be True or False"),
+        (lambda: small_model(init_scale="small"), TypeError, "scale must be a number, got 'small'"),
+        (lambda: small_model(lstm={"unrol": 2}), TypeError, "LSTM has no option 'unrol', perhaps 'unroll'"),
+        (lambda: small_model(lstm={"reverse": True}), ValueError, "must not have reverse=True or time_major=True"),
+        (lambda: run(*small_model(), TOKENS[0]), ValueError, r"tokens must have shape \(batch, time\), got \(6,\)"),
+        (lambda: run(*small_model(), TOKENS / 2), TypeError, "tokens must be whole numbers, indices into the vocabulary"),
         (
-            lambda: run(*made(), TOKENS, made()[0].initial_carry(3)[0]),
+            lambda: run(*small_model(), TOKENS, small_model()[0].initial_carry(3)[0]),
             ValueError,
             "carry must be a tuple with one entry for each",
         ),
-        (lambda: run(*made(), TOKENS, made()[0].initial_carry(2)), ValueError, r"carry.h must have shape \(3, 4\), got \(2, 4\)"),
-        (lambda: generate(*made(), jax.random.key(0), TOKENS, 0), ValueError, "length must be a whole number of at least 1"),
-        (lambda: generate(*made(), jax.random.key(0), TOKENS[:, :0], 3), ValueError, "prompt must have shape .* at least 1 time"),
-        (lambda: generate(*made(), jax.random.key(0), TOKENS, 3, -1.0), ValueError, "temperature must be at least 0"),
+        (
+            lambda: run(*small_model(), TOKENS, small_model()[0].initial_carry(2)),
+            ValueError,
+            r"carry.h must have shape \(3, 4\), got \(2, 4\)",
+        ),
+        (
+            lambda: generate(*small_model(), jax.random.key(0), TOKENS, 0),
+            ValueError,
+            "length must be a whole number of at least 1",
+        ),
+        (
+            lambda: generate(*small_model(), jax.random.key(0), TOKENS[:, :0], 3),
+            ValueError,
+            "prompt must have shape .* at least 1 time",
+        ),
+        (lambda: generate(*small_model(), jax.random.key(0), TOKENS, 3, -1.0), ValueError, "temperature must be at least 0"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(make, error, message):
-    """What was expected, what came, what to do."""
+    """The sentence says what was expected, what came and what to do."""
     with pytest.raises(error, match=message):
         make()

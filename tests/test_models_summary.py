@@ -1,4 +1,4 @@
-"""The summary: every part, right counts, and plain text."""
+"""The summary of a model shows every part with the right count, in plain text."""
 
 import re
 
@@ -26,13 +26,13 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_total_is_the_closed_form(name):
-    """Embeddings, kernels and biases, counted by hand."""
+    """The total equals the embeddings, kernels and biases, counted by hand."""
     model, total = MODELS[name]
     assert f"Total Parameters: {total:,} (" in summary(model, TOKENS)
 
 
 def test_the_imdb_model_part_by_part():
-    """Each part's name, output shape and count stand in one row."""
+    """Name, output shape and count of each part stand in one row."""
     table = summary(MODELS["IMDB"][0], TOKENS)
     for part, shape, count in (
         ("embed", "float32[128,300,15]", "75,000"),
@@ -47,7 +47,7 @@ def test_the_imdb_model_part_by_part():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_table_is_plain_text_of_at_most_100_columns(name, monkeypatch):
-    """No escape sequence, even where an environment asks for colours, no cut-off names, no ragged end."""
+    """It has no escape codes, even if the environment asks for colours, and no cut-off names."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     table = summary(MODELS[name][0], TOKENS)
     assert "\x1b" not in table
@@ -58,7 +58,7 @@ def test_the_table_is_plain_text_of_at_most_100_columns(name, monkeypatch):
 
 
 def test_shapes_and_arrays_give_the_same_table():
-    """Also by name, also for a module of one's own."""
+    """Arguments may be passed by name, and the module may be a user's."""
     model = MODELS["IMDB"][0]
     assert summary(model, np.zeros((128, 300), np.int32)) == summary(model, TOKENS)
     assert "Total Parameters: 12 (" in summary(nn.Dense(3), inputs=jax.ShapeDtypeStruct((2, 3), "float32"))
@@ -66,7 +66,7 @@ def test_shapes_and_arrays_give_the_same_table():
 
 @pytest.mark.loose
 def test_layers_and_nnx_modules_have_one_too():
-    """With the total of the closed form; what has none is refused in one sentence."""
+    """Their totals equal the closed form. Other objects are refused in one sentence."""
     xs = jax.ShapeDtypeStruct((2, 5, 3), "float32")
     total = f"Total Parameters: {4 * 4 * (3 + 4 + 1)} ("
     assert total in summary(LSTM(4), xs)

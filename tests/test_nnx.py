@@ -1,4 +1,4 @@
-"""The NNX modules: the layer's own parameters, and every argument passed through."""
+"""The NNX modules have the layer's own parameters and pass every argument through."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def test_parameters_are_the_layers_own(name):
 
 
 def test_lengths_carry_and_the_rest_pass_through():
-    """What `Layer.apply` takes by name the module takes by name."""
+    """The module takes by name what `Layer.apply` takes by name."""
     layer = LSTM(4)
     model = recurrent(layer)
     carry = jax.tree.map(lambda leaf: leaf + 0.5, layer.initial_carry(model.params, (2,)))
@@ -52,7 +52,7 @@ def test_lengths_carry_and_the_rest_pass_through():
 
 
 def test_dropout_follows_train_and_eval():
-    """On with fresh masks after `train()`, off after `eval()`; a key given by hand comes first."""
+    """`train()` turns dropout on with fresh masks, `eval()` turns it off, and a given key takes precedence."""
     layer = LSTM(4, dropout=0.5, recurrent_dropout=0.5)
     model, key = recurrent(layer, dropout=3), jax.random.key(7)
     first, second = model(XS)[1], model(XS)[1]
@@ -95,7 +95,7 @@ def test_step_composes_with_scan():
 
 @pytest.mark.loose
 def test_optimizer_trains_it():
-    """`nnx.Optimizer` inside `nnx.jit`, dropout on, lowers the loss of a small problem by half in 60 steps."""
+    """`nnx.Optimizer` inside `nnx.jit`, with dropout, halves the loss of a small problem in 60 steps."""
     model = Recurrent(LSTM(8, dropout=0.1), 3, rngs=nnx.Rngs(0, dropout=1))
     optimizer = nnx.Optimizer(model, optax.adam(3e-2), wrt=nnx.Param)
     targets = np.tanh(np.cumsum(XS, axis=1)[..., :1])

@@ -45,7 +45,7 @@ class Model(nnx.Module):
 
 @pytest.mark.parametrize("build", [Model, lambda rngs: Recurrent(LSTM(4, dropout=0.5), 3, rngs=rngs)], ids=["inside", "alone"])
 def test_a_view_turns_dropout_off_and_on(build):
-    """`nnx.view` does to it what it does to `nnx.Dropout`, and leaves the model as it was."""
+    """`nnx.view` works as for `nnx.Dropout`, and leaves the model unchanged."""
     model = build(nnx.Rngs(0))
     evaluated = nnx.view(model, deterministic=True)
     equal(evaluated(XS), evaluated(XS))
@@ -59,11 +59,11 @@ def test_a_view_turns_dropout_off_and_on(build):
 
 
 def test_a_view_goes_by_filters():
-    """`only=` reaches one of the two alone, as it reaches one of two `nnx.Dropout`s."""
+    """`only=` selects one of the two modules, as it selects one of two `nnx.Dropout`s."""
     model = Model(nnx.Rngs(0))
     assert nnx.view(model, deterministic=True, only=Recurrent).recurrent.deterministic
-    other = nnx.view(model, deterministic=True, only=nnx.Dropout)
-    assert (other.dropout.deterministic, other.recurrent.deterministic) == (True, False)
+    dropout_view = nnx.view(model, deterministic=True, only=nnx.Dropout)
+    assert (dropout_view.dropout.deterministic, dropout_view.recurrent.deterministic) == (True, False)
 
 
 WAYS = {
@@ -81,7 +81,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_copies_compute_the_same(name, way):
-    """Whatever takes a module apart and puts it together again keeps its layer and its parameters."""
+    """A module that is taken apart and put together again keeps its layer and parameters."""
     model = recurrent(LAYERS[name])
     again = WAYS[way](model)
     assert again.layer == model.layer
@@ -94,7 +94,7 @@ def test_transformations_compute_the_same(name):
     layer = LAYERS[name]
     model = recurrent(layer)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6),  # XLA orders sums otherwise
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6),  # XLA may sum in another order
         nnx.jit(lambda model, xs: model(xs))(model, XS),
         model(XS),
     )
@@ -120,7 +120,7 @@ def test_state_filters_find_what_nnx_rnn_has():
 
 
 def test_parameters_can_be_told_how_to_be_spread():
-    """Metadata of a parameter becomes its partition, as with Flax's own."""
+    """Sharding metadata of a parameter becomes its partition, as in Flax's own modules."""
     model = recurrent(LSTM(4))
     model.kernel.set_metadata(out_sharding=(None, "model"))
     specs = nnx.get_partition_spec(nnx.state(model, nnx.Param))
@@ -147,12 +147,12 @@ def test_tables_and_pictures():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_made_from_parameters(name):
-    """Given parameters, NumPy's too, are the module's, and can be set to others of the same shapes; no `rngs` are needed."""
+    """Given parameters, also NumPy arrays, become the module's and can be replaced. No `rngs` are needed."""
     layer = LAYERS[name]
     first, second = (jax.tree.map(np.asarray, layer.init(jax.random.key(k), 3)) for k in (1, 2))
     made = Recurrent(layer, params=first)
     equal(made(XS), layer.apply(first, XS))
-    for model in (made, recurrent(layer)):  # these hold their parameters in other orders
+    for model in (made, recurrent(layer)):  # these modules hold their parameters in other orders
         variables = nnx.state(model, nnx.Param)
         model.params = second
         equal(model(XS), layer.apply(second, XS))
@@ -162,7 +162,7 @@ def test_made_from_parameters(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_carries_are_the_layers(name):
-    """`initial_carry` and `last_output` are those of the layer on the module's parameters; so is a step with `reset`."""
+    """`initial_carry`, `last_output` and a step with `reset` equal those of the layer."""
     layer = LAYERS[name]
     model = recurrent(layer)
     equal(model.initial_carry((2,)), layer.initial_carry(model.params, (2,)))
@@ -192,7 +192,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_fit_is_refused_in_one_sentence(name):
-    """It says what is wrong and what to write."""
+    """The sentence says what is wrong and what to write."""
     call, sentence = REFUSED[name]
     with pytest.raises((TypeError, ValueError)) as caught:
         call()

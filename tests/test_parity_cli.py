@@ -13,12 +13,11 @@ import pytest
 import parity.__main__ as cli
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, compare, measure, ours, peers, pool, report, table
-from parity.backends import on
-from parity.case import draw
 from parity.compilation import compile_fast
 from parity.diagnosis import Diagnosis
 from parity.measure import Comparison, Quantity
 from parity.peers.keras import keras
+from parity.values import draw
 
 pytestmark = pytest.mark.xdist_group("tensorflow")  # a gigabyte a process: one worker runs all of these
 
@@ -27,15 +26,15 @@ FLAGS = {"json": "--json", "html": "--html", "xml": "--junit"}
 
 
 def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path):
-    """Cases chosen by pattern and dtype pass, are named with dtype, error and verdict, and the JSON holds every quantity."""
+    """Selected cases pass, with dtype, error and verdict in their lines and every quantity in the JSON."""
     path = tmp_path / "report.json"
     files = [text for kind in ("json", "html", "xml") for text in (FLAGS[kind], str(tmp_path / f"report.{kind}"))]
     status = cli.main(["--peer", "keras", "--case", "stack2*mask-left", "--dtype", "float64", "--jobs", "1", *files])
     printed = capsys.readouterr().out
-    written = json.loads(path.read_text())
+    contents = json.loads(path.read_text())
     assert status == 0
-    assert len(written["cases"]) > 1
-    for case in written["cases"]:
+    assert len(contents["cases"]) > 1
+    for case in contents["cases"]:
         assert (case["peer"], case["dtype"], case["verdict"]) == ("keras", "float64", "pass")
         ys = next(q for q in case["quantities"] if q["name"] == "ys")
         assert max(ys["peer_by_time"]) == ys["peer"]
@@ -43,32 +42,32 @@ def test_a_run_prints_a_line_a_case_and_writes_all_it_measured(capsys, tmp_path)
             q["name"] for q in case["quantities"]
         }
         assert any(line.startswith("pass       float64") and line.endswith(case["name"]) for line in printed.splitlines())
-    assert f"{len(written['cases'])} cases in" in printed
-    assert "tensorflow" in written["versions"]["keras"]
-    assert written["pairs"]["held"] < written["pairs"]["sensible"]
-    assert f"<title>Parity with keras: 0 of {len(written['cases'])} fail</title>" in (tmp_path / "report.html").read_text()
-    assert len(list(ET.parse(tmp_path / "report.xml").iter("testcase"))) == len(written["cases"])
+    assert f"{len(contents['cases'])} cases in" in printed
+    assert "tensorflow" in contents["versions"]["keras"]
+    assert contents["pairs"]["held"] < contents["pairs"]["sensible"]
+    assert f"<title>Parity with keras: 0 of {len(contents['cases'])} fail</title>" in (tmp_path / "report.html").read_text()
+    assert len(list(ET.parse(tmp_path / "report.xml").iter("testcase"))) == len(contents["cases"])
     assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives():
-    """Outcomes come in order, and the same to the last bit of our side's error."""
+    """Outcomes come in order, and our errors agree to the last bit."""
     cases = [table.Case(f"seed {seed}", Problem(LSTM(4, backend="scan"), seed=seed), "jax_rnn") for seed in (0, 1)]
-    alone, together = ([outcome.comparison for outcome in pool.run(cases, jobs, fast=True)] for jobs in (1, 2))
-    assert alone == together
+    one_process, two_processes = ([outcome.comparison for outcome in pool.run(cases, jobs, fast=True)] for jobs in (1, 2))
+    assert one_process == two_processes
 
 
 @pytest.mark.parametrize(("arguments", "fast"), [([], True), (["--quick"], False), (["--optimized"], False)])
 def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, arguments, fast):
-    """Processes compile fast unless they are asked not to, and leave a user's flags the last word."""
-    asked = []
-    monkeypatch.setattr(cli, "run", lambda cases, jobs, fast: asked.append(fast) or [])
+    """Processes compile fast unless an option says otherwise. A user's own flags come last and win."""
+    fast_flags = []
+    monkeypatch.setattr(cli, "run", lambda cases, jobs, fast: fast_flags.append(fast) or [])
     monkeypatch.setattr(cli, "with_peers", lambda options: [table.Case("small", Problem(LSTM(4)), "torch")])
     monkeypatch.setattr(cli, "coverage", lambda cases: (0, 0))
-    monkeypatch.setattr(report, "summary", lambda *given: "")
+    monkeypatch.setattr(report, "summary", lambda *args: "")
     cli.main(arguments)
-    assert asked == [fast]
+    assert fast_flags == [fast]
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
     compile_fast()
     assert os.environ["XLA_FLAGS"].startswith("--xla_backend_optimization_level=0 ")
@@ -76,8 +75,8 @@ def test_all_cases_are_compiled_fast_and_a_quick_part_well(monkeypatch, argument
 
 
 def test_known_bug_of_the_peer_is_named_and_accepted(capsys, monkeypatch):
-    """Keras masks the outputs of an unrolled backward run in forward order: the verdict says so and blames Keras."""
-    monkeypatch.setattr(measure, "explain", lambda *_: Diagnosis())  # the search for a cause, which has its own tests
+    """Keras masks outputs of an unrolled backward run in forward order, and the verdict blames Keras."""
+    monkeypatch.setattr(measure, "explain", lambda *_: Diagnosis())  # skips the search for a cause, which has its own tests
     assert cli.main(["--peer", "keras", "--case", "lstm backward mask-right zero-output unrolled", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "peer-bug   float64" in printed
@@ -86,7 +85,7 @@ def test_known_bug_of_the_peer_is_named_and_accepted(capsys, monkeypatch):
 
 
 def test_a_bug_that_the_peer_has_mended_fails(capsys, monkeypatch):
-    """Else nobody would take it out of the table."""
+    """A mended bug fails, so that somebody takes it out of the table."""
     cases = [replace(case, known_bug="masks the outputs") for case in table.cases() if case.name == "lstm wide"][:1]
     monkeypatch.setattr(cli, "with_peers", lambda options: cases)
     assert cli.main(["--jobs", "1"]) == 1
@@ -94,7 +93,7 @@ def test_a_bug_that_the_peer_has_mended_fails(capsys, monkeypatch):
 
 
 def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
-    """A wrong gradient of ours makes the line say fail, with what was allowed."""
+    """The line of a wrong gradient says fail and what was allowed."""
 
     def wrong(problem, values):
         return ours.run(problem, values) | {"d_xs": np.zeros((problem.batch, problem.time, problem.features))}
@@ -108,7 +107,7 @@ def test_failure_is_reported_with_exit_status_1(capsys, monkeypatch):
 
 
 def test_unknown_bug_of_a_peer_is_not_accepted():
-    """Where the peer is wrong and nobody said so beforehand somebody has to look."""
+    """A wrong peer without a listed bug fails, so that somebody looks at it."""
     wrong_peer = Quantity("ys", scale=1, ours=0, peer=1, eps=2**-52, limit=1e-12, peer_limit=1e-12)
     comparison = Comparison("keras", "float64", (wrong_peer,))
     case = table.Case("some", Problem(LSTM(4)))
@@ -132,7 +131,7 @@ def test_unknown_bug_of_a_peer_is_not_accepted():
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, capsys):
-    """One sentence tells what is wrong."""
+    """One sentence says what is wrong."""
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
     assert stopped.value.code == 2
@@ -140,24 +139,24 @@ def test_wrong_usage_exits_with_2_before_anything_runs(arguments, message, capsy
 
 
 def test_unknown_peer_exits_with_2(capsys):
-    """And the peers that there are."""
+    """The sentence lists the known peers."""
     assert cli.main(["--peer", "theano"]) == 2
     assert f"there is no peer 'theano': choose among {', '.join(peers.names())}\n" in capsys.readouterr().err
 
 
 def test_missing_tensorflow_is_one_sentence_and_exit_status_2(capsys, monkeypatch):
-    """On a machine without TensorFlow the run says what to install, and does not look as if it had passed."""
-    for name in ("parity.peers.keras", "parity.keras_peer"):
+    """The run says what to install, and does not look like a pass."""
+    for name in ("parity.peers.keras", "parity.peers._keras"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert cli.main(["--peer", "keras"]) == 2
-    said = capsys.readouterr().err
-    assert re.search(r"peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'", said)
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert re.search(r"peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'", message)
+    assert "Traceback" not in message
 
 
 def test_other_keras_backend_is_refused(monkeypatch):
-    """Keras on JAX would compare JAX with JAX."""
+    """With Keras on JAX the run would compare JAX with JAX."""
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.delitem(sys.modules, "parity.peers.keras", raising=False)
     with pytest.raises(peers.MissingPeerError, match="Keras runs on 'jax' here, set KERAS_BACKEND=tensorflow"):
@@ -166,22 +165,22 @@ def test_other_keras_backend_is_refused(monkeypatch):
 
 @pytest.mark.slow
 def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
-    """A new file under `peers` is compared at once; where no peer is left, that is an error and no success."""
+    """A new file in `peers` is compared at once. Without any peer the run is an error."""
     monkeypatch.setattr(peers, "names", lambda: ["other"])
     monkeypatch.setattr(peers, "load", lambda name: ours)
     parse = cli.parser().parse_args
-    everything, given = cli.selected(parse([])), cli.with_peers(parse(["--peer", "other"]))
-    assert {case.peer for case in given} == {"other"}
-    assert len(given) == sum(not case.known_bug for case in everything)
-    both = [one.coverage(one.rows()) for one in cli.TABLES]
-    assert cli.coverage(given) == tuple(map(sum, zip(*both, strict=True)))
+    everything, peer_cases = cli.selected(parse([])), cli.with_peers(parse(["--peer", "other"]))
+    assert {case.peer for case in peer_cases} == {"other"}
+    assert len(peer_cases) == sum(not case.known_bug for case in everything)
+    counts = [case_table.coverage(case_table.rows()) for case_table in cli.TABLES]
+    assert cli.coverage(peer_cases) == tuple(map(sum, zip(*counts, strict=True)))
     monkeypatch.setattr(peers, "names", list)
     with pytest.raises(peers.MissingPeerError, match="there is no peer to compare with"):
         cli.with_peers(parse([]))
 
 
 def test_rounding_worse_than_the_peers_is_not_accepted():
-    """Over a whole table the median of ours/peer may be 1.1; a few cases alone say nothing of it."""
+    """The median of ours/peer may be 1.1 over a whole table; a few cases are not judged."""
 
     def outcomes(off, number):
         quantity = Quantity("ys", scale=1, ours=off, peer=1e-6, eps=2**-23, limit=1, peer_limit=np.inf)
@@ -193,42 +192,42 @@ def test_rounding_worse_than_the_peers_is_not_accepted():
 
 
 def test_json_of_a_failure_is_json(tmp_path):
-    """NaN distances are written as null."""
+    """Distances that are NaN are written as null."""
     quantity = Quantity("ys", scale=1, ours=np.nan, peer=0, eps=2**-23, limit=1, peer_limit=np.inf)
     outcome = report.Outcome(table.Case("some", Problem(LSTM(4))), Comparison("keras", "float32", (quantity,)))
     report.write_json(tmp_path / "report.json", [outcome], (1, 2))
-    written = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert written["cases"][0]["quantities"][0]["ours"] is None
-    assert written["cases"][0]["verdict"] == "fail"
+    contents = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert contents["cases"][0]["quantities"][0]["ours"] is None
+    assert contents["cases"][0]["verdict"] == "fail"
 
 
 def test_a_single_step_is_compared():
-    """`step=True` needs nothing else."""
+    """`step=True` alone selects a single step."""
     assert compare(Problem(LSTM(4), step=True, dtype="float64")).verdict == "pass"
 
 
 def test_list_names_the_cases_and_runs_none(capsys):
-    """One line a case."""
+    """`--list` prints one line for each case."""
     assert cli.main(["--peer", "keras", "--list", "--dtype", "bfloat16"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(case.problem.dtype == "bfloat16" for case in table.cases())
 
 
 def test_the_backend_asked_for_runs_our_side_however_deep():
-    """Every cell of every layer, and the case's name stays."""
+    """The backend is set in every cell of every layer, and the case keeps its name."""
     options = cli.parser().parse_args(["--backend", "scan"])
     layers = {case.name: case.problem.layer for case in cli.selected(options)}
     assert layers.keys() == {case.name for case in cli.selected(cli.parser().parse_args([]))}
     assert all("backend='scan'" in repr(layer) for layer in layers.values())
     nested = Stack((Bidirectional(LSTM(3)), LSTM(2, backend="fused")))
-    assert on("scan", nested) == Stack((Bidirectional(LSTM(3, backend="scan")), LSTM(2, backend="scan")))
+    assert ours.with_backend(nested, "scan") == Stack((Bidirectional(LSTM(3, backend="scan")), LSTM(2, backend="scan")))
 
 
 def test_quick_is_a_part_and_seed_another_draw():
     """--quick keeps all dtypes; --seed changes the numbers and not the cases."""
     parse = cli.parser().parse_args
-    everything, quick, other = (cli.selected(parse(arguments)) for arguments in ([], ["--quick"], ["--seed", "1"]))
+    everything, quick, reseeded = (cli.selected(parse(arguments)) for arguments in ([], ["--quick"], ["--seed", "1"]))
     assert len(quick) < len(everything) / 6
     assert {case.problem.dtype for case in quick} == set(table.DTYPES)
-    assert [case.name for case in other] == [case.name for case in everything]
-    assert (draw(other[0].problem).xs != draw(everything[0].problem).xs).any()
+    assert [case.name for case in reseeded] == [case.name for case in everything]
+    assert (draw(reseeded[0].problem).xs != draw(everything[0].problem).xs).any()

@@ -1,4 +1,4 @@
-"""The convolutional LSTM is Keras' ConvLSTM1D, 2D and 3D, and Flax' ConvLSTMCell."""
+"""The convolutional LSTM equals Keras's ConvLSTM1D, 2D and 3D, and Flax's ConvLSTMCell."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import linen
 
 from jlstm import RNN, ConvLSTMCell, LSTMCarry
 from parity import peers
-from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, normal, problem
+from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, normal, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
 
@@ -27,7 +27,7 @@ CASES = {
 
 
 def keras_layer(cell, reverse):
-    """Keras' layer with the options of our cell."""
+    """Return the Keras layer with the options of our cell."""
     peers.load("keras")
     import keras
 
@@ -47,22 +47,22 @@ def keras_layer(cell, reverse):
     )
 
 
-def theirs(given, cotangent, mask=None, noise=None):
-    """What Keras returns, and its gradients."""
-    layer = keras_layer(given.layer.cell, given.layer.reverse)
+def theirs(problem, cotangent, mask=None, noise=None):
+    """Return the results of Keras with their gradients, and the initial weights."""
+    layer = keras_layer(problem.layer.cell, problem.layer.reverse)
     import tensorflow as tf
 
-    layer.build(given.xs.shape)
+    layer.build(problem.xs.shape)
     initial = [np.asarray(weight) for weight in layer.trainable_weights]
     names = [weight.name for weight in layer.trainable_weights]
-    layer.set_weights([given.params[name] for name in names])
-    for name, masks in (noise or {}).items():  # where the cell keeps those that it has drawn for a sequence
+    layer.set_weights([problem.params[name] for name in names])
+    for name, masks in (noise or {}).items():  # the attributes in which the Keras cell keeps its drawn masks
         setattr(layer.cell, {"inputs": "_dropout_mask", "recurrent": "_recurrent_dropout_mask"}[name], list(masks))
-    xs, *state = map(tf.constant, (given.xs, *given.carry))
+    xs, *state = map(tf.constant, (problem.xs, *problem.carry))
     with tf.GradientTape() as tape:
         tape.watch((xs, state))
         ys, *last = layer(xs, initial_state=state, mask=mask, training=noise is not None)
-        ys = tf.reverse(ys, [1]) if given.layer.reverse else ys
+        ys = tf.reverse(ys, [1]) if problem.layer.reverse else ys
     of_last, of_ys = cotangent
     *of_params, of_xs, of_h, of_c = tape.gradient((ys, *last), [*layer.trainable_weights, xs, *state], (of_ys, *of_last))
     results = (LSTMCarry(*last), ys), (dict(zip(names, of_params, strict=True)), of_xs, LSTMCarry(of_h, of_c))
@@ -73,41 +73,41 @@ def theirs(given, cotangent, mask=None, noise=None):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("options", "reverse"), [(case, k % 2 == 1) for k, case in enumerate(CASES.values())], ids=CASES)
 def test_values_and_gradients_equal_keras(options, reverse, masked):
-    """The same weights give the same in float64, and the bias starts the same; with a mask every direction is turned."""
-    given = problem(RNN(ConvLSTMCell(UNITS, **options), reverse=reverse != masked))
+    """Values, gradients and initial biases agree in float64, with masks and in both directions."""
+    problem = small_problem(RNN(ConvLSTMCell(UNITS, **options), reverse=reverse != masked))
     sequence = {"mask": flags(0.6)} if masked else {}
-    cotangent = cotangent_of(given)
-    expected, initial = theirs(given, cotangent, **sequence)
-    assert_close(differentiate(given.layer, cotangent, *given[1:], **sequence), expected, rtol=1e-12, atol=1e-12)
-    ours = given.layer.init(jax.random.key(0), FEATURES)
+    cotangent = cotangent_of(problem)
+    expected, initial = theirs(problem, cotangent, **sequence)
+    assert_close(differentiate(problem.layer, cotangent, *problem[1:], **sequence), expected, rtol=1e-12, atol=1e-12)
+    ours = problem.layer.init(jax.random.key(0), FEATURES)
     assert {name: leaf.shape for name, leaf in ours.items()} == {name: leaf.shape for name, leaf in initial.items()}
     if "bias" in ours:
         np.testing.assert_array_equal(ours["bias"], initial["bias"])
 
 
 def test_dropout_masks_act_where_they_do_in_keras():
-    """One for each gate, on inputs and h."""
-    given = problem(RNN(ConvLSTMCell(UNITS, (3, 2), (5, 4), dropout=0.3, recurrent_dropout=0.4)))
+    """There is one mask for each gate, on inputs and on h."""
+    problem = small_problem(RNN(ConvLSTMCell(UNITS, (3, 2), (5, 4), dropout=0.3, recurrent_dropout=0.4)))
     shapes = {"inputs": (4, BATCH, 5, 4, FEATURES), "recurrent": (4, BATCH, 3, 3, UNITS)}
     noise = normal({name: np.empty(shape) for name, shape in shapes.items()}, rng=np.random.default_rng(5))
-    cotangent = cotangent_of(given)
-    got = differentiate(given.layer, cotangent, *given[1:], noise=noise)
-    assert_close(got, theirs(given, cotangent, noise=noise)[0], rtol=1e-12, atol=1e-12)
+    cotangent = cotangent_of(problem)
+    got = differentiate(problem.layer, cotangent, *problem[1:], noise=noise)
+    assert_close(got, theirs(problem, cotangent, noise=noise)[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("kernel_size", "spatial"), [((3,), (5,)), ((2, 3), (4, 3)), ((1, 2, 3), (2, 3, 2))], ids=["1-D", "2-D", "3-D"]
 )
 def test_values_and_gradients_equal_flax(kernel_size, spatial):
-    """Flax has columns i, g, f, o, two biases, which add up to ours, and adds 1 to the forget gate."""
-    given = problem(RNN(ConvLSTMCell(UNITS, kernel_size, spatial, padding="same")))
+    """Flax orders columns i, g, f, o, has two biases that sum to ours, and adds 1 to the forget gate."""
+    problem = small_problem(RNN(ConvLSTMCell(UNITS, kernel_size, spatial, padding="same")))
     module = linen.ConvLSTMCell(UNITS, kernel_size, param_dtype=jnp.float64)
 
     def order(columns):
         i, second, third, o = jnp.split(jnp.asarray(columns), 4, -1)
         return jnp.concatenate([i, third, second, o], -1)
 
-    late = np.repeat([0.0, 1.0, 0.0, 0.0], UNITS)  # their forget bias
+    late = np.repeat([0.0, 1.0, 0.0, 0.0], UNITS)  # Flax adds this forget bias
 
     def run(params, xs, carry):
         bias = order(params["bias"] - late) / 2
@@ -124,6 +124,6 @@ def test_values_and_gradients_equal_flax(kernel_size, spatial):
         results, pullback = jax.vjp(run, *values)
         return results, pullback(cotangent)
 
-    cotangent = cotangent_of(given)
-    got = differentiate(given.layer, cotangent, *given[1:])
-    assert_close(got, differentiated(cotangent, *given[1:]), rtol=1e-12, atol=1e-12)
+    cotangent = cotangent_of(problem)
+    got = differentiate(problem.layer, cotangent, *problem[1:])
+    assert_close(got, differentiated(cotangent, *problem[1:]), rtol=1e-12, atol=1e-12)

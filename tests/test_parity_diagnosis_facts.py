@@ -1,22 +1,23 @@
-"""What a diagnosis tells besides the cause: where, when and in which gates; and what it makes of gradients, NaN and nothing."""
+"""A diagnosis tells where, when and in which gates the results differ, and handles gradients, NaN and missing quantities."""
 
 import numpy as np
 import pytest
 
 from parity import diagnose
-from parity.case import draw, truth
-from plants import problem, right
+from parity.quantities import truth
+from parity.values import draw
+from planted_faults import right, small_problem
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
 
 def test_the_facts_name_the_element_and_the_step():
-    """The worst element is told by batch, time and unit with both values; the course says where it starts."""
-    given = problem()
-    correct = truth(given, draw(given))
+    """Batch, time and unit of the worst element are told with both values, and the first step."""
+    problem = small_problem()
+    correct = truth(problem, draw(problem))
     ys = correct["ys"].copy()
     ys[1, 4, 2] += 0.5
-    diagnosis = diagnose(given, {"ys": ys})
+    diagnosis = diagnose(problem, {"ys": ys})
     assert diagnosis.worst.index == {"batch": 1, "time": 4, "unit": 2}
     assert diagnosis.worst.got - diagnosis.worst.expected == pytest.approx(0.5)
     assert str(diagnosis.worst).startswith("ys at batch 1, time 4, unit 2: ")
@@ -25,12 +26,12 @@ def test_the_facts_name_the_element_and_the_step():
 
 
 def test_the_error_is_told_by_gate():
-    """A gradient that is wrong in the columns of one gate."""
-    given = problem()
-    correct = truth(given, draw(given))
+    """The error of each gate is told for a gradient that is wrong in one gate's columns."""
+    problem = small_problem()
+    correct = truth(problem, draw(problem))
     kernel = correct["d_params.kernel"].copy()
     kernel[2, 9] += 1
-    diagnosis = diagnose(given, correct | {"d_params.kernel": kernel})
+    diagnosis = diagnose(problem, correct | {"d_params.kernel": kernel})
     assert diagnosis.worst.index == {"row": 2, "gate": "g", "unit": 1}
     errors = diagnosis.by_gate["d_params.kernel"]
     assert [errors[gate] > 0 for gate in "ifgo"] == [False, False, True, False]
@@ -53,23 +54,25 @@ def test_the_error_is_told_by_gate():
     ],
 )
 def test_a_wrong_gradient_is_described(name, change, says):
-    """Where the outputs agree."""
-    given = problem()
-    correct = truth(given, draw(given))
-    (cause,) = diagnose(given, correct | {name: change(correct[name])}).causes
+    """The gradient is described where the outputs agree."""
+    problem = small_problem()
+    correct = truth(problem, draw(problem))
+    (cause,) = diagnose(problem, correct | {name: change(correct[name])}).causes
     assert cause == f"the outputs agree, but {says}"
 
 
 def test_right_results_have_no_diagnosis():
-    """Keras' own, and ours."""
-    assert diagnose(problem(), right(problem())).headline == "no difference but rounding"
-    assert diagnose(problem(dtype="bfloat16"), right(problem(dtype="bfloat16"))).headline == "no difference but rounding"
+    """The results of Keras and ours differ only by rounding."""
+    assert diagnose(small_problem(), right(small_problem())).headline == "no difference but rounding"
+    assert (
+        diagnose(small_problem(dtype="bfloat16"), right(small_problem(dtype="bfloat16"))).headline == "no difference but rounding"
+    )
 
 
 def test_nan_is_said_to_be_nan():
-    """It cannot be searched."""
-    given = problem()
-    diagnosis = diagnose(given, {"ys": np.full((2, 6, 4), np.nan)})
+    """Results with NaN are called not finite, and are not searched."""
+    problem = small_problem()
+    diagnosis = diagnose(problem, {"ys": np.full((2, 6, 4), np.nan)})
     assert diagnosis.headline == "the results are not finite"
 
 
@@ -78,6 +81,6 @@ def test_nan_is_said_to_be_nan():
     [({}, "theirs must have some of the quantities carry.h, .* ys, got none"), ({"y": np.ones(1)}, "got 'y'")],
 )
 def test_quantities_that_are_none_are_refused(theirs, message):
-    """In one sentence that names those that there are."""
+    """Unknown quantities are refused in one sentence that names the known ones."""
     with pytest.raises(ValueError, match=message):
-        diagnose(problem(), theirs)
+        diagnose(small_problem(), theirs)

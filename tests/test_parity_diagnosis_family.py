@@ -1,4 +1,4 @@
-"""The diagnosis of other cells than the plain LSTM: what it finds there, and what it says where it knows no faults."""
+"""The diagnosis of other cells: what it finds, and what it says where it knows no faults."""
 
 from dataclasses import replace
 
@@ -8,7 +8,8 @@ import pytest
 from family import CELLS
 from jlstm import RNN, Bidirectional
 from parity import Problem, diagnose
-from parity.case import draw, truth
+from parity.quantities import truth
+from parity.values import draw
 
 SEARCHED = {
     "peephole": "ifgo",
@@ -24,7 +25,7 @@ SEARCHED = {
 
 @pytest.mark.parametrize("name", SEARCHED)
 def test_swapped_gates_are_found_in_every_variant(name):
-    """Weights in another order of gates, by the names that the cell's gates have."""
+    """Swapped gates are named as the cell names them."""
     names, problem = SEARCHED[name], Problem(RNN(CELLS[name]), dtype="float64", mask="right")
     values = draw(problem)
     order = [1, 0, *range(2, len(names))]
@@ -42,7 +43,7 @@ MATRICES = ("kernel", "recurrent_kernel", "bias")
 
 @pytest.mark.parametrize(("name", "carry"), [("GRU", True), ("projection", False), ("i coupled", True), ("GRU", False)])
 def test_faults_that_a_cell_cannot_have_are_left_out(name, carry):
-    """Everything is tried, none of it breaks, and nothing is said that is not so: in two directions, with and without a carry."""
+    """No fault that the cell cannot have breaks the search or is reported, in two directions, with or without a carry."""
     problem = Problem(Bidirectional(RNN(CELLS[name])), dtype="float64", time=3, mask="holes", initial_carry=carry)
     right = truth(problem, draw(problem))
     diagnosis = diagnose(problem, {"ys": right["ys"] ** 2})
@@ -51,7 +52,7 @@ def test_faults_that_a_cell_cannot_have_are_left_out(name, carry):
 
 @pytest.mark.parametrize("name", ["ConvLSTM 1-D", "ConvLSTM 2-D, valid", "ConvLSTM 3-D"])
 def test_a_cell_without_known_faults_is_named(name):
-    """And where it differs is still told, of results and of gradients."""
+    """The diagnosis still tells where results and gradients differ."""
     problem = Problem(RNN(CELLS[name]), dtype="float64", mask="right")
     right = truth(problem, draw(problem))
     diagnosis = diagnose(problem, right | {"ys": right["ys"][:, ::-1]})
@@ -64,7 +65,7 @@ def test_a_cell_without_known_faults_is_named(name):
 
 
 def test_a_layer_that_the_textbook_does_not_know_is_not_searched():
-    """In one sentence, where results of a converted model are explained."""
+    """One sentence says so, where results of a converted model are explained."""
     from parity.diagnosis.search import untried
 
     layer = replace(RNN(CELLS["LSTM"]), cell=CELLS["ba2016"])

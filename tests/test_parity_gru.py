@@ -1,4 +1,4 @@
-"""The gated recurrent unit is Keras' GRU, in both conventions."""
+"""The GRU equals Keras's GRU, in both conventions."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from jlstm import GRU
 from jlstm.cells import HiddenCarry
 from parity import peers
-from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, small_problem
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
 
@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflo
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_values_and_gradients_equal_keras(options, reset_after, reverse):
-    """Keras' GRU with the same weights gives the same in float64; of its second bias only the candidate's part is of its own."""
+    """Values and gradients agree in float64. Of Keras's second bias only the candidate's part is separate in ours."""
     peers.load("keras")
     import keras
     import tensorflow as tf
 
-    given = problem(GRU(UNITS, reset_after=reset_after, reverse=reverse, **options))
-    d_carry, d_ys = cotangent_of(given)
+    problem = small_problem(GRU(UNITS, reset_after=reset_after, reverse=reverse, **options))
+    d_carry, d_ys = cotangent_of(problem)
     layer = keras.layers.GRU(
         UNITS,
         reset_after=reset_after,
@@ -33,21 +33,23 @@ def test_values_and_gradients_equal_keras(options, reset_after, reverse):
         **options,
     )
     layer.build((BATCH, TIME, FEATURES))
-    weights = [given.params["kernel"], given.params["recurrent_kernel"]]
-    if "recurrent_bias" in given.params:
-        weights.append(np.stack([given.params["bias"], np.concatenate([np.zeros(2 * UNITS), given.params["recurrent_bias"]])]))
-    elif "bias" in given.params:
-        weights.append(given.params["bias"])
+    weights = [problem.params["kernel"], problem.params["recurrent_kernel"]]
+    if "recurrent_bias" in problem.params:
+        weights.append(
+            np.stack([problem.params["bias"], np.concatenate([np.zeros(2 * UNITS), problem.params["recurrent_bias"]])])
+        )
+    elif "bias" in problem.params:
+        weights.append(problem.params["bias"])
     layer.set_weights(weights)
-    xs, h = tf.constant(given.xs), tf.constant(given.carry.h)
+    xs, h = tf.constant(problem.xs), tf.constant(problem.carry.h)
     with tf.GradientTape() as tape:
         tape.watch((xs, h))
         ys, last = layer(xs, initial_state=h)
         ys = tf.reverse(ys, [1]) if reverse else ys
     *of_params, of_xs, of_h = tape.gradient((ys, last), [*layer.trainable_weights, xs, h], (d_ys, d_carry.h))
     gradients = dict(zip(("kernel", "recurrent_kernel", "bias"), of_params, strict=False))
-    if "recurrent_bias" in given.params:
+    if "recurrent_bias" in problem.params:
         first, second = np.asarray(gradients["bias"])
         gradients |= {"bias": first, "recurrent_bias": second[2 * UNITS :]}
-    got = differentiate(given.layer, (d_carry, d_ys), *given[1:])
+    got = differentiate(problem.layer, (d_carry, d_ys), *problem[1:])
     assert_close(got, ((HiddenCarry(last), ys), (gradients, of_xs, HiddenCarry(of_h))), rtol=1e-13, atol=1e-12)

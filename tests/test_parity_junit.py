@@ -1,4 +1,4 @@
-"""The XML for systems that run tests."""
+"""The JUnit report for continuous integration."""
 
 from xml.etree import ElementTree as ET
 
@@ -7,7 +7,7 @@ from parity.junit import write_junit
 
 
 def test_each_case_is_a_test_case_and_a_failure_says_why(tmp_path):
-    """Counts, names, the diagnosis as the message; a known bug of the peer is no failure and keeps its reason."""
+    """The diagnosis is the failure's message. A known bug of the peer is no failure, and keeps its reason."""
     write_junit(tmp_path / "report.xml", several(), 12.5)
     root = ET.parse(tmp_path / "report.xml").getroot()
     (suite,) = root

@@ -1,4 +1,4 @@
-"""`python -m parity model.keras`: layers of Keras' files, converted, beside Keras' own."""
+"""`python -m parity model.keras` compares converted layers of a Keras file with Keras's own."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
 from jlstm.convert import keras as convert
 from jlstm.description import features_in
 from parity.model import save
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
 
@@ -26,15 +26,15 @@ pytestmark = [
 
 
 def model(framework):
-    """Whole numbers in, all kinds of recurrent layers, one inside another model."""
-    of = framework.layers
-    inner = framework.Sequential([framework.Input((None, 6)), of.LSTM(5, activation="relu", name="deep")], name="inner")
+    """Return a model on integers with all kinds of recurrent layers, one inside another model."""
+    keras_layers = framework.layers
+    inner = framework.Sequential([framework.Input((None, 6)), keras_layers.LSTM(5, activation="relu", name="deep")], name="inner")
     xs = framework.Input((None,), dtype="int32")
-    ys = of.Embedding(20, 3)(xs)
-    ys = of.Bidirectional(of.LSTM(4, return_sequences=True), name="both")(ys)
-    ys = of.RNN([of.LSTMCell(3), of.LSTMCell(2)], return_sequences=True, name="cells")(ys)
-    ys = of.GRU(6, return_sequences=True, go_backwards=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
-    whole = framework.Model(xs, of.Dense(2)(inner(ys)))
+    ys = keras_layers.Embedding(20, 3)(xs)
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), name="both")(ys)
+    ys = keras_layers.RNN([keras_layers.LSTMCell(3), keras_layers.LSTMCell(2)], return_sequences=True, name="cells")(ys)
+    ys = keras_layers.GRU(6, return_sequences=True, go_backwards=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
+    whole = framework.Model(xs, keras_layers.Dense(2)(inner(ys)))
     rng = np.random.default_rng(0)
     whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
     return whole
@@ -54,14 +54,14 @@ def saved(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A model of one LSTM."""
+    """A file of one LSTM."""
     path = tmp_path_factory.mktemp("small") / "small.keras"
     keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="one")]).save(path)
     return path
 
 
 def failure(capsys, *arguments):
-    """The sentence of a run that could not be."""
+    """Return the sentence of a run that cannot start."""
     assert cli.main([str(argument) for argument in arguments]) == 2
     sentence = capsys.readouterr().err
     assert sentence.startswith("parity: ")
@@ -71,7 +71,7 @@ def failure(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def checked(saved):
-    """What a run prints of a model's `.keras` file, and the folder with the reports and the layers that it has written."""
+    """The output of a run on a model's `.keras` file, and the folder with its reports and layers."""
     out = saved[0] / "out"
     out.mkdir()
     files = [f"--{kind}={out / kind}" for kind in ("json", "html", "junit")]
@@ -81,31 +81,31 @@ def checked(saved):
 
 
 def assert_passed(printed, dtype):
-    """All layers in that dtype."""
+    """Assert that all layers pass in that dtype."""
     for layer in NAMES:
         assert any(line.startswith(f"pass       {dtype}") and line.endswith(layer) for line in printed.splitlines()), printed
 
 
 @pytest.mark.table(quick=1)
 def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
-    """In float64, which proves the conversion, and in the file's dtype; the other reports have them too."""
+    """They pass in float64, which proves the conversion, and in the file's dtype, in all reports."""
     printed, out = checked
     assert_passed(printed, "float64")
     assert_passed(printed, "float32")
-    written = json.loads((out / "json").read_text())
-    assert {case["name"] for case in written["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
-    versions = set(written["versions"]) - {"python", "jax", "numpy", "jlstm"}
-    assert {case["peer"] for case in written["cases"]} == versions == {saved[1]}
-    both = next(case for case in written["cases"] if case["name"] == "both")
+    contents = json.loads((out / "json").read_text())
+    assert {case["name"] for case in contents["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
+    versions = set(contents["versions"]) - {"python", "jax", "numpy", "jlstm"}
+    assert {case["peer"] for case in contents["cases"]} == versions == {saved[1]}
+    bidirectional_case = next(case for case in contents["cases"] if case["name"] == "both")
     carries = {f"carry.{direction}.{part}" for direction in ("forward", "backward") for part in "hc"}
-    assert {q["name"] for q in both["quantities"]} == {"ys"} | carries
+    assert {q["name"] for q in bidirectional_case["quantities"]} == {"ys"} | carries
     assert "pairs of options" not in (out / "html").read_text()
     assert "inner/deep" in (out / "junit").read_text()
 
 
 @pytest.mark.table(quick=1)
 def test_layers_of_a_legacy_file_pass_by_name(saved, capsys):
-    """In float64 alone with Keras 2, and in the file's dtype, in the whole model too, with Keras 3."""
+    """Keras 2 is compared in float64 alone, Keras 3 also in the file's dtype and in the whole model."""
     dtype = {"keras": "float32", "tf_keras": "float64"}[saved[1]]
     assert cli.main([str(saved[0] / "model.h5"), "--dtype", dtype]) == 0
     printed = capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_layers_of_a_legacy_file_pass_by_name(saved, capsys):
 
 
 def test_a_layer_of_mixed_precision_is_run_in_what_it_computes_in(capsys, tmp_path):
-    """Weights in float32, computed with in bfloat16."""
+    """The weights are float32, and the computation is in bfloat16."""
     layer = keras.layers.Bidirectional(keras.layers.LSTM(4, dtype="mixed_bfloat16"), name="one", dtype="mixed_bfloat16")
     keras.Sequential([keras.Input((None, 3)), layer]).save(tmp_path / "model.keras")
     assert cli.main([str(tmp_path / "model.keras")]) == 0
@@ -125,7 +125,7 @@ def test_a_layer_of_mixed_precision_is_run_in_what_it_computes_in(capsys, tmp_pa
 
 
 def swapped(params):
-    """With the forget gate's columns where the candidate's belong."""
+    """Exchange the columns of the forget gate and the candidate."""
 
     def swap(array):
         i, f, g, o = np.split(array, 4, -1)
@@ -135,7 +135,7 @@ def swapped(params):
 
 
 def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
-    """A converter that swaps two gates: what Keras has is what these weights give with the gates swapped; nothing is saved."""
+    """The swapped gates of a converter are named, and nothing is saved."""
     read = convert.read
     monkeypatch.setattr(convert, "read", lambda path: {n: (layer, swapped(p)) for n, (layer, p) in read(path).items()})
     assert cli.main([str(small), "--dtype", "float64", "--save", str(tmp_path / "out.safetensors")]) == 1
@@ -147,7 +147,7 @@ def test_a_wrong_conversion_is_diagnosed(small, capsys, monkeypatch, tmp_path):
 
 
 def test_a_wrong_conversion_of_another_layer_is_shown_where_it_is_worst(capsys, monkeypatch, tmp_path):
-    """No faults are tried for it, so the facts stand alone."""
+    """No faults are searched for this layer, so only the facts are told."""
     keras.Sequential([keras.Input((None, 3)), keras.layers.SimpleRNN(4, name="one")]).save(tmp_path / "model.keras")
     read = convert.read
 
@@ -161,7 +161,7 @@ def test_a_wrong_conversion_of_another_layer_is_shown_where_it_is_worst(capsys, 
 
 
 def test_inputs_of_ones_own_are_run_besides_random_ones(small, capsys, tmp_path):
-    """They go to the recurrent layer itself."""
+    """A user's inputs go directly to the recurrent layer."""
     np.savez(tmp_path / "x.npz", xs=np.ones((5, 7, 3), "f4"))
     assert cli.main([str(small), "--inputs", str(tmp_path / "x.npz")]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -181,13 +181,13 @@ def test_inputs_of_ones_own_are_run_besides_random_ones(small, capsys, tmp_path)
     ids=str,
 )
 def test_inputs_that_do_not_fit_are_one_sentence(small, arrays, complaint, capsys, tmp_path):
-    """Of other features, rank, dtype, or number, and pickled ones, which are not read."""
+    """Wrong features, rank, dtype and number are refused, and pickles, which are not read."""
     np.savez(tmp_path / "x.npz", **arrays)
     assert complaint in failure(capsys, small, "--inputs", tmp_path / "x.npz")
 
 
 def test_inputs_that_are_no_file_of_arrays_are_one_sentence(small, capsys, tmp_path):
-    """Missing, something else, and a single array."""
+    """A missing file, another kind of file and a single array are refused."""
     assert "there is no file" in failure(capsys, small, "--inputs", tmp_path / "x.npz")
     (tmp_path / "x.npz").write_text("xs")
     assert "is not an .npz file" in failure(capsys, small, "--inputs", tmp_path / "x.npz")
@@ -196,7 +196,7 @@ def test_inputs_that_are_no_file_of_arrays_are_one_sentence(small, capsys, tmp_p
 
 
 def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path):
-    """Missing, of no known kind, without such layers; and a name that no layer has."""
+    """Missing and unknown files, files without recurrent layers and unknown names are refused."""
     assert "there is no file" in failure(capsys, tmp_path / "nowhere.keras")
     assert "must be one of .keras, .h5" in failure(capsys, tmp_path / "model.pickle")
     plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
@@ -209,31 +209,31 @@ def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path)
 @pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras", "tf_keras"])
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_code_in_a_file_is_refused(framework, ending, capsys, tmp_path):
-    """A Lambda layer, whose code the file has in it."""
-    of = framework.layers
-    layers = [framework.Input((None, 3)), of.LSTM(4), of.Lambda(lambda xs: xs + 1)]
+    """A Lambda layer stores code in the file."""
+    keras_layers = framework.layers
+    layers = [framework.Input((None, 3)), keras_layers.LSTM(4), keras_layers.Lambda(lambda xs: xs + 1)]
     framework.Sequential(layers).save(tmp_path / f"model.{ending}")
     assert "has a Lambda layer, which is code" in failure(capsys, tmp_path / f"model.{ending}")
 
 
 def test_modules_that_a_file_names_are_not_imported(small, capsys, tmp_path):
-    """Neither a layer of one's own nor, as a file could say, any module of Python's; a loss of one's own is left alone."""
+    """Custom layers and Python modules named in a file are not imported. A custom loss is ignored."""
 
-    class Own(keras.layers.Layer):
+    class Custom(keras.layers.Layer):
         def call(self, xs):
             return xs
 
-    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4), Own()]).save(tmp_path / "own.keras")
+    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4), Custom()]).save(tmp_path / "own.keras")
     assert "which is not imported" in failure(capsys, tmp_path / "own.keras")
     planted = {"module": "builtins", "class_name": "exec", "config": {}, "registered_name": None}
-    with zipfile.ZipFile(small) as whole, zipfile.ZipFile(tmp_path / "planted.keras", "w") as other:
+    with zipfile.ZipFile(small) as whole, zipfile.ZipFile(tmp_path / "planted.keras", "w") as planted_file:
         for name in whole.namelist():
             text = whole.read(name)
             if name == "config.json":
                 config = json.loads(text)
                 config["config"]["layers"].append(planted | {"config": {"name": "planted"}})
                 text = json.dumps(config)
-            other.writestr(name, text)
+            planted_file.writestr(name, text)
     assert "has a layer of the module 'builtins', which is not imported" in failure(capsys, tmp_path / "planted.keras")
     model = keras.saving.load_model(small)
     model.compile(loss=swapped)
@@ -242,7 +242,7 @@ def test_modules_that_a_file_names_are_not_imported(small, capsys, tmp_path):
 
 
 def test_a_saved_layer_is_read_by_load_layer(small, tmp_path):
-    """One file for a single layer."""
+    """A single layer is saved to one file."""
     assert cli.main([str(small), "--dtype", "float64", "--save", str(tmp_path / "one.safetensors")]) == 0
     layer, params = load_layer(tmp_path / "one.safetensors")
     assert layer == LSTM(4, param_dtype="float32")
@@ -251,7 +251,7 @@ def test_a_saved_layer_is_read_by_load_layer(small, tmp_path):
 
 
 def test_several_saved_layers_are_read_by_load_layer(checked):
-    """One file for each, with its name."""
+    """Each layer is saved to a file with its name."""
     printed, out = checked
     kinds = {"both": Bidirectional, "cells": Stack, "gated": type(GRU(1)), "inner_deep": type(LSTM(1))}
     for name, kind in kinds.items():
@@ -263,18 +263,18 @@ def test_several_saved_layers_are_read_by_load_layer(checked):
 
 
 def test_names_of_a_file_cannot_lead_out_of_the_folder(tmp_path):
-    """Whatever a layer is called, and two files are never one."""
-    known = LSTM(4), LSTM(4).init(jax.random.key(0), 3)
+    """Any layer name gives a file in the folder, and two layers never share one."""
+    layer_and_params = LSTM(4), LSTM(4).init(jax.random.key(0), 3)
     names = ("../../up", "/root", "plain")
-    written = save(tmp_path / "all.safetensors", dict.fromkeys(names, known))
-    assert {path.parent for path in written.values()} == {tmp_path}
+    paths = save(tmp_path / "all.safetensors", dict.fromkeys(names, layer_and_params))
+    assert {path.parent for path in paths.values()} == {tmp_path}
     assert {path.name for path in tmp_path.iterdir()} == {f"all.{name}.safetensors" for name in ("_up", "_root", "plain")}
     with pytest.raises(ValueError, match="written to the same file, of a/b, a_b: choose one with --case"):
-        save(tmp_path / "all.safetensors", {"a/b": known, "a_b": known})
+        save(tmp_path / "all.safetensors", {"a/b": layer_and_params, "a_b": layer_and_params})
 
 
 def test_a_model_is_what_inputs_and_save_are_for(capsys):
-    """Not the table."""
+    """`--inputs` and `--save` are refused without a model."""
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--save", "out.safetensors"])
     assert stopped.value.code == 2
@@ -282,6 +282,6 @@ def test_a_model_is_what_inputs_and_save_are_for(capsys):
 
 
 def test_layers_of_a_file_can_be_listed(small, capsys):
-    """Without running them."""
+    """`--list` names the layers without running them."""
     assert cli.main([str(small), "--list"]) == 0
     assert capsys.readouterr().out == "one: RNN(cell=LSTMCell(units=4))\n"

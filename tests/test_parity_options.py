@@ -1,4 +1,4 @@
-"""`python -m parity FILE`: `--lengths`, `--option`, and what is said of the file on the terminal, in JSON and on the page."""
+"""`python -m parity FILE`: `--lengths`, `--option`, and the remarks on a file in all reports."""
 
 import json
 import re
@@ -22,7 +22,7 @@ ASSUMED = "the file names no classes: modules whose weights have the names and s
 
 @pytest.fixture
 def lstm(tmp_path):
-    """The file of an LSTM of two directions with an embedding beside it."""
+    """The file of a bidirectional LSTM with an embedding beside it."""
     weights = wrong_torch.layer(bidirectional=True) | {"embedding.weight": torch.ones(9, 3)}
     return wrong_torch.write(tmp_path / "lstm.pt", lambda: weights)
 
@@ -35,7 +35,7 @@ def relu(tmp_path):
 
 
 def refusal(capsys, *arguments):
-    """The sentence of a run that ends with exit status 2."""
+    """Return the sentence of a run that ends with exit status 2."""
     assert cli.main([str(argument) for argument in arguments]) == 2
     sentence = capsys.readouterr().err
     assert sentence.count("\n") == 1, sentence
@@ -43,19 +43,19 @@ def refusal(capsys, *arguments):
 
 
 def test_lengths_reach_both_sides(lstm, monkeypatch):
-    """With lengths the sides still agree, and a converted layer that ignores them differs; without, it does not show."""
+    """Both sides agree with lengths. A layer that ignores lengths fails with them, and passes without."""
     run = [str(lstm), "--dtype", "float64"]
     assert cli.main([*run, "--lengths", "7,4,1"]) == 0
     read = convert.read
     damage = of_class(Unmasked)
     monkeypatch.setattr(convert, "read", lambda path: {name: damage(*pair) for name, pair in read(path).items()})
-    monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())  # the search for a cause takes most of the time
+    monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())  # skips the search for a cause, which takes most of the time
     assert cli.main(run) == 0
     assert cli.main([*run, "--lengths", "7,4,1"]) == 1
 
 
 def test_lengths_are_those_of_the_inputs_too(lstm, capsys, tmp_path):
-    """Of inputs of one's own there must be as many, and none longer than these."""
+    """A user's inputs need one length for each sequence, and none longer than the inputs."""
     np.savez(tmp_path / "x.npz", xs=np.random.default_rng(0).normal(size=(2, 7, 3)))
     run = [lstm, "--inputs", tmp_path / "x.npz", "--dtype", "float64"]
     assert cli.main([str(argument) for argument in [*run, "--lengths", "7,4"]]) == 0
@@ -67,20 +67,20 @@ def test_lengths_are_those_of_the_inputs_too(lstm, capsys, tmp_path):
 
 @pytest.mark.parametrize("lengths", ["7,x", "0,3", "-1", "2.5", "7,,3"])
 def test_lengths_that_are_no_numbers_are_refused(lstm, lengths, capsys):
-    """Whole numbers of at least 1."""
+    """Lengths must be integers of at least 1."""
     sentence = refusal(capsys, lstm, f"--lengths={lengths}")
     assert f"--lengths must be whole numbers of at least 1 with commas between, such as 24,17, got {lengths!r}" in sentence
 
 
 def test_an_option_says_what_the_file_does_not(relu, capsys):
-    """It reaches both sides: the converter asks for it, and PyTorch's module is made with it."""
+    """The converter and PyTorch's module both get the option."""
     assert "nonlinearity" in refusal(capsys, relu)
     assert cli.main([str(relu), "--dtype", "float64", "--option", "nonlinearity=relu"]) == 0
     assert "\npass: " in capsys.readouterr().out
 
 
 def test_an_option_that_only_one_side_takes_fails(relu, capsys, monkeypatch):
-    """A converter that takes tanh, whatever it is told."""
+    """A converter that always takes tanh fails."""
     read = convert.read
     monkeypatch.setattr(convert, "read", lambda path, nonlinearity: read(path, nonlinearity="tanh"))
     assert cli.main([str(relu), "--dtype", "float64", "--option", "nonlinearity=relu"]) == 1
@@ -100,25 +100,25 @@ def test_an_option_that_only_one_side_takes_fails(relu, capsys, monkeypatch):
     ],
 )
 def test_values_of_options_are_numbers_or_words(text, name, value):
-    """As Python writes them; what is no such value is a word."""
+    """Values are written as in Python. Anything else is a word."""
     assert cli.assignment(text) == (name, value)
 
 
 @pytest.mark.parametrize("text", ["forget_bias", "=0", "a b=1", ""])
 def test_an_option_without_a_name_is_refused(lstm, text, capsys):
-    """One sentence."""
+    """An option without a name is refused in one sentence."""
     assert f"--option must be NAME=VALUE, such as forget_bias=0, got {text!r}" in refusal(capsys, lstm, f"--option={text}")
 
 
 def test_an_option_that_the_reader_does_not_have_is_refused(lstm, capsys):
-    """By its name."""
+    """An unknown option is refused by name."""
     assert "is not read with an option 'forget_bias': leave --option forget_bias out" in refusal(
         capsys, lstm, "--option", "forget_bias=0"
     )
 
 
 def test_what_was_assumed_is_said_everywhere(lstm, capsys, tmp_path):
-    """A `state_dict` names no classes: a module of people's own with the same shapes cannot be told from PyTorch's."""
+    """A `state_dict` names no classes, so a custom module of the same shapes looks like PyTorch's."""
     assert cli.main([str(lstm), "--dtype", "float64", f"--json={tmp_path / 'a.json'}", f"--html={tmp_path / 'a.html'}"]) == 0
     assert f"\nassumed: {ASSUMED}\n" in capsys.readouterr().out
     assert ASSUMED in json.loads((tmp_path / "a.json").read_text())["file"]["assumed"]
@@ -126,7 +126,7 @@ def test_what_was_assumed_is_said_everywhere(lstm, capsys, tmp_path):
 
 
 def test_the_page_of_a_file_says_what_was_compared(lstm, tmp_path):
-    """Its name, the verdict, versions of both sides, the date, the truth, and what was not compared."""
+    """It has name, verdict, versions of both sides, date, truth and what was not compared."""
     begun = datetime.now(UTC).replace(second=0, microsecond=0)
     assert cli.main([str(lstm), "--dtype", "float64", f"--html={tmp_path / 'a.html'}"]) == 0
     page = (tmp_path / "a.html").read_text()
@@ -142,7 +142,7 @@ def test_the_page_of_a_file_says_what_was_compared(lstm, tmp_path):
 
 
 def test_an_incomplete_file_is_an_error_everywhere(capsys, tmp_path):
-    """A layer that is skipped beside one that agrees: exit status 1, nothing saved, and a failure in JUnit's file."""
+    """With a skipped layer the exit status is 1, nothing is saved, and JUnit has a failure."""
     path = wrong_torch.write(tmp_path / "two.pt", wrong_torch.WRONG["GRU by hand beside an LSTM"])
     files = {kind: tmp_path / f"report.{kind}" for kind in ("json", "html", "junit")}
     arguments = [str(path), "--dtype", "float64", "--save", str(tmp_path / "out.safetensors")]

@@ -1,4 +1,4 @@
-"""What every peer is held to: it is asked for what it has and nothing else, and gradients find their way back."""
+"""Rules for every peer: it is asked only for what it has, and gradients return in our layout."""
 
 import re
 from pathlib import Path
@@ -9,44 +9,46 @@ import numpy as np
 import pytest
 
 from jlstm import LSTM, Bidirectional, LSTMCarry, Stack
-from parity import Problem, compare, exchange, ours, peers, report, table
+from parity import Problem, compare, ours, peers, report, table
+from parity.peers import _exchange as exchange
 from parity.table import OPTIONS
 
 PLAIN = Problem(LSTM(4), dtype="float64")
 
 
 def peer(monkeypatch, **attributes):
-    """A peer that computes as we do, under the name "some"."""
+    """Register a peer that computes as we do, under the name "some"."""
     framework = ModuleType("some")
-    vars(framework).update({"run": ours.run, "version": lambda: "some 1"} | attributes)
+    nothing = dict.fromkeys(("lacks", "known_bug"), lambda problem: "")
+    vars(framework).update({"run": ours.run, "version": lambda: "some 1"} | nothing | attributes)
     monkeypatch.setattr(peers, "load", lambda name: framework)
     return framework
 
 
 def forward_only(problem):
-    """One that has no backward direction, of no layer."""
+    """Return what a peer without a backward direction says that it lacks."""
     return "forward only" if "reverse=True" in repr(problem.layer) or "Bidirectional" in repr(problem.layer) else ""
 
 
 def test_the_rows_of_a_peer_are_those_that_it_has(monkeypatch):
-    """Every pair of what it has is held, nothing that it lacks is asked for, and no case that it cannot run."""
-    some = peer(monkeypatch, lacks=forward_only)
-    rows = table.rows(some)
-    held, sensible = table.coverage(rows, some)
-    assert held == sensible > 500
+    """Rows hold every pair that the peer has, and no case that it cannot run."""
+    framework = peer(monkeypatch, lacks=forward_only)
+    rows = table.rows(framework)
+    covered_pairs, possible_pairs = table.coverage(rows, framework)
+    assert covered_pairs == possible_pairs > 500
     assert {row["direction"] for row in rows} == {"forward"}
     assert {row["layer"] for row in rows} == {"lstm", "step", "stack2", "stack3"}
     for option in set(OPTIONS) - {"direction", "layer"}:
         assert {row[option] for row in rows} == set(OPTIONS[option])
-    cases = list(table.cases("some", some))
-    more = {"lstm wide", "lstm 1000 steps", "lstm mask-right padding-nan"}
-    assert {case.name for case in cases} == {*table.named_rows(some), *more}
+    cases = list(table.cases("some", framework))
+    extra_names = {"lstm wide", "lstm 1000 steps", "lstm mask-right padding-nan"}
+    assert {case.name for case in cases} == {*table.named_rows(framework), *extra_names}
     assert not any(map(forward_only, (case.problem for case in cases)))
     assert not any(case.known_bug for case in cases)
 
 
 def test_what_a_peer_lacks_is_refused_when_asked_for(monkeypatch):
-    """Not run and called a difference."""
+    """The case is refused, not run and called a difference."""
     peer(monkeypatch, lacks=forward_only)
     with pytest.raises(ValueError, match="peer 'some' cannot be asked for this: forward only"):
         compare(Problem(LSTM(4, reverse=True)), "some")
@@ -54,20 +56,20 @@ def test_what_a_peer_lacks_is_refused_when_asked_for(monkeypatch):
 
 
 def test_a_known_bug_is_a_case_of_its_own(monkeypatch):
-    """And in no row; once the peer mends it, the case passes and the bug's name stays to be taken out."""
-    some = peer(
+    """It is in no row. Once the peer mends it, the case passes and its name remains to be removed."""
+    framework = peer(
         monkeypatch,
         lacks=lambda problem: "",
         known_bug=lambda problem: "wrong at length 0" if exchange.shortest(problem) == 0 else "",
     )
-    found = [case for case in table.cases("some", some) if case.known_bug]
-    assert [(case.name, case.known_bug) for case in found] == [("lstm mask-row", "wrong at length 0")]
-    assert "row" not in {row["mask"] for row in table.rows(some)}
+    bug_cases = [case for case in table.cases("some", framework) if case.known_bug]
+    assert [(case.name, case.known_bug) for case in bug_cases] == [("lstm mask-row", "wrong at length 0")]
+    assert "row" not in {row["mask"] for row in table.rows(framework)}
 
 
 def test_what_a_peer_does_not_give_is_not_compared_and_said(monkeypatch):
-    """The line and the JSON tell; a peer that gives nothing is an error, and so is one that leaves out more than it says."""
-    without = lambda *names: lambda *given: {k: v for k, v in ours.run(*given).items() if not k.startswith(names)}
+    """Line and JSON list what is missing. Missing more than declared is an error."""
+    without = lambda *names: lambda *args: {k: v for k, v in ours.run(*args).items() if not k.startswith(names)}
     peer(monkeypatch, NOT_GIVEN=("d_",), run=without("d_"))
     comparison = compare(PLAIN, "some")
     assert comparison.verdict == "pass"
@@ -79,13 +81,13 @@ def test_what_a_peer_does_not_give_is_not_compared_and_said(monkeypatch):
     peer(monkeypatch, NOT_GIVEN=("d_",), run=without("d_", "ys"))
     with pytest.raises(ValueError, match="these are not in all: ys"):
         compare(PLAIN, "some")
-    peer(monkeypatch, NOT_GIVEN=("d_", "ys", "carry"), run=lambda *given: {})
+    peer(monkeypatch, NOT_GIVEN=("d_", "ys", "carry"), run=lambda *args: {})
     with pytest.raises(ValueError, match="there is nothing to compare"):
         compare(PLAIN, "some")
 
 
 def test_gradients_go_back_the_way_that_weights_came():
-    """Through a change of order, a sign, an addition and a second bias; what did not arrive is no number."""
+    """They pass a reordering, a sign, a sum and a second bias. Missing ones become NaN."""
     params = {"bias": np.ones(4), "kernel": np.ones((2, 3))}
 
     def dump(tree):
@@ -100,21 +102,30 @@ def test_gradients_go_back_the_way_that_weights_came():
 
 
 def test_states_come_back_from_their_row():
-    """Forward before backward, the lowest layer first."""
+    """Forward comes before backward, and the lowest layer first."""
     layer = Stack((Bidirectional(LSTM(2)), LSTM(3)))
     row = [LSTMCarry(k, k + 0.5) for k in range(3)]
     carry = exchange.carry_of(layer, iter(row))
     assert carry == ({"forward": row[0], "backward": row[1]}, row[2])
     assert exchange.states(carry) == row
-    assert [one for one, _ in exchange.layers(layer, None)] == list(layer.layers)
+    assert [part for part, _ in exchange.layers(layer, None)] == list(layer.layers)
     assert exchange.layers(LSTM(2), 5) == [(LSTM(2), 5)]
-    assert jax.tree.leaves(carry)[0] == 1  # a dict's leaves are in the order of the alphabet: not these
+    assert jax.tree.leaves(carry)[0] == 1  # dict leaves are sorted by key, unlike these
 
 
 def test_the_documentation_has_all_peers():
-    """And no other."""
+    """The documentation lists exactly the peers that there are."""
     table_of_peers = (
         (Path(__file__).parents[1] / "docs" / "parity.md").read_text(encoding="utf-8").split("| `--peer` |")[1].split("\n\n")[0]
     )
     first = [line.split("|")[1] for line in table_of_peers.splitlines()[2:]]
     assert sorted(re.findall(r"`(\w+)`", " ".join(first))) == peers.names()
+
+
+@pytest.mark.parametrize("name", peers.names())
+def test_every_peer_defines_what_the_protocol_asks_for(name):
+    """A peer that is installed has each function of `Peer`."""
+    try:
+        assert isinstance(peers.load(name), peers.Peer)
+    except peers.MissingPeerError as error:
+        pytest.skip(str(error))

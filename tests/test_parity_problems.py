@@ -1,4 +1,4 @@
-"""`compare` and `assert_same`, for people's own tests, against Keras on TensorFlow itself."""
+"""`compare` and `assert_same`, for users' own tests, against Keras on TensorFlow."""
 
 from dataclasses import replace
 
@@ -8,13 +8,14 @@ import pytest
 
 from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from parity import Problem, assert_same, compare, ours, peers
-from parity.case import draw, mask_of
+from parity.problem import mask_of
+from parity.values import draw
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
 
 def test_assert_same_passes_for_your_own_weights_and_inputs():
-    """Trained weights and real inputs are compared as they are."""
+    """Trained weights and real inputs are compared unchanged."""
     layer = Stack((Bidirectional(LSTM(5)), LSTM(4, reverse=True)))
     params = layer.init(jax.random.key(3), features=3)
     xs = np.random.default_rng(0).standard_normal((2, 7, 3))
@@ -33,24 +34,24 @@ def test_assert_same_says_what_differs(monkeypatch):
 
 
 def test_time_major_layers_are_compared_too():
-    """The layout is ours alone: the peer sees the same problem."""
+    """The layout affects only our side: the peer gets the same problem."""
     assert compare(Problem(Bidirectional(LSTM(4, time_major=True)), mask="holes", dtype="float64")).verdict == "pass"
 
 
 def test_lengths_are_a_mask():
-    """Steps after a sequence's length are padding, also of inputs that are given; other fields can be changed afterwards."""
+    """Steps after a sequence's length are padding, also in given inputs. Other fields can still be replaced."""
     expected = [[True] * 5, [True] * 3 + [False] * 2]
     problem = Problem(LSTM(4), time=5, lengths=[5, 3], dtype="float64")
     np.testing.assert_array_equal(mask_of(problem), expected)
     np.testing.assert_array_equal(mask_of(Problem(LSTM(4), xs=np.ones((2, 5, 3)), lengths=np.array([5, 3]))), expected)
     assert replace(problem, mask="none").mask == "none"
-    by_lengths, by_mask = (draw(one)._asdict() for one in (problem, replace(problem, mask=np.array(expected))))
+    by_lengths, by_mask = (draw(variant)._asdict() for variant in (problem, replace(problem, mask=np.array(expected))))
     jax.tree.map(np.testing.assert_array_equal, by_lengths, by_mask)
     assert compare(problem).verdict == "pass"
 
 
 def test_features_are_those_of_the_parameters():
-    """Parameters of five features need no inputs and no second number, of whatever layer."""
+    """With given parameters the number of features need not be given, for any layer."""
     for layer in (LSTM(4), Stack((Bidirectional(LSTM(3)), LSTM(4)))):
         problem = Problem(layer, params=layer.init(jax.random.key(0), 5))
         assert problem.features == 5
@@ -58,7 +59,7 @@ def test_features_are_those_of_the_parameters():
 
 
 def test_what_a_side_does_not_have_is_refused():
-    """A layer that the peer or the textbook cannot express, or parameters that do not fit it, are an error, not a verdict."""
+    """A layer that the peer or textbook lacks, and wrong parameters, are errors, not verdicts."""
     with pytest.raises(ValueError, match="the textbook does not know the activation 'gelu'"):
         compare(Problem(LSTM(4, activation="gelu")))
     with pytest.raises(ValueError, match=r"params\['kernel'\] must have shape \(3, 16\), got \(5, 16\)"):
@@ -87,7 +88,7 @@ def test_what_a_side_does_not_have_is_refused():
     ],
 )
 def test_problems_are_checked(options, message):
-    """Wrong options are refused when the problem is stated."""
+    """Wrong options are refused when the problem is made."""
     with pytest.raises(ValueError, match=message):
         Problem(LSTM(4), **options)
 
@@ -105,7 +106,7 @@ def test_things_that_are_no_problem_are_refused():
 
 
 def test_initial_forget_bias_is_compared():
-    """A forget bias of our initialisation that is not Keras' fails."""
+    """An initial forget bias that differs from Keras's fails."""
 
     class Unbiased(LSTMCell):
         def init(self, key, features, dtype="float32"):

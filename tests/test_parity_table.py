@@ -1,4 +1,4 @@
-"""The table of cases: complete in pairs, without cases that make no sense."""
+"""The table of cases holds every valid pair of options, and no invalid case."""
 
 from itertools import product
 
@@ -7,20 +7,20 @@ from parity.table import DTYPES, OPTIONS, makes_sense
 
 
 def test_every_sensible_pair_is_held():
-    """Each pair of options that can be asked for together is in some row, and no row makes no sense."""
-    held, sensible = table.coverage(table.rows())
-    assert held == sensible > 900
+    """Each valid pair of options is in some row, and no row is invalid."""
+    covered_pairs, possible_pairs = table.coverage(table.rows())
+    assert covered_pairs == possible_pairs > 900
     assert all(makes_sense(row) for row in table.rows())
 
 
 def test_missing_rows_are_noticed():
-    """The coverage that is printed falls when a row is left out."""
-    held, sensible = table.coverage(table.rows()[:-1])
-    assert held < sensible
+    """The printed coverage falls when a row is left out."""
+    covered_pairs, possible_pairs = table.coverage(table.rows()[:-1])
+    assert covered_pairs < possible_pairs
 
 
 def test_only_senseless_pairs_are_left_out():
-    """Left out are exactly: all but the plain options in a single step, and zero outputs where no step is masked."""
+    """These are all but plain options in a single step, and zero outputs without a masked step."""
     everything = {
         ((a, x), (b, y))
         for i, a in enumerate(OPTIONS)
@@ -33,14 +33,14 @@ def test_only_senseless_pairs_are_left_out():
 
 
 def test_table_is_the_same_every_time():
-    """The cases do not depend on the run: a failure can be asked for by name."""
+    """The cases do not depend on the run, so a failure can be selected by name."""
     rows = table.rows()
     table.rows.cache_clear()
     assert table.rows() == rows
 
 
 def test_cases_have_names_of_their_own():
-    """120 to 200 cases, each name once a dtype, each row in every dtype."""
+    """There are 120 to 200 cases, each name once in a dtype, and each row in every dtype."""
     cases = list(table.cases())
     assert 120 <= len(cases) <= 200
     assert len({(case.name, case.problem.dtype) for case in cases}) == len(cases)
@@ -53,5 +53,5 @@ def test_sizes_differ():
     for size in table.SIZES:
         assert len(set(size)) == 4
     for case in table.cases():
-        used = {case.problem.batch, case.problem.time, case.problem.features}
-        assert case.problem.step or len(used) == 3
+        sizes = {case.problem.batch, case.problem.time, case.problem.features}
+        assert case.problem.step or len(sizes) == 3

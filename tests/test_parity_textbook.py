@@ -1,4 +1,4 @@
-"""The float64 textbook against closed forms and finite differences: it is the judge of everything else."""
+"""The float64 textbook, which judges everything else, against closed forms and finite differences."""
 
 from dataclasses import fields, replace
 
@@ -11,10 +11,11 @@ from family import CELLS
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, ElmanCell, GRUCell, LSTMCell, MinGRUCell, Stack
 from jlstm.cells import Dropout, Residual
 from parity import Problem, ours, textbook
-from parity.case import draw, truth
+from parity.quantities import truth
 from parity.textbook import conv_lstm
+from parity.values import draw
 
-KNOWN = {name: cell for name, cell in CELLS.items() if textbook.knows(RNN(cell))}
+SUPPORTED = {name: cell for name, cell in CELLS.items() if textbook.knows(RNN(cell))}
 PROBLEMS = {
     "lstm": Problem(LSTM(4)),
     "backward, holes": Problem(LSTM(4, reverse=True), mask="holes"),
@@ -34,14 +35,14 @@ PROBLEMS = {
     "dropout around, drawn": Problem(
         RNN(Dropout(LSTMCell(4), inputs=0.3, outputs=0.4, state=0.5, variational=True)), mask="right"
     ),
-    **{f"cell {name}": Problem(RNN(cell)) for name, cell in KNOWN.items()},
+    **{f"cell {name}": Problem(RNN(cell)) for name, cell in SUPPORTED.items()},
     **{name: Problem(LSTM(4, activation=name, recurrent_activation=name)) for name in textbook.ACTIVATIONS},
 }
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradients_are_those_of_finite_differences(name):
-    """The pullback written by hand equals central differences of the forward pass along random directions."""
+    """The hand-written pullback equals central differences along random directions."""
     problem = PROBLEMS[name]
     values = draw(problem)
     rng = np.random.default_rng(1)
@@ -69,7 +70,7 @@ def _loss(problem, values):
 
 
 def _first_piece(problem, values, direction):
-    """The same for a problem cut short after its first piece, whose `d_carry` is that of the whole."""
+    """Return the same for the problem's first piece alone, with the `d_carry` of the whole."""
     xs, d_ys = (np.split(a, problem.batches, 1)[0] for a in (values.xs, values.d_ys))
     whole = truth(problem, values)
     nothing = jax.tree.map(np.zeros_like, values.d_carry)
@@ -84,7 +85,7 @@ def _first_piece(problem, values, direction):
 
 
 def test_open_forget_gate_sums_the_inputs():
-    """With every gate linear and held at 1 and a linear candidate, c is the sum of the inputs so far: a closed form."""
+    """With linear gates held at 1 and a linear candidate, c is the sum of the inputs so far."""
     layer = LSTM(1, activation="linear", recurrent_activation="linear")
     kernel = np.array([[0.0, 0.0, 1.0, 0.0]])
     params = {"kernel": kernel, "recurrent_kernel": np.zeros((1, 4)), "bias": np.array([1.0, 1.0, 0.0, 1.0])}
@@ -100,7 +101,7 @@ def test_saturated_gates_stay_finite():
 
 
 def test_unknown_layers_are_refused():
-    """The textbook says which layers it knows: it never leaves out an option."""
+    """The textbook says which layers it knows, and never ignores an option."""
     for layer in (object(), LSTM(4, layer_norm="ba2016"), RNN(MinGRUCell(4)), RNN(Dropout(LSTMCell(4), outputs=0.5))):
         with pytest.raises(TypeError, match="the textbook knows LSTM, GRU, ElmanCell and ConvLSTM"):
             textbook.run(layer, {}, np.ones((1, 1, 1)))
@@ -112,16 +113,16 @@ def test_unknown_layers_are_refused():
 
 
 def test_all_cells_that_can_be_compared_are_known():
-    """The whole table of cells but layer normalisation, wrappers and the families that no peer of parity has."""
-    assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell | ElmanCell)} <= KNOWN.keys()
-    assert {name for name, cell in CELLS.items() if isinstance(cell, LSTMCell) and not cell.layer_norm} <= KNOWN.keys()
-    assert len(KNOWN) >= 17
+    """Unknown are only layer normalisation, wrappers and the families that no peer has."""
+    assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell | ElmanCell)} <= SUPPORTED.keys()
+    assert {name for name, cell in CELLS.items() if isinstance(cell, LSTMCell) and not cell.layer_norm} <= SUPPORTED.keys()
+    assert len(SUPPORTED) >= 17
 
 
-@pytest.mark.parametrize("name", [name for name, cell in KNOWN.items() if isinstance(cell, LSTMCell)])
+@pytest.mark.parametrize("name", [name for name, cell in SUPPORTED.items() if isinstance(cell, LSTMCell)])
 def test_variants_are_those_written_from_the_papers(name):
-    """Values of every variant equal those of a second loop that was written apart from this one, to the last bits."""
-    cell, values = KNOWN[name], draw(PROBLEMS[f"cell {name}"])
+    """Every variant equals a second loop, written independently, to the last bits."""
+    cell, values = SUPPORTED[name], draw(PROBLEMS[f"cell {name}"])
     options = {field.name: getattr(cell, field.name) for field in fields(cell)}
     h, c, ys = variants.run(options, values.params, values.xs, *values.carry, values.noise or {})
     carry, got, _ = textbook.run(RNN(cell), values.params, values.xs, values.carry, noise=values.noise)
@@ -130,9 +131,9 @@ def test_variants_are_those_written_from_the_papers(name):
 
 
 @pytest.mark.table(quick=7)
-@pytest.mark.parametrize("name", [*(f"cell {name}" for name in KNOWN), "residual", "dropout around", "dropout around, drawn"])
+@pytest.mark.parametrize("name", [*(f"cell {name}" for name in SUPPORTED), "residual", "dropout around", "dropout around, drawn"])
 def test_all_gradients_of_the_family_are_those_of_the_textbook(name):
-    """Ours, differentiated by JAX, with padding, equal those written by hand, whether a peer has the cell or not."""
+    """JAX's gradients with padding equal the hand-written ones, for all cells."""
     problem = replace(PROBLEMS[name], dtype="float64", mask="holes")
     values = draw(problem)
     expected, got = truth(problem, values), ours.run(problem, values)
@@ -142,7 +143,7 @@ def test_all_gradients_of_the_family_are_those_of_the_textbook(name):
 
 
 def test_convolution_is_a_sum_over_the_window():
-    """In one dimension, by the equation: y_j = Σ_w x_{2 j + 3 w} k_w, between zeros or not."""
+    """In one dimension y_j = Σ_w x_{2 j + 3 w} k_w, with and without zero padding."""
     x, kernel = np.arange(1.0, 10.0).reshape(1, 9, 1), np.array([1.0, 10.0, 100.0]).reshape(3, 1, 1)
     valid, _ = conv_lstm.convolve(x, kernel, (2,), (3,), "valid")
     np.testing.assert_array_equal(valid[0, :, 0], [1 + 40 + 700, 3 + 60 + 900])

@@ -1,4 +1,4 @@
-"""The LSTM's variants against TensorFlow 1's own cell, run by `dynamic_rnn`: outputs, states and all gradients in float64."""
+"""The LSTM's variants equal TensorFlow 1's own cell under `dynamic_rnn`: outputs, states and all gradients in float64."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 
 from jlstm import RNN, LSTMCell
 from jlstm.cells import Dropout, Residual
-from problems import BATCH, FEATURES, TIME, UNITS, cotangent_of, differentiate, problem
+from problems import BATCH, FEATURES, TIME, UNITS, cotangent_of, differentiate, small_problem
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
@@ -16,7 +16,7 @@ LENGTHS = np.array([3, TIME])
 
 
 def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
-    """What TensorFlow 1 returns, and its gradients, under our names and in our order of columns: theirs are i, g, f, o."""
+    """Return TensorFlow 1's results and gradients, under our names and in our order of columns: theirs are i, g, f, o."""
     from tf_keras.src.layers.rnn import legacy_cells
 
     def order(columns):
@@ -25,11 +25,11 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         options = {"cell_clip": cell.cell_clip, "num_proj": cell.projection, "proj_clip": cell.projection_clip}
-        one = legacy_cells.LSTMCell(cell.units, use_peepholes=cell.peephole, forget_bias=0.0, dtype=tf.float64, **options)
-        one = wrap(one)
-        x, h, c = (tf.constant(each) for each in (xs, carry.h, carry.c))
+        legacy_cell = legacy_cells.LSTMCell(cell.units, use_peepholes=cell.peephole, forget_bias=0.0, dtype=tf.float64, **options)
+        legacy_cell = wrap(legacy_cell)
+        x, h, c = (tf.constant(array) for array in (xs, carry.h, carry.c))
         state = legacy_cells.LSTMStateTuple(c, h)
-        ys, last = tf.compat.v1.nn.dynamic_rnn(one, x, sequence_length=LENGTHS, initial_state=state)
+        ys, last = tf.compat.v1.nn.dynamic_rnn(legacy_cell, x, sequence_length=LENGTHS, initial_state=state)
         (of_carry, of_ys) = cotangent
         loss = sum(tf.reduce_sum(a * b) for a, b in ((ys, of_ys), (last.h, of_carry.h), (last.c, of_carry.c)))
         variables = {
@@ -41,17 +41,21 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
         if cell.projection:
             weights["projection/kernel"] = params["projection_kernel"]
         assert weights.keys() == variables.keys()
-        wanted = [(ys, last), tf.gradients(loss, [x, h, c, *variables.values()])]  # before a session has seen the loop
+        fetches = [(ys, last), tf.gradients(loss, [x, h, c, *variables.values()])]  # before a session has seen the loop
         session.run([variable.assign(weights[name]) for name, variable in variables.items()])
-        results, gradients = session.run(wanted)
+        results, gradients = session.run(fetches)
     of_xs, of_h, of_c, *of_weights = gradients
-    of = dict(zip(variables, of_weights, strict=True))
-    kernel = order(of["kernel"])
-    grads = {"kernel": kernel[: xs.shape[-1]], "recurrent_kernel": kernel[xs.shape[-1] :], "bias": order(of["bias"])}
+    weight_gradients = dict(zip(variables, of_weights, strict=True))
+    kernel = order(weight_gradients["kernel"])
+    grads = {
+        "kernel": kernel[: xs.shape[-1]],
+        "recurrent_kernel": kernel[xs.shape[-1] :],
+        "bias": order(weight_gradients["bias"]),
+    }
     if cell.peephole:
-        grads["peephole_kernel"] = np.stack([of[f"w_{gate}_diag"] for gate in "ifo"])
+        grads["peephole_kernel"] = np.stack([weight_gradients[f"w_{gate}_diag"] for gate in "ifo"])
     if cell.projection:
-        grads["projection_kernel"] = of["projection/kernel"]
+        grads["projection_kernel"] = weight_gradients["projection/kernel"]
     return (results[0], results[1].h, results[1].c), (grads, of_xs, of_h, of_c)
 
 
@@ -71,16 +75,16 @@ def theirs(cell, params, xs, carry, cotangent, wrap=lambda cell: cell):
     ids=str,
 )
 def test_variants_are_those_of_tensorflow_1(options, x64):
-    """With lengths, from a carry."""
+    """They are run with lengths, from a given carry."""
     cell = LSTMCell(UNITS, **options)
     check(cell, cell)
 
 
 def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
-    """Compare our cell, around the inner one or that itself, with theirs."""
+    """Compare our cell with theirs. `inner` is the LSTM inside a wrapper, or the cell itself."""
     layer = RNN(ours)
-    given = problem(layer, features=features)
-    cotangent, (_, params, xs, carry) = cotangent_of(given), given
+    problem = small_problem(layer, features=features)
+    cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
     (last, ys), (of_params, of_xs, of_carry) = differentiate(layer, cotangent, params, xs, carry, lengths=LENGTHS, **noise)
     values, grads = theirs(inner, params, xs, carry, cotangent, wrap)
     close = {"rtol": 1e-10, "atol": 1e-12}
@@ -90,28 +94,28 @@ def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
 
 
 def test_variational_dropout_is_that_of_tensorflow_1(x64):
-    """DropoutWrapper with rates of what is kept and its uniform numbers handed over, from which the masks follow."""
+    """DropoutWrapper gets keep rates and uniform numbers, from which the masks follow."""
     from tf_keras.src.layers.rnn.legacy_cell_wrappers import DropoutWrapper
 
     rng = np.random.default_rng(3)
     keep = {"inputs": 0.75, "state": 0.5, "outputs": 0.625}  # TensorFlow keeps them in float32
-    drawn = {name: rng.random((BATCH, FEATURES if name == "inputs" else UNITS)) for name in keep}
+    masks = {name: rng.random((BATCH, FEATURES if name == "inputs" else UNITS)) for name in keep}
 
     def wrap(cell):
         rates = {f"{name.removesuffix('s')}_keep_prob": share for name, share in keep.items()}
         wrapper = DropoutWrapper(cell, variational_recurrent=True, dtype=tf.float64, input_size=FEATURES, **rates)
-        wrapper._recurrent_input_noise = tf.constant(drawn["inputs"])
-        wrapper._recurrent_output_noise = tf.constant(drawn["outputs"])
-        wrapper._recurrent_state_noise = type(wrapper._recurrent_state_noise)(*[tf.constant(drawn["state"])] * 2)
+        wrapper._recurrent_input_noise = tf.constant(masks["inputs"])
+        wrapper._recurrent_output_noise = tf.constant(masks["outputs"])
+        wrapper._recurrent_state_noise = type(wrapper._recurrent_state_noise)(*[tf.constant(masks["state"])] * 2)
         return wrapper
 
     cell = LSTMCell(UNITS)
     ours = Dropout(cell, variational=True, **{name: 1 - share for name, share in keep.items()})
-    check(ours, cell, wrap, noise={name: np.floor(keep[name] + drawn[name]) / keep[name] for name in keep})
+    check(ours, cell, wrap, noise={name: np.floor(keep[name] + masks[name]) / keep[name] for name in keep})
 
 
 def test_a_residual_is_that_of_tensorflow_1(x64):
-    """ResidualWrapper."""
+    """Residual equals TensorFlow 1's ResidualWrapper."""
     from tf_keras.src.layers.rnn.legacy_cell_wrappers import ResidualWrapper
 
     check(Residual(LSTMCell(UNITS)), LSTMCell(UNITS), ResidualWrapper, features=UNITS)

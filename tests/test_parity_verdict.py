@@ -1,4 +1,4 @@
-"""The verdict: what passes, what fails, and that each deliberate bug fails by the limits of every dtype."""
+"""The verdict passes right results, and fails each deliberate bug by the limits of every dtype."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,8 +11,9 @@ import pytest
 from jlstm import RNN, Bidirectional, LSTMCarry, LSTMCell
 from jlstm.cells.tuples import LSTMGates, split_gates
 from parity import Problem, ours, textbook
-from parity.case import draw, truth
 from parity.measure import judge
+from parity.quantities import truth
+from parity.values import draw
 
 DTYPES = ("float64", "float32", "bfloat16")
 
@@ -22,17 +23,17 @@ def layer(cell=LSTMCell):
 
 
 @cache
-def problem(dtype, both_directions=False):
-    one = Bidirectional(layer()) if both_directions else layer()
-    return Problem(one, dtype=dtype, mask="right", batch=5, time=6, features=3)
+def small_problem(dtype, both_directions=False):
+    tested_layer = Bidirectional(layer()) if both_directions else layer()
+    return Problem(tested_layer, dtype=dtype, mask="right", batch=5, time=6, features=3)
 
 
 @cache
 def right(dtype, both_directions=False):
-    """Values, truth and the results of a side that has no bug, which stands for the peer."""
-    one = problem(dtype, both_directions)
-    values = draw(one)
-    return values, truth(one, values), ours.run(one, values)
+    """Return values, truth and the results of a side without a bug, which stands for the peer."""
+    problem = small_problem(dtype, both_directions)
+    values = draw(problem)
+    return values, truth(problem, values), ours.run(problem, values)
 
 
 def verdict(dtype, results, both_directions=False):
@@ -45,7 +46,7 @@ def verdict(dtype, results, both_directions=False):
 
 
 def cell_with(change):
-    """A cell whose pre-activations, carry or output go through `change`."""
+    """Return a cell whose pre-activations, carry or output go through `change`."""
 
     @dataclass(frozen=True)
     class Buggy(LSTMCell):
@@ -56,7 +57,7 @@ def cell_with(change):
 
 
 def gates(*order):
-    """Exchange gates: the columns i, f, g, o in another order, as one who mixes up two frameworks' layouts does."""
+    """Return a cell with the columns i, f, g, o in another order, as if two frameworks' layouts were mixed up."""
 
     def change(cell, params, context, carry, z):
         blocks = jnp.split(params["recurrent_kernel"], 4, -1)
@@ -120,7 +121,7 @@ CELLS = {
 
 
 def with_values(**changes):
-    """Run on changed values, as if a conversion had gone wrong."""
+    """Return a run on changed values, as after a wrong conversion."""
 
     def run(problem, values):
         return ours.run(problem, values._replace(**{name: change(getattr(values, name)) for name, change in changes.items()}))
@@ -142,11 +143,11 @@ def zeroed_where_largest(gradient):
     return gradient
 
 
-def in_lower_precision(given, values):
-    lower = {"float64": "float32", "float32": "bfloat16", "bfloat16": None}[given.dtype]
-    if lower is None:  # no dtype below: three bits less
-        return {name: np.round(value * 4) / 4 for name, value in ours.run(given, values).items()}
-    return ours.run(problem(lower, True), values)
+def in_lower_precision(problem, values):
+    lower = {"float64": "float32", "float32": "bfloat16", "bfloat16": None}[problem.dtype]
+    if lower is None:  # there is no lower dtype, so drop bits by rounding to quarters
+        return {name: np.round(value * 4) / 4 for name, value in ours.run(problem, values).items()}
+    return ours.run(small_problem(lower, True), values)
 
 
 def kernels(change):
@@ -163,7 +164,7 @@ RUNS = {
     "mask ignored": with_values(mask=np.ones_like),
     "initial carry ignored": with_values(carry=lambda carry: jax.tree.map(np.zeros_like, carry)),
     "initial h and c swapped": with_values(
-        carry=lambda carry: {name: LSTMCarry(one.c, one.h) for name, one in carry.items()},
+        carry=lambda carry: {name: LSTMCarry(state.c, state.h) for name, state in carry.items()},
     ),
     "directions swapped": with_values(params=lambda params: {"forward": params["backward"], "backward": params["forward"]}),
     "input dropout not scaled": with_values(
@@ -182,7 +183,7 @@ RUNS = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_bug_passes(dtype):
-    """The right results pass: a checker that fails everything is no checker."""
+    """Right results pass: a checker that fails everything is useless."""
     assert verdict(dtype, right(dtype)[2]) == "pass"
     assert verdict(dtype, right(dtype, True)[2], True) == "pass"
 
@@ -191,7 +192,7 @@ def test_no_bug_passes(dtype):
 @pytest.mark.parametrize("bug", CELLS)
 def test_bug_in_the_cell_fails(bug):
     """A cell with one deliberate bug, and no rounding, fails by the limits of every dtype."""
-    wrong = replace(problem("float64"), layer=layer(CELLS[bug]))
+    wrong = replace(small_problem("float64"), layer=layer(CELLS[bug]))
     for dtype in DTYPES:
         assert verdict(dtype, ours.run(wrong, right(dtype)[0])) == "fail", dtype
 
@@ -199,8 +200,8 @@ def test_bug_in_the_cell_fails(bug):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bug", RUNS)
 def test_bug_around_the_cell_fails(bug, dtype):
-    """Wrongly handed-in values or a wrong gradient fail."""
-    results = RUNS[bug](problem(dtype, True), right(dtype, True)[0])
+    """Wrong values passed in, or a wrong gradient, fail."""
+    results = RUNS[bug](small_problem(dtype, True), right(dtype, True)[0])
     assert verdict(dtype, results, True) == "fail"
 
 
@@ -224,7 +225,7 @@ def test_bug_around_the_cell_fails(bug, dtype):
     ],
 )
 def test_rule(dtype, off_ours, off_peer, time, expected):
-    """Each rule holds just inside and fails just outside its limit, in units of the largest value."""
+    """Each rule passes just inside and fails just outside its limit, in units of the largest value."""
     true = np.array([4.0, -1.0])  # scale 4
     sides = ({"ys": true + 4 * np.array([0, off])} for off in (off_ours, off_peer))
     (quantity,) = judge({"ys": true}, *sides, dtype=dtype, time=time)
@@ -236,14 +237,14 @@ def test_rule(dtype, off_ours, off_peer, time, expected):
     [(1e-6, 0.1, "peer-bug"), (1e-5, 0.1, "fail"), (1e-6, 1e-4, "pass"), (1e-6, np.nan, "peer-bug")],
 )
 def test_what_a_peer_is_known_to_get_wrong_excuses_nothing_of_ours(off_ours, off_peer, expected):
-    """In float32: ours is held to rounding alone, and the peer is wrong if it is off by more than the root of eps."""
+    """In float32 ours is held to rounding. The peer is wrong if off by more than the root of eps."""
     true = np.ones(3)
     (quantity,) = judge({"ys": true}, {"ys": true + off_ours}, {"ys": true + off_peer}, dtype="float32", time=1, known_bug=True)
     assert quantity.verdict == expected
 
 
 def test_ratio_counts_nothing_below_the_last_bit():
-    """A peer that is exact to the last bit does not make our last bit infinitely bad."""
+    """An exact peer does not make our last bit an infinite ratio."""
     true = np.array([1.0])
     (quantity,) = judge({"ys": true}, {"ys": true + 2**-24}, {"ys": true}, dtype="float32", time=1)
     assert quantity.ratio == 1
@@ -252,7 +253,7 @@ def test_ratio_counts_nothing_below_the_last_bit():
 
 
 def test_zero_truth_asks_for_zero():
-    """Where the truth is zero throughout only zero passes, and there is no division by it."""
+    """If the truth is all zero, only zero passes, and nothing is divided by it."""
     (quantity,) = judge({"ys": np.zeros(2)}, {"ys": np.zeros(2)}, {"ys": np.zeros(2)}, dtype="float32", time=1)
     assert (quantity.verdict, quantity.ratio, quantity.ours_ulp) == ("pass", 1, 0)
     (quantity,) = judge({"ys": np.zeros(2)}, {"ys": np.full(2, 1e-30)}, {"ys": np.zeros(2)}, dtype="float32", time=1)
@@ -269,21 +270,21 @@ def test_a_truth_that_is_not_finite_passes_nothing(value, dtype):
 
 
 def test_sides_must_have_the_same_quantities():
-    """A gradient that one side leaves out is not passed over."""
+    """A gradient that one side leaves out is an error."""
     true = {"ys": np.ones(1), "d_xs": np.ones(1)}
     with pytest.raises(ValueError, match="not in all: d_xs"):
         judge(true, {"ys": np.ones(1)}, true, dtype="float32", time=1)
 
 
 def test_values_are_representable():
-    """All sides start from the same numbers: what is drawn for bfloat16 is unchanged by rounding to it."""
+    """Values drawn for bfloat16 are unchanged by rounding to it, so both sides start alike."""
     values = right("bfloat16")[0]
     for leaf in jax.tree.leaves(values._replace(mask=None)):
         np.testing.assert_array_equal(leaf, leaf.astype(jnp.bfloat16).astype(np.float64))
 
 
 def test_oracle_serves_both_sides():
-    """The judge and our side share no code: the textbook never calls jax."""
+    """The textbook shares no code with our side: it never calls JAX."""
     source = textbook.__loader__.get_source("parity.textbook")
     assert "import jax" not in source
     assert "jnp" not in source

@@ -1,4 +1,4 @@
-"""Converters that lose something: `python -m parity FILE` never says that what they return passes.
+"""`python -m parity FILE` never passes the result of a converter that loses something.
 
 The file is right, and its own framework reads it. The fault is planted in what the converter returns.
 """
@@ -38,7 +38,7 @@ from jlstm import convert
 from parity import model
 from parity.diagnosis import Diagnosis
 from parity.model import check
-from parity.peers.keras import keras  # with its settings of TensorFlow
+from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 pytestmark = [
     pytest.mark.xdist_group("tensorflow"),
@@ -47,15 +47,17 @@ pytestmark = [
 
 
 def keras_file(path):
-    """Padded words, two directions, cells in a stack, a layer backwards, and one that starts where another ends."""
-    of, xs = keras.layers, keras.Input((None,), dtype="int32")
-    ys = of.Embedding(20, 3, mask_zero=True)(xs)
-    ys = of.Bidirectional(of.LSTM(4, return_sequences=True), merge_mode="ave", name="both")(ys)
-    ys = of.RNN([of.LSTMCell(4), of.LSTMCell(4, activation="relu")], return_sequences=True, name="cells")(ys)
-    ys = of.GRU(5, go_backwards=True, return_sequences=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
-    ys, *states = of.LSTM(4, return_sequences=True, return_state=True, activation="softsign", name="encoder")(ys)
-    ys = of.LSTM(4, name="decoder")(ys, initial_state=states)
-    whole = keras.Model(xs, of.Dense(2)(ys))
+    """Write a model with padded words, two directions, stacked cells, a backward layer and one with an initial state."""
+    keras_layers, xs = keras.layers, keras.Input((None,), dtype="int32")
+    ys = keras_layers.Embedding(20, 3, mask_zero=True)(xs)
+    ys = keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), merge_mode="ave", name="both")(ys)
+    ys = keras_layers.RNN(
+        [keras_layers.LSTMCell(4), keras_layers.LSTMCell(4, activation="relu")], return_sequences=True, name="cells"
+    )(ys)
+    ys = keras_layers.GRU(5, go_backwards=True, return_sequences=True, recurrent_activation="hard_sigmoid", name="gated")(ys)
+    ys, *states = keras_layers.LSTM(4, return_sequences=True, return_state=True, activation="softsign", name="encoder")(ys)
+    ys = keras_layers.LSTM(4, name="decoder")(ys, initial_state=states)
+    whole = keras.Model(xs, keras_layers.Dense(2)(ys))
     rng = np.random.default_rng(0)
     whole.set_weights([rng.normal(0, 0.4, array.shape) for array in whole.get_weights()])
     whole.save(path := path / "model.keras")
@@ -63,10 +65,14 @@ def keras_file(path):
 
 
 def onnx_file(path):
-    """Nodes beside each other, with lengths and states to start from."""
-    both, weights_of_both = wrong_onnx.node(name="both", directions=2, direction="bidirectional", more=("lengths",))
+    """Write a model of parallel nodes, with lengths and initial states."""
+    bidirectional, weights_of_both = wrong_onnx.node(
+        name="both", directions=2, direction="bidirectional", extra_inputs=("lengths",)
+    )
     functions = ["Sigmoid", "Relu", "Tanh"]
-    lstm, weights_of_lstm = wrong_onnx.node(name="lstm", activations=functions, direction="reverse", more=("lengths", "h", "c"))
+    lstm, weights_of_lstm = wrong_onnx.node(
+        name="lstm", activations=functions, direction="reverse", extra_inputs=("lengths", "h", "c")
+    )
     options, weights_of_options = wrong_onnx.node(name="options", clip=0.2, input_forget=1)
     gru, weights_of_gru = wrong_onnx.node("GRU", name="gru", linear_before_reset=1)
     number = onnx.TensorProto.FLOAT
@@ -74,7 +80,10 @@ def onnx_file(path):
     inputs += [(name, number, (1, "batch", 4)) for name in "hc"]
     constants = [*weights_of_both, *weights_of_lstm, *weights_of_options, *weights_of_gru]
     names = [f"{name}.Y" for name in ("both", "lstm", "options", "gru")]
-    onnx.save(wrong_onnx.model([both, lstm, options, gru], constants, outputs=names, inputs=inputs), path := path / "model.onnx")
+    onnx.save(
+        wrong_onnx.model([bidirectional, lstm, options, gru], constants, outputs=names, inputs=inputs),
+        path := path / "model.onnx",
+    )
     return path
 
 
@@ -95,9 +104,9 @@ def tf1_file(path):
         for k in range(2)
         for cell, shape in wrong_tf1.variables(f"cell_{k}/lstm_cell", features=4).items()
     }
-    both = {f"both/{name}": shape for name, shape in wrong_tf1.sides("fw", "bw").items()}
+    bidirectional = {f"both/{name}": shape for name, shape in wrong_tf1.sides("fw", "bw").items()}
     peepholes = wrong_tf1.variables("peep/lstm_cell", **dict.fromkeys(("w_i_diag", "w_f_diag", "w_o_diag"), (4,)))
-    return wrong_tf1.write(path / "model.ckpt", cells | both | peepholes | wrong_tf1.gru("gated/gru_cell"))
+    return wrong_tf1.write(path / "model.ckpt", cells | bidirectional | peepholes | wrong_tf1.gru("gated/gru_cell"))
 
 
 WRITERS = {"keras": keras_file, "onnx": onnx_file, "torch": torch_file, "tf1": tf1_file}
@@ -148,7 +157,7 @@ PARAMETERS = [(*where, fault) for where, faults in ROWS.items() for fault in fau
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The file of a format, read once; its framework's own results are computed once for all faults."""
+    """The file of a format, read once. Its framework's results are computed once for all faults."""
 
     @cache
     def of(framework):
@@ -159,7 +168,7 @@ def files(tmp_path_factory):
 
 
 def remembering(original):
-    """The original, which runs once for each dtype: its inputs are the same for all faults."""
+    """Return the original model with cached results: its inputs are the same for all faults."""
     results = {}
 
     def run(xs, lengths, *dtypes):
@@ -171,20 +180,20 @@ def remembering(original):
 
 
 def outcomes(file, name, damage=lambda *pair: pair):
-    """The comparisons of one layer, with a fault planted: in float64, or alone and in the whole model in its float32."""
+    """Return the comparisons of a layer with a planted fault, in float64 alone, or alone and in the whole model in float32."""
     dtype = "float32" if file.framework in ("keras", "onnx") else "float64"
     return list(model.outcomes(replace(file, layers={name: damage(*file.layers[name])}), dtype=dtype))
 
 
 @pytest.fixture
 def without_diagnosis(monkeypatch):
-    """The search for a fault, which has its own tests and takes most of the time."""
+    """Skip the diagnosis, which has its own tests and takes most of the time."""
     monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())
 
 
 @pytest.mark.parametrize(("framework", "name"), ROWS)
 def test_what_the_converter_returns_passes(framework, name, files):
-    """Without a fault: so that each of the others fails because of its own."""
+    """Without a fault all files pass, so that each failure is caused by its fault."""
     file = files(framework)
     assert model.verdict(file, outcomes(file, name)) == "pass"
 
@@ -192,7 +201,7 @@ def test_what_the_converter_returns_passes(framework, name, files):
 @pytest.mark.parametrize(("framework", "name", "fault"), PARAMETERS)
 @pytest.mark.usefixtures("without_diagnosis")
 def test_a_fault_of_the_converter_fails(framework, name, fault, files):
-    """Where the whole model is run, that alone shows it."""
+    """Where the whole model is run, that comparison fails by itself."""
     file = files(framework)
     compared = outcomes(file, name, ROWS[framework, name][fault])
     assert model.verdict(file, compared) == "fail"
@@ -205,7 +214,7 @@ def test_a_fault_of_the_converter_fails(framework, name, fault, files):
 @pytest.mark.parametrize(("framework", "name"), [("keras", "encoder"), ("torch", "stack"), ("tf1", "stack")])
 @pytest.mark.usefixtures("without_diagnosis")
 def test_weights_that_are_off_by_a_billionth_fail(framework, name, files):
-    """In float64, of layers whose rounding does not grow: float32 rounds such a difference away."""
+    """In float64 they fail if rounding does not grow. float32 rounds such a difference away."""
     file = files(framework)
     damaged = replace(file, layers={name: nudged(1e-9)(*file.layers[name])})
     assert model.verdict(file, list(model.outcomes(damaged, dtype="float64"))) == "fail"
@@ -222,7 +231,7 @@ def test_weights_that_are_off_by_a_billionth_fail(framework, name, files):
     ids=["torch layer", "keras layer", "torch merge", "onnx merge"],
 )
 def test_results_that_cannot_be_compared_are_refused(framework, name, damage, message, files):
-    """A layer is left out of several, or two directions are not merged."""
+    """A missing layer and directions that are not merged are refused."""
     with pytest.raises(ValueError, match=message):
         outcomes(files(framework), name, damage)
 
@@ -238,8 +247,8 @@ def test_results_that_cannot_be_compared_are_refused(framework, name, damage, me
 )
 @pytest.mark.usefixtures("without_diagnosis")
 def test_the_command_ends_with_an_error_and_saves_nothing(framework, name, fault, files, capsys, monkeypatch, tmp_path):
-    """The whole command line, with a converter that makes a fault in one of several layers."""
-    file = files(framework)  # by the right reader, for the other tests too
+    """The whole command fails with a fault in one of several layers."""
+    file = files(framework)  # read by the right reader, for the other tests too
     reader = getattr(convert, framework)
     read = reader.read
 

@@ -1,6 +1,6 @@
-"""Files that look as if they could be ported and cannot, of all formats: `python -m parity` never says that they pass.
+"""`python -m parity` never passes files of any format that look convertible and are not.
 
-Each is refused, or its verdict is "incomplete". Files that are right, next to them, pass.
+Each is refused, or its verdict is "incomplete". Right files beside them pass.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ def keras_rows(rows):
 
 
 def never_passes(path):
-    """The verdict of a run up to the comparisons, which can only make it worse: refused or incomplete."""
+    """Assert that the comparisons refuse the file or end as incomplete. Later stages can only make the verdict worse."""
     try:
         file = model.read(path)
     except ValueError:
@@ -40,7 +40,7 @@ def never_passes(path):
 
 
 def passes(path, capsys):
-    """The exit status of a whole run in the file's own precision."""
+    """Assert that a whole run in the file's own precision passes."""
     status = cli.main([str(path), "--dtype", "float32"])
     printed = capsys.readouterr()
     assert status == 0, printed
@@ -50,25 +50,25 @@ def passes(path, capsys):
 @pytest.mark.parametrize("ending", ["pt", "safetensors", "ckpt"])
 @pytest.mark.parametrize("name", wrong_torch.WRONG)
 def test_wrong_modules_of_pytorch_never_pass(name, ending, tmp_path):
-    """Cells that are built like torch.nn's and compute something else, as far as a `state_dict` tells."""
+    """Their `state_dict` looks like torch.nn's, and they compute something else."""
     never_passes(wrong_torch.write(tmp_path / f"model.{ending}", wrong_torch.WRONG[name]))
 
 
 @pytest.mark.parametrize("name", wrong_torch.RIGHT)
 def test_right_modules_of_pytorch_pass(name, capsys, tmp_path):
-    """With other modules beside them, whatever these are called."""
+    """They pass beside other modules, whatever their names."""
     passes(wrong_torch.write(tmp_path / "model.pt", wrong_torch.RIGHT[name]), capsys)
 
 
 @pytest.mark.parametrize("name", wrong_onnx.WRONG)
 def test_wrong_nodes_of_onnx_never_pass(name, tmp_path):
-    """Nodes with options that we do not have, and recurrent networks that are written out beside one."""
+    """Unsupported options and recurrent networks written out as other nodes never pass."""
     never_passes(wrong_onnx.write(tmp_path / "model.onnx", wrong_onnx.WRONG[name]))
 
 
 @pytest.mark.parametrize("name", wrong_onnx.RIGHT)
 def test_right_nodes_of_onnx_pass(name, capsys, tmp_path):
-    """Alone and in the whole model, which is run as often as it takes to see both branches."""
+    """They pass alone and in the whole model, which is run until both branches have been taken."""
     path = wrong_onnx.write(tmp_path / "model.onnx", wrong_onnx.RIGHT[name])
     assert all(original.recorded for original in model.read(path).originals.values())
     passes(path, capsys)
@@ -76,13 +76,13 @@ def test_right_nodes_of_onnx_pass(name, capsys, tmp_path):
 
 @pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.WRONG))
 def test_wrong_layers_of_keras_never_pass(write, name, framework, tmp_path):
-    """Layers of people's own, layers that are not read, and files that were changed."""
+    """Custom layers, layers that are not read, and changed files never pass."""
     never_passes(write(import_module(framework), tmp_path / name))
 
 
 @pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.RIGHT))
 def test_right_layers_of_keras_pass(write, name, framework, capsys, tmp_path):
-    """With masks and backwards, alone and in the whole model."""
+    """They pass with masks and backward, alone and in the whole model."""
     options = ["--option", "activation=relu", "--case", "simple_rnn"] if ".weights" in name else []
     path = write(import_module(framework), tmp_path / name)
     assert cli.main([str(path), "--dtype", "float32", *options]) == 0
@@ -91,11 +91,11 @@ def test_right_layers_of_keras_pass(write, name, framework, capsys, tmp_path):
 
 @pytest.mark.parametrize("name", wrong_tf1.WRONG)
 def test_wrong_cells_of_tensorflow_never_pass(name, tmp_path):
-    """Variables that are missing, too many, or of another class."""
+    """Missing, additional and foreign variables never pass."""
     never_passes(wrong_tf1.write(tmp_path / "model.ckpt", wrong_tf1.WRONG[name]))
 
 
 @pytest.mark.parametrize("name", wrong_tf1.RIGHT)
 def test_right_cells_of_tensorflow_pass(name, capsys, tmp_path):
-    """Layers, directions, and two cells in one scope, without what an optimizer keeps."""
+    """Layers, directions and two cells in one scope pass, without optimizer slots."""
     passes(wrong_tf1.write(tmp_path / "model.ckpt", wrong_tf1.RIGHT[name]), capsys)

@@ -3,7 +3,7 @@
 import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.loose
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and, where it differentiates, all gradients."""
+    """Outputs and states equal ours, and so do all gradients where it differentiates."""
     check_passes("flax_linen", layer, **options)
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("flax_linen", pairs=500)
 
 
@@ -42,15 +42,15 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses("flax_linen", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("flax_linen", monkeypatch)
 
 
 def test_padding_is_its_bug():
-    """Known, and found: it runs over the padding of a sequence of length 0, and NaN there reaches the gradients."""
+    """It runs over the padding of a sequence of length 0, and NaN there reaches the gradients."""
     check_known_bugs("flax_linen", "runs over the padding", "lets NaN in padding into gradients")

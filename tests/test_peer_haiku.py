@@ -3,7 +3,7 @@
 import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
-from peerage import check_faults, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.loose
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and, where it differentiates, all gradients."""
+    """Outputs and states equal ours, and so do all gradients where it differentiates."""
     check_passes("haiku", layer, **options)
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("haiku", pairs=150)
 
 
@@ -40,10 +40,10 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses("haiku", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("haiku", monkeypatch)

@@ -1,9 +1,9 @@
-"""JAX' own LSTM as a peer."""
+"""JAX's own LSTM as a peer."""
 
 import pytest
 
 from jlstm import GRU, LSTM, Bidirectional, Stack
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.loose
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and all gradients; equal layers in one call."""
+    """Outputs, states and all gradients equal ours. Equal layers take one call."""
     check_passes("jax_rnn", layer, **options)
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("jax_rnn", pairs=100)
 
 
@@ -45,15 +45,15 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses("jax_rnn", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("jax_rnn", monkeypatch)
 
 
 def test_padding_is_its_bug():
-    """Known, and found: it runs over the padding of a sequence of length 0, and NaN there reaches the gradients."""
+    """It runs over the padding of a sequence of length 0, and NaN there reaches the gradients."""
     check_known_bugs("jax_rnn", "runs over the padding", "lets NaN in padding into gradients")

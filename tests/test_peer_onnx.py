@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
 from parity import Problem, compare
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 FORWARD = {"dtype": "float32", "quantities": ("ys", "carry")}
@@ -22,12 +22,12 @@ FORWARD = {"dtype": "float32", "quantities": ("ys", "carry")}
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and, where it differentiates, all gradients."""
+    """Outputs and states equal ours. It has no gradients."""
     check_passes("onnx", layer, **options)
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("onnx", pairs=300)
 
 
@@ -41,22 +41,22 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses("onnx", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("onnx", monkeypatch, dtype="float32")
 
 
 def test_a_length_of_zero_is_its_bug():
-    """It returns zeros as last states: in float32 too, what is known to be wrong is told from rounding."""
+    """It returns zeros as last states. The known bug is told from rounding in float32 too."""
     check_known_bugs("onnx", "forgets the initial states at length 0")
 
 
 def test_what_it_does_not_give_is_said():
-    """All gradients."""
+    """The comparison says that it gives no gradients."""
     comparison = compare(Problem(LSTM(4)), "onnx")
     assert {name[:2] for name in comparison.not_given} == {"d_"}
     assert [quantity.name for quantity in comparison.quantities] == ["carry.h", "carry.c", "ys"]

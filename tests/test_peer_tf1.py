@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import LSTM, RNN, Bidirectional, GRUCell, LSTMCell, Stack
 from jlstm.cells import Dropout, Residual
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings(
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and, where it differentiates, all gradients."""
+    """Outputs and states equal ours, and so do all gradients where it differentiates."""
     check_passes("tf1", layer, **options)
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("tf1", pairs=300)
 
 
@@ -51,15 +51,15 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses("tf1", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("tf1", monkeypatch)
 
 
 def test_nan_in_padding_is_its_bug():
-    """It chooses after every step: gradients are 0 times NaN."""
+    """It selects results after every step, so gradients are 0 times NaN."""
     check_known_bugs("tf1", "lets NaN in padding into gradients")

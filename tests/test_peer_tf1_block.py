@@ -5,8 +5,9 @@ import pytest
 
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from parity import Problem, compare, peers
-from parity.case import draw, truth
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from parity.quantities import truth
+from parity.values import draw
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 
@@ -22,12 +23,12 @@ pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings(
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and all gradients; it computes in float32 alone."""
+    """Outputs, states and all gradients equal ours. It computes in float32 only."""
     check_passes("tf1_block", layer, dtype="float32", **options)
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("tf1_block", pairs=150)
 
 
@@ -46,22 +47,22 @@ def test_its_table_is_complete():
 )
 @pytest.mark.parametrize("peer", ["tf1_block", "tf2_block"])
 def test_what_it_lacks_is_refused(peer, words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses(peer, words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("tf1_block", monkeypatch, dtype="float32")
 
 
 def test_the_gradient_of_a_bound_is_its_bug():
-    """It goes on where c was cut off."""
+    """Its gradient passes through where c was clipped."""
     check_known_bugs("tf1_block", "knows nothing of cell_clip")
 
 
 def test_the_gradient_of_version_2_is_its_bug():
-    """In all cases."""
+    """The gradient of version 2 is wrong in all cases."""
     check_known_bugs("tf2_block", "is that of BlockLSTM")
 
 
@@ -69,7 +70,7 @@ def test_the_gradient_of_version_2_is_its_bug():
     ("peer", "layer"), [("tf1_block", LSTM(4, peephole=True, cell_clip=0.3)), ("tf2_block", Stack((LSTM(4), LSTM(5))))], ids=str
 )
 def test_where_gradients_are_wrong_outputs_are_right(peer, layer):
-    """Whatever the gradients do."""
+    """Outputs are right where gradients are wrong."""
     comparison = compare(Problem(layer), peer)
     wrong = {quantity.name.split(".")[0] for quantity in comparison.quantities if quantity.verdict != "pass"}
     assert wrong == {"d_carry", "d_params", "d_xs"}
@@ -77,21 +78,23 @@ def test_where_gradients_are_wrong_outputs_are_right(peer, layer):
 
 
 def test_the_diagnosis_finds_what_is_wrong_in_version_2():
-    """Of one step, where nothing hides it."""
-    said = "d_params.bias, d_params.kernel, d_params.recurrent_kernel are right if the f and g gates are swapped"
-    assert said in str(compare(Problem(LSTM(4), time=1), "tf2_block").diagnosis)
+    """A single step shows it, where nothing hides it."""
+    cause = "d_params.bias, d_params.kernel, d_params.recurrent_kernel are right if the f and g gates are swapped"
+    assert cause in str(compare(Problem(LSTM(4), time=1), "tf2_block").diagnosis)
 
 
 def test_one_step_of_its_cell_is_ours():
-    """LSTMBlockCell, which has no gradient."""
+    """One step of LSTMBlockCell, which has no gradient, equals ours."""
     framework = peers.load("tf1_block")
     problem = Problem(LSTM(4, peephole=True, cell_clip=0.3), step=True)
     values = draw(problem)
     true = truth(problem, values)
     (weights,) = framework.dump(problem.layer, values.params)
     state = {"cs_prev": values.carry.c, "h_prev": values.carry.h}
-    own = {"w": weights["kernel"], "b": weights["bias"]} | {name: weights[by] for name, by in framework.PEEPHOLES.items()}
-    arrays = {name: np.float32(array) for name, array in {"x": values.xs[:, 0], **state, **own}.items()}
+    weight_inputs = {"w": weights["kernel"], "b": weights["bias"]} | {
+        name: weights[weight_name] for name, weight_name in framework.PEEPHOLES.items()
+    }
+    arrays = {name: np.float32(array) for name, array in {"x": values.xs[:, 0], **state, **weight_inputs}.items()}
     result = framework.tf.raw_ops.LSTMBlockCell(**arrays, cell_clip=0.3, use_peephole=True)
     for name, got in (("carry.c", result.cs), ("carry.h", result.h)):
         np.testing.assert_allclose(got, true[name], rtol=0, atol=1e-6)  # float32

@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from parity import Problem, compare, peers, table
-from peerage import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -27,24 +27,24 @@ pytestmark = pytest.mark.xdist_group("tensorflow")
     ids=str,
 )
 def test_it_is_the_same(layer, options):
-    """Outputs, states and all gradients."""
+    """Outputs, states and all gradients equal ours."""
     check_passes("tf_keras", layer, **options)
 
 
 @pytest.mark.parametrize("name", ["hard_sigmoid", "hard_sigmoid_0.2"])
 def test_both_hard_sigmoids_are_asked_for(name):
-    """Its own, 0.2 x + 0.5, and that of Keras 3, which it is given."""
+    """It runs its own, 0.2 x + 0.5, and that of Keras 3, which it is given."""
     check_passes("tf_keras", LSTM(4, recurrent_activation=name))
 
 
 def test_its_initial_bias_is_ours():
-    """One for the forget gate."""
+    """The initial forget bias is one, as in ours."""
     quantities = ("ys", "carry", "d_params", "d_xs", "d_carry", "initial_bias")
     check_passes("tf_keras", LSTM(4), weights="initial", quantities=quantities)
 
 
 def test_its_table_is_complete():
-    """In pairs: that of Keras 3."""
+    """The peer's rows hold every pair of its options, which are those of Keras 3."""
     check_table("tf_keras", pairs=900)
     assert not table.restricted(peers.load("tf_keras"))
 
@@ -59,16 +59,16 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence, with its own name."""
+    """What it lacks is refused in one sentence with its own name."""
     check_refuses("tf_keras", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("tf_keras", monkeypatch)
 
 
 def test_its_bugs_are_known():
-    """It masks unrolled backward runs in forward order, which is older than Keras 3, and NaN in padding reaches the gradients."""
+    """It masks unrolled backward runs in forward order, and NaN in padding reaches the gradients."""
     check_known_bugs("tf_keras", "unroll=True", "lets NaN in padding into gradients")
     assert compare(Problem(LSTM(4, reverse=True, unroll="all"), mask="right", dtype="float64"), "tf_keras").verdict == "pass"

@@ -4,7 +4,7 @@ import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
 from parity import compare, peers, table
-from peerage import check_faults, check_passes, check_refuses, check_table
+from peer_cases import check_faults, check_passes, check_refuses, check_table
 
 pytestmark = pytest.mark.loose
 
@@ -23,17 +23,17 @@ pytestmark = pytest.mark.loose
     ids=str,
 )
 def test_it_is_the_same_in_float64(layer, options):
-    """Packed sequences, pieces, a cell, directions, and layers in several modules or in one; gradients by autograd."""
+    """The cases have packed sequences, pieces, a cell, directions and stacks, with gradients by autograd."""
     check_passes("torch", layer, **options)
 
 
 def test_it_is_close_in_float32():
-    """As close as rounding."""
+    """Results are equal to rounding."""
     check_passes("torch", LSTM(4), dtype="float32", mask="right")
 
 
 def test_its_table_is_complete():
-    """In pairs."""
+    """The peer's rows hold every pair of its options."""
     check_table("torch", pairs=200)
 
 
@@ -53,17 +53,17 @@ def test_its_table_is_complete():
     ids=str,
 )
 def test_what_it_lacks_is_refused(words, layer, options):
-    """In one sentence."""
+    """What it lacks is refused in one sentence."""
     check_refuses("torch", words, layer, **options)
 
 
 def test_its_faults_are_caught(monkeypatch):
-    """Planted ones."""
+    """Planted faults are caught."""
     check_faults("torch", monkeypatch)
 
 
 def test_nan_in_padding_reaches_nothing():
-    """Where others' gradients are lost: packed sequences have no padding."""
+    """Packed sequences have no padding, so gradients stay right where those of other peers are lost."""
     (case,) = (case for case in table.cases("torch", peers.load("torch")) if "padding-nan" in case.name)
     assert not case.known_bug
     assert compare(case.problem, "torch").verdict == "pass"

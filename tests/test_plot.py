@@ -1,4 +1,4 @@
-"""Pictures show the numbers that they were given, in axes of one's own or new ones."""
+"""Pictures show the numbers that they get, in given axes or new ones."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_drawn_where_it_should_be(name):
-    """Into the axes that are given, in a figure of theirs or in a part of one, and else into a new figure that can be saved."""
+    """Pictures go into given axes, of a figure or subfigure, or into a new figure that can be saved."""
     for figure in (Figure(), Figure().subfigures()):
         ax = figure.subplots()
         assert PICTURES[name](ax) is ax
@@ -54,12 +54,12 @@ def test_every_picture_is_drawn_where_it_should_be(name):
 
 
 def colours(ax, text):
-    """The colours of all that is labelled so."""
+    """Return the colours of all artists with this label."""
     return {to_hex(line.get_color()) for line in ax.lines if text in line.get_label()}
 
 
 def test_gates_are_a_row_a_unit_and_a_column_a_step():
-    """Block below block, in the order asked for, of the sequence asked for; only as many steps as there are labels."""
+    """One block for each gate, in the given order, shows the chosen sequence up to the last label."""
     ax = plot.gates(TRACE, "gof", labels=TEXT[:5], sequence=1)
     blocks = sorted(ax.images, key=lambda image: image.get_extent()[3])
     for image, name in zip(blocks, "gof", strict=True):
@@ -70,7 +70,7 @@ def test_gates_are_a_row_a_unit_and_a_column_a_step():
 
 
 def test_gates_of_a_single_sequence():
-    """Without a batch axis too; cell states, which have no bounds, are scaled by their largest."""
+    """A batch axis is not needed. Unbounded cell states are scaled by the largest one."""
     single = jax.tree.map(lambda leaf: leaf[1], TRACE)
     (image,) = plot.gates(single, "c").images
     largest = np.abs(single.c).max()
@@ -79,7 +79,7 @@ def test_gates_of_a_single_sequence():
 
 
 def test_many_words_are_thinned_out():
-    """So that none lies on another."""
+    """Labels are thinned out so that none overlaps another."""
     ax = plot.scores([f"word{k}" for k in range(700)], np.linspace(0, 1, 700))
     steps = np.diff(ax.get_xticks())
     assert len(set(steps)) == 1
@@ -87,16 +87,16 @@ def test_many_words_are_thinned_out():
 
 
 def test_curves_have_the_records_points():
-    """Training and validation against the step; a metric that was not validated has one curve."""
-    both, one = plot.curves(HISTORY), plot.curves(HISTORY, "grad_norm")
-    np.testing.assert_array_equal([line.get_xydata() for line in both.lines], [[[10, 3], [20, 2]], [[10, 2.5], [20, 2.4]]])
-    assert (colours(both, "training"), colours(both, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
-    np.testing.assert_array_equal([line.get_xydata() for line in one.lines], [[[10, 1], [20, 0.5]]])
-    assert one.get_ylabel() == "grad norm"
+    """Training and validation are drawn against the step. A metric without validation has one curve."""
+    loss_axes, grad_norm_axes = plot.curves(HISTORY), plot.curves(HISTORY, "grad_norm")
+    np.testing.assert_array_equal([line.get_xydata() for line in loss_axes.lines], [[[10, 3], [20, 2]], [[10, 2.5], [20, 2.4]]])
+    assert (colours(loss_axes, "training"), colours(loss_axes, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
+    np.testing.assert_array_equal([line.get_xydata() for line in grad_norm_axes.lines], [[[10, 1], [20, 0.5]]])
+    assert grad_norm_axes.get_ylabel() == "grad norm"
 
 
 def test_loops_of_ones_own_have_curves():
-    """From plain dicts, flat or with parts, and from records of which only some fields are known."""
+    """Plain dicts, flat or in parts, and records with only some fields have curves."""
     flat = [{"step": 10, "loss": 3.0}, {"step": 20, "loss": 2.0}]
     parts = [{"step": record.step, "train": record.train, "validation": record.validation} for record in HISTORY]
     short = [Record(record.step, train=record.train, validation=record.validation) for record in HISTORY]
@@ -107,10 +107,10 @@ def test_loops_of_ones_own_have_curves():
 
 
 def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
-    """Its cells are masked, a hatched span covers each run of them, and the title tells how many there are."""
+    """Padded cells are masked, a hatched span covers each run of them, and the title counts them."""
     mask = np.array([[False, True, True, False, False, True]])
-    seen = trace(LAYER, PARAMS, np.ones((1, 6, 3), np.float32), mask=mask)
-    ax = plot.gates(seen, "f")
+    gate_trace = trace(LAYER, PARAMS, np.ones((1, 6, 3), np.float32), mask=mask)
+    ax = plot.gates(gate_trace, "f")
     (image,), (spans,) = ax.images, ax.collections
     np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), np.broadcast_to(~mask, (4, 6)))
     assert spans.get_hatch() == "////"
@@ -120,13 +120,13 @@ def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
 
 @pytest.mark.parametrize("labels", [None, ["word"] * 3000])
 def test_pictures_of_long_sequences_have_a_bounded_width(labels):
-    """Twelve inches, twice that with words."""
-    seen = Trace(LSTMGates(*np.zeros((4, 3000, 1))), LSTMCarry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
-    assert plot.gates(seen, "i", labels=labels).figure.get_size_inches()[0] == (12 if labels is None else 24)
+    """The width is twelve inches, or twice that with words."""
+    gate_trace = Trace(LSTMGates(*np.zeros((4, 3000, 1))), LSTMCarry(*np.zeros((2, 3000, 1))), np.ones(3000, bool))
+    assert plot.gates(gate_trace, "i", labels=labels).figure.get_size_inches()[0] == (12 if labels is None else 24)
 
 
 def test_gates_of_a_gru_are_drawn_and_gradients_as_they_come():
-    """By the names that the cell gives them; a flow of several layers has a line for each norm."""
+    """Gates go by the cell's names. A flow of several layers has a line for each norm."""
     layer = Stack((GRU(4), Bidirectional(LAYER)))
     params, xs = layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32)
     of_gru = trace(layer, params, xs)[0]
@@ -144,7 +144,7 @@ def test_gates_of_a_gru_are_drawn_and_gradients_as_they_come():
 
 
 def test_flow_is_logarithmic_and_ends_at_its_floor():
-    """Norms below the floor lie under the picture, zeros nowhere."""
+    """Norms below the floor lie below the picture, and zeros are not drawn."""
     ax = plot.flow({"a": np.array([0.0, 1e-30, 1e-3, 1.0])}, floor=1e-9)
     assert ax.get_yscale() == "log"
     assert ax.get_ylim()[0] == pytest.approx(1e-9)
@@ -153,7 +153,7 @@ def test_flow_is_logarithmic_and_ends_at_its_floor():
 
 
 def test_scores_are_blue_from_the_threshold_upwards():
-    """And orange below it, each over its word."""
+    """Scores below the threshold are orange. Each stands over its word."""
     ax = plot.scores(TEXT, SCORES, threshold=0.4, label="positive")
     up, down = (next(line for line in ax.lines if line.get_marker() == marker) for marker in "^v")
     np.testing.assert_array_equal(up.get_xydata(), [[3, 0.4], [4, 0.5], [5, 0.9]])
@@ -163,7 +163,7 @@ def test_scores_are_blue_from_the_threshold_upwards():
 
 
 def test_saturation_has_points_for_every_gate_of_any_cell():
-    """More gates than there are colours and markers leave none out."""
+    """Gates beyond the number of colours and markers are drawn too."""
     names = [f"gate{k}" for k in range(8)]
     gates = NamedTuple("Gates", [(name, np.ndarray) for name in names])
     shares = [gates(*np.full((8, 3), 0.5)) for _ in range(2)]
@@ -172,15 +172,15 @@ def test_saturation_has_points_for_every_gate_of_any_cell():
 
 
 def test_gates_with_spatial_axes_are_refused():
-    """A picture has one axis of units; the gates of a ConvLSTM have axes of space besides."""
+    """A picture has one axis of units, and the gates of a ConvLSTM have spatial axes besides."""
     layer = RNN(ConvLSTMCell(2, 3, (4, 4), padding="same"))
-    seen = trace(layer, layer.init(jax.random.key(0), 1), np.zeros((2, 3, 4, 4, 1), np.float32))
+    gate_trace = trace(layer, layer.init(jax.random.key(0), 1), np.zeros((2, 3, 4, 4, 1), np.float32))
     with pytest.raises(ValueError, match=r"^i must be \(time, units\), got \(3, 4, 4, 2\): draw one place"):
-        plot.gates(seen)
+        plot.gates(gate_trace)
 
 
 def test_saturation_is_a_point_a_unit():
-    """Shut to the right, open upwards, and the means in the legend."""
+    """The right means shut and the top means open. The legend has the means."""
     ax = plot.saturation(SHARES, "fg")
     forget, candidate = ax.lines[1:]
     np.testing.assert_allclose(forget.get_xydata(), np.transpose([SHARES.below.f, SHARES.above.f]))
@@ -189,18 +189,18 @@ def test_saturation_is_a_point_a_unit():
 
 
 def test_embeddings_are_projected_on_the_axes_of_largest_spread():
-    """Up to signs, the eigenvectors of the covariance; of two labels at one place one is written, that of the farther."""
+    """These are the covariance's eigenvectors. Of two labels at one place the farther point's stays."""
     (points,) = (line.get_xydata() for line in plot.embeddings(VECTORS, LABELS).lines)
     values, axes = np.linalg.eigh(np.cov(VECTORS.T))
     expected = (VECTORS - VECTORS.mean(0)) @ axes[:, ::-1][:, :2]
     np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-12)
     ax = plot.embeddings(VECTORS, LABELS, most=5)
     assert f"{values[-1] / values.sum():.0%}" in ax.get_xlabel()
-    named = [text.get_text() for text in ax.texts]
-    assert named[0] == LABELS[np.argmax(np.hypot(*expected.T))]
-    assert len(named) <= 5
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[0] == LABELS[np.argmax(np.hypot(*expected.T))]
+    assert len(texts) <= 5
     twice = np.concatenate([VECTORS, VECTORS])
-    assert [text.get_text() for text in plot.embeddings(twice, LABELS * 2).texts].count(named[0]) == 1
+    assert [text.get_text() for text in plot.embeddings(twice, LABELS * 2).texts].count(texts[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -223,14 +223,14 @@ def test_embeddings_are_projected_on_the_axes_of_largest_spread():
     ],
 )
 def test_bad_input_gives_one_sentence(call, message):
-    """Which says what was expected."""
+    """The sentence says what was expected."""
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 
 
 def test_matplotlib_is_needed_only_to_draw(monkeypatch):
-    """`import jlstm.plot` works without it, and a picture asks for it in one sentence."""
+    """`import jlstm.plot` works without it, and drawing asks for it in one sentence."""
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, jlstm.plot; print('matplotlib' in sys.modules)"],
         capture_output=True,
@@ -244,9 +244,9 @@ def test_matplotlib_is_needed_only_to_draw(monkeypatch):
 
 
 def test_only_single_layers_are_drawn():
-    """The parts of a trace of several layers each fit."""
+    """The traces inside a trace of several layers can be drawn."""
     layer = Bidirectional(LAYER)
-    both = trace(layer, layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32))
-    assert isinstance(both["backward"], Trace)
-    assert plot.gates(both["backward"]).images
-    assert isinstance(saturation(both)["forward"], Saturation)
+    traces = trace(layer, layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32))
+    assert isinstance(traces["backward"], Trace)
+    assert plot.gates(traces["backward"]).images
+    assert isinstance(saturation(traces)["forward"], Saturation)

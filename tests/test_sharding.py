@@ -1,4 +1,4 @@
-"""Data parallelism: a batch spread over eight devices gives what one device gives, and is never gathered."""
+"""Data parallelism over eight devices gives the results of one device, and never gathers the batch."""
 
 import re
 from functools import partial
@@ -10,10 +10,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
-from problems import TIME, UNITS, assert_close, flags, problem
+from problems import TIME, UNITS, assert_close, flags, small_problem
 
 DEVICES, BATCH = 8, 16
-CASES = {  # a layer, what counts of its sequences, and whether a carry is given
+CASES = {  # layer, arguments for padding and resets, whether a carry is given
     "plain": (LSTM(UNITS), {}, True),
     "plain, no carry": (LSTM(UNITS), {}, False),
     "lengths": (LSTM(UNITS), {"lengths": np.arange(BATCH) % (TIME + 1)}, False),
@@ -47,26 +47,26 @@ def loss(layer, params, xs, carry, sequence):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def gradients(layer, with_carry, *args):
-    """Of params, xs, carry and the rest: the loss and its gradients."""
+    """Return a loss and its gradients for params, xs and carry."""
     return jax.value_and_grad(partial(loss, layer), argnums=(0, 1, 2) if with_carry else (0, 1))(*args)
 
 
 def gathers(compiled):
-    """What moves parts of the batch between devices, in the compiled program."""
+    """Return the operations of the compiled program that move parts of the batch between devices."""
     return set(re.findall("all-gather|all-to-all|collective-permute", compiled.as_text()))
 
 
-def spread(mesh, params, *rest):
-    """Weights on all devices, all else split along its first axis."""
+def spread(mesh, params, *arrays):
+    """Put the weights on all devices, and split all else along its first axis."""
     put = lambda spec: partial(jax.tree.map, lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)))
-    return put(P())(params), *put(P("data"))(rest)
+    return put(P())(params), *put(P("data"))(arrays)
 
 
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("layer", "sequence", "with_carry", "axis_type"), ON_MESHES.values(), ids=ON_MESHES)
 def test_mesh(layer, sequence, with_carry, axis_type):
-    """On a mesh with explicit or automatic axes all gradients are right, split as the inputs are, and nothing is gathered."""
-    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    """With explicit or automatic mesh axes all gradients are right and sharded like the inputs, and nothing is gathered."""
+    _, params, xs, carry = small_problem(layer, batch=BATCH, dtype=np.float32)
     args = (params, xs, carry if with_carry else None, sequence)
     expected = gradients(layer, with_carry, *args)
     mesh = mesh_of(axis_type)
@@ -82,9 +82,9 @@ def test_mesh(layer, sequence, with_carry, axis_type):
 @pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", CASES)
 def test_shard_map(name):
-    """Inside shard_map each device runs its part of the batch; gradients summed over devices are those of the whole."""
+    """Each device runs its part of the batch. Gradients summed over devices are those of the whole."""
     layer, sequence, with_carry = CASES[name]
-    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    _, params, xs, carry = small_problem(layer, batch=BATCH, dtype=np.float32)
     args = (params, xs, carry if with_carry else None, sequence)
 
     def total(*args):
@@ -100,7 +100,7 @@ def test_shard_map(name):
 @pytest.mark.parametrize("axis_type", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "automatic"])
 def test_dropout_on_a_mesh(axis_type):
     """A key gives the same masks however many devices there are."""
-    _, params, xs, _ = problem(DROPOUT, batch=BATCH, dtype=np.float32)
+    _, params, xs, _ = small_problem(DROPOUT, batch=BATCH, dtype=np.float32)
     f = jax.jit(lambda params, xs, key: jax.value_and_grad(loss, 1)(DROPOUT, params, xs, None, {"key": key}))
     key, mesh = jax.random.key(3), mesh_of(axis_type)
     expected = f(params, xs, key)
@@ -112,8 +112,8 @@ def test_dropout_on_a_mesh(axis_type):
 
 
 def test_dropout_in_shard_map():
-    """With a key for each device, every device draws masks of its own."""
-    _, params, xs, _ = problem(DROPOUT, batch=BATCH, dtype=np.float32)
+    """With one key for each device, every device draws other masks."""
+    _, params, xs, _ = small_problem(DROPOUT, batch=BATCH, dtype=np.float32)
     same = np.tile(xs[:2], (DEVICES, 1, 1))
     keys = jax.random.split(jax.random.key(0), DEVICES)
     run = jax.shard_map(
@@ -130,9 +130,9 @@ def test_dropout_in_shard_map():
 
 @pytest.mark.parametrize("name", ["plain", "stack"])
 def test_step_on_an_explicit_mesh(name):
-    """Streaming too keeps the batch where it is."""
+    """Streaming keeps the batch sharded."""
     layer = CASES[name][0]
-    _, params, xs, carry = problem(layer, batch=BATCH, dtype=np.float32)
+    _, params, xs, carry = small_problem(layer, batch=BATCH, dtype=np.float32)
     expected = layer.step(params, carry, xs[:, 0])
     mesh = mesh_of(AxisType.Explicit)
     with jax.set_mesh(mesh):

@@ -70,17 +70,17 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     out = tmp_path / "new" / "speed.json"
     assert cli.main(["--peers", "flax-linen", "--threads", "1", "--out", str(out)]) == 0
     made = page.read(out)
-    assert list(made["frameworks"]) == ["jlstm", "flax-linen", "numpy"]
-    assert made["errors"] == []
-    assert made["versions"].keys() >= {"jax", "flax", "python"}
+    assert list(made.frameworks) == ["jlstm", "flax-linen", "numpy"]
+    assert made.errors == []
+    assert made.versions.keys() >= {"jax", "flax", "python"}
     for where, job in (("2x5x3x4", "forward"), ("2x5x3x4", "training")):
         assert list(figures.times(made, where, job)) == ["jlstm", "flax-linen"]
     assert list(figures.times(made, "step", "step")) == ["jlstm", "flax-linen"]
     assert list(figures.times(made, "step", "empty")) == ["jlstm"]
-    for each in made["rows"]:
-        assert 0 < each["low"] <= each["median"] <= each["high"] < each["first_seconds"] + 60
-        assert [turn["calls"] > 0 for turn in each["rounds"]] == [True] * 2
-    assert [(job, list(each)) for job, each in made["memory"].items()] == [
+    for row in made.rows:
+        assert 0 < row.low <= row.median <= row.high < row.first_seconds + 60
+        assert [turn.calls > 0 for turn in row.rounds] == [True] * 2
+    assert [(job, list(each)) for job, each in made.memory.items()] == [
         (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
     ]
     printed = capsys.readouterr().out
@@ -102,16 +102,16 @@ def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
     wide = Point(1000, 100, 4, (160,))
     made = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
-    made["points"]["wide"] = wide._asdict() | {"flops": {job: wide.flops(job) for job in wide.jobs}}
-    made["frameworks"] = {"jlstm": made["frameworks"]["jlstm"]}
+    made.points["wide"] = wide
+    del made.frameworks["torch"], made.frameworks["flax-linen"]
     page.write(out := tmp_path / "speed.json", made)
     assert cli.main(["--memory", "--out", str(out)]) == 0
-    again = page.read(out)
+    again = json.loads(out.read_text())
     if platform.libc_ver()[0] == "glibc":
         outputs = 4 * 1000 * 100 * 160
         assert 0.9 * outputs < again.pop("memory")["forward"]["jlstm"]["wide"] < 1.5 * outputs
         assert "tiny size" in again["notes"].pop("memory")
-        assert again == {name: value for name, value in json.loads(json.dumps(made)).items() if name != "memory"}
+        assert again == {name: value for name, value in json.loads(json.dumps(made.to_json())).items() if name != "memory"}
 
 
 def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
@@ -125,8 +125,8 @@ def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch)
     monkeypatch.setattr(weigh, "peak", peak)
     made = report()
     weigh.run(made, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
-    assert made["memory"] == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
-    assert made["errors"] == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
+    assert made.memory == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
+    assert made.errors == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
 
 
 class Scripted:
@@ -189,11 +189,11 @@ def test_what_fails_is_told_and_the_others_go_on():
         def ask(self, do, **more):
             return super().ask(do) | {"values": 40} if do == "prepare" else {"calls": 1, "median": 1.0, "lowest": 1.0}
 
-    made = report(points={}, rows=[])
+    made = report()
     workers = {"torch": Failing(), "haiku": Lazy(), "jlstm": Honest()}
-    rows = measure._job(made, "a", SMALL["plain"], "forward", workers, measure.Plan(3, 0.0))
-    assert [(row["framework"], len(row["rounds"])) for row in rows] == [("jlstm", 3)]
-    assert made["errors"] == [
+    rows = measure._job(made, "a", SMALL["plain"], "forward", workers)
+    assert [(row.framework, len(row.rounds)) for row in rows] == [("jlstm", 3)]
+    assert made.errors == [
         "a forward: torch: RuntimeError: no",
         "a forward: haiku: its result has 1 numbers, expected 40: it does something else",
     ]

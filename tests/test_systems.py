@@ -71,11 +71,11 @@ def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
     problem = Problem(tmp_path, name, 0, arguments)
     problem.write("draw", draw.run(problem))
     here, there = ours.run(problem), theirs.run(problem)
-    assert len(here["first_losses"]) == FIRST
-    np.testing.assert_allclose(here["first_losses"], there["first_losses"], rtol=2e-6)
-    np.testing.assert_allclose(here["test_loss"], there["test_loss"], rtol=1e-5)
-    assert here["figure"] == pytest.approx(there["figure"], rel=1e-5)
-    assert [here[name] for name in ("steps", "steps_an_epoch")] == [there[name] for name in ("steps", "steps_an_epoch")]
+    assert len(here.first_losses) == FIRST
+    np.testing.assert_allclose(here.first_losses, there.first_losses, rtol=2e-6)
+    np.testing.assert_allclose(here.test_loss, there.test_loss, rtol=1e-5)
+    assert here.figure == pytest.approx(there.figure, rel=1e-5)
+    assert (here.steps, here.steps_an_epoch) == (there.steps, there.steps_an_epoch)
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
@@ -142,8 +142,10 @@ def sides(monkeypatch):
             "draw": (0.0, 0.0),
             report.STOCK: (60.0, 9.9),
         }[name]
-        counts = {"steps": 300, "steps_an_epoch": 150, "first_step_seconds": 2.0, "peak_bytes": 700_000_000}
-        return counts | {"seconds": seconds, "first_losses": [loss] * FIRST, "figure": 0.9 + 0.01 * problem.seed}
+        counts = {"steps": 300, "steps_an_epoch": 150, "steps_per_call": 1, "peak_bytes": 700_000_000}
+        times = {"first_step_seconds": 2.0, "seconds": seconds, "seconds_of_each": [seconds], "load_before": 0.0}
+        losses = {"first_losses": [loss] * FIRST, "losses": [loss], "test_loss": loss}
+        return counts | times | losses | {"figure": 0.9 + 0.01 * problem.seed}
 
     sides.apart, sides.noted = 1e-7, noted
     monkeypatch.setattr(side, "run", run)
@@ -160,7 +162,7 @@ def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
     assert written["command"].startswith("python -m benchmarks.systems --only mnist --seeds 3")
     assert {"jax", "tensorflow", "python"} <= written["versions"].keys()
     assert written["machine"]["cores"] >= 1
-    (row,) = report.rows(written)
+    (row,) = report.rows(report.Report.of(written))
     assert (row.title, row.seconds, row.ratio) == ("MNIST, row by row, 2 epochs", (15.0, 30.0), 2.0)
     assert row.figures == ("0.9100 ± 0.0058",) * 2  # the standard error of .90, .91 and .92 is .01/√3
     printed = capsys.readouterr().out
@@ -184,7 +186,7 @@ def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
     assert imdb == ["draw", "jlstm", "keras", report.STOCK, "draw", "keras", "jlstm", report.STOCK]
     assert report.STOCK not in mnist
     written = json.loads(out.read_text())
-    assert [row.stock for row in report.rows(written)] == [None, "0.9050 ± 0.0050"]
+    assert [row.stock for row in report.rows(report.Report.of(written))] == [None, "0.9050 ± 0.0050"]
     assert "its own optimizer" in capsys.readouterr().out
 
 
@@ -202,7 +204,7 @@ def test_readme_has_the_committed_table():
     if not cli.COMMITTED.exists():
         pytest.skip("no results are committed yet")
     text = cli.README.read_text(encoding="utf-8")
-    assert text == tables.into(text, json.loads(cli.COMMITTED.read_text(encoding="utf-8"))), (
+    assert text == tables.into(text, report.Report.of(json.loads(cli.COMMITTED.read_text(encoding="utf-8")))), (
         "run python -m benchmarks.systems --readme"
     )
 

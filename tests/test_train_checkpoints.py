@@ -1,4 +1,4 @@
-"""A run that was stopped goes on from its checkpoint as if nothing had happened, and a checkpoint of another run is refused."""
+"""A stopped run goes on from its checkpoint to the same results, and a checkpoint of another run is refused."""
 
 import subprocess
 import sys
@@ -20,16 +20,16 @@ KEY = jax.random.key(3)
 
 
 def comparable(history):
-    """What does not depend on the clock."""
+    """Return the fields of records that do not depend on the clock."""
     return [record._replace(seconds=0, examples_per_second=0) for record in history]
 
 
 class StoppedError(Exception):
-    """What a test stops a run with."""
+    """The exception by which a test stops a run."""
 
 
 def stop_at(step):
-    """A callback that stops the run at that record, before its checkpoint is written."""
+    """Return a callback that stops the run at that record, before its checkpoint is written."""
 
     def callback(record, params):
         if record.step == step:
@@ -40,7 +40,7 @@ def stop_at(step):
 
 @pytest.mark.parametrize("options", [{"begin": begin, "steps_per_call": 3}, {"key": KEY}], ids=["carry", "key"])
 def test_a_run_that_was_stopped_goes_on_bit_by_bit(options, tmp_path):
-    """StoppedError three times at other records, it has the parameters, best ones, records and file of a run that was not."""
+    """A run stopped at three records has the parameters, best ones, records and file of one that was not."""
     run = partial(fit, loss_fn, optimizer=SGD, batches=batches(), epochs=4, every=5, validation=batches(7), **options)
     whole = run(init(), history=tmp_path / "whole.jsonl")
     for step in (5, 15, 24):
@@ -48,7 +48,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(options, tmp_path):
             run(init(), checkpoints=tmp_path / "run", history=tmp_path / "history.jsonl", callbacks=[stop_at(step)])
     result = run(
         init(1), checkpoints=tmp_path / "run", history=tmp_path / "history.jsonl"
-    )  # other initial ones are not looked at
+    )  # initial parameters of another seed are ignored
     assert_equal((result.params, result.best), (whole.params, whole.best))
     assert comparable(result.history) == comparable(whole.history) == comparable(read(tmp_path / "history.jsonl"))
     assert_equal(restore(tmp_path / "run", init()), whole.params)
@@ -56,7 +56,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(options, tmp_path):
 
 
 def test_a_run_that_is_done_is_not_done_again(tmp_path):
-    """Started again it returns what it had; with more epochs it goes on."""
+    """A finished run returns its results. With more epochs it goes on."""
     run = partial(fit, loss_fn, init(), SGD, batches(), checkpoints=tmp_path, validation=batches(7))
     first = run(epochs=2)
     again = run(epochs=2, callbacks=[pytest.fail])
@@ -66,7 +66,7 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path):
 
 
 def test_a_run_may_start_anew(tmp_path):
-    """What is there is removed, but not before the arguments have been checked."""
+    """An old run is removed only after the arguments have been checked."""
     run = partial(fit, loss_fn, init(), SGD, checkpoints=tmp_path, resume=False)
     run(batches(), epochs=2)
     two = mesh(devices=jax.devices()[:2])
@@ -79,13 +79,13 @@ def test_a_run_may_start_anew(tmp_path):
 
 
 def test_orbax_does_not_ask_whether_to_stop(tmp_path, monkeypatch):
-    """JAX tells each number once, and `SharedInterruption` counts them."""
+    """JAX tells each number only once, and `SharedInterruption` counts them."""
     monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", pytest.fail)
     fit(loss_fn, init(), SGD, batches(), epochs=1, checkpoints=tmp_path)
 
 
 def test_early_stopping_stops_a_run_that_goes_on(tmp_path):
-    """A run that was stopped early is not trained further when it is started again."""
+    """A run that stopped early is not trained further when it is started again."""
     run = partial(fit, loss_fn, init(), SGD, batches(), epochs=50, checkpoints=tmp_path, validation=batches(7))
     first = run(stop=early_stopping(patience=2))
     assert run(stop=early_stopping(patience=2), callbacks=[pytest.fail]).history == first.history
@@ -106,21 +106,23 @@ def test_the_state_of_any_optimizer_is_kept(tmp_path):
 
 
 def test_parameters_in_sixteen_bits_stay_in_sixteen_bits(tmp_path):
-    """Each array comes back in its own dtype."""
+    """Each array comes back in its own 16-bit dtype."""
     params = {"w": jnp.ones(3, "bfloat16"), "v": jnp.ones(2, "float16")}
     loss = lambda params, examples, key, carry: loss_fn(init(), examples, key, carry)
     fit(loss, params, SGD, batches(), epochs=1, checkpoints=tmp_path)
     assert_equal(restore(tmp_path, params), params)
 
 
-other = {name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6)), "output": jnp.ones(5, "bfloat16")}.items()}
+OTHER_PARAMS = {
+    name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6)), "output": jnp.ones(5, "bfloat16")}.items()
+}
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"params": other["kernel"]}, r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"),
-        ({"params": other["output"]}, r"its params\.output is float32\[5\], expected bfloat16\[5\]"),
+        ({"params": OTHER_PARAMS["kernel"]}, r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"),
+        ({"params": OTHER_PARAMS["output"]}, r"its params\.output is float32\[5\], expected bfloat16\[5\]"),
         ({"params": init() | {"more": jnp.ones(1)}}, r"its params\.more is missing, expected float32\[1\]"),
         ({"optimizer": optax.sgd(0.5, momentum=0.9)}, r"its training\.state\.moments\.0\.trace\.kernel is missing, expected"),
         ({"batches": batches(size=2)}, "its batches is 6 of 4 examples, seed 0, expected 11 of 2 examples, seed 0"),
@@ -132,7 +134,7 @@ other = {name: init() | {name: leaf} for name, leaf in {"kernel": jnp.ones((3, 6
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, sentence, checkpoint, capfd):
-    """Another model, optimizer, batch size, kind of carry or key gets one sentence that names what differs, and nothing else."""
+    """Another model, optimizer, batch size, carry or key is named in one sentence."""
     options = {"params": init(), "optimizer": SGD, "batches": batches(), "validation": batches(7)} | change
     with pytest.raises(ValueError, match=f"^the checkpoint in [^\n]* is of another run: {sentence}.*: give that run's model"):
         fit(lambda *args: loss_fn(init(), *args[1:]), **options, epochs=2, checkpoints=checkpoint)
@@ -140,7 +142,7 @@ def test_a_checkpoint_of_another_run_is_refused(change, sentence, checkpoint, ca
 
 
 def test_a_refusal_leaves_nothing_behind_that_complains(checkpoint):
-    """A program that asks for other shapes, again and again, has nothing on stderr when it ends."""
+    """A program with many refusals has nothing on stderr when it ends."""
     program = f"""
 import jax
 from jlstm.train import restore
@@ -152,13 +154,13 @@ for units in range(1, 10):
     except ValueError:
         print("refused")
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
-    assert (done.stdout.count("refused"), done.stderr) == (8, "")  # one of the nine fits
+    process = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert (process.stdout.count("refused"), process.stderr) == (8, "")  # only one of the nine cases fits
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """What a run left."""
+    """The folder of a finished run."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         folder = tmp_path_factory.mktemp("checkpoint")
         fit(loss_fn, init(), SGD, batches(), epochs=1, validation=batches(7), checkpoints=folder)
@@ -166,18 +168,18 @@ def checkpoint(tmp_path_factory):
 
 
 def test_restore_looks_at_the_parameters_alone(checkpoint):
-    """Parameters are restored without the optimizer, from shapes too; others than those are refused."""
+    """Parameters are restored without the optimizer, also from shapes. Others are refused."""
     shapes = jax.eval_shape(init)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), restore(checkpoint, shapes)) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )
     assert_equal(restore(checkpoint, jax.tree.map(np.asarray, init())), restore(checkpoint, shapes, best=True))  # one record only
     with pytest.raises(ValueError, match=r"its params\.kernel is float32\[3, 5\], expected float32\[3, 6\]"):
-        restore(checkpoint, other["kernel"])
+        restore(checkpoint, OTHER_PARAMS["kernel"])
 
 
 def test_restore_of_nothing_gets_one_sentence(tmp_path):
-    """A folder that is not there, is empty, or is a file, and a run without best parameters, are named."""
+    """A missing or empty folder, a file, and a run without best parameters are refused."""
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none: train with checkpoints="):
         restore(tmp_path / "none", init())
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*: train with checkpoints="):
@@ -191,7 +193,7 @@ def test_restore_of_nothing_gets_one_sentence(tmp_path):
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    """What orbax wrote for another program is not taken for a run."""
+    """A folder that orbax wrote for another program is refused."""
     with ocp.CheckpointManager(tmp_path) as manager:
         manager.save(3, args=ocp.args.Composite(params=ocp.args.StandardSave(init())))
     with pytest.raises(ValueError, match=r"^the checkpoint in .* was not written by jlstm\.train\.fit: give another folder"):
@@ -199,7 +201,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 
 def test_reading_leaves_a_run_that_writes_alone(checkpoint):
-    """What is half written in the folder is still there after `restore`, and gone when the run goes on."""
+    """`restore` leaves half-written files in the folder. The run removes them when it goes on."""
     half = checkpoint / "99.orbax-checkpoint-tmp"
     half.mkdir()
     restore(checkpoint, init())

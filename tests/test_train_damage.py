@@ -1,4 +1,4 @@
-"""A checkpoint that was changed after it was written is never used: the run goes on from the one before, to the same bits."""
+"""A checkpoint that was changed after it was written is never used: the run goes on from the previous one, to the same bits."""
 
 import random
 import shutil
@@ -23,7 +23,7 @@ NEWEST = "process_0.safetensors"
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
-    """The checkpoints of steps 4 and 8 of a run of 12 steps, and what that run ends with."""
+    """The checkpoints of steps 4 and 8 of a run of 12 steps, and the final results."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         folder = tmp_path_factory.mktemp("damage") / "half"
         run(steps=8, checkpoints=folder)
@@ -36,7 +36,7 @@ def copy(half, tmp_path):
 
 
 def test_two_checkpoints_are_kept(half):
-    """The last and the one before, nothing else."""
+    """A run keeps the last two checkpoints and nothing else."""
     assert sorted(path.name for path in half[0].iterdir()) == ["4", "8"]
 
 
@@ -63,7 +63,7 @@ DAMAGES = {
 
 
 def rewrite(file, describe=lambda about: about, pieces=lambda kernel: {"": kernel}):
-    """Write another description and pieces of an array under right digests."""
+    """Write another description, and pieces of an array, with right digests."""
     arrays, metadata = io.unpack(file.read_bytes())
     arrays |= {f"params.kernel{place}": piece for place, piece in pieces(arrays.pop("params.kernel")).items()}
     file.write_bytes(io.pack(arrays, {"checkpoint": describe(metadata["checkpoint"])}))
@@ -71,7 +71,7 @@ def rewrite(file, describe=lambda about: about, pieces=lambda kernel: {"": kerne
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_run_goes_on_from_the_checkpoint_before(damage, copy, half):
-    """With a warning that names the damage, to the bits of an undisturbed run; the damaged checkpoint is replaced."""
+    """A warning names the damage. The results have the same bits, and the damaged checkpoint is replaced."""
     DAMAGES[damage](copy / "8" / NEWEST)
     with pytest.warns(
         UserWarning, match=r"^the checkpoint of step 8 in [^\n]* is damaged \([^\n]*\): going back to that of step 4$"
@@ -85,7 +85,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(damage, copy, half):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_other_parameters_are_never_restored(damage, copy):
-    """Nor are earlier ones: one sentence says where they are."""
+    """`restore` does not fall back to earlier parameters: one sentence says where they are."""
     DAMAGES[damage](copy / "8" / NEWEST)
     sentence = refusal(lambda: restore(copy, init()))
     assert "the checkpoint of step 8 in " in sentence
@@ -97,7 +97,7 @@ def test_other_parameters_are_never_restored(damage, copy):
 
 
 def test_two_damaged_checkpoints_are_one_sentence(copy):
-    """A run does not begin anew without being told."""
+    """A run does not silently start again from the beginning."""
     for step in ("4", "8"):
         DAMAGES["a bit of an array"](copy / step / NEWEST)
     sentence = refusal(lambda: run(steps=12, checkpoints=copy))
@@ -107,13 +107,13 @@ def test_two_damaged_checkpoints_are_one_sentence(copy):
 
 
 def test_every_flipped_bit_is_noticed(half):
-    """Of a checkpoint's file, but for those of spaces after the header, which are not read."""
+    """Every flipped bit of a checkpoint is noticed, except in the unread spaces after the header."""
     content = (half[0] / "8" / NEWEST).read_bytes()
     assert unnoticed(content, random.Random(0).sample(range(8 * len(content)), 4000)) < 0.02
 
 
 def test_an_array_that_is_in_pieces_is_put_together(copy):
-    """As several processes write it."""
+    """Several processes write one array in pieces."""
     whole = restore(copy, init())
     rewrite(copy / "8" / NEWEST, pieces=lambda kernel: {"@0:3,0:2": kernel[:, :2], "@0:3,2:5": kernel[:, 2:]})
     assert_equal(restore(copy, init()), whole)
@@ -123,11 +123,11 @@ def test_an_array_that_is_in_pieces_is_put_together(copy):
 
 
 def as_before(folder, step):
-    """Write the checkpoint of a run as earlier versions did: by orbax, the last one only."""
+    """Write the checkpoint of a run as earlier versions did: by orbax, only the last one."""
     run(steps=step, checkpoints=folder / "new")
     checkpoint = stored.read(folder / "new" / str(step))
     state = initial(Task(loss_fn, SGD, batches(), None, 1, None), init())
-    state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # which was not counted
+    state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # it was not counted
     training = {"state": state._replace(params=()), "key": jax.random.key_data(jax.random.key(0))}
     items = {}
     for item, tree in {"params": init(), "best": init(), "training": training}.items():
@@ -148,7 +148,7 @@ def old(tmp_path_factory):
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_an_older_version(old, half, tmp_path):
-    """To the same bits, and from then on with digests."""
+    """The results have the same bits, and new checkpoints have digests."""
     folder = shutil.copytree(old, tmp_path / "old")
     assert_equal(restore(folder, init()), run(steps=8).params)
     result = run(steps=12, checkpoints=folder)
@@ -158,7 +158,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_an_older_version(old, half, tmp_path
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_damaged_checkpoint_of_an_older_version_is_one_sentence(seed, old, tmp_path, capfd):
-    """Whichever of its files is cut short, emptied or made text: never an error of orbax, TensorStore or Python."""
+    """Any file cut short, emptied or overwritten gives our sentence, no foreign error."""
     dice, folder = random.Random(seed), shutil.copytree(old, tmp_path / "old")
     files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: (path.stat().st_size, path.name))
     file = dice.choice([path for path in files if path.stat().st_size > 100])

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone ends a run in one sentence, and the run goes on to the same bits when there is room."""
+"""A full, read-only or missing disk ends a run in one sentence, and the run goes on to the same bits when there is room."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]
 
 
 def sentence(call, number):
-    """What an error of this number says: one line, short, raised from the operating system's."""
+    """Return the message of an error with this number: one short line, raised from the operating system's error."""
     with pytest.raises(OSError, match=r"(?s).") as caught:
         call()
     error = caught.value
@@ -36,7 +36,7 @@ def sentence(call, number):
 
 
 def failing(monkeypatch, number, owner, name, matches):
-    """Make a function fail from now on."""
+    """Make a function raise this error where `matches` holds for its arguments."""
     right = getattr(owner, name)
 
     def wrong(*args, **options):
@@ -48,7 +48,7 @@ def failing(monkeypatch, number, owner, name, matches):
 
 
 def at(step, action):
-    """A callback that does something at that record."""
+    """Return a callback that calls `action` at that record."""
 
     def callback(record, params):
         if record.step == step:
@@ -70,7 +70,7 @@ PLACES = {
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence(place, number, tmp_path, monkeypatch, capfd):
-    """The last two are still there, nothing is left by half, nothing is printed, and the run goes on to the same bits."""
+    """The last two checkpoints stay, nothing is half written, and the run can go on."""
     folder = tmp_path / "run"
     with monkeypatch.context() as context:
         callback = at(12, lambda: failing(context, number, *PLACES[place]))
@@ -84,18 +84,18 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(place, number, tmp_
 
 @contextmanager
 def small_files(size):
-    """Let no file grow beyond a size: the operating system itself refuses to write more."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    """Let no file grow beyond a size. The operating system itself then refuses to write more."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_real_limit_is_one_sentence(tmp_path):
-    """What the operating system refuses in the middle of a file is removed; the history has its own sentence."""
+    """A file that the system cuts short is removed. The history has its own sentence."""
     run(steps=4, checkpoints=tmp_path / "run")
     with small_files(1000):
         message = sentence(lambda: run(checkpoints=tmp_path / "run"), errno.EFBIG)
@@ -110,7 +110,7 @@ def test_a_real_limit_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("gone", ["run", "."])
 def test_a_folder_that_vanishes_is_not_made_again(gone, tmp_path):
-    """Where a disk was taken out, nothing is written to the one below."""
+    """When a disk is unmounted, nothing is written to the folder beneath its mount point."""
     folder = tmp_path / "disk" / "run"
     callback = at(8, lambda: shutil.rmtree(folder if gone == "run" else folder.parent))
     message = sentence(lambda: run(checkpoints=folder, callbacks=[callback]), errno.ENOENT)
@@ -119,7 +119,7 @@ def test_a_folder_that_vanishes_is_not_made_again(gone, tmp_path):
 
 
 def test_a_folder_that_becomes_a_file_is_one_sentence(tmp_path):
-    """Also in `restore`."""
+    """`restore` raises the sentence too."""
     folder = tmp_path / "run"
     callback = at(8, lambda: (shutil.rmtree(folder), folder.touch()))
     message = sentence(lambda: run(checkpoints=folder, callbacks=[callback]), errno.ENOTDIR)
@@ -130,7 +130,7 @@ def test_a_folder_that_becomes_a_file_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
 def test_a_folder_that_cannot_be_made_is_one_sentence(number, tmp_path, monkeypatch):
-    """Before anything is computed for long."""
+    """The sentence comes before any long computation."""
     failing(monkeypatch, number, Path, "mkdir", lambda path, *_: path.name == "run")
     message = sentence(lambda: run(checkpoints=tmp_path / "run", callbacks=[pytest.fail]), number)
     assert "checkpoints cannot be written to " in message
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(number, tmp_path, monkeypa
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO], ids=errno.errorcode.get)
 def test_a_checkpoint_that_cannot_be_read_is_one_sentence(number, tmp_path, monkeypatch):
-    """What may not be read is not taken for damaged; what the disk cannot read is."""
+    """A missing permission is not taken for damage; an unreadable disk block is."""
     run(checkpoints=tmp_path / "run")
     failing(monkeypatch, number, Path, "read_bytes", lambda path: path.parent.name == "16")
     with pytest.raises((OSError, ValueError), match=r"(?s).") as caught:
@@ -152,7 +152,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_sentence(number, tmp_path, monk
 
 
 def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tmp_path, monkeypatch):
-    """The batch is then in the error alone."""
+    """The error alone then has the batch."""
     loss = lambda params, examples, key, carry: Outcome(loss_fn(params, examples, key, carry).losses / jnp.zeros(()))
     failing(monkeypatch, errno.ENOSPC, *PLACES["flushing"])
     with pytest.raises(NonFiniteError, match=r"its batch is in this error's attribute batch, since .*\.npz cannot be written"):
@@ -162,7 +162,7 @@ def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(tmp_path, monkeypat
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("place", ["flushing", "opening", "renaming the file"])
 def test_a_file_that_cannot_be_saved_is_one_sentence(place, number, tmp_path, monkeypatch):
-    """What was there is still there, and nothing else."""
+    """The old file stays, and no other file is left."""
     path = tmp_path / "a.safetensors"
     jlstm.save(path, {"a": np.ones(3, np.float32)})
     content = path.read_bytes()
@@ -170,5 +170,5 @@ def test_a_file_that_cannot_be_saved_is_one_sentence(place, number, tmp_path, mo
         failing(context, number, *PLACES[place])
         message = sentence(lambda: jlstm.save(path, {"a": np.zeros(3, np.float32)}), number)
     assert message.startswith(f"{path} cannot be written (")
-    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
     assert path.read_bytes() == content

@@ -1,4 +1,4 @@
-"""What a run tells, keeps and refuses: records, the best parameters, early stopping, wrong arguments."""
+"""Records, best parameters, early stopping and wrong arguments of a training run."""
 
 import json
 import math
@@ -18,7 +18,7 @@ run = partial(fit, loss_fn, init(), SGD, batches(), validation=batches(7))
 
 
 def test_records_are_of_every_so_many_steps_and_of_the_last():
-    """`every` counts over passes; a record tells its step and its share of an epoch; metrics are means since the one before."""
+    """`every` counts across passes. Metrics are means since the previous record."""
     result = run(steps=10, every=4)
     assert [(record.step, record.epoch) for record in result.history] == [(4, 4 / 6), (8, 8 / 6), (10, 10 / 6)]
     for record in result.history:
@@ -26,8 +26,8 @@ def test_records_are_of_every_so_many_steps_and_of_the_last():
         assert record.validation.keys() == {"loss", "accuracy"}
         assert 0 < record.seconds < 60
         assert record.examples_per_second > 0
-    each = run(steps=4, every=1).history
-    assert result.history[0].train["loss"] == pytest.approx(np.mean([record.train["loss"] for record in each]), rel=1e-6)
+    step_records = run(steps=4, every=1).history
+    assert result.history[0].train["loss"] == pytest.approx(np.mean([record.train["loss"] for record in step_records]), rel=1e-6)
 
 
 def test_an_epoch_has_one_record_without_every():
@@ -36,17 +36,17 @@ def test_an_epoch_has_one_record_without_every():
 
 
 def test_validation_is_evaluate_without_dropout():
-    """What a record has of the validation data is what `evaluate` says of the parameters then: weighted means, no key."""
-    seen = []
-    result = run(epochs=2, callbacks=[lambda record, params: seen.append(evaluate(loss_fn, params, batches(7)))])
-    assert seen == [record.validation for record in result.history]
+    """A record's validation metrics are those of `evaluate`: weighted means, without a key."""
+    evaluations = []
+    result = run(epochs=2, callbacks=[lambda record, params: evaluations.append(evaluate(loss_fn, params, batches(7)))])
+    assert evaluations == [record.validation for record in result.history]
     outcome = loss_fn(result.params, batches(7).examples, None, None)
-    assert seen[-1]["loss"] == pytest.approx(float(outcome.losses.mean()), rel=1e-6)
-    assert seen[-1]["accuracy"] == pytest.approx(float(outcome.metrics["accuracy"].mean()), rel=1e-6)
+    assert evaluations[-1]["loss"] == pytest.approx(float(outcome.losses.mean()), rel=1e-6)
+    assert evaluations[-1]["accuracy"] == pytest.approx(float(outcome.metrics["accuracy"].mean()), rel=1e-6)
 
 
 def test_evaluate_hands_the_carry_on():
-    """With `begin`, batch after batch goes on from the one before, in the given order."""
+    """With `begin` each batch starts from the carry of the previous one, in order."""
     carry, means, data = begin(4), [], batches(7, seed=None)
     for batch in data.epoch(0):
         outcome = loss_fn(init(), batch.examples, None, carry)
@@ -56,7 +56,7 @@ def test_evaluate_hands_the_carry_on():
 
 
 def test_the_history_file_is_the_history(tmp_path):
-    """JSON Lines, a record a line, replaced at each record; whatever was in the file before is gone."""
+    """It is JSON Lines with one record a line, rewritten at each record. Old content is replaced."""
     path, lengths = tmp_path / "history.jsonl", []
     path.write_text("of an older run\n")
     result = run(epochs=3, history=path, callbacks=[lambda *_: lengths.append(len(path.read_text().splitlines()))])
@@ -65,7 +65,7 @@ def test_the_history_file_is_the_history(tmp_path):
 
 
 def test_what_is_not_finite_is_null_in_the_history_file(tmp_path):
-    """JSON has no NaN: it is written as null, and read as NaN."""
+    """JSON has no NaN: it is written as null and read as NaN."""
     write(tmp_path / "history.jsonl", [Record(1, 1.0, {"loss": 2.0}, {"loss": math.nan}, 1.0, math.inf)])
     text = (tmp_path / "history.jsonl").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["validation"] == {"loss": None}
@@ -73,23 +73,23 @@ def test_what_is_not_finite_is_null_in_the_history_file(tmp_path):
 
 
 def test_a_history_that_cannot_be_written_is_refused_at_the_start(tmp_path):
-    """The folder of the history is missed before anything is trained."""
+    """A missing folder of the history is noticed before training."""
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
         run(epochs=1, history=tmp_path / "missing" / "history.jsonl", callbacks=[pytest.fail])
 
 
 def test_best_are_the_parameters_of_the_best_record():
-    """`best` are those that the record with the smallest validation loss was made with, bit by bit."""
+    """`best` has the bits of the parameters at the smallest validation loss."""
     held = []
     result = run(epochs=6, callbacks=[lambda record, params: held.append(jax.tree.map(np.array, params))])
     losses = [record.validation["loss"] for record in result.history]
-    assert 0 < np.argmin(losses) < 5  # else the test would prove little
+    assert 0 < np.argmin(losses) < 5  # otherwise the test would prove little
     assert_equal(jax.tree.map(np.asarray, result.best), held[np.argmin(losses)])
     assert fit(loss_fn, init(), SGD, batches(), epochs=1).best is None
 
 
 def validated(losses):
-    """A history of these validation losses."""
+    """Return a history with these validation losses."""
     return [Record(step, step, {"loss": -loss}, {"loss": loss}, 1.0, 1.0) for step, loss in enumerate(losses)]
 
 
@@ -97,7 +97,7 @@ def validated(losses):
     ("losses", "options", "stops"),
     [
         ([], {}, False),
-        ([3, 2, 4, 2], {"patience": 2}, True),  # as good as before is no new best
+        ([3, 2, 4, 2], {"patience": 2}, True),  # an equal loss is no new best
         ([3, 2, 4, 1], {"patience": 2}, False),
         ([3, 2, 4], {"patience": 2}, False),
         ([1, 2, 3], {"patience": 2, "mode": "max"}, False),
@@ -108,7 +108,7 @@ def validated(losses):
     ],
 )
 def test_early_stopping_waits_for_a_new_best(losses, options, stops):
-    """Training stops once the last `patience` records are no better than the best before; NaN is never best."""
+    """Training stops after `patience` records that are no better than the best. NaN is never best."""
     assert early_stopping(**{"part": "validation"} | options)(validated(losses)) is stops
 
 
@@ -142,22 +142,22 @@ def test_early_stopping_stops_fit():
     ],
 )
 def test_wrong_numbers_get_one_sentence(options, sentence):
-    """Neither or both of epochs and steps, numbers below one, and figures that nobody measures are refused."""
+    """Neither or both of epochs and steps, numbers below one, and unknown metrics are refused."""
     with pytest.raises(ValueError, match=f"^{sentence}"):
         run(**options)
 
 
 def test_patience_is_at_least_one():
-    """No patience at all would stop every run."""
+    """A patience of zero would stop every run."""
     with pytest.raises(ValueError, match="patience must be a whole number of at least 1, got 0"):
         early_stopping(patience=0)
 
 
 def test_the_key_is_part_of_the_run():
-    """The same key gives the same bits, another one another dropout; none is key 0."""
-    same, other = (run(epochs=1, key=jax.random.key(seed)).params for seed in (0, 1))
+    """The same key gives the same bits, another key other dropout. None means key 0."""
+    same, different = (run(epochs=1, key=jax.random.key(seed)).params for seed in (0, 1))
     assert_equal(run(epochs=1).params, same)
-    assert not jnp.allclose(same["kernel"], other["kernel"])
+    assert not jnp.allclose(same["kernel"], different["kernel"])
 
 
 def test_metrics_of_any_kind_are_means():

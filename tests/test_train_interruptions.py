@@ -1,4 +1,4 @@
-"""Ctrl-C, or a scheduler's SIGTERM, leaves a checkpoint wherever it comes; a second one does not wait."""
+"""Ctrl-C or a scheduler's SIGTERM leaves a checkpoint at any moment. A second signal does not wait."""
 
 import signal
 import threading
@@ -32,11 +32,11 @@ class Ringing(Minibatches):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("position", [1, 3, 4, 5, 6, 9, 12, 13])
 def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_path):
-    """Before the first call or the last, of a pass, of a record or of the run: the same results, and the old handlers."""
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    """A signal at any point of the run leaves the same final results and the old handlers."""
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d+ of 14; kept in /.*, where it can be resumed"):
         run(batches=Ringing(number, position), checkpoints=tmp_path)
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers
     step = max(int(path.name) for path in tmp_path.iterdir())
     assert position < step <= min(14, position + 4)  # the call under way, and the next
     result, whole = run(batches=batches(), checkpoints=tmp_path), run(batches=batches())
@@ -45,7 +45,7 @@ def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_pat
 
 
 def test_before_the_first_record_there_are_no_best_parameters(tmp_path):
-    """The initial ones are not passed off for them."""
+    """The initial parameters are not reported as the best ones."""
     with pytest.raises(KeyboardInterrupt):
         run(batches=Ringing(signal.SIGINT, 1), checkpoints=tmp_path)
     restore(tmp_path, init())
@@ -54,7 +54,7 @@ def test_before_the_first_record_there_are_no_best_parameters(tmp_path):
 
 
 def test_validation_is_finished_first(tmp_path):
-    """A request in the middle of validation waits for the record and its checkpoint."""
+    """A signal during validation waits for the record and its checkpoint."""
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step 5 of 14;"):
         run(batches=batches(), validation=Ringing(signal.SIGINT, 1, count=7), checkpoints=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["5"]
@@ -62,7 +62,7 @@ def test_validation_is_finished_first(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_request_before_the_first_step_leaves_a_checkpoint_too(number, tmp_path):
-    """While the first batch of validation is fetched, to learn its shapes, nothing has begun yet: SIGTERM would kill."""
+    """A validation batch is fetched first, for its shapes. Without a handler SIGTERM would kill there."""
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step \d of 14; kept in "):
         run(batches=batches(), validation=Ringing(number, 0, count=7), checkpoints=tmp_path)
     (step,) = (int(path.name) for path in tmp_path.iterdir())
@@ -70,24 +70,24 @@ def test_a_request_before_the_first_step_leaves_a_checkpoint_too(number, tmp_pat
 
 
 def test_the_second_ctrl_c_does_not_wait(tmp_path):
-    """It raises where it comes, before the checkpoint."""
+    """It raises at once, before the checkpoint."""
 
-    def twice(record, params):
+    def interrupt_twice(record, params):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
+    previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
     try:
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            run(batches=batches(), checkpoints=tmp_path, callbacks=[twice])
+            run(batches=batches(), checkpoints=tmp_path, callbacks=[interrupt_twice])
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_request_after_the_last_step_is_not_lost():
-    """Even what comes when there is nothing left to stop ends in KeyboardInterrupt."""
+    """A signal after the last step still ends in KeyboardInterrupt."""
 
     def stop(history):
         signal.raise_signal(signal.SIGINT)
@@ -98,24 +98,24 @@ def test_a_request_after_the_last_step_is_not_lost():
 
 
 def test_without_checkpoints_nothing_is_kept():
-    """The message does not promise more than there is."""
+    """The message then promises no checkpoint."""
     with pytest.raises(KeyboardInterrupt, match=r"^stopped after step 5 of 14; nothing is kept"):
         run(batches=batches(), callbacks=[lambda *_: signal.raise_signal(signal.SIGINT)])
 
 
 def test_a_handler_from_elsewhere_is_no_obstacle(monkeypatch):
-    """A handler that was not installed by Python is unknown to it, and cannot be put back."""
+    """Python cannot read or restore a handler that was not installed by Python."""
     monkeypatch.setattr(signal, "getsignal", lambda number: None)
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    previous_handlers = signal.signal(signal.SIGINT, signal.SIG_DFL), signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         run(batches=batches())
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous_handlers, strict=True):
             signal.signal(number, handler)
 
 
 def test_other_threads_train_too():
-    """Only the main thread can hold signals back; others train without."""
+    """Only the main thread can handle signals. Other threads train without handling them."""
     results = []
     thread = threading.Thread(target=lambda: results.append(run(batches=batches())))
     thread.start()

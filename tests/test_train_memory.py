@@ -1,4 +1,4 @@
-"""Freed memory stays with the process when it is told to keep it."""
+"""Freed memory stays with the process if `keep_memory` asks for it."""
 
 import subprocess
 import sys
@@ -31,12 +31,12 @@ def page_faults(mode):
 @pytest.mark.slow
 @pytest.mark.skipif(memory.platform.libc_ver()[0] != "glibc", reason="there is no glibc to be told")
 def test_a_block_is_cleared_by_the_system_once_instead_of_every_time():
-    """Ten blocks of 80 MB are thousands of pages; kept, they are the same pages."""
+    """Ten blocks of 80 MB reuse the same pages instead of faulting in new ones."""
     assert page_faults("leave") > 1000
     assert page_faults("keep") < 100
 
 
 def test_without_glibc_nothing_is_done(monkeypatch):
-    """And the caller is told."""
+    """Without glibc `keep_memory` does nothing, and says so."""
     monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
     assert not memory.keep_memory()

@@ -1,4 +1,4 @@
-"""What training does where the loss, the gradient or the update is not finite: it stops, or leaves the step out."""
+"""A loss, gradient or update that is not finite stops training, or its step is left out."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ from training import SGD, assert_equal, batches, begin, init, loss_fn
 
 
 def poisoned(step):
-    """Batches whose batch of that step, counted from 1, has a NaN."""
+    """Return batches of which that of one step, counted from 1, has a NaN."""
 
     class Poisoned(Minibatches):
         def epoch(self, number, start=0, part=(0, 1)):
@@ -30,7 +30,7 @@ def poisoned(step):
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 12])
 def test_nan_stops_the_run_where_it_is(step, steps_per_call, tmp_path):
-    """The error has the step, the batch, in a file too, and the parameters before it; the checkpoint is the last good one."""
+    """The error has step, batch (in a file too) and earlier parameters. The checkpoint is the last good one."""
     data, folder = poisoned(step), tmp_path / "checkpoints"
     with pytest.raises(NonFiniteError, match=rf"step {step} is not finite.*batch_of_step_{step}\.npz: look") as caught:
         fit(loss_fn, init(), SGD, data, steps=12, every=2, steps_per_call=steps_per_call, checkpoints=folder)
@@ -40,13 +40,13 @@ def test_nan_stops_the_run_where_it_is(step, steps_per_call, tmp_path):
     assert_equal(caught.value.batch, batch)
     with np.load(folder / f"batch_of_step_{step}.npz") as saved:
         assert_equal(dict(saved), {"examples.0": xs, "examples.1": labels, "weights": weights})
-    before = (step - 1) // 2 * 2
+    checkpoint_step = (step - 1) // 2 * 2
     clean = partial(fit, loss_fn, init(), SGD, batches(), every=2, steps_per_call=steps_per_call)
-    np.testing.assert_allclose(  # as the steps may be grouped otherwise
+    np.testing.assert_allclose(  # steps may be grouped differently in one call
         caught.value.params["kernel"], clean(steps=step - 1).params["kernel"] if step > 1 else init()["kernel"], rtol=0, atol=1e-6
     )
-    if before:
-        assert_equal(restore(folder, init()), clean(steps=before).params)
+    if checkpoint_step:
+        assert_equal(restore(folder, init()), clean(steps=checkpoint_step).params)
         assert_equal(clean(steps=12, checkpoints=folder).params, clean(steps=12).params)
 
 
@@ -57,7 +57,7 @@ def test_nan_without_a_folder_is_in_the_error_alone():
 
 
 def test_a_change_that_is_not_finite_stops_too():
-    """An optimizer that divides by nothing is stopped before it touches the parameters."""
+    """An optimizer that divides by zero is stopped before it changes the parameters."""
     optimizer = optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: leaf / (leaf - leaf), updates))
     with pytest.raises(NonFiniteError, match="the change of step 1 is not finite") as caught:
         fit(loss_fn, init(), optimizer, batches(), epochs=1)
@@ -65,7 +65,7 @@ def test_a_change_that_is_not_finite_stops_too():
 
 
 def several_poisoned(steps, count=22):
-    """Batches of which those of some steps, counted from 1, have a NaN."""
+    """Return batches of which those of some steps, counted from 1, have a NaN."""
 
     class Poisoned(Minibatches):
         def epoch(self, number, start=0, part=(0, 1)):
@@ -78,7 +78,7 @@ def several_poisoned(steps, count=22):
 
 
 def left_out_by_hand(optimizer, steps, poisoned_steps, begin=None):
-    """A plain loop that takes no step for some batches, but counts them."""
+    """Train by a plain loop that counts some batches but takes no step for them."""
     params, carry, losses = init(), None, []
     moments, data = optimizer.init(params), batches()
     gradient = jax.jit(
@@ -113,7 +113,7 @@ MODES = {
 @pytest.mark.parametrize("with_carry", [None, begin], ids=["no carry", "carry"])
 @pytest.mark.parametrize("name", MODES)
 def test_steps_that_are_not_finite_are_left_out(name, with_carry, caplog):
-    """All that is trained is what a plain loop without those batches gives; they are counted, logged and in no mean."""
+    """Results equal a plain loop without those batches, which are counted, logged and in no mean."""
     optimizer, options = MODES[name]
     result = fit(loss_fn, init(), optimizer, several_poisoned(BAD), steps=12, every=6, key=KEY, begin=with_carry, **options)
     params, losses = left_out_by_hand(SGD, 12, BAD, with_carry)
@@ -134,14 +134,14 @@ def test_an_optimizer_that_has_had_enough_stops_the_run():
 
 
 def test_a_loss_that_is_not_finite_without_its_gradient_stops():
-    """Nobody has dealt with that."""
+    """An infinite loss stops the run even if its gradient is finite."""
     loss = lambda params, x, key, carry: Outcome(params["w"] * x + jnp.where(x > 2, jnp.inf, 0))
     with pytest.raises(NonFiniteError, match=r"of step 4 is not finite.*or go on with nonfinite='skip'"):
         fit(loss, {"w": jnp.ones(())}, SGD, Minibatches(np.arange(4, dtype=np.float32), 1), epochs=1)
 
 
 def test_a_run_of_nothing_but_nan_ends_with_what_it_began():
-    """Means of nothing are NaN."""
+    """The parameters stay, and means of no steps are NaN."""
     result = fit(loss_fn, init(), SGD, several_poisoned(range(1, 7)), steps=6, nonfinite="skip")
     assert_equal(result.params, init())
     assert np.isnan(result.history[0].train["loss"])
@@ -150,7 +150,7 @@ def test_a_run_of_nothing_but_nan_ends_with_what_it_began():
 
 @pytest.mark.parametrize("stopped", [2, 4, 7])
 def test_a_run_that_leaves_steps_out_resumes_to_the_same_bits(stopped, tmp_path):
-    """Parameters and records, the counts too; also where the run before was stopped by what is now left out."""
+    """Parameters, records and counts agree, also after a run that stopped at such a step."""
     run = partial(fit, loss_fn, init(), SGD, several_poisoned(BAD - {2}), every=2, key=KEY)
     whole = run(steps=12, nonfinite="skip")
     if stopped == 4:
@@ -160,5 +160,5 @@ def test_a_run_that_leaves_steps_out_resumes_to_the_same_bits(stopped, tmp_path)
         run(steps=stopped, nonfinite="skip", checkpoints=tmp_path)
     resumed = run(steps=12, nonfinite="skip", checkpoints=tmp_path)
     assert_equal(resumed.params, whole.params)
-    if stopped != 7:  # which made a record of its own
+    if stopped != 7:  # it made its own record
         assert [record.train for record in resumed.history] == [record.train for record in whole.history]

@@ -1,4 +1,4 @@
-"""Training parity: the same steps from the same weights, here with optax and in Keras on TensorFlow, in float64."""
+"""optax here and Keras on TensorFlow take the same steps from the same weights, in float64."""
 
 import inspect
 
@@ -36,7 +36,7 @@ SETTINGS = [
 
 
 def drawn():
-    """Weights of an LSTM and of a dense layer on its last output, and a batch for every step."""
+    """Return weights of an LSTM and of a dense layer on its last output, and a batch for every step."""
     rng = np.random.default_rng(0)
     shapes = {"kernel": (FEATURES, 4 * UNITS), "recurrent_kernel": (UNITS, 4 * UNITS), "bias": (4 * UNITS,)}
     lstm = {name: 0.4 * rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -67,7 +67,7 @@ def train_here(name, options):
         value, gradients = loss_and_gradients(params, x, y)
         params, moments = step(params, moments, gradients)
         losses.append(float(value))
-    return losses, [leaf for one in ("lstm", "dense") for _, leaf in sorted(params[one].items())]
+    return losses, [leaf for layer_name in ("lstm", "dense") for _, leaf in sorted(params[layer_name].items())]
 
 
 def train_in_keras(name, options):
@@ -93,7 +93,7 @@ def train_in_keras(name, options):
 @pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
 def test_training_takes_the_steps_of_keras(name, options):
-    """After 12 steps all losses and weights are Keras' to rounding; the losses have moved by far more than that."""
+    """After 12 steps losses and weights agree to rounding. The losses have changed by far more."""
     options = {"learning_rate": RATE} | options
     losses, weights = train_here(name, options)
     their_losses, their_weights = train_in_keras(name, options)
@@ -101,18 +101,18 @@ def test_training_takes_the_steps_of_keras(name, options):
     for ours, theirs in zip(weights, their_weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
     start = [leaf for layer in drawn()[0].values() for _, leaf in sorted(layer.items())]
-    assert all(np.abs(after - before).max() > 1e-5 for after, before in zip(weights, start, strict=True))
+    assert all(np.abs(after - initial).max() > 1e-5 for after, initial in zip(weights, start, strict=True))
 
 
 def test_adam_with_its_defaults_is_that_of_keras_but_for_the_rounding_of_its_betas():
-    """0.9 and 0.999 in float32 make Keras' 1 - 0.999ᵗ off by 1e-5 in TensorFlow, in float64 too."""
+    """Keras rounds the betas to float32, even in float64 runs, so 1 - 0.999ᵗ is off by 1e-5."""
     (losses, _), (theirs, _) = (train("adam", {"learning_rate": RATE}) for train in (train_here, train_in_keras))
     np.testing.assert_allclose(losses, theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_defaults_are_those_of_keras(name):
-    """Each option has the default that it has in Keras."""
+    """Each option has Keras's default."""
     peers.load("keras")
     import keras
 
@@ -122,7 +122,7 @@ def test_defaults_are_those_of_keras(name):
 
 
 def test_a_schedule_is_taken_as_keras_takes_its_own():
-    """The learning rate of a step scales that step's gradient alone, not the momentum gathered before."""
+    """The learning rate of a step scales its gradient, not the earlier momentum."""
     optimizer = keras_optimizer("SGD", learning_rate=lambda count: jnp.where(count < 1, 1.0, 0.0), momentum=0.5)
     moments, changes = optimizer.init({"w": jnp.zeros(())}), []
     for _ in range(3):
@@ -141,6 +141,6 @@ def test_a_schedule_is_taken_as_keras_takes_its_own():
     ],
 )
 def test_wrong_options_are_refused(name, options, error, message):
-    """In one sentence that says what there is."""
+    """The sentence lists the options that there are."""
     with pytest.raises(error, match=message):
         keras_optimizer(name, **options)

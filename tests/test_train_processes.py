@@ -1,4 +1,4 @@
-"""Several real processes on one machine train as one device does, survive a signal, and go on from one checkpoint."""
+"""Several processes on one machine train as one device does, survive a signal, and go on from one checkpoint."""
 
 import json
 import shutil
@@ -24,37 +24,37 @@ RECORDS = list(range(2, 22, 2))
 
 
 class Outcome:
-    """What each of several processes wrote of each of its jobs."""
+    """The results of each of several processes for each of its jobs."""
 
     def __init__(self, folder, processes):
         self.folder, self.processes = folder, range(processes)
 
     def arrays(self, job, process=0):
-        """The last and the best parameters."""
+        """Return the last and the best parameters."""
         with np.load(self.folder / f"{job}_of_{process}.npz") as file:
             return list(file.values())
 
     def text(self, job, process=0):
-        """The figures of all records and what `evaluate` found; or the error."""
+        """Return the metrics of all records and of `evaluate`, or the error."""
         return json.loads((self.folder / f"{job}_of_{process}.json").read_text())
 
 
 def begin(processes, folder, *jobs):
-    """Start processes that do the same jobs together."""
+    """Start processes that run the same jobs together."""
     folder.mkdir(exist_ok=True)
     arguments = "{address}", str(processes), "{process}", str(folder), json.dumps(jobs)
     return start(processes, folder.parent / "cache", ROOT / "tests/scaling.py", *arguments, JAX_ENABLE_X64="1")
 
 
 def do(processes, folder, *jobs):
-    """Let processes do jobs together."""
+    """Run jobs in processes together."""
     for printed, code in wait(begin(processes, folder, *jobs)):
         assert code == 0, printed
     return Outcome(folder, processes)
 
 
-def once(condition, seconds=120):
-    """Wait until something has happened."""
+def wait_until(condition, seconds=120):
+    """Wait until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -69,7 +69,7 @@ def one_device():
 
 
 def options(job):
-    """Those of `fit`."""
+    """Return the options of `fit`."""
     return {name: value for name, value in job.items() if name != "problem"}
 
 
@@ -80,12 +80,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(folder):
-    """The checkpoints of two processes, one of which was told to stop."""
+    """The checkpoints of two processes, one of which got SIGTERM."""
     history, checkpoints = folder / "stopped/history.jsonl", folder / "stopped/checkpoints"
     where = {"checkpoints": str(checkpoints), "history": str(history)}
     processes = begin(2, folder / "stopped", LANGUAGE_MODEL | where | {"pause": 1})
     try:
-        once(lambda: history.exists() or processes[1].poll() is not None)
+        wait_until(lambda: history.exists() or processes[1].poll() is not None)
         processes[1].send_signal(signal.SIGTERM)
     finally:
         ended = wait(processes)
@@ -98,7 +98,7 @@ def stopped(folder):
 
 @pytest.fixture(scope="module")
 def two(folder, stopped):
-    """Two processes: uninterrupted, with different seeds, with half of the columns each, and going on from a checkpoint."""
+    """Two processes: uninterrupted, with different seeds, with split columns, and from a checkpoint."""
     where = {"checkpoints": str(folder / "two/checkpoints"), "history": str(folder / "two/history.jsonl")}
     resumed = LANGUAGE_MODEL | {"checkpoints": str(shutil.copytree(stopped, folder / "copy of two"))}
     differ, columns = CLASSIFIER | {"differ": 1}, CLASSIFIER | {"units": 2}
@@ -120,12 +120,12 @@ def assert_as_one_device(outcome, job, expected):
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize(("job", "name"), list(enumerate(scaling.PROBLEMS)))
 def test_two_processes_are_one_device(two, one_device, job, name):
-    """Losses, metrics, last and best parameters are the same to rounding, and `evaluate` finds the last record's in each."""
+    """Losses, metrics and parameters agree to rounding, and `evaluate` gives the last record's metrics."""
     assert_as_one_device(two, job, one_device[name])
 
 
 def test_the_history_is_written_once(two):
-    """One process writes it, and all records are in it."""
+    """One process writes the history, with all records."""
     history = read(two.folder / "history.jsonl")
     assert [record.step for record in history] == RECORDS
 
@@ -138,7 +138,7 @@ def test_processes_that_begin_differently_are_refused(two):
 
 
 def test_two_processes_go_on_from_their_checkpoint(two):
-    """SIGTERM to one stops both after the same step; started again, they end with the bits of the uninterrupted run."""
+    """SIGTERM to one stops both at one step. Started again, they reach the same bits."""
     for process in two.processes:
         for got, expected in zip(two.arrays(4, process), two.arrays(1, process), strict=True):
             np.testing.assert_array_equal(got, expected)
@@ -147,7 +147,7 @@ def test_two_processes_go_on_from_their_checkpoint(two):
 
 @pytest.mark.usefixtures("x64")
 def test_one_device_goes_on_from_the_checkpoint_of_two_processes(stopped, one_device, folder):
-    """What several processes wrote, one device reads."""
+    """One device reads what several processes wrote."""
     copy = shutil.copytree(stopped, folder / "copy of one")
     result = scaling.run(scaling.language_model(), **options(LANGUAGE_MODEL), checkpoints=copy)
     expected = one_device["language model"]
@@ -157,5 +157,5 @@ def test_one_device_goes_on_from_the_checkpoint_of_two_processes(stopped, one_de
 
 
 def test_processes_that_share_a_batch_are_one_device(two, one_device):
-    """Each has half of the columns of every kernel, and feeds the whole batch."""
+    """Each has half of the columns of every kernel, and gets the whole batch."""
     assert_as_one_device(two, 3, one_device["classifier"])

@@ -1,4 +1,4 @@
-"""What a run shows on a terminal, and what it writes for TensorBoard."""
+"""The progress bar on a terminal, and the curves for TensorBoard."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ run = partial(fit, loss_fn, init(), SGD, epochs=2, validation=batches(7))
 
 
 class Slow(Minibatches):
-    """Minibatches that give a bar the time to be drawn."""
+    """Minibatches that take long enough for the bar to be drawn."""
 
     def epoch(self, *position):
         for batch in super().epoch(*position):
@@ -27,30 +27,30 @@ class Slow(Minibatches):
 
 
 class Terminal(io.StringIO):
-    """A terminal that remembers."""
+    """A terminal that records its output."""
 
     def isatty(self):
         return True
 
 
 def test_a_terminal_shows_the_bar(monkeypatch):
-    """Steps, time to go, loss, metrics and examples a second, in 80 columns; nothing of it is left at the end."""
+    """It shows steps, time to go, loss, metrics and examples a second in 80 columns, and is cleared at the end."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     run(batches=Slow(batches().examples, 4), progress=True)
-    shown = terminal.getvalue()
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    output = terminal.getvalue()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     frame = r" +(\d+)/12 0:00:\d\d loss [\d.]+  accuracy [\d.]+  (\d+) examples/s"
     steps, speeds = zip(*re.findall(frame, text), strict=True)
     assert int(steps[-1]) > int(steps[0])
-    assert 0 < int(speeds[-1]) < 4 / 0.06  # examples a batch, in the time that a batch takes at least
-    assert shown.endswith("\x1b[2K")  # the line is wiped
+    assert 0 < int(speeds[-1]) < 4 / 0.06  # examples in a batch, over the least time of a batch
+    assert output.endswith("\x1b[2K")  # the line is erased
 
 
 def test_elsewhere_nothing_is_shown(capfd):
-    """Where stdout is no terminal, and where no bar is asked for, nothing is written."""
+    """Nothing is written if stdout is no terminal, or without a bar."""
     run(batches=batches(), progress=True)
     run(batches=batches())
     assert capfd.readouterr() == ("", "")
@@ -64,32 +64,34 @@ def test_elsewhere_nothing_is_shown(capfd):
     ],
 )
 def test_what_is_not_installed_gets_one_sentence(module, use, sentence, monkeypatch, tmp_path):
-    """A missing package is named, with what installs it."""
+    """The sentence names the missing package and what installs it."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=sentence):
         use(tmp_path)
 
 
 def curves(folder):
-    """What TensorBoard shows: the files' events in order; where a session starts, what was there from its step on is dropped."""
+    """Return TensorBoard's curves from the event files. A new session drops the points from its first step on."""
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    found = {}
+    curves_by_tag = {}
     for path in sorted(folder.iterdir()):
-        content, at = path.read_bytes(), 0
-        while at < len(content):  # length, checksum, event, checksum
-            (length,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + length])
-            at += 16 + length
+        content, offset = path.read_bytes(), 0
+        while offset < len(content):  # length, checksum, event, checksum
+            (length,) = struct.unpack_from("<Q", content, offset)
+            event = Event.FromString(content[offset + 12 : offset + 12 + length])
+            offset += 16 + length
             if event.session_log.status == SessionLog.START:
-                found = {name: [point for point in points if point[0] < event.step] for name, points in found.items()}
+                curves_by_tag = {
+                    name: [point for point in points if point[0] < event.step] for name, points in curves_by_tag.items()
+                }
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return found
+                curves_by_tag.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return curves_by_tag
 
 
 def settled(folder, count):
-    """The curves, as soon as the writer's thread has written so many points of the loss."""
+    """Return the curves, once the writer's thread has written so many points of the loss."""
     for _ in range(100):
         if len(curves(folder).get("train/loss", [])) >= count:
             break
@@ -98,17 +100,19 @@ def settled(folder, count):
 
 
 def test_tensorboard_has_every_figure(tmp_path):
-    """A curve for each figure of the records, a point for each record."""
+    """There is a curve for each metric of the records, and a point for each record."""
     history = run(batches=batches(), every=5, callbacks=[tensorboard(tmp_path)]).history
     expected = {f"{part}/{name}" for part in ("train", "validation") for name in ("loss", "accuracy")}
-    found = settled(tmp_path, 3)
-    assert found.keys() == expected | {"train/grad_norm", "examples_per_second"}
+    curves_by_tag = settled(tmp_path, 3)
+    assert curves_by_tag.keys() == expected | {"train/grad_norm", "examples_per_second"}
     for part, name in itertools.product(("train", "validation"), ("loss", "accuracy")):
-        assert found[f"{part}/{name}"] == [(record.step, pytest.approx(getattr(record, part)[name])) for record in history]
+        assert curves_by_tag[f"{part}/{name}"] == [
+            (record.step, pytest.approx(getattr(record, part)[name])) for record in history
+        ]
 
 
 def test_a_run_that_goes_on_draws_no_point_twice(tmp_path):
-    """A record that was drawn before its checkpoint was written is drawn once, when the run is started again."""
+    """A record drawn before its checkpoint is drawn once after a restart."""
 
     def fail(record, params):
         if record.step == 10:
@@ -123,7 +127,7 @@ def test_a_run_that_goes_on_draws_no_point_twice(tmp_path):
 
 
 def test_other_processes_do_not_draw(tmp_path, monkeypatch):
-    """Of several processes the first one writes."""
+    """Only the first of several processes writes."""
     monkeypatch.setattr("jax.process_index", lambda: 1)
     tensorboard(tmp_path)(Record(1, 1.0, {"loss": 1.0}, {}, 1.0, 1.0), {})
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,8 @@
 """A run that is killed at any moment, and started again, ends with the bits of one that was not.
 
-Every round starts one run and ends it by SIGKILL in each phase of training, and once by Ctrl-C or SIGTERM, each time at a random
-moment; every other round is without a carry. `JLSTM_KILL_ROUNDS=40 pytest tests/test_train_resume.py` kills 160 runs. The seed of
-each round is printed.
+Every round starts one run and ends it by SIGKILL in each phase of training, and once by Ctrl-C or SIGTERM, each time at a
+random moment. Every other round is without a carry. `JLSTM_KILL_ROUNDS=40 pytest tests/test_train_resume.py` kills 160 runs.
+The seed of each round is printed.
 """
 
 import os
@@ -20,12 +20,12 @@ from jlstm.train.history import read
 from training import assert_equal
 
 ROUNDS = int(os.environ.get("JLSTM_KILL_ROUNDS", "1"))
-PHASES = {"step": (2, 12), "validation": (1, 4), "epoch end": (1, 2), "write": (1, 2)}  # and how often each is waited for
+PHASES = {"step": (2, 12), "validation": (1, 4), "epoch end": (1, 2), "write": (1, 2)}  # and how many times to wait for each
 SECONDS = {"step": 0.02, "validation": 0.01, "epoch end": 0.01, "write": 0.3}  # about as long as they take
 
 
 def start(variant, folder):
-    """Start the run; its errors go to a file."""
+    """Start the run. Its errors go to a file."""
     cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment = os.environ | cache | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", killed.__file__, variant, os.fspath(folder)]
@@ -34,7 +34,7 @@ def start(variant, folder):
 
 
 def wait_for(phase, child, times=1):
-    """Read what the run says until it has said that so often."""
+    """Read the run's output until it has printed that line so often."""
     for line in child.stdout:
         times -= line.strip() == phase
         if not times:
@@ -49,8 +49,8 @@ def end(child):
     return child.returncode
 
 
-def said(folder):
-    """What the run wrote to stderr."""
+def stderr_of(folder):
+    """Return the run's stderr."""
     return (folder / "stderr").read_text().strip()
 
 
@@ -68,28 +68,28 @@ def test_a_killed_run_ends_with_the_same_bits(number, tmp_path):
         wait_for(phase, child, dice.randint(*PHASES[phase]))
         time.sleep(dice.uniform(0, SECONDS[phase]))
         child.send_signal(disturbance)
-        status, errors = end(child), said(tmp_path)
-        left = sorted(path.name for path in (tmp_path / "checkpoints").glob("*"))
-        print(f"{disturbance.name} in {phase}, which left {left}")
+        status, errors = end(child), stderr_of(tmp_path)
+        checkpoint_names = sorted(path.name for path in (tmp_path / "checkpoints").glob("*"))
+        print(f"{disturbance.name} in {phase}, which left {checkpoint_names}")
         if disturbance == signal.SIGKILL:
             assert (status, errors) == (-signal.SIGKILL, "")
         else:
-            assert status == -signal.SIGINT  # as Python ends upon KeyboardInterrupt
+            assert status == -signal.SIGINT  # how Python ends on KeyboardInterrupt
             assert "KeyboardInterrupt: stopped after step" in errors.splitlines()[-1]
             assert f"kept in {tmp_path / 'checkpoints'}, where it can be resumed" in errors.splitlines()[-1]
     child = start(variant, tmp_path)
-    assert (end(child), said(tmp_path)) == (0, "")
+    assert (end(child), stderr_of(tmp_path)) == (0, "")
     assert_equal(content(tmp_path), content(tmp_path / "whole"))
     assert history(tmp_path) == history(tmp_path / "whole")
 
 
 def content(folder):
-    """All arrays of the last checkpoint, read by safetensors alone."""
+    """Return all arrays of the last checkpoint, read by safetensors alone."""
     last = max((folder / "checkpoints").iterdir(), key=lambda step: int(step.name))
     assert int(last.name) == killed.STEPS
     return load_file(last / "process_0.safetensors")
 
 
 def history(folder):
-    """The records, without what depends on the clock."""
+    """Return the records without the fields that depend on the clock."""
     return [record._replace(seconds=0, examples_per_second=0) for record in read(folder / "history.jsonl")]

@@ -1,4 +1,4 @@
-"""Eight devices train as one does: the same losses and parameters, and no batch is gathered."""
+"""Eight devices train as one does, to the same losses and parameters, and never gather a batch."""
 
 import re
 from functools import cache
@@ -27,12 +27,12 @@ OPTIONS = {"classifier": {}, "language model": {"steps_per_call": 2}}
 
 @cache
 def one_device(name):
-    """The run on one device, in float64."""
+    """The result of the run on one device, in float64."""
     return scaling.run(scaling.PROBLEMS[name](), **OPTIONS[name])
 
 
 def assert_same(got, expected):
-    """Last and best parameters and records are the same to rounding."""
+    """Assert that parameters, best parameters and records agree to rounding."""
     leaves = (jax.tree.leaves((result.params, result.best)) for result in (got, expected))
     for leaf, wanted in zip(*leaves, strict=True):
         np.testing.assert_allclose(leaf, wanted, rtol=0, atol=1e-12)  # float64 sums over a batch in another order, 12 steps
@@ -44,24 +44,24 @@ def assert_same(got, expected):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "units"), [("classifier", 1), ("language model", 1), ("language model", 2)])
 def test_eight_devices_are_one(name, units):
-    """With dropout, Adam, padded batches and carries handed on, whether columns are split or not."""
+    """The runs have dropout, Adam, padded batches and carries, with and without split columns."""
     problem = scaling.PROBLEMS[name]()
     result = scaling.run(problem, mesh(units), **OPTIONS[name])
     assert_same(result, one_device(name))
     assert result.params["layer_0"]["kernel"].sharding.spec == (P() if units == 1 else P(None, "units"))
     measured = evaluate(problem.loss_fn, result.params, problem.validation, begin=problem.begin)
-    assert measured == result.history[-1].validation  # without `mesh`: it is found
+    assert measured == result.history[-1].validation  # without `mesh`, since `evaluate` finds it
 
 
 @pytest.mark.usefixtures("x64")
 def test_one_device_goes_on_from_the_checkpoint_of_eight(tmp_path):
-    """A checkpoint says nothing of devices, nor of columns that were split."""
+    """A checkpoint does not depend on devices or on split columns."""
     scaling.run(scaling.classifier(), mesh(units=2), epochs=2, checkpoints=tmp_path)
     assert_same(scaling.run(scaling.classifier(), checkpoints=tmp_path), one_device("classifier"))
 
 
 def compiled(problem, mesh, steps_per_call=1):
-    """The program of a step."""
+    """Compile a training step."""
     task = Task(problem.loss_fn, problem.optimizer, problem.batches, problem.begin, steps_per_call, mesh)
     state, key, batch = initial(task, problem.params), jax.random.key(0), next(problem.batches.epoch(0))
     if steps_per_call > 1:
@@ -72,18 +72,18 @@ def compiled(problem, mesh, steps_per_call=1):
 
 
 def travels(program):
-    """The kinds of messages among devices."""
+    """Return the kinds of communication among devices."""
     return set(re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", program))
 
 
 @pytest.mark.parametrize("name", scaling.PROBLEMS)
 def test_only_gradients_travel(name):
-    """The compiled step sums over devices, and neither gathers nor moves anything."""
+    """The compiled step sums over devices, and neither gathers nor moves anything else."""
     assert travels(compiled(scaling.PROBLEMS[name](), mesh(), **OPTIONS[name])) == {"all-reduce"}
 
 
 def test_gradients_travel_once():
-    """No sum over devices is in the loop over time, where `lax.scan` itself would add up the recurrent weights' gradient."""
+    """With `fused` no sum over devices is in the loop over time. `lax.scan` puts one there, for the gradients."""
     for backend, within in (("fused", 0), ("scan", 1)):
         program = compiled(scaling.classifier(backend=backend), mesh())
         outside = program[program.index("\nENTRY") :]
@@ -93,14 +93,14 @@ def test_gradients_travel_once():
 
 
 def test_a_loss_that_needs_the_whole_batch_is_noticed():
-    """The test above can fail: to sort a batch, devices must gather it."""
+    """A loss that sorts the batch gathers it, so the test above can fail."""
     loss_fn = lambda params, xs, key, carry: Outcome(jnp.sort(params * xs))
     problem = scaling.Problem(loss_fn, jnp.ones(()), optax.sgd(0.1), Minibatches(np.arange(16.0, dtype=np.float32), 16), None)
     assert "all-gather" in travels(compiled(problem, mesh()))
 
 
 def test_what_lies_where():
-    """Matrices and their moments are split by columns, carries by batch; what cannot be split is on all devices."""
+    """Matrices and moments are split by columns and carries by batch. The rest is on all devices."""
     problem, where = scaling.language_model(), mesh(units=2)
     state = initial(Task(problem.loss_fn, optax.adam(0.1), problem.batches, problem.begin, 1, where), problem.params)
     spec = lambda leaf: leaf.sharding.spec
@@ -114,33 +114,33 @@ def test_what_lies_where():
 
 @given(processes=st.integers(1, 4), local=st.integers(1, 4), units=st.integers(1, 16))
 def test_processes_share_a_batch(processes, local, units):
-    """What a process feeds are the rows of its own devices, whatever the shape of the mesh; broken parts are refused."""
+    """Each process feeds the rows of its own devices on any mesh. Wrong shapes are refused."""
     devices = [SimpleNamespace(process_index=k // local, id=k) for k in range(processes * local)]
-    made = lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))
-    with mock.patch("jax.process_index", return_value=0), mock.patch("jlstm.train.sharding.Mesh", made):
+    fake_mesh = lambda devices, _: SimpleNamespace(devices=devices, shape=shape(devices))
+    with mock.patch("jax.process_index", return_value=0), mock.patch("jlstm.train.sharding.Mesh", fake_mesh):
         if len(devices) % units or (local % units and units % local):
             with pytest.raises(ValueError, match=r"^units must"):
                 mesh(units, devices[::-1])
             return
         where = mesh(units, devices[::-1])
-    rows = np.arange(6 * len(where.devices)).reshape(len(where.devices), 6)  # those of each place on the batch axis
+    rows = np.arange(6 * len(where.devices)).reshape(len(where.devices), 6)  # the rows of each place on the batch axis
     for process in range(processes):
         with mock.patch("jax.process_index", return_value=process):
             index, count = sharding.part(where, rows.size)
-        own = [place for place, row in enumerate(where.devices) if process in {device.process_index for device in row}]
-        np.testing.assert_array_equal(np.split(rows.ravel(), count)[index], rows[own].ravel())
+        local_places = [place for place, row in enumerate(where.devices) if process in {device.process_index for device in row}]
+        np.testing.assert_array_equal(np.split(rows.ravel(), count)[index], rows[local_places].ravel())
 
 
 @pytest.mark.parametrize(("processes", "sentence"), [((0, 0, 0, 1), "{0: 3, 1: 1}"), ((1, 1), "{1: 2}")])
 def test_every_process_has_equally_many_devices(processes, sentence):
-    """Otherwise one would feed what belongs to another."""
+    """Otherwise a process would feed another one's rows."""
     devices = [SimpleNamespace(process_index=process, id=k) for k, process in enumerate(processes)]
     with pytest.raises(ValueError, match=rf"^every process must have equally many of the devices, got {sentence}"):
         mesh(devices=devices)
 
 
 def test_optimizers_may_keep_keys():
-    """Noise on gradients is drawn from one; eight devices draw what one draws."""
+    """Gradient noise from an optimizer's key is the same on eight devices and on one."""
     results = [
         fit(scaled, jnp.ones(()), optax.add_noise(0.1, 0.5, 7), Minibatches(np.ones(16, np.float32), 8), steps=3, mesh=where)
         for where in (None, mesh())
@@ -149,13 +149,13 @@ def test_optimizers_may_keep_keys():
 
 
 def test_evaluate_takes_parameters_to_the_mesh():
-    """Those of a checkpoint lie on one device."""
+    """Parameters restored from a checkpoint lie on one device."""
     params, batches = jax.device_put(jnp.ones(()), jax.devices()[1]), Minibatches(np.arange(16, dtype=np.float32), 8)
     assert evaluate(scaled, params, batches, mesh=mesh()) == evaluate(scaled, params, batches)
 
 
 def scaled(params, xs, key, carry):
-    """One parameter."""
+    """A loss with one parameter."""
     return Outcome(params * xs)
 
 
@@ -164,13 +164,13 @@ def shape(devices):
 
 
 def test_a_batch_that_cannot_be_divided():
-    """One sentence, and not JAX's."""
+    """The error is our sentence and not JAX's."""
     batches = Minibatches(np.ones(20, np.float32), 10)
     with pytest.raises(ValueError, match="a batch of 10 cannot be divided among 8 devices: choose a size that is a multiple"):
         fit(scaled, jnp.ones(()), optax.sgd(0.1), batches, steps=1, mesh=mesh())
 
 
 def test_several_processes_need_a_mesh():
-    """Without it each would train a model of its own."""
+    """Without a mesh each process would train its own model."""
     with mock.patch("jax.process_count", return_value=2), pytest.raises(ValueError, match=r"give mesh=jlstm.train.mesh\(\)"):
         sharding.place(None, {})

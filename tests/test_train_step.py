@@ -1,4 +1,4 @@
-"""A training step is what one would write by hand, is compiled once, and consumes nothing that it was lent."""
+"""A training step equals a hand-written one, is compiled once, and leaves the caller's arrays alone."""
 
 from functools import partial
 from itertools import islice
@@ -25,7 +25,7 @@ def assert_close(got, expected, atol=ROUNDING):
 
 
 def classifier(layer):
-    """An LSTM with dropout and a logistic regression on its last output, its parameters and its first carry."""
+    """Return an LSTM with dropout under a logistic regression, its parameters and its first carry."""
 
     def loss_fn(params, examples, key, carry):
         last, ys = layer.apply(params["lstm"], jnp.expand_dims(examples[0], 2), carry, key=key)
@@ -48,7 +48,7 @@ def classifier(layer):
     ids=["no carry", "carry", "LSTM"],
 )
 def test_fit_equals_a_loop_by_hand(model, optimizer, steps_per_call):
-    """Parameters, loss and gradient norm after two passes are those of a plain loop over the real examples alone."""
+    """Parameters, loss and gradient norm after two passes equal a plain loop over the real examples."""
     loss, start, begin = model
     params, losses, norms = by_hand(loss, start, optimizer, batches(), 12, KEY, begin)
     result = fit(loss, start, optimizer, batches(), epochs=2, key=KEY, begin=begin, steps_per_call=steps_per_call)
@@ -59,7 +59,7 @@ def test_fit_equals_a_loop_by_hand(model, optimizer, steps_per_call):
 
 
 def test_the_last_batch_counts_its_real_examples_alone():
-    """What fills up the last batch changes nothing, even if it is NaN."""
+    """Rows that fill up the last batch change nothing, even if they are NaN."""
     values, weights = jnp.array([1.0, 5.0, jnp.nan, 7.0]), jnp.array([1.0, 1.0, 0.0, 0.0])
     assert float(mean(values, weights)) == 3
     assert jax.grad(mean)(values, weights).tolist() == [0.5, 0.5, 0, 0]
@@ -79,38 +79,42 @@ def test_sixteen_bits_do_not_overflow():
 
 
 def counts():
-    """How many programs there are for training and validation."""
-    return [each._cache_size() for each in (advance, advance_several, measure)]
+    """Return the numbers of compiled programs for training and validation."""
+    return [function._cache_size() for function in (advance, advance_several, measure)]
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 def test_nothing_is_compiled_twice(steps_per_call):
-    """A last batch that is filled up, further passes, other parameters and a second run compile nothing more."""
+    """A filled-up last batch, more passes, other parameters and a second run compile nothing new."""
     options = {"validation": batches(7), "begin": begin, "steps_per_call": steps_per_call}
     run = partial(fit, partial(loss_fn), optimizer=SGD, batches=batches(), every=4, **options)
-    before = counts()
+    initial_counts = counts()
     run(init(), epochs=1)
-    once = counts()
-    assert [after - earlier for earlier, after in zip(before, once, strict=True)] == [1, int(steps_per_call > 1), 1]
+    counts_after = counts()
+    assert [after - earlier for earlier, after in zip(initial_counts, counts_after, strict=True)] == [
+        1,
+        int(steps_per_call > 1),
+        1,
+    ]
     run(init(1), epochs=3)
-    assert counts() == once
+    assert counts() == counts_after
 
 
 @pytest.mark.parametrize("number", [0.0, jnp.array(0.0)], ids=["Python", "weak"])
 @pytest.mark.parametrize("steps_per_call", [1, 2])
 def test_a_number_is_a_parameter(number, steps_per_call):
-    """Python's numbers and JAX's weak ones are trained like arrays, with one program."""
+    """Python numbers and JAX's weak types are trained like arrays, by one program."""
     loss = lambda params, x, key, carry: Outcome((params["w"] - x) ** 2)
-    before = counts()
+    initial_counts = counts()
     result = fit(
         loss, {"w": number}, optax.sgd(0.5), Minibatches(np.full(8, 3, np.float32), 2), epochs=1, steps_per_call=steps_per_call
     )
     assert float(result.params["w"]) == 3
-    assert sum(counts()) == sum(before) + 1
+    assert sum(counts()) == sum(initial_counts) + 1
 
 
 def test_buffers_are_donated_but_not_the_callers():
-    """A step takes over the old state's memory; the parameters that fit was given stay."""
+    """A step reuses the memory of the old state, but not that of the caller's parameters."""
     params, held = init(), []
     result = fit(loss_fn, params, SGD, batches(), epochs=2, callbacks=[lambda record, params: held.append(params)])
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(held[0]))
@@ -120,17 +124,17 @@ def test_buffers_are_donated_but_not_the_callers():
 
 @pytest.mark.parametrize("every", [1, 4, 5, None])
 def test_steps_in_one_call_are_steps(every):
-    """However many steps run in one call, the results are the same to rounding, and the records are of the same steps."""
+    """Any number of steps in a call gives the same results to rounding, and the same records."""
     run = partial(fit, loss_fn, init(), SGD, batches(), steps=10, key=KEY, begin=begin, every=every)
-    one, several = run(), run(steps_per_call=3)
-    assert_close(several.params, one.params)
-    assert [record.step for record in several.history] == [record.step for record in one.history]
-    for ours, theirs in zip(several.history, one.history, strict=True):
+    single, several = run(), run(steps_per_call=3)
+    assert_close(several.params, single.params)
+    assert [record.step for record in several.history] == [record.step for record in single.history]
+    for ours, theirs in zip(several.history, single.history, strict=True):
         assert ours.train == pytest.approx(theirs.train, abs=ROUNDING)
 
 
 def test_batches_of_several_shapes():
-    """Batches whose shapes change from one to the next are trained on one by one, and none is lost."""
+    """Batches whose shapes change are trained one by one, and none is lost."""
 
     class Mixed(Minibatches):
         def epoch(self, number, start=0, part=(0, 1)):
@@ -148,7 +152,7 @@ def test_batches_of_several_shapes():
 
 @pytest.mark.loose
 def test_clipping_and_schedules_are_optax():
-    """A clipped gradient moves the parameters by the learning rate; its norm is recorded as it was before."""
+    """A clipped gradient changes the parameters by the learning rate. The recorded norm is unclipped."""
     loss = lambda params, x, key, carry: Outcome(params["w"] * x)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(optax.piecewise_constant_schedule(1.0, {2: 0.5})))
     result = fit(loss, {"w": jnp.zeros(())}, optimizer, Minibatches(np.full(4, 100, np.float32), 1), epochs=1, every=1)
@@ -164,8 +168,8 @@ def test_the_learning_rate_is_recorded_where_optax_shows_it():
     assert [record.train["learning_rate"] for record in result.history] == [pytest.approx(0.9), pytest.approx(0.7)]
 
 
-def losses_and(**more):
-    return lambda params, examples, key, carry: Outcome(params["w"] * examples, **more)
+def losses_and(**outcome_fields):
+    return lambda params, examples, key, carry: Outcome(params["w"] * examples, **outcome_fields)
 
 
 @pytest.mark.parametrize(
@@ -191,13 +195,13 @@ def losses_and(**more):
     ],
 )
 def test_a_wrong_loss_function_gets_one_sentence(loss, start, error, sentence):
-    """What is no Outcome, or has not one number an example, or another carry, is refused in words before anything is trained."""
+    """Wrong results of the loss function are refused before training."""
     with pytest.raises(error, match=f"^[^\n]*{sentence}"):
         fit(loss, {"w": jnp.ones(())}, optax.sgd(0.1), Minibatches(np.ones(4, np.float32), 2), epochs=1, begin=start)
 
 
 def test_batches_that_end_too_early_get_one_sentence():
-    """Batches whose length promises more than there is are not passed over for ever."""
+    """Batches shorter than their length are refused instead of repeated forever."""
 
     class Short(Minibatches):
         def __len__(self):

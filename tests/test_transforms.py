@@ -1,4 +1,4 @@
-"""JAX's transformations all apply, to all layers."""
+"""JAX's transformations work on all layers."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
 from jlstm import LSTM, Bidirectional, Stack
-from problems import FEATURES, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, normal, problem
+from problems import FEATURES, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, normal, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -23,7 +23,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", ["plain", "remat"])
 def test_derivatives_of_first_and_second_order(name):
     """Forward and reverse mode, once and twice, agree with finite differences."""
-    layer, params, xs, carry = problem(LAYERS[name], time=3)
+    layer, params, xs, carry = small_problem(LAYERS[name], time=3)
     mask, resets = flags(0.7, time=3), flags(0.3, time=3)
     f = jax.jit(lambda p, xs, carry: layer.apply(p, xs, carry, mask=mask, resets=resets))
     check_grads(f, (params, xs, carry), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)  # of differences with step 1e-6
@@ -32,19 +32,19 @@ def test_derivatives_of_first_and_second_order(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_vmap_over_sequences(name):
     """One sequence at a time under vmap equals the batch, values and gradients alike."""
-    one = problem(LAYERS[name])
-    mask, cotangent = flags(0.6), cotangent_of(one)
-    got = jax.vmap(lambda ct, xs, carry, mask: differentiate(one.layer, ct, one.params, xs, carry, mask=mask))(
-        cotangent, one.xs, one.carry, mask
+    problem = small_problem(LAYERS[name])
+    mask, cotangent = flags(0.6), cotangent_of(problem)
+    got = jax.vmap(lambda ct, xs, carry, mask: differentiate(problem.layer, ct, problem.params, xs, carry, mask=mask))(
+        cotangent, problem.xs, problem.carry, mask
     )
-    out, (for_params, *rest) = got
+    out, (for_params, *other_gradients) = got
     summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), for_params)
-    assert_close((out, (summed, *rest)), differentiate(one.layer, cotangent, *one[1:], mask=mask), atol=1e-13)
+    assert_close((out, (summed, *other_gradients)), differentiate(problem.layer, cotangent, *problem[1:], mask=mask), atol=1e-13)
 
 
 def test_vmap_over_params():
-    """Several models at once, as for an ensemble, equal one after the other."""
-    layer, params, xs, carry = problem(LAYERS["stack"])
+    """Several models under vmap, as for an ensemble, equal each model alone."""
+    layer, params, xs, carry = small_problem(LAYERS["stack"])
     ensemble = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf, -leaf]), params)
     got = jax.vmap(lambda p: apply(layer, p, xs, carry))(ensemble)
     for k in range(3):
@@ -53,7 +53,7 @@ def test_vmap_over_params():
 
 
 def test_vmap_over_init():
-    """Drawing many models from many keys is drawing each from its own."""
+    """Parameters drawn from many keys under vmap equal those drawn one by one."""
     layer, keys = LAYERS["bidirectional"], jax.random.split(jax.random.key(0), 3)
     many = jax.vmap(lambda key: layer.init(key, FEATURES))(keys)
     assert_close(jax.tree.map(lambda leaf: leaf[1], many), layer.init(keys[1], FEATURES), atol=1e-15)
@@ -61,9 +61,9 @@ def test_vmap_over_init():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_jvp_and_vjp_are_transposes(name):
-    """For random tangents and cotangents <w, J v> is <J' w, v>."""
-    layer, *args = problem(LAYERS[name])
-    cotangent = cotangent_of(problem(layer))
+    """<w, J v> equals <J' w, v> for random tangents and cotangents."""
+    layer, *args = small_problem(LAYERS[name])
+    cotangent = cotangent_of(small_problem(layer))
     tangent = normal(tuple(args), rng=np.random.default_rng(5))
     _, pushed = jax.jvp(lambda *a: apply(layer, *a), tuple(args), tangent)
     _, pulled = differentiate(layer, cotangent, *args)
@@ -73,7 +73,7 @@ def test_jvp_and_vjp_are_transposes(name):
 
 def test_hessian_is_symmetric_and_true():
     """The Hessian is symmetric and its product with a direction is the difference of two gradients."""
-    layer, params, xs, carry = problem(LSTM(2), time=3)
+    layer, params, xs, carry = small_problem(LSTM(2), time=3)
     flat, unravel = ravel_pytree(params)
     loss = lambda v: (layer.apply(unravel(v), xs, carry)[1] ** 2).sum()
     hessian, gradient = jax.jit(jax.hessian(loss))(flat), jax.jit(jax.grad(loss))
@@ -84,16 +84,16 @@ def test_hessian_is_symmetric_and_true():
 
 
 def test_checkpoint_changes_nothing():
-    """Inside `jax.checkpoint` gradients stay as they are."""
-    layer, params, xs, carry = problem(LAYERS["stack"])
+    """Gradients inside `jax.checkpoint` stay the same."""
+    layer, params, xs, carry = small_problem(LAYERS["stack"])
     loss = lambda p: (layer.apply(p, xs, carry)[1] ** 2).sum()
     assert_close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), jax.jit(jax.grad(loss))(params), atol=1e-13)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_export_and_load(name):
-    """Exported, serialised and read again the program computes the same, for a batch size left open."""
-    layer, params, xs, carry = problem(LAYERS[name])
+    """An exported and serialised program computes the same, for any batch size."""
+    layer, params, xs, carry = small_problem(LAYERS[name])
     (batch,) = jax.export.symbolic_shape("batch")
     free = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
     f = jax.jit(lambda p, xs, carry, lengths: layer.apply(p, xs, carry, lengths=lengths))
@@ -104,8 +104,8 @@ def test_export_and_load(name):
 
 
 def test_export_with_time_left_open():
-    """One program serves every number of steps, lengths included; `remat`, which cuts time into chunks, says that it cannot."""
-    layer, params, xs, _ = problem(Bidirectional(LSTM(UNITS)))
+    """One program serves any number of steps, with lengths. `remat` cuts time into chunks and refuses."""
+    layer, params, xs, _ = small_problem(Bidirectional(LSTM(UNITS)))
     batch, time = jax.export.symbolic_shape("batch, time")
     shapes = jax.ShapeDtypeStruct((batch, time, xs.shape[-1]), xs.dtype), jax.ShapeDtypeStruct((batch,), np.int32)
     f = jax.jit(lambda xs, lengths: layer.apply(params, xs, lengths=lengths))
@@ -118,16 +118,16 @@ def test_export_with_time_left_open():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_eval_shape(name):
-    """Shapes and dtypes are known without computing, and are those of the result."""
-    layer, params, xs, carry = problem(LAYERS[name])
+    """Shapes and dtypes are known without computing, and equal those of the result."""
+    layer, params, xs, carry = small_problem(LAYERS[name])
     shapes = jax.eval_shape(layer.apply, params, xs, carry)
     result = apply(layer, params, xs, carry)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(lambda a: (a.shape, a.dtype), result)
 
 
 def test_a_layer_inside_a_scan_over_batches():
-    """Truncated backpropagation: a scan whose carry is the layer's carry equals handing it on by hand."""
-    layer, params, xs, carry = problem(LAYERS["plain"], time=6)
+    """For truncated backpropagation, a scan over batches equals handing the carry on by hand."""
+    layer, params, xs, carry = small_problem(LAYERS["plain"], time=6)
     pieces = jnp.moveaxis(jnp.reshape(xs, (2, 3, 2, FEATURES)), 1, 0)
     last, ys = jax.lax.scan(lambda carry, piece: layer.apply(params, piece, carry), carry, pieces)
     assert_close((last, jnp.concatenate(list(ys), axis=1)), apply(layer, params, xs, carry), atol=1e-14)

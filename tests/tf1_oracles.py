@@ -1,11 +1,11 @@
-"""The cells of TensorFlow 1, written anew in NumPy from their equations, or run by TensorFlow's own operations.
+"""The cells of TensorFlow 1 in NumPy, written from their equations, or run by TensorFlow's own operations.
 
 Each takes variables by TensorFlow's names and xs (batch, time, features), and returns the outputs of all steps.
 """
 
 import numpy as np
 
-from parity.peers.keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import FEATURES, UNITS
 
 import tf_keras  # isort: skip
@@ -16,7 +16,7 @@ def sigmoid(x):
 
 
 def lstm(w, xs, forget_bias=1.0, norm=lambda gate, x: x):
-    """TensorFlow 1's LSTM cell: i, j, f, o of x and h; with peepholes where there are any."""
+    """TensorFlow 1's LSTM cell: i, j, f, o of x and h, with peepholes if the variables have them."""
     units = w["kernel"].shape[1] // 4
     h = c = np.zeros((len(xs), units))
     peep = [w.get(f"w_{gate}_diag", 0) for gate in "ifo"]
@@ -52,7 +52,7 @@ def gru(w, xs):
 
 
 def keras_gru(w, xs):
-    """Keras's GRU, which is compatible with CuDNN, with weights of the cell of TensorFlow 1 that is so too."""
+    """Keras's GRU with reset_after, given the weights of TensorFlow 1's CuDNN-compatible cell."""
     layer = tf_keras.layers.GRU(UNITS, return_sequences=True, dtype="float64")
     layer.build(xs.shape)
     of_x, of_h = w["gates/kernel"][:FEATURES], w["gates/kernel"][FEATURES:]

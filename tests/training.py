@@ -1,4 +1,4 @@
-"""A small model and data for the tests of training: a network with dropout and a memory, that compiles fast."""
+"""A small network with dropout and a carry, and its data, for the tests of training. It compiles fast."""
 
 from functools import partial
 
@@ -10,17 +10,17 @@ import optax
 from jlstm.data import Minibatches
 from jlstm.train import Outcome
 
-SGD = optax.sgd(0.5)  # one and the same for all tests, since another one is compiled for anew
+SGD = optax.sgd(0.5)  # shared by all tests, since another optimizer would be compiled again
 
 
 def init(key=0):
-    """Parameters of a network with one hidden layer."""
+    """Return parameters of a network with one hidden layer."""
     kernel, output = jax.random.split(jax.random.key(key))
     return {"kernel": jax.random.normal(kernel, (3, 5)), "output": jax.random.normal(output, (5,))}
 
 
 def loss_fn(params, examples, key, carry):
-    """Logistic loss, and whether the answer is right; where a carry is given, it is half of what was before."""
+    """Return the logistic loss and whether the answer is right. Half of a given carry is added to the hidden layer."""
     xs, labels = examples
     h = jnp.tanh(xs @ params["kernel"])
     if key is not None:
@@ -33,12 +33,12 @@ def loss_fn(params, examples, key, carry):
 
 
 def begin(size):
-    """Zeros for the first batch of a pass."""
+    """Return zeros as the carry for the first batch of a pass."""
     return jnp.zeros((size, 5))
 
 
 def batches(count=22, size=4, seed=0):
-    """Noise of two kinds; six batches of four, the last filled up with two."""
+    """Return six batches of four examples of two classes of noise, the last filled up with two."""
     rng = np.random.default_rng(count)
     labels = rng.integers(0, 2, count).astype(np.float32)
     xs = rng.normal(size=(count, 3)).astype(np.float32) + 0.5 * labels[:, None]
@@ -46,7 +46,7 @@ def batches(count=22, size=4, seed=0):
 
 
 def by_hand(loss_fn, params, optimizer, data, steps, key, begin=None):
-    """What anybody would write: a loop, `jax.grad` and the optimizer; the real examples of each batch alone."""
+    """Train by a plain loop with `jax.grad` and the optimizer, over the real examples of each batch."""
     moments, losses, norms, carry = optimizer.init(params), [], [], None
 
     @partial(jax.jit, static_argnames="real")
@@ -72,12 +72,12 @@ def by_hand(loss_fn, params, optimizer, data, steps, key, begin=None):
 
 
 def weighted(pairs):
-    """The mean of values that weigh differently."""
+    """Return the mean of values with different weights."""
     values, weights = np.array(pairs).T
     return (values * weights).sum() / weights.sum()
 
 
 def assert_equal(got, expected):
-    """Two trees are the same, bit by bit."""
+    """Assert that two trees are equal bit by bit."""
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, got, expected)

@@ -1,8 +1,8 @@
-"""The LSTM's variants once more: float64 NumPy, step by step and gate by gate, written from the papers and without gradients.
+"""A second implementation of the LSTM's variants: float64 NumPy, step by step and gate by gate, without gradients.
 
-It shares no code with `jlstm`. Peepholes: Gers & Schmidhuber 2000; projection: Sak, Senior & Beaufays 2014; layer normalisation:
-Ba, Kiros & Hinton 2016, and what TensorFlow contrib, TensorFlow Addons and TensorFlow Lite make of it; dropout: Gal & Ghahramani
-2016 on x and h, Semeniuta, Severyn & Barth 2016 on g.
+It is written from the papers and shares no code with `jlstm`. Peepholes: Gers & Schmidhuber 2000. Projection: Sak, Senior &
+Beaufays 2014. Layer normalisation: Ba, Kiros & Hinton 2016, and the schemes of TensorFlow contrib, TensorFlow Addons and
+TensorFlow Lite. Dropout: Gal & Ghahramani 2016 on x and h, Semeniuta, Severyn & Barth 2016 on g.
 """
 
 from functools import partial
@@ -16,13 +16,13 @@ WEIGHTED = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # the gates that have
 
 
 def initial_bias(options, units):
-    """What the bias starts from: zeros, and the forget bias where there is a forget gate with weights."""
+    """Return the initial bias: zeros, and the forget bias where there is a forget gate with weights."""
     forget = options["forget_bias"] or 0.0
     return np.concatenate([np.full(units, forget if name == "f" else 0.0) for name in WEIGHTED[options["coupled"]]])
 
 
 def mask_shapes(options, batch, features, units):
-    """The masks that a key draws: with dropout on h one for each gate that has weights, for x too, else one for all."""
+    """Return the shapes of drawn masks. Dropout on h makes one mask for each gate with weights, for x too."""
     on_h = options["recurrent_dropout_on"] == "h"
     gates = len(WEIGHTED[options["coupled"]]) if on_h and options["recurrent_dropout"] else 1
     sizes = {"inputs": features, "recurrent": (options["projection"] or units) if on_h else units}
@@ -40,7 +40,7 @@ def run(options, params, xs, h, c, masks):
 
 
 def step(options, params, x, h, c, masks):
-    """One step: h and c."""
+    """Return h and c after one step."""
     names, scheme, epsilon = WEIGHTED[options["coupled"]], options["layer_norm"], epsilon_of(options)
     on_g = options["recurrent_dropout_on"] == "g"
     of_x = product(x, params["kernel"], names, masks.get("inputs"))
@@ -54,7 +54,7 @@ def step(options, params, x, h, c, masks):
     i = 1 - f if options["coupled"] == "i=1-f" else i
     g = let("g", c) * (masks["recurrent"][0] if on_g and "recurrent" in masks else 1.0)
     c = f * c + i * g
-    if scheme in ("tf_contrib", "addons"):  # what is carried is normalised
+    if scheme in ("tf_contrib", "addons"):  # the carried c is the normalised one
         c = normalised(c, params["state_norm"], epsilon)
     c = clipped(c, options["cell_clip"])
     o = let("o", c)
@@ -66,7 +66,7 @@ def step(options, params, x, h, c, masks):
 
 
 def gate(options, params, sums, name, c):
-    """What a gate makes of its sum and of the c that it sees."""
+    """Return a gate's value from its sum and the c that it sees."""
     names, total = WEIGHTED[options["coupled"]], sums[name]
     if options["peephole"] and name != "g":
         total = total + params["peephole_kernel"][names.replace("g", "").index(name)] * c
@@ -80,28 +80,28 @@ def gate(options, params, sums, name, c):
 
 
 def epsilon_of(options):
-    """The one that was published with the scheme, unless another is asked for."""
+    """Return the given epsilon, or the one published with the scheme."""
     return options["layer_norm_epsilon"] or EPSILON.get(options["layer_norm"])
 
 
 def clipped(a, bound):
-    """Cut off beyond ±bound."""
+    """Clip to ±bound."""
     return a if bound is None else np.clip(a, -bound, bound)
 
 
 def columns(a, names):
-    """The part of each gate."""
+    """Return the columns of each gate."""
     return dict(zip(names, np.split(a, len(names), -1), strict=True))
 
 
 def product(x, kernel, names, masks):
-    """Each gate's columns times x under that gate's mask."""
+    """Return x times each gate's columns, under that gate's mask."""
     parts = columns(kernel, names)
-    seen = [x if masks is None else x * masks[min(k, len(masks) - 1)] for k in range(len(names))]
-    return np.concatenate([one @ parts[name] for one, name in zip(seen, names, strict=True)], -1)
+    masked_xs = [x if masks is None else x * masks[min(k, len(masks) - 1)] for k in range(len(names))]
+    return np.concatenate([masked_x @ parts[name] for masked_x, name in zip(masked_xs, names, strict=True)], -1)
 
 
 def normalised(a, weights, epsilon):
-    """Mean 0 and variance 1 over the last axis, then scale and offset."""
+    """Normalise the last axis to mean 0 and variance 1, then apply scale and offset."""
     mean, variance = a.mean(-1, keepdims=True), a.var(-1, keepdims=True)
     return (a - mean) / np.sqrt(variance + epsilon) * weights["scale"] + weights["offset"]

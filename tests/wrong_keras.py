@@ -1,4 +1,4 @@
-"""Keras's files whose layers are not Keras's own, or that were changed after they were written; and files that are right.
+"""Keras files whose layers are not Keras's own, or that were changed after they were written, and files that are right.
 
 Each writer takes Keras 3 or tf-keras and a path.
 """
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def save(framework, path, *layers, shape=(None, 3), dtype="float32"):
-    """Write a model of layers, with random weights."""
+    """Write a model of these layers, with random weights."""
     model = framework.Sequential([framework.Input(shape, dtype=dtype), *layers])
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(0, 0.4, array.shape) for array in model.get_weights()])
@@ -17,7 +17,7 @@ def save(framework, path, *layers, shape=(None, 3), dtype="float32"):
 
 
 def custom_cell(framework, path):
-    """A cell of one's own that is called like Keras's."""
+    """A custom cell with the name of Keras's cell."""
 
     class LSTMCell(framework.layers.LSTMCell):
         def call(self, inputs, states, training=None):
@@ -27,7 +27,7 @@ def custom_cell(framework, path):
 
 
 def custom_layer(framework, path):
-    """A layer of one's own, called LSTM."""
+    """A custom layer called LSTM."""
 
     class LSTM(framework.layers.LSTM):
         def call(self, sequences, initial_state=None, mask=None, training=False):
@@ -44,42 +44,42 @@ def custom_activation(framework, path):
 
 
 def lambda_beside(framework, path):
-    of = framework.layers
-    return save(framework, path, of.LSTM(4, return_sequences=True, name="rnn"), of.Lambda(lambda xs: -xs))
+    keras_layers = framework.layers
+    return save(framework, path, keras_layers.LSTM(4, return_sequences=True, name="rnn"), keras_layers.Lambda(lambda xs: -xs))
 
 
 def distributed(framework, path):
-    """A layer for each step inside TimeDistributed, and a plain one after it."""
-    of = framework.layers
-    inner = of.TimeDistributed(of.LSTM(4), name="each")
-    return save(framework, path, inner, of.LSTM(4, name="rnn"), shape=(2, 5, 3))
+    """A layer inside TimeDistributed, followed by a plain one."""
+    keras_layers = framework.layers
+    inner = keras_layers.TimeDistributed(keras_layers.LSTM(4), name="each")
+    return save(framework, path, inner, keras_layers.LSTM(4, name="rnn"), shape=(2, 5, 3))
 
 
 def channels_first(framework, path):
-    of = framework.layers
-    inner = of.ConvLSTM1D(2, 3, data_format="channels_first", name="conv")
-    return save(framework, path, inner, of.LSTM(4, name="rnn"), shape=(2, 3, 6))
+    keras_layers = framework.layers
+    inner = keras_layers.ConvLSTM1D(2, 3, data_format="channels_first", name="conv")
+    return save(framework, path, inner, keras_layers.LSTM(4, name="rnn"), shape=(2, 3, 6))
 
 
 def mixed_directions(framework, path):
-    of = framework.layers
-    backward = of.LSTM(4, go_backwards=True, activation="relu")
-    return save(framework, path, of.Bidirectional(of.LSTM(4), backward_layer=backward, name="both"))
+    keras_layers = framework.layers
+    backward = keras_layers.LSTM(4, go_backwards=True, activation="relu")
+    return save(framework, path, keras_layers.Bidirectional(keras_layers.LSTM(4), backward_layer=backward, name="both"))
 
 
 def further(framework, path):
-    """A normalization's gain in the folder of the cell's weights, where Keras would not look."""
+    """A normalization's gain lies in the folder of the cell's weights, where Keras would not look."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         folders = {}
-        file.visititems(lambda at, item: folders.update({at: item}) if isinstance(item, h5py.Dataset) else None)
-        folder = next(at for at, item in folders.items() if item.shape == (4, 16)).rpartition("/")[0]
+        file.visititems(lambda location, item: folders.update({location: item}) if isinstance(item, h5py.Dataset) else None)
+        folder = next(location for location, item in folders.items() if item.shape == (4, 16)).rpartition("/")[0]
         file[f"{folder}/gain"] = np.full(16, 2.0, "f4")
     return path
 
 
 def beside(framework, path):
-    """Another cell's weights in the file, which the model does not have."""
+    """The file has the weights of another cell, which the model does not have."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         base = file.get("model_weights", file)
@@ -89,18 +89,18 @@ def beside(framework, path):
 
 def without_backward(framework, path):
     """The weights of the backward direction are gone."""
-    of = framework.layers
-    save(framework, path, of.Bidirectional(of.LSTM(4), name="both"))
+    keras_layers = framework.layers
+    save(framework, path, keras_layers.Bidirectional(keras_layers.LSTM(4), name="both"))
     with h5py.File(path, "r+") as file:
         places = []
-        file.visit(lambda at: places.append(at) if at.rsplit("/", 1)[-1].startswith("backward") else None)
-        for at in sorted(places, key=len)[:1]:
-            del file[at]
+        file.visit(lambda location: places.append(location) if location.rsplit("/", 1)[-1].startswith("backward") else None)
+        for location in sorted(places, key=len)[:1]:
+            del file[location]
     return path
 
 
 def of_two_defaults(framework, path):
-    """Weights alone of a version with two defaults."""
+    """Weights without a description, of a version with two defaults."""
     save(framework, path, framework.layers.LSTM(4, name="rnn"))
     with h5py.File(path, "r+") as file:
         file.attrs["keras_version"] = b"2.2.4-tf"
@@ -108,7 +108,7 @@ def of_two_defaults(framework, path):
 
 
 def gru_without_bias(framework, path):
-    """Its weights do not tell where its reset gate is."""
+    """The weights of a GRU without bias do not tell where it resets."""
     return save(framework, path, framework.layers.GRU(4, use_bias=False, name="rnn"))
 
 
@@ -133,21 +133,37 @@ WRONG = {  # the writer, the file, which as model.keras and model.h5 has the who
 
 
 def words(framework, path):
-    """Words with padding, which the embedding masks."""
-    of = framework.layers
-    layers = of.Embedding(9, 3, mask_zero=True), of.Bidirectional(of.LSTM(4, return_sequences=True), name="both"), of.GRU(2)
+    """A model on words with padding, which the embedding masks."""
+    keras_layers = framework.layers
+    layers = (
+        keras_layers.Embedding(9, 3, mask_zero=True),
+        keras_layers.Bidirectional(keras_layers.LSTM(4, return_sequences=True), name="both"),
+        keras_layers.GRU(2),
+    )
     return save(framework, path, *layers, shape=(None,), dtype="int32")
 
 
 def masked(framework, path):
-    """Padded steps by their value; the outputs of a backward layer in its own order."""
-    of = framework.layers
-    return save(framework, path, of.Masking(0.0), of.GRU(4, go_backwards=True, return_sequences=True), of.Dense(2))
+    """A model that masks steps by their value. The outputs of its backward layer stay in reverse order."""
+    keras_layers = framework.layers
+    return save(
+        framework,
+        path,
+        keras_layers.Masking(0.0),
+        keras_layers.GRU(4, go_backwards=True, return_sequences=True),
+        keras_layers.Dense(2),
+    )
 
 
 def plain(framework, path):
-    of = framework.layers
-    return save(framework, path, of.LSTM(4, return_sequences=True), of.SimpleRNN(3, activation="relu"), of.Dense(2))
+    keras_layers = framework.layers
+    return save(
+        framework,
+        path,
+        keras_layers.LSTM(4, return_sequences=True),
+        keras_layers.SimpleRNN(3, activation="relu"),
+        keras_layers.Dense(2),
+    )
 
 
 RIGHT = {

@@ -13,12 +13,12 @@ def constant(name, *shape, dtype=np.float32, value=None):
     return numpy_helper.from_array(array.astype(dtype), name)
 
 
-def node(kind="LSTM", xs="xs", name="rnn", directions=1, more=(), **attributes):
-    """A recurrent node of three features and four units, and its weights."""
+def node(kind="LSTM", xs="xs", name="rnn", directions=1, extra_inputs=(), **attributes):
+    """Return a recurrent node of three features and four units, and its weights."""
     rows = GATES[kind] * 4
     weights = [constant(f"{name}.W", directions, rows, 3), constant(f"{name}.R", directions, rows, 4)]
     weights.append(constant(f"{name}.B", directions, 2 * rows))
-    inputs = [xs, *(tensor.name for tensor in weights), *more]
+    inputs = [xs, *(tensor.name for tensor in weights), *extra_inputs]
     return helper.make_node(kind, inputs, [f"{name}.Y"], name=name, hidden_size=4, **attributes), weights
 
 
@@ -37,17 +37,17 @@ def model(
 
 
 def plain(kind="LSTM", extra=(), extra_constants=(), **options):
-    """A model of one such node, and what else is in its graph."""
-    made, weights = node(kind, **options)
-    return model([made, *extra], [*weights, *extra_constants])
+    """Return a model of one such node, and of more in its graph."""
+    node_proto, weights = node(kind, **options)
+    return model([node_proto, *extra], [*weights, *extra_constants])
 
 
 def started(state):
-    return plain(more=("", "h"), extra_constants=[constant("h", 1, 1, 4, value=np.full((1, 1, 4), state))])
+    return plain(extra_inputs=("", "h"), extra_constants=[constant("h", 1, 1, 4, value=np.full((1, 1, 4), state))])
 
 
 def scan():
-    """A recurrent cell in the body of a Scan."""
+    """Return a model with a recurrent cell in the body of a Scan."""
     body = helper.make_graph(
         [
             helper.make_node("MatMul", ["h", "U"], ["hu"]),
@@ -64,11 +64,11 @@ def scan():
 
 
 def computed():
-    made, weights = node()
+    node_proto, weights = node()
     scaled = helper.make_node("Mul", ["rnn.R.plain", "scale"], ["rnn.R"])
     weights[1].name = "rnn.R.plain"
     inputs = (("xs", TensorProto.FLOAT, ("time", "batch", 3)), ("scale", TensorProto.FLOAT, (1,)))
-    return model([scaled, made], weights, inputs=inputs)
+    return model([scaled, node_proto], weights, inputs=inputs)
 
 
 def quantized():
@@ -77,20 +77,20 @@ def quantized():
     tensors += [constant(f"{name}_scale", 1, value=[0.01]) for name in "WR"]
     tensors += [constant(f"{name}_zero", 1, dtype=np.int8, value=[0]) for name in "WR"]
     inputs = ["xs", "W", "R", "", "", "", "", "", "W_scale", "W_zero", "R_scale", "R_zero"]
-    made = helper.make_node("DynamicQuantizeLSTM", inputs, ["rnn.Y"], name="rnn", domain="com.microsoft", hidden_size=4)
-    return model([made], tensors)
+    node_proto = helper.make_node("DynamicQuantizeLSTM", inputs, ["rnn.Y"], name="rnn", domain="com.microsoft", hidden_size=4)
+    return model([node_proto], tensors)
 
 
 def branches():
-    """The same layer's name in both branches of an If, whose condition is an input."""
+    """Return a model with the same layer name in both branches of an If, whose condition is an input."""
     graphs = {}
     for name in ("then_branch", "else_branch"):
-        made, weights = node()
+        node_proto, weights = node()
         for k, tensor in enumerate(weights):
             tensor.name = f"{name}.{tensor.name}"
-            made.input[k + 1] = tensor.name
+            node_proto.input[k + 1] = tensor.name
         graphs[name] = helper.make_graph(
-            [made], name, [], [helper.make_tensor_value_info("rnn.Y", TensorProto.FLOAT, None)], weights
+            [node_proto], name, [], [helper.make_tensor_value_info("rnn.Y", TensorProto.FLOAT, None)], weights
         )
     choice = helper.make_node("If", ["first"], ["ys"], name="choice", **graphs)
     inputs = (("xs", TensorProto.FLOAT, ("time", "batch", 3)), ("first", TensorProto.BOOL, ()))
@@ -98,16 +98,18 @@ def branches():
 
 
 def embedded():
-    """Words, of which a table makes what the layer takes; with lengths."""
-    made, weights = node(xs="embedded", more=("lengths",))
+    """Return a model on words that looks up its inputs in a table, with lengths."""
+    node_proto, weights = node(xs="embedded", extra_inputs=("lengths",))
     look = helper.make_node("Gather", ["table", "words"], ["embedded"])
     inputs = (("words", TensorProto.INT64, ("time", "batch")), ("lengths", TensorProto.INT32, ("batch",)))
-    return model([look, made], [*weights, constant("table", 9, 3)], inputs=inputs)
+    return model([look, node_proto], [*weights, constant("table", 9, 3)], inputs=inputs)
 
 
 WRONG = {
     "starts from a constant": lambda: started(0.5),
-    "constant lengths": lambda: plain(more=("lengths",), extra_constants=[constant("lengths", 2, dtype=np.int32, value=[3, 2])]),
+    "constant lengths": lambda: plain(
+        extra_inputs=("lengths",), extra_constants=[constant("lengths", 2, dtype=np.int32, value=[3, 2])]
+    ),
     "weights that depend on an input": computed,
     "quantized": quantized,
     "activation with a threshold": lambda: plain(activations=["Sigmoid", "ThresholdedRelu", "Tanh"], activation_alpha=[0.5]),

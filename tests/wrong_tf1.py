@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from parity.keras_peer import tf
+from parity.peers._keras import tf
 
 _RNG = np.random.default_rng(0)
 
 
 def variables(scope, features=3, units=4, **shapes):
-    """A cell's kernel and bias, and further variables below its scope."""
-    named = {"kernel": (features + units, 4 * units), "bias": (4 * units,)} | shapes
-    return {f"{scope}/{name.replace('__', '/')}": shape for name, shape in named.items() if shape}
+    """Return the shapes of a cell's kernel and bias, and of further variables, below its scope."""
+    shapes_by_name = {"kernel": (features + units, 4 * units), "bias": (4 * units,)} | shapes
+    return {f"{scope}/{name.replace('__', '/')}": shape for name, shape in shapes_by_name.items() if shape}
 
 
 def gru(scope, features=3, units=4, **shapes):
-    named = {"gates__kernel": (features + units, 2 * units), "gates__bias": (2 * units,)}
-    named |= {"candidate__kernel": (features + units, units), "candidate__bias": (units,)}
-    return variables(scope, **{"kernel": None, "bias": None} | named | shapes)
+    shapes_by_name = {"gates__kernel": (features + units, 2 * units), "gates__bias": (2 * units,)}
+    shapes_by_name |= {"candidate__kernel": (features + units, units), "candidate__bias": (units,)}
+    return variables(scope, **{"kernel": None, "bias": None} | shapes_by_name | shapes)
 
 
 def norms():

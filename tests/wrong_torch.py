@@ -7,17 +7,17 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 
 def cell(kind=nn.LSTMCell, **tensors):
-    """The weights of a cell, and further ones below its name."""
+    """Return the weights of a cell, and further ones below its name."""
     weights = {f"cell.{name}": tensor for name, tensor in kind(3, 4).state_dict().items()}
     return weights | {f"cell.{name.replace('__', '.')}": tensor for name, tensor in tensors.items()}
 
 
 def layer(kind=nn.LSTM, **options):
-    """The weights of a layer under the name rnn."""
+    """Return the weights of a layer under the name rnn."""
     return {f"rnn.{name}": tensor for name, tensor in kind(3, 4, **options).state_dict().items()}
 
 
-def without(weights, *names):
+def without_keys(weights, *names):
     return {name: tensor for name, tensor in weights.items() if name not in names}
 
 
@@ -40,7 +40,7 @@ def vectors(names, size=4):
 
 
 def by_hand(prefix="decoder"):
-    """A GRU of three pairs of matrices."""
+    """Return the weights of a GRU of three pairs of matrices."""
     return {f"{prefix}.{matrix}_{gate}": torch.randn(4, 4) for matrix in "WU" for gate in "zrh"}
 
 
@@ -51,8 +51,8 @@ def linears(prefix):
 WRONG = {
     "normalized cell": lambda: cell(**norms()),
     "normalized cell state": lambda: cell(ln__weight=torch.ones(4), ln__bias=torch.zeros(4)),
-    "one bias": lambda: without(cell(bias=torch.randn(16)), "cell.bias_ih", "cell.bias_hh"),
-    "one of two biases": lambda: without(cell(), "cell.bias_hh"),
+    "one bias": lambda: without_keys(cell(bias=torch.randn(16)), "cell.bias_ih", "cell.bias_hh"),
+    "one of two biases": lambda: without_keys(cell(), "cell.bias_hh"),
     "peepholes": lambda: cell(**vectors("peep_i peep_f peep_o")),
     "peepholes called weight_c": lambda: cell(**vectors("weight_ci weight_cf weight_co")),
     "attention gate": lambda: cell(attention__weight=torch.randn(16, 3)),
@@ -63,8 +63,8 @@ WRONG = {
     "old weight norm": lambda: normed(weight_norm, "weight_hh_l0"),
     "spectral norm": lambda: normed(spectral_norm, "weight_hh_l0"),
     "weights dropped at run time": lambda: layer() | {"rnn.weight_hh_l0_raw": torch.randn(16, 4)},
-    "no projection": lambda: without(layer(proj_size=2), "rnn.weight_hr_l0"),
-    "backward direction without biases": lambda: without(
+    "no projection": lambda: without_keys(layer(proj_size=2), "rnn.weight_hr_l0"),
+    "backward direction without biases": lambda: without_keys(
         layer(bidirectional=True), "rnn.bias_ih_l0_reverse", "rnn.bias_hh_l0_reverse"
     ),
     "backward direction of one of two layers": lambda: {
@@ -105,7 +105,7 @@ RIGHT = {
 
 
 def write(path, weights):
-    """Write a file in the format that its ending tells; in a `.ckpt`, below state_dict, as Lightning does."""
+    """Write a file in the format of its suffix. A `.ckpt` has the weights below state_dict, as Lightning does."""
     torch.manual_seed(0)
     tensors = {name: tensor.contiguous() for name, tensor in weights().items()}
     if path.suffix == ".safetensors":

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.machine import ROOT, cores
 from benchmarks.speed import frameworks, measure, page, pool, tables, weigh
-from benchmarks.speed.figures import Report
-from benchmarks.speed.points import POINTS, QUICK, Point
-from benchmarks.systems.side import ROOT
+from benchmarks.speed.points import POINTS, QUICK
+from benchmarks.speed.report import Report
 
-BUSY = 0.25  # processes a core that others may run
+BUSY = 0.25  # load average per core above which times are unsteady
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 
 
@@ -29,12 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"wrote {' and '.join(map(str, paths))}")
             return 0
         if options.memory:
-            return 1 if weigh_again(options)["errors"] else 0
-        known = [page.read(path) for path in options.compare or ()]
-        report = known[1] if len(known) == 2 else run(options, command)
-        if known:
-            show([tables.comparison(known[0], report)])
-        return 1 if report["errors"] and len(known) < 2 else 0
+            return 1 if weigh_again(options).errors else 0
+        reports = [page.read(path) for path in options.compare or ()]
+        report = reports[1] if len(reports) == 2 else run(options, command)
+        if reports:
+            show([tables.comparison(reports[0], report)])
+        return 1 if report.errors and len(reports) < 2 else 0
     except (ImportError, OSError, ValueError, pool.WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -58,8 +58,10 @@ def parser() -> argparse.ArgumentParser:
     add("--gpu", action="store_true", help="run on the GPU what can")
     add("--out", type=Path, metavar="FILE", help="JSON (default: benchmarks/results/speed.json; with --quick results/speed.json)")
     add("--memory", action="store_true", help="measure no times, only memory, and put it into the report that is there")
-    both = "OLD: measure, then print the times in OLD over the new ones; OLD NEW: compare the two files and measure nothing"
-    add("--compare", nargs="+", type=Path, metavar="OLD", help=both)
+    compare_help = (
+        "OLD: measure, then print the times in OLD over the new ones; OLD NEW: compare the two files and measure nothing"
+    )
+    add("--compare", nargs="+", type=Path, metavar="OLD", help=compare_help)
     add("--draw", nargs="?", type=Path, const=RESULTS, metavar="FILE", help="make page and picture of FILE anew, and stop")
     return usage
 
@@ -93,14 +95,14 @@ def run(options: argparse.Namespace, command: str) -> Report:
     plan = plan._replace(rounds=options.rounds or plan.rounds)
     points = {name: POINTS[name] for name in options.points or (QUICK if options.quick else POINTS)}
     if (load := os.getloadavg()[0]) > BUSY * cores():
-        sentence = "times are then unsteady, and those of frameworks whose threads wait for each other (OpenMP) far too long"
-        print(f"the machine is busy, {load:.1f} processes want {cores()} cores: {sentence}", flush=True)
+        warning = "times are then unsteady, and those of frameworks whose threads wait for each other (OpenMP) far too long"
+        print(f"the machine is busy, {load:.1f} processes want {cores()} cores: {warning}", flush=True)
     with pool.start(names, [*frameworks.OURS, *(wanted or ())], options.threads, gpu=options.gpu) as workers:
         report = measure.begin(command, options.threads, options.gpu, plan, workers)
         for _ in measure.run(report, points, workers, lambda words: print(words, flush=True)):
             page.write(out, report)
     if not (options.quick or options.gpu):
-        weigh.run(report, points, report["frameworks"], lambda words: print(words, flush=True))
+        weigh.run(report, points, report.frameworks, lambda words: print(words, flush=True))
     publish(out, report)
     return report
 
@@ -109,11 +111,10 @@ def weigh_again(options: argparse.Namespace) -> Report:
     """Measure memory at the points of a report, and replace the report's figures."""
     out = options.out or RESULTS
     report = page.read(out)
-    points = {name: Point.of(known) for name, known in report["points"].items()}
-    ours = [name for name, known in report["frameworks"].items() if known["ours"]]
-    names = report["frameworks"] if options.peers is None else [*ours, *options.peers]
-    report["notes"]["memory"] = measure.NOTES["memory"]
-    weigh.run(report, points, names, lambda words: print(words, flush=True))
+    ours = [name for name, info in report.frameworks.items() if info.ours]
+    names = list(report.frameworks) if options.peers is None else [*ours, *options.peers]
+    report.notes["memory"] = measure.NOTES["memory"]
+    weigh.run(report, report.points, names, lambda words: print(words, flush=True))
     publish(out, report)
     return report
 
@@ -124,7 +125,7 @@ def publish(out: Path, report: Report) -> None:
     paths = page.publish(out, report)
     show(tables.sheets(report))
     print(f"{page.where(report)}\nAll that was measured is in {out}, {' and '.join(map(str, paths))}")
-    for error in report["errors"]:
+    for error in report.errors:
         print(f"error: {error}", file=sys.stderr)
 
 
@@ -133,8 +134,3 @@ def show(sheets: Sequence[tables.Sheet]) -> None:
     console = Console(highlight=False, width=max(Console().width, 220))
     for sheet in sheets:
         console.print(sheet.terminal())
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,48 +1,36 @@
-"""The measurement: point by point, job by job, round after round."""
+"""Measure the times: for each point and job, the frameworks take turns in several rounds."""
 
 import datetime as dt
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from benchmarks.machine import machine, versions
 from benchmarks.speed import pool
-from benchmarks.speed.figures import Report, Row, summary
 from benchmarks.speed.frameworks import FRAMEWORKS
 from benchmarks.speed.points import PEAK, Point
 from benchmarks.speed.pool import Worker, WorkerError
-from benchmarks.systems.report import machine, versions
+from benchmarks.speed.report import FrameworkInfo, Plan, Report, Round, Row
 
-REST = 0.02  # seconds after each burst, in which threads that still look for work go to sleep
+# Before each burst: after the last one, threads of other frameworks still look for work for a while before they go to sleep.
+PAUSE_SECONDS = 0.02
 
 NOTES = {
-    "processes": "each framework has its own; while one is measured, all others wait",
-    "rounds": "each framework in turn, every other round in reverse; in each some calls, the first of which does not count",
-    "median": "of the rounds' medians, in seconds; low and high are the lowest and the highest of these",
-    "first_seconds": "the first call, compiling with it; build_seconds is what went before: parameters, the model of Keras",
-    "memory": "bytes by job, framework and point: the most that was resident during two calls in a process of their own, results "
-    "and all between, without inputs and parameters; less the same of a tiny size, so without libraries and compiled program",
-    "flops": "of matrix products only, padding left out; training is without the gradient of the inputs",
+    "processes": "each framework has its own process; while one is measured, all others wait",
+    "rounds": "the frameworks take turns, every other round in reverse order; a turn has several calls, the first is not timed",
+    "median": "median of the rounds' medians, in seconds; low and high are the lowest and the highest of these medians",
+    "first_seconds": "time of the first call, including compilation; build_seconds is before it: parameters, Keras's model",
+    "memory": "bytes by job, framework and point: peak of the resident memory during two calls in a process of their own, with "
+    "the results and all intermediate values, without inputs and parameters; less the same figure of a tiny size, so without "
+    "libraries and the compiled program",
+    "flops": "operations of matrix products only, without padding; training is without the gradient of the inputs",
     "training": "gradients of the sum of all squared outputs with respect to the parameters, not to the inputs; no optimizer",
     "peak": "the fastest float32 product of two matrices of 2048 by 2048 in this run, with the same number of threads",
-    "values": "numbers in the result: all outputs, or one gradient a parameter",
-    "gpu": "float32 as each framework multiplies by default, which on NVIDIA's GPUs may be TF32",
-    "load_before": "processes that wanted to run when this one began, averaged over a minute",
+    "values": "numbers in the result: all outputs, or one gradient per parameter",
+    "gpu": "float32 as each framework multiplies by default, which may be TF32 on NVIDIA's GPUs",
+    "load_before": "number of processes ready to run before this measurement, averaged over a minute",
 }
-
-
-class Plan(NamedTuple):
-    """How much to measure.
-
-    Attributes:
-        rounds: number of turns of each framework.
-        seconds: length of a turn.
-        calls: the least number of calls in a turn.
-    """
-
-    rounds: int
-    seconds: float
-    calls: int = 3
 
 
 FULL, QUICK = Plan(7, 0.2), Plan(3, 0.05)
@@ -50,40 +38,38 @@ FULL, QUICK = Plan(7, 0.2), Plan(3, 0.05)
 
 def begin(command: str, threads: int, gpu: bool, plan: Plan, workers: Mapping[str, Worker]) -> Report:
     """Return a report without measurements."""
-    known = {name: {"version": worker.version, "ours": FRAMEWORKS[name].ours} for name, worker in workers.items()}
-    for name, facts in known.items():
-        facts["peer"] = FRAMEWORKS[name].peer
-    return {
-        "command": command,
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions() | {FRAMEWORKS[name].package: worker.version for name, worker in workers.items()},
-        "threads": threads,
-        "gpu": gpu,
-        "environment": pool.environment(threads, gpu=gpu),
-        "plan": plan._asdict(),
-        "load_before": os.getloadavg()[0],
-        "notes": NOTES,
-        "frameworks": known,
-        "points": {},
-        "rows": [],
-        "memory": {},
-        "errors": [],
-    }
+    return Report(
+        command=command,
+        date=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        machine=machine(),
+        versions=versions() | {FRAMEWORKS[name].package: worker.version for name, worker in workers.items()},
+        threads=threads,
+        gpu=gpu,
+        environment=pool.environment(threads, gpu=gpu),
+        plan=plan,
+        load_before=os.getloadavg()[0],
+        notes=dict(NOTES),
+        frameworks={
+            name: FrameworkInfo(worker.version, FRAMEWORKS[name].ours, FRAMEWORKS[name].peer) for name, worker in workers.items()
+        },
+    )
 
 
 def run(report: Report, points: Mapping[str, Point], workers: Mapping[str, Worker], say: Callable[[str], None]) -> Iterator[None]:
-    """Measure the machine's peak and all points; add to the report, and yield after each job."""
-    plan = Plan(**report["plan"])
+    """Measure the machine's peak rate and all points; add to the report, and yield after each job.
+
+    Args:
+        report: a report of `begin`.
+        points: the points by name.
+        workers: the processes by framework.
+        say: prints a line about each job.
+    """
     for name, point in {"peak": PEAK, **points}.items():
-        report["points"][name] = point._asdict() | {"flops": {job: point.flops(job) for job in point.jobs}}
+        report.points[name] = point
         for job in point.jobs:
-            load = os.getloadavg()[0]
-            rows = [row for row in _job(report, name, point, job, workers, plan) if row["rounds"]]
-            for row in rows:
-                row |= summary(row) | {"load_before": load}
-            report["rows"] += rows
-            times = sorted((row["median"], row["framework"]) for row in rows)
+            rows = _job(report, name, point, job, workers)
+            report.rows.extend(rows)
+            times = sorted((row.median, row.framework) for row in rows)
             say(f"{name} {job}: " + ", ".join(f"{framework} {seconds * 1e3:.3g} ms" for seconds, framework in times))
             yield
 
@@ -96,39 +82,41 @@ def takes(name: str, point: Point) -> bool:
     return framework.peer or framework.ours or point.group == "peak"
 
 
-def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str, Worker], plan: Plan) -> list[Row]:
-    """Measure one row for each framework that has this job. A failure is noted in the report, and the others go on."""
+def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str, Worker]) -> list[Row]:
+    """Measure one row for each framework that has this job. A failure is noted in the report, and the other frameworks go on."""
     rows: dict[str, Row] = {}
+    load = os.getloadavg()[0]
 
-    def attempt(framework: str, do: str, **more: Any) -> Row | None:
+    def attempt(framework: str, request: str, **arguments: Any) -> dict[str, Any] | None:
         try:
-            return workers[framework].ask(do, **more)
+            return workers[framework].ask(request, **arguments)
         except WorkerError as error:
-            report["errors"].append(f"{name} {job}: {error}")
+            report.errors.append(f"{name} {job}: {error}")
             rows.pop(framework, None)
             return None
 
     for framework in (framework for framework in workers if takes(framework, point)):
         answer = attempt(framework, "prepare", point=point._asdict(), job=job)
-        if answer is not None and "missing" not in answer:
-            rows[framework] = {"point": name, "job": job, "framework": framework} | answer | {"rounds": []}
-            wrong = _wrong(point, job, answer["values"])
-            if wrong:
-                report["errors"].append(f"{name} {job}: {framework}: {wrong}")
-                del rows[framework]
-    for number in range(plan.rounds):
+        if answer is None or "missing" in answer:
+            continue
+        if problem := _unexpected_size(point, job, answer["values"]):
+            report.errors.append(f"{name} {job}: {framework}: {problem}")
+            continue
+        rows[framework] = Row(name, job, framework, **answer, rounds=[], load_before=load)
+    for number in range(report.plan.rounds):
+        # Every other round goes backwards, so that a framework does not always run after the same one.
         for framework in list(rows)[:: -1 if number % 2 else 1]:
-            time.sleep(REST)
-            answer = attempt(framework, "burst", seconds=plan.seconds, calls=plan.calls)
+            time.sleep(PAUSE_SECONDS)
+            answer = attempt(framework, "burst", seconds=report.plan.seconds, calls=report.plan.calls)
             if answer is not None:
-                rows[framework]["rounds"].append(answer)
-    for framework in rows:
+                rows[framework].rounds.append(Round(**answer))
+    for framework in list(rows):
         attempt(framework, "release")
     return list(rows.values())
 
 
-def _wrong(point: Point, job: str, values: int) -> str | None:
-    """Return what is wrong with a result of `values` numbers."""
+def _unexpected_size(point: Point, job: str, values: int) -> str | None:
+    """Return what is wrong with a result of `values` numbers, or None."""
     expected = point.results(job)
     if expected is None or expected[0] <= values <= expected[1]:
         return None

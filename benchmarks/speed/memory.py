@@ -1,4 +1,4 @@
-"""Resident memory of this process, now and at its peak since the last reset. Linux only; None elsewhere."""
+"""Measure the resident memory of this process, and its peak since the last reset. Other systems than Linux return None."""
 
 import ctypes
 import gc
@@ -12,7 +12,7 @@ def resident() -> int | None:
     """Return resident bytes, after freed memory has been returned to the system."""
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's
+        ctypes.CDLL(None).malloc_trim(0)  # only glibc has it
     except (AttributeError, OSError, TypeError):
         return None
     return _status("VmRSS")
@@ -21,7 +21,7 @@ def resident() -> int | None:
 def forget_peak() -> bool:
     """Reset the peak; return whether the system supports that."""
     try:
-        FORGET.write_text("5")
+        FORGET.write_text("5")  # proc(5): resets the peak resident set size
     except OSError:
         return False
     return True
@@ -33,5 +33,6 @@ def peak() -> int | None:
 
 
 def _status(name: str) -> int | None:
-    found = re.search(rf"^{name}:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE) if STATUS.exists() else None
-    return int(found[1]) * 1024 if found else None
+    """Return a field of /proc/self/status in bytes; None if the system does not have it."""
+    match = re.search(rf"^{name}:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE) if STATUS.exists() else None
+    return int(match[1]) * 1024 if match else None

@@ -1,17 +1,19 @@
-"""The page of a report, and reading and writing of reports."""
+"""Read and write reports, and make the page of a report."""
 
 import json
 from pathlib import Path
 
 from benchmarks.speed import draw, figures, tables
-from benchmarks.speed.figures import Report
+from benchmarks.speed.report import Report
 from jlstm import io
 
-WORDS = """\
-`fastest peer` leaves out this library's own backends. The last row has geometric means over the grid: each framework's time over
-that of `jlstm`, and at the end the fastest peer's at each point. What is not of the grid is not in them.
-Peak memory is what a process of its own holds at the most during a call beyond inputs and parameters (results and all between),
-less what a call of a tiny size needs: libraries and compiled programs are not in it.
+EXPLANATION = """\
+`fastest peer` is the fastest framework, not counting this library's own backends. The last row has geometric means over the grid:
+the time of each framework over that of `jlstm`, and in the last column that of the fastest peer at each point. Points outside the
+grid are not part of the means.
+
+Peak memory is the peak of a separate process during a call, without inputs and parameters. It contains the results and all
+intermediate values. The same figure for a tiny size is subtracted, so libraries and compiled programs are not part of it.
 """
 
 
@@ -24,16 +26,17 @@ def read(path: Path) -> Report:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}: python -m benchmarks --out {path} makes it")
-    report = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(report, dict) or not {"points", "rows", "frameworks"} <= report.keys():
-        raise ValueError(f"{path} is no report of python -m benchmarks: name one that is")
-    return report
+    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return Report.of(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no report of python -m benchmarks: name one that is") from error
 
 
 def write(path: Path, report: Report) -> None:
     """Write a report."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    io.write(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    io.write(path, (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def publish(path: Path, report: Report) -> list[Path]:
@@ -46,13 +49,13 @@ def publish(path: Path, report: Report) -> list[Path]:
 
 def markdown(report: Report, picture: str) -> str:
     """Return the page: where it was measured, the picture, and all tables."""
-    notes = "\n".join(f"- {name}: {words}" for name, words in report["notes"].items())
+    notes = "\n".join(f"- {name}: {note}" for name, note in report.notes.items())
     blocks = [
         "# Speed",
-        f"Made by `{report['command']}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
+        f"Made by `{report.command}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
         where(report),
         f"![GFLOP/s of each framework by size]({picture})",
-        WORDS.strip(),
+        EXPLANATION.strip(),
         *(sheet.markdown() for sheet in tables.sheets(report)),
         tables.details(report).markdown(),
         "## What the numbers are",
@@ -62,9 +65,9 @@ def markdown(report: Report, picture: str) -> str:
 
 
 def where(report: Report) -> str:
-    """Return one paragraph: machine, threads, peak rate and versions."""
-    machine, highest = report["machine"], figures.peak(report)
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    """Return a line about the origin of a report: machine, threads, peak rate and versions."""
+    highest = figures.peak(report)
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     peak = "" if highest is None else f", which multiply matrices at {highest / 1e9:,.0f} GFLOP/s"
-    threads = "on the GPU" if report["gpu"] else f"{report['threads']} threads"
-    return f"{machine['processor']}, {threads}{peak}, float32, {report['date'][:10]}. {versions}."
+    threads = "on the GPU" if report.gpu else f"{report.threads} threads"
+    return f"{report.machine.processor}, {threads}{peak}, float32, {report.date[:10]}. {versions}."

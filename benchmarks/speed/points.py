@@ -1,12 +1,12 @@
-"""What is measured: the fixed grid, additional points, and the number of operations of each."""
+"""The points that are measured: a fixed grid, additional points, and the number of operations of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-JOBS = {"step": ("step", "empty"), "matrix": ("product",)}  # by form; all others have these two:
-SEQUENCE = ("forward", "training")
+JOBS = {"step": ("step", "empty"), "matrix": ("product",)}  # by form
+SEQUENCE = ("forward", "training")  # the jobs of all other forms
 
 
 class Size(NamedTuple):
@@ -18,7 +18,7 @@ class Size(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One problem.
+    """The sizes of one problem.
 
     Attributes:
         batch: number of sequences.
@@ -37,9 +37,13 @@ class Point(NamedTuple):
     group: str = "grid"
 
     @classmethod
-    def of(cls, known: dict[str, Any]) -> Self:
-        """Return the point that was written as JSON."""
-        return cls(**{name: known[name] for name in cls._fields})
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Return the point that an entry of the JSON file, or a request to a worker, describes."""
+        return cls(**{name: entry[name] for name in cls._fields} | {"units": tuple(entry["units"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of the JSON file: the fields, and the number of operations of each job."""
+        return self._asdict() | {"flops": {job: self.flops(job) for job in self.jobs}}
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -51,18 +55,20 @@ class Point(NamedTuple):
         """The sizes of all layers, from the lowest."""
         directions = 2 if self.form == "bidirectional" else 1
         features = [self.features, *(directions * units for units in self.units)]
-        return [Size(before, units, directions) for before, units in zip(features, self.units, strict=False)]
+        # Not strict: the last entry of `features` is the width of the outputs, which no layer reads.
+        return [Size(width, units, directions) for width, units in zip(features, self.units, strict=False)]
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of steps that count in each sequence, from 1 to `time`: `time` for the first, random for the others."""
-        drawn = np.random.default_rng(0).integers(1, self.time + 1, self.batch, dtype=np.int32)
-        drawn[0] = self.time
-        return drawn
+        """The number of valid steps of each sequence: `time` for the first one, random from 1 to `time` for the others."""
+        # Without a sequence of the full length, the batch would be narrower in some frameworks than in others.
+        lengths = np.random.default_rng(0).integers(1, self.time + 1, self.batch, dtype=np.int32)
+        lengths[0] = self.time
+        return lengths
 
     @property
     def steps(self) -> int:
-        """The number of steps that count, over all sequences."""
+        """The number of valid steps over all sequences."""
         return int(self.lengths.sum()) if self.form == "ragged" else self.batch * self.time
 
     def inputs(self) -> np.ndarray:
@@ -75,7 +81,7 @@ class Point(NamedTuple):
         return draw((self.batch, self.features), np.float32), draw((self.features, self.units[0]), np.float32)
 
     def flops(self, job: str) -> int | None:
-        """Return the floating-point operations in the matrix products of a job; None if the job is not about these.
+        """Return the floating-point operations in the matrix products of a job; None for a single step and for an empty call.
 
         Forward: 2 · steps · (features + units) · 4 units in each layer and direction.
 
@@ -128,5 +134,5 @@ BESIDES = {
 LONG = {f"T{time}": Point(8, time, 16, (32,), "plain", "long") for time in (100, 1_000, 10_000, 100_000)}
 POINTS = GRID | BESIDES | LONG
 QUICK = ("128x28x128x128", "256x50x40x64", "1x100x32x32", "small-step")
-WARM = Point(2, 3, 4, (5,), "plain", "warm")  # for what a framework does only once in a process
+WARM = Point(2, 3, 4, (5,), "plain", "warm")  # run first, so that one-time work of a framework counts for no point
 PEAK = Point(2048, 1, 2048, (2048,), "matrix", "peak")  # always measured, for the share of the machine's peak

@@ -1,4 +1,4 @@
-"""The parent's side: starts one process per framework, and sends requests to one at a time."""
+"""Start one process per framework, and send requests to one process at a time."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Self
 
+from benchmarks.machine import ENVIRONMENT, ROOT
 from benchmarks.speed.frameworks import FRAMEWORKS
 from benchmarks.speed.points import WARM
-from benchmarks.systems import side
 
-PAUSE = 20  # seconds that a process gets to end by itself
+EXIT_SECONDS = 20  # time that a process has to end by itself, before it is killed
 
 
 class WorkerError(RuntimeError):
-    """A framework's process could not do what it was asked to."""
+    """A framework's process has failed at a request, or has ended."""
 
 
 class Worker:
@@ -28,17 +28,19 @@ class Worker:
         name: the framework's name.
         threads: the number of threads that it may use.
         gpu: whether it runs on the GPU.
-        more: additional environment variables.
+        extra_environment: additional environment variables.
     """
 
-    def __init__(self, name: str, threads: int, *, gpu: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, name: str, threads: int, *, gpu: bool, extra_environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.name, self.version = name, ""
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         command = [sys.executable, "-m", "benchmarks.speed.worker", name, str(threads), "gpu" if gpu else "cpu"]
         self.process = subprocess.Popen(
             command,
-            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment) | dict(more),
-            cwd=side.ROOT,
+            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment) | dict(extra_environment),
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -51,31 +53,35 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         """End the process."""
         try:
-            self.process.communicate(timeout=PAUSE)  # closes its stdin, which is its sign to stop
+            self.process.communicate(timeout=EXIT_SECONDS)  # closes its stdin, which is its sign to stop
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self.process.kill()
             self.process.communicate()
         self.errors.close()
 
-    def ask(self, do: str, **more: Any) -> dict[str, Any]:
+    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
         """Send a request and wait for the answer.
+
+        Args:
+            request: name of a method of `worker.Server`.
+            **arguments: its arguments, which must be JSON.
 
         Raises:
             WorkerError: the request failed, or the process has ended.
         """
-        self.tell(do, **more)
+        self.tell(request, **arguments)
         return self.answer()
 
-    def tell(self, do: str, **more: Any) -> None:
+    def tell(self, request: str, **arguments: Any) -> None:
         """Send a request; `answer` fetches the result later.
 
         Raises:
             WorkerError: the process has ended.
         """
         try:
-            print(json.dumps({"do": do} | more), file=self.process.stdin, flush=True)
+            print(json.dumps({"do": request} | arguments), file=self.process.stdin, flush=True)
         except BrokenPipeError as error:
-            raise WorkerError(f"{self.name}: {self._last_words()}") from error
+            raise WorkerError(f"{self.name}: {self._exit_message()}") from error
 
     def answer(self) -> dict[str, Any]:
         """Wait for the answer to a request.
@@ -85,13 +91,14 @@ class Worker:
         """
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            raise WorkerError(f"{self.name}: {self._last_words()}")
+            raise WorkerError(f"{self.name}: {self._exit_message()}")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(f"{self.name}: {answer['error']}")
         return answer
 
-    def _last_words(self) -> str:
+    def _exit_message(self) -> str:
+        """Wait for the process to end; return its exit status and its last line of errors."""
         status = self.process.wait()
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
@@ -99,34 +106,35 @@ class Worker:
 
 
 @contextmanager
-def start(names: Sequence[str], asked: Sequence[str], threads: int, *, gpu: bool) -> Iterator[dict[str, Worker]]:
+def start(names: Sequence[str], required: Sequence[str], threads: int, *, gpu: bool) -> Iterator[dict[str, Worker]]:
     """Start the processes of the frameworks that can be imported; print a line for each of the others.
 
     Args:
         names: the frameworks' names.
-        asked: the frameworks that must not be left out.
+        required: the frameworks that must not be left out.
         threads: the number of threads of each process.
         gpu: whether to use the GPU.
 
     Raises:
-        WorkerError: a framework in `asked` cannot be imported, or fails on a small problem.
+        WorkerError: a framework in `required` cannot be imported, or fails on a small problem.
     """
     workers: list[Worker] = []
     try:
-        workers += [Worker(name, threads, gpu=gpu) for name in names]  # all import at once
-        ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in asked)}
+        workers += [Worker(name, threads, gpu=gpu) for name in names]  # the processes import their frameworks at the same time
+        ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in required)}
         for worker in ready.values():
             worker.tell("warm_up", point=WARM._asdict())
-        yield {name: worker for name, worker in ready.items() if _warm(worker, name in asked)}
+        yield {name: worker for name, worker in ready.items() if _warm(worker, name in required)}
     finally:
         for worker in workers:
             worker.__exit__()
 
 
-def _imported(worker: Worker, is_asked: bool) -> bool:
+def _imported(worker: Worker, is_required: bool) -> bool:
+    """Wait until a process has imported its framework; return whether it could."""
     answer = worker.answer()
     worker.version = answer.get("version", "")
-    if "not_importable" in answer and is_asked:
+    if "not_importable" in answer and is_required:
         remedy = "pip install 'jlstm[peers,parity]', or leave it out"
         raise WorkerError(f"{worker.name} cannot be imported ({answer['not_importable']}): {remedy}")
     if "not_importable" in answer:
@@ -134,11 +142,12 @@ def _imported(worker: Worker, is_asked: bool) -> bool:
     return "version" in answer
 
 
-def _warm(worker: Worker, is_asked: bool) -> bool:
+def _warm(worker: Worker, is_required: bool) -> bool:
+    """Wait until a process has run a small problem; return whether it could."""
     try:
         worker.answer()
     except WorkerError as error:
-        if is_asked:
+        if is_required:
             raise WorkerError(f"a small problem already fails on this device: {error}") from error
         print(f"left out: {error}", flush=True)
         return False
@@ -146,8 +155,8 @@ def _warm(worker: Worker, is_asked: bool) -> bool:
 
 
 def environment(threads: int, *, gpu: bool) -> dict[str, str]:
-    """Return the environment of all processes: thread counts for every library, memory settings as in `benchmarks.systems`."""
+    """Return the environment of all processes: thread counts for every library, memory settings as in `benchmarks.machine`."""
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    kept = {name: value for name, value in side.ENVIRONMENT.items() if not gpu or name != "CUDA_VISIBLE_DEVICES"}
-    on = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # several processes, one GPU
-    return kept | on | dict.fromkeys(counts, str(threads))
+    common = {name: value for name, value in ENVIRONMENT.items() if not gpu or name != "CUDA_VISIBLE_DEVICES"}
+    device = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # all processes share one GPU
+    return common | device | dict.fromkeys(counts, str(threads))

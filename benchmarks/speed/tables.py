@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from benchmarks.speed import figures
-from benchmarks.speed.figures import OURS, Report
+from benchmarks.speed.report import OURS, Report
 
 Format = Callable[[float], str]
 
@@ -35,7 +35,7 @@ class Sheet(NamedTuple):
 
 def sheets(report: Report) -> list[Sheet]:
     """Return the tables printed after a run: times by point and framework, single steps, long sequences; empty ones left out."""
-    made = [
+    tables = [
         _times(report, "forward", "Forward, milliseconds"),
         _times(report, "training", "Forward and backward, milliseconds"),
         _step(report),
@@ -43,34 +43,34 @@ def sheets(report: Report) -> list[Sheet]:
         _memory(report, "training", "Peak memory, forward and backward, MB"),
         *(_long(report, job) for job in ("forward", "training")),
     ]
-    return [sheet for sheet in made if len(sheet.rows) > 1]
+    return [sheet for sheet in tables if len(sheet.rows) > 1]
 
 
 def details(report: Report) -> Sheet:
     """Return a table with one row for each measurement."""
     highest = figures.peak(report)
     rows = [["point", "job", "framework", "ms", "low–high", "GFLOP/s", "of the peak", "first call, s"]]
-    for row in report["rows"]:
+    for row in report.rows:
         rate = figures.rate(report, row)
-        spread = f"{_three(row['low'] * 1e3)}–{_three(row['high'] * 1e3)}"
+        spread = f"{_three(row.low * 1e3)}–{_three(row.high * 1e3)}"
         share = "" if rate is None or highest is None else f"{rate / highest:.1%}"
-        what = [row["point"], row["job"], row["framework"], _three(row["median"] * 1e3), spread]
-        rows.append([*what, "" if rate is None else _three(rate / 1e9), share, f"{row['first_seconds']:.2f}"])
+        cells = [row.point, row.job, row.framework, _three(row.median * 1e3), spread]
+        rows.append([*cells, "" if rate is None else _three(rate / 1e9), share, f"{row.first_seconds:.2f}"])
     return Sheet("All that was measured", rows)
 
 
 def comparison(old: Report, new: Report) -> Sheet:
     """Return old times over new ones, and their geometric mean over the grid."""
-    found = figures.compared(old, new)
-    columns = [name for name in new["frameworks"] if any(name in ratios for _, _, ratios in found)]
+    comparisons = figures.compared(old, new)
+    columns = [name for name in new.frameworks if any(name in ratios for _, _, ratios in comparisons)]
     rows = [["old / new", *columns]]
-    rows += [[f"{point} {job}", *_cells(columns, ratios, _two)] for point, job, ratios in found]
+    rows += [[f"{point} {job}", *_cells(columns, ratios, _two)] for point, job, ratios in comparisons]
     for job in ("forward", "training"):
-        grid = [ratios for point, its, ratios in found if its == job and new["points"][point]["group"] == "grid"]
+        grid = [ratios for point, name, ratios in comparisons if name == job and new.points[point].group == "grid"]
         means = {name: figures.geometric_mean(ratios[name] for ratios in grid if name in ratios) for name in columns}
         if grid:
             rows.append([f"geometric mean, {job}", *_cells(columns, means, _two)])
-    return Sheet(f"Times of {old['date'][:10]} over times of {new['date'][:10]}: above 1 is faster now", rows)
+    return Sheet(f"Times of {old.date[:10]} over times of {new.date[:10]}: above 1 is faster now", rows)
 
 
 def _times(report: Report, job: str, title: str) -> Sheet:
@@ -81,7 +81,7 @@ def _times(report: Report, job: str, title: str) -> Sheet:
         times, fastest = figures.times(report, point, job), figures.fastest_peer(report, point, job)
         ratio = figures.ratio(report, point, job)
         best = ["", ""] if fastest is None or ratio is None else [fastest[0], _two(ratio)]
-        rows.append([_title(report, point), *_cells(columns, times, lambda each: _three(each * 1e3)), *best])
+        rows.append([_title(report, point), *_cells(columns, times, lambda seconds: _three(seconds * 1e3)), *best])
     grid = {name: figures.relative(report, job, name) for name in columns}
     if any(grid.values()):
         mean = figures.mean_ratio(report, job)
@@ -91,42 +91,43 @@ def _times(report: Report, job: str, title: str) -> Sheet:
 
 def _step(report: Report) -> Sheet:
     rows = [["one step at a time, features × units", "framework", "µs", "low–high", "/ an empty call"]]
-    for row in report["rows"]:
-        if row["job"] in ("step", "empty"):
-            point = report["points"][row["point"]]
-            empty = figures.times(report, row["point"], "empty").get(OURS)
-            name = "an empty call" if row["job"] == "empty" else row["framework"]
-            spread = f"{_three(row['low'] * 1e6)}–{_three(row['high'] * 1e6)}"
-            share = "" if empty is None else _two(row["median"] / empty)
-            rows.append([f"{point['features']}×{point['units'][0]}", name, _three(row["median"] * 1e6), spread, share])
+    for row in report.rows:
+        if row.job in ("step", "empty"):
+            point = report.points[row.point]
+            empty = figures.times(report, row.point, "empty").get(OURS)
+            name = "an empty call" if row.job == "empty" else row.framework
+            spread = f"{_three(row.low * 1e6)}–{_three(row.high * 1e6)}"
+            share = "" if empty is None else _two(row.median / empty)
+            rows.append([f"{point.features}×{point.units[0]}", name, _three(row.median * 1e6), spread, share])
     return Sheet("One step, batch 1", rows)
 
 
 def _memory(report: Report, job: str, title: str) -> Sheet:
-    found = report.get("memory", {}).get(job, {})
-    points = [name for name in report["points"] if any(name in each for each in found.values())]
-    rows = [["batch × time × features × units", *found]]
+    memory = report.memory.get(job, {})
+    points = [name for name in report.points if any(name in peaks for peaks in memory.values())]
+    rows = [["batch × time × features × units", *memory]]
     for point in points:
-        most = {framework: each.get(point) for framework, each in found.items()}
-        rows.append([_title(report, point), *_cells(list(found), most, lambda bytes_: f"{bytes_ / 1e6:.1f}")])
+        point_peaks = {framework: peaks.get(point) for framework, peaks in memory.items()}
+        rows.append([_title(report, point), *_cells(list(memory), point_peaks, lambda bytes_: f"{bytes_ / 1e6:.1f}")])
     return Sheet(title, rows)
 
 
 def _long(report: Report, job: str) -> Sheet:
     points = figures.names(report, job, "long")
     columns = _columns(report, points, job)
-    rows = [["time", *(f"{name}, {what}" for what in ("µs a step", "first call, s") for name in columns)]]
+    rows = [["time", *(f"{name}, {unit}" for unit in ("µs a step", "first call, s") for name in columns)]]
     for point in points:
-        time = report["points"][point]["time"]
-        first = {row["framework"]: row["first_seconds"] for row in report["rows"] if (row["point"], row["job"]) == (point, job)}
-        each = {name: seconds / time * 1e6 for name, seconds in figures.times(report, point, job).items()}
-        rows.append([f"{time:,}", *_cells(columns, each, _three), *_cells(columns, first, _two)])
+        time = report.points[point].time
+        first_calls = {row.framework: row.first_seconds for row in report.rows if (row.point, row.job) == (point, job)}
+        step_times = {name: seconds / time * 1e6 for name, seconds in figures.times(report, point, job).items()}
+        rows.append([f"{time:,}", *_cells(columns, step_times, _three), *_cells(columns, first_calls, _two)])
     return Sheet(f"Long sequences, {job}", rows)
 
 
 def _columns(report: Report, points: Iterable[str], job: str) -> list[str]:
-    found = [figures.times(report, point, job) for point in points]
-    return [name for name in report["frameworks"] if any(name in each for each in found)]
+    """Return the frameworks that have a time at any of the points."""
+    times = [figures.times(report, point, job) for point in points]
+    return [name for name in report.frameworks if any(name in medians for medians in times)]
 
 
 def _cells(columns: list[str], values: dict[str, Any], form: Format) -> list[str]:
@@ -134,9 +135,9 @@ def _cells(columns: list[str], values: dict[str, Any], form: Format) -> list[str
 
 
 def _title(report: Report, name: str) -> str:
-    point = report["points"][name]
-    sizes = "×".join(map(str, (point["batch"], point["time"], point["features"], "+".join(map(str, point["units"])))))
-    return sizes if point["group"] == "grid" else f"{sizes}, {name}"
+    point = report.points[name]
+    sizes = "×".join(map(str, (point.batch, point.time, point.features, "+".join(map(str, point.units)))))
+    return sizes if point.group == "grid" else f"{sizes}, {name}"
 
 
 def _two(value: float) -> str:

@@ -1,37 +1,45 @@
-"""Peak memory of the grid's jobs. Each job has its own process; what it needs at a tiny size is subtracted."""
+"""Measure the peak memory of the jobs of the grid. Each job has its own process, and its memory at a tiny size is subtracted."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
-from benchmarks.speed.figures import Report
 from benchmarks.speed.points import SEQUENCE, Point
 from benchmarks.speed.pool import Worker, WorkerError
+from benchmarks.speed.report import Report
 
 TINY = Point(1, 2, 3, (4,))
-GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}  # glibc: what is freed leaves the process at once
+# glibc returns memory to the system as soon as it is freed. Otherwise what the allocator keeps counts too.
+MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
 
 
 def run(report: Report, points: Mapping[str, Point], names: Iterable[str], say: Callable[[str], None]) -> None:
-    """Add `report["memory"][job][framework][point]`, in bytes, for each framework that has the job."""
+    """Replace `report.memory` by new measurements for each framework that has the job.
+
+    Args:
+        report: the report; failures are added to its errors.
+        points: the points by name, of which only those of the grid are measured.
+        names: the frameworks.
+        say: prints a line about each job and framework.
+    """
     grid = {name: point for name, point in points.items() if point.group == "grid"}
-    measured: dict[str, Any] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # memory does not depend on who else is running
+    measured: dict[str, dict[str, dict[str, int]]] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # unlike times, memory does not depend on other processes
         for job in SEQUENCE:
             for framework in names:
-                weigh = partial(peak, framework, report["threads"], job)
+                weigh = partial(peak, framework, report.threads, job)
                 try:
-                    tiny, *found = threads.map(weigh, [TINY, *grid.values()])
+                    tiny, *peaks = threads.map(weigh, [TINY, *grid.values()])
                 except WorkerError as error:
-                    report["errors"].append(f"memory, {job}: {error}")
+                    report.errors.append(f"memory, {job}: {error}")
                     continue
                 if tiny is not None:
-                    each = {name: max(0, most - tiny) for name, most in zip(grid, found, strict=True) if most is not None}
-                    measured.setdefault(job, {})[framework] = each
-                    say(f"memory, {job}, {framework}: {', '.join(f'{value / 1e6:.1f}' for value in each.values())} MB")
-    report["memory"] = measured
+                    net = {name: max(0, value - tiny) for name, value in zip(grid, peaks, strict=True) if value is not None}
+                    measured.setdefault(job, {})[framework] = net
+                    say(f"memory, {job}, {framework}: {', '.join(f'{value / 1e6:.1f}' for value in net.values())} MB")
+    report.memory.clear()
+    report.memory.update(measured)
 
 
 def peak(framework: str, threads: int, job: str, point: Point) -> int | None:
@@ -43,7 +51,7 @@ def peak(framework: str, threads: int, job: str, point: Point) -> int | None:
     Raises:
         WorkerError: the process failed.
     """
-    with Worker(framework, threads, gpu=False, more=GIVEN_BACK) as worker:
+    with Worker(framework, threads, gpu=False, extra_environment=MALLOC_ENVIRONMENT) as worker:
         if "version" not in worker.answer():
             return None
         return worker.ask("weigh", point=point._asdict(), job=job)["peak_bytes"]

@@ -51,30 +51,42 @@ class Server:
         from benchmarks.speed.points import Point
 
         self.job = self.build(Point.of(point), self.setting).get(job)
-        before = memory.resident()
-        if self.job is None or before is None:
+        built = memory.resident()
+        if self.job is None or built is None:
             return {"peak_bytes": None}
         self.job()
-        after = memory.resident()  # what compiling needed is given back
-        if after is None or not memory.forget_peak():
+        compiled = memory.resident()  # after the memory that compilation needed has been returned
+        if compiled is None or not memory.forget_peak():
             return {"peak_bytes": None}
         self.job()
         self.job()
         highest = memory.peak()
-        return {"peak_bytes": None if highest is None else max(0, highest - min(before, after))}
+        return {"peak_bytes": None if highest is None else max(0, highest - min(built, compiled))}
 
     def burst(self, seconds: float, calls: int) -> Answer:
-        """Call the job for at least the given time and number of calls, after one untimed call. Long calls need fewer."""
+        """Call the job repeatedly, after one call that is not timed.
+
+        Args:
+            seconds: the least total time.
+            calls: the least number of calls, unless they take more than 20 times `seconds`.
+
+        Returns:
+            The number of calls, and the median and the lowest seconds of a call.
+
+        Raises:
+            RuntimeError: no job is prepared.
+        """
         if self.job is None:
             raise RuntimeError("a burst was asked for and nothing is prepared: send prepare first")
         self.job()
         times: list[float] = []
-        gc.disable()
-        begin = now = time.perf_counter()
-        while now - begin < seconds or (len(times) < calls and now - begin < 20 * seconds):
+        gc.disable()  # a collection would count as time of the call in which it falls
+        begin = previous = time.perf_counter()
+        # A job whose call takes much longer than a burst is not called `calls` times: the longest sequences would take too long.
+        while previous - begin < seconds or (len(times) < calls and previous - begin < 20 * seconds):
             self.job()
-            times.append(time.perf_counter() - now)
-            now = time.perf_counter()
+            times.append(time.perf_counter() - previous)
+            previous = time.perf_counter()
         gc.enable()
         return {"calls": len(times), "median": statistics.median(times), "lowest": min(times)}
 
@@ -86,7 +98,7 @@ class Server:
         for job in self.build(small, self.setting).values() if small.form == "plain" else ():
             job()
         gc.collect()
-        gc.freeze()  # what is there now stays, and need not be searched again at each point
+        gc.freeze()  # objects of the imported modules stay, so later collections need not search them
         return {}
 
     def release(self) -> Answer:
@@ -113,7 +125,7 @@ def pin(threads: int) -> None:
 def main(name: str, threads: str, platform: str) -> None:
     """Import the framework, then answer until there are no more lines."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # frameworks print where they like
+    os.dup2(2, 1)  # what a framework prints must not get between the answers
     pin(int(threads))
 
     def answer(content: Answer) -> None:
@@ -133,7 +145,7 @@ def main(name: str, threads: str, platform: str) -> None:
         question = json.loads(line)
         try:
             answer(getattr(server, question.pop("do"))(**question))
-        except Exception as error:  # whatever a framework raises is for the parent to tell
+        except Exception as error:  # the parent reports whatever a framework raises, and goes on with the others
             server.release()
             answer({"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]})
     return None

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.systems`. Exit status 0: done; 1: a side failed, or the two do not compute the same; 2: wrong usage."""
+"""The command `python -m benchmarks.systems`.
+
+Exit status 0: done; 1: a side failed, or the two sides do not compute the same; 2: wrong usage.
+"""
 
 import argparse
 import json
@@ -9,14 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.machine import ROOT
 from benchmarks.systems import report, side, tables
 from benchmarks.systems.problem import Problem
 from benchmarks.systems.report import Report, Run
 from benchmarks.systems.system import SYSTEMS
 from jlstm import io
 
-COMMITTED = side.ROOT / "benchmarks" / "results" / "systems.json"
-README = side.ROOT / "README.md"
+COMMITTED = ROOT / "benchmarks" / "results" / "systems.json"
+README = ROOT / "README.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("--stock", nargs="+", choices=SYSTEMS, default=[], metavar="SYSTEM", help=stock)
     add("--out", type=Path, metavar="FILE", help="JSON with all that was measured (default: results/systems.json)")
     add("--readme", action="store_true", help="write README's table from the committed results, and stop")
-    add("more", nargs="*", metavar="-- OPTION", help="options for the examples, such as -- --epochs 2")
+    add("example_options", nargs="*", metavar="-- OPTION", help="options for the examples, such as -- --epochs 2")
     return usage
 
 
@@ -61,7 +65,7 @@ def write_readme() -> int:
     """
     if not COMMITTED.exists():
         raise FileNotFoundError(f"there are no results to write: python -m benchmarks.systems --out {COMMITTED} makes them")
-    text = tables.into(README.read_text(encoding="utf-8"), json.loads(COMMITTED.read_text(encoding="utf-8")))
+    text = tables.into(README.read_text(encoding="utf-8"), Report.of(json.loads(COMMITTED.read_text(encoding="utf-8"))))
     io.write(README, text.encode())
     return 0
 
@@ -72,12 +76,10 @@ def compare(options: argparse.Namespace, arguments: str, console: Console) -> in
     out.parent.mkdir(parents=True, exist_ok=True)
     result = report.begin(f"python -m benchmarks.systems {arguments}".strip())
     for run in runs(options):
-        result["runs"].append(run)
-        io.write(out, (json.dumps(result, indent=1) + "\n").encode())
-        seconds = report.seconds_an_epoch(run)
-        console.print(
-            f"{run['system']}, seed {run['seed']}, {run['side']}: {run['metric']} {run['figure']:.4f}, {seconds:.1f} s an epoch"
-        )
+        result.runs.append(run)
+        io.write(out, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+        figure = f"{run.metric} {run.result.figure:.4f}, {run.seconds_an_epoch:.1f} s an epoch"
+        console.print(f"{run.system}, seed {run.seed}, {run.side}: {figure}")
     Console(highlight=False, width=max(console.width, tables.WIDTH)).print(tables.terminal(result))
     console.print(f"All that was measured is in {out}")
     return _verdict(result)
@@ -87,24 +89,31 @@ def runs(options: argparse.Namespace) -> Iterator[Run]:
     """Yield the runs of both sides for each seed and system. The side that goes first alternates, so that drift affects both."""
     for name in options.only:
         system = SYSTEMS[name]
-        more = (*(system.quick if options.quick else ()), *options.more)
+        extra = (*(system.quick if options.quick else ()), *options.example_options)
         for seed in range(options.seeds or (1 if options.quick else system.seeds)):
             with tempfile.TemporaryDirectory() as folder:
-                problem = Problem(Path(folder), name, seed, more, 3 if options.quick else None)
+                problem = Problem(Path(folder), name, seed, extra, 3 if options.quick else None)
                 side.run("draw", problem)
-                facts = {"system": name, "title": system.title, "metric": system.metric, "seed": seed}
-                command = " ".join((system.command, *more, "--seed", str(seed)))
+                command = " ".join((system.command, *extra, "--seed", str(seed)))
                 order = report.SIDES if seed % 2 == 0 else report.SIDES[::-1]
                 for side_name in (*order, *([report.STOCK] if name in options.stock else [])):
-                    yield facts | {"side": side_name, "example": command} | side.run(side_name, problem)
+                    result = side.run(side_name, problem)
+                    yield Run.of(
+                        result
+                        | {"system": name, "title": system.title, "metric": system.metric, "seed": seed}
+                        | {"side": side_name, "example": command}
+                    )
 
 
 def _verdict(result: Report) -> int:
-    wrong = [row for row in report.rows(result) if row.apart is not None and row.apart > report.APART]
-    for row in wrong:
-        sentence = f"the losses of the first steps are {row.apart:.0e} apart, so the two sides are not the same training"
-        print(f"error: {row.title}: {sentence}", file=sys.stderr)
-    return 1 if wrong else 0
+    """Return 1, and print an error, if the two sides of a system did not compute the same."""
+    status = 0
+    for row in report.rows(result):
+        if row.loss_difference is not None and row.loss_difference > report.MAX_LOSS_DIFFERENCE:
+            apart = f"the losses of the first steps are {row.loss_difference:.0e} apart"
+            print(f"error: {row.title}: {apart}, so the two sides are not the same training", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

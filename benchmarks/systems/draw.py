@@ -1,4 +1,7 @@
-"""Writes a problem's initial weights and batches, in order, for the side that cannot draw them itself."""
+"""Write the initial weights and the batches of a problem, in the order of training, for the Keras side.
+
+It runs the example with its own data and initialisers, and stops it before any training.
+"""
 
 from collections import defaultdict
 from typing import Any
@@ -29,8 +32,9 @@ def run(problem: Problem) -> dict[str, Any]:
             problem.write_arrays(f"epoch_{number}", packed)
         settings.update(batch_size=batches.size, input_shape=exchange.input_shape(packed))
         settings.update(total_steps=total, steps_an_epoch=len(batches))
-        anything = defaultdict[str, float](lambda: 1.0)  # whatever the example prints or draws of a training that there was not
-        return train.Result(params, [train.Record(total, total / len(batches), anything, anything, 1.0, 1.0)], params)
+        # The example prints and plots metrics of a training that did not happen, so every metric that it looks up is 1.
+        metrics = defaultdict[str, float](lambda: 1.0)
+        return train.Result(params, [train.Record(total, total / len(batches), metrics, metrics, 1.0, 1.0)], params)
 
     def evaluate(_loss_fn: Any, _params: Any, batches: Batches[Any], **_: Any) -> dict[str, float]:
         problem.write_arrays("test", exchange.pack(counted(batches, 0, problem.test_batches or len(batches))))
@@ -47,8 +51,8 @@ def counted(batches: Batches[Any], number: int, count: int) -> list[Arrays]:
     """Return the first batches of an epoch, without the examples that only fill up a batch."""
     return [
         {
-            jax.tree_util.keystr(at, simple=True, separator="."): np.asarray(leaf)[batch.weights > 0]
-            for at, leaf in jax.tree_util.tree_leaves_with_path(batch.examples)
+            jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)[batch.weights > 0]
+            for path, leaf in jax.tree_util.tree_leaves_with_path(batch.examples)
         }
-        for batch in example.First(batches, count).epoch(number)
+        for batch in example.FirstBatches(batches, count).epoch(number)
     ]

@@ -1,4 +1,4 @@
-"""Stores batches of any widths as plain arrays in one file."""
+"""Convert between lists of batches, whose widths may differ, and flat arrays that fit into one file."""
 
 from collections.abc import Sequence
 

@@ -28,6 +28,7 @@ class Peer(NamedTuple):
 
 def mnist(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) -> Peer:
     """Rows of pixels, Dense, LSTM, Dense; over whole epochs the learning rate falls along a cosine."""
+    # The example has a cosine schedule with --epochs, and a constant rate with --steps.
     rate = keras.optimizers.schedules.CosineDecay(1e-3, settings["total_steps"]) if "epochs" in settings else 1e-3
     model = keras.Sequential(
         [
@@ -57,8 +58,8 @@ def sentiment(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) 
             keras.layers.Dense(1, activation="sigmoid", name="head"),
         ]
     )
-    falling = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], settings["epochs"] * settings["steps_an_epoch"])
-    optimizer = optimizers.Adadelta(falling, settings["rho"], settings["epsilon"], global_clipnorm=1)
+    schedule = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], settings["epochs"] * settings["steps_an_epoch"])
+    optimizer = optimizers.Adadelta(schedule, settings["rho"], settings["epsilon"], global_clipnorm=1)
     model.compile(optimizer, "mse", metrics=["accuracy"])
     return Peer(model, lambda arrays: (arrays["tokens"], arrays["labels"]))
 
@@ -93,6 +94,7 @@ def language(weights: Arrays, settings: Settings, optimizers: SimpleNamespace) -
         return settings["learning_rate"] * settings["decay"] ** max(epoch + 1 - settings["hold"], 0)
 
     def pair(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        # Steps beyond the end of the text get the target -1, which `summed` leaves out.
         return arrays["inputs"], np.where(arrays["mask"] > 0, arrays["targets"], -1)
 
     return Peer(model, pair, [keras.callbacks.LearningRateScheduler(rate)])
@@ -105,7 +107,12 @@ def summed(targets: Any, logits: Any) -> Any:
 
 
 def perplexity(loss: float, test: Arrays) -> float:
-    """Return the perplexity per word from a loss that is a mean per window."""
+    """Return the perplexity per word from a loss that is a mean over windows.
+
+    Args:
+        loss: mean over windows of the cross-entropy in nats, summed over the steps of a window.
+        test: packed test batches, with the mask of valid targets.
+    """
     windows = test["mask.shapes"][:, 0].sum()
     return float(np.exp(loss * windows / test["mask"].sum()))
 

@@ -1,4 +1,4 @@
-"""The systems: command lines of the examples."""
+"""The systems that are trained: each is the command line of an example."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The other side: Keras on TensorFlow, with `model.fit` and `model.evaluate`, timed."""
+"""The other side: train and evaluate with Keras on TensorFlow, by `model.fit` and `model.evaluate`, and time the training."""
 
 import time
 from collections.abc import Callable
@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from benchmarks.machine import peak_bytes
 from benchmarks.systems import exchange, models, optimizers
-from benchmarks.systems.problem import FIRST, Arrays, Problem, peak_bytes
+from benchmarks.systems.problem import FIRST, Arrays, Problem, Result
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(f"Keras runs on {keras.backend.backend()!r} here, set KERAS_BACKEND=tensorflow")
@@ -37,7 +38,7 @@ class StepClock(EpochClock):
     """Records the loss and the seconds of each step. Keras itself reports the mean loss of the epoch so far."""
 
     def on_epoch_end(self, _: int, logs: dict[str, float]) -> None:
-        """Do nothing: the end of an epoch is no step."""
+        """Do nothing, because the losses of the steps are already recorded."""
 
     def on_train_batch_begin(self, _: int, **__: Any) -> None:
         """Reset the mean of the losses, and start the clock."""
@@ -49,8 +50,8 @@ class StepClock(EpochClock):
         super().on_epoch_end(batch, logs)
 
 
-def run(problem: Problem) -> dict[str, Any]:
-    """Train and measure; return the same entries as `ours.run`.
+def run(problem: Problem) -> Result:
+    """Train and test the Keras model of a problem, and measure.
 
     The first steps run twice: first to compile them and to keep their losses, then with the clock running.
     """
@@ -60,6 +61,8 @@ def run(problem: Problem) -> dict[str, Any]:
     models.load(model, weights)
     steps = warm_up(model, data(problem.read_arrays("epoch_0"), pair, settings["batch_size"], FIRST))
 
+    # Each epoch has its own order of batches, so `fit` is called once per epoch. With `initial_epoch`, the callbacks that change
+    # the learning rate still get the right number.
     clock = EpochClock()
     for number in range(epochs):
         batches = data(problem.read_arrays(f"epoch_{number}"), pair, settings["batch_size"])
@@ -68,22 +71,22 @@ def run(problem: Problem) -> dict[str, Any]:
 
     test = problem.read_arrays("test")
     begin(model)
-    measured = model.evaluate(**data(test, pair, settings["batch_size"]), verbose=0, return_dict=True)
-    return {
-        "first_losses": steps.losses[:FIRST],
-        "first_step_seconds": steps.seconds[0],
-        "losses": clock.losses,
-        "seconds": sum(clock.seconds),
-        "seconds_of_each": clock.seconds,
-        "steps": settings["total_steps"],
-        "steps_an_epoch": settings["steps_an_epoch"],
-        "steps_per_call": model.steps_per_execution,
-        "figure": measured["accuracy"] if "accuracy" in measured else models.perplexity(measured["loss"], test),
-        "test_loss": measured["loss"],
-        "peak_bytes": peak_bytes(),
-        "jit_compile": model.jit_compile,
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or "one a core",
-    }
+    means = model.evaluate(**data(test, pair, settings["batch_size"]), verbose=0, return_dict=True)
+    return Result(
+        first_losses=steps.losses[:FIRST],
+        first_step_seconds=steps.seconds[0],
+        losses=clock.losses,
+        seconds=sum(clock.seconds),
+        seconds_of_each=clock.seconds,
+        steps=settings["total_steps"],
+        steps_an_epoch=settings["steps_an_epoch"],
+        steps_per_call=model.steps_per_execution,
+        figure=means["accuracy"] if "accuracy" in means else models.perplexity(means["loss"], test),
+        test_loss=means["loss"],
+        peak_bytes=peak_bytes(),
+        jit_compile=model.jit_compile,
+        threads=tf.config.threading.get_intra_op_parallelism_threads() or "one a core",
+    )
 
 
 def data(packed: Arrays, pair: Callable[[Arrays], Any], size: int, count: int | None = None) -> dict[str, Any]:
@@ -96,9 +99,9 @@ def data(packed: Arrays, pair: Callable[[Arrays], Any], size: int, count: int | 
         count: number of batches to take; None for all. The rows of an incomplete last batch are added, because TensorFlow
             compiles another function for them.
     """
-    whole = exchange.joined(packed)
-    if whole is not None:
-        x, y = pair(whole)
+    joined = exchange.joined(packed)
+    if joined is not None:
+        x, y = pair(joined)
         rows = len(x) if count is None else count * size + len(x) % size
         return {"x": x[:rows], "y": y[:rows], "batch_size": size}
     pairs = [pair(batch) for batch in islice(exchange.unpack(packed), count)]
@@ -107,12 +110,12 @@ def data(packed: Arrays, pair: Callable[[Arrays], Any], size: int, count: int | 
     return {"x": dataset.apply(tf.data.experimental.assert_cardinality(len(pairs))).prefetch(tf.data.AUTOTUNE)}
 
 
-def warm_up(model: keras.Model, given: dict[str, Any]) -> StepClock:
-    """Run steps and undo them; return the clock that watched them."""
-    model.optimizer.build(model.trainable_variables)
+def warm_up(model: keras.Model, batches: dict[str, Any]) -> StepClock:
+    """Train on some batches, restore all variables, and return the clock with the losses and seconds of the steps."""
+    model.optimizer.build(model.trainable_variables)  # creates the moments now, so that they are restored too
     variables = [*model.variables, *model.optimizer.variables]
     initial_values = [variable.numpy() for variable in variables]
-    model.fit(**given, shuffle=False, verbose=0, callbacks=[clock := StepClock()])
+    model.fit(**batches, shuffle=False, verbose=0, callbacks=[clock := StepClock()])
     for variable, value in zip(variables, initial_values, strict=True):
         variable.assign(value)
     return clock

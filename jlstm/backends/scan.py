@@ -19,8 +19,8 @@ class Recurrence(NamedTuple):
     initial: PyTree  # the carry that `resets` puts back
     carry: PyTree
     xs: Any  # (time, *batch, features), or Noisy
-    mask: Bool[Array, "time *batch"] | None
-    resets: Bool[Array, "time *batch"] | None
+    mask: Bool[Array, " time *batch"] | None
+    resets: Bool[Array, " time *batch"] | None
 
 
 class RunOptions(NamedTuple):

@@ -27,7 +27,7 @@ def floating(where: str, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def several(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
+def weight_dicts(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
     """Return the dicts of weights as a list; a single dict becomes a list of one.
 
     Raises:
@@ -40,6 +40,7 @@ def several(where: str, weights: Any, example: str) -> list[Mapping[str, Any]]:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
+    # A PyTorch tensor: NumPy's own error would not say what to do.
     if getattr(value, "requires_grad", False) is True:
         raise ValueError(
             f"{name} must be an array, got a tensor that requires a gradient: pass module.state_dict(), or .detach() it"
@@ -51,7 +52,7 @@ def _array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} must be an array, got {_brief(value)} ({reason}): convert it with NumPy") from error
     if array.dtype.name not in FLOATS:
         raise ValueError(f"{name} must be one of {', '.join(FLOATS)}, got {array.dtype.name}: cast it to float32, say")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # JAX takes no arrays of the other byte order
 
 
 def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str, axes: int = 2) -> np.ndarray:
@@ -75,23 +76,23 @@ def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str,
     return arrays[name]
 
 
-def gates(where: str, rows: int, units: int, known: Mapping[int, str]) -> str:
+def gates(where: str, rows: int, units: int, kinds: Mapping[int, str]) -> str:
     """Return the kind of layer, such as "LSTM", that has `rows // units` gates.
 
     Args:
         where: what the array is called in error messages.
         rows: the size of the array's gate axis, gates·units.
         units: the number of units.
-        known: the kind of layer for each number of gates.
+        kinds: the kind of layer for each number of gates.
 
     Raises:
         ValueError: `rows` is not a multiple of `units`, or no kind has this number of gates.
     """
-    count, rest = divmod(rows, units)
-    if rest or count not in known:
-        layers = " or ".join(f"{gates}·{units} for {name}" for gates, name in known.items())
+    count, remainder = divmod(rows, units)
+    if remainder or count not in kinds:
+        layers = " or ".join(f"{gates}·{units} for {name}" for gates, name in kinds.items())
         raise ValueError(f"{where} must have gates of {units} units, {layers}, got {rows}: pass the weights of such a layer")
-    return known[count]
+    return kinds[count]
 
 
 def fit(where: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

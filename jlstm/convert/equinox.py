@@ -40,6 +40,7 @@ def load(weights: Any) -> tuple[Layer, Params]:
     rows, units = arrays.matrix("weights", arrays_by_name, "weight_hh", "(gates·units, units)").shape
     features = arrays.matrix("weights", arrays_by_name, "weight_ih", "(gates·units, features)").shape[1]
     name = arrays.gates("weights['weight_hh']", rows, units, {4: "LSTM", 3: "GRU"})
+    # bias_n is inside the product with r, so it is not part of the bias of all gates. `use_bias=False` leaves out both.
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, features), "weight_hh": (rows, units)}
     if "bias" in arrays_by_name:
         shapes |= {"bias": (rows,)} | ({"bias_n": (units,)} if name == "GRU" else {})
@@ -79,9 +80,9 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     layout.refuse("Equinox", part.layer.cell)
     name = layout.kind(part.layer.cell)
 
-    def theirs(array: np.ndarray) -> np.ndarray:
+    def reorder(array: np.ndarray) -> np.ndarray:
         return layout.order(array, layout.OURS[name], GATES[name], 0)
 
-    weights = {"weight_ih": theirs(part.params["kernel"].T), "weight_hh": theirs(part.params["recurrent_kernel"].T)}
-    weights |= {"bias": theirs(part.params["bias"])} if "bias" in part.params else {}
+    weights = {"weight_ih": reorder(part.params["kernel"].T), "weight_hh": reorder(part.params["recurrent_kernel"].T)}
+    weights |= {"bias": reorder(part.params["bias"])} if "bias" in part.params else {}
     return weights | ({"bias_n": part.params["recurrent_bias"]} if "recurrent_bias" in part.params else {})

@@ -20,7 +20,7 @@ def reason(error: Exception) -> str:
     return str(error).split("\n")[0][:200] or type(error).__name__
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
+def existing_file(path: str | os.PathLike[str]) -> Path:
     """Return `path` as a Path, after a check that it is an existing file.
 
     Raises:
@@ -33,13 +33,13 @@ def existing(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def mapped(path: Path) -> bytes | mmap:
+def memory_map(path: Path) -> bytes | mmap:
     """Return a file's content as a memory map, so that only the parts that are accessed are read."""
     with path.open("rb") as file:
         return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
 
 
-def needed(module: str, path: Path) -> Any:
+def import_package(module: str, path: Path) -> Any:
     """Import and return the module that reads this kind of file.
 
     Raises:
@@ -52,7 +52,7 @@ def needed(module: str, path: Path) -> Any:
         raise ImportError(f"{path.name} is read with {package}, which is not installed: pip install {package}") from error
 
 
-def members(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Path) -> zipfile.ZipFile:
     """Open an uncompressed zip file. Reading its members takes no more memory than the size of the file.
 
     Raises:
@@ -69,18 +69,20 @@ def members(path: Path) -> zipfile.ZipFile:
 
 
 def _complaint(entries: list[zipfile.ZipInfo], size: int) -> str:
-    names = [info.filename.lower() for info in entries]  # some readers do not tell capital letters apart
+    """Return what is wrong with the members of an archive, and a remedy; "" if nothing is."""
+    names = [info.filename.lower() for info in entries]  # some readers ignore case, so two such names would be ambiguous
     if repeated := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
         return f"has two members with the name {repeated[:80]!r}: write or download it again"
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries):
         return "is a compressed zip file, expected a plain zip file as frameworks write: write it again, or pack it with zip -0"
+    # zipfile allocates what a member declares, and members may overlap, so each size and the total are checked.
     if any(info.compress_size != info.file_size for info in entries) or sum(info.file_size for info in entries) > size:
         return "is damaged, its members are larger than the file: write or download it again"
     return ""
 
 
-def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read one member of an archive that `members` opened, and verify its checksum.
+def read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read one member of an archive that `open_zip` opened, and verify its checksum.
 
     A checksum of 0 means that the file has none: `torch.serialization.set_crc32_options(False)` leaves it out.
 
@@ -88,9 +90,9 @@ def member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         ValueError: the member is missing or damaged.
     """
     try:
-        info: Any = copy(archive.getinfo(name))
+        info: Any = copy(archive.getinfo(name))  # a copy, so that the archive itself keeps the checksum
         if not info.CRC:
-            info.CRC = None  # zipfile then verifies nothing
+            info.CRC = None  # zipfile then skips the check
         return archive.read(info)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{path} has no whole {name[:80]!r} in it ({reason(error)}): write or download it again") from error
@@ -113,12 +115,12 @@ _KINDS = (  # offset of the signature, signature, kind of file, remedy
 
 
 def kind(content: bytes | mmap) -> tuple[str, str] | None:
-    """Return the kind of a file, told by its first bytes, and a remedy for the error message; None if it is not recognized."""
+    """Return the kind of a file and a remedy for the error message, or None. The first bytes of the file tell its kind."""
     for offset, signature, description, remedy in _KINDS:
         if content[offset : offset + len(signature)] == signature:
             return description, remedy
-    if (
-        len(content) > 2 and content[0] == 8 and 2 < content[1] < 32 and content[2] in (18, 26, 34, 58, 66)
-    ):  # its version comes first
+    # ONNX has no signature. A ModelProto begins with its first field, `ir_version` (byte 8, then the version). The third byte is
+    # the tag of one of its other fields.
+    if len(content) > 2 and content[0] == 8 and 2 < content[1] < 32 and content[2] in (18, 26, 34, 58, 66):
         return "an ONNX model", "read it with jlstm.convert.onnx"
     return None

@@ -18,7 +18,7 @@ from jlstm.convert.layout import Part
 from jlstm.layers import Layer
 from jlstm.layers.bidirectional import MERGES
 
-_FUSED = {"LSTM": "ifgo", "GRU": "rzg"}
+_FUSED = {"LSTM": "ifgo", "GRU": "rzg"}  # the order of the gates in dense_i and dense_h
 _SIDES = ("forward_rnn", "backward_rnn")
 
 
@@ -46,7 +46,7 @@ def load(weights: Mapping[str, Any], *, merge: str | None = "concat", **options:
         RNN(cell=LSTMCell(units=4), param_dtype='float64')
     """
     checks.one_of("merge", merge, MERGES)
-    tree = _inside(weights, "params")
+    tree = _unwrap(weights, "params")
     if isinstance(tree, Mapping) and tree.keys() == set(_SIDES):
         sides = [
             _part(tree[name], options | {"reverse": backwards}) for name, backwards in zip(_SIDES, (False, True), strict=True)
@@ -57,13 +57,16 @@ def load(weights: Mapping[str, Any], *, merge: str | None = "concat", **options:
     return layout.assemble([[_part(tree, options)]])
 
 
-def _inside(tree: Any, name: str) -> Any:
+def _unwrap(tree: Any, name: str) -> Any:
+    """Return the only entry of a dict if it has this name, and any other value unchanged."""
     return tree[name] if isinstance(tree, Mapping) and tree.keys() == {name} else tree
 
 
 def _part(tree: Any, options: dict[str, Any]) -> Part:
-    tree = _inside(tree, "cell")
+    """Return one direction of a layer from the variables of a cell, or of an `RNN` around it."""
+    tree = _unwrap(tree, "cell")
     arrays_by_name = arrays.floating("weights", dict(_flat(tree)) if isinstance(tree, Mapping) else tree)
+    # nnx cannot call an attribute "if", which is a keyword of Python.
     if any(name.startswith("if_.") for name in arrays_by_name) and any(name.startswith("if.") for name in arrays_by_name):
         raise ValueError(
             "weights must have the input's part of the forget gate once, got 'if' and 'if_': pass one cell's weights"
@@ -85,19 +88,21 @@ def _part(tree: Any, options: dict[str, Any]) -> Part:
             for key in ("dense_i.kernel", "dense_h.kernel", bias)
         ]
     else:
-        name = "LSTM" if "ho.kernel" in arrays_by_name else "GRU"
+        name = "LSTM" if "ho.kernel" in arrays_by_name else "GRU"  # a GRU has no gate o
         first = "ho" if name == "LSTM" else "hn"
         units = arrays.matrix("weights", arrays_by_name, f"{first}.kernel", "(units, units)").shape[0]
         features = arrays.matrix("weights", arrays_by_name, f"i{first[1]}.kernel", "(features, units)").shape[0]
-        arrays.fit("weights", arrays_by_name, _by_gate(name, features, units))
-        joined = [np.concatenate([arrays_by_name[key] for key in keys], -1) for keys in _places(name)]
+        arrays.fit("weights", arrays_by_name, _shapes_by_gate(name, features, units))
+        joined = [np.concatenate([arrays_by_name[key] for key in keys], -1) for keys in _array_names(name)]
     params = dict(zip(("kernel", "recurrent_kernel", "bias"), joined, strict=True))
+    # jlstm's GRU with a bias always has the second bias of the candidate, which nnx does not have.
     if name == "GRU":
         params["recurrent_bias"] = arrays_by_name.get("hn.bias", np.zeros_like(params["bias"][:units]))
     return layout.rnn(name, units, params, **options)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested dicts, with their keys joined by dots."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -105,8 +110,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value
 
 
-def _places(name: str) -> tuple[list[str], list[str], list[str]]:
+def _array_names(name: str) -> tuple[list[str], list[str], list[str]]:
     """Return the names of Flax's arrays, gate by gate, that make up the kernel, the recurrent kernel and the bias of jlstm."""
+    # Flax calls the candidate n in a GRU and g in an LSTM.
     gates = layout.OURS[name].replace("g", "n") if name == "GRU" else layout.OURS[name]
     biased = "h" if name == "LSTM" else "i"
     return (
@@ -116,8 +122,10 @@ def _places(name: str) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def _by_gate(name: str, features: int, units: int) -> dict[str, tuple[int, ...]]:
-    inputs, recurrent, biases = _places(name)
+def _shapes_by_gate(name: str, features: int, units: int) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the arrays of a cell with one kernel per gate."""
+    inputs, recurrent, biases = _array_names(name)
+    # linen's GRU has two biases for the candidate. The product with r contains the second, so they cannot be added.
     biases += ["hn.bias"] if name == "GRU" else []
     return {
         **dict.fromkeys(inputs, (features, units)),
@@ -145,11 +153,12 @@ def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, An
     layers = layout.parts(layer, params)
     if len(layers) > 1:
         raise ValueError(f"Flax has no stack of layers, got {layer!r}: convert its layers one by one")
-    trees = [{"cell": _theirs(part, module)} for part in layers[0]]
+    trees = [{"cell": _dump_direction(part, module)} for part in layers[0]]
     return dict(zip(_SIDES, trees, strict=True)) if len(trees) > 1 else trees[0]
 
 
-def _theirs(part: Part, module: str) -> dict[str, Any]:
+def _dump_direction(part: Part, module: str) -> dict[str, Any]:
+    """Return the arrays of one direction of one layer, by the framework's names."""
     cell: Any = part.layer.cell
     layout.refuse("Flax", cell, but=("activation", "recurrent_activation"))
     name, params = layout.kind(cell), part.params
@@ -164,7 +173,7 @@ def _theirs(part: Part, module: str) -> dict[str, Any]:
         tree[biased]["bias"] = bias
         return tree
     tree_by_gate: dict[str, Any] = {}
-    for keys, array in zip(_places(name), kernels, strict=True):
+    for keys, array in zip(_array_names(name), kernels, strict=True):
         for key, block in zip(keys, np.split(array, len(keys), -1), strict=True):
             where, leaf = key.split(".")
             tree_by_gate.setdefault("if_" if where == "if" and module == "nnx" else where, {})[leaf] = block

@@ -41,33 +41,37 @@ def load(weights: Module | Sequence[Module]) -> tuple[Layer, Params]:
         >>> layer, params["bias"].tolist()[4:8]
         (RNN(cell=LSTMCell(units=4), param_dtype='float64'), [1.0, 1.0, 1.0, 1.0])
     """
-    modules = [arrays.floating("weights", module) for module in arrays.several("weights", weights, "params['lstm/linear'], say")]
+    modules = [
+        arrays.floating("weights", module) for module in arrays.weight_dicts("weights", weights, "params['lstm/linear'], say")
+    ]
     return layout.stack([_gru(module_arrays) if "w_h" in module_arrays else _lstm(module_arrays) for module_arrays in modules])
 
 
-def _lstm(given: dict[str, np.ndarray]) -> Part:
-    rows, columns = arrays.matrix("weights", given, "w", "(features + units, 4·units)").shape
-    units, rest = divmod(columns, 4)
-    if rest or rows <= units:
+def _lstm(module_arrays: dict[str, np.ndarray]) -> Part:
+    """Convert the arrays of a Haiku `LSTM`."""
+    rows, columns = arrays.matrix("weights", module_arrays, "w", "(features + units, 4·units)").shape
+    units, remainder = divmod(columns, 4)
+    if remainder or rows <= units:
         raise ValueError(f"weights['w'] must be (features + units, 4·units), got {rows, columns}: pass that of an LSTM")
-    arrays.fit("weights", given, {"w": (rows, columns), "b": (columns,)})
-    kernel, bias = (layout.order(given[name], _GATES, "ifgo") for name in ("w", "b"))
-    bias[units : 2 * units] += bias.dtype.type(1)
+    arrays.fit("weights", module_arrays, {"w": (rows, columns), "b": (columns,)})
+    kernel, bias = (layout.order(module_arrays[name], _GATES, "ifgo") for name in ("w", "b"))
+    bias[units : 2 * units] += bias.dtype.type(1)  # the forget gate is the second block in the order of jlstm
     return layout.rnn("LSTM", units, {"kernel": kernel[:-units], "recurrent_kernel": kernel[-units:], "bias": bias})
 
 
-def _gru(given: dict[str, np.ndarray]) -> Part:
-    units, columns = arrays.matrix("weights", given, "w_h", "(units, 3·units)").shape
-    features = arrays.matrix("weights", given, "w_i", "(features, 3·units)").shape[0]
+def _gru(module_arrays: dict[str, np.ndarray]) -> Part:
+    """Convert the arrays of a Haiku `GRU`."""
+    units, columns = arrays.matrix("weights", module_arrays, "w_h", "(units, 3·units)").shape
+    features = arrays.matrix("weights", module_arrays, "w_i", "(features, 3·units)").shape[0]
     arrays.gates("weights['w_h']", columns, units, {3: "GRU"})
-    arrays.fit("weights", given, {"w_i": (features, columns), "w_h": (units, columns), "b": (columns,)})
-    negated = {name: _turned(value, units) for name, value in given.items()}
+    arrays.fit("weights", module_arrays, {"w_i": (features, columns), "w_h": (units, columns), "b": (columns,)})
+    negated = {name: _negate_z(value, units) for name, value in module_arrays.items()}
     params = {"kernel": negated["w_i"], "recurrent_kernel": negated["w_h"], "bias": negated["b"]}
     return layout.rnn("GRU", units, params, reset_after=False)
 
 
-def _turned(array: np.ndarray, units: int) -> np.ndarray:
-    """Return a copy of the array in which the columns of the gate z are negated."""
+def _negate_z(array: np.ndarray, units: int) -> np.ndarray:
+    """Return a copy of the array in which the columns of the gate z, the first block, are negated."""
     return np.concatenate([-array[..., :units], array[..., units:]], -1)
 
 
@@ -85,11 +89,12 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str,
         raise ValueError(
             f"Haiku's modules run forwards only, got {layer!r}: convert directions one by one, and reverse sequences"
         )
-    modules = [_theirs(sides[0]) for sides in layers]
+    modules = [_dump_direction(sides[0]) for sides in layers]
     return modules if len(modules) > 1 else modules[0]
 
 
-def _theirs(part: Part) -> dict[str, np.ndarray]:
+def _dump_direction(part: Part) -> dict[str, np.ndarray]:
+    """Return the arrays of one direction of one layer, by the framework's names."""
     cell: Any = part.layer.cell
     layout.refuse("Haiku", cell, but=("reset_after",))
     params, units = part.params, cell.units
@@ -98,10 +103,10 @@ def _theirs(part: Part) -> dict[str, np.ndarray]:
         if cell.reset_after:
             raise ValueError("Haiku has no reset_after=True, only False: use a layer that was trained so")
         return {
-            name: _turned(array, units)
+            name: _negate_z(array, units)  # negating twice restores the same bits, even for -0.0
             for name, array in (("w_i", params["kernel"]), ("w_h", params["recurrent_kernel"]), ("b", bias))
         }
-    bias = bias.copy()
+    bias = bias.copy()  # the caller's array must not change
     bias[units : 2 * units] -= bias.dtype.type(1)
     kernel = np.concatenate([params["kernel"], params["recurrent_kernel"]])
     return {"w": layout.order(kernel, "ifgo", _GATES), "b": layout.order(bias, "ifgo", _GATES)}

@@ -16,9 +16,10 @@ from jlstm.convert import files
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.hdf5_format import Dataset, File
 
-_LEGACY, _MOST_AXES = "model_weights", 8
+_LEGACY = "model_weights"  # the group of the weights in the `.h5` file of a whole model
+_MAX_AXES = 8
 _NUMBERED = re.compile(r"(?:.*/)?vars/\d+")
-_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # in old files the optimizer is outside "model_weights"
+_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # of new files; in old files the optimizer is outside "model_weights"
 
 
 class Content:
@@ -36,7 +37,8 @@ class Content:
     """
 
     def __init__(self, file: File, size: int) -> None:
-        self._file, self._left = file, size
+        self._file, self._bytes_left = file, size
+        # The file of a whole model has all weights in one group. Without it, their names are those of a weights-only file.
         self._prefix = f"{_LEGACY}/" if _LEGACY in file.attributes else ""
         self.datasets: dict[str, Dataset] = {
             name.removeprefix(self._prefix): dataset
@@ -44,19 +46,19 @@ class Content:
             if name.startswith(self._prefix) and not _OPTIMIZER.fullmatch(name)
         }
         self._sorted = sorted(self.datasets)
-        self.config: str | bytes | None = self._word("", "model_config")
-        self.version: str = self._word("", "keras_version") or ""
+        self.config: str | bytes | None = self._string("", "model_config")
+        self.version: str = self._string("", "keras_version") or ""
         self.numbered = any(_NUMBERED.fullmatch(name) for name in self.datasets)
 
-    def _word(self, group: str, name: str) -> str | None:
+    def _string(self, group: str, name: str) -> str | None:
         value = self._file.attributes.get(group, {}).get(name)
         return value if isinstance(value, str) else None
 
-    def own_name(self, base: str) -> str | None:
-        """Return the layer's own name, which Keras 3 stores beside the variables of a numbered layer, or None."""
-        return self._word(f"{base}/vars".removeprefix("/"), "name")
+    def stored_name(self, base: str) -> str | None:
+        """Return the name of the layer at the numbered group `base`, or None. Keras 3 stores it beside the variables."""
+        return self._string(f"{base}/vars".removeprefix("/"), "name")
 
-    def listed(self, group: str, name: str) -> list[str] | None:
+    def string_list(self, group: str, name: str) -> list[str] | None:
         """Return an attribute that is a list of strings, or None if there is none.
 
         Keras splits a long list over several attributes: "weight_names0", "weight_names1", …
@@ -69,8 +71,9 @@ class Content:
             parts.append(words)
         return [word for part in parts for word in part] if parts else None
 
-    def under(self, base: str) -> list[str]:
+    def names_below(self, base: str) -> list[str]:
         """Return the sorted names of all arrays below a group."""
+        # Names with a common prefix are neighbors in sorted order. U+10FFFF sorts behind every other character.
         prefix = f"{base}/" if base else ""
         first = bisect_left(self._sorted, prefix)
         last = bisect_left(self._sorted, f"{prefix}\U0010ffff") if prefix else len(self._sorted)
@@ -84,7 +87,7 @@ class Content:
         """
         try:
             dataset = self.datasets[name]
-            self._left -= _checked(name, dataset, self._left)
+            self._bytes_left -= _checked_size(name, dataset, self._bytes_left)
             return self._file.array(dataset)
         except files.RefusalError as error:
             raise ValueError(f"{error}: write or download the file again") from error
@@ -106,12 +109,17 @@ def read(path: Path, content: bytes | mmap) -> Content:
         raise ValueError(f"{path} is not a whole HDF5 file as Keras writes it ({error}): write or download it again") from error
 
 
-def _checked(name: str, dataset: Dataset, left: int) -> int:
-    """Return the size of a dataset in bytes, after a check that the array can be read and that `left` bytes suffice."""
+def _checked_size(name: str, dataset: Dataset, bytes_left: int) -> int:
+    """Return the size of a dataset in bytes.
+
+    Raises:
+        RefusalError: the array cannot be read, or is larger than `bytes_left`.
+    """
     if dataset.obstacle:
         raise files.RefusalError(f"{name[-80:]!r} is {dataset.obstacle}")
     if dataset.dtype is None:
         raise files.RefusalError(f"{name[-80:]!r} is not in one of {', '.join(FLOATS)}")
-    if len(dataset.shape) > _MOST_AXES or max(dataset.nbytes, *dataset.shape, 0) > left or dataset.size < dataset.nbytes:
+    # Each axis is checked too, because a shape with a 0 has no bytes, however large its other axes are.
+    if len(dataset.shape) > _MAX_AXES or max(dataset.nbytes, *dataset.shape, 0) > bytes_left or dataset.size < dataset.nbytes:
         raise files.RefusalError(f"{name[-80:]!r} declares more numbers than it holds")
     return dataset.nbytes

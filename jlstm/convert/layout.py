@@ -1,6 +1,6 @@
 """Helpers that all converters share: reorder gates, take a layer apart into its directions, and build a layer from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple, cast
 
@@ -28,21 +28,21 @@ class Part(NamedTuple):
     params: dict[str, np.ndarray]
 
 
-def order(columns: np.ndarray, given: str, wanted: str, axis: int = -1) -> np.ndarray:
+def order(columns: np.ndarray, names: str, wanted: str, axis: int = -1) -> np.ndarray:
     """Return the gates' blocks of an array in another order.
 
     Args:
         columns: an array with one block of equal size per gate along `axis`.
-        given: the gates of `columns`, one letter each.
-        wanted: the gates of the result. The block of a gate that is not in `given` is zero.
+        names: the gates of `columns`, one letter each.
+        wanted: the gates of the result. The block of a gate that is not in `names` is zero.
         axis: the axis of the gates.
 
     Examples:
         >>> order(np.array([1, 2, 3, 4]), "iofg", "ifgo").tolist()
         [1, 3, 4, 2]
     """
-    blocks = dict(zip(given, np.split(columns, len(given), axis), strict=True))
-    return np.concatenate([blocks.get(gate, np.zeros_like(blocks[given[0]])) for gate in wanted], axis)
+    blocks = dict(zip(names, np.split(columns, len(names), axis), strict=True))
+    return np.concatenate([blocks.get(gate, np.zeros_like(blocks[names[0]])) for gate in wanted], axis)
 
 
 def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -72,10 +72,10 @@ def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) ->
     Raises:
         ValueError: the layer does not have such an option, or the option does not allow this value.
     """
-    make = {"LSTM": LSTM, "GRU": GRU, "RNN": _elman}[name]
+    makers: dict[str, Callable[..., RNN]] = {"LSTM": LSTM, "GRU": GRU, "RNN": _elman}
     dtype = params["recurrent_kernel"].dtype
     try:
-        return Part(make(units, use_bias="bias" in params, param_dtype=dtype, **options), params)
+        return Part(makers[name](units, use_bias="bias" in params, param_dtype=dtype, **options), params)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the weights are of {name} layers, which cannot have such options ({error}): give others") from error
 
@@ -116,16 +116,16 @@ def parts(layer: Layer, params: Params) -> list[list[Part]]:
     checks.tree("params", params, param_shapes(layer, features), remedy)
     arrays = jax.tree.map(np.asarray, params)
     if isinstance(layer, Stack):
-        return [_directions(inner, inner_params) for inner, inner_params in zip(layer.layers, arrays, strict=True)]
+        return [_directions(child, arrays[key]) for key, child in layer.children.items()]
     return [_directions(layer, arrays)]
 
 
 def _directions(layer: Layer, params: Params) -> list[Part]:
-    if isinstance(layer, Bidirectional) and isinstance(layer.layer, RNN):
-        return [Part(layer.layer, params["forward"]), Part(layer.layer.flipped(), params["backward"])]
-    if not isinstance(layer, RNN):
+    directions = layer.map(Part, params)
+    sides = list(directions.values()) if isinstance(layer, Bidirectional) else [directions]
+    if not all(isinstance(part, Part) and isinstance(part.layer, RNN) for part in sides):
         raise ValueError(f"a layer must be RNN or Bidirectional of one, or a Stack of these, got {layer!r}: convert its parts")
-    return [Part(layer, params)]
+    return sides
 
 
 def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[type[Cell], ...] = (LSTMCell, GRUCell)) -> None:
@@ -165,9 +165,9 @@ def uniform(framework: str, layers: Sequence[Sequence[Part]]) -> None:
 
 def concatenated(framework: str, layer: Layer) -> None:
     """Raise an error if the outputs of two directions are not merged by concatenation."""
-    for inner in layer.layers if isinstance(layer, Stack) else (layer,):
-        if isinstance(inner, Bidirectional) and inner.merge != "concat":
-            raise ValueError(f"{framework} has no merge={inner.merge!r}, only 'concat': convert both directions one by one")
+    for part in (layer, *layer.children.values()):
+        if (merge := getattr(part, "merge", "concat")) != "concat":
+            raise ValueError(f"{framework} has no merge={merge!r}, only 'concat': convert both directions one by one")
 
 
 def only(framework: str, layer: Layer, params: Params) -> Part:

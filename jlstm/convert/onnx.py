@@ -55,11 +55,12 @@ def load(weights: Node | Sequence[Node]) -> tuple[Layer, Params]:
         >>> layer
         RNN(cell=LSTMCell(units=4, use_bias=False), reverse=True, param_dtype='float64')
     """
-    nodes = arrays.several("weights", weights, "a node's, with W and R")
+    nodes = arrays.weight_dicts("weights", weights, "a node's, with W and R")
     return layout.stack([layout.assemble([_sides(node)]) for node in nodes])
 
 
 def _sides(node: Node) -> list[Part]:
+    """Return the one or two directions of a node. ONNX stacks them along the first axis of each array."""
     arrays_by_name = arrays.floating("weights", {name: value for name, value in node.items() if name in _ARRAYS})
     count, rows, units = arrays.matrix("weights", arrays_by_name, "R", "(directions, gates·units, units)", 3).shape
     features = arrays.matrix("weights", arrays_by_name, "W", "(directions, gates·units, features)", 3).shape[2]
@@ -75,27 +76,31 @@ def _sides(node: Node) -> list[Part]:
     sides = []
     for d in range(count):
         side_arrays = {key: value[d] for key, value in arrays_by_name.items()}
+        # The second direction of a bidirectional node is the reverse of the first.
         side_options = layer_options | {"reverse": layer_options["reverse"] != (d > 0)}
         sides.append(_part(name, units, side_arrays, side_options))
     return sides
 
 
-def _part(name: str, units: int, given: dict[str, np.ndarray], found: dict[str, Any]) -> Part:
-    gates = layout.gates(name, found.get("coupled"))
+def _part(name: str, units: int, node_arrays: dict[str, np.ndarray], layer_options: dict[str, Any]) -> Part:
+    """Return one direction of a node, from its arrays without the axis of directions."""
+    gates = layout.gates(name, layer_options.get("coupled"))
 
-    def ours(rows: np.ndarray) -> np.ndarray:
+    def reorder(rows: np.ndarray) -> np.ndarray:
         return layout.order(rows, GATES[name], gates, 0)
 
-    params = {"kernel": ours(given["W"]).T, "recurrent_kernel": ours(given["R"]).T}
-    if "B" in given:
-        first, second = map(ours, np.split(given["B"], 2))
+    params = {"kernel": reorder(node_arrays["W"]).T, "recurrent_kernel": reorder(node_arrays["R"]).T}
+    if "B" in node_arrays:
+        first, second = map(reorder, np.split(node_arrays["B"], 2))
         params["bias"] = layout.merge(first, second)
-        if found.get("reset_after"):
+        # With linear_before_reset, r multiplies R h plus the bias of R, so the two biases of the candidate stay separate.
+        if layer_options.get("reset_after"):
             params["bias"][2 * units :], params["recurrent_bias"] = first[2 * units :], second[2 * units :]
-    if "P" in given:
-        rows = gates.replace("g", "")
-        params["peephole_kernel"] = layout.order(given["P"], "iof", rows).reshape(len(rows), units)
-    return layout.rnn(name, units, params, peephole=True, **found) if "P" in given else layout.rnn(name, units, params, **found)
+    if "P" in node_arrays:
+        rows = gates.replace("g", "")  # the candidate has no peephole
+        params["peephole_kernel"] = layout.order(node_arrays["P"], "iof", rows).reshape(len(rows), units)
+        layer_options = layer_options | {"peephole": True}
+    return layout.rnn(name, units, params, **layer_options)
 
 
 def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
@@ -114,37 +119,40 @@ def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
 
 
 def _node(sides: Sequence[Part]) -> dict[str, Any]:
+    """Return the node of a layer with one or two directions."""
     layer = sides[0].layer
     cell: Any = layer.cell
-    layout.refuse("ONNX", cell, but=_ARE_ATTRIBUTES, kinds=(LSTMCell, GRUCell, ElmanCell))
+    layout.refuse("ONNX", cell, but=_CONVERTED_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell))
     if getattr(cell, "coupled", None) == "i=1-f":
         raise ValueError("ONNX has no coupled='i=1-f', only 'f=1-i': leave the option out")
     if len(sides) > 1 and layer.reverse:
         raise ValueError("ONNX has no reverse=True in a bidirectional node: convert layer.flipped() and swap the directions")
     name = layout.kind(cell)
-    weights = [_theirs(name, cell, part.params) for part in sides]
+    weights = [_dump_direction(name, cell, part.params) for part in sides]
     stacked = {key: np.stack([side_weights[key] for side_weights in weights]) for key in weights[0]}
     return stacked | attributes(name, cell, "bidirectional" if len(sides) > 1 else "reverse" if layer.reverse else "forward")
 
 
-_ARE_ATTRIBUTES = (
+_CONVERTED_OPTIONS = (
     *("activation", "recurrent_activation", "output_activation", "gate_clip", "coupled", "peephole"),
     "reset_after",
 )
 
 
-def _theirs(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _dump_direction(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of one direction, by ONNX's names."""
+    # A coupled cell has no weights for the forget gate. `layout.order` fills in zeros, and the node ignores them.
     gates = layout.gates(name, getattr(cell, "coupled", None))
 
-    def theirs(rows: np.ndarray) -> np.ndarray:
+    def reorder(rows: np.ndarray) -> np.ndarray:
         return layout.order(rows, gates, GATES[name], 0)
 
-    weights = {"W": theirs(params["kernel"].T), "R": theirs(params["recurrent_kernel"].T)}
+    weights = {"W": reorder(params["kernel"].T), "R": reorder(params["recurrent_kernel"].T)}
     if "bias" in params:
         first, second = params["bias"], np.zeros_like(params["bias"])
         if "recurrent_bias" in params:
             second[2 * cell.units :] = params["recurrent_bias"]
-        weights["B"] = np.concatenate([theirs(first), theirs(second)])
+        weights["B"] = np.concatenate([reorder(first), reorder(second)])
     if "peephole_kernel" in params:
         weights["P"] = layout.order(params["peephole_kernel"].reshape(-1), gates.replace("g", ""), "iof")
     return weights
@@ -167,19 +175,20 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
         ImportError: onnx is not installed.
         ValueError: the file is not an ONNX model, is damaged, or has no layer that can be converted.
     """
-    path = files.existing(path)
+    path = files.existing_file(path)
     remedy = "read the file of a model that has one, or pass the weights of what it has instead to load"
     return _read(Model(path)).checked(path, "LSTM, GRU or RNN node", remedy)
 
 
 def _read(model: Model) -> FileLayers:
+    """Convert the recurrent nodes of a model. Those that cannot be converted are skipped."""
     nodes, converted, loaded_by_place = Layers(model), dict[str, tuple[Layer, Params]](), dict[Any, tuple[Layer, Params]]()
     for node in nodes:
         try:
             place = nodes.place(node)
             if place not in loaded_by_place:  # a layer that is called several times is converted once
-                loaded_by_place[place] = _loaded(model, node.name, nodes.weights(node))
-            nodes.remark(node)
+                loaded_by_place[place] = _load_node(model, node.name, nodes.weights(node))
+            nodes.record_inputs(node)
             converted[node.name] = loaded_by_place[place]
         except UnsupportedError as error:
             nodes.skipped[node.name] = str(error)
@@ -188,8 +197,9 @@ def _read(model: Model) -> FileLayers:
     return FileLayers(layers, in_network_order=nodes.in_order, skipped=nodes.skipped, assumed=nodes.assumed, unused=unused)
 
 
-def _loaded(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
-    model.keep(sum(value.nbytes for value in weights.values() if isinstance(value, np.ndarray)))
+def _load_node(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
+    """Convert a node of a file. Errors other than an UnsupportedError name the file and the node."""
+    model.count_weights(sum(value.nbytes for value in weights.values() if isinstance(value, np.ndarray)))
     try:
         return load(weights)
     except UnsupportedError:

@@ -1,4 +1,10 @@
-"""Safe parsing of pickles into plain values. Nothing that a pickle names is imported, constructed or called."""
+"""Safe parsing of pickles into plain values. Nothing that a pickle names is imported, constructed or called.
+
+A pickle is a program for a stack machine. `pickle.load` runs it, and so executes what the file's author wants. The parser here
+runs the same instructions, but an instruction that would import, call or construct something pushes a description of that.
+
+Reference: Python's `pickletools`, which lists all instructions with their operands.
+"""
 
 import pickletools
 from collections.abc import Callable, Iterator
@@ -8,8 +14,10 @@ from typing import Any, cast
 
 from jlstm.convert.files import RefusalError
 
-_PARTS = 64  # that a tuple may have for each byte of the pickle
-_GETATTR = ("builtins.getattr", "__builtin__.getattr")  # makes a method
+# The parts that a tuple may have in all, for each byte of the pickle. A few bytes describe a tuple that holds another one twice,
+# so the total grows exponentially with the depth, and so does the time to look at all parts.
+_PARTS_PER_BYTE = 64
+_GETATTR = ("builtins.getattr", "__builtin__.getattr")  # methods are pickled as calls of getattr
 _EXTENDING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS")
 
 
@@ -20,14 +28,14 @@ class Global(str):
 
 
 class Value(list[Any]):
-    """A value that has parts, as the list of these.
+    """A list of the parts of a container, an object or a reference.
 
     Attributes:
-        kind: "list", "tuple" or "set"; "dict", whose parts are keys and values by turns; "object", whose parts are the class
-            or function, its arguments and, by turns, the keys and values that it was filled with; "reference", to what the
-            pickle does not hold itself, whose part is its identifier.
-        size: of a tuple, how many parts it has in all, those of tuples in it included.
-        state: what an object's state was set to, or None.
+        kind: what the parts mean. "list", "tuple" and "set" have their elements as parts. A "dict" has keys and values in turn.
+            An "object" has the class or function, its arguments and then, in turn, the keys and values of the items that were
+            set on it. A "reference" to data outside the pickle, such as the storage of a tensor, has an identifier.
+        size: the number of parts of a tuple, including those of the tuples in it. It is 1 for other kinds.
+        state: the argument of the object's `__setstate__`, or None.
     """
 
     __slots__ = ("kind", "size", "state")
@@ -41,7 +49,7 @@ class Value(list[Any]):
             self.size += sum(part.size if isinstance(part, Value) else 1 for part in parts)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
-        """Keys and values that a dict holds, or that an object was filled with."""
+        """Return the items of a dict, or those that were set on an object."""
         start = 0 if self.kind == "dict" else 2
         return zip(self[start::2], self[start + 1 :: 2], strict=False)
 
@@ -49,18 +57,24 @@ class Value(list[Any]):
 def _object(parts: list[Any]) -> Value:
     """Return a description of the object that a call of a class or function would return.
 
-    A callee of any other type is refused: PyTorch would print it, and a list may hold the same list twice, that one another
-    list twice, and so on.
+    Raises:
+        RefusalError: the callee is neither a class, a function nor a method. Printing any other callee could take exponential
+            time: a list may hold the same list twice, which may hold another list twice, and so on.
     """
     callee, *arguments = parts
-    method = isinstance(callee, Value) and callee.kind == "object" and callee[0] in _GETATTR
-    if not method and not isinstance(callee, Global) and not (isinstance(callee, Value) and callee.kind == "reference"):
+    # A reference is allowed, because files from before PyTorch 1.6 refer to the class of a module with its source code.
+    is_method = isinstance(callee, Value) and callee.kind == "object" and callee[0] in _GETATTR
+    if not is_method and not isinstance(callee, Global) and not (isinstance(callee, Value) and callee.kind == "reference"):
         raise RefusalError("it calls what is neither a class nor a function")
     return Value("object", [callee, *(arguments or [Value("tuple", [])])])
 
 
 def text(value: Any) -> str:
-    """Return a name or number as text. Lists are refused: one may hold another so often that to print it takes for ever."""
+    """Return a name or number as text.
+
+    Raises:
+        RefusalError: the value is a container or an object. Printing it could take exponential time.
+    """
     if isinstance(value, Value):
         raise RefusalError(f"it has a {value.kind} where a name belongs")
     return str(value)
@@ -86,17 +100,21 @@ _MAKE: dict[str, Callable[[list[Any]], Any]] = {
 
 
 def described(content: bytes | mmap, size: int) -> tuple[Any, list[Value]]:
-    """Return what a pickle describes, as numbers, text, bytes, None, `Global` and `Value`, and all references in it.
+    """Parse a pickle.
 
     Args:
-        content: the pickle, or a file at its beginning, which is then read up to the pickle's end.
-        size: how many bytes it has at most. The memory taken is in proportion to it.
+        content: the pickle, or a memory map positioned at its beginning. The map is then at the end of the pickle.
+        size: the maximum size of the pickle in bytes. The memory that is used is proportional to it.
+
+    Returns:
+        The value that the pickle describes, in terms of numbers, text, bytes, None, `Global` and `Value`, and a list of all
+        references in it.
 
     Raises:
-        RefusalError: it is no whole pickle, or one that it would take for ever to look at all parts of: in two hundred bytes a
-            pair may hold the same pair twice, that one another pair twice, and so on.
+        RefusalError: the content is not a complete pickle, or its tuples have too many parts in total. 200 bytes can describe a
+            pair that holds the same pair twice, which holds another pair twice, and so on.
     """
-    machine = _Machine(_PARTS * size)
+    machine = _Machine(_PARTS_PER_BYTE * size)
     try:
         return machine.run(content), machine.references
     except RefusalError:
@@ -106,33 +124,48 @@ def described(content: bytes | mmap, size: int) -> tuple[Any, list[Value]]:
 
 
 class _Machine:
-    """The stack machine that interprets a pickle: its stack, the marks on the stack, and the memo."""
+    """The stack machine that interprets a pickle.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    Attributes:
+        max_size: the maximum total number of parts of a tuple.
+        stack: the values.
+        marks: for each mark, the length of the stack when it was set.
+        memo: values that later instructions refer to, by their numbers.
+        references: all references so far.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
         self.stack = list[Any]()
         self.marks = list[int]()
         self.memo = dict[Any, Any]()
         self.references = list[Value]()
 
     def run(self, content: bytes | mmap) -> Any:
+        """Interpret the instructions up to STOP, and return the value on top of the stack."""
         for code, argument, _ in pickletools.genops(cast(Any, content)):
             if code.name == "STOP":
                 return self.stack.pop()
             if code.name == "MARK":
                 self.marks.append(len(self.stack))
             elif "PUT" in code.name or code.name == "MEMOIZE":
+                # MEMOIZE has no argument, and numbers the values in sequence.
                 self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
             elif "GET" in code.name:
                 self.stack.append(self.memo[argument])
             elif code.name not in ("PROTO", "FRAME"):
-                self.stack += self.results(code.name, argument, self.taken(code))
+                self.stack += self.results(code.name, argument, self.operands(code))
         raise ValueError
 
-    def taken(self, code: pickletools.OpcodeInfo) -> list[Any]:
-        """Pop the operands of an instruction: a fixed number of values, or all values after the last mark."""
+    def operands(self, code: pickletools.OpcodeInfo) -> list[Any]:
+        """Pop the operands of an instruction: a fixed number of values, or all values after the last mark.
+
+        Raises:
+            IndexError: the operands go beyond the last mark or the bottom of the stack.
+        """
         start = len(self.stack) - len(code.stack_before)
         if pickletools.markobject in code.stack_before:
+            # Some instructions take values below the mark, too: APPENDS has the list there.
             start = self.marks.pop() - code.stack_before.index(pickletools.markobject)
         if start < (self.marks[-1] if self.marks else 0):
             raise IndexError
@@ -150,24 +183,26 @@ class _Machine:
             return parts[:1]
         if name == "DUP":
             return parts * 2
-        return [] if name in ("POP", "POP_MARK") else [self.made(name, argument, parts)]
+        return [] if name in ("POP", "POP_MARK") else [self.create(name, argument, parts)]
 
-    def made(self, name: str, argument: Any, parts: list[Any]) -> Any:
+    def create(self, name: str, argument: Any, parts: list[Any]) -> Any:
+        """Return the new value that an instruction makes of its argument and operands."""
         if name in ("GLOBAL", "INST"):
-            named = Global(argument.replace(" ", "."))
-            return named if name == "GLOBAL" else _object([named, Value("tuple", parts)])
+            global_name = Global(argument.replace(" ", "."))
+            return global_name if name == "GLOBAL" else _object([global_name, Value("tuple", parts)])
         if name not in _MAKE:
             return _CONSTANTS.get(name, argument)  # numbers and text
-        made = _MAKE[name](parts)
-        if isinstance(made, Value) and made.size > self.most:
+        value = _MAKE[name](parts)
+        if isinstance(value, Value) and value.size > self.max_size:
             raise RefusalError("it holds the same tuple too often")
         if name == "BINPERSID":
-            self.references.append(made)
-        return made
+            self.references.append(value)
+        return value
 
 
 def _extend(name: str, value: Value, *parts: Any) -> None:
-    if value.kind == "tuple":  # its size is told by now
+    """Append the operands of an instruction such as APPENDS or SETITEMS to a container or object."""
+    if value.kind == "tuple":  # tuples are immutable, and `size` was counted when this one was created
         raise RefusalError("it extends a tuple")
     if name.startswith("SETITEM") and len(parts) % 2:
         raise ValueError

@@ -1,4 +1,4 @@
-"""What `read` returns: the recurrent layers of a file, and what it has to say about the rest of the file."""
+"""The result of `read`: the recurrent layers of a file, and notes on the parts of the file that were not converted."""
 
 import os
 import warnings
@@ -10,16 +10,16 @@ from jlstm.layers import Layer
 
 
 class FileLayers(dict[str, tuple[Layer, Params]]):
-    """The recurrent layers of a file, `(layer, params)` by name. It is a dict that also tells what is not in it.
+    """A dict of the recurrent layers of a file, `(layer, params)` by name, with notes on the rest of the file.
 
-    A recurrent layer is either converted exactly or skipped. `read` warns about skipped layers, and refuses a file of which
-    it can convert none.
+    A recurrent layer is either converted exactly or skipped. `read` warns about skipped layers. It refuses a file if it can
+    convert none of its layers.
 
     Attributes:
-        in_network_order: whether the layers stand in the order in which the network runs them. False where the file does not
-            tell that order; they then stand in the file's order, or sorted by name where the file has none.
-        skipped: recurrent layers that were not converted, by name, with the reason in one sentence.
-        assumed: one sentence for each thing that the file does not state and that was assumed.
+        in_network_order: whether the layers are in the order in which the network runs them. It is False if the file does not
+            state that order. The layers are then in the file's order, or sorted by name if the file has no order.
+        skipped: recurrent layers that were not converted, by name, each with the reason in one sentence.
+        assumed: one sentence for each assumption about something that the file does not state.
         unused: the names of the file's other arrays, such as those of an embedding.
 
     Examples:
@@ -60,21 +60,21 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
 
         Args:
             path: the file, for the messages.
-            kinds: what the file has none of if it has no layers, such as "LSTM, GRU or RNN layer".
-            remedy: what to do about that.
+            kinds: the kinds of layers that are read, such as "LSTM, GRU or RNN layer", for the message on a file without any.
+            remedy: what to do with such a file.
 
         Raises:
-            ValueError: no layer was converted. The sentence names the skipped ones, so that it never says "has no …" of
-                something that is there.
+            ValueError: no layer was converted. If layers were skipped, the message names them with the reason, instead of
+                stating that the file has no layers.
         """
         name = os.fspath(path)
         if not self and not self.skipped:
             raise ValueError(f"{name} has no {kinds}: {remedy}")
         if not self:
-            (first, reason), *others = self.skipped.items()
-            also = f"; nor can {', '.join(repr(layer) for layer, _ in others[:2])}" if others else ""
-            more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-            raise ValueError(f"{name} has no layer that can be converted: {first!r}: {reason}{also}{more}")
+            (first, reason), *remaining = self.skipped.items()
+            also = f"; nor can {', '.join(repr(layer) for layer, _ in remaining[:2])}" if remaining else ""
+            also += f" and {len(remaining) - 2} more" if len(remaining) > 2 else ""
+            raise ValueError(f"{name} has no layer that can be converted: {first!r}: {reason}{also}")
         for layer, reason in self.skipped.items():
-            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)
+            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)  # 3: the caller of `read`
         return self

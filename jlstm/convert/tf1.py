@@ -72,10 +72,12 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
         "TensorFlow 1", cell, but=("activation", "peephole", "projection", "projection_clip", "cell_clip", "reset_after")
     )
     arrays_by_name = part.params
+    # TensorFlow 1 multiplies one kernel by the concatenation of x and h, so the rows of x come first.
     kernel = np.concatenate([arrays_by_name["kernel"], arrays_by_name["recurrent_kernel"]])
     if layout.kind(cell) == "GRU":
         if cell.reset_after:
             raise ValueError("TensorFlow 1 has no reset_after=True, only False: use a layer that was trained so")
+        # TensorFlow keeps the two gates in one kernel, and the candidate, which reads r ⊙ h instead of h, in another.
         bias, cut = arrays_by_name.get("bias", np.zeros_like(kernel[0])), 2 * cell.units
         kernel, bias = (layout.order(array, "zrg", "rzg") for array in (kernel, bias))
         gates = {"gates/kernel": kernel[:, :cut], "gates/bias": bias[:cut]}
@@ -85,6 +87,7 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
         bias[cell.units : 2 * cell.units] -= bias.dtype.type(forget_bias)
     weights = {"kernel": layout.order(kernel, "ifgo", GATES), "bias": layout.order(bias, "ifgo", GATES)}
     if cell.peephole:
+        # `peephole_kernel` has the rows i, f, o, as PEEPHOLES.
         weights |= dict(zip(PEEPHOLES, arrays_by_name["peephole_kernel"], strict=True))
     return weights | ({"projection/kernel": arrays_by_name["projection_kernel"]} if cell.projection else {})
 

@@ -1,4 +1,4 @@
-"""The cells of TensorFlow 1 by the names of their scopes: the names of their variables and their conversion.
+"""Conversion of the cell classes of TensorFlow 1, which `CELLS` lists by the names of their scopes in a checkpoint.
 
 An LSTM has a kernel (features + size of h, 4·units), with the rows of x before those of h, and a bias. It may have
 w_{i,f,o}_diag and projection/kernel. Its gates are i | j | f | o, where j is g in jlstm. A GRU has the gates r | u and a
@@ -29,19 +29,20 @@ _RENAMED = {
     "w_c": "candidate/kernel",
     "b_c": "candidate/bias",
 }
-_NORMALIZED = ("input", "transform", "forget", "output")  # in the order of GATES
-_NORMS = tuple(f"{gate}/{name}" for gate in (*_NORMALIZED, "state") for name in ("gamma", "beta"))
+_NORM_SCOPES = ("input", "transform", "forget", "output")  # in the order of GATES
+_NORMS = tuple(f"{gate}/{name}" for gate in (*_NORM_SCOPES, "state") for name in ("gamma", "beta"))
+# A checkpoint of CudnnLSTM or CudnnGRU also has CuDNN's two biases. The cell's bias is their sum.
 _CUDNN_BIASES = tuple(f"bias_cudnn{separator}{k}" for separator in "_ " for k in (0, 1))
-_PROJECTED = tuple(f"candidate/{of}_projection/{name}" for of in ("input", "hidden") for name in ("kernel", "bias"))
+_PROJECTED = tuple(f"candidate/{operand}_projection/{name}" for operand in ("input", "hidden") for name in ("kernel", "bias"))
 _GRU = ("gates/kernel", "gates/bias", "candidate/kernel", "candidate/bias")
 
 
 class CellClass(NamedTuple):
-    """A class of cells.
+    """A class of TensorFlow 1 cells.
 
     Attributes:
-        part: the function that converts the variables, given the forget bias and the options.
-        names: the names of its variables.
+        part: the function that converts the variables. It takes the variables, the forget bias and the options.
+        names: the names of the variables that such a cell may have.
         forget_bias: the default value that the cell adds to the forget gate's sum at every step.
         fixed: whether the class has no option to change `forget_bias`.
     """
@@ -52,11 +53,11 @@ class CellClass(NamedTuple):
     fixed: bool = True
 
 
-def renamed(name: str) -> str:
+def current_name(name: str) -> str:
     """Return the name of a variable as of TensorFlow 1.2 and later.
 
     Examples:
-        >>> renamed("projection/weights")
+        >>> current_name("projection/weights")
         'projection/kernel'
     """
     *scopes, last = name.split("/")
@@ -64,19 +65,25 @@ def renamed(name: str) -> str:
 
 
 def part(cell: str | None, weights: Mapping[str, Any], forget_bias: float | None, options: dict[str, Any]) -> Part:
-    """Return the layer and parameters of a cell's variables. If `cell` is None, their names determine the class.
+    """Return the layer and parameters of a cell.
+
+    Args:
+        cell: the name of the cell's class in `CELLS`. If None, the names of the variables determine the class.
+        weights: the cell's variables by name.
+        forget_bias: the value that the cell adds to the forget gate. None is the default of the class.
+        options: options of the layer that the arrays do not determine.
 
     Raises:
         ValueError: a weight is missing, unexpected, or of another shape or dtype; or an option does not fit.
     """
     arrays_by_name: Weights = {}
     for name, array in arrays.floating("weights", weights).items():
-        if renamed(str(name)) in arrays_by_name:
-            raise ValueError(f"weights has {renamed(str(name))!r} under two names: pass the weights of one cell")
-        arrays_by_name[renamed(str(name))] = array
+        if current_name(str(name)) in arrays_by_name:
+            raise ValueError(f"weights has {current_name(str(name))!r} under two names: pass the weights of one cell")
+        arrays_by_name[current_name(str(name))] = array
     if cell is not None:
         checks.one_of("cell", cell, CELLS)
-    kind = CELLS[_by_names(arrays_by_name) if cell is None else cell]
+    kind = CELLS[_infer_class(arrays_by_name) if cell is None else cell]
     if forget_bias is None:
         forget_bias = kind.forget_bias
     elif kind.fixed and cell is not None and checks.number("forget_bias", forget_bias) != kind.forget_bias:
@@ -84,18 +91,21 @@ def part(cell: str | None, weights: Mapping[str, Any], forget_bias: float | None
     return kind.part(arrays_by_name, checks.number("forget_bias", forget_bias), options)
 
 
-def _by_names(weights: Weights) -> str:
-    telling = {"candidate/hidden_projection/kernel": "cudnn_compatible_gru_cell", "gates/kernel": "gru_cell"}
-    telling["state/gamma"] = "layer_norm_basic_lstm_cell"
-    return next((cell for name, cell in telling.items() if name in weights), "lstm_cell")
+def _infer_class(weights: Weights) -> str:
+    """Return the class of cells that has variables of these names."""
+    # The CuDNN-compatible GRU comes first, because it has gates/kernel too.
+    distinctive = {"candidate/hidden_projection/kernel": "cudnn_compatible_gru_cell", "gates/kernel": "gru_cell"}
+    distinctive["state/gamma"] = "layer_norm_basic_lstm_cell"
+    return next((cell for name, cell in distinctive.items() if name in weights), "lstm_cell")
 
 
 def _lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
+    """Convert an LSTM cell, with or without peepholes and a projection."""
     rows, columns = arrays.matrix("weights", weights, "kernel", "(features + size of h, 4·units)").shape
-    units, rest = divmod(columns, 4)
+    units, remainder = divmod(columns, 4)
     projected = "projection/kernel" in weights
     size = arrays.matrix("weights", weights, "projection/kernel", "(units, size of h)").shape[1] if projected else units
-    if rest or rows <= size:
+    if remainder or rows <= size:
         raise ValueError(
             f"weights['kernel'] must be (features + size of h, 4·units), got {rows, columns}: pass that of an LSTM cell"
         )
@@ -104,15 +114,16 @@ def _lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part
     peephole = any(name in weights for name in PEEPHOLES)
     shapes |= dict.fromkeys(PEEPHOLES, (units,)) if peephole else {}
     arrays.fit("weights", weights, shapes)
-    params, more = _plain(weights["kernel"], weights["bias"], rows - size, forget_bias), {}
+    params, inferred = _split_kernel(weights["kernel"], weights["bias"], rows - size, forget_bias), {}
     if peephole:
-        params["peephole_kernel"], more["peephole"] = np.stack([weights[name] for name in PEEPHOLES]), True
+        params["peephole_kernel"], inferred["peephole"] = np.stack([weights[name] for name in PEEPHOLES]), True
     if projected:
-        params["projection_kernel"], more["projection"] = weights["projection/kernel"], size
-    return layout.rnn("LSTM", units, params, **more, **options)
+        params["projection_kernel"], inferred["projection"] = weights["projection/kernel"], size
+    return layout.rnn("LSTM", units, params, **inferred, **options)
 
 
-def _plain(kernel: np.ndarray, bias: np.ndarray, features: int, forget_bias: float) -> dict[str, Any]:
+def _split_kernel(kernel: np.ndarray, bias: np.ndarray, features: int, forget_bias: float) -> dict[str, Any]:
+    """Split the kernel of [x, h] into the two kernels of jlstm, reorder the gates, and add the forget bias to the bias."""
     kernel, bias = (layout.order(array, GATES, "ifgo") for array in (kernel, bias))
     units = len(bias) // 4
     if forget_bias:  # adding 0 would turn -0.0 into 0.0
@@ -120,23 +131,28 @@ def _plain(kernel: np.ndarray, bias: np.ndarray, features: int, forget_bias: flo
     return {"kernel": kernel[:features], "recurrent_kernel": kernel[features:], "bias": bias}
 
 
-def _normalized(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
-    """Convert a LayerNormBasicLSTMCell: gates are normalized before γ, β and the forget bias, and c before it is carried."""
+def _layer_norm_lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
+    """Convert a LayerNormBasicLSTMCell.
+
+    It normalizes each gate, then applies γ and β and adds the forget bias. It normalizes c before c is carried to the next step.
+    With `layer_norm`, the cell has no bias, so β takes its place.
+    """
     if not weights.keys() & set(_NORMS):  # layer_norm=False
         return _lstm(weights, forget_bias, options)
     rows, columns = arrays.matrix("weights", weights, "kernel", "(features + units, 4·units)").shape
-    units, rest = divmod(columns, 4)
-    if rest or rows <= units:
+    units, remainder = divmod(columns, 4)
+    if remainder or rows <= units:
         raise ValueError(f"weights['kernel'] must be (features + units, 4·units), got {rows, columns}: pass that of the cell")
     arrays.fit("weights", weights, {"kernel": (rows, columns)} | dict.fromkeys(_NORMS, (units,)))
-    scale, offset = (np.concatenate([weights[f"{gate}/{name}"] for gate in _NORMALIZED]) for name in ("gamma", "beta"))
-    params = _plain(weights["kernel"], offset, rows - units, forget_bias)
+    scale, offset = (np.concatenate([weights[f"{gate}/{name}"] for gate in _NORM_SCOPES]) for name in ("gamma", "beta"))
+    params = _split_kernel(weights["kernel"], offset, rows - units, forget_bias)
     params["gate_norm"] = {"scale": layout.order(scale, GATES, "ifgo")}
     params["state_norm"] = {"scale": weights["state/gamma"], "offset": weights["state/beta"]}
     return layout.rnn("LSTM", units, params, layer_norm="tf_contrib", **options)
 
 
 def _gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
+    # TensorFlow 1 computes h' = u h + (1 - u) a, as jlstm does, so u becomes z without a change of sign.
     rows, columns, units = _gates(weights)
     shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (rows, columns), "gates/bias": (columns,)}
     arrays.fit("weights", weights, shapes | {"candidate/kernel": (rows, units), "candidate/bias": (units,)})
@@ -147,9 +163,10 @@ def _gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
 
 
 def _gates(weights: Weights) -> tuple[int, int, int]:
+    """Return the rows, the columns and the number of units of the kernel of a GRU's two gates."""
     rows, columns = arrays.matrix("weights", weights, "gates/kernel", "(features + units, 2·units)").shape
-    units, rest = divmod(columns, 2)
-    if rest or rows <= units:
+    units, remainder = divmod(columns, 2)
+    if remainder or rows <= units:
         raise ValueError(
             f"weights['gates/kernel'] must be (features + units, 2·units), got {rows, columns}: pass that of a GRUCell"
         )
@@ -157,11 +174,13 @@ def _gates(weights: Weights) -> tuple[int, int, int]:
 
 
 def _cudnn_gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
+    """Convert a CudnnCompatibleGRUCell, whose candidate has a kernel and a bias for each of x and h."""
     rows, columns, units = _gates(weights)
-    features, weights = rows - units, _summed(weights, "gates/bias")
+    features, weights = rows - units, _drop_cudnn_biases(weights, "gates/bias")
     shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (rows, columns), "gates/bias": (columns,)}
     sizes = dict(zip(_PROJECTED, ((features, units), (units,), (units, units), (units,)), strict=True))
     arrays.fit("weights", weights, shapes | sizes)
+    # The candidate is tanh(x K + b + r ⊙ (h U + d)). The product with r contains d, so d cannot be added to b.
     x_kernel, x_bias, h_kernel, h_bias = (weights[name] for name in _PROJECTED)
     gates = weights["gates/kernel"]
     joined = [np.concatenate([gates[:features], x_kernel], 1), np.concatenate([gates[features:], h_kernel], 1)]
@@ -172,16 +191,17 @@ def _cudnn_gru(weights: Weights, _: float, options: dict[str, Any]) -> Part:
 
 
 def _cudnn_lstm(weights: Weights, forget_bias: float, options: dict[str, Any]) -> Part:
-    return _lstm(_summed(weights, "bias"), forget_bias, options)
+    return _lstm(_drop_cudnn_biases(weights, "bias"), forget_bias, options)
 
 
-def _summed(weights: Weights, name: str) -> Weights:
+def _drop_cudnn_biases(weights: Weights, name: str) -> Weights:
     """Return the weights without CuDNN's two biases, after a check that the bias `name` is their sum."""
     terms = [weights[term] for term in _CUDNN_BIASES if term in weights]
     total = weights.get(name)
     if terms and (total is None or len(terms) != 2 or any(term.shape != total.shape for term in terms)):
         raise ValueError(f"weights has CuDNN's biases that do not fit its {name!r}: pass the weights of one cell")
-    # The terms were added in this dtype, with one rounding. The tolerance is relative to them, since the sum may cancel.
+    # The file's sum of the two terms has one rounding, in the dtype of the file. The tolerance is relative to the terms and not
+    # to the sum, which is much smaller where they cancel.
     if total is not None and terms:
         rounding = 2 * np.finfo(np.float32).eps if total.dtype.itemsize > 2 else 0.01
         if not np.allclose(total, sum(terms), rtol=0, atol=rounding * float(max(1e-6, *(abs(term).max() for term in terms)))):
@@ -205,7 +225,7 @@ CELLS = {
     "basic_rnn_cell": CellClass(_elman, _PLAIN),
     "basic_lstm_cell": CellClass(_lstm, _PLAIN, 1.0, fixed=False),
     **dict.fromkeys(("lstm_cell", "lstm_block_cell", "lstm_fused_cell"), CellClass(_lstm, _ALL, 1.0, fixed=False)),
-    "layer_norm_basic_lstm_cell": CellClass(_normalized, (*_PLAIN, *_NORMS), 1.0, fixed=False),
+    "layer_norm_basic_lstm_cell": CellClass(_layer_norm_lstm, (*_PLAIN, *_NORMS), 1.0, fixed=False),
     **dict.fromkeys(("gru_cell", "gru_block_cell"), CellClass(_gru, _GRU)),
     "cudnn_compatible_lstm_cell": CellClass(_cudnn_lstm, (*_PLAIN, *_CUDNN_BIASES)),
     "cudnn_compatible_gru_cell": CellClass(_cudnn_gru, ("gates/kernel", "gates/bias", *_PROJECTED, *_CUDNN_BIASES)),

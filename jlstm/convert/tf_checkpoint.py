@@ -1,7 +1,7 @@
-"""Conversion of TensorFlow checkpoints, which TensorFlow itself reads.
+"""Conversion of TensorFlow checkpoints. TensorFlow itself reads the files.
 
 Cells of TensorFlow 1 are found by the names of their variables, and layers of TensorFlow 2 by the graph of saved objects. Only
-the arrays of layers that are converted are loaded.
+the arrays of recurrent layers are loaded.
 """
 
 import os
@@ -27,11 +27,21 @@ TF1_DEFAULTS = {"activation": "tanh", "cell_clip": "None", "projection_clip": "N
 FORGET_BIAS = "a checkpoint does not state the forget_bias that its LSTM cells add: their default, 1, is assumed"
 TWICE = "several objects have variables of one name: pass those of each to load"
 _SIDE = re.compile(r"(?:^|/)fw/")
-_RELU = re.compile(r"(?:^|/)cudnn_rnn_relu(?:_\d+)?/")  # the name of a CudnnRNNRelu; the class of its cell is a plain one's
+# CudnnRNNRelu saves cells under the class name of a tanh cell. Only the scope around them tells the activation.
+_RELU = re.compile(r"(?:^|/)cudnn_rnn_relu(?:_\d+)?/")
 
 
 class Checkpoint(NamedTuple):
-    """An open checkpoint, with the shapes and dtypes of its variables and the names of those that were loaded."""
+    """An open checkpoint.
+
+    Attributes:
+        path: the path of the checkpoint, without `.index` and `.data-…`.
+        reader: TensorFlow's checkpoint reader.
+        errors: the exceptions that the reader raises for a damaged checkpoint.
+        shapes: the shapes of the variables by name.
+        dtypes: the TensorFlow dtypes of the variables by name.
+        loaded: the names of the variables that have been loaded so far.
+    """
 
     path: Path
     reader: Any
@@ -41,29 +51,33 @@ class Checkpoint(NamedTuple):
     loaded: set[str]
 
     def arrays(self, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Load variables. `names` maps the names in the result to those in the checkpoint.
+        """Load variables. `names` maps each name in the result to the variable's name in the checkpoint.
 
         Raises:
             RefusalError: the checkpoint is damaged, or declares more data than it holds.
             ValueError: a variable does not have a floating dtype.
         """
-        held = sum(data.stat().st_size for data in self.path.parent.glob(f"{_escaped(self.path.name)}.data-*"))
+        available_bytes = sum(data.stat().st_size for data in self.path.parent.glob(f"{_escaped(self.path.name)}.data-*"))
         self.loaded.update(names.values())
         missing = next((name for name in names.values() if name not in self.shapes), None)
         if missing is not None:
             raise RefusalError(f"describes a variable {missing[:80]!r} that is not there")
-        # Checked first, because TensorFlow aborts the process when it reads a reference dtype.
-        other = next((name for name in names.values() if self.dtypes[name].name not in FLOATS), None)
-        if other is not None:
-            kind = self.dtypes[other].name
-            raise ValueError(f"it has {other[-80:]!r} in {kind}, expected one of {', '.join(FLOATS)}: save weights of floats")
-        declared = sum(
+        # This comes before any read, because TensorFlow aborts the process when it reads a variable of a reference dtype.
+        unreadable = next((name for name in names.values() if self.dtypes[name].name not in FLOATS), None)
+        if unreadable is not None:
+            kind = self.dtypes[unreadable].name
+            raise ValueError(
+                f"it has {unreadable[-80:]!r} in {kind}, expected one of {', '.join(FLOATS)}: save weights of floats"
+            )
+        # TensorFlow allocates what the index declares. The sum over all loaded variables also bounds a small file whose index
+        # gives the same bytes to many variables.
+        declared_bytes = sum(
             int(np.prod(self.shapes[name], dtype=object)) * self.dtypes[name].size for name in self.loaded & self.shapes.keys()
         )
-        if declared > held:
-            raise RefusalError(f"declares {declared} bytes and holds {held}")
+        if declared_bytes > available_bytes:
+            raise RefusalError(f"declares {declared_bytes} bytes and holds {available_bytes}")
         try:
-            return {own: self.reader.get_tensor(name) for own, name in names.items()}
+            return {result_name: self.reader.get_tensor(name) for result_name, name in names.items()}
         except self.errors as error:
             raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
 
@@ -82,91 +96,117 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
     try:
         checkpoint, tree = _open(path)
         layers = _Layers(checkpoint, tree, options)
-        layers.of_objects()
-        layers.of_scopes(forget_bias)
+        layers.add_objects()
+        layers.add_scopes(forget_bias)
     except RefusalError as error:
         raise ValueError(f"{path} {error}: copy all its files") from error
     return layers.result()
 
 
 def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
-    tf = files.needed("tensorflow", path)
-    described = tf_index.checked(Path(f"{path}.index"))
-    message = files.needed("tensorflow.core.protobuf.trackable_object_graph_pb2", path).TrackableObjectGraph
-    decode_error = files.needed("google.protobuf.message", path).DecodeError
-    errors = tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError  # as TensorFlow's statuses arrive here
+    """Open a checkpoint, and parse its object graph if it has one.
+
+    Raises:
+        RefusalError: the checkpoint is damaged.
+    """
+    tf = files.import_package("tensorflow", path)
+    # The index is checked before TensorFlow reads it, because TensorFlow aborts the process on some damaged indices.
+    has_objects = tf_index.check(Path(f"{path}.index"))
+    message = files.import_package("tensorflow.core.protobuf.trackable_object_graph_pb2", path).TrackableObjectGraph
+    decode_error = files.import_package("google.protobuf.message", path).DecodeError
+    errors = tf.errors.OpError, RuntimeError, TypeError, ValueError, IndexError  # Python classes of TensorFlow's errors
     try:
         reader = tf.train.load_checkpoint(str(path))
         dtypes = reader.get_variable_to_dtype_map()
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name != tf_index.GRAPH}
-        tree = tf_objects.objects(reader.get_tensor(tf_index.GRAPH), message, shapes) if described else None
+        tree = tf_objects.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
     except (*errors, decode_error) as error:
         raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
     return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
 
 
 class _Layers:
-    """Collects the recurrent layers of a checkpoint."""
+    """Collects the recurrent layers of a checkpoint, first those of the object graph, then those found by scope.
+
+    Attributes:
+        results: the layers, or the reasons why they are skipped, by name in the order of the result.
+        in_order: whether this is the order in which the network runs the layers.
+        assumed: one sentence for each assumption.
+        used: the names of the arrays of converted layers.
+        object_arrays: the names of the arrays of all layers of the object graph, converted or skipped.
+        optimizer_arrays: the names of the arrays of optimizers.
+    """
 
     def __init__(self, checkpoint: Checkpoint, tree: Objects | None, options: dict[str, Any]) -> None:
         self.checkpoint, self.tree, self.options = checkpoint, tree, options
-        self.results: dict[str, Result] = {}  # by name, in the order of the result
+        self.results: dict[str, Result] = {}
         self.in_order = False
         self.assumed: list[str] = []
-        self.used: set[str] = set()  # arrays of converted layers
-        self.taken: set[str] = set()  # and of other layers of TensorFlow 2
-        self.aside: set[str] = set()  # arrays of optimizers
+        self.used: set[str] = set()
+        self.object_arrays: set[str] = set()
+        self.optimizer_arrays: set[str] = set()
 
-    def of_objects(self) -> None:
+    def add_objects(self) -> None:
         """Add the layers of TensorFlow 2, found by the graph of saved objects."""
         if self.tree is None:
             return
         layers_by_path = {
             path: (layer, names) for path, layer, names in tf_objects.layers(self.tree, self.checkpoint.arrays, self.options)
         }
-        paths, self.in_order = tf_objects.ordered(
+        paths, self.in_order = tf_objects.in_network_order(
             [path for path, (layer, _) in layers_by_path.items() if not isinstance(layer, str)]
         )
-        paths += sorted(layers_by_path.keys() - set(paths))
+        paths += sorted(layers_by_path.keys() - set(paths))  # skipped layers come last
         for path in paths:
             layer, names = layers_by_path[path]
             self.results[path] = layer
-            self.taken |= names
+            self.object_arrays |= names
             self.used |= set() if isinstance(layer, str) else names
-        self.aside = self.checkpoint.shapes.keys() - tf_objects.model_variables(self.tree)
+        self.optimizer_arrays = self.checkpoint.shapes.keys() - tf_objects.model_variables(self.tree)
         if self.used:
             self.assumed += _defaults("a checkpoint states no options of Keras's layers", KERAS_DEFAULTS, self.options)
 
-    def of_scopes(self, forget_bias: float | None) -> None:
-        """Add the cells of TensorFlow 1. TensorFlow 2 may save these as objects too, with their full names."""
-        arrays = {name: name for name in self.checkpoint.shapes}
+    def add_scopes(self, forget_bias: float | None) -> None:
+        """Add the cells of TensorFlow 1, found by the scopes of their variables.
+
+        TensorFlow 2 may save these cells too, in the object graph. The scopes are then in the full names of the variables.
+
+        Args:
+            forget_bias: the value that the LSTM cells add to the forget gate, or None for their default.
+        """
+        arrays = {name: name for name in self.checkpoint.shapes}  # the checkpoint's name of each variable by full name
         if self.tree is not None:
-            taken = self.taken | self.aside
+            assigned = self.object_arrays | self.optimizer_arrays
             variables = [
-                (full, key) for key, full in self.tree.variables.values() if key in self.checkpoint.shapes.keys() - taken
+                (full, key) for key, full in self.tree.variables.values() if key in self.checkpoint.shapes.keys() - assigned
             ]
+            # A full name is not unique: two objects that were built separately may use the same one.
             counts = Counter(full for full, _ in variables)
             arrays = {full: key for full, key in variables if counts[full] == 1}
-            twice = {full.rpartition("/")[0] for full, count in counts.items() if count > 1}
-            self.results |= {_free(scope, self.results): TWICE for scope in sorted(twice) if tf_scopes.sounds_recurrent(scope)}
+            ambiguous_scopes = {full.rpartition("/")[0] for full, count in counts.items() if count > 1}
+            self.results |= {
+                _unique(scope, self.results): TWICE for scope in sorted(ambiguous_scopes) if tf_scopes.sounds_recurrent(scope)
+            }
         scopes = tf_scopes.scopes({name: len(self.checkpoint.shapes[key]) for name, key in arrays.items()})
-        self.aside |= {arrays[name] for name in scopes.slots if not name.endswith("/ExponentialMovingAverage")}
+        # A moving average of a weight is no state of an optimizer, so it stays in `unused`.
+        self.optimizer_arrays |= {arrays[name] for name in scopes.slots if not name.endswith("/ExponentialMovingAverage")}
         cells: dict[str, Result] = {}
         for scope, names in scopes.cells.items():
-            reason = scopes.around.get(scope) or tf_scopes.unread(scope, names)
-            cells[scope] = reason or self._cell(scope, {own: arrays[name] for own, name in names.items()}, forget_bias)
-        layers = tf_scopes.joined(cells, self.options.get("merge", "concat"))
-        names_of = tf_scopes.named(layers)
+            reason = scopes.wrapped.get(scope) or tf_scopes.unsupported_reason(scope, names)
+            cells[scope] = reason or self._cell(scope, {own_name: arrays[name] for own_name, name in names.items()}, forget_bias)
+        layers = tf_scopes.combine(cells, self.options.get("merge", "concat"))
+        names_of = tf_scopes.layer_names(layers)
         for scope in sorted(layers, key=lambda scope: names_of[scope]):
-            self.results[_free(names_of[scope], self.results)] = layers[scope].layer
-        for scope, reason in scopes.leftover.items():
-            self.results[_free(scope, self.results)] = reason
+            self.results[_unique(names_of[scope], self.results)] = layers[scope].layer
+        for scope, reason in scopes.unrecognized.items():
+            self.results[_unique(scope, self.results)] = reason
         converted = [cell for layer in layers.values() if not isinstance(layer.layer, str) for cell in layer.cells]
-        self.in_order = self.in_order and not converted
+        self.in_order = self.in_order and not converted  # scopes do not tell the order
         self.used |= {arrays[name] for scope in converted for name in scopes.cells[scope].values()}
-        self._assume(converted, forget_bias)
+        self._record_assumptions(converted, forget_bias)
 
     def _cell(self, scope: str, names: dict[str, str], forget_bias: float | None) -> Result:
+        """Convert a TensorFlow 1 cell, or return the reason why it is skipped."""
         cell, options = tf_scopes.kind(scope), {name: value for name, value in self.options.items() if name != "merge"}
         if _RELU.search(scope):
             options = {"activation": "relu"} | options
@@ -179,18 +219,19 @@ class _Layers:
             return str(error)
         return layout.assemble([[part]])
 
-    def _assume(self, scopes: Sequence[str], forget_bias: float | None) -> None:
+    def _record_assumptions(self, scopes: Sequence[str], forget_bias: float | None) -> None:
         """Record the assumed options of TensorFlow 1 cells, and warn about cells that do not use the forget bias."""
         kinds = {tf_scopes.kind(scope) for scope in scopes}
         if not kinds:
             return
         if forget_bias is None and not all(tf1_cells.CELLS[kind].fixed for kind in kinds):
             self.assumed.append(FORGET_BIAS)
-        elif forget_bias and (fixed := sorted(kind for kind in kinds if kind.startswith("cudnn_compatible_lstm"))):
+        elif forget_bias and (cudnn_cells := sorted(kind for kind in kinds if kind.startswith("cudnn_compatible_lstm"))):
             warnings.warn(
-                f"{self.checkpoint.path}: forget_bias={forget_bias} is not used for {fixed[0]!r}, which adds none: leave it out",
+                f"{self.checkpoint.path}: forget_bias={forget_bias} is not used for {cudnn_cells[0]!r}, which adds none: "
+                "leave it out",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=5,  # the caller of `tf1.read`
             )
         defaults = TF1_DEFAULTS | ({"merge": "concat"} if any(_SIDE.search(scope) for scope in scopes) else {})
         self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)
@@ -199,22 +240,26 @@ class _Layers:
         """Return all collected layers."""
         layers = {name: layer for name, layer in self.results.items() if not isinstance(layer, str)}
         skipped = {name: reason for name, reason in self.results.items() if isinstance(reason, str)}
-        unused = sorted(map(tf_objects.array_name, self.checkpoint.shapes.keys() - self.used - self.aside))
+        unused = sorted(map(tf_objects.array_name, self.checkpoint.shapes.keys() - self.used - self.optimizer_arrays))
         return FileLayers(layers, in_network_order=self.in_order, skipped=skipped, assumed=self.assumed, unused=unused)
 
 
-def _defaults(what: str, defaults: Mapping[str, str], options: Mapping[str, Any]) -> list[str]:
-    """Return a sentence on the defaults that no option replaces, or nothing if there are none."""
+def _defaults(statement: str, defaults: Mapping[str, str], options: Mapping[str, Any]) -> list[str]:
+    """Return a list of one sentence on the defaults that no option replaces, or an empty list if all are replaced."""
     assumed = [f"{name} {value}" for name, value in defaults.items() if name not in options]
-    return [f"{what}, so that its defaults are assumed: {', '.join(assumed)}"] if assumed else []
+    return [f"{statement}, so that its defaults are assumed: {', '.join(assumed)}"] if assumed else []
 
 
-def _free(name: str, names: Mapping[str, Any]) -> str:
-    """Return an unused name, with underscores appended: a layer and a scope of a checkpoint may share a name."""
+def _unique(name: str, names: Mapping[str, Any]) -> str:
+    """Return a name that is not in `names`, with underscores appended if needed.
+
+    A layer of the object graph and a scope of the same checkpoint may have the same name.
+    """
     while name in names:
         name += "_"
     return name
 
 
 def _escaped(name: str) -> str:
+    """Return a file name in which `glob` matches every character literally."""
     return re.sub(r"([\[\]*?])", r"[\1]", name)

@@ -1,7 +1,8 @@
-"""Keras's recurrent layers in a TensorFlow 2 checkpoint, found by its graph of saved objects.
+"""Search for Keras's recurrent layers in a TensorFlow 2 checkpoint by its graph of saved objects.
 
-Each object has children by their names, and each variable the name of its array and the full name that it had, which ends in the
-name of the cell: "encoder/lstm/lstm_cell/kernel". An object that can be reached on several paths is there once.
+The graph lists the children of each object by attribute name. For each variable, it states the name of its array and the full
+name of the variable, such as "encoder/lstm/lstm_cell/kernel". The part before the last is the name of the cell, which tells the
+cell's class. The graph may have cycles and several paths to one object, but it lists each object once.
 
 Reference: TensorFlow, tensorflow/core/protobuf/trackable_object_graph.proto.
 """
@@ -16,64 +17,74 @@ import numpy as np
 
 from jlstm.convert import keras, layout, tf_scopes
 from jlstm.convert.files import RefusalError
-from jlstm.convert.tf_scopes import Made, Result
+from jlstm.convert.tf_scopes import LayerAndParams, Result
 
-Arrays = Callable[[Mapping[str, str]], dict[str, np.ndarray]]  # of a checkpoint, by the names that are asked for
+# Loads arrays of the checkpoint. It maps {name in the result: name in the checkpoint} to {name in the result: array}.
+Loader = Callable[[Mapping[str, str]], dict[str, np.ndarray]]
 
 _SIDES = ("forward_layer", "backward_layer")
 _WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_CELLS = {"lstm_cell": 4, "gru_cell": 3, "simple_rnn_cell": 1}  # with how many kernels of one unit's size
-_OLD = {"lstm": 4, "gru": 3, "simple_rnn": 1}  # until TensorFlow 2.1, which named variables after the layer
+_GATES_BY_CELL = {"lstm_cell": 4, "gru_cell": 3, "simple_rnn_cell": 1}  # blocks of `units` columns in the kernel
+_GATES_BY_LAYER = {"lstm": 4, "gru": 3, "simple_rnn": 1}  # TensorFlow up to 2.1 names variables after the layer, not the cell
 _NUMBER = re.compile(r"_\d+$")
 _ORDER = re.compile(r"(?P<model>.*)(?:layer_with_weights-|/_operations/|/_layers/)(?P<number>\d+)", re.DOTALL)
-_LONGEST, _STEPS = 1024, 10_000  # letters of a path; objects that are looked at below one
+# Limits on untrusted graphs: the letters of a path, and the objects visited below one object.
+_MAX_PATH_LENGTH, _MAX_VISITS = 1024, 10_000
 
 
 class Objects(NamedTuple):
-    """The objects of a checkpoint, by number: their children, their parents on the shortest path, and the variables."""
+    """The object graph of a checkpoint. Objects are identified by their numbers, and the root is number 0.
+
+    Attributes:
+        children: for each object, the numbers of its children by attribute name.
+        parents: for each object but the root, its parent on the shortest path from the root, and its name there.
+        variables: for each variable, the name of its array in the checkpoint and the full name of the variable.
+        shapes: the shapes of the checkpoint's arrays by name.
+    """
 
     children: list[dict[str, int]]
     parents: dict[int, tuple[int, str]]
-    variables: dict[int, tuple[str, str]]  # the array's name, and the full name
-    shapes: Mapping[str, tuple[int, ...]]  # of arrays by their names
+    variables: dict[int, tuple[str, str]]
+    shapes: Mapping[str, tuple[int, ...]]
 
     def path(self, number: int) -> str:
-        """Return the shortest path to an object."""
+        """Return the shortest path from the root to an object."""
         names: list[str] = []
         while number in self.parents:
             number, name = self.parents[number]
             names.append(name)
-            if sum(map(len, names)) > _LONGEST:
+            if sum(map(len, names)) > _MAX_PATH_LENGTH:
                 raise RefusalError("it has paths of more than a thousand letters")
         return "/".join(reversed(names))
 
-    def below(self, number: int, without: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
-        """Variables below an object, by the ends of their paths, but not below the children of some names."""
-        seen = {number}
+    def variables_below(self, number: int, without: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+        """Yield the path and number of each variable below an object, nearest first. Children in `without` are not searched."""
+        visited = {number}
         queue = deque((name, child) for name, child in self.children[number].items() if name not in without)
-        for _ in range(_STEPS):
+        for _ in range(_MAX_VISITS):
             if not queue:
                 return
             name, child = queue.popleft()
-            if child in seen:
+            if child in visited:
                 continue
-            seen.add(child)
+            visited.add(child)
             if child in self.variables:
                 yield name, child
-            queue.extend((f"{name[-80:]}/{last[-80:]}", inner) for last, inner in self.children[child].items())
+            # Only the ends of paths are kept: names come from the file and would grow with every level.
+            queue.extend((f"{name[-80:]}/{last[-80:]}", grandchild) for last, grandchild in self.children[child].items())
 
-    def named(self, number: int, without: tuple[str, ...] = ()) -> list[str]:
-        """Names of the first few variables below an object."""
-        return [name for name, _ in islice(self.below(number, (*without, "seed_generator")), 6)]
+    def variable_names(self, number: int, without: tuple[str, ...] = ()) -> list[str]:
+        """Return the paths of the first few variables below an object, without the random state of a dropout."""
+        return [name for name, _ in islice(self.variables_below(number, (*without, "seed_generator")), 6)]
 
     def arrays(self, number: int) -> set[str]:
         """Return the names of the arrays below an object."""
-        return {self.variables[child][0] for _, child in self.below(number)}
+        return {self.variables[child][0] for _, child in self.variables_below(number)}
 
 
-def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
-    """Parse the object graph of a checkpoint, a serialized `TrackableObjectGraph`.
+def parse(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
+    """Parse `description`, a serialized `TrackableObjectGraph`, with that protobuf class as `message`.
 
     Raises:
         RefusalError: an object has a child that does not exist.
@@ -81,9 +92,9 @@ def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ..
     nodes = message.FromString(description).nodes
     children: list[dict[str, int]] = []
     variables = {}
-    nothing: dict[str, int] = {}
+    no_children: dict[str, int] = {}  # shared by all leaves, of which a graph has many
     for number, node in enumerate(nodes):
-        children.append({child.local_name: child.node_id for child in node.children} or nothing)
+        children.append({child.local_name: child.node_id for child in node.children} or no_children)
         if any(not 0 <= child < len(nodes) for child in children[-1].values()):
             raise RefusalError("the description of its objects has a child that is not there")
         for attribute in node.attributes:
@@ -93,6 +104,7 @@ def objects(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ..
 
 
 def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
+    """Return the parent of each object on its shortest path from the root, by a breadth-first search."""
     parents: dict[int, tuple[int, str]] = {}
     queue = deque([0][: len(children)])
     while queue:
@@ -106,97 +118,114 @@ def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
 
 def model_variables(tree: Objects) -> set[str]:
     """Return the names of the arrays that are reachable without passing through an optimizer."""
-    seen, queue, names = {0}, deque([0][: len(tree.children)]), set()
+    visited, queue, names = {0}, deque([0][: len(tree.children)]), set()
     while queue:
         number = queue.popleft()
         names |= {tree.variables[number][0]} if number in tree.variables else set()
         for name, child in tree.children[number].items():
-            if child not in seen and name.strip("_") != "optimizer":
-                seen.add(child)
+            if child not in visited and name.strip("_") != "optimizer":
+                visited.add(child)
                 queue.append(child)
     return names
 
 
-def layers(tree: Objects, arrays: Arrays, options: dict[str, Any]) -> Iterator[tuple[str, Result, set[str]]]:
-    """Yield for each recurrent layer its path, the layer or the reason why it is skipped, and the names of its arrays."""
+def layers(tree: Objects, load: Loader, options: dict[str, Any]) -> Iterator[tuple[str, Result, set[str]]]:
+    """Convert all recurrent layers of a checkpoint.
+
+    Args:
+        tree: the object graph.
+        load: loads arrays of the checkpoint by name.
+        options: options of `keras.load` for all layers that have them.
+
+    Yields:
+        For each layer its path, the layer or the reason why it is skipped, and the names of the arrays that it takes.
+    """
     cells = {number for number in tree.parents if _weights(tree, number).keys() & {"recurrent_kernel"}}
-    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _holds_cell(tree, number)}
+    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _is_layer_with_cell(tree, number)}
     sides = {
         number: tuple(child.get(name) for name in _SIDES)
         for number, child in enumerate(tree.children)
         if any(child.get(name) in holders for name in _SIDES)
     }
     inner = {side for pair in sides.values() for side in pair}
-    held = {cell for holder in holders.values() for cell in _stacked(tree, holder)}
-    top = [*sides, *(holders.keys() - inner), *(cells - held)]
-    for number in sorted(top):
+    cells_in_layers = {cell for holder in holders.values() for cell in _cells_of(tree, holder)}
+    # Bidirectional layers, layers that are no direction of one, and cells outside any layer.
+    top_level = [*sides, *(holders.keys() - inner), *(cells - cells_in_layers)]
+    for number in sorted(top_level):
         parts = [side for side in sides.get(number, (number,)) if side is not None]
-        layer = _layer(tree, number, sides, holders, arrays, options)
-        used = {
-            array for part in parts for cell in _stacked(tree, holders.get(part, part)) for array in _weights(tree, cell).values()
-        }
+        layer = _layer(tree, number, sides, holders, load, options)
+        used_cells = [cell for part in parts for cell in _cells_of(tree, holders.get(part, part))]
+        used = {array for cell in used_cells for array in _weights(tree, cell).values()}
+        # A skipped layer takes all arrays below it, so that the search by scopes does not find its cells a second time.
         yield tree.path(number) or "rnn", layer, tree.arrays(number) if isinstance(layer, str) else used
 
 
 def _weights(tree: Objects, number: int) -> dict[str, str]:
-    """Return the names of the arrays of an object's own variables."""
+    """Return the names of the arrays of the variables that are direct children of an object, by attribute name."""
     return {name: tree.variables[child][0] for name, child in tree.children[number].items() if child in tree.variables}
 
 
-def _stacked(tree: Objects, cell: int) -> list[int]:
-    """Return the cells of a `StackedRNNCells`, the lowest first, or a list of the cell itself."""
-    several = tree.children[cell].get("cells")
-    if several is None:
+def _cells_of(tree: Objects, cell: int) -> list[int]:
+    """Return the cells of a `StackedRNNCells`, the lowest first. Any other cell is returned as a list of itself."""
+    stack = tree.children[cell].get("cells")
+    if stack is None:
         return [cell]
-    return [tree.children[several][name] for name in sorted(tree.children[several], key=lambda name: (len(name), name))]
+    # The names end in positions. Shorter names come first, because "10" is above "2".
+    return [tree.children[stack][name] for name in sorted(tree.children[stack], key=lambda name: (len(name), name))]
 
 
-def _holds_cell(tree: Objects, number: int) -> bool:
-    """Whether an object is a layer around a cell; the root, which was made of what was to be saved, is none."""
+def _is_layer_with_cell(tree: Objects, number: int) -> bool:
+    """Return whether an object is a layer that runs a cell, such as Keras's LSTM and RNN."""
+    # The root is no layer: its children have the names of the arguments of `tf.train.Checkpoint`, which may be "cell".
     cell = tree.children[number].get("cell") if number else None
     return cell is not None and cell not in tree.variables and "cell" not in tree.children[cell]
 
 
 def _layer(
-    tree: Objects, number: int, sides: Mapping[int, Any], holders: Mapping[int, int], arrays: Arrays, options: dict[str, Any]
+    tree: Objects, number: int, sides: Mapping[int, Any], holders: Mapping[int, int], load: Loader, options: dict[str, Any]
 ) -> Result:
+    """Convert a layer, or a cell without a layer, or return the reason why it is skipped."""
     try:
-        parent = _wrapper(tree, number)
-        if parent:
-            return parent
+        obstacle = _wrapper_obstacle(tree, number)
+        if obstacle:
+            return obstacle
         if number not in sides:
-            return _one(tree, number, holders, arrays, options)
-        forward, backward = (_side(tree, side, holders, arrays, options) for side in sides[number])
+            return _single_direction(tree, number, holders, load, options)
+        forward, backward = (_direction(tree, side, holders, load, options) for side in sides[number])
         if isinstance(forward, str) or isinstance(backward, str):
             return forward if isinstance(forward, str) else backward
-        return tf_scopes.both(forward, backward, options.get("merge", "concat"))
-    except RefusalError:
+        return tf_scopes.bidirectional(forward, backward, options.get("merge", "concat"))
+    except RefusalError:  # the checkpoint as a whole is damaged
         raise
     except ValueError as error:
         return str(error)
 
 
-def _side(tree: Objects, number: int | None, holders: Mapping[int, int], arrays: Arrays, options: dict[str, Any]) -> Result:
+def _direction(tree: Objects, number: int | None, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
     if number is None or number not in holders:
         missing = "is not in the checkpoint" if number is None else "has no cell that jlstm reads"
         return f"one of its two directions {missing}: pass the weights of the other to keras.load"
-    return _one(tree, number, holders, arrays, options)
+    return _single_direction(tree, number, holders, load, options)
 
 
-def _wrapper(tree: Objects, number: int) -> str:
-    """Why a layer inside another one, with variables of its own, is not what the other computes."""
+def _wrapper_obstacle(tree: Objects, number: int) -> str:
+    """Return why a layer cannot be taken out of the wrapper around it; "" if it can or if there is no wrapper.
+
+    A wrapper with variables of its own, such as a weight normalization, may change the weights that its layer runs with.
+    """
     parent, name = tree.parents.get(number, (0, ""))
     extra = [variable for variable in _weights(tree, parent) if variable not in _WEIGHTS] if name == "layer" and parent else []
     return f"the layer around it has {extra[0][:80]!r} too: pass its weights to keras.load, as they are after it" if extra else ""
 
 
-def _one(tree: Objects, number: int, holders: Mapping[int, int], arrays: Arrays, options: dict[str, Any]) -> Result:
+def _single_direction(tree: Objects, number: int, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
+    """Convert a layer of one direction, with one or several cells, or return the reason why it is skipped."""
     holder = holders.get(number)
-    extra = [] if holder is None else tree.named(number, ("cell", "states", "state_spec", "keras_api"))
+    extra = [] if holder is None else tree.variable_names(number, ("cell", "states", "state_spec", "keras_api"))
     if extra:
         return f"it has {', '.join(map(repr, extra[:3]))} beside its cell: pass the cell's weights to keras.load"
     converted = [
-        _cell(tree, cell, holder is None, arrays, options) for cell in _stacked(tree, number if holder is None else holder)
+        _convert_cell(tree, cell, holder is None, load, options) for cell in _cells_of(tree, number if holder is None else holder)
     ]
     for layer in converted:
         if isinstance(layer, str):
@@ -204,17 +233,19 @@ def _one(tree: Objects, number: int, holders: Mapping[int, int], arrays: Arrays,
     return tf_scopes.stacked([layer for layer in converted if not isinstance(layer, str)])
 
 
-def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict[str, Any]) -> Result:
+def _convert_cell(tree: Objects, number: int, alone: bool, load: Loader, options: dict[str, Any]) -> Result:
+    """Convert one cell. `alone` states that the cell is in no layer."""
     weights = _weights(tree, number)
-    extra = [name for name in tree.named(number) if name not in _WEIGHTS]
+    extra = [name for name in tree.variable_names(number) if name not in _WEIGHTS]
     if not extra and not weights:  # Keras 3 does not tell TensorFlow of the cells in its StackedRNNCells
         return "its cell's variables are not described in the checkpoint: save the model as .keras"
     if extra or "recurrent_kernel" not in weights or "kernel" not in weights:
         listed = ", ".join(map(repr, extra[:3] or sorted(weights)[:3]))
         return f"its cell has {listed}, not the variables of an LSTM, GRU or SimpleRNN alone: make a layer of your own"
+    # Keras appends a number to a name that is in use, and Bidirectional renames its two layers.
     full = tree.variables[tree.children[number]["recurrent_kernel"]][1]
     name = _NUMBER.sub("", full.rpartition("/")[0].rpartition("/")[2]).removeprefix("forward_").removeprefix("backward_")
-    gates = _CELLS.get(name) or _OLD.get(name)
+    gates = _GATES_BY_CELL.get(name) or _GATES_BY_LAYER.get(name)
     if len(tree.shapes.get(weights["kernel"], ())) > 2:
         return "it is a ConvLSTM, whose strides and padding no checkpoint tells: make a jlstm.cells.ConvLSTMCell with its weights"
     if name.startswith("cu_dnn"):
@@ -223,18 +254,20 @@ def _cell(tree: Objects, number: int, alone: bool, arrays: Arrays, options: dict
         return (
             f"the name of its cell, {name[:80]!r}, does not tell the class: if it is Keras's own, pass its weights to keras.load"
         )
-    # Since TensorFlow 2.2, variables of a layer are named after the layer and its cell. A cell alone was always named so.
-    if (name in _OLD or alone) and gates > 1 and "recurrent_activation" not in options:
+    # The name "lstm_cell" inside a layer means TensorFlow 2.2 or later, whose gates are sigmoid. Older versions name these
+    # variables after the layer only. Variables of a cell without a layer have the same names in all versions.
+    if (name in _GATES_BY_LAYER or alone) and gates > 1 and "recurrent_activation" not in options:
         return (
             "its gates are hard_sigmoid by default in TensorFlow 1 and sigmoid in 2, and its names are those of both: pass "
             "recurrent_activation='hard_sigmoid_0.2' or 'sigmoid'"
         )
     if gates == 3 and "bias" not in weights and "reset_after" not in options:
         return "it is a GRU without bias, which does not tell where it resets: pass reset_after=True, or False of TensorFlow 1"
-    return _loaded(arrays({key: weights[key] for key in _WEIGHTS if key in weights}), gates, options)
+    return _load_cell(load({key: weights[key] for key in _WEIGHTS if key in weights}), gates, options)
 
 
-def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any]) -> Made | str:
+def _load_cell(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any]) -> LayerAndParams | str:
+    """Convert the weights of a cell, after a check that they have the number of gates that the cell's name states."""
     kernel, recurrent_kernel = weights["kernel"], weights["recurrent_kernel"]
     units = len(recurrent_kernel) if recurrent_kernel.ndim else 0
     if kernel.shape[1:] != (gates * units,) or recurrent_kernel.shape != (units, gates * units):
@@ -242,6 +275,7 @@ def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any])
             f"its cell's name tells {gates}·units columns, its kernels have shapes {kernel.shape} and {recurrent_kernel.shape}: "
             "save the model again"
         )
+    # `options` are for all layers of the checkpoint, so those that this kind of layer does not have are left out.
     dropped = {"merge", *(("recurrent_activation", "reset_after") if gates == 1 else ("reset_after",) if gates == 4 else ())}
     options = {name: value for name, value in options.items() if name not in dropped}
     if gates > 1:
@@ -251,11 +285,11 @@ def _loaded(weights: dict[str, np.ndarray], gates: int, options: dict[str, Any])
     return layout.assemble([[layout.rnn("RNN", units, weights, **options)]])
 
 
-def ordered(paths: list[str]) -> tuple[list[str], bool]:
+def in_network_order(paths: list[str]) -> tuple[list[str], bool]:
     """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted."""
     matches = [_ORDER.fullmatch(path) for path in paths]
     if paths and all(matches) and len({match["model"] for match in matches if match}) == 1:
-        return sorted(paths, key=lambda path: (len(path), path)), True
+        return sorted(paths, key=lambda path: (len(path), path)), True  # by length first: 10 comes after 2
     return sorted(paths), False
 
 

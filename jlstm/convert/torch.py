@@ -20,11 +20,11 @@ from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.convert import arrays, files, layout, torch_files, torch_scopes
 from jlstm.convert.layout import Part
 from jlstm.convert.result import FileLayers
-from jlstm.convert.torch_tensors import Other, Tensor
+from jlstm.convert.torch_tensors import Tensor, Unreadable
 from jlstm.layers import Layer
 
 GATES = {"LSTM": "ifgo", "GRU": "rzg", "RNN": "h"}
-_ANCHOR = "weight_hh"
+_ANCHOR = "weight_hh"  # its shape (gates·units, size of h) determines the kind and the size of the layer
 _ACTIVATIONS = ("tanh", "relu")
 
 
@@ -57,9 +57,9 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
     checks.text("prefix", prefix)
     if isinstance(weights, Mapping) and prefix:
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    if isinstance(weights, Mapping) and (complaint := torch_scopes.beside(map(str, weights))):
+    if isinstance(weights, Mapping) and (complaint := torch_scopes.foreign_tensors(map(str, weights))):
         raise ValueError(f"weights must be those of one recurrent layer: {complaint}")
-    name, (layer, params) = _loaded(arrays.floating("weights", weights), nonlinearity)
+    name, (layer, params) = _load_layers(arrays.floating("weights", weights), nonlinearity)
     if nonlinearity and name != "RNN":
         raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and weights of kind {name}: leave it out")
     return layer, params
@@ -72,10 +72,13 @@ def _check(nonlinearity: str | None) -> None:
         )
 
 
-def _loaded(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
+def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
+    """Return the kind and the converted layer of the weights of one module."""
+    # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
     else:
+        # At least one layer, so that the error for missing weights names those of the first layer.
         depth = max(1, next(k for k in count() if f"{_ANCHOR}_l{k}" not in weights))
         ends = ("", "_reverse") if f"{_ANCHOR}_l0_reverse" in weights else ("",)
         grid = [[f"_l{k}{end}" for end in ends] for k in range(depth)]
@@ -94,12 +97,14 @@ def _loaded(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[s
 
 
 def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer."""
     first = grid[0][0]
     recurrent = arrays.matrix("weights", weights, f"{_ANCHOR}{first}", "(gates·units, size of h)")
     features = arrays.matrix("weights", weights, f"weight_ih{first}", "(gates·units, features)").shape[1]
     rows, size = recurrent.shape
     projected = f"weight_hr{first}" in weights
     units = arrays.matrix("weights", weights, f"weight_hr{first}", "(proj_size, units)").shape[1] if projected else size
+    # Only an LSTM can have a projection. It makes h smaller than c, so `size` is not the number of units.
     kinds = {4: "LSTM"} if projected else {4: "LSTM", 3: "GRU", 1: "RNN"}
     name = arrays.gates(f"weights['{_ANCHOR}{first}']", rows, units, kinds)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -115,13 +120,16 @@ def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str,
 
 
 def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any) -> Part:
-    def ours(array: np.ndarray) -> np.ndarray:
+    """Return one direction of one layer, whose weights have names that end in `suffix`."""
+
+    def reorder(array: np.ndarray) -> np.ndarray:
         return layout.order(array, GATES[name], layout.OURS[name], 0)
 
-    params = {"kernel": ours(weights[f"weight_ih{suffix}"]).T, "recurrent_kernel": ours(weights[f"weight_hh{suffix}"]).T}
+    params = {"kernel": reorder(weights[f"weight_ih{suffix}"]).T, "recurrent_kernel": reorder(weights[f"weight_hh{suffix}"]).T}
     if f"bias_ih{suffix}" in weights:
-        first, second = ours(weights[f"bias_ih{suffix}"]), ours(weights[f"bias_hh{suffix}"])
+        first, second = reorder(weights[f"bias_ih{suffix}"]), reorder(weights[f"bias_hh{suffix}"])
         params["bias"] = layout.merge(first, second)
+        # The candidate of a GRU is tanh(W x + b_in + r ⊙ (U h + b_hn)). The product with r contains b_hn, so it stays separate.
         if name == "GRU":
             candidate = 2 * (len(first) // 3)
             params["bias"][candidate:], params["recurrent_bias"] = first[candidate:], second[candidate:]
@@ -157,22 +165,23 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     layout.uniform("PyTorch", layers)
     weights: dict[str, np.ndarray] = {}
     for k, d, part in layout.each(layers):
-        weights |= {f"{name}_l{k}{'_reverse' * d}": value for name, value in _theirs(part).items()}
+        weights |= {f"{name}_l{k}{'_reverse' * d}": value for name, value in _dump_direction(part).items()}
     return weights
 
 
-def _theirs(part: Part) -> dict[str, np.ndarray]:
+def _dump_direction(part: Part) -> dict[str, np.ndarray]:
+    """Return the arrays of one direction of one layer, by the framework's names."""
     name, params = layout.kind(part.layer.cell), part.params
 
-    def theirs(array: np.ndarray) -> np.ndarray:
+    def reorder(array: np.ndarray) -> np.ndarray:
         return layout.order(array, layout.OURS[name], GATES[name], 0)
 
-    weights = {"weight_ih": theirs(params["kernel"].T), "weight_hh": theirs(params["recurrent_kernel"].T)}
+    weights = {"weight_ih": reorder(params["kernel"].T), "weight_hh": reorder(params["recurrent_kernel"].T)}
     if "bias" in params:
         second = np.zeros_like(params["bias"])
         if "recurrent_bias" in params:
             second[-len(params["recurrent_bias"]) :] = params["recurrent_bias"]
-        weights |= {"bias_ih": theirs(params["bias"]), "bias_hh": theirs(second)}
+        weights |= {"bias_ih": reorder(params["bias"]), "bias_hh": reorder(second)}
     if "projection_kernel" in params:
         weights["weight_hr"] = np.ascontiguousarray(params["projection_kernel"].T)
     return weights
@@ -201,8 +210,8 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         ValueError: the file is of another kind, is damaged, or has no layer that can be converted.
     """
     _check(nonlinearity)
-    path = files.existing(path)
-    with torch_files.opened(path) as file:
+    path = files.existing_file(path)
+    with torch_files.open_file(path) as file:
         prefixes = torch_scopes.scopes(file.entries)
         layers, skipped = dict[str, tuple[Layer, Params]](), dict[str, str]()
         converted = dict[tuple[tuple[str, Any], ...], tuple[Layer, Params]]()  # tied layers share their parameters
@@ -215,7 +224,7 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
             if tensors not in converted:
                 weights = {name: file.fetch(entry) for name, entry in tensors}
                 try:
-                    _, converted[tensors] = _loaded(arrays.floating("weights", weights), nonlinearity)
+                    _, converted[tensors] = _load_layers(arrays.floating("weights", weights), nonlinearity)
                 except ValueError as error:
                     skipped[label] = str(error)
                     continue
@@ -223,22 +232,27 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         used = {name for names in prefixes.values() for name in names}
         unused = [name for name, entry in file.entries.items() if name not in used and getattr(entry, "is_tensor", True)]
         listed = ", ".join(repr(name[:40]) for name in list(file.entries)[:3]) or "no tensors"
+    # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
     file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
     return file_layers.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
 
 
 def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:
-    """Return why a module is skipped, as far as this is known before its tensors are read; "" if it is not."""
-    if (outer := torch_scopes.around(prefix, prefixes)) is not None:
+    """Return why a module is skipped, as far as this is known before its tensors are read; "" if nothing speaks against it."""
+    if (outer := torch_scopes.outermost(prefix, prefixes)) is not None:
         return f"it is a child of {outer.removesuffix('.')!r}, which has recurrent weights too: pass its own weights to load"
     if kind and not kind.startswith("torch.nn.modules.rnn."):
         return f"its class is {kind[:80]}, which may compute something else: pass its weights to load if it does not"
-    if complaint := torch_scopes.beside(entries):
+    if complaint := torch_scopes.foreign_tensors(entries):
         return complaint
     for name, entry in entries.items():
-        if isinstance(entry, Other):
-            return f"its {name} is {entry.what}, expected a tensor of floating numbers in memory: convert it with PyTorch first"
+        if isinstance(entry, Unreadable):
+            return (
+                f"its {name} is {entry.description}, expected a tensor of floating numbers in memory: convert it with PyTorch "
+                "first"
+            )
+        # A tensor made by `expand` repeats elements, by strides of 0. Reading it would take more memory than the file has bytes.
         if isinstance(entry, Tensor) and prod(entry.shape) > entry.storage.size:
             return f"its {name} repeats {entry.storage.size} numbers over a larger shape: save a copy of it, made by contiguous()"
     return ""

@@ -15,12 +15,14 @@ from safetensors import SafetensorError, safe_open
 
 from jlstm.convert import files, pickles, torch_tensors
 from jlstm.convert.files import RefusalError
-from jlstm.convert.torch_tensors import Other, Storage, Tensor
+from jlstm.convert.torch_tensors import Storage, Tensor, Unreadable
 
-_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number, with which files before PyTorch 1.6 begin
+_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number, the start of files from before PyTorch 1.6
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_VIEWS = 4  # how many times the numbers of one storage may be read, in different views
-_BYTES = {  # of a number in a storage of this type
+# The elements that all views of a storage may have together, as a multiple of the storage's size. Views may repeat elements, so
+# a small file could otherwise declare arrays of any size.
+_MAX_READS = 4
+_ELEMENT_BYTES = {  # the size of an element in a storage of this type
     **dict.fromkeys(("Byte", "Char", "Bool", "QInt8", "QUInt8", "QUInt4x2", "QUInt2x4", "Untyped"), 1),
     **dict.fromkeys(("Short", "Half", "BFloat16"), 2),
     **dict.fromkeys(("Int", "Float", "QInt32"), 4),
@@ -30,13 +32,13 @@ _BYTES = {  # of a number in a storage of this type
 
 
 class TensorFile(NamedTuple):
-    """The contents of an open file.
+    """The contents of an open file of tensors.
 
     Attributes:
-        entries: for each name, in the file's order, a key for `fetch`, or an `Other`, which cannot be fetched. Names of the same
-            tensor have equal keys.
+        entries: for each name, in the file's order, a key for `fetch`, or an `Unreadable`. Names of the same tensor have equal
+            keys.
         fetch: returns the array of a key, after a check of its declared size.
-        classes: the classes of pickled modules by name.
+        classes: the names of the classes of pickled modules, by the modules' names.
     """
 
     entries: Mapping[str, Hashable]
@@ -45,20 +47,21 @@ class TensorFile(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[TensorFile]:
-    """Open a file of tensors.
+def open_file(path: Path) -> Iterator[TensorFile]:
+    """Open a file of tensors. The first bytes tell its format.
 
     Raises:
         ValueError: the file is of another kind, or damaged. The message names the kind, where it is recognized, and a remedy.
     """
-    content = files.mapped(path)
+    content = files.memory_map(path)
     if content[:4] == b"PK\x03\x04":
-        with _zip(path) as archive:
-            yield _zipped(path, archive)
+        with _open_zip(path) as archive:
+            yield _read_zip(path, archive)
     elif content[: len(_MAGIC)] == _MAGIC and isinstance(content, mmap):
-        yield _legacy(path, content)
-    elif told := files.kind(content):
-        raise ValueError(f"{path} is {told[0]}, expected a state_dict or a safetensors file: {told[1]}")
+        yield _read_legacy(path, content)
+    elif kind := files.kind(content):
+        raise ValueError(f"{path} is {kind[0]}, expected a state_dict or a safetensors file: {kind[1]}")
+    # A safetensors file begins with the length of its header in 8 bytes, and the header is a JSON object.
     elif content[8:9] == b"{" or path.suffix == ".safetensors":
         with _safetensors(path) as file:
             yield file
@@ -71,57 +74,68 @@ def opened(path: Path) -> Iterator[TensorFile]:
 
 
 @contextmanager
-def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive, after a check that it is not one of another framework or another format of PyTorch."""
     try:
         with zipfile.ZipFile(path) as archive:
+            # Names relative to the archive's only folder, except those of NumPy's archives, which have no such folder.
             names = [
                 name.rpartition("/")[2] if name.endswith(".npy") else name.partition("/")[2] or name
                 for name in archive.namelist()
             ]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        names = []  # `members` refuses it
-    told = ""
+        names = []  # `files.open_zip` refuses this file below, with a full message
+    problem = ""
     if "constants.pkl" in names:
-        told = "TorchScript, expected a state_dict: torch.save(torch.jit.load(path).state_dict(), …) and read that"
+        problem = "TorchScript, expected a state_dict: torch.save(torch.jit.load(path).state_dict(), …) and read that"
     elif "archive_format" in names:
-        told = "an exported program, expected a state_dict: torch.save(torch.export.load(path).state_dict, …) and read that"
+        problem = "an exported program, expected a state_dict: torch.save(torch.export.load(path).state_dict, …) and read that"
     elif ".data/extern_modules" in names:
-        told = "a torch.package archive, expected a state_dict: import the model from it and torch.save its state_dict()"
+        problem = "a torch.package archive, expected a state_dict: import the model from it and torch.save its state_dict()"
     elif "model.weights.h5" in names:
-        told = "a Keras model: read it with jlstm.convert.keras"
+        problem = "a Keras model: read it with jlstm.convert.keras"
     elif names and all(name.endswith(".npy") for name in names):
-        told = "a NumPy archive: pass its arrays to load by PyTorch's names"
-    if told:
-        raise ValueError(f"{path} is {told}")
-    with files.members(path) as archive:
+        problem = "a NumPy archive: pass its arrays to load by PyTorch's names"
+    if problem:
+        raise ValueError(f"{path} is {problem}")
+    with files.open_zip(path) as archive:
         yield archive
 
 
-def _zipped(path: Path, archive: zipfile.ZipFile) -> TensorFile:
+def _read_zip(path: Path, archive: zipfile.ZipFile) -> TensorFile:
+    """Read the format since PyTorch 1.6: an archive with a pickle in data.pkl, and each storage in a member of its own."""
     names = archive.namelist()
     folder = names[0].partition("/")[0] if names else ""
     if f"{folder}/data.pkl" not in names:
         raise ValueError(f"{path} is a zip file without a data.pkl, which torch.save writes: write or download it again")
-    if f"{folder}/byteorder" in names and files.member(path, archive, f"{folder}/byteorder") != b"little":
+    if f"{folder}/byteorder" in names and files.read_member(path, archive, f"{folder}/byteorder") != b"little":
         raise ValueError(f"{path} was written on a big-endian machine: load it with PyTorch and save it on a usual one")
-    content = files.member(path, archive, f"{folder}/data.pkl")
-    with _sentences(path):
+    content = files.read_member(path, archive, f"{folder}/data.pkl")
+    with _name_file(path):
         root, _ = pickles.described(content, len(content))
-        entries, classes = torch_tensors.named(root, len(content))
-    return TensorFile(entries, _fetch(path, lambda storage: files.member(path, archive, f"{folder}/data/{storage.key}")), classes)
+        entries, classes = torch_tensors.find_tensors(root, len(content))
+    # A storage is read only when a tensor of it is fetched, so the state of an optimizer is never read.
+    return TensorFile(
+        entries, _fetch(path, lambda storage: files.read_member(path, archive, f"{folder}/data/{storage.key}")), classes
+    )
 
 
-def _legacy(path: Path, content: mmap) -> TensorFile:
-    """Read the format before PyTorch 1.6: pickles of magic number, version, system, object and storage keys, then storages."""
-    with _sentences(path):
+def _read_legacy(path: Path, content: mmap) -> TensorFile:
+    """Read the format from before PyTorch 1.6.
+
+    It has five pickles: a magic number, the version, facts about the system, the saved object, and the keys of the storages. The
+    storages follow in the order of the keys. Each begins with its number of elements, in 8 bytes.
+    """
+    with _name_file(path):
+        # Each call leaves the memory map at the end of its pickle.
         pickled: list[Any] = [pickles.described(content, len(content)) for _ in range(5)]
         (root, references), (keys, _) = pickled[3:]
-        storages = {found.key: found for part in references if (found := torch_tensors.storage_of(part))}
-        entries, classes = torch_tensors.named(root, len(content))
+        storages = {item.key: item for reference in references if (item := torch_tensors.storage_of(reference))}
+        entries, classes = torch_tensors.find_tensors(root, len(content))
         places, end = dict[str, slice](), content.tell()
         for key in keys if isinstance(keys, pickles.Value) else []:
             storage = storages.get(pickles.text(key))
-            width = _BYTES.get(storage.kind.removesuffix("Storage")) if storage else None
+            width = _ELEMENT_BYTES.get(storage.kind.removesuffix("Storage")) if storage else None
             if not storage or not width:
                 raise RefusalError(f"it has a storage {pickles.text(key)[:40]!r} of an unknown type")
             size = int.from_bytes(content[end : end + 8], "little")
@@ -129,34 +143,45 @@ def _legacy(path: Path, content: mmap) -> TensorFile:
                 raise RefusalError("it declares more numbers than it holds")
             places[storage.key] = slice(end + 8, end := end + 8 + size * width)
 
-    def stored(storage: Storage) -> bytes:
+    def read_storage(storage: Storage) -> bytes:
         if storage.key not in places:
             raise ValueError(f"{path} has no storage {storage.key[:40]!r} in it: write or download it again")
         return content[places[storage.key]]
 
-    return TensorFile(entries, _fetch(path, stored), classes)
+    return TensorFile(entries, _fetch(path, read_storage), classes)
 
 
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def _name_file(path: Path) -> Iterator[None]:
+    """Turn a refusal into a ValueError that names the file."""
     try:
         yield
     except RefusalError as error:
         raise ValueError(f"{path} is not a whole file of torch.save ({error}): write or download it again") from error
 
 
-def _fetch(path: Path, stored: Callable[[Storage], bytes]) -> Callable[[Tensor], np.ndarray]:
-    """Return a function that reads tensors. All views of one storage may hold at most `_VIEWS` times its size."""
-    stored, taken = cache(stored), dict[str, int]()
+def _fetch(path: Path, read_storage: Callable[[Storage], bytes]) -> Callable[[Tensor], np.ndarray]:
+    """Return a function that reads tensors.
+
+    Args:
+        path: the file, for messages.
+        read_storage: returns the bytes of a storage.
+
+    Returns:
+        A function from a Tensor to its array. It refuses to read more than `_MAX_READS` times the elements of any storage.
+    """
+    # Both caches matter: tied tensors are equal, so they become one array, and views of one storage read the file once.
+    read_storage, elements_read = cache(read_storage), dict[str, int]()
 
     @cache
     def fetch(tensor: Tensor) -> np.ndarray:
         storage, dtype = tensor.storage, jnp.dtype(torch_tensors.FLOATS[tensor.storage.kind])
+        # The position of the last element. With a shape and strides, it bounds all elements that the view can reach.
         last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
-        taken[storage.key] = taken.get(storage.key, 0) + prod(tensor.shape)
-        if (prod(tensor.shape) and last >= storage.size) or taken[storage.key] > _VIEWS * storage.size:
+        elements_read[storage.key] = elements_read.get(storage.key, 0) + prod(tensor.shape)
+        if (prod(tensor.shape) and last >= storage.size) or elements_read[storage.key] > _MAX_READS * storage.size:
             raise ValueError(f"{path} declares more numbers than it holds: save module.state_dict() again")
-        content = stored(storage)
+        content = read_storage(storage)
         if storage.size * dtype.itemsize > len(content):
             raise ValueError(f"{path} declares more numbers than it holds: write or download it again")
         if not prod(tensor.shape):
@@ -169,17 +194,22 @@ def _fetch(path: Path, stored: Callable[[Storage], bytes]) -> Callable[[Tensor],
 
 @contextmanager
 def _safetensors(path: Path) -> Iterator[TensorFile]:
-    """Open a safetensors file, whose reader checks sizes. `save_model` writes tied tensors once, with other names as metadata."""
+    """Open a safetensors file. Its reader checks the declared sizes.
+
+    `safetensors.torch.save_model` writes tied tensors once, and maps their other names to the saved name in the metadata.
+    """
     try:
         with safe_open(path, "np") as file:
             names = sorted(file.keys())
             dtypes = {name: file.get_slice(name).get_dtype() for name in names}
             entries: dict[str, Hashable] = {
-                name: name if dtype in _FLOATS else Other(f"a tensor of type {dtype}", is_tensor=True)
+                name: name if dtype in _FLOATS else Unreadable(f"a tensor of type {dtype}", is_tensor=True)
                 for name, dtype in dtypes.items()
             }
             tied = {
-                name: entries[kept] for name, kept in (file.metadata() or {}).items() if kept in entries and name not in entries
+                name: entries[saved_name]
+                for name, saved_name in (file.metadata() or {}).items()
+                if saved_name in entries and name not in entries
             }
             yield TensorFile(dict(sorted((entries | tied).items())), cache(file.get_tensor))
     except SafetensorError as error:

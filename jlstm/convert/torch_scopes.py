@@ -3,8 +3,11 @@
 import re
 from collections.abc import Iterable
 
+# The tensors of an LSTM, GRU or RNN, and of one of their cells.
 _WEIGHT = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))(_l\d+(_reverse)?)?")
+# Any tensor that marks a module as recurrent, including parametrized and quantized weights.
 _RECURRENT = re.compile(r"(^|\.)(parametrizations\.)?((weight|bias)_(ih|hh|hr)|_all_weight_values)[^.]*")
+# Tensors from which a weight is computed, as by parametrize, weight_norm, spectral_norm or prune of torch.nn.utils.
 _REPARAMETRIZED = re.compile(r"(module\.)?(parametrizations\.|(weight|bias)_.*_(g|v|u|orig|mask|raw)$)")
 
 
@@ -18,6 +21,7 @@ def scopes(names: Iterable[str]) -> dict[str, list[str]]:
         >>> scopes(["embed.weight", "rnn.weight_hh", "rnn.norm.weight"])
         {'rnn.': ['rnn.weight_hh', 'rnn.norm.weight']}
     """
+    # Two passes: a module's other tensors may stand before its recurrent weights.
     names = list(names)
     names_by_prefix: dict[str, list[str]] = {}
     for name in names:
@@ -30,26 +34,26 @@ def scopes(names: Iterable[str]) -> dict[str, list[str]]:
     return names_by_prefix
 
 
-def around(prefix: str, prefixes: Iterable[str]) -> str | None:
-    """Return the prefix of the outermost scope around a scope, or None."""
+def outermost(prefix: str, prefixes: Iterable[str]) -> str | None:
+    """Return the prefix of the outermost scope around a scope, or None if there is none."""
     return min((outer for outer in prefixes if prefix != outer and prefix.startswith(outer)), key=len, default=None)
 
 
-def beside(names: Iterable[str]) -> str:
+def foreign_tensors(names: Iterable[str]) -> str:
     """Return a message on tensors that are not weights of an LSTM, a GRU or an RNN, with a remedy; "" if there are none.
 
     Examples:
-        >>> beside(["weight_ih", "weight_hh", "norm.weight"])
+        >>> foreign_tensors(["weight_ih", "weight_hh", "norm.weight"])
         "it also has 'norm.weight', which these layers do not have: pass only the weights to load if the rest changes no result"
     """
-    others = [name for name in names if not _WEIGHT.fullmatch(name)]
-    if not others:
+    foreign = [name for name in names if not _WEIGHT.fullmatch(name)]
+    if not foreign:
         return ""
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    listed = ", ".join(repr(name[:40]) for name in others[:3]) + more
-    if any(name.startswith("_all_weight_values") for name in others):
+    listed = ", ".join(repr(name[:40]) for name in foreign[:3])
+    listed += f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+    if any(name.startswith("_all_weight_values") for name in foreign):
         return f"it is quantized ({listed}): read the model from before quantization"
-    if any(_REPARAMETRIZED.match(name) for name in others):
+    if any(_REPARAMETRIZED.match(name) for name in foreign):
         return (
             f"its weights are computed from others ({listed}): make them plain first, with remove_parametrizations, "
             "remove_weight_norm or prune.remove of PyTorch, say"

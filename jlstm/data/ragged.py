@@ -32,7 +32,7 @@ class Ragged:
         (3, [3, 0, 1], [1, 2, 3], [4, 1, 2, 3])
     """
 
-    values: Shaped[np.ndarray, "total *features"]
+    values: Shaped[np.ndarray, " total *features"]
     offsets: Int[np.ndarray, " size+1"]
 
     def __post_init__(self) -> None:

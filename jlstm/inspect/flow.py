@@ -13,8 +13,7 @@ from jlstm import checks
 from jlstm.backends.scan import select
 from jlstm.cell import Params, PyTree
 from jlstm.inspect.run import Run, as_given, run
-from jlstm.layers import RNN, Bidirectional, Layer, Stack, cell_states
-from jlstm.layers.bidirectional import MERGES
+from jlstm.layers import RNN, Composite, Layer, cell_states
 from jlstm.loop import lengths_to_mask
 
 
@@ -128,41 +127,19 @@ def _sum_of_last(time_axis: int, mask: Array | None, ys: Any) -> Any:
 
 
 def _flow(layer: Layer, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> Any:
-    if isinstance(layer, Stack):
-        return _flow_stack(layer, params, xs, loss, carry, sequence)
-    if isinstance(layer, Bidirectional):
-        return _flow_both(layer, params, xs, loss, carry, sequence)
+    if isinstance(layer, Composite):
+        flows = {}
+        for key, call in layer.calls(params, xs, carry, **sequence._asdict()):
+            child_loss = partial(_loss_of_child, loss, call.outputs)
+            flows[key] = _flow(call.child, call.params, call.xs, child_loss, call.carry, sequence)
+        return layer.join(flows)
     if isinstance(layer, RNN):
         return _flow_cell(layer, params, xs, loss, carry, sequence)
     raise TypeError(f"gradient_flow needs an RNN or layers of those, got {checks.brief(layer)}")
 
 
-def _flow_stack(layer: Stack, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> tuple:
-    carry, options = carry or (None,) * len(layer.layers), sequence._asdict()
-    flows = []
-    for k, part in enumerate(layer.layers):
-
-        def of_this(ys: Any, above: int = k + 1) -> Array:
-            for upper, p, c in zip(layer.layers[above:], params[above:], carry[above:], strict=True):
-                _, ys = upper.apply(p, ys, c, **options)
-            return loss(ys)
-
-        flows.append(_flow(part, params[k], xs, of_this, carry[k], sequence))
-        _, xs = part.apply(params[k], xs, carry[k], **options)
-    return tuple(flows)
-
-
-def _flow_both(layer: Bidirectional, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> dict:
-    layers = {"forward": layer.layer, "backward": layer.layer.flipped()}
-    carry = carry or dict.fromkeys(layers)
-    ys = {name: part.apply(params[name], xs, carry[name], **sequence._asdict())[1] for name, part in layers.items()}
-    merge = MERGES[layer.merge]
-
-    def of_this(name: str, y: Any) -> Array:
-        outputs = ys | {name: y}
-        return loss(merge(outputs["forward"], outputs["backward"]))
-
-    return {name: _flow(part, params[name], xs, partial(of_this, name), carry[name], sequence) for name, part in layers.items()}
+def _loss_of_child(loss: Callable, outputs: Callable, ys: Any) -> Array:
+    return loss(outputs(ys))
 
 
 def _flow_cell(layer: RNN, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> Flow:

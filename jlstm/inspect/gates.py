@@ -11,7 +11,7 @@ from jlstm import checks
 from jlstm.backends.scan import select
 from jlstm.cell import Params, PyTree
 from jlstm.inspect.run import as_given, run
-from jlstm.layers import RNN, Bidirectional, Layer, Stack, cell_states
+from jlstm.layers import RNN, Composite, Layer, cell_states
 
 
 class Trace(NamedTuple):
@@ -98,18 +98,16 @@ def trace(
     """
     sequence = {"lengths": lengths, "mask": mask, "resets": resets}
     jax.eval_shape(lambda: cell_states(layer, params, xs, carry, **sequence))  # traced only for its errors; nothing is computed
-    if isinstance(layer, Stack):
-        traces = []
-        for inner, p, c in zip(layer.layers, params, carry or (None,) * len(layer.layers), strict=True):
-            traces.append(trace(inner, p, xs, c, **sequence))
-            _, xs = inner.apply(p, xs, c, **sequence)
-        return tuple(traces)
-    if isinstance(layer, Bidirectional):
-        directions = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return {name: trace(inner, params[name], xs, carry and carry[name], **sequence) for name, inner in directions.items()}
+    return _trace(layer, params, xs, carry, sequence)
+
+
+def _trace(layer: Layer, params: Params, xs: Any, carry: PyTree | None, sequence: dict[str, Any]) -> Any:
+    if isinstance(layer, Composite):
+        calls = layer.calls(params, xs, carry, **sequence)
+        return layer.join({key: _trace(call.child, call.params, call.xs, call.carry, sequence) for key, call in calls})
     if not isinstance(layer, RNN):
         raise TypeError(f"trace needs an RNN or layers of those, got {checks.brief(layer)}")
-    return _trace_cell(layer, params, xs, carry, lengths, mask, resets)
+    return _trace_cell(layer, params, xs, carry, **sequence)
 
 
 def _trace_cell(layer: RNN, params: Params, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any) -> Trace:

@@ -24,8 +24,8 @@ class Run(NamedTuple):
     zs: PyTree
     before: PyTree  # the carry before each step
     after: PyTree  # the carry after each step, zero if the step does not count
-    counts: Bool[Array, "time *batch"]  # whether a step counts
-    resets: Bool[Array, "time *batch"] | None
+    counts: Bool[Array, " time *batch"]  # whether a step counts
+    resets: Bool[Array, " time *batch"] | None
     finish: Callable[[Array], Array]  # applies the outer cells to the outputs
 
     def step(self, before: PyTree, z: PyTree) -> tuple[PyTree, Array]:

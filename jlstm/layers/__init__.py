@@ -2,9 +2,12 @@
 
 from jlstm.layers.bidirectional import Bidirectional
 from jlstm.layers.choices import explain
-from jlstm.layers.layer import Layer, param_shapes
-from jlstm.layers.recurrent import GRU, LSTM, RNN
+from jlstm.layers.composite import Composite
+from jlstm.layers.constructors import GRU, LSTM
+from jlstm.layers.layer import Layer
+from jlstm.layers.recurrent import RNN
+from jlstm.layers.shapes import param_shapes
 from jlstm.layers.stack import Stack
 from jlstm.layers.states import cell_states
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Layer", "Stack", "cell_states", "explain", "param_shapes"]
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Composite", "Layer", "Stack", "cell_states", "explain", "param_shapes"]

@@ -1,7 +1,8 @@
 """The layer `Bidirectional`: run a layer over a sequence in both directions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array
 
 from jlstm import backends, checks
 from jlstm.cell import Params, PyTree
+from jlstm.layers.composite import REMEDIES, ChildCall, Composite, Key
 from jlstm.layers.layer import Layer
 from jlstm.loop import Results, Steps
 
@@ -23,7 +25,7 @@ MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 
 
 @dataclass(frozen=True, repr=False)
-class Bidirectional(Layer):
+class Bidirectional(Composite):
     """Run a layer over the sequence and a second copy of it over the reversed sequence, and merge both outputs.
 
     The two directions have the same options and separate parameters. Parameters, carry and noise are dicts with the keys
@@ -72,51 +74,71 @@ class Bidirectional(Layer):
         return self.merge is None
 
     @property
-    def stochastic(self) -> bool:
-        """Same as `layer.stochastic`."""
-        return self.layer.stochastic
+    def children(self) -> dict[Key, Layer]:
+        """The two directions."""
+        return {"forward": self.layer, "backward": self.layer.flipped()}
 
-    @property
-    def time_major(self) -> bool:
-        """Same as `layer.time_major`."""
-        return self.layer.time_major
+    def with_children(self, children: Mapping[Any, Layer]) -> Self:
+        """Return this layer around another one, the forward direction. The backward direction must be its mirror image."""
+        return replace(self, layer=children["forward"])
 
-    def flipped(self) -> Self:
-        """Return this layer with both directions reversed."""
-        return replace(self, layer=self.layer.flipped())
+    def join(self, entries: Mapping[Any, Any]) -> PyTree:
+        """Return a dict with an entry for each direction."""
+        return dict(entries)
+
+    def split(self, name: str, tree: PyTree | None) -> dict[Key, Any]:
+        """Return the entries of a dict by direction."""
+        if tree is None:
+            return dict.fromkeys(("forward", "backward"))
+        if not isinstance(tree, Mapping) or tree.keys() != {"forward", "backward"}:
+            entries = ", ".join(map(repr, tree)) if isinstance(tree, Mapping) else type(tree).__name__
+            raise ValueError(f"{name} must be a dict with 'forward' and 'backward', got {entries}: {REMEDIES[name]}")
+        return dict(tree)
+
+    def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
+        """Return the outputs of both directions, merged."""
+        return MERGES[self.merge](outputs["forward"], outputs["backward"])
+
+    def split_outputs(self, outputs: Any) -> dict[Key, Any]:
+        """Return the outputs of both directions."""
+        return dict(outputs)
+
+    def unmerge(self) -> Self:
+        """Return this layer with merge=None. Raise ValueError for a Bidirectional around another one."""
+        if self.layer.unmerge() != self.layer:
+            raise ValueError("a Bidirectional around another has no last step: pool with 'mean' or 'max', or put them in a tuple")
+        return replace(self, merge=None)
+
+    def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
+        """Yield both directions, with the same inputs."""
+        carries = self.split("carry", carry)
+        ys = {key: child.apply(params[key], xs, carries[key], **sequence)[1] for key, child in self.children.items()}
+        for key, child in self.children.items():
+            yield key, ChildCall(child, params[key], xs, carries[key], partial(self._merge_with, ys, key))
+
+    def _merge_with(self, outputs: Mapping[Any, Any], key: Key, ys: Any) -> Any:
+        return self.merge_outputs({**outputs, key: ys})
 
     def draw(self, key: Array, features: int) -> Params:
         """Draw the parameters of both directions."""
-        return {name: layer.draw(k, features) for (name, layer), k in zip(self._directions(), jax.random.split(key), strict=True)}
-
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """Return the initial carries of both directions."""
-        checks.instance("params", params, Mapping, "layer.init returns")
-        return {name: layer.begin(params[name], batch_shape, dtype) for name, layer in self._directions()}
+        return {
+            name: layer.draw(k, features) for (name, layer), k in zip(self.children.items(), jax.random.split(key), strict=True)
+        }
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Run both directions and merge their outputs."""
-        if noise is not None and (not isinstance(noise, Mapping) or noise.keys() != {"forward", "backward"}):
-            raise ValueError("noise must be a dict with 'forward' and 'backward', each the noise of that direction or None")
+        carries, masks = self.split("carry", carry), self.split("noise", noise)
         keys = (None, None) if key is None else jax.random.split(key)
         results = {}
-        # `carry and carry[name]` is None where the carry is None: each direction then starts from its own initial carry
-        for (name, layer), k in zip(self._directions(), keys, strict=True):
-            with backends.part(name):
-                results[name] = layer.run(params[name], steps, carry and carry[name], k, noise and noise[name], states)
-        ys = MERGES[self.merge](results["forward"].ys, results["backward"].ys)
-        carries, all_states = (
+        for (name, layer), k in zip(self.children.items(), keys, strict=True):
+            with backends.part(str(name)):
+                results[name] = layer.run(params[name], steps, carries[name], k, masks[name], states)
+        ys = self.merge_outputs({name: result.ys for name, result in results.items()})
+        all_carries, all_states = (
             {name: getattr(result, field) for name, result in results.items()} for field in ("carry", "states")
         )
-        return Results(carries, ys, all_states)
+        return Results(all_carries, ys, all_states)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:  # noqa: ARG002
         """Raise ValueError: the backward direction starts at the end of the sequence, so there is no single step."""
         raise ValueError("step runs forwards in time but Bidirectional needs the whole sequence: use apply")
-
-    def output_of(self, carry: PyTree) -> Any:
-        """Return the last outputs of both directions, merged."""
-        return MERGES[self.merge](*(layer.output_of(carry[name]) for name, layer in self._directions()))
-
-    def _directions(self) -> tuple[tuple[str, Layer], tuple[str, Layer]]:
-        return ("forward", self.layer), ("backward", self.layer.flipped())

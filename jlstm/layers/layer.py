@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NoReturn, Self
 
 import jax
@@ -13,15 +12,17 @@ from jlstm import checks
 from jlstm.arguments import answered
 from jlstm.cell import Options, Params, PyTree
 from jlstm.layers import carries
+from jlstm.layers.shapes import check_order, param_shapes
+from jlstm.layers.tree import Tree
 from jlstm.loop import Results, Steps
 
 
-class Layer(Options, abc.ABC):
+class Layer(Tree, Options, abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
     Callers use `init`, `initial_carry`, `apply`, `step` and `last_output`, which check their arguments. A new kind of layer
     defines the abstract methods, which get checked arguments: `draw`, `begin`, `run`, `run_step`, `output_of`, `flipped` and the
-    properties.
+    properties. A layer that is made of other layers is a `jlstm.layers.Composite`.
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -60,6 +61,14 @@ class Layer(Options, abc.ABC):
     @abc.abstractmethod
     def time_major(self) -> bool:
         """Whether time is the first axis of inputs and outputs. If not, it stands between batch and features."""
+
+    @abc.abstractmethod
+    def features_in(self, params: Params) -> int:
+        """Return the size of the last axis of the inputs that the parameters are for.
+
+        Raises:
+            KeyError, IndexError, TypeError or AttributeError: `params` are those of another layer.
+        """
 
     @abc.abstractmethod
     def flipped(self) -> Self:
@@ -236,7 +245,7 @@ class Layer(Options, abc.ABC):
             ValueError: a shape does not fit, or the layer needs the whole sequence (reverse, Bidirectional).
             TypeError: `x` is not floating, or `reset` is not boolean.
         """
-        _check_order(params, x, "layer.step(params, carry, x)")
+        check_order(params, x, "layer.step(params, carry, x)")
         x = checks.inputs("x", x, axes=("features",), spatial=self.spatial_in)
         self._check_trees(params, carry, x.shape, "x")
         if reset is not None:
@@ -247,7 +256,7 @@ class Layer(Options, abc.ABC):
         self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any, key: Any, noise: Any, *, states: bool
     ) -> Results:
         """Check the arguments of `apply`, move time to the front, and `run`; `states` asks for the carries after all steps."""
-        _check_order(params, xs, "layer.apply(params, xs)")
+        check_order(params, xs, "layer.apply(params, xs)")
         xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=self.spatial_in)
         step_rank = len(self.spatial_in) + 1  # axes of one step of one sequence
         if lengths is not None and mask is not None:
@@ -278,18 +287,6 @@ class Layer(Options, abc.ABC):
         checks.tree("params", params, param_shapes(self, features), remedy)
         if carry is not None:
             carries.check(carry, jax.eval_shape(lambda: self.begin(params, batch, "float32")), batch)
-
-
-def _check_order(params: Any, xs: Any, example: str) -> None:
-    if hasattr(params, "shape") and isinstance(xs, Mapping | tuple):
-        raise TypeError(f"params and inputs are in each other's place, got an array and a {type(xs).__name__}: write {example}")
-
-
-@lru_cache(maxsize=1024)
-def param_shapes(layer: Layer, features: int) -> PyTree:
-    """Return the shapes of a layer's parameters, as a tree of `jax.ShapeDtypeStruct`s, without computing anything."""
-    with jax.enable_x64(True):  # the cache must not depend on the caller's setting, on which shapes do not depend either
-        return jax.eval_shape(lambda: layer.draw(jax.random.key(0), features))
 
 
 def _time_first(leaf: Array | None, axis: int) -> Any:

@@ -1,6 +1,5 @@
-"""The layer `RNN`, which runs any cell over time, and the functions `LSTM` and `GRU`, which build the common ones."""
+"""The layer `RNN`, which runs any cell over time."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -11,7 +10,6 @@ import numpy as np
 from jaxtyping import Array
 
 from jlstm import checks
-from jlstm.arguments import answered
 from jlstm.backends import BACKENDS
 from jlstm.backends.scan import select
 from jlstm.cell import Cell, Noisy, Params, PyTree
@@ -100,6 +98,10 @@ class RNN(Layer):
         """Return the same layer, run in the other direction."""
         return replace(self, reverse=not self.reverse)
 
+    def features_in(self, params: Params) -> int:
+        """Same as `cell.features_in(params)`."""
+        return self.cell.features_in(params)
+
     def draw(self, key: Array, features: int) -> Params:
         """Draw the parameters of the cell in `param_dtype`."""
         checks.available("param_dtype", self.param_dtype)
@@ -160,107 +162,4 @@ def _cast(tree: PyTree, dtype: np.dtype) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
 
 
-def _signature(cell: type[Cell]) -> inspect.Signature:
-    """Return the signature of `LSTM` or `GRU`, the options of cell and loop, for `help` and completion in notebooks.
-
-    It has no annotations.
-    """
-    parameters = [*inspect.signature(cell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]]
-    return inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
-
-
-@answered("LSTM", _signature(LSTMCell))
-def LSTM(units: int, **options: Any) -> RNN:
-    """Return an LSTM layer, `RNN(LSTMCell(units, …), …)`.
-
-    Each option goes to `LSTMCell` or to `RNN`, whichever has it. This is a function, not a class: it returns an `RNN`, and
-    `layer.cell.units` is the number of units.
-
-    Args:
-        units: size of c, and of h without a projection. Pass the size of the inputs to `layer.init(key, features=…)`.
-
-    Options of the cell, explained by `help(jlstm.LSTMCell)`:
-        activation="tanh", recurrent_activation="sigmoid", output_activation=None: functions of the candidate, the gates, and c.
-        use_bias=True, forget_bias=1.0: whether there is a bias, and the initial bias of the forget gate.
-        dropout=0.0, recurrent_dropout=0.0, recurrent_dropout_on="h": shares of x and h zeroed when `apply` gets a key.
-        projection=None, projection_bias=False, projection_clip=None: size of h if not `units`, and options of the projection.
-        peephole=False, coupled=None: whether the gates see c; whether one gate serves as i and f.
-        cell_clip=None, gate_clip=None: bounds of c and of the sums that enter the gates.
-        layer_norm=None, layer_norm_epsilon=None: one of four schemes of layer normalisation, and its ε.
-        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initialisers of the parameters.
-
-    Options of the loop, explained by `help(jlstm.RNN)`:
-        reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
-        dtype=None, param_dtype="float32": dtype of the computation, None for that of the inputs; dtype of the parameters.
-        backend="auto", unroll=1, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
-            again in the backward pass, to save memory.
-
-    Returns:
-        The layer.
-
-    Raises:
-        TypeError: neither the cell nor `RNN` has the option.
-        ValueError: an option has a value that the cell or `RNN` refuses.
-
-    Examples:
-        >>> import jax, jlstm
-        >>> layer = jlstm.LSTM(4, dropout=0.2, reverse=True)
-        >>> params = layer.init(jax.random.key(0), features=3)
-        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)), lengths=jax.numpy.array([5, 2]))
-        >>> ys.shape, carry.c.shape
-        ((2, 5, 4), (2, 4))
-    """
-    return _layer(LSTMCell, units, options)
-
-
-@answered("GRU", _signature(GRUCell))
-def GRU(units: int, **options: Any) -> RNN:
-    """Return a GRU layer, `RNN(GRUCell(units, …), …)`.
-
-    Each option goes to `GRUCell` or to `RNN`, whichever has it. This is a function, not a class: it returns an `RNN`, and
-    `layer.cell.units` is the number of units.
-
-    Args:
-        units: size of h. Pass the size of the inputs to `layer.init(key, features=…)`.
-
-    Options of the cell, explained by `help(jlstm.GRUCell)`:
-        reset_after=True: whether the reset gate acts after the product with the recurrent kernel, as in PyTorch and Keras.
-        activation="tanh", recurrent_activation="sigmoid": functions of the candidate and the gates.
-        use_bias=True: whether there are biases.
-        dropout=0.0, recurrent_dropout=0.0: shares of x and h zeroed when `apply` gets a key.
-        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initialisers of the parameters.
-
-    Options of the loop, explained by `help(jlstm.RNN)`:
-        reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
-        dtype=None, param_dtype="float32": dtype of the computation, None for that of the inputs; dtype of the parameters.
-        backend="auto", unroll=1, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
-            again in the backward pass, to save memory.
-
-    Returns:
-        The layer.
-
-    Raises:
-        TypeError: neither the cell nor `RNN` has the option.
-        ValueError: an option has a value that the cell or `RNN` refuses.
-
-    Examples:
-        >>> import jax, jlstm
-        >>> layer = jlstm.GRU(4, reset_after=False)
-        >>> params = layer.init(jax.random.key(0), features=3)
-        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
-        >>> ys.shape, carry.h.shape
-        ((2, 5, 4), (2, 4))
-    """
-    return _layer(GRUCell, units, options)
-
-
 _CELL_OPTIONS = {field.name for cell in (LSTMCell, GRUCell) for field in fields(cast(Any, cell))}
-_LOOP_OPTIONS = {field.name for field in fields(RNN)} - {"cell"}
-
-
-def _layer(cell: type[Cell], units: int, options: dict[str, Any]) -> RNN:
-    loop_options = {option: options.pop(option) for option in _LOOP_OPTIONS & options.keys()}
-    return RNN(cast(Any, cell)(units, **options), **loop_options)
-
-
-cast(Any, LSTM).__signature__, cast(Any, GRU).__signature__ = _signature(LSTMCell), _signature(GRUCell)

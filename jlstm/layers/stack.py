@@ -1,6 +1,8 @@
 """The layer `Stack`: layers in sequence, each on the outputs of the one before."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Self
 
@@ -9,12 +11,13 @@ from jaxtyping import Array
 
 from jlstm import backends, checks
 from jlstm.cell import Params, PyTree
+from jlstm.layers.composite import REMEDIES, ChildCall, Composite, Key
 from jlstm.layers.layer import Layer
 from jlstm.loop import Results, Steps
 
 
 @dataclass(frozen=True, repr=False)
-class Stack(Layer):
+class Stack(Composite):
     """Run layers in sequence: the inputs of a layer are the outputs of the layer below it.
 
     All layers see the same mask and resets. Parameters, carry and noise are tuples with one entry for each layer.
@@ -73,63 +76,74 @@ class Stack(Layer):
         return self.layers[-1].unmerged
 
     @property
-    def stochastic(self) -> bool:
-        """Whether any layer has dropout or other noise."""
-        return any(layer.stochastic for layer in self.layers)
+    def children(self) -> dict[Key, Layer]:
+        """The layers, by their numbers."""
+        return dict(enumerate(self.layers))
 
-    @property
-    def time_major(self) -> bool:
-        """Whether time is the first axis of inputs and outputs. All layers agree on it."""
-        return self.layers[0].time_major
+    def with_children(self, children: Mapping[Any, Layer]) -> Self:
+        """Return a stack of other layers."""
+        return type(self)(tuple(children.values()))
 
-    def flipped(self) -> Self:
-        """Return a stack whose layers all run in the other direction."""
-        return type(self)(tuple(layer.flipped() for layer in self.layers))
+    def join(self, entries: Mapping[Any, Any]) -> PyTree:
+        """Return a tuple with an entry for each layer."""
+        return tuple(entries.values())
+
+    def split(self, name: str, tree: PyTree | None) -> dict[Key, Any]:
+        """Return the entries of a tuple by the numbers of the layers."""
+        count = len(self.layers)
+        if tree is None:
+            return dict.fromkeys(range(count))
+        if not isinstance(tree, tuple) or len(tree) != count:
+            what = f"a tuple of {len(tree)}" if isinstance(tree, tuple) else type(tree).__name__
+            raise ValueError(f"{name} must be a tuple of {count}, one entry for each layer, got {what}: {REMEDIES[name]}")
+        return dict(enumerate(tree))
+
+    def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
+        """Return the outputs of the last layer."""
+        return outputs[len(self.layers) - 1]
+
+    def split_outputs(self, outputs: Any) -> dict[Key, Any]:
+        """Return the outputs, which are those of the last layer."""
+        return {len(self.layers) - 1: outputs}
+
+    def unmerge(self) -> Self:
+        """Return the stack with the last layer unmerged."""
+        return replace(self, layers=(*self.layers[:-1], self.layers[-1].unmerge()))
+
+    def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
+        """Yield each layer with the outputs of the layer below it as inputs."""
+        carries = self.split("carry", carry)
+
+        def run_from(first: int, xs: Any) -> Any:
+            for k, layer in enumerate(self.layers[first:], first):
+                _, xs = layer.apply(params[k], xs, carries[k], **sequence)
+            return xs
+
+        for k, layer in enumerate(self.layers):
+            yield k, ChildCall(layer, params[k], xs, carries[k], partial(run_from, k + 1))
+            _, xs = layer.apply(params[k], xs, carries[k], **sequence)
 
     def draw(self, key: Array, features: int) -> Params:
         """Draw the parameters of all layers."""
         sizes = (features, *(layer.features_out for layer in self.layers))  # one more than layers: zip drops it
         return tuple(layer.draw(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """Return the initial carries of all layers."""
-        if not isinstance(params, tuple) or len(params) != len(self.layers):
-            raise ValueError(
-                f"params must be a tuple of {len(self.layers)}, the parameters of each layer: pass what init returned"
-            )
-        return tuple(layer.begin(p, batch_shape, dtype) for layer, p in zip(self.layers, params, strict=True))
-
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
         """Run each layer over the whole sequence before the next one."""
-        if noise is not None and (not isinstance(noise, tuple) or len(noise) != len(self.layers)):
-            raise ValueError(f"noise must be a tuple of {len(self.layers)}, each the noise of that layer or None")
-        entries = (params, carry or self._nothing(), self._keys(key), noise or self._nothing())
-        carries: list[PyTree] = []
-        all_states: list[PyTree] = []
-        for layer, p, c, k, n in zip(self.layers, *entries, strict=True):
-            with backends.part(f"layer {len(carries)}"):
-                result = layer.run(p, steps, c, k, n, states)
-            steps = steps._replace(xs=result.ys)
-            carries.append(result.carry)
-            all_states.append(result.states)
-        return Results(tuple(carries), steps.xs, tuple(all_states))
+        carries, masks, keys = self.split("carry", carry), self.split("noise", noise), self._keys(key)
+        results = []
+        for k, layer in enumerate(self.layers):
+            with backends.part(f"layer {k}"):
+                results.append(layer.run(params[k], steps, carries[k], keys[k], masks[k], states))
+            steps = steps._replace(xs=results[-1].ys)
+        return Results(tuple(result.carry for result in results), steps.xs, tuple(result.states for result in results))
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
         """Run one step of each layer."""
-        carries = []
-        for layer, p, c in zip(self.layers, params, carry or self._nothing(), strict=True):
-            layer_carry, x = layer.run_step(p, c, x, reset)
-            carries.append(layer_carry)
-        return tuple(carries), x
-
-    def output_of(self, carry: PyTree) -> Any:
-        """Return the last output of the last layer."""
-        if not isinstance(carry, tuple) or len(carry) != len(self.layers):
-            raise TypeError
-        return self.layers[-1].output_of(carry[-1])
+        carries = self.split("carry", carry)
+        for k, layer in enumerate(self.layers):
+            carries[k], x = layer.run_step(params[k], carries[k], x, reset)
+        return self.join(carries), x
 
     def _keys(self, key: Array | None) -> Any:
-        return self._nothing() if key is None else jax.random.split(key, len(self.layers))
-
-    def _nothing(self) -> tuple[None, ...]:
-        return (None,) * len(self.layers)
+        return (None,) * len(self.layers) if key is None else jax.random.split(key, len(self.layers))

@@ -1,30 +1,13 @@
 """Pooling of a sequence of outputs to one vector: last step, mean or maximum."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jlstm.layers import Bidirectional, Layer, Stack
-from jlstm.layers.bidirectional import MERGES
+from jlstm.layers import Composite, Layer
 
 Mask = Bool[Array, "batch time"] | None
-
-
-def apart(layer: Layer) -> Layer:
-    """Return the layer without the merging of its two directions, if it has two. `last` expects the outputs of this layer.
-
-    Raises:
-        ValueError: A Bidirectional directly wraps another one, so that no step is the last.
-    """
-    if isinstance(layer, Stack):
-        return replace(layer, layers=(*layer.layers[:-1], apart(layer.layers[-1])))
-    if not isinstance(layer, Bidirectional):
-        return layer
-    if apart(layer.layer) != layer.layer:
-        raise ValueError("a Bidirectional around another has no last step: pool with 'mean' or 'max', or put them in a tuple")
-    return replace(layer, merge=None)
 
 
 def last(layer: Layer, ys: Any, mask: Mask) -> Float[Array, "batch features"]:
@@ -33,18 +16,16 @@ def last(layer: Layer, ys: Any, mask: Mask) -> Float[Array, "batch features"]:
     For a Bidirectional, each direction is taken at its own last step, and then the two are merged.
 
     Args:
-        layer: The layer, before `apart`.
-        ys: Outputs of `apart(layer)`.
+        layer: The layer.
+        ys: Outputs of `layer.unmerge()`.
         mask: Whether a step counts. If none does, the result is zero, since the outputs are.
 
     Returns:
         One vector per sequence.
     """
-    if isinstance(layer, Stack):
-        return last(layer.layers[-1], ys, mask)
-    if isinstance(layer, Bidirectional):
-        directions = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return MERGES[layer.merge](*(last(part, ys[name], mask) for name, part in directions.items()))
+    if isinstance(layer, Composite):
+        outputs = layer.split_outputs(ys)
+        return layer.merge_outputs({key: last(layer.children[key], output, mask) for key, output in outputs.items()})
     backwards = getattr(layer, "reverse", False)
     if mask is None:
         return ys[:, 0] if backwards else ys[:, -1]

@@ -84,13 +84,13 @@ class SequenceClassifier(nn.Module):
                 "layer must not have time_major=True or merge=None: tokens are (batch, time) and pooled to one vector"
             )
         if self.pool == "last":
-            pooling.apart(layers[-1])
+            layers[-1].unmerge()
         super().__post_init__()
 
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "batch time"], *, lengths: Int[Array, " batch"] | None = None, key: Array | None = None
-    ) -> Float[Array, "batch *classes"]:
+    ) -> Float[Array, " batch *classes"]:
         """Return the logits (batch, classes), or (batch,) for one class.
 
         Args:
@@ -109,7 +109,7 @@ class SequenceClassifier(nn.Module):
         for k, layer in enumerate(layers):
             is_last = k == len(layers) - 1
             # "last" needs both directions of a Bidirectional separately, since their last steps differ. Pooling merges them.
-            unmerged = pooling.apart(layer) if is_last and self.pool == "last" else layer
+            unmerged = layer.unmerge() if is_last and self.pool == "last" else layer
             xs = Recurrent(unmerged, name=f"layer_{k}")(xs, **parts.without_none(mask=mask, key=keys[2 * k]))[1]
             if is_last:
                 xs = self._pooled(layer, xs, mask)

@@ -9,14 +9,16 @@ import numpy as np
 
 import jlstm
 from parity import textbook
-from parity.case import Problem, Quantities, Values, named, pieces
-from parity.diagnosis.fault import Before, Fault, Run, cells, on_cells, outputs
+from parity.diagnosis.fault import Before, Fault, Run, on_cells, outputs
 from parity.diagnosis.sequence import on_values
+from parity.problem import Problem
+from parity.quantities import Quantities, named, pieces
+from parity.values import Values
 
 
 def activations(problem: Problem, _: Values) -> Iterator[Fault]:
     """Try every activation that the textbook knows, in each place of an LSTM."""
-    if not all(isinstance(layer.cell, jlstm.LSTMCell) for _, layer in cells(problem.layer)):
+    if not all(isinstance(layer.cell, jlstm.LSTMCell) for _, layer in problem.layer.leaves()):
         return
     for name in textbook.ACTIVATIONS:
         described = f"{name}{HARD.get(name, '')}"
@@ -47,7 +49,7 @@ def carries(problem: Problem, values: Values) -> Iterator[Fault]:
     """Try an ignored carry, swapped h and c, and a carry that is not passed on."""
     if values.carry is not None:
         yield Fault("the initial carry is ignored", on_values(carry=lambda _: None))
-    same_size = all(isinstance(layer.cell, jlstm.LSTMCell) and not layer.cell.projection for _, layer in cells(problem.layer))
+    same_size = all(isinstance(layer.cell, jlstm.LSTMCell) and not layer.cell.projection for _, layer in problem.layer.leaves())
     if values.carry is not None and same_size:
         yield Fault("h and c of the initial carry are swapped", on_values(carry=_exchanged))
         yield Fault("h and c are swapped in the initial and the last carry", on_values(carry=_exchanged), _swapped_names)

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlstm import checks
-from parity.case import Problem, Quantities, Values, draw, truth
 from parity.diagnosis.dropout import dropout_left_on
 from parity.diagnosis.facts import Worst, by_gate, error, errors_by_time, is_result, is_sequence, worst
 from parity.diagnosis.gradients import gradient_causes
 from parity.diagnosis.growth import Growth, dtype_of, growth
 from parity.diagnosis.search import search, untried
+from parity.problem import Problem
+from parity.quantities import Quantities, truth
+from parity.values import Values, draw
 
 MOST_CAUSES = 3
 
@@ -74,7 +76,8 @@ def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
         >>> import numpy as np
         >>> from jlstm import LSTM
         >>> from parity import Problem, diagnose
-        >>> from parity.case import draw, truth
+        >>> from parity.values import draw
+    from parity.quantities import truth
         >>> problem = Problem(LSTM(4), dtype="float64")
         >>> right = truth(problem, draw(problem))
         >>> print(diagnose(problem, {"ys": right["ys"][:, ::-1]}).headline)

@@ -7,8 +7,10 @@ import numpy as np
 
 import jlstm
 from parity import textbook
-from parity.case import Problem, Quantities, Values
 from parity.diagnosis.search import untried
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 RATES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
 LARGEST = 6  # features: all 2**features subsets are tried

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.case import Problem, Quantities
-from parity.diagnosis.fault import cells
 from parity.diagnosis.weights import gate_names
+from parity.problem import Problem
+from parity.quantities import Quantities
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def gates_of(problem: Problem, name: str, shape: tuple[int, ...]) -> str:
     if not name.startswith("d_params.") or name.rsplit(".", 1)[-1] not in ("kernel", "recurrent_kernel", "bias"):
         return ""
     wanted = name.removeprefix("d_params.").split(".")[:-1]
-    for path, layer in cells(problem.layer):
+    for path, layer in problem.layer.leaves():
         if [str(part) for part in path] == wanted:
             return gate_names(layer.cell, shape[-1])
     return ""

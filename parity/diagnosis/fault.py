@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jlstm
 from parity import textbook
-from parity.case import Problem, Quantities, Values, in_pieces
+from parity.problem import Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 Path = tuple[Any, ...]
 Before = Callable[[Problem, Values], tuple[Problem, Values]]
@@ -67,18 +68,6 @@ class Fault:
         )
 
 
-def cells(layer: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield each RNN inside a layer with the path of its parameters in the layer's tree."""
-    if isinstance(layer, jlstm.Stack):
-        for k, inner in enumerate(layer.layers):
-            yield from cells(inner, (*path, k))
-    elif isinstance(layer, jlstm.Bidirectional):
-        yield from cells(layer.layer, (*path, "forward"))
-        yield from cells(layer.layer, (*path, "backward"))
-    else:
-        yield path, layer
-
-
 def place(path: Path) -> str:
     """Return a path in words that can end a sentence, such as " in layer 0"."""
     words = [f"layer {part}" if isinstance(part, int) else f"the {part} direction" for part in path]
@@ -106,13 +95,13 @@ def of_cells(says: str, problem: Problem, values: Values, change: OfCell) -> Ite
     `change` takes a cell and its parameters and returns the changed parameters, or None if the change is impossible.
     """
     changes = {}
-    for path, layer in cells(problem.layer):
+    for path, layer in problem.layer.leaves():
         changed = change(layer.cell, at(values.params, path))
         if changed is not None:
             changes[path] = changed
     if changes:
         yield Fault(says, _params(changes))
-    if len(list(cells(problem.layer))) > 1:
+    if len(problem.layer.leaves()) > 1:
         for path, changed in changes.items():
             yield Fault(says + place(path), _params({path: changed}), everywhere=False)
 
@@ -129,8 +118,4 @@ def _params(changed: dict[Path, Any]) -> Before:
 
 def on_cells(layer: Any, change: Callable[[Any], Any]) -> Any:
     """Return the layer with all its cells changed."""
-    if isinstance(layer, jlstm.Stack):
-        return replace(layer, layers=tuple(on_cells(inner, change) for inner in layer.layers))
-    if isinstance(layer, jlstm.Bidirectional):
-        return replace(layer, layer=on_cells(layer.layer, change))
-    return replace(layer, cell=change(layer.cell))
+    return layer.map_layers(lambda leaf: replace(leaf, cell=change(leaf.cell)))

@@ -5,8 +5,9 @@ from itertools import combinations
 
 import numpy as np
 
-from parity.case import Problem, Quantities
 from parity.diagnosis.facts import error, gates_of, is_sequence
+from parity.problem import Problem
+from parity.quantities import Quantities
 
 
 def gradient_causes(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], close: float) -> tuple[str, ...]:

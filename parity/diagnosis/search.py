@@ -8,11 +8,12 @@ import numpy as np
 import jlstm
 from jlstm.cells import GRUCell
 from parity import textbook
-from parity.case import Problem, Quantities, Values
 from parity.diagnosis import cells, sequence, structure, weights
 from parity.diagnosis.facts import error
 from parity.diagnosis.fault import Fault
-from parity.diagnosis.fault import cells as cells_of
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 FIRST = (
     weights.gates,
@@ -69,7 +70,7 @@ def search(
 
 def untried(layer: Any) -> str:
     """Return why no fault of a layer can be tried; "" if faults can be."""
-    for _, inner in cells_of(layer):
+    for _, inner in layer.leaves():
         cell = getattr(inner, "cell", None)
         if not isinstance(cell, jlstm.LSTMCell | GRUCell):
             return f"no faults of {type(inner if cell is None else cell).__name__} are known, so that none was tried"

@@ -9,8 +9,10 @@ import jax
 import numpy as np
 
 import jlstm
-from parity.case import Problem, Quantities, Values
 from parity.diagnosis.fault import After, Before, Fault
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 
 import jlstm
-from parity.case import Problem, Quantities, Values
-from parity.diagnosis.fault import Fault, cells
+from parity.diagnosis.fault import Fault
 from parity.diagnosis.sequence import on_values, on_ys, with_options
+from parity.problem import Problem
+from parity.quantities import Quantities
 from parity.textbook import MERGES
+from parity.values import Values
 
 
 def structures(problem: Problem, values: Values) -> Iterator[Fault]:
@@ -21,9 +23,9 @@ def structures(problem: Problem, values: Values) -> Iterator[Fault]:
         yield from _stacks(values)
     if isinstance(layer, jlstm.Bidirectional):
         yield from _directions(layer)
-    if any("backward" in path for path, _ in cells(layer)):
+    if any("backward" in path for path, _ in layer.leaves()):
         yield Fault("the parameters of the directions are swapped", on_values(params=_turned))
-    if values.carry is not None and any("backward" in path for path, _ in cells(layer)):
+    if values.carry is not None and any("backward" in path for path, _ in layer.leaves()):
         yield Fault("the carries of the directions are swapped", on_values(carry=_turned))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.case import Problem, Values
-from parity.diagnosis.fault import Fault, OfCell, at, cells, of_cells, on_cells
+from parity.diagnosis.fault import Fault, OfCell, at, of_cells, on_cells
+from parity.problem import Problem
+from parity.values import Values
 
 MATRICES = {"kernel": "the kernel", "recurrent_kernel": "the recurrent kernel", "bias": "the bias"}
 
@@ -120,13 +121,13 @@ def _added(cell: Any, params: Any, gate: str, sign: int) -> Any:
 
 def _names(problem: Problem, values: Values) -> str:
     """Return the gates of the cells; "" if the cells differ, and then no faults of gates are tried."""
-    kernels = ((layer.cell, at(values.params, path).get("recurrent_kernel")) for path, layer in cells(problem.layer))
+    kernels = ((layer.cell, at(values.params, path).get("recurrent_kernel")) for path, layer in problem.layer.leaves())
     gate_orders = {gate_names(cell, np.shape(kernel)[-1] if np.ndim(kernel) else 0) for cell, kernel in kernels}
     return gate_orders.pop() if len(gate_orders) == 1 else ""
 
 
 def _all_params(problem: Problem, values: Values) -> list[Any]:
-    return [at(values.params, path) for path, _ in cells(problem.layer)]
+    return [at(values.params, path) for path, _ in problem.layer.leaves()]
 
 
 def _moved(order: Sequence[int]) -> int:

@@ -9,16 +9,17 @@ import numpy as np
 import jlstm
 from jlstm.description import features_in
 from parity import ours
-from parity.backends import on
-from parity.case import Problem, Quantities, Values, named, rounded
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
 from parity.model.formats import ModelFile
 from parity.model.inputs import fitting, mask_of_lengths, random_inputs
 from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, shown
 from parity.model.rounding import widened
+from parity.problem import Problem
+from parity.quantities import Quantities, named
 from parity.report import Outcome
 from parity.table import Case
+from parity.values import Values, rounded
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def outcomes(
     inputs = inputs or Inputs()
     for name, (layer, params) in file.layers.items():
         original, label = file.originals[name], name or type(layer).__name__.lower()
-        layer, incomplete = on(backend, layer), file.incomplete.get(name, "")
+        layer, incomplete = ours.with_backend(layer, backend), file.incomplete.get(name, "")
         for computed in dict.fromkeys((original.exact, original.dtype)):
             if dtype in (None, computed):
                 for case, xs, mask in _cases(label, layer, features_in(layer, params), inputs):
@@ -152,7 +153,7 @@ def _judged(
     compared = replace(compared, quantities=widened(judged, problem, values))
     if compared.verdict == "pass":
         return compared
-    scanned = ours.outputs(replace(problem, layer=on("scan", problem.layer), dtype="float64"), values)
+    scanned = ours.outputs(replace(problem, layer=ours.with_backend(problem.layer, "scan"), dtype="float64"), values)
     if scanned.keys() != mine.keys() or any(np.shape(scanned[name]) != np.shape(mine[name]) for name in mine):
         return compared  # the model returns less than the diagnosis needs
     diagnosis, side = explain(problem, values, scanned, mine), "ours"

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 from parity import peers
-from parity.case import rounded
 from parity.model import keras_arrays, keras_run, keras_weights
 from parity.model.leftovers import Contents
 from parity.model.original import Original, Results
+from parity.values import rounded
 
-_peer = peers.load("keras")  # with its settings of TensorFlow
+_peer: Any = peers.load("keras")  # with its settings of TensorFlow
 keras, tf = _peer.keras, _peer.tf
 
 

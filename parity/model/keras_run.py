@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from parity.keras_peer import tf
 from parity.model.original import Recorded
+from parity.peers._keras import tf
 
 BATCH, TIME = 2, 12
 _PADDED = 3  # steps at the end of the second sequence, where the model has a layer that masks

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 import jlstm
-from parity.case import Quantities, named
 from parity.ours import last_output
+from parity.quantities import Quantities, named
 
 
 class Results(NamedTuple):
@@ -108,7 +108,7 @@ def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
     """
     states = iter(arrays)
     try:
-        carry = _carry(layer, params, states)
+        carry = layer.map(lambda leaf, leaf_params: _carry(leaf, leaf_params, states), params)
     except StopIteration:
         raise ValueError(f"the original has {len(arrays)} states, fewer than {layer!r}: compare it by hand") from None
     if list(states):
@@ -116,11 +116,7 @@ def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
     return carry
 
 
-def _carry(layer: Any, params: Any, states: Iterator[np.ndarray]) -> Any:
-    if isinstance(layer, jlstm.Stack):
-        return tuple([_carry(part, p, states) for part, p in zip(layer.layers, params, strict=True)])
-    if isinstance(layer, jlstm.Bidirectional):
-        return {name: _carry(layer.layer, params[name], states) for name in ("forward", "backward")}
+def _carry(layer: jlstm.Layer, params: Any, states: Iterator[np.ndarray]) -> Any:
     leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: layer.initial_carry(params, (1,), "float32")))
     return jax.tree.unflatten(structure, [next(states) for _ in leaves])
 

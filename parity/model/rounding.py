@@ -11,9 +11,11 @@ import jax
 import numpy as np
 
 from parity import textbook
-from parity.case import Problem, Quantities, Values, named
 from parity.diagnosis.facts import errors_by_time, is_sequence
 from parity.measure import Quantity
+from parity.problem import Problem
+from parity.quantities import Quantities, named
+from parity.values import Values
 
 FACTOR = 8  # of NumPy's rounding that a side may have
 _DRAWS = 4  # of inputs that are off by a rounding error: where that grows, one run alone may be lucky

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tf_keras.src.layers.rnn import legacy_cells
 
-from parity.case import rounded
-from parity.keras_peer import tf
 from parity.model import keras, keras_weights
 from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original, Results
+from parity.peers._keras import tf
+from parity.values import rounded
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OPTIMIZER = re.compile(r"(^|/)_?optimizer/|OPTIMIZER_SLOT|_CHECKPOINTABLE_OBJECT_GRAPH|save_counter")

@@ -1,11 +1,6 @@
 """The frameworks that `jlstm` is compared with: one file per framework, found by listing this folder.
 
-A peer is a module that imports its framework when it is imported. It defines `run(problem, values) -> quantities`, with NumPy
-arrays in and out, and `version() -> str`. It may also define:
-
-- `lacks(problem) -> str`: why it cannot run a problem, "" if it can. Without this function it can run the whole table.
-- `known_bug(problem) -> str`: what it is known to get wrong in a problem, with a link; "" if nothing.
-- `NOT_GIVEN`: prefixes of the names of the quantities that its `run` does not compute.
+`Peer` says what such a file defines. What several peers share stands in files whose names begin with an underscore.
 """
 
 import importlib
@@ -16,10 +11,35 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from jlstm import checks
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
+
+
+@runtime_checkable
+class Peer(Protocol):
+    """What the module of a peer defines. It imports its framework when it is imported.
+
+    It may also define `NOT_GIVEN`, the beginnings of the names of the quantities that `run` does not compute.
+    """
+
+    def __hash__(self) -> int:
+        """Tables are kept by peer."""
+
+    def version(self) -> str:
+        """Return the framework's name and version."""
+
+    def lacks(self, problem: Problem) -> str:
+        """Return why the framework cannot run a problem; "" if it can."""
+
+    def known_bug(self, problem: Problem) -> str:
+        """Return what the framework is known to get wrong in a problem, with a link; "" if nothing."""
+
+    def run(self, problem: Problem, values: Values) -> Quantities:
+        """Compute all quantities of a problem. Its values are float64 and representable in the problem's dtype."""
 
 
 class MissingPeerError(ImportError):
@@ -28,10 +48,10 @@ class MissingPeerError(ImportError):
 
 def names() -> list[str]:
     """Return the names of all peers, installed or not."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Peer:
     """Import a peer by name.
 
     Args:
@@ -48,7 +68,8 @@ def load(name: str) -> ModuleType:
         raise ValueError(f"there is no peer {checks.brief(name)}: choose among {', '.join(names())}")
     try:
         with _quiet_unless_it_fails():
-            return importlib.import_module(f"parity.peers.{name}")
+            module: Any = importlib.import_module(f"parity.peers.{name}")
+            return module
     except ImportError as error:
         extra = "parity" if (error.name or "").split(".")[0] in ("tensorflow", "keras", "tf_keras") else "peers"
         remedy = f": pip install 'jlstm[{extra}]'" if isinstance(error, ModuleNotFoundError) else ""
@@ -61,11 +82,6 @@ def version(name: str) -> str:
         return load(name).version()
     except ValueError:  # no peer, but a model's framework
         return f"{name} {metadata.version(name)}"
-
-
-def lacks(peer: ModuleType, problem: Any) -> str:
-    """Return why a peer cannot run a problem; "" if it can."""
-    return peer.lacks(problem) if hasattr(peer, "lacks") else ""
 
 
 @contextmanager

@@ -12,9 +12,11 @@ import jax
 import jlstm
 from jlstm.cells import GRUCell, HiddenCarry
 from jlstm.convert import equinox as convert
-from parity import jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.exchange import lacking, layers
+from parity.peers import _jax as jax_peer
+from parity.peers._exchange import lacking, layers
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 
 def version() -> str:
@@ -25,6 +27,11 @@ def version() -> str:
 def lacks(problem: Problem) -> str:
     """Return why Equinox cannot run a problem; "" if it can."""
     return lacking("Equinox", problem, lambda *given: [convert.dump(*part) for part in layers(*given)], lengths="none")
+
+
+def known_bug(_: Problem) -> str:
+    """Return "": nothing is known."""
+    return ""
 
 
 def run(problem: Problem, values: Values) -> Quantities:

@@ -11,16 +11,19 @@ import flax
 import jax
 from flax import linen
 
-import jlstm
 from jlstm.activations import ACTIVATIONS
 from jlstm.cells import ConvLSTMCell, GRUCell
 from jlstm.cells.convolution import axes
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import conv_weights, flax_peer, jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.conv_weights import is_convolutional
-from parity.flax_peer import ours, theirs
+from parity.peers import _conv_weights as conv_weights
+from parity.peers import _flax as flax_peer
+from parity.peers import _jax as jax_peer
+from parity.peers._conv_weights import is_convolutional
+from parity.peers._flax import ours, theirs
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 
 def version() -> str:
@@ -55,12 +58,12 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
         last, y = stepped
         return y[:, None], ours(last)
-    if isinstance(layer, jlstm.RNN):
+    if not layer.children:
         initial = carry and theirs(carry)
         last, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
         return ys, ours(last)
     sides = ("forward", "backward")
-    forward, backward = (_rnn(inner, xs) for inner in (layer.layer, layer.layer.flipped()))
+    forward, backward = (_rnn(child, xs) for child in layer.children.values())
     module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
     initial = carry and tuple(theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))

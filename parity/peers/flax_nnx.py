@@ -16,9 +16,12 @@ from jlstm.activations import ACTIVATIONS
 from jlstm.cells import GRUCell
 from jlstm.convert import flax as convert
 from jlstm.layers.bidirectional import MERGES
-from parity import flax_peer, jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.flax_peer import ours, theirs
+from parity.peers import _flax as flax_peer
+from parity.peers import _jax as jax_peer
+from parity.peers._flax import ours, theirs
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 SIDES = {"forward": "forward_rnn", "backward": "backward_rnn"}
 
@@ -44,9 +47,8 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 
 def _dump(layer: Any, params: Any) -> Any:
-    if isinstance(layer, jlstm.Bidirectional):
-        directions = {"forward": layer.layer, "backward": layer.layer.flipped()}
-        return {SIDES[side]: _dump(inner, params[side]) for side, inner in directions.items()}
+    if layer.children:
+        return {SIDES[side]: _dump(child, params[side]) for side, child in layer.children.items()}
     cell = getattr(layer, "cell", None)
     if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:
         raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
@@ -56,7 +58,7 @@ def _dump(layer: Any, params: Any) -> Any:
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     options: dict[str, Any] = {"seq_lengths": jax_peer.lengths(mask), "return_carry": True, "rngs": nnx.Rngs(0)}
-    if isinstance(layer, jlstm.RNN):
+    if not layer.children:
         rnn = _rnn(layer, xs)
         nnx.update(rnn, weights)
         if step:
@@ -64,7 +66,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
             return y[:, None], ours(last)
         last, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
         return ys, ours(last)
-    forward, backward = (_rnn(inner, xs) for inner in (layer.layer, layer.layer.flipped()))
+    forward, backward = (_rnn(child, xs) for child in layer.children.values())
     module = nnx.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge])
     nnx.update(module, weights)
     states, ys = module(xs, initial_carry=carry and tuple(theirs(carry[side]) for side in SIDES), **options)

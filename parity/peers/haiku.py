@@ -13,10 +13,13 @@ import jax
 from jlstm import LSTMCell
 from jlstm.cells import GRUCell
 from jlstm.convert import haiku as convert
-from parity import conv_weights, jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.conv_weights import is_convolutional
-from parity.exchange import carry_like, lacking, layers
+from parity.peers import _conv_weights as conv_weights
+from parity.peers import _jax as jax_peer
+from parity.peers._conv_weights import is_convolutional
+from parity.peers._exchange import carry_like, lacking, layers
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 
 def version() -> str:
@@ -27,6 +30,11 @@ def version() -> str:
 def lacks(problem: Problem) -> str:
     """Return why Haiku cannot run a problem; "" if it can."""
     return lacking("Haiku", problem, lambda *given: [_dump(*part) for part in layers(*given)], lengths="none")
+
+
+def known_bug(_: Problem) -> str:
+    """Return "": nothing is known."""
+    return ""
 
 
 def run(problem: Problem, values: Values) -> Quantities:

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import rnn
 
-import jlstm
 from jlstm.cells import LSTMCell
 from jlstm.convert import layout
-from parity import jax_peer
-from parity.case import Problem, Quantities, Values
-from parity.exchange import carry_of, first_cell, lacking, modules, states
+from parity.peers import _jax as jax_peer
+from parity.peers._exchange import carry_of, first_cell, lacking, layers, modules, states
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 NAME = "jax.experimental.rnn"
 
@@ -60,12 +61,12 @@ def _dump(layer: Any, params: Any) -> np.ndarray:
 
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _: bool) -> tuple[Any, Any]:
-    layers = layer.layers if isinstance(layer, jlstm.Stack) else (layer,)
-    bidirectional = isinstance(layers[0], jlstm.Bidirectional)
+    depth, directions = len(layers(layer)), len(layer.leaves())
+    bidirectional = directions > depth
     batch, time, features = xs.shape
     units = first_cell(layer).units
-    shape = features, units, len(layers), bidirectional
-    zeros = jnp.zeros((len(layers) * (1 + bidirectional), batch, units), xs.dtype)
+    shape = features, units, depth, bidirectional
+    zeros = jnp.zeros((directions, batch, units), xs.dtype)
     initial = (zeros, zeros) if carry is None else map(jnp.stack, zip(*states(carry), strict=True))
     lengths = jnp.full(batch, time) if mask is None else jax_peer.lengths(mask)
     unpacked = rnn.unpack_lstm_weights(weights, *shape)

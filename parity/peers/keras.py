@@ -12,8 +12,8 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-from parity import keras_peer
-from parity.keras_peer import Framework, tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers import _keras as keras_peer
+from parity.peers._keras import Framework, tf  # on the CPU, with kernels that round alike everywhere
 
 import keras  # after TensorFlow's settings  # isort: skip
 

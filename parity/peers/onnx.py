@@ -14,9 +14,11 @@ import numpy as np
 import onnxruntime
 
 from jlstm.convert import onnx as convert
-from parity.case import Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_of, lacking, layers, shortest, states
 from parity.ours import last_output
+from parity.peers._exchange import carry_of, lacking, layers, shortest, states
+from parity.problem import Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 NOT_GIVEN = ("d_",)  # it does not differentiate
 

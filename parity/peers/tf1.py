@@ -18,10 +18,12 @@ from tf_keras.src.layers.rnn import legacy_cell_wrappers, legacy_cells
 import jlstm
 from jlstm.cells import Dropout, GRUCell, Residual
 from jlstm.convert import tf1 as convert
-from parity import keras_peer
-from parity.case import Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_of, lacking, pulled, states
-from parity.keras_peer import tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers import _keras as keras_peer
+from parity.peers._exchange import carry_of, lacking, pulled, states
+from parity.peers._keras import tf  # on the CPU, with kernels that round alike everywhere
+from parity.problem import Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # every old class says at each use what would replace it
 
@@ -43,7 +45,7 @@ def version() -> str:
 def lacks(problem: Problem) -> str:
     """Return why TensorFlow 1 cannot run a problem; "" if it can."""
     ours = _bare(problem.layer)
-    if isinstance(ours, jlstm.Stack) and not all(isinstance(one, jlstm.RNN) for one in ours.layers):
+    if any(len(path) > 1 for path, _ in ours.leaves()):
         return "MultiRNNCell has cells, and no layer of two directions"
     if any(part.reverse for part in _cells(ours)[:1]):
         return "dynamic_rnn runs forwards, and bidirectional_dynamic_rnn its first cell"
@@ -64,9 +66,7 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 def _cells(layer: Any) -> list[Any]:
     """Return the layers of one cell each: lowest first, forward before backward."""
-    if isinstance(layer, jlstm.Stack):
-        return [cell for inner in layer.layers for cell in _cells(inner)]
-    return [layer.layer, layer.layer.flipped()] if isinstance(layer, jlstm.Bidirectional) else [layer]
+    return [leaf for _, leaf in layer.leaves()]
 
 
 def _bare(layer: Any) -> Any:
@@ -77,9 +77,9 @@ def _bare(layer: Any) -> Any:
 
 
 def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
-    layer = _bare(layer)
-    trees = [params["forward"], params["backward"]] if isinstance(layer, jlstm.Bidirectional) else params
-    return [convert.dump(*pair) for pair in zip(_cells(layer), [trees] if isinstance(trees, dict) else trees, strict=True)]
+    cells: list[dict[str, np.ndarray]] = []
+    _bare(layer).map(lambda leaf, leaf_params: cells.append(convert.dump(leaf, leaf_params)), params)
+    return cells
 
 
 def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
@@ -152,11 +152,11 @@ def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tup
         merge: Any = MERGES[layer.merge]
         ends = last
     else:
-        one = isinstance(layer, jlstm.RNN)
-        cell = cells[0] if one else legacy_cells.MultiRNNCell(cells)
-        state = initial and (initial[0] if one else tuple(initial))
+        stacked = bool(layer.children)
+        cell = legacy_cells.MultiRNNCell(cells) if stacked else cells[0]
+        state = initial and (tuple(initial) if stacked else initial[0])
         sequence, last = tf.compat.v1.nn.dynamic_rnn(cell, given.xs, initial_state=state, **options)
-        ys, last, merge = (sequence,), (last,) if one else last, tf.identity
+        ys, last, merge = (sequence,), last if stacked else (last,), tf.identity
         ends = last[-1:]
     if problem.outputs == "last":
         hs = [getattr(end, "h", end) for end in ends]

@@ -15,9 +15,11 @@ import numpy as np
 import jlstm
 from jlstm.convert import layout
 from jlstm.convert import tf1 as convert
-from parity.case import Arrays, Problem, Quantities, Values, in_pieces
-from parity.exchange import first_cell, lacking, layers, pulled
-from parity.keras_peer import tf  # on the CPU
+from parity.peers._exchange import first_cell, joined, lacking, layers, pulled
+from parity.peers._keras import tf  # on the CPU
+from parity.problem import Arrays, Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 PEEPHOLES = {"wci": "w_i_diag", "wcf": "w_f_diag", "wco": "w_o_diag"}
 SOURCE = "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/rnn/lstm_ops.cc"
@@ -32,7 +34,8 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why BlockLSTM cannot run a problem; "" if it can."""
-    if problem.step or not all(isinstance(part, jlstm.RNN) and not part.reverse for (part,) in layers(problem.layer)):
+    leaves = problem.layer.leaves()
+    if problem.step or len(leaves) > len(layers(problem.layer)) or any(leaf.reverse for _, leaf in leaves):
         return "BlockLSTM runs whole sequences, forwards"
     return lacking("BlockLSTM", problem, dump, dtypes=("float32",), lengths="none")
 
@@ -76,7 +79,7 @@ def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Val
         for (layer, carry), weights in zip(layers(problem.layer, tensors.carry), tensors.params, strict=True):
             ys, last = _unroll(operation, layer.cell, weights, ys, carry)
             carries.append(last)
-        carry = tuple(carries) if isinstance(problem.layer, jlstm.Stack) else carries[0]
+        carry = joined(problem.layer, carries)
         ys = tf.transpose(ys if problem.outputs == "all" else ys[-1:], (1, 0, 2))
     gradients = tape.gradient(jax.tree.leaves((ys, carry)), leaves, jax.tree.leaves((tensors.d_ys, tensors.d_carry)))
     (ys, carry), gradients = jax.tree.map(np.asarray, ((ys, carry), gradients))

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from jlstm.convert import layout
-from parity.case import Problem, Quantities, Values
-from parity.keras_peer import tf
 from parity.peers import tf1_block
+from parity.peers._keras import tf
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
 
 SOURCE = "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/python/ops/rnn_grad.py"
 

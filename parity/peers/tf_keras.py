@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from parity import keras_peer
-from parity.keras_peer import Framework, tf  # on the CPU, with kernels that round alike everywhere
+from parity.peers import _keras as keras_peer
+from parity.peers._keras import Framework, tf  # on the CPU, with kernels that round alike everywhere
 
 import tf_keras  # after TensorFlow's settings  # isort: skip
 

@@ -16,8 +16,10 @@ import torch
 import jlstm
 from jlstm.cells import GRUCell
 from jlstm.convert import torch as convert
-from parity.case import Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_of, first_cell, lacking, layers, modules, pulled, states
+from parity.peers._exchange import carry_of, first_cell, lacking, layers, modules, pulled, states
+from parity.problem import Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 
 def version() -> str:
@@ -30,6 +32,11 @@ def lacks(problem: Problem) -> str:
     if problem.step and any(getattr(part.cell, "projection", None) for (part,) in layers(problem.layer) if hasattr(part, "cell")):
         return "PyTorch has no projection in LSTMCell, only in LSTM"
     return lacking("PyTorch", problem, partial(_dump, step=problem.step), dtypes=("float64", "float32"), lengths="positive")
+
+
+def known_bug(_: Problem) -> str:
+    """Return "": nothing is known."""
+    return ""
 
 
 def run(problem: Problem, values: Values) -> Quantities:
@@ -68,13 +75,13 @@ def _dump(layer: jlstm.Layer, params: Any, *, step: bool) -> list[dict[str, np.n
 
 
 def _directions(layer: jlstm.Layer) -> int:
-    top = layer.layers[-1] if isinstance(layer, jlstm.Stack) else layer
-    return 1 + isinstance(top, jlstm.Bidirectional)
+    *_, (top,) = layers(layer)
+    return len(top.leaves())
 
 
 def _module(layer: jlstm.Layer, params: Any, dtype: torch.dtype, *, step: bool) -> torch.nn.Module:
     state_dict = {name: torch.tensor(value, dtype=dtype) for name, value in convert.dump(layer, params).items()}
-    depth = len(layer.layers) if isinstance(layer, jlstm.Stack) else 1
+    depth = len(layers(layer))
     features, rows = state_dict["weight_ih_l0"].shape[1], len(state_dict["weight_ih_l0"])
     cell: Any = first_cell(layer)
     kind = "GRU" if isinstance(cell, GRUCell) else "LSTM"

@@ -57,10 +57,8 @@ def run(
         ValueError: the textbook does not know an activation.
     """
     options: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
-    if isinstance(layer, jlstm.Stack):
-        return _stack(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
-    if isinstance(layer, jlstm.Bidirectional):
-        return _bidirectional(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
+    if run_children := _COMPOSITES.get(type(layer)):
+        return run_children(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
     outer = getattr(layer, "cell", None)
     cell = wrappers.bare(outer)
     if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not outer):
@@ -72,22 +70,17 @@ def run(
 
 def knows(layer: Any) -> bool:
     """Whether `run` supports a layer: all its cells, with all their options."""
-    if isinstance(layer, jlstm.Stack):
-        return all(map(knows, layer.layers))
-    if isinstance(layer, jlstm.Bidirectional):
-        return knows(layer.layer)
+    return isinstance(layer, jlstm.Layer) and all(_knows(leaf) for _, leaf in layer.leaves())
+
+
+def _knows(layer: Any) -> bool:
     book = _book(layer)
     return book is not None and wrappers.bare(layer.cell) is layer.cell and book.knows(layer.cell)
 
 
 def initial_bias(layer: Any) -> list[np.ndarray]:
     """Return the initial biases in the order of the layers."""
-    if isinstance(layer, jlstm.Stack):
-        return [bias for inner in layer.layers for bias in initial_bias(inner)]
-    if isinstance(layer, jlstm.Bidirectional):
-        return initial_bias(layer.layer) * 2
-    book: Any = _book(layer)
-    return book.initial_bias(wrappers.bare(layer.cell))
+    return [bias for _, leaf in layer.leaves() for bias in _book(leaf).initial_bias(wrappers.bare(leaf.cell))]
 
 
 def _book(layer: Any) -> Any:
@@ -192,3 +185,6 @@ def _stack(
         return tuple(d_params), d_ys, tuple(d_carries)
 
     return tuple(carries), xs, pullback
+
+
+_COMPOSITES: dict[type, Callable] = {jlstm.Stack: _stack, jlstm.Bidirectional: _bidirectional}

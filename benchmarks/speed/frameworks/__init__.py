@@ -1,7 +1,7 @@
-"""The frameworks: one module each, imported only in the process that runs it.
+"""The frameworks that are measured. Each has a module, which only its own process imports.
 
-A module defines `build(point, setting) -> jobs`. The jobs are callables without arguments, by name, such as "forward" and
-"training". A job that the framework has no usual way to do is left out. A callable returns only when its result is computed.
+A module defines `build(point, setting) -> jobs`. The jobs are a dict of callables without arguments, with names such as "forward"
+and "training". A job that the framework has no usual way to do is left out. A callable returns only when its result is computed.
 """
 
 import importlib
@@ -35,7 +35,7 @@ class Framework(NamedTuple):
         package: the package whose version is recorded.
         variant: passed on to `build`.
         environment: environment variables of its process, in addition to the common ones.
-        ours: whether it is this library.
+        ours: whether it is a backend of this library.
         peer: whether it is compared with this library. NumPy is not: it only multiplies matrices.
         on: where it runs, "cpu" and "gpu".
         long: whether it is run on very long sequences.

@@ -1,4 +1,4 @@
-"""Equinox: `eqx.nn.LSTMCell` in `lax.scan`, as its documentation has it, and `vmap` over the batch. One bias.
+"""Equinox: `eqx.nn.LSTMCell` in `lax.scan`, as in its documentation, and `vmap` over the batch. One bias.
 
 It has nothing for ragged batches.
 """
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from benchmarks.speed.frameworks import Setting
-from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
+from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence
 from benchmarks.speed.points import Point
 
 
@@ -28,18 +28,18 @@ def build(point: Point, setting: Setting) -> Jobs:
         def step(params: Any, x: jax.Array, state: Any) -> Any:
             return jax.vmap(eqx.combine(params, static)[0][0])(x, state)
 
-        return {"step": waiting(step, params, point.inputs()[0], state)}
+        return {"step": blocking_call(step, params, point.inputs()[0], state)}
 
     def outputs(params: Any, xs: jax.Array) -> jax.Array:
         for cells in eqx.combine(params, static):
-            ys = [jax.vmap(lambda xs, k=k, cell=cell: _run(cell, xs, k == 1), 1, 1)(xs) for k, cell in enumerate(cells)]
+            ys = [jax.vmap(lambda xs, k=k, cell=cell: _run(cell, xs, reverse=k == 1), 1, 1)(xs) for k, cell in enumerate(cells)]
             xs = jnp.concatenate(ys, axis=-1)
         return xs
 
     return sequence(outputs, params, point)
 
 
-def _run(cell: Any, xs: jax.Array, reverse: bool) -> jax.Array:
+def _run(cell: Any, xs: jax.Array, *, reverse: bool) -> jax.Array:
     def step(state: Any, x: jax.Array) -> Any:
         state = cell(x, state)
         return state, state[0]

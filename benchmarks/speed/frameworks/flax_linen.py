@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from benchmarks.speed.frameworks import Setting
-from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
+from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence, unpadded
 from benchmarks.speed.points import Point
 
 
@@ -35,7 +35,7 @@ def build(point: Point, setting: Setting) -> Jobs:
     if point.form == "step":
         cell = nn.OptimizedLSTMCell(point.units[0])
         carry = cell.initialize_carry(key, xs[0].shape)
-        return {"step": waiting(cell.apply, cell.init(key, carry, xs[0]), carry, xs[0])}
+        return {"step": blocking_call(cell.apply, cell.init(key, carry, xs[0]), carry, xs[0])}
     model = Model(point._replace(units=tuple(point.units)))  # modules are hashed
 
     def outputs(params: Any, xs: jax.Array) -> Any:

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from benchmarks.speed.frameworks import Setting
-from benchmarks.speed.frameworks.jitted import Jobs, sequence, unpadded, waiting
+from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence, unpadded
 from benchmarks.speed.points import Point, Size
 
 
@@ -21,16 +21,18 @@ def build(point: Point, setting: Setting) -> Jobs:
     if point.form == "step":
         cell = nnx.OptimizedLSTMCell(point.features, point.units[0], rngs=rngs)
         carry = cell.initialize_carry(xs[0].shape, rngs)
-        graph, params, rest = _split(cell)
-        return {
-            "step": waiting(lambda params, carry, x: nnx.merge(graph, params, rest, copy=True)(carry, x), params, carry, xs[0])
-        }
+        graph, params, counters = _split(cell)
+
+        def step(params: Any, carry: Any, x: jax.Array) -> Any:
+            return nnx.merge(graph, params, counters, copy=True)(carry, x)
+
+        return {"step": blocking_call(step, params, carry, xs[0])}
     layers = nnx.List([_layer(size, rngs) for size in point.layers])
-    graph, params, rest = _split(layers)
+    graph, params, counters = _split(layers)
     lengths = point.lengths if point.form == "ragged" else None
 
     def outputs(params: Any, xs: jax.Array) -> jax.Array:
-        for layer in nnx.merge(graph, params, rest, copy=True):
+        for layer in nnx.merge(graph, params, counters, copy=True):
             xs = layer(xs, seq_lengths=lengths, time_major=True)
         return unpadded(xs, point) if point.form == "ragged" else xs
 
@@ -43,4 +45,5 @@ def _layer(size: Size, rngs: nnx.Rngs) -> Any:
 
 
 def _split(module: Any) -> Any:
+    """Return the graph, the parameters, and the other state of a module, such as the counts of its random draws."""
     return nnx.split(module, nnx.Param, ...)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.speed.frameworks import Setting
-from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
+from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence
 from benchmarks.speed.points import Point
 
 
@@ -17,7 +17,7 @@ def build(point: Point, setting: Setting) -> Jobs:
     if point.form == "step":
         cell = hk.without_apply_rng(hk.transform(lambda x, state: hk.LSTM(point.units[0])(x, state)))
         state = hk.LSTMState(*(jnp.zeros((point.batch, point.units[0])) for _ in range(2)))
-        return {"step": waiting(cell.apply, cell.init(key, xs[0], state), xs[0], state)}
+        return {"step": blocking_call(cell.apply, cell.init(key, xs[0], state), xs[0], state)}
 
     def outputs(xs: jax.Array) -> jax.Array:
         for _, units, directions in point.layers:

@@ -18,6 +18,7 @@ def build(point: Point, setting: Setting) -> Jobs:
     keys = jax.random.split(jax.random.key(0), len(point.layers))
     sizes = zip(keys, point.layers, strict=True)
     params = [rnn.init_lstm_weight(key, features, units, 1, directions == 2) for key, (features, units, directions) in sizes]
+    # `rnn.lstm` requires lengths, even if all sequences have the full length.
     lengths = jnp.asarray(point.lengths if point.form == "ragged" else [point.time] * point.batch, jnp.int32)
 
     def outputs(params: Any, xs: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What all frameworks on JAX share: compile, call, and wait for the result."""
+"""Compile a function with JAX, call it, and wait for the result. All frameworks on JAX share this."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +12,29 @@ from benchmarks.speed.points import Point
 Jobs = dict[str, Callable[[], Any]]
 
 
-def waiting(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """Compile the function, and return a call of it with arguments on the device. It returns the leaves of the result."""
-    compiled, given = jax.jit(function), jax.block_until_ready(jax.device_put(arguments))
-    return lambda: jax.tree.leaves(jax.block_until_ready(compiled(*given)))
+def blocking_call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Return a callable that calls the compiled function and waits for its result.
+
+    Args:
+        function: the function.
+        *arguments: its arguments, which are put on the device now, so that the copy is not timed.
+
+    Returns:
+        A callable without arguments that returns the leaves of the result. The first call compiles.
+    """
+    compiled, device_arguments = jax.jit(function), jax.block_until_ready(jax.device_put(arguments))
+    return lambda: jax.tree.leaves(jax.block_until_ready(compiled(*device_arguments)))
 
 
 def sequence(outputs: Callable[[Any, jax.Array], jax.Array], params: Any, point: Point, *, batch_major: bool = False) -> Jobs:
-    """The jobs of a function of parameters and inputs that returns the outputs of all steps.
+    """Return the jobs "forward" and "training" of a recurrent network.
 
-    Inputs are (time, batch, features) unless `batch_major`. Padding must have outputs of zero: it counts in the loss.
+    Args:
+        outputs: a function of parameters and inputs that returns the outputs of all steps. They must be zero where padding is,
+            because the loss is the sum of all squared outputs.
+        params: the parameters.
+        point: the point, which draws the inputs.
+        batch_major: whether `outputs` takes inputs of shape (batch, time, features) instead of (time, batch, features).
     """
     xs = point.inputs()
     xs = np.ascontiguousarray(xs.swapaxes(0, 1)) if batch_major else xs
@@ -29,10 +42,10 @@ def sequence(outputs: Callable[[Any, jax.Array], jax.Array], params: Any, point:
     def loss(params: Any, xs: jax.Array) -> jax.Array:
         return jnp.sum(outputs(params, xs) ** 2)
 
-    return {"forward": waiting(outputs, params, xs), "training": waiting(jax.grad(loss), params, xs)}
+    return {"forward": blocking_call(outputs, params, xs), "training": blocking_call(jax.grad(loss), params, xs)}
 
 
 def unpadded(ys: jax.Array, point: Point) -> jax.Array:
-    """Time-major outputs, with zeros where padding is: for frameworks that leave something else there."""
+    """Set time-major outputs to zero where padding is, for frameworks that return other values there."""
     mask = jnp.arange(point.time)[:, None] < point.lengths
     return jnp.where(mask[:, :, None], ys, 0.0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import keras
 
 from benchmarks.speed.frameworks import Setting, keras_models
-from benchmarks.speed.frameworks.jitted import Jobs, waiting
+from benchmarks.speed.frameworks.jitted import Jobs, blocking_call
 from benchmarks.speed.points import Point
 
 if keras.backend.backend() != "jax":
@@ -27,7 +27,7 @@ def build(point: Point, setting: Setting) -> Jobs:
         def step(trainable: Any, x: jax.Array, states: Any) -> Any:
             return cell.stateless_call(trainable, fixed, x, states)[0]
 
-        return {"step": waiting(step, trainable, point.inputs()[0], states)}
+        return {"step": blocking_call(step, trainable, point.inputs()[0], states)}
     model, inputs = keras_models.sequential(point), keras_models.inputs(point)
     trainable = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
@@ -38,4 +38,4 @@ def build(point: Point, setting: Setting) -> Jobs:
     def loss(trainable: Any, *inputs: Any) -> jax.Array:
         return jnp.sum(outputs(trainable, *inputs, training=True) ** 2)
 
-    return {"forward": waiting(outputs, trainable, *inputs), "training": waiting(jax.grad(loss), trainable, *inputs)}
+    return {"forward": blocking_call(outputs, trainable, *inputs), "training": blocking_call(jax.grad(loss), trainable, *inputs)}

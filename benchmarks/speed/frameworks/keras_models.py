@@ -1,4 +1,4 @@
-"""The Keras model of both backends: batch-major, since Keras has no time-major LSTM; one bias."""
+"""The Keras model for both backends. It is batch-major, because Keras has no time-major LSTM, and has one bias."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from benchmarks.speed.points import Point
 
 
 def sequential(point: Point) -> keras.Model:
-    """Return a stack of layers. Each returns the outputs of all steps, with zeros at padded steps."""
+    """Return a model of stacked LSTM layers. Each returns the outputs of all steps, with zeros at padded steps."""
     layers: list[Any] = []
     for units in point.units:
         options = {"zero_output_for_mask": True} if point.form == "ragged" else {}
@@ -24,13 +24,13 @@ def sequential(point: Point) -> keras.Model:
 
 
 def inputs(point: Point) -> list[np.ndarray]:
-    """Return what the model takes: the inputs and, for a ragged batch, the mask."""
+    """Return the arrays that the model takes: the inputs and, for a ragged batch, the mask."""
     xs = np.ascontiguousarray(point.inputs().swapaxes(0, 1))
     return [xs, np.arange(point.time) < point.lengths[:, None]] if point.form == "ragged" else [xs]
 
 
 def cell(point: Point) -> tuple[Any, list[np.ndarray]]:
-    """Return a single step, and the states that it starts from."""
-    made = keras.layers.LSTMCell(point.units[0])
-    made.build((point.batch, point.features))
-    return made, [np.zeros((point.batch, point.units[0]), np.float32) for _ in range(2)]
+    """Return a cell for single steps, and its initial states."""
+    lstm_cell = keras.layers.LSTMCell(point.units[0])
+    lstm_cell.build((point.batch, point.features))
+    return lstm_cell, [np.zeros((point.batch, point.units[0]), np.float32) for _ in range(2)]

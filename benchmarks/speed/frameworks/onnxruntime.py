@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.points import Point, Size
 
-OPSET, IR = 17, 8  # what any ONNX Runtime of the last years reads
+OPSET, IR = 17, 8  # old enough for every current ONNX Runtime
 
 
 def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
@@ -30,22 +30,24 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def _model(point: Point) -> bytes:
-    rng, weights, nodes, last = np.random.default_rng(2), [], [], "xs"
+    rng, weights, nodes, layer_inputs = np.random.default_rng(2), [], [], "xs"
+    # After W, R and B, the operator takes sequence_lens, initial_h and initial_c. An empty name leaves an optional input out.
     states = {"ragged": ["lengths"], "step": ["", "h", "c"]}.get(point.form, [])
-    after = ["h_after", "c_after"] if point.form == "step" else []
+    last_states = ["h_after", "c_after"] if point.form == "step" else []
     for number, size in enumerate(point.layers):
         arrays = {f"{name}{number}": array for name, array in _weights(size, rng).items()}
         weights += [numpy_helper.from_array(array, name) for name, array in arrays.items()]
         direction = "bidirectional" if size.directions == 2 else "forward"
-        inputs, results = [last, *(name for name in arrays if name[0] in "WRB"), *states], [f"Y{number}", *after]
-        last = f"ys{number}"
+        inputs = [layer_inputs, *(name for name in arrays if name[0] in "WRB"), *states]
+        results = [f"Y{number}", *last_states]
+        layer_inputs = f"ys{number}"
         nodes += [
             helper.make_node("LSTM", inputs, results, hidden_size=size.units, direction=direction),
             # (time, directions, batch, units) to (time, batch, directions · units)
             helper.make_node("Transpose", [f"Y{number}"], [f"transposed{number}"], perm=[0, 2, 1, 3]),
-            helper.make_node("Reshape", [f"transposed{number}", f"shape{number}"], [last]),
+            helper.make_node("Reshape", [f"transposed{number}", f"shape{number}"], [layer_inputs]),
         ]
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (last, *after)]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (layer_inputs, *last_states)]
     graph = helper.make_graph(nodes, "lstm", _inputs(point), results, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     return model.SerializeToString()
@@ -66,7 +68,7 @@ def _weights(size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:
     shapes = {
         "W": (directions, 4 * units, features),
         "R": (directions, 4 * units, units),
-        "B": (directions, 8 * units),
+        "B": (directions, 8 * units),  # two biases of four gates
     }
     limit = units**-0.5
     drawn = {name: rng.uniform(-limit, limit, shape).astype(np.float32) for name, shape in shapes.items()}

@@ -1,24 +1,27 @@
 """Our own LSTM, time-major, compiled by `jax.jit`. The variant is the backend."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from benchmarks.speed.frameworks import Setting
-from benchmarks.speed.frameworks.jitted import Jobs, sequence, waiting
+from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence
 from benchmarks.speed.points import Point
 from jlstm import LSTM, Bidirectional, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Return the jobs. All backends share `step`, so one variant runs it, beside a call that does nothing."""
+    """Return the jobs. All backends share `step`, so only the variant "auto" has it, beside a call that does nothing."""
     if point.form == "matrix":
-        return {"product": waiting(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
-    layers = [LSTM(units, time_major=True, backend=setting.variant) for units in point.units]
+        return {"product": blocking_call(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
+    backend: Any = setting.variant
+    layers = [LSTM(units, time_major=True, backend=backend) for units in point.units]
     layer = Stack(tuple(Bidirectional(rnn) if point.form == "bidirectional" else rnn for rnn in layers))
     params = layer.init(jax.random.key(0), point.features)
     if point.form == "step":
         arguments = params, layer.initial_carry(params, (point.batch,)), point.inputs()[0]
-        nothing = waiting(lambda _params, carry, x: (carry, x), *arguments)
-        return {"step": waiting(layer.step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
+        nothing = blocking_call(lambda _params, carry, x: (carry, x), *arguments)
+        return {"step": blocking_call(layer.step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
     lengths = jnp.asarray(point.lengths) if point.form == "ragged" else None
     return sequence(lambda params, xs: layer.apply(params, xs, lengths=lengths)[1], params, point)

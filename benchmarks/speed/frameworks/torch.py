@@ -18,10 +18,10 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     device = torch.device("cuda" if setting.gpu else "cpu")
     if point.form == "matrix":
         a, b = (torch.from_numpy(factor).to(device) for factor in point.factors())
-        return {"product": _waiting(lambda: a @ b, setting)}
+        return {"product": _blocking_call(lambda: a @ b, setting)}
     xs = torch.from_numpy(point.inputs()).to(device)
     if point.form == "step":
-        return {"step": _waiting(_step(nn.LSTMCell(point.features, point.units[0]).to(device), xs[0]), setting)}
+        return {"step": _blocking_call(_step(nn.LSTMCell(point.features, point.units[0]).to(device), xs[0]), setting)}
     layers = nn.ModuleList(nn.LSTM(f, units, bidirectional=directions == 2) for f, units, directions in point.layers).to(device)
     parameters, lengths = list(layers.parameters()), torch.from_numpy(point.lengths)
 
@@ -34,7 +34,7 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     def training() -> Any:
         return torch.autograd.grad(torch.sum(outputs() ** 2), parameters)
 
-    return {"forward": _waiting(torch.inference_mode()(outputs), setting), "training": _waiting(training, setting)}
+    return {"forward": _blocking_call(torch.inference_mode()(outputs), setting), "training": _blocking_call(training, setting)}
 
 
 def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:
@@ -43,10 +43,12 @@ def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:
     return torch.inference_mode()(lambda: cell(x, (h, c)))
 
 
-def _waiting(function: Callable[[], Any], setting: Setting) -> Callable[[], Any]:
+def _blocking_call(function: Callable[[], Any], setting: Setting) -> Callable[[], Any]:
+    """Return a callable that calls the function and waits for its result."""
+
     def call() -> Any:
         result = function()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize()  # kernels on a GPU run after the call has returned
         return result
 
     return call if setting.gpu else function

@@ -57,6 +57,7 @@ def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any
 
 
 def _directions(weights: Sequence[Any], options: dict[str, Any]) -> list[Part]:
+    """Return the one or two directions of a layer from its `get_weights()`, whose length tells which of these it has."""
     if not isinstance(weights, list | tuple) or len(weights) not in (2, 3, 4, 6):
         got = len(weights) if isinstance(weights, list | tuple) else type(weights).__name__
         raise ValueError(
@@ -72,7 +73,11 @@ def _directions(weights: Sequence[Any], options: dict[str, Any]) -> list[Part]:
 
 
 def same_directions(forward: Layer, backward: Layer) -> None:
-    """Check that both directions are the same layer in opposite directions, as a Bidirectional of jlstm requires."""
+    """Check that two layers differ only in their direction, as a Bidirectional of jlstm requires.
+
+    Raises:
+        ValueError: they differ in anything else.
+    """
     if forward.flipped() != backward:
         raise ValueError("weights must have two directions of one kind and size, got different ones: load them one by one")
 
@@ -90,7 +95,7 @@ def stacked(parts: Sequence[Part]) -> tuple[Layer, Params]:
     return layout.stack(parts)
 
 
-def both(forward: tuple[Layer, Params], backward: tuple[Layer, Params], merge: str | None) -> tuple[Layer, Params]:
+def bidirectional(forward: tuple[Layer, Params], backward: tuple[Layer, Params], merge: str | None) -> tuple[Layer, Params]:
     """Return a Bidirectional of two converted layers, and its parameters."""
     same_directions(forward[0], backward[0])
     return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
@@ -123,55 +128,63 @@ def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
     features = arrays.matrix("weights", params, "kernel", "(features, gates·units)").shape[0]
     name = arrays.gates("weights['recurrent_kernel']", columns, units, GATES)
     bias = params.get("bias")
+    # The bias tells the layout: (columns,) of one bias, (2, columns) of a GRU with reset_after, and (2 * columns,) of cuDNN.
     cudnn = bias is not None and bias.shape == (2 * columns,) and name != "RNN"
-    two = name == "GRU" and bias is not None and (cudnn or bias.ndim == 2)
+    two_biases = name == "GRU" and bias is not None and (cudnn or bias.ndim == 2)
     shapes: dict[str, tuple[int, ...]] = {"kernel": (features, columns), "recurrent_kernel": (units, columns)}
     if bias is not None:
-        shapes["bias"] = (2 * columns,) if cudnn else (2, columns) if two else (columns,)
+        shapes["bias"] = (2 * columns,) if cudnn else (2, columns) if two_biases else (columns,)
     arrays.fit("weights", params, shapes)
     if cudnn:
         params = _from_cudnn(params, columns // units)
     if name == "GRU":
-        options = {**options, "reset_after": _reset_after(bias, two, options.get("reset_after"))}
-        params = _one_bias(params, units) if two else params
+        options = {**options, "reset_after": _reset_after(bias, two_biases, options.get("reset_after"))}
+        params = _merge_gru_biases(params, units) if two_biases else params
     elif cudnn:
         params["bias"] = params["bias"].sum(0)
     return layout.rnn(name, units, params, **options)
 
 
 def _from_cudnn(params: dict[str, np.ndarray], gates: int) -> dict[str, np.ndarray]:
-    """Return the kernels and both biases of a CuDNN layer, which stores the kernel of each gate as (units, inputs)."""
+    """Return the kernels and both biases of a CuDNN layer in the layout of the other layers.
 
-    def turned(matrix: np.ndarray) -> np.ndarray:
+    cuDNN keeps the kernel of each gate as (units, inputs). Keras saves these numbers in the same order, but declares the shape
+    (inputs, units). So the block of a gate is reshaped to its true shape before it is transposed.
+    """
+
+    def transposed(matrix: np.ndarray) -> np.ndarray:
         blocks = np.split(matrix, gates, axis=1)
         return np.concatenate([block.reshape(block.shape[::-1]).T for block in blocks], axis=1)
 
-    recurrent = np.split(params["recurrent_kernel"], gates, axis=1)
+    recurrent = np.split(params["recurrent_kernel"], gates, axis=1)  # square blocks, so no reshape is needed
     return {
-        "kernel": turned(params["kernel"]),
+        "kernel": transposed(params["kernel"]),
         "recurrent_kernel": np.concatenate([block.T for block in recurrent], axis=1),
         "bias": params["bias"].reshape(2, -1),
     }
 
 
-def _reset_after(bias: np.ndarray | None, two: bool, option: bool | None) -> bool:
+def _reset_after(bias: np.ndarray | None, two_biases: bool, option: bool | None) -> bool:
+    """Return the `reset_after` of a GRU. Two biases tell that it is True, and one bias that it is False."""
     if bias is None and option is None:
         raise ValueError(
             "weights of a GRU without bias do not tell when it resets h, and Keras's default was changed in TensorFlow 2: pass "
             "reset_after=True or False"
         )
-    if bias is not None and option is not None and option != two:
-        raise ValueError(f"weights have a bias of shape {bias.shape}, not that of reset_after={not two}: leave it out")
-    return two if option is None else option
+    if bias is not None and option is not None and option != two_biases:
+        raise ValueError(f"weights have a bias of shape {bias.shape}, not that of reset_after={not two_biases}: leave it out")
+    return two_biases if option is None else option
 
 
-def _one_bias(params: dict[str, np.ndarray], units: int) -> dict[str, np.ndarray]:
+def _merge_gru_biases(params: dict[str, np.ndarray], units: int) -> dict[str, np.ndarray]:
+    """Add the two biases of the gates z and r. Those of the candidate stay apart, since r multiplies only the second one."""
     first, second = params["bias"]
     bias = np.concatenate([layout.merge(first, second)[: 2 * units], first[2 * units :]])
     return params | {"bias": bias, "recurrent_bias": second[2 * units :]}
 
 
 def _convolutional(params: dict[str, np.ndarray], options: dict[str, Any]) -> Part:
+    """Return one direction of a ConvLSTM. Its kernels already have the axes and gates of jlstm."""
     axes = params["recurrent_kernel"].ndim
     recurrent = arrays.matrix("weights", params, "recurrent_kernel", "(*window, filters, 4·filters)", axes)
     kernel = arrays.matrix("weights", params, "kernel", "(*window, features, 4·filters)", axes)
@@ -181,10 +194,10 @@ def _convolutional(params: dict[str, np.ndarray], options: dict[str, Any]) -> Pa
     arrays.fit("weights", params, shapes | ({"bias": (columns,)} if "bias" in params else {}))
     if options.get("spatial") is None:
         raise ValueError("weights of a ConvLSTM do not tell the sizes of its inputs: pass them, as spatial=(rows, columns), say")
-    of_loop = {name: options.pop(name) for name in ("reverse", "time_major") if name in options}
+    loop_options = {name: options.pop(name) for name in ("reverse", "time_major") if name in options}
     try:
         cell = ConvLSTMCell(filters, window, **options, use_bias="bias" in params)
-        return Part(RNN(cell, param_dtype=recurrent.dtype.name, **of_loop), params)
+        return Part(RNN(cell, param_dtype=recurrent.dtype.name, **loop_options), params)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the weights are of ConvLSTM layers, which cannot have such options ({error}): give others") from error
 
@@ -201,7 +214,7 @@ def dump(layer: Layer, params: Params) -> list[Any]:
     layers = layout.parts(layer, params)
     for _, _, side in layout.each(layers):
         layout.refuse("Keras", side.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
-    weights = [[array for side in sides for array in _theirs(side)] for sides in layers]
+    weights = [[array for side in sides for array in _dump_direction(side)] for sides in layers]
     return weights if len(weights) > 1 else weights[0]
 
 
@@ -211,8 +224,10 @@ _OPTIONS = (
 )
 
 
-def _theirs(side: Part) -> list[np.ndarray]:
+def _dump_direction(side: Part) -> list[np.ndarray]:
+    """Return the kernel, the recurrent kernel and, if any, the bias of one direction."""
     bias, params = side.params.get("bias"), side.params
+    # Keras's second bias covers all gates. The first bias of the gates z and r already holds their sum, so the rest is zero.
     if bias is not None and "recurrent_bias" in params:
         second = np.zeros_like(bias)
         second[-len(params["recurrent_bias"]) :] = params["recurrent_bias"]

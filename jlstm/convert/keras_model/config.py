@@ -6,23 +6,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jlstm.convert.keras_model.options import KINDS, UnsupportedError, Version, quoted
-from jlstm.convert.keras_model.sides import RECURRENT, Side, directions, numbered
+from jlstm.convert.keras_model.sides import RECURRENT, Side, directions, group_name
 
-_DEPTH, _LONGEST = 64, 1024  # of models inside models, and of a layer's name with all of theirs
+# Limits on untrusted files: models inside models, and the letters of a layer's name with those of the models around it.
+_MAX_DEPTH, _MAX_NAME_LENGTH = 64, 1024
 
 
-class Described(NamedTuple):
-    """A layer.
+class LayerConfig(NamedTuple):
+    """The configuration of one layer.
 
-    Args:
-        path: its group in new files, by numbers.
-        name: its own name, after those of the models around it: "outer/inner".
-        recurrent: whether its class is a recurrent one, or sounds like one.
-        reason: why a recurrent layer is not converted; "" if it is.
-        sides: one or two directions.
-        merge: of two directions.
-        spatial: the spatial sizes of its inputs, if the description tells them.
-        frozen: whether some of its weights are frozen and some are not, which changes the order in which old files list them.
+    Attributes:
+        path: the layer's group in new files, such as "layers/lstm_1".
+        name: the layer's own name, after those of the models around it: "outer/inner".
+        recurrent: whether the layer's class is recurrent, or has a name like that of a recurrent class.
+        reason: why a recurrent layer is skipped; "" if it is not.
+        sides: the one or two directions of a recurrent layer.
+        merge: how the outputs of two directions are merged.
+        spatial: the spatial sizes of the inputs, or None if the configuration does not state them.
+        frozen: whether some of its weights are trainable and some are not. Old files then list the weights in another order.
     """
 
     path: str
@@ -36,17 +37,27 @@ class Described(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model's layers in the order that Keras lists and runs them, and whether the description has any."""
+    """A model's layers in Keras's order.
 
-    layers: list[Described]
+    Attributes:
+        layers: the layers.
+        listed: whether the configuration has a list of layers. A subclassed model has none.
+    """
+
+    layers: list[LayerConfig]
     listed: bool
 
 
-def described(path: Path, text: str | bytes, version: Version) -> Model:
-    """Return the layers that a description names.
+def parse(path: Path, text: str | bytes, version: Version) -> Model:
+    """Parse the configuration of a model.
+
+    Args:
+        path: the file, for messages.
+        text: the configuration in JSON.
+        version: the version of Keras that wrote it.
 
     Raises:
-        ValueError: it is not one, or a layer's options contradict each other.
+        ValueError: the text is not a configuration of a model, or the options of a layer contradict each other.
     """
     try:
         model = json.loads(text)
@@ -63,29 +74,34 @@ def described(path: Path, text: str | bytes, version: Version) -> Model:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) -> Iterator[Described]:
-    if path.count("/") > _DEPTH:
-        raise ValueError(f"its models are nested more than {_DEPTH} deep: read the inner one")
-    used: dict[str, int] = {}
+def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) -> Iterator[LayerConfig]:
+    """Yield the layers of a model and, recursively, those of the models inside it."""
+    if path.count("/") > _MAX_DEPTH:
+        raise ValueError(f"its models are nested more than {_MAX_DEPTH} deep: read the inner one")
+    used: dict[str, int] = {}  # Keras numbers all layers of a model by class, so layers that are not recurrent count too
     for entry in model["config"].get("layers", []):
         class_name, config = entry["class_name"], entry["config"]
-        below = f"{path}layers/{numbered(class_name, used)}"
+        below = f"{path}layers/{group_name(class_name, used)}"
         layer_name = config["name"] if "name" in config else entry.get("name", below.rpartition("/")[2])
         full = f"{name}{layer_name}"
-        if (longest := max(len(below), len(full))) > _LONGEST:
-            raise ValueError(f"a layer has a name of {longest} letters with its models', expected at most {_LONGEST}: rename it")
+        if (longest := max(len(below), len(full))) > _MAX_NAME_LENGTH:
+            raise ValueError(
+                f"a layer has a name of {longest} letters with its models', expected at most {_MAX_NAME_LENGTH}: rename it"
+            )
+        # A Sequential or functional model, or a subclass of them, has a list of layers whatever its class is called.
         if "layers" in config and class_name not in KINDS:
             yield from _layers(entry, f"{below}/", f"{full}/", version)
             continue
         try:
             sides, merge = directions(entry, version)
         except UnsupportedError as error:
-            yield Described(below, full, recurrent=True, reason=str(error))
+            yield LayerConfig(below, full, recurrent=True, reason=str(error))
             continue
+        # An unknown class with a name such as "MyLSTM" is listed as skipped, rather than silently left out.
         recurrent = bool(sides) or bool(RECURRENT.search(class_name))
         reason = "" if sides else f"it is of class {quoted(class_name)}, which is not one of Keras's recurrent layers"
         flags = {bool(inner.get("trainable", True)) for inner in _configs(config)} if sides else set()
-        yield Described(below, full, recurrent, reason, sides, merge, _spatial(entry) if sides else None, len(flags) > 1)
+        yield LayerConfig(below, full, recurrent, reason, sides, merge, _spatial(entry) if sides else None, len(flags) > 1)
 
 
 def _configs(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -98,6 +114,7 @@ def _configs(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _spatial(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Return the fixed spatial sizes of the inputs for which a layer was built, or None."""
+    # The shape is (batch, time, *spatial, features). Its place in the configuration depends on the version of Keras.
     built = entry.get("build_config") or {}
     shape = built.get("input_shape") or entry["config"].get("batch_input_shape") or entry["config"].get("batch_shape") or ()
     sizes = tuple(shape[2:-1])

@@ -35,7 +35,7 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, is damaged, contradicts itself, or has no recurrent layer that can be converted.
     """
-    path = files.existing(path)
+    path = files.existing_file(path)
     content, description = _archive(path) if path.suffix == ".keras" else _plain(path)
     result = Result(path, content)
     if description is None:
@@ -49,18 +49,21 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
 
 
 def _plain(path: Path) -> tuple[Content, str | bytes | None]:
-    content = hdf5.read(path, files.mapped(path))
+    """Return the contents and the configuration of an HDF5 file. A weights-only file has no configuration."""
+    content = hdf5.read(path, files.memory_map(path))
     return content, content.config
 
 
 def _archive(path: Path) -> tuple[Content, bytes]:
-    with files.members(path) as archive:
-        members = {name: files.member(path, archive, name) for name in ("config.json", "metadata.json", "model.weights.h5")}
+    """Return the contents and the configuration of a `.keras` file, a zip archive."""
+    with files.open_zip(path) as archive:
+        members = {name: files.read_member(path, archive, name) for name in ("config.json", "metadata.json", "model.weights.h5")}
     config, metadata, weights = members.values()
     try:
         version = json.loads(metadata)["keras_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has a metadata.json without Keras's version: save the model again") from error
     content = hdf5.read(path, weights)
+    # In an archive, metadata.json states the version. The HDF5 file inside it does not.
     content.version = version if isinstance(version, str) else ""
     return content, config

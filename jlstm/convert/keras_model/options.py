@@ -1,6 +1,6 @@
 """Conversion of the options in the configuration of Keras's recurrent layers and cells to those of jlstm.
 
-An option that is not listed here could change what is computed: a layer that has one is not converted.
+A layer with an option that is not listed here is skipped, because the option could change the result.
 """
 
 import re
@@ -21,6 +21,7 @@ KINDS = {
 }
 CELLS = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "RNN"}
 
+# Options that a configuration may have with any value: those of training, of all layers, and of the loop over time.
 _TRAINING = {
     f"{array}_{use}" for array in ("kernel", "recurrent", "bias") for use in ("initializer", "regularizer", "constraint")
 }
@@ -45,7 +46,7 @@ _VERSION = re.compile(r"([123])\.(\d+)(?:\.(\d+))?([.\w+-]*)")
 
 
 class UnsupportedError(ValueError):
-    """Why a recurrent layer is not converted, in a clause that begins with a verb's subject: "it has …"."""
+    """The reason why a recurrent layer is skipped, as a sentence about the layer: "it has …"."""
 
 
 class Version(NamedTuple):
@@ -54,11 +55,11 @@ class Version(NamedTuple):
     major: int
     minor: int
     patch: int
-    rest: str
+    suffix: str
 
 
 def version(text: str | None) -> Version | None:
-    """Return a version that can be read, 1 to 3, or None."""
+    """Parse a version of Keras. Return None if the text is not a version from 1 to 3."""
     match = _VERSION.fullmatch(text or "")
     return None if match is None else Version(int(match[1]), int(match[2]), int(match[3] or 0), match[4])
 
@@ -70,21 +71,21 @@ def quoted(value: Any) -> str:
 
 
 class Cell(NamedTuple):
-    """A cell as a description gives it.
+    """The configuration of one cell.
 
-    Args:
+    Attributes:
         kind: "LSTM", "GRU", "RNN" or "ConvLSTM".
-        number: the name of its group in new files, and
-        name: its own name.
+        group: the name of the cell's group in new files, such as "lstm_cell_1".
+        name: the cell's own name, which old files use.
         units: the size of h.
-        use_bias: whether it has a bias.
-        dtype: of its variables; "" if that is not told.
-        cudnn: whether its weights are in the layout of cuDNN.
-        options: under our names.
+        use_bias: whether the cell has a bias.
+        dtype: the dtype of the cell's variables; "" if the configuration does not state it.
+        cudnn: whether the weights are in the layout of cuDNN.
+        options: all other options, by the names of jlstm.
     """
 
     kind: str
-    number: str
+    group: str
     name: str
     units: int
     use_bias: bool
@@ -93,7 +94,7 @@ class Cell(NamedTuple):
     options: dict[str, Any]
 
 
-def only(config: Mapping[str, Any], allowed: set[str]) -> None:
+def require_known(config: Mapping[str, Any], allowed: set[str]) -> None:
     """Check that a configuration sets no unknown option.
 
     Raises:
@@ -105,21 +106,21 @@ def only(config: Mapping[str, Any], allowed: set[str]) -> None:
 
 
 def cell(kind: str, config: Mapping[str, Any], loop: Mapping[str, Any], keras: Version, *, cudnn: bool = False) -> Cell:
-    """Return a cell's options.
+    """Convert the configuration of a cell.
 
     Args:
-        kind: of the cell.
-        config: its description, or that of a layer which has the cell's options itself.
-        loop: the description of the layer that runs it; may be `config`.
-        keras: the version that wrote the description.
-        cudnn: whether it is CuDNNLSTM or CuDNNGRU, which have no choice of activations.
+        kind: the kind of cell.
+        config: the cell's configuration, or that of a layer such as LSTM, which has the options of its cell.
+        loop: the configuration of the layer that runs the cell. It is `config` for a layer such as LSTM.
+        keras: the version of Keras that wrote the configuration.
+        cudnn: whether the layer is a CuDNNLSTM or CuDNNGRU. Their activations cannot be chosen.
 
     Raises:
-        UnsupportedError: an option that we do not have.
+        UnsupportedError: jlstm does not have an option.
         KeyError: an option is missing.
-        ValueError: an option's value contradicts another part of the file, or is none that Keras writes.
+        ValueError: the value of an option contradicts another part of the file, or Keras never writes it.
     """
-    only(config, _ALLOWED[kind] | _TRAINING | (LOOP if config is loop else _LAYER))
+    require_known(config, _ALLOWED[kind] | _TRAINING | (LOOP if config is loop else _LAYER))
     _same_version(config, loop, keras)
     size = "filters" if kind == "ConvLSTM" else "units"
     units = config[size]
@@ -131,10 +132,11 @@ def cell(kind: str, config: Mapping[str, Any], loop: Mapping[str, Any], keras: V
     options = {} if cudnn else _activations(kind, config, keras)
     options |= {name: config.get(name, 0.0) for name in ("dropout", "recurrent_dropout")}
     options |= {"reverse": loop.get("go_backwards", False), "time_major": loop.get("time_major", False)}
+    # `unit_forget_bias` changes only the initial bias, so it has no effect on the weights of the file.
     if kind in ("LSTM", "ConvLSTM"):
         options["forget_bias"] = 1.0 if config.get("unit_forget_bias", True) else None
     if kind == "GRU":
-        options["reset_after"] = True if cudnn else config.get("reset_after", False)  # Keras 2.1 had no such option
+        options["reset_after"] = True if cudnn else config.get("reset_after", False)  # Keras 2.1 does not have this option
     if kind == "ConvLSTM":
         options |= _window(config)
     return Cell(kind, "", str(config.get("name", "")), units, use_bias, _dtype(config.get("dtype")), cudnn, options)
@@ -146,9 +148,15 @@ def _activations(kind: str, config: Mapping[str, Any], keras: Version) -> dict[s
 
 
 def _activation(option: str, value: Any, keras: Version) -> str:
+    """Return the name in jlstm of an activation.
+
+    Raises:
+        UnsupportedError: jlstm does not have this activation.
+    """
+    # Keras 3 changed the slope of hard_sigmoid from 0.2 to 1/6 under the same name.
     if value == "hard_sigmoid":
         return "hard_sigmoid" if keras.major == 3 else "hard_sigmoid_0.2"
-    if value is None:
+    if value is None:  # Keras's `activation=None`
         return "linear"
     if not isinstance(value, str) or value not in ACTIVATIONS:
         raise UnsupportedError(
@@ -158,6 +166,7 @@ def _activation(option: str, value: Any, keras: Version) -> str:
 
 
 def _window(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the convolutions of a ConvLSTM. The weights tell the size of its window."""
     if config.get("data_format") not in (None, "channels_last"):
         raise UnsupportedError(f"it has data_format={quoted(config['data_format'])}, and ours have features last")
     sizes = {"strides": config["strides"], "dilation": config["dilation_rate"]}
@@ -166,7 +175,12 @@ def _window(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same_version(config: Mapping[str, Any], loop: Mapping[str, Any], keras: Version) -> None:
-    """Require that options which only one of Keras 2 and 3 writes agree with the version, which says what hard_sigmoid means."""
+    """Check that the options fit the version of Keras, because the version determines the meaning of hard_sigmoid.
+
+    Raises:
+        ValueError: a configuration of version 3 has an option that only Keras 2 writes, or the other way round.
+    """
+    # Keras 2 may write zero_output_for_mask too, but then it also writes an option of the first kind.
     older = [name for name in ("implementation", "time_major") if name in config or name in loop]
     newer = ["zero_output_for_mask"] if "zero_output_for_mask" in loop and not older else []
     for names, major in ((older, 3), (newer, 2)):
@@ -182,4 +196,5 @@ def _dtype(policy: Any) -> str:
     name = policy["config"].get("name") if isinstance(policy, Mapping) and isinstance(policy.get("config"), Mapping) else policy
     if not isinstance(name, str):
         return ""
+    # A mixed policy computes in a smaller dtype than that of the variables, which are float32.
     return "float32" if name.startswith("mixed_") else name if name in ("float16", "bfloat16", "float32", "float64") else ""

@@ -13,30 +13,41 @@ from jlstm.convert.keras_model.places import Place
 from jlstm.convert.result import FileLayers
 from jlstm.layers import Layer
 
-Converted = tuple[Layer, Params]
+LayerAndParams = tuple[Layer, Params]
 
 
 class Result:
-    """Layers by name, converted or skipped, and the arrays that they take.
+    """Collects the layers of a file, converted or skipped, and the names of the arrays that they use.
 
     Args:
         path: the file, for messages.
-        content: its arrays.
+        content: the contents of the file.
+
+    Attributes:
+        converted: the converted layers by name.
+        skipped: for each skipped layer, the reason.
+        assumed: one sentence for each assumption.
+        in_network_order: whether the layers are in the order in which the network runs them.
+        used: the names of the arrays of all layers, converted or skipped.
     """
 
     def __init__(self, path: Path, content: Content) -> None:
         self.path, self.content = path, content
-        self.converted: dict[str, Converted] = {}
+        self.converted: dict[str, LayerAndParams] = {}
         self.skipped: dict[str, str] = {}
         self.assumed: tuple[str, ...] = ()
         self.in_network_order = False
         self.used: set[str] = set()
 
-    def convert(self, name: str, make: Callable[[], Converted]) -> None:
-        """Convert a layer, or skip it with the reason.
+    def convert(self, name: str, make: Callable[[], LayerAndParams]) -> None:
+        """Convert a layer, or skip it and record the reason.
+
+        Args:
+            name: the layer's name.
+            make: converts the layer. It raises an UnsupportedError to skip the layer.
 
         Raises:
-            ValueError: its weights or its description contradict each other.
+            ValueError: the weights and the configuration of the layer contradict each other.
         """
         try:
             self.converted[name] = make()
@@ -45,11 +56,11 @@ class Result:
         except ValueError as error:
             raise ValueError(f"{self.path}: {quoted(name)}: {error}") from error
 
-    def listed(self, layer: str) -> list[str]:
-        """The arrays of a layer in an old file, in the order in which Keras lists them.
+    def weight_names(self, layer: str) -> list[str]:
+        """Return the names of a layer's arrays in an old file, in the order in which Keras lists them.
 
         Raises:
-            ValueError: an array is listed that is not there.
+            ValueError: a listed array does not exist.
         """
         try:
             return legacy.weights_of(self.content, layer)
@@ -60,27 +71,27 @@ class Result:
         """Convert one cell of a layer.
 
         Args:
-            roles: the names of its arrays by role.
-            options: of the cell.
-            cell: its description, if the file has one.
+            roles: the names of the cell's arrays by role.
+            options: options of the layer.
+            cell: the cell's configuration, if the file has one.
 
         Raises:
-            ValueError: an array is missing, damaged, or not what the description says.
+            ValueError: an array is missing or damaged, or contradicts the configuration.
         """
         require_kernels(roles)
         weights = {role: self.content.array(roles[role]) for role in arrays.ROLES if role in roles}
         if cell is not None:
-            _same(cell, weights)
+            _require_match(cell, weights)
         return arrays.part(weights, options)
 
     def layers(self) -> FileLayers:
-        """Return the result. Recurrent cells that no layer uses are listed as skipped, under the names of their groups."""
+        """Return the result. Recurrent cells that no layer uses are added to the skipped layers, by the names of their groups."""
         for group, names in places.recurrent_groups(self.content).items():
             if self.used.isdisjoint(names):
                 base = group.removesuffix("/vars").removesuffix("/cell") or group
                 reason = "it has the weights of a recurrent cell, but is no layer of Keras whose options are told"
                 self.skipped.setdefault(base, reason)
-                self.in_network_order = False
+                self.in_network_order = False  # the place of this cell in the network is not known
                 self.used.update(names)
         return FileLayers(
             self.converted,
@@ -92,34 +103,43 @@ class Result:
 
 
 def require_kernels(roles: Mapping[str, str]) -> None:
-    """Check that a cell has both kernels."""
+    """Check that a cell has both kernels.
+
+    Raises:
+        ValueError: a kernel is missing.
+    """
     missing = [role for role in arrays.ROLES[:2] if role not in roles]
     if missing:
         raise ValueError(f"it has no {missing[0]}, which every recurrent layer has: write or download the file again")
 
 
-def require_whole(place: Place, told: str, directions: int, extra_error: type[ValueError] = ValueError) -> None:
-    """Refuse a layer of which arrays are missing or left over.
+def require_whole(place: Place, expectation: str, directions: int, extra_error: type[ValueError] = ValueError) -> None:
+    """Refuse a layer with missing or additional arrays.
 
     Args:
-        place: its arrays.
-        told: where the number of directions comes from, for the message.
-        directions: how many it has.
-        extra_error: for arrays that no cell of Keras has: they contradict a description, or tell of a layer that is not read.
+        place: the layer's arrays.
+        expectation: a clause on the expected number of directions, for the message.
+        directions: the expected number of directions.
+        extra_error: the error for additional arrays. They contradict a configuration. Without one, they may be those of a layer
+            that is not read, which is an UnsupportedError.
     """
     if place.obstacle:
         raise ValueError(f"it {place.obstacle}: save the model again")
     if not place.sides:
         raise ValueError("it has no weights in the file: write or download it again")
     if len(place.sides) != directions:
-        raise ValueError(f"it has weights of {len(place.sides)} directions and {told}: write or download the file again")
+        raise ValueError(f"it has weights of {len(place.sides)} directions and {expectation}: write or download the file again")
     if place.extra:
         array = repr(place.extra[0][-80:])
         raise extra_error(f"it has the array {array} besides kernel, recurrent_kernel and bias, which no layer of Keras has")
 
 
-def _same(cell: Cell, weights: Mapping[str, Any]) -> None:
-    """Check that the weights match the configuration of the cell."""
+def _require_match(cell: Cell, weights: Mapping[str, Any]) -> None:
+    """Check that the weights match the configuration of the cell.
+
+    Raises:
+        ValueError: the kind, the size, the bias, the dtype or the layout differ.
+    """
     recurrent, bias = weights["recurrent_kernel"], weights.get("bias")
     kind = arrays.kind(recurrent)
     if kind != cell.kind:
@@ -127,10 +147,12 @@ def _same(cell: Cell, weights: Mapping[str, Any]) -> None:
     if recurrent.shape[-2] != cell.units:
         raise ValueError(f"it is described with units={cell.units}, and its weights have {recurrent.shape[-2]}: save it again")
     if (bias is not None) != cell.use_bias:
-        held = "no bias" if bias is None else "a bias"
-        raise ValueError(f"it is described with use_bias={cell.use_bias}, and its weights have {held}: save the model again")
+        stated_bias = "no bias" if bias is None else "a bias"
+        raise ValueError(
+            f"it is described with use_bias={cell.use_bias}, and its weights have {stated_bias}: save the model again"
+        )
     if cell.dtype and recurrent.dtype.name != cell.dtype:
         raise ValueError(f"it is described with dtype {cell.dtype}, and its weights are {recurrent.dtype.name}: save it again")
     if bias is not None and cell.kind in ("LSTM", "GRU") and (bias.shape == (2 * recurrent.shape[1],)) != cell.cudnn:
-        of_cudnn = "in cuDNN's layout" if not cell.cudnn else "not in cuDNN's layout"
-        raise ValueError(f"its weights are {of_cudnn}, unlike those of the class that is described: save the model again")
+        weights_layout = "in cuDNN's layout" if not cell.cudnn else "not in cuDNN's layout"
+        raise ValueError(f"its weights are {weights_layout}, unlike those of the class that is described: save the model again")

@@ -1,4 +1,4 @@
-"""The directions of a recurrent layer and the cells of each, as a Keras model's description gives them."""
+"""Parsing of the directions of a recurrent layer, and of the cells of each direction, in the configuration of a Keras model."""
 
 import re
 from collections.abc import Mapping
@@ -7,19 +7,30 @@ from typing import Any, NamedTuple
 from jlstm.convert.keras_model import options as keras_options
 from jlstm.convert.keras_model.options import CELLS, KINDS, Cell, UnsupportedError, Version, quoted
 
-_OURS = ("keras", "tf_keras", "tensorflow")  # where Keras's own classes come from; old files do not tell
+_KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow")  # packages of Keras's own classes; old files do not state the package
 RECURRENT = re.compile(r"lstm|gru|rnn|recurrent", re.IGNORECASE)
 
 
 class Side(NamedTuple):
-    """One direction of a layer: names that its weights may be under, and its cells, the lowest first."""
+    """One direction of a layer.
+
+    Attributes:
+        names: the names of groups that may hold its weights in old files.
+        cells: its cells, the lowest first.
+    """
 
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
 
 
-def numbered(class_name: str, used: dict[str, int]) -> str:
-    """Return the name that Keras gives a layer: its class in snake case, with _1, _2, … from the second on."""
+def group_name(class_name: str, used: dict[str, int]) -> str:
+    """Return the name of a layer's group in new files: its class in snake case, with _1, _2, … from the second on.
+
+    Args:
+        class_name: the layer's class.
+        used: the last number of each class so far. The number of this class is counted up.
+    """
+    # The same steps as in Keras's `to_snake_case`, which makes "cu_dnnlstm" of CuDNNLSTM, for example.
     plain = re.sub(r"\W+", "", class_name)
     plain = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", plain)).lower()
     used[plain] = used.get(plain, -1) + 1
@@ -27,14 +38,17 @@ def numbered(class_name: str, used: dict[str, int]) -> str:
 
 
 def directions(entry: Mapping[str, Any], version: Version) -> tuple[tuple[Side, ...], str | None]:
-    """A layer's directions and how they are merged; none if it is no recurrent layer.
+    """Parse the configuration of a layer.
+
+    Returns:
+        One or two directions, and how they are merged. There are no directions if the layer is not recurrent.
 
     Raises:
-        UnsupportedError: it is one that is not converted.
+        UnsupportedError: the layer is recurrent and cannot be converted.
     """
     class_name, config = entry["class_name"], entry["config"]
     if class_name == "Bidirectional":
-        _native(entry)
+        _require_builtin(entry)
         return _bidirectional(config, version)
     if class_name in KINDS or class_name == "RNN":
         return (Side((), _cells(entry, version)),), "concat"
@@ -43,11 +57,11 @@ def directions(entry: Mapping[str, Any], version: Version) -> tuple[tuple[Side, 
     return (), "concat"
 
 
-def _native(entry: Mapping[str, Any]) -> None:
-    """Require a class of Keras's own: others may have the same name."""
+def _require_builtin(entry: Mapping[str, Any]) -> None:
+    """Check that a class is one of Keras's own. A custom class may have the same name and compute something else."""
     module, registered = entry.get("module"), entry.get("registered_name")
     name = entry["class_name"]
-    if module is not None and str(module).split(".")[0] not in _OURS:
+    if module is not None and str(module).split(".")[0] not in _KERAS_PACKAGES:
         raise UnsupportedError(f"it is {quoted(name)} of the module {quoted(module)}, not Keras's {name}")
     if registered not in (None, name) or (registered is not None and module is None):
         raise UnsupportedError(f"it is {quoted(name)} registered as {quoted(registered)}, not Keras's {name}")
@@ -56,57 +70,66 @@ def _native(entry: Mapping[str, Any]) -> None:
 def _cells(entry: Mapping[str, Any], version: Version) -> tuple[Cell, ...]:
     """Return the cells of a layer in one direction, the lowest first."""
     class_name, config = entry["class_name"], entry["config"]
-    _native(entry)
+    _require_builtin(entry)
     if version.major == 1:
         raise UnsupportedError("it was saved by Keras 1, which has other arrays and options: save it again with Keras 2")
     if class_name in KINDS:
         return (keras_options.cell(KINDS[class_name], config, config, version, cudnn=class_name.startswith("CuDNN")),)
     if class_name != "RNN":
         raise UnsupportedError(f"it is Bidirectional around {quoted(class_name)}, which is not a recurrent layer of Keras")
-    keras_options.only(config, keras_options.LOOP | {"cell"})
+    keras_options.require_known(config, keras_options.LOOP | {"cell"})
     outer = config["cell"]
     entries = [outer]
     if outer["class_name"] == "StackedRNNCells":
-        _native(outer)
-        keras_options.only(outer["config"], keras_options.STACKED)
+        _require_builtin(outer)
+        keras_options.require_known(outer["config"], keras_options.STACKED)
         entries = outer["config"]["cells"]
-    used: dict[str, int] = {}
+    used: dict[str, int] = {}  # cells are numbered by class within their layer
     cells = []
     for inner in entries:
-        _native(inner)
+        _require_builtin(inner)
         if inner["class_name"] not in CELLS:
             raise UnsupportedError(f"it has cells of class {quoted(inner['class_name'])}, which is not read")
-        made = keras_options.cell(CELLS[inner["class_name"]], inner["config"], config, version)
-        cells.append(made._replace(number=numbered(inner["class_name"], used)))
+        cell = keras_options.cell(CELLS[inner["class_name"]], inner["config"], config, version)
+        cells.append(cell._replace(group=group_name(inner["class_name"], used)))
     if not cells:
         raise UnsupportedError("it has no cells")
     return tuple(cells)
 
 
 def _bidirectional(config: Mapping[str, Any], version: Version) -> tuple[tuple[Side, ...], str | None]:
-    layer, other = config["layer"], config.get("backward_layer")
-    keras_options.only(config, keras_options.WRAPPER)
+    """Parse the configuration of a Bidirectional. Its backward layer is the mirror image of `layer` unless it is stated."""
+    layer, backward_layer = config["layer"], config.get("backward_layer")
+    keras_options.require_known(config, keras_options.WRAPPER)
     forward, merge = _cells(layer, version), config["merge_mode"]
     name = str(layer["config"].get("name", ""))
-    here, back = (name, f"forward_{name}"), (f"backward_{name}", f"backward_{name.removeprefix('forward_')}")
-    if other is None:
+    # Keras renames the layers to "forward_lstm" and "backward_lstm". The configuration may hold the name from before or after.
+    forward_names = (name, f"forward_{name}")
+    backward_names = (f"backward_{name}", f"backward_{name.removeprefix('forward_')}")
+    if backward_layer is None:
         backward = tuple(cell._replace(options=_flipped(cell.options)) for cell in forward)
-        return (Side(here, forward), Side(back, backward)), merge
-    backward = _cells(other, version)
-    named = str(other["config"].get("name", ""))
-    for k, (ahead, behind) in enumerate(zip(forward, backward, strict=False)):
-        _alike(ahead, behind, f" of cell {k}" if len(forward) > 1 else "")
+        return (Side(forward_names, forward), Side(backward_names, backward)), merge
+    backward = _cells(backward_layer, version)
+    backward_name = str(backward_layer["config"].get("name", ""))
+    for k, (forward_cell, backward_cell) in enumerate(zip(forward, backward, strict=False)):
+        _require_mirrored(forward_cell, backward_cell, f" of cell {k}" if len(forward) > 1 else "")
     if len(forward) != len(backward):
         raise UnsupportedError(f"its backward_layer has {len(backward)} cells and its layer {len(forward)}: take it apart")
-    return (Side(here, forward), Side((named, f"backward_{named}"), backward)), merge
+    return (Side(forward_names, forward), Side((backward_name, f"backward_{backward_name}"), backward)), merge
 
 
 def _flipped(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "reverse": not options["reverse"]}
 
 
-def _alike(forward: Cell, backward: Cell, place: str) -> None:
-    """Require that the backward layer is the layer's mirror image, the only one that our Bidirectional has."""
+def _require_mirrored(forward: Cell, backward: Cell, place: str) -> None:
+    """Check that two cells differ only in their direction, as a Bidirectional of jlstm requires.
+
+    Args:
+        forward: a cell of the layer.
+        backward: the cell at the same position of the backward layer.
+        place: which cell of a stack it is, for the message.
+    """
     sides = [{"class": cell.kind, "units": cell.units, "use_bias": cell.use_bias, **cell.options} for cell in (forward, backward)]
     sides[0]["reverse"] = not sides[0]["reverse"]
     for option, value in sides[0].items():

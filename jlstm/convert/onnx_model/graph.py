@@ -1,4 +1,4 @@
-"""An ONNX model's file and the way through its graphs: branches of If, bodies of loops, and functions where they are called."""
+"""Reading of an ONNX model, and traversal of its graphs: the main graph, branches of If, bodies of loops, and function calls."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -9,27 +9,35 @@ from jlstm.convert import files
 from jlstm.convert.onnx_model.scope import Key, Scope, key
 from jlstm.convert.onnx_model.tensors import Tensors
 
-_DEEPEST = 64  # graphs in graphs and functions in functions
+# Limits on untrusted files: graphs inside graphs and functions inside functions; and steps and bytes of weights, as an allowance
+# and a factor for each byte of the file. A small file may call functions that call functions, and so grow exponentially.
+_MAX_DEPTH = 64
+_FREE_STEPS, _STEPS_PER_BYTE = 10_000, 4
+_FREE_BYTES, _BYTES_PER_BYTE = 1 << 20, 24
 
 
 class Model:
-    """A model's file.
+    """An ONNX model in a file.
+
+    Args:
+        path: the file.
 
     Attributes:
         path: the file.
-        onnx: the package.
-        tensors: reads its tensors.
-        functions: those that the model brings with it.
-        scopes: the graphs and calls that were walked through.
+        onnx: the onnx package.
+        proto: the ModelProto.
+        tensors: reads the tensors of the model.
+        functions: the functions that the model defines.
+        scopes: the graphs and function calls that `nodes` has visited.
 
     Raises:
         ImportError: onnx is not installed.
-        ValueError: it is no ONNX file.
+        ValueError: the file is not an ONNX file, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.onnx = path, files.needed("onnx", path)
-        decode_error = files.needed("google.protobuf.message", path).DecodeError
+        self.path, self.onnx = path, files.import_package("onnx", path)
+        decode_error = files.import_package("google.protobuf.message", path).DecodeError
         content = path.read_bytes()
         if content[4:8] == b"ORTM":
             raise ValueError(f"{path} is of ONNX Runtime's own format: read the .onnx file that it was made from")
@@ -42,33 +50,35 @@ class Model:
         self.tensors = Tensors(self.onnx, path)
         self.functions: dict[Key, Any] = {key(function, function.name): function for function in self.proto.functions}
         self.scopes: list[Scope] = []
-        self._steps = self._kept = 0
+        self._steps = self._weight_bytes = 0
 
     def count(self, steps: int) -> None:
-        """Count steps of some microseconds each: a node that is visited, or four kilobytes that are computed.
+        """Count steps of some microseconds each. A step is a node that is visited, or four kilobytes that are computed.
 
         Raises:
-            ValueError: there are too many for a file of this size, as where functions call each other many times.
+            ValueError: there are too many steps for a file of this size, for example because functions call each other.
         """
         self._steps += steps
-        if self._steps > 10_000 + 4 * self.tensors.size:
+        if self._steps > _FREE_STEPS + _STEPS_PER_BYTE * self.tensors.size:
             raise ValueError(f"{self.path} takes far longer to read than its size justifies: simplify it, by onnxsim")
 
-    def keep(self, size: int) -> None:
-        """Count the bytes of weights that are kept.
+    def count_weights(self, size: int) -> None:
+        """Count the bytes of converted weights, which stay in memory.
 
         Raises:
-            ValueError: there are too many for a file of this size, as where many nodes share a tensor.
+            ValueError: there are too many bytes for a file of this size, for example because many nodes share a tensor.
         """
-        self._kept += size
-        if self._kept > (1 << 20) + 24 * self.tensors.size:
+        self._weight_bytes += size
+        if self._weight_bytes > _FREE_BYTES + _BYTES_PER_BYTE * self.tensors.size:
             raise ValueError(f"{self.path} has layers that are far larger than the file: load their weights one by one")
 
-    def nodes(self, wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any, Scope]]:
-        """Yield all nodes with their names, in the order in which they run; those in functions only if `wanted` takes one there.
+    def nodes(self, is_wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any, Scope]]:
+        """Yield all nodes with their full names and scopes, in the order in which they run.
+
+        Calls of a function are entered only if the function contains a wanted node, itself or in a function that it calls.
 
         Args:
-            wanted: whether a node is looked for.
+            is_wanted: returns whether a node is wanted.
 
         Raises:
             ValueError: graphs are nested too deeply, or names are too long.
@@ -76,14 +86,18 @@ class Model:
         graph = self.proto.graph
         inputs = [value.name for value in graph.input] + [tensor.values.name for tensor in graph.sparse_initializer]
         main = Scope(self, graph.node, tensors=graph.initializer, inputs=inputs)
-        functions = self._functions_with(wanted)
+        functions = self._functions_with(is_wanted)
         yield from self._walk(main, functions, 0)
-        others = [self.functions[name] for name in self.functions.keys() - functions]
-        self.scopes += [Scope(self, function.node, path=f"{function.name}/") for function in others]
+        # The tensors of functions that were not entered are listed as unused, too.
+        unvisited = [self.functions[name] for name in self.functions.keys() - functions]
+        self.scopes += [Scope(self, function.node, path=f"{function.name}/") for function in unvisited]
 
     def _walk(self, scope: Scope, functions: set[Key], depth: int) -> Iterator[tuple[str, Any, Scope]]:
-        if depth > _DEEPEST:
-            raise ValueError(f"{self.path} has more than {_DEEPEST} graphs in one another: inline its functions, by onnx.inliner")
+        """Yield the nodes of a graph and of the graphs inside it. Calls of the given functions are entered."""
+        if depth > _MAX_DEPTH:
+            raise ValueError(
+                f"{self.path} has more than {_MAX_DEPTH} graphs in one another: inline its functions, by onnx.inliner"
+            )
         self.scopes.append(scope)
         for k, node in enumerate(scope.nodes):
             name = label(node, k)
@@ -91,40 +105,43 @@ class Model:
                 yield from self._walk(scope.call(node, name), functions, depth + 1)
                 continue
             yield scope.path + name, node, scope
-            for which, graph in _graphs(node):
-                inner = scope.inner(graph, f"{name}/{which}", is_branch=node.op_type == "If")
+            for attribute_name, graph in _graphs(node):
+                inner = scope.inner(graph, f"{name}/{attribute_name}", is_branch=node.op_type == "If")
                 yield from self._walk(inner, functions, depth + 1)
 
-    def _functions_with(self, wanted: Callable[[Any], bool]) -> set[Key]:
+    def _functions_with(self, is_wanted: Callable[[Any], bool]) -> set[Key]:
         """Return the functions that contain a wanted node, or call a function that contains one."""
         callers: dict[Key, set[Key]] = defaultdict(set)
-        containing = set()
+        containing = set()  # starts with the functions that contain a wanted node, and grows by their callers
         for name, function in self.functions.items():
-            for node in _all(function.node):
+            for node in _all_nodes(function.node):
                 callers[key(node)].add(name)
-                if wanted(node):
+                if is_wanted(node):
                     containing.add(name)
-        new = list(containing)
-        while new:
-            callers_found = callers[new.pop()] - containing
-            containing |= callers_found
-            new += callers_found
+        pending = list(containing)
+        while pending:
+            new_callers = callers[pending.pop()] - containing
+            containing |= new_callers
+            pending += new_callers
         return containing
 
 
 def label(node: Any, k: int) -> str:
-    """Return a node's name, or that of its first output if it has none."""
+    """Return a node's name. Without one, return the name of its first output, or its operator and its position `k`."""
     return node.name or next((output for output in node.output if output), f"{node.op_type}_{k}")
 
 
 def _is_text(message: Any) -> bool:
-    """Whether all strings are UTF-8. Protobuf gives those that are not as bytes, or raises."""
-    waiting = [message]
+    """Return whether all strings of a protobuf message are UTF-8.
+
+    For other strings, implementations of protobuf differ: they return bytes or raise a UnicodeDecodeError.
+    """
+    pending = [message]
     try:
-        while waiting:
-            for field, value in waiting.pop().ListFields():
+        while pending:
+            for field, value in pending.pop().ListFields():
                 if field.type == field.TYPE_MESSAGE:
-                    waiting += [value] if hasattr(value, "ListFields") else value
+                    pending += [value] if hasattr(value, "ListFields") else value
                 elif field.type == field.TYPE_STRING and not all(
                     isinstance(text, str) for text in ([value] if isinstance(value, str | bytes) else value)
                 ):
@@ -135,6 +152,7 @@ def _is_text(message: Any) -> bool:
 
 
 def _graphs(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the graphs in a node's attributes, by the attributes' names."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.name, attribute.g
@@ -142,10 +160,10 @@ def _graphs(node: Any) -> Iterator[tuple[str, Any]]:
             yield f"{attribute.name}_{k}", graph
 
 
-def _all(nodes: Any) -> Iterator[Any]:
+def _all_nodes(nodes: Any) -> Iterator[Any]:
     """Yield nodes and, recursively, the nodes of graphs in their attributes."""
-    waiting = [nodes]
-    while waiting:
-        for node in waiting.pop():
+    pending = [nodes]
+    while pending:
+        for node in pending.pop():
             yield node
-            waiting += [graph.node for _, graph in _graphs(node)]
+            pending += [graph.node for _, graph in _graphs(node)]

@@ -1,4 +1,4 @@
-"""The recurrent layers of an ONNX model: their weights and attributes as `load` takes them, and what else looks like one."""
+"""Search for the recurrent layers of an ONNX model, and for other parts of it that look like recurrent layers."""
 
 import re
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from jlstm.convert.onnx_model.graph import Model
 from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
 from jlstm.convert.onnx_model.scope import Scope, key
 
+# The inputs of each operator by position. GRU and RNN lack the last two of the LSTM: initial_c and P.
 _LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 _SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 _QUANTIZED = ("com.microsoft", "DynamicQuantizeLSTM")
@@ -23,7 +24,13 @@ WRITTEN_OUT = "its steps are written out in other operators: pass its weights to
 
 
 class Node(NamedTuple):
-    """A recurrent layer: its name in the result, its NodeProto, and the graph that it is in."""
+    """A recurrent layer in a model.
+
+    Attributes:
+        name: the layer's name in the result.
+        proto: its NodeProto.
+        scope: the graph or function call that contains it.
+    """
 
     name: str
     proto: Any
@@ -31,12 +38,15 @@ class Node(NamedTuple):
 
 
 class Layers:
-    """Finds a model's recurrent layers.
+    """Finds the recurrent layers of a model, and records what the caller has to know about each.
+
+    Args:
+        model: the model.
 
     Attributes:
-        skipped: what looks like such a layer and is none that can be converted, by name, with the reason.
-        assumed: sentences on what a layer takes from the graph that is no weight.
-        in_order: whether the network runs the layers as they came, all of them.
+        skipped: parts of the model that look like recurrent layers and cannot be converted, by name, with the reason.
+        assumed: one sentence for each input of a layer other than its weights that the caller has to pass to `apply`.
+        in_order: whether the network runs all layers, in the order in which they were yielded.
     """
 
     def __init__(self, model: Model) -> None:
@@ -46,17 +56,19 @@ class Layers:
         self._model = model
         self._used: set[tuple[Scope, str]] = set()
         self._names: dict[str, int] = {}
+        # The recurrent modules of PyTorch that the exporter's metadata names, by whether a recurrent node implements them.
         self._modules: dict[bool, set[str]] = {False: set(), True: set()}
 
     def __iter__(self) -> Iterator[Node]:
-        """Yield the nodes that may be converted, in the order in which they run."""
-        checked = set()
+        """Yield the nodes of recurrent layers, in the order in which they run. Other nodes that look alike are skipped."""
+        checked_scopes = set()
         for name, proto, scope in self._model.nodes(_looks_recurrent):
+            # A model may define a function with the name of an operator. It is then entered instead.
             is_layer = key(proto)[:2] in _PLACES and key(proto) not in self._model.functions
             self._modules[is_layer] |= _torch_modules(proto)
             if is_layer:
-                if scope not in checked:
-                    checked.add(scope)
+                if scope not in checked_scopes:
+                    checked_scopes.add(scope)
                     self.in_order &= scope.in_order() and not scope.is_branch
                 yield Node(self._unique(name), proto, scope)
             elif _looks_recurrent(proto):
@@ -66,16 +78,17 @@ class Layers:
                 self.skipped[self._unique(name)] = f"it is a {proto.op_type} that looks like a recurrent layer, {WRITTEN_OUT}"
 
     def place(self, node: Node) -> Any:
-        """Return a key that is equal for nodes of the same layer: the sources of the weights, and the attributes."""
+        """Return a key that is equal for nodes with the same weights and attributes, which are calls of the same layer."""
+        # Inputs 0 and 4 to 6 are X, the lengths and the initial states, which differ between calls.
         sources = [node.scope.find(name) if name else None for name in node.proto.input]
         weights = [(k, source.scope, source.name) for k, source in enumerate(sources) if source and not 4 <= k <= 6 and k]
         return node.proto.op_type, tuple(weights), repr(sorted(node.scope.values(node.proto).items()))
 
     def weights(self, node: Node) -> dict[str, Any]:
-        """Return a node's weights and attributes, by ONNX's names.
+        """Return a node's weights and attributes by ONNX's names, as `jlstm.convert.onnx.load` takes them.
 
         Raises:
-            UnsupportedError: it cannot be converted.
+            UnsupportedError: the node cannot be converted.
             ValueError: the file is damaged, or contradicts itself.
         """
         inputs, constants = self._inputs(node), Constants(self._used)
@@ -91,27 +104,26 @@ class Layers:
                 f"{where} is of kind {node.proto.op_type} with R of shape {shape}, expected {gates} gates: export it again"
             )
         values = node.scope.values(node.proto)
-        values.pop("output_sequence", None)  # of the first versions: whether all outputs are wanted
+        values.pop("output_sequence", None)  # in the first version of the operators: whether Y is computed
         if values.get("layout", 0) not in (0, 1):
             raise UnsupportedError(f"it has layout={str(values['layout'])[:20]}, expected 0 or 1: pass its weights to load")
         return arrays | values
 
-    def remark(self, node: Node) -> None:
-        """Note the inputs that a layer takes from the graph, and that the caller has to pass to `apply`.
+    def record_inputs(self, node: Node) -> None:
+        """Record the inputs of a layer other than its weights, because the caller has to pass them to `apply`.
 
         Raises:
-            UnsupportedError: it starts from a constant that is not zero.
+            UnsupportedError: the initial state is a constant that is not zero.
         """
         inputs, constants, name = self._inputs(node), Constants(self._used), quoted(node.name)
         for state in ("initial_h", "initial_c"):
-            start = constants.start(node.scope, inputs[state]) if state in inputs else "zero"
-            if start == "constant":
+            state_kind = constants.initial_state_kind(node.scope, inputs[state]) if state in inputs else "zero"
+            if state_kind == "constant":
                 raise UnsupportedError(f"it starts from a constant {state}: make it an input, and pass it to apply as carry")
-            if start == "computed":
+            if state_kind == "computed":
                 self.assumed.append(f"{name} starts from an {state} that the graph computes: pass that to apply as carry.")
-        if self._model.proto.ir_version >= 4 and any(
-            _has_default(node.scope, inputs[which]) for which in "WRBP" if which in inputs
-        ):
+        # Before IR version 4, every tensor had to be listed as an input, too, so only later models can have such defaults.
+        if self._model.proto.ir_version >= 4 and any(_has_default(node.scope, inputs[role]) for role in "WRBP" if role in inputs):
             self.assumed.append(f"{name} has weights that are inputs of the graph with defaults, which are taken.")
         if "sequence_lens" in inputs and _is_constant(constants, node.scope, inputs["sequence_lens"]):
             self.assumed.append(f"{name} has constant lengths in the file: pass them to apply as lengths.")
@@ -122,9 +134,15 @@ class Layers:
             )
 
     def finish(self) -> list[str]:
-        """Return the names of arrays that no layer uses, and note which of them look like a recurrent layer's."""
+        """Return the names of arrays that no layer uses. Those with names of recurrent weights are also added to `skipped`.
+
+        Call it after all layers were converted.
+        """
         unused = [
-            scope.path + name for scope in self._model.scopes for name in _numbers(scope) if (scope, name) not in self._used
+            scope.path + name
+            for scope in self._model.scopes
+            for name in _weight_candidates(scope)
+            if (scope, name) not in self._used
         ]
         for name in unused:
             if match := _WEIGHTS.search(name):
@@ -150,19 +168,22 @@ class Layers:
         return result
 
 
-def _constant(constants: Constants, node: Node, which: str, name: str) -> np.ndarray:
+def _constant(constants: Constants, node: Node, role: str, name: str) -> np.ndarray:
+    """Return the value of an input of a node, such as W. An error names the input."""
     try:
         return constants.array(node.scope, name)
     except UnsupportedError as error:
-        raise UnsupportedError(f"its {which}: {error}") from error
+        raise UnsupportedError(f"its {role}: {error}") from error
 
 
 def _has_default(scope: Scope, name: str) -> bool:
+    """Return whether a value is an input of a graph that has a tensor as its default."""
     source = scope.find(name)
     return source is not None and source.tensor is not None and source.name in source.scope.inputs
 
 
 def _is_constant(constants: Constants, scope: Scope, name: str) -> bool:
+    """Return whether the value of a name can be computed without running the model."""
     try:
         constants.array(scope, name)
     except UnsupportedError:
@@ -171,7 +192,14 @@ def _is_constant(constants: Constants, scope: Scope, name: str) -> bool:
 
 
 def _dequantized(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the dequantized weights of a DynamicQuantizeLSTM. Its W and R have inputs in rows and gates in columns."""
+    """Return the dequantized weights of a DynamicQuantizeLSTM of ONNX Runtime, as those of an LSTM.
+
+    Its W and R are (directions, inputs, 4·units), and transposed in an LSTM. There is one scale per direction, or one per
+    direction and column.
+
+    Raises:
+        UnsupportedError: an array is missing, or has another shape or dtype.
+    """
     result = {name: array for name, array in arrays.items() if name in ("B", "P")}
     for name in "WR":
         if name not in arrays or f"{name}_scale" not in arrays or arrays[name].ndim != 3:
@@ -189,12 +217,17 @@ def _dequantized(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _looks_recurrent(proto: Any) -> bool:
+    """Return whether a node has the name of a recurrent operator."""
+    # The exporter of PyTorch writes an ATen node for an operator that ONNX does not have, with its name in an attribute.
     operator = next((attribute.s for attribute in proto.attribute if attribute.name == "operator"), b"")
     return bool(_NAMES.search(proto.op_type) or (proto.op_type == "ATen" and _NAMES.search(operator.decode(errors="replace"))))
 
 
 def _is_written_out(proto: Any) -> bool:
-    """Whether a loop multiplies by a matrix and has a tanh, and no recurrent layer of its own."""
+    """Return whether a node is a loop that looks like the steps of a recurrent layer.
+
+    Its body multiplies by a matrix and has a tanh, but has no recurrent operator.
+    """
     if proto.op_type not in ("Loop", "Scan"):
         return False
     inside = {node.op_type for attribute in proto.attribute for node in attribute.g.node}
@@ -207,7 +240,7 @@ def _torch_modules(proto: Any) -> set[str]:
     return {match[1] for note in notes for match in _TORCH.finditer(note)}
 
 
-def _numbers(scope: Scope) -> Iterator[str]:
+def _weight_candidates(scope: Scope) -> Iterator[str]:
     """Yield the names of arrays that may be weights: floating or 8-bit arrays with at least one axis."""
     types = scope.model.onnx.TensorProto
     weight_types = (types.FLOAT, types.DOUBLE, types.FLOAT16, types.BFLOAT16, types.INT8, types.UINT8)

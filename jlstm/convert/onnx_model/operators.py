@@ -1,7 +1,9 @@
-"""The operators that stand between a model's constants and its layers' weights, in NumPy.
+"""NumPy versions of the ONNX operators that compute a layer's weights from the constants of a model.
 
-Each has the attributes that it understands and an upper bound of how many numbers it makes, so that it can be refused before
-it takes memory. https://onnx.ai/onnx/operators/ has their meaning in all versions of the operator set.
+Each operator lists the attributes that it supports, and has an upper bound of the number of elements that it creates. So it can
+be refused before it allocates memory.
+
+Reference: https://onnx.ai/onnx/operators/, which describes all versions of each operator.
 """
 
 import math
@@ -12,7 +14,13 @@ import numpy as np
 
 
 class Call(NamedTuple):
-    """One use of an operator: inputs (None where one is left out), attributes, and how many outputs are asked for."""
+    """One call of an operator.
+
+    Attributes:
+        inputs: the inputs, with None for an optional input that is left out.
+        attributes: the attributes by name.
+        outputs: the number of outputs of the node.
+    """
 
     inputs: Sequence[Any]
     attributes: Mapping[str, Any]
@@ -22,19 +30,19 @@ class Call(NamedTuple):
         """Return the input at position `k`, or None if it is left out."""
         return self.inputs[k] if k < len(self.inputs) else None
 
-    def whole(self, name: str, k: int) -> list[int] | None:
-        """Return integers that old operator versions take as an attribute and new ones as an input."""
+    def integers(self, name: str, k: int) -> list[int] | None:
+        """Return integers that old versions of an operator take as the attribute `name`, and new versions as input `k`."""
         value = self.attributes.get(name, self.optional(k))
         return None if value is None else [int(number) for number in np.atleast_1d(value)]
 
 
 class Operator(NamedTuple):
-    """What an operator does.
+    """An operator in NumPy.
 
-    Args:
-        run: returns its output, or several in a list.
-        attributes: those that `run` understands.
-        size: an upper bound of how many numbers `run` makes.
+    Attributes:
+        run: returns the output, or a list of several outputs.
+        attributes: the attributes that `run` supports.
+        size: returns an upper bound of the number of elements that `run` creates. The default is the number of input elements.
     """
 
     run: Callable[[Call], Any]
@@ -42,19 +50,19 @@ class Operator(NamedTuple):
     size: Callable[[Call], int] = lambda call: sum(value.size for value in call.inputs if value is not None)
 
 
-def _broadcast(call: Call) -> int:
+def _broadcast_size(call: Call) -> int:
     return math.prod(np.broadcast_shapes(*(value.shape for value in call.inputs)))
 
 
-def _expanded(call: Call) -> int:
+def _expanded_size(call: Call) -> int:
     return math.prod(np.broadcast_shapes(call.inputs[0].shape, _sizes(call.inputs[1])))
 
 
-def _tiled(call: Call) -> int:
+def _tiled_size(call: Call) -> int:
     return call.inputs[0].size * math.prod(_sizes(call.inputs[1]))
 
 
-def _gathered(call: Call) -> int:
+def _gathered_size(call: Call) -> int:
     data, indices = call.inputs
     return indices.size * data.size // max(1, data.shape[call.attributes.get("axis", 0)])
 
@@ -67,11 +75,12 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 def _reshape(call: Call) -> Any:
-    data, shape = call.inputs[0], call.whole("shape", 1)
+    data, shape = call.inputs[0], call.integers("shape", 1)
     if shape is None:
         raise ValueError("no shape")
-    kept = call.attributes.get("allowzero", 0)
-    return data.reshape([data.shape[k] if size == 0 and not kept else size for k, size in enumerate(shape)])
+    # A size of 0 stands for the size of the same axis of the input, unless `allowzero` is set.
+    allow_zero = call.attributes.get("allowzero", 0)
+    return data.reshape([data.shape[k] if size == 0 and not allow_zero else size for k, size in enumerate(shape)])
 
 
 def _flatten(call: Call) -> Any:
@@ -80,30 +89,30 @@ def _flatten(call: Call) -> Any:
 
 
 def _squeeze(call: Call) -> Any:
-    axes = call.whole("axes", 1)
+    axes = call.integers("axes", 1)
     return np.squeeze(call.inputs[0], None if axes is None else tuple(axes))
 
 
 def _unsqueeze(call: Call) -> Any:
-    return np.expand_dims(call.inputs[0], tuple(call.whole("axes", 1) or ()))
+    return np.expand_dims(call.inputs[0], tuple(call.integers("axes", 1) or ()))
 
 
 def _slice(call: Call) -> Any:
-    data, starts, ends = call.inputs[0], call.whole("starts", 1), call.whole("ends", 2)
+    data, starts, ends = call.inputs[0], call.integers("starts", 1), call.integers("ends", 2)
     if starts is None or ends is None:
         raise ValueError("no starts or ends")
-    axes, steps = call.whole("axes", 3) or range(len(starts)), call.whole("steps", 4) or [1] * len(starts)
+    axes, steps = call.integers("axes", 3) or range(len(starts)), call.integers("steps", 4) or [1] * len(starts)
     places = [slice(None)] * data.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        places[axis] = slice(start, end, step)  # Python bounds them as ONNX does
+        places[axis] = slice(start, end, step)  # Python clips starts and ends to the array as ONNX does
     return data[tuple(places)]
 
 
 def _split(call: Call) -> list[Any]:
-    data, axis, sizes = call.inputs[0], call.attributes.get("axis", 0), call.whole("split", 1)
+    data, axis, sizes = call.inputs[0], call.attributes.get("axis", 0), call.integers("split", 1)
     if sizes is None:
         count = call.attributes.get("num_outputs", call.outputs)
-        largest = -(-data.shape[axis] // count)  # the last one may be smaller
+        largest = -(-data.shape[axis] // count)  # ONNX makes the last part smaller if the size is no multiple
         sizes = [largest] * (count - 1) + [data.shape[axis] - largest * (count - 1)]
     if sum(sizes) != data.shape[axis] or min(sizes) < 0:
         raise ValueError("parts of another size")
@@ -115,12 +124,13 @@ def _shape(call: Call) -> Any:
     return np.array(call.inputs[0].shape[start:end], np.int64)
 
 
-def _filled(call: Call) -> Any:
+def _constant_of_shape(call: Call) -> Any:
     value = call.attributes.get("value", np.zeros(1, np.float32))
     return np.broadcast_to(value.reshape(()), _sizes(call.inputs[0]))
 
 
 def _div(call: Call) -> Any:
+    # ONNX truncates integer division towards zero, and NumPy rounds down. They agree for positive numbers only.
     first, second = call.inputs
     if np.issubdtype(first.dtype, np.integer):
         if (second <= 0).any() or (first < 0).any():
@@ -129,12 +139,14 @@ def _div(call: Call) -> Any:
     return first / second
 
 
-def _reduced(reduce: Callable[..., Any]) -> Callable[[Call], Any]:
+def _reduction(reduce: Callable[..., Any]) -> Callable[[Call], Any]:
+    """Return the operator of a reduction, with the handling of axes that all reductions share."""
+
     def run(call: Call) -> Any:
-        axes, kept = call.whole("axes", 1), bool(call.attributes.get("keepdims", 1))
+        axes, keepdims = call.integers("axes", 1), bool(call.attributes.get("keepdims", 1))
         if not axes and call.attributes.get("noop_with_empty_axes", 0):
             return call.inputs[0]
-        return reduce(call.inputs[0], tuple(axes) if axes else None, kept)
+        return reduce(call.inputs[0], tuple(axes) if axes else None, keepdims)
 
     return run
 
@@ -143,12 +155,18 @@ def _norm(data: Any, axis: Any, keepdims: bool) -> Any:
     return np.sqrt(np.sum(data * data, axis=axis, keepdims=keepdims))
 
 
-def _total(data: Any, axis: Any, keepdims: bool) -> Any:
+def _sum(data: Any, axis: Any, keepdims: bool) -> Any:
+    # NumPy would sum small integers in a wider type, but ONNX keeps the type.
     return np.sum(data, axis=axis, keepdims=keepdims, dtype=data.dtype)
 
 
-def _along(call: Call, numbers: Any) -> Any:
-    """Scales or zero points, one for all or one for each index along `axis`, for broadcasting against the first input."""
+def _broadcastable(call: Call, numbers: Any) -> Any:
+    """Return scales or zero points in a shape that broadcasts against the first input.
+
+    Args:
+        call: the call, whose attribute `axis` is the axis that the scales are for.
+        numbers: one number for all elements, or one for each index along that axis; None for a zero point of 0.
+    """
     data, axis = call.inputs[0], call.attributes.get("axis", 1)
     if numbers is None or numbers.size == 1:
         return np.zeros((), np.int32) if numbers is None else numbers.reshape(())
@@ -158,17 +176,18 @@ def _along(call: Call, numbers: Any) -> Any:
 
 
 def _dequantize(call: Call) -> Any:
-    data, scale = call.inputs[0], _along(call, call.inputs[1])
+    data, scale = call.inputs[0], _broadcastable(call, call.inputs[1])
     if not np.issubdtype(data.dtype, np.integer):
         raise ValueError("numbers that are not whole")
-    return (data.astype(np.int64) - _along(call, call.optional(2)).astype(np.int64)).astype(scale.dtype) * scale
+    # In int64, because the difference of two 8-bit numbers may not fit in 8 bits.
+    return (data.astype(np.int64) - _broadcastable(call, call.optional(2)).astype(np.int64)).astype(scale.dtype) * scale
 
 
 def _quantize(call: Call) -> Any:
-    data, scale, zero_point = call.inputs[0], _along(call, call.inputs[1]), call.optional(2)
+    data, scale, zero_point = call.inputs[0], _broadcastable(call, call.inputs[1]), call.optional(2)
     dtype = np.dtype(np.uint8) if zero_point is None else zero_point.dtype
     bounds = np.iinfo(dtype)
-    levels = np.rint(data / scale).astype(np.int64) + _along(call, zero_point).astype(np.int64)
+    levels = np.rint(data / scale).astype(np.int64) + _broadcastable(call, zero_point).astype(np.int64)
     return np.clip(levels, bounds.min, bounds.max).astype(dtype)
 
 
@@ -182,7 +201,7 @@ def _constant(call: Call) -> Any:
 
 OPERATORS = {
     "Constant": Operator(_constant, _VALUES),
-    "ConstantOfShape": Operator(_filled, ("value",), lambda call: math.prod(_sizes(call.inputs[0]))),
+    "ConstantOfShape": Operator(_constant_of_shape, ("value",), lambda call: math.prod(_sizes(call.inputs[0]))),
     "Identity": Operator(lambda call: call.inputs[0]),
     "Cast": Operator(lambda call: call.inputs[0].astype(call.attributes["to"]), ("to", "saturate")),
     "Shape": Operator(_shape, ("start", "end")),
@@ -194,22 +213,24 @@ OPERATORS = {
     "Slice": Operator(_slice, ("starts", "ends", "axes")),
     "Split": Operator(_split, ("axis", "split", "num_outputs")),
     "Concat": Operator(lambda call: np.concatenate(call.inputs, call.attributes.get("axis", 1)), ("axis",)),
-    "Gather": Operator(lambda call: call.inputs[0].take(call.inputs[1], call.attributes.get("axis", 0)), ("axis",), _gathered),
+    "Gather": Operator(
+        lambda call: call.inputs[0].take(call.inputs[1], call.attributes.get("axis", 0)), ("axis",), _gathered_size
+    ),
     "Expand": Operator(
         lambda call: np.broadcast_to(call.inputs[0], np.broadcast_shapes(call.inputs[0].shape, _sizes(call.inputs[1]))),
-        size=_expanded,
+        size=_expanded_size,
     ),
-    "Tile": Operator(lambda call: np.tile(call.inputs[0], _sizes(call.inputs[1])), size=_tiled),
-    "Add": Operator(lambda call: np.add(*call.inputs), size=_broadcast),
-    "Sub": Operator(lambda call: np.subtract(*call.inputs), size=_broadcast),
-    "Mul": Operator(lambda call: np.multiply(*call.inputs), size=_broadcast),
-    "Div": Operator(_div, size=_broadcast),
-    "Pow": Operator(lambda call: np.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast),
+    "Tile": Operator(lambda call: np.tile(call.inputs[0], _sizes(call.inputs[1])), size=_tiled_size),
+    "Add": Operator(lambda call: np.add(*call.inputs), size=_broadcast_size),
+    "Sub": Operator(lambda call: np.subtract(*call.inputs), size=_broadcast_size),
+    "Mul": Operator(lambda call: np.multiply(*call.inputs), size=_broadcast_size),
+    "Div": Operator(_div, size=_broadcast_size),
+    "Pow": Operator(lambda call: np.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast_size),
     "Neg": Operator(lambda call: np.negative(*call.inputs)),
     "Abs": Operator(lambda call: np.abs(*call.inputs)),
     "Sqrt": Operator(lambda call: np.sqrt(*call.inputs)),
-    "ReduceSum": Operator(_reduced(_total), ("axes", "keepdims", "noop_with_empty_axes")),
-    "ReduceL2": Operator(_reduced(_norm), ("axes", "keepdims", "noop_with_empty_axes")),
+    "ReduceSum": Operator(_reduction(_sum), ("axes", "keepdims", "noop_with_empty_axes")),
+    "ReduceL2": Operator(_reduction(_norm), ("axes", "keepdims", "noop_with_empty_axes")),
     "DequantizeLinear": Operator(_dequantize, ("axis",)),
     "QuantizeLinear": Operator(_quantize, ("axis", "saturate")),
 }

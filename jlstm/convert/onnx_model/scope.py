@@ -1,7 +1,9 @@
-"""The names of one graph of an ONNX model: the outermost, a branch of If, a body of a loop, or one call of a function.
+"""Lookup of the names of values in one graph of an ONNX model.
 
-A value's name is looked up in its graph, then in those around it. A function sees nothing but what it is called with.
-https://onnx.ai/onnx/repo-docs/IR.html
+The graph is the main graph, a branch of If, the body of a loop, or one call of a function. A name is looked up in its graph, then
+in the graphs around it. A function sees only the arguments of its call.
+
+Reference: https://onnx.ai/onnx/repo-docs/IR.html
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,19 +14,21 @@ from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
 if TYPE_CHECKING:
     from jlstm.convert.onnx_model.graph import Model
 
-_LONGEST = 2000  # characters of a layer's name, with those of the graphs around it
+_MAX_NAME_LENGTH = 2000  # characters of a layer's name, with the names of the graphs around it
 _STANDARD = ("", "ai.onnx")
 
-Key = tuple[str, str, str]  # what a node computes: domain, name, and a number of one of several functions of this name
+Key = tuple[str, str, str]  # the identity of an operator or function: domain, name and overload
 
 
 class Source(NamedTuple):
-    """Where a value comes from: a tensor, an output of a node, or, with neither, an input.
+    """The source of a value: a tensor, an output of a node or, if both are None, an input of a graph.
 
-    Args:
-        scope, name: the graph that has it, and its name there.
-        tensor: a TensorProto of the file, if it is one.
-        node, output: the node that computes it, if one does, and which of its outputs it is.
+    Attributes:
+        scope: the graph that has the value.
+        name: its name there.
+        tensor: the TensorProto, if the value is a tensor of the file.
+        node: the NodeProto that computes the value, if there is one.
+        output: which of the node's outputs the value is.
     """
 
     scope: "Scope"
@@ -38,12 +42,18 @@ class Scope:
     """One graph, or one call of a function.
 
     Args:
-        model: the model that it is of.
-        nodes: in the order in which they run.
-        path: the names of the graphs around it and its own, with a / after each.
+        model: the model that contains the graph.
+        nodes: the nodes in the order in which they run.
+        tensors: the tensors of the graph.
+        inputs: the names of its inputs.
+        path: its name after those of the graphs around it, with a slash after each.
         outer: the graph around it, whose names it sees.
-        attributes: those of the call, for a function.
-        arguments: what a function's inputs are where it is called.
+        attributes: the attributes of the call of a function.
+        arguments: for each input of a function, the graph and the name of the value that it is called with.
+        is_branch: whether it is, or is inside, a branch of If.
+
+    Raises:
+        ValueError: the path is too long, or two values have the same name.
     """
 
     def __init__(
@@ -59,8 +69,10 @@ class Scope:
         arguments: "Mapping[str, tuple[Scope, str]] | None" = None,
         is_branch: bool = False,
     ) -> None:
-        if len(path) > _LONGEST:
-            raise ValueError(f"{model.path} has graphs with names of more than {_LONGEST} characters: give them shorter ones")
+        if len(path) > _MAX_NAME_LENGTH:
+            raise ValueError(
+                f"{model.path} has graphs with names of more than {_MAX_NAME_LENGTH} characters: give them shorter ones"
+            )
         model.count(len(nodes) + 1)
         self.model, self.nodes, self.path, self.outer, self.is_branch = model, nodes, path, outer, is_branch
         self.inputs, self.arguments, self._attributes = frozenset(inputs), dict(arguments or {}), dict(attributes or {})
@@ -72,15 +84,15 @@ class Scope:
             raise ValueError(f"{model.path} has two values of one name in a graph: export it again")
 
     def find(self, name: str) -> Source | None:
-        """Return where a value comes from; None where a function is called without it.
+        """Return the source of a value, or None if it is an input of a function that the call leaves out.
 
         Raises:
-            ValueError: nothing gives it.
+            ValueError: no graph has a value of this name.
         """
         scope: Scope | None = self
         inner = name
         while scope is not None and inner:
-            if inner in scope.arguments:
+            if inner in scope.arguments:  # continue in the graph that calls this function, with the name there
                 scope, inner = scope.arguments[inner]
             elif inner in scope.tensors:
                 return Source(scope, inner, tensor=scope.tensors[inner])
@@ -96,19 +108,19 @@ class Scope:
         raise ValueError(f"{self.model.path} has nothing that gives {quoted(name)}, which a node takes: export it again")
 
     def in_order(self) -> bool:
-        """Whether each node stands behind those whose outputs it takes, as ONNX asks for."""
-        ahead = set(self.producers)
+        """Return whether each node comes after those whose outputs it takes, as the ONNX specification requires."""
+        not_computed = set(self.producers)
         for node in self.nodes:
-            if not ahead.isdisjoint(node.input):
+            if not not_computed.isdisjoint(node.input):
                 return False
-            ahead.difference_update(node.output)
+            not_computed.difference_update(node.output)
         return True
 
     def attributes(self, node: Any) -> dict[str, Any]:
-        """Return a node's attributes, with those that it takes from its function's call.
+        """Return a node's attributes. A reference to an attribute of the function is replaced by that of the call.
 
         Raises:
-            ValueError: one is there twice.
+            ValueError: an attribute is there twice.
         """
         attributes_by_name: dict[str, Any] = {}
         for attribute in node.attribute:
@@ -121,15 +133,20 @@ class Scope:
         return attributes_by_name
 
     def values(self, node: Any) -> dict[str, Any]:
-        """Return a node's attributes as numbers, words, lists of these, or arrays.
+        """Return the values of a node's attributes: numbers, strings, lists of these, or arrays.
 
         Raises:
-            UnsupportedError: one is none of these.
-            ValueError: as `attributes`.
+            UnsupportedError: an attribute has a value of another type, or a string that is not UTF-8.
+            ValueError: an attribute is there twice.
         """
         return {name: self._value(attribute) for name, attribute in self.attributes(node).items()}
 
     def _value(self, attribute: Any) -> Any:
+        """Return the value of an attribute.
+
+        Raises:
+            UnsupportedError: the attribute is not a number, a string, a list of these, or a tensor.
+        """
         types, helper = self.model.onnx.AttributeProto, self.model.onnx.helper
         name = quoted(attribute.name)
         if attribute.type == types.TENSOR:
@@ -169,6 +186,7 @@ class Scope:
             self.model,
             function.node,
             path=f"{self.path}{name}/",
+            # The defaults of the function's attributes, replaced by those of the call.
             attributes={attribute.name: attribute for attribute in function.attribute_proto} | self.attributes(node),
             arguments={inner: (self, node_inputs[k] if k < len(node_inputs) else "") for k, inner in enumerate(function.input)},
             is_branch=self.is_branch,

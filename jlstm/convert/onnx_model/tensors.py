@@ -18,21 +18,21 @@ class Tensors:
     """Reads the tensors of one model.
 
     Args:
-        onnx: the package.
-        path: the model's file.
+        onnx: the onnx package.
+        path: the file of the model.
 
     Attributes:
-        size: the bytes of the model's file and of those beside it that were read.
+        size: the size in bytes of the model's file and of all external files so far. It bounds what reading the model may cost.
     """
 
     def __init__(self, onnx: Any, path: Path) -> None:
         self._onnx, self._path = onnx, path
-        self._beside: dict[str, Path] = {}
+        self._external_files: dict[str, Path] = {}
         self._digests: dict[Path, str] = {}
         self.size = path.stat().st_size
 
     def array(self, tensor: Any) -> np.ndarray:
-        """Return a TensorProto's numbers.
+        """Return a TensorProto as an array.
 
         Raises:
             UnsupportedError: the tensor holds strings, or is in segments.
@@ -44,11 +44,11 @@ class Tensors:
         if any(size < 0 for size in tensor.dims):
             raise ValueError(f"{self._path}: the tensor {name} has a negative size: export the model again")
         if tensor.data_location == self._onnx.TensorProto.EXTERNAL:
-            whole = self._onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=self._external(tensor))
-            return self._decoded(whole, name)
-        return self._decoded(tensor, name)
+            loaded = self._onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=self._read_external(tensor))
+            return self._decode(loaded, name)
+        return self._decode(tensor, name)
 
-    def _decoded(self, tensor: Any, name: str) -> np.ndarray:
+    def _decode(self, tensor: Any, name: str) -> np.ndarray:
         try:
             return self._onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -56,9 +56,10 @@ class Tensors:
                 f"{self._path}: the tensor {name} is of another size or type than it declares: export it again"
             ) from error
 
-    def _external(self, tensor: Any) -> bytes:
+    def _read_external(self, tensor: Any) -> bytes:
+        """Return the bytes of a tensor in an external file, after checks of its size, offset and checksum."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        file, name = self._file(entries.get("location", "")), quoted(tensor.name)
+        file, name = self._external_file(entries.get("location", "")), quoted(tensor.name)
         try:
             offset = int(entries.get("offset", 0))
             needed = math.prod(tensor.dims) * self._onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
@@ -80,11 +81,15 @@ class Tensors:
             content.seek(offset)
             return content.read(length)
 
-    def _file(self, location: str) -> Path:
-        """Return the file of that name in the model's folder. Where the model is a link, that of its target counts too."""
-        if location in self._beside:
-            return self._beside[location]
-        as_windows = PureWindowsPath(location)  # knows both kinds of separators
+    def _external_file(self, location: str) -> Path:
+        """Return the external file with this name.
+
+        It must lie in the model's folder or, if the model's path is a symbolic link, in the folder of the link's target.
+        Otherwise, an untrusted model could make the reader open any file of the machine.
+        """
+        if location in self._external_files:
+            return self._external_files[location]
+        as_windows = PureWindowsPath(location)  # splits at both kinds of slashes, and knows drives
         if not location or "\0" in location or as_windows.anchor or ".." in as_windows.parts:
             raise ValueError(
                 f"{self._path} has weights in {quoted(location)}, expected a file in its own folder: export it again"
@@ -92,16 +97,16 @@ class Tensors:
         try:
             file = (self._path.parent / location).resolve()
             folders = (self._path.parent.resolve(), self._path.resolve().parent)
-            inside, there = any(file.is_relative_to(folder) for folder in folders), file.is_file()
-        except (OSError, RuntimeError) as error:  # links in a circle, names that are too long
+            is_inside, exists = any(file.is_relative_to(folder) for folder in folders), file.is_file()
+        except (OSError, RuntimeError) as error:  # a cycle of links, or a name that is too long
             raise ValueError(
                 f"{self._path} has weights in {quoted(location)}, which cannot be opened: export it again"
             ) from error
-        if not inside:
+        if not is_inside:
             raise ValueError(f"{self._path} has weights in {quoted(location)}, a link to elsewhere: copy that file itself here")
-        if not there:
+        if not exists:
             raise ValueError(f"{self._path} has weights in {quoted(location)}, which is not there: copy that file beside it")
-        self._beside[location] = file
+        self._external_files[location] = file
         self.size += file.stat().st_size
         return file
 

@@ -1,4 +1,8 @@
-"""Writing ONNX models."""
+"""Writing of ONNX models.
+
+ONNX's nodes take (time, batch, features) and return (time, directions, batch, units). The graph transposes its inputs and outputs
+to the layout of the layer, and puts the two directions side by side.
+"""
 
 import os
 from collections.abc import Sequence
@@ -11,30 +15,41 @@ from jlstm import io
 from jlstm.convert import files
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-_KINDS = {4: ("LSTM", "hc", _INPUTS), 3: ("GRU", "h", _INPUTS[:6]), 1: ("RNN", "h", _INPUTS[:6])}  # by the number of gates
-_OPSET, _IR = 14, 8  # the oldest with these nodes as they are today
+# For each number of gates: the operator, its states, and the names of its inputs.
+_KINDS = {4: ("LSTM", "hc", _INPUTS), 3: ("GRU", "h", _INPUTS[:6]), 1: ("RNN", "h", _INPUTS[:6])}
+_OPSET, _IR = 14, 8  # the oldest versions in which these operators are as they are today
 
 
-def write(path: str | os.PathLike[str], given: Sequence[dict[str, Any]], *, time_major: bool) -> None:
-    """Write a model of nodes one upon the other; `jlstm.convert.onnx.write` tells its inputs and outputs.
+def write(path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time_major: bool) -> None:
+    """Write a model that runs nodes one after the other. `jlstm.convert.onnx.write` describes its inputs and outputs.
+
+    Args:
+        path: the file.
+        nodes: the weights and attributes of each node, the lowest first.
+        time_major: whether the time axis of `xs` and `ys` comes before the batch axis.
 
     Raises:
         ImportError: onnx is not installed.
-        ValueError: a dtype that the nodes do not have.
+        ValueError: ONNX's nodes do not have the dtype of the weights.
     """
-    onnx = files.needed("onnx", Path(path))
-    dtype = given[0]["W"].dtype
+    onnx = files.import_package("onnx", Path(path))
+    dtype = nodes[0]["W"].dtype
     if dtype.name not in ("float16", "float32", "float64"):
         raise ValueError(f"ONNX's nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
     model = _Graph(onnx, onnx.helper.np_dtype_to_tensor_dtype(dtype)).model(
-        given, ("time", "batch") if time_major else ("batch", "time")
+        nodes, ("time", "batch") if time_major else ("batch", "time")
     )
     onnx.checker.check_model(model, full_check=True)
     io.write(path, model.SerializeToString())
 
 
 class _Graph:
-    """Builds the graph of a model."""
+    """Builds the graph of a model.
+
+    Args:
+        onnx: the onnx package.
+        kind: the number of the dtype in ONNX.
+    """
 
     def __init__(self, onnx: Any, kind: int) -> None:
         self._onnx, self._make, self._kind = onnx, onnx.helper, kind
@@ -43,24 +58,33 @@ class _Graph:
         self._steps: list[Any] = []
         self._constants: list[Any] = []
 
-    def model(self, given: Sequence[dict[str, Any]], sides: tuple[str, str]) -> Any:
-        """The model of nodes one upon the other; `sides` are the first two axes of xs and ys."""
-        swap = (0, 1, 2) if sides[0] == "time" else (1, 0, 2)
-        self._inputs += [self._described("xs", *sides, given[0]["W"].shape[2])]
+    def model(self, nodes: Sequence[dict[str, Any]], axes: tuple[str, str]) -> Any:
+        """Return the model that runs nodes one after the other. `axes` names the first two axes of xs and ys."""
+        swap = (0, 1, 2) if axes[0] == "time" else (1, 0, 2)
+        self._inputs += [self._value_info("xs", *axes, nodes[0]["W"].shape[2])]
         self._inputs += [self._make.make_tensor_value_info("lengths", self._onnx.TensorProto.INT32, ("batch",))]
         self._step("Transpose", ["xs"], ["time_first"], perm=swap)
         current = "time_first"
-        for k, node in enumerate(given):
+        for k, node in enumerate(nodes):
             current = self._layer(k, node, current)
         self._step("Transpose", [current], ["ys"], perm=swap)
-        width = given[-1]["R"].shape[0] * given[-1]["R"].shape[2]
-        outputs = [self._described("ys", *sides, width), *self._outputs]
+        width = nodes[-1]["R"].shape[0] * nodes[-1]["R"].shape[2]
+        outputs = [self._value_info("ys", *axes, width), *self._outputs]
         graph = self._make.make_graph(self._steps, "jlstm", self._inputs, outputs, self._constants)
         opsets = [self._make.make_opsetid("", _OPSET)]
         return self._make.make_model(graph, opset_imports=opsets, producer_name="jlstm", ir_version=_IR)
 
     def _layer(self, k: int, node: dict[str, Any], current: str) -> str:
-        """Add a node that takes `current`, and return the name of its outputs, with both directions side by side."""
+        """Add a node with its weights.
+
+        Args:
+            k: the number of the node.
+            node: its weights and attributes.
+            current: the name of its inputs (time, batch, features).
+
+        Returns:
+            The name of its outputs (time, batch, directions·units).
+        """
         arrays = {key: value for key, value in node.items() if isinstance(value, np.ndarray)}
         directions, rows, units = arrays["R"].shape
         name, states, places = _KINDS[rows // units]
@@ -69,17 +93,19 @@ class _Graph:
         attributes = {key: value for key, value in node.items() if key not in arrays}
         results = [f"all_{k}", *(f"last_{state}_{k}" for state in states)]
         self._step(name, [names.get(place, "") for place in places], results, f"layer_{k}", **attributes)
-        self._inputs += [self._described(f"{state}_{k}", directions, "batch", units) for state in states]
-        self._outputs += [self._described(result, directions, "batch", units) for result in results[1:]]
-        shape = {f"shape_{k}": np.array([0, 0, directions * units])}
+        self._inputs += [self._value_info(f"{state}_{k}", directions, "batch", units) for state in states]
+        self._outputs += [self._value_info(result, directions, "batch", units) for result in results[1:]]
+        shape = {f"shape_{k}": np.array([0, 0, directions * units])}  # 0 keeps the size of time and batch
         self._constants += [self._onnx.numpy_helper.from_array(arrays[key], names[key]) for key in arrays]
         self._constants += [self._onnx.numpy_helper.from_array(value, key) for key, value in shape.items()]
         self._step("Transpose", [f"all_{k}"], [f"features_last_{k}"], perm=(0, 2, 1, 3))
         self._step("Reshape", [f"features_last_{k}", *shape], [f"ys_{k}"])
         return f"ys_{k}"
 
-    def _step(self, *what: Any, **attributes: Any) -> None:
-        self._steps.append(self._make.make_node(*what, **attributes))
+    def _step(self, *arguments: Any, **attributes: Any) -> None:
+        """Append a node to the graph, with the arguments of `onnx.helper.make_node`."""
+        self._steps.append(self._make.make_node(*arguments, **attributes))
 
-    def _described(self, name: str, *shape: str | int) -> Any:
+    def _value_info(self, name: str, *shape: str | int) -> Any:
+        """Return the declaration of an input or output, with names for axes of variable size."""
         return self._make.make_tensor_value_info(name, self._kind, shape)

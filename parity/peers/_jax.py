@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jlstm
-from parity.case import Arrays, Problem, Quantities, Values, in_pieces
-from parity.exchange import carry_like, layers, nan_in_padding, pulled, shortest
 from parity.ours import last_output
+from parity.peers._exchange import carry_like, layers, nan_in_padding, pulled, shortest
+from parity.problem import Arrays, Problem
+from parity.quantities import Quantities, in_pieces
+from parity.values import Values
 
 Dump = Callable[[jlstm.Layer, Arrays], Any]
 Single = Callable[..., tuple[Any, Any]]

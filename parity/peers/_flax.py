@@ -7,15 +7,15 @@ from typing import Any
 
 import jlstm
 from jlstm.cells import HiddenCarry
-from parity.case import Problem
-from parity.exchange import lacking, layers
-from parity.jax_peer import Dump
+from parity.peers._exchange import lacking, layers
+from parity.peers._jax import Dump
+from parity.problem import Problem
 
 
 def lacks(dump: Dump, problem: Problem) -> str:
     """Return why Flax cannot run a problem; "" if it can."""
     for (layer,) in layers(problem.layer):
-        if isinstance(layer, jlstm.Bidirectional) and getattr(layer.layer, "reverse", False):
+        if layer.children and getattr(layer.children["forward"], "reverse", False):
             return "Flax' Bidirectional runs its first layer forwards"
     return lacking("Flax", problem, lambda *given: [dump(*part) for part in layers(*given)])
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Layer, LSTMCell, Stack
 from jlstm.cells import Dropout, Residual
-from parity.case import Problem
 from parity.covering import covering, pairs
+from parity.peers import Peer
+from parity.problem import Problem
 from parity.table import Case, bugs, highest, unfit
 
 DTYPES = ("float64", "float32")
@@ -61,7 +62,7 @@ def _fits_a_step(row: dict[str, Any]) -> bool:
 
 
 @cache
-def sensible_pairs(framework: Any = None) -> frozenset:
+def sensible_pairs(framework: Peer | None = None) -> frozenset:
     """Return all pairs of options that occur together in some complete row whose every pair the peer has."""
     offered = {name: tuple(v for v in values if _had(framework, {name: v}, OPTIONS)) for name, values in OPTIONS.items()}
     settings = [(name, value) for name, values in offered.items() for value in values]
@@ -71,19 +72,19 @@ def sensible_pairs(framework: Any = None) -> frozenset:
     return frozenset().union(*(row_pairs for row in complete if possible(row) and (row_pairs := pairs(row)) <= held_pairs))
 
 
-def _had(framework: Any, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
+def _had(framework: Peer | None, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
     """Whether the peer can run the options within some row that is otherwise plain: of one of the cells or LSTM variants."""
     plain_rows = (BASE | {name: value} | row for name in ("cell", *VARIANTS) for value in offered[name])
     return any(_fits(framework, tuple(plain_row.items())) for plain_row in plain_rows if possible(plain_row))
 
 
 @cache
-def _fits(framework: Any, row: tuple[tuple[str, Any], ...]) -> bool:
+def _fits(framework: Peer | None, row: tuple[tuple[str, Any], ...]) -> bool:
     return not unfit(framework, problem(dict(row)))
 
 
 @cache
-def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
+def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     """Return rows of options that together hold every sensible pair.
 
     Args:
@@ -99,18 +100,18 @@ def rows(framework: Any = None) -> tuple[dict[str, Any], ...]:
     return covering(offered, wanted, had)
 
 
-def named_rows(framework: Any = None) -> dict[str, dict[str, Any]]:
+def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
     """Return the rows by the names of their cases."""
     return {" ".join(_words(row)): row for row in rows(framework)}
 
 
-def coverage(cases: Iterable[dict[str, Any]], framework: Any = None) -> tuple[int, int]:
+def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> tuple[int, int]:
     """Return how many of the sensible pairs the rows hold, and how many there are."""
     held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
     return len(held & sensible), len(sensible)
 
 
-def cases(peer: str = "keras", framework: Any = None) -> Iterator[Case]:
+def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     """Yield all cases of a peer.
 
     In every dtype that the peer has: the rows. In the highest one: its known bugs and the wrapped cells.

@@ -1,4 +1,4 @@
-"""Made-up film reviews, which take no download: praise has more of the good words, blame more of the bad ones."""
+"""Random film reviews, which need no download. Positive ones have more of the good words, negative ones more of the bad."""
 
 import importlib
 import sys
@@ -16,8 +16,8 @@ INDEX = {word: number for number, word in enumerate((*NEUTRAL, *GOOD, *BAD), 1)}
 WORDS = len(INDEX) + 4  # padding, start, unknown, one that nothing has, and the words
 
 
-def films(count: int, seed: int) -> Reviews:
-    """Reviews of 4 to 20 words."""
+def random_reviews(count: int, seed: int) -> Reviews:
+    """Return reviews of 4 to 20 words."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, count, dtype=np.int32)
     texts = [" ".join(draw.choice([*NEUTRAL, *((BAD, GOOD)[label] * 2)], draw.integers(4, 21))) for label in labels]
@@ -25,10 +25,10 @@ def films(count: int, seed: int) -> Reviews:
 
 
 def imported(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
-    """An example, which will get these reviews instead of IMDB's."""
+    """Import an example, which gets these reviews instead of IMDB's."""
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module(script)
-    dataset = ReviewDataset(films(400, seed=0), films(100, seed=1))
+    dataset = ReviewDataset(random_reviews(400, seed=0), random_reviews(100, seed=1))
     monkeypatch.setattr(sys.modules["reviews"], "imdb", lambda *_, **__: dataset)
     monkeypatch.setattr(sys.modules["reviews"], "imdb_word_index", lambda *_: INDEX)
     return module

@@ -12,7 +12,7 @@ import numpy as np
 import jlstm
 from jlstm.cells import GRUCell, HiddenCarry
 from jlstm.layers import param_shapes
-from parity.case import Arrays, Problem, mask_of
+from parity.problem import Arrays, Problem, mask_of
 
 
 def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) -> Arrays:
@@ -56,18 +56,12 @@ def states(carry: Any) -> list[Any]:
 
 def carry_of(layer: jlstm.Layer, row: Iterator[Any]) -> Any:
     """Build a layer's carry from an iterator over states in the order of `states`."""
-    if isinstance(layer, jlstm.Stack):
-        return tuple(carry_of(inner, row) for inner in layer.layers)
-    if isinstance(layer, jlstm.Bidirectional):
-        return {name: carry_of(layer.layer, row) for name in ("forward", "backward")}
-    return carry_like(layer)(*next(row))
+    return layer.map(lambda leaf: carry_like(leaf)(*next(row)))
 
 
 def first_cell(layer: Any) -> Any:
     """Return the cell of a layer; of a Stack, the cell of the lowest layer."""
-    if isinstance(layer, jlstm.Stack):
-        return first_cell(layer.layers[0])
-    return first_cell(layer.layer) if isinstance(layer, jlstm.Bidirectional) else layer.cell
+    return layer.leaves()[0][1].cell
 
 
 def carry_like(layer: Any) -> Any:
@@ -89,6 +83,11 @@ def layers(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
         return [(layer, *trees)]
     parts = [[None] * len(layer.layers) if tree is None else tree for tree in trees]
     return list(zip(layer.layers, *parts, strict=True))
+
+
+def joined(layer: jlstm.Layer, parts: Sequence[Any]) -> Any:
+    """Return the tree of a layer from the parts that `layers` pairs with it: the inverse of `layers`."""
+    return tuple(parts) if isinstance(layer, jlstm.Stack) else parts[0]
 
 
 def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:

@@ -1,24 +1,25 @@
-"""What the tests of all peers share."""
+"""Checks that the tests of all peers share."""
 
 import jax
 import numpy as np
 import pytest
 
 from jlstm import LSTM
-from parity import Problem, compare, family, measure, peers, table
-from parity.case import draw, truth
+from parity import Problem, compare, measure, peers, table, variants_table
 from parity.diagnosis import Diagnosis
+from parity.quantities import truth
+from parity.values import draw
 
 
 def check_table(name, *, pairs):
-    """The peer's rows hold every pair of what it has, at least so many."""
+    """Assert that the peer's rows hold every pair of options that it has, and at least this many pairs."""
     framework = peers.load(name)
-    held, sensible = table.coverage(table.rows(framework), framework)
-    assert held == sensible >= pairs
+    covered_pairs, possible_pairs = table.coverage(table.rows(framework), framework)
+    assert covered_pairs == possible_pairs >= pairs
 
 
 def check_passes(name, layer, *, dtype="float64", quantities=("ys", "carry", "d_params", "d_xs", "d_carry"), **options):
-    """The same as the truth on both sides, and all of these quantities were compared."""
+    """Assert that our results and the peer's equal the truth, and that exactly these quantities were compared."""
     comparison = compare(Problem(layer, dtype=dtype, **options), name)
     assert comparison.verdict == "pass", comparison
     compared = {quantity.name.split(".")[0] for quantity in comparison.quantities}
@@ -26,7 +27,7 @@ def check_passes(name, layer, *, dtype="float64", quantities=("ys", "carry", "d_
 
 
 def check_refuses(name, words, layer, **options):
-    """The peer says in these words what it lacks, and is not run."""
+    """Assert that the peer says in these words what it lacks, and that it is not run."""
     problem = Problem(layer, **options)
     assert words in peers.load(name).lacks(problem)
     with pytest.raises(ValueError, match="cannot be asked for this"):
@@ -34,7 +35,7 @@ def check_refuses(name, words, layer, **options):
 
 
 def check_faults(name, monkeypatch, dtype="float64"):
-    """Swapped gates in the weights change its results, and a gradient that is zero is called the peer's bug."""
+    """Swapped gates in the weights change the peer's results, and a gradient of zeros is called the peer's bug."""
     framework, problem = peers.load(name), Problem(LSTM(4), dtype=dtype, mask="none")
     values = draw(problem)
     right = truth(problem, values)
@@ -43,21 +44,21 @@ def check_faults(name, monkeypatch, dtype="float64"):
     assert max(np.abs(wrong[key] - right[key]).max() for key in ("ys", "carry.h", "carry.c")) > 1e-3
     if dtype == "float64":
         real = framework.run
-        monkeypatch.setattr(framework, "run", lambda *given: real(*given) | {"d_xs": np.zeros_like(values.xs)})
+        monkeypatch.setattr(framework, "run", lambda *args: real(*args) | {"d_xs": np.zeros_like(values.xs)})
         comparison = compare(problem, name)
         assert comparison.verdict == "peer-bug"
         assert [q.name for q in comparison.quantities if q.verdict != "pass"] == ["d_xs"]
 
 
 def check_known_bugs(name, *words):
-    """The peer is still wrong in every case that the tables name as its bug, and these are the reasons; each has a link."""
+    """The peer still fails in every case that is listed as its bug, for the listed reasons, each of which has a link."""
     framework = peers.load(name)
-    cases = [case for one in (table, family) for case in one.cases(name, framework) if case.known_bug]
+    cases = [case for case_table in (table, variants_table) for case in case_table.cases(name, framework) if case.known_bug]
     assert {case.known_bug for case in cases} == {case.known_bug for case in cases if "https://github.com/" in case.known_bug}
     assert {word for word in words if any(word in case.known_bug for case in cases)} == set(words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "explain", lambda *_: Diagnosis())  # the search for a cause, which has its own tests
+        patch.setattr(measure, "explain", lambda *_: Diagnosis())  # skips the search for a cause, which has its own tests
         for case in cases:
             assert any(word in case.known_bug for word in words), case
-            comparison = compare(case.problem, name, run=truth)  # our side has its own tests
+            comparison = compare(case.problem, name, run=truth)  # skips our side, which has its own tests
             assert comparison.verdict == "peer-bug", f"mended: take {case.known_bug!r} out of {name}"

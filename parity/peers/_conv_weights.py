@@ -10,7 +10,7 @@ import numpy as np
 import jlstm
 from jlstm.cells import ConvLSTMCell
 from jlstm.convert import layout
-from parity.case import Arrays
+from parity.problem import Arrays
 
 
 def is_convolutional(layer: Any) -> bool:

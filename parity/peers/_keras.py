@@ -19,8 +19,10 @@ import tensorflow as tf
 import jlstm
 from jlstm.cells import ConvLSTMCell, GRUCell
 from jlstm.convert import layout
-from parity.case import Problem, Quantities, Values, biases, named
-from parity.exchange import carry_like, layers, nan_in_padding
+from parity.peers._exchange import carry_like, joined, layers, nan_in_padding
+from parity.problem import Problem
+from parity.quantities import Quantities, biases, named
+from parity.values import Values
 
 tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the GPU's whole memory, and its matmuls round to TF32
 
@@ -62,7 +64,7 @@ def known_bug(name: str, problem: Problem) -> str:
 
 
 def _refuse(name: str, one: Any, step: bool) -> None:
-    layer = one.layer if isinstance(one, jlstm.Bidirectional) else one
+    layer = one.children.get("forward", one)
     if not isinstance(layer, jlstm.RNN):
         raise ValueError(f"{name} has Bidirectional only around a single layer, got {layer!r}: compare its parts")
     cell = layer.cell
@@ -98,13 +100,13 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
         tape.watch([xs, *jax.tree.leaves(carry)])
         if problem.step:
             layer = _cell(framework, problem.layer, problem)
-            initial, weights = _load(problem.layer, layer, values.params, len(values.xs))
+            initial, weights = _load(problem.layer, [layer], values.params, len(values.xs))
             y, state = layer(xs[:, 0], list(carry or jax.tree.leaves(framework.begin(layer, xs))))
             ys, last_carry = y[:, None], carry_like(problem.layer)(*state)
         else:
-            layer = _layer(framework, problem.layer, problem, last=problem.outputs == "last")
-            initial, weights = _load(problem.layer, layer, values.params, len(values.xs))
-            ys, last_carry = _forward(framework, problem, values, layer, xs, carry, tensors.noise)
+            keras_layers = _keras_layers(framework, problem)
+            initial, weights = _load(problem.layer, keras_layers, values.params, len(values.xs))
+            ys, last_carry = _forward(framework, problem, values, keras_layers, xs, carry, tensors.noise)
     leaves, structure = jax.tree.flatten((weights, xs, carry))
     targets = jax.tree.leaves((ys, last_carry))
     cotangents = jax.tree.leaves((tensors.d_ys, tensors.d_carry))
@@ -116,12 +118,16 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
 
 
 def _forward(
-    framework: Framework, problem: Problem, values: Values, layer: Any, xs: Any, carry: Any, noise: Any
+    framework: Framework, problem: Problem, values: Values, keras_layers: list[Any], xs: Any, carry: Any, noise: Any
 ) -> tuple[Any, Any]:
     ys = []
     masks = [None] * problem.batches if values.mask is None else tf.split(values.mask, problem.batches, 1)
     for k, (x, mask) in enumerate(zip(tf.split(xs, problem.batches, 1), masks, strict=True)):
-        y, last_carry = _run(framework, problem.layer, layer, x, carry if k == 0 else None, mask, noise)
+        y, carries, initial = x, [], carry if k == 0 else None
+        for (layer, state, masks_of_layer), keras_layer in zip(layers(problem.layer, initial, noise), keras_layers, strict=True):
+            y, last_state = _run(framework, layer, keras_layer, y, state, mask, masks_of_layer)
+            carries.append(last_state)
+        last_carry = joined(problem.layer, carries)
         if mask is not None and problem.outputs == "all":  # Keras may repeat the previous output where a step does not count
             y = jax.tree.map(lambda leaf, mask=mask: tf.where(_over(mask, leaf), leaf, tf.zeros_like(leaf)), y)
         ys.append(y)
@@ -133,14 +139,8 @@ def _over(mask: Any, ys: Any) -> Any:
 
 
 def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask: Any, noise: Any) -> tuple[Any, Any]:
-    """Call the Keras layer and return outputs in the order of the inputs, and one carry per layer."""
-    if isinstance(ours, jlstm.Stack):
-        carries = []
-        for k, (inner, keras_layer) in enumerate(zip(ours.layers, layer, strict=True)):
-            xs, last_carry = _run(framework, inner, keras_layer, xs, carry and carry[k], mask, noise and noise[k])
-            carries.append(last_carry)
-        return xs, tuple(carries)
-    bidirectional = isinstance(ours, jlstm.Bidirectional)
+    """Call the Keras layer and return outputs in the order of the inputs, and the carry."""
+    bidirectional = bool(ours.children)
     names = ("forward", "backward")
     if noise is not None:
         layers_and_masks = (
@@ -156,7 +156,7 @@ def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask:
     results = list(call(xs, initial_state=state, mask=mask, training=noise is not None))
     outputs = 2 if bidirectional and ours.merge is None else 1
     ys, states = results[:outputs], results[outputs:]
-    reverse = (ours.layer if bidirectional else ours).reverse
+    reverse = ours.children.get("forward", ours).reverse
     returns_all = (layer.forward_layer if bidirectional else layer).return_sequences
     ys = [(tf.reverse(y, [1]) if reverse else y) if returns_all else y[:, None] for y in ys]
     # Keras lists the states of both directions flat: the first half is the forward direction's
@@ -167,11 +167,15 @@ def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask:
     return dict(zip(names, ys, strict=True)) if ours.merge is None else ys[0], carries_by_direction
 
 
+def _keras_layers(framework: Framework, problem: Problem) -> list[Any]:
+    """Return the Keras layers of a problem, without weights. Only the topmost may return its last output alone."""
+    ours = [layer for (layer,) in layers(problem.layer)]
+    return [_layer(framework, layer, problem, last=problem.outputs == "last" and layer is ours[-1]) for layer in ours]
+
+
 def _layer(framework: Framework, ours: Any, problem: Problem, *, last: bool) -> Any:
-    if isinstance(ours, jlstm.Stack):
-        return [_layer(framework, inner, problem, last=last and inner is ours.layers[-1]) for inner in ours.layers]
-    if isinstance(ours, jlstm.Bidirectional):
-        directions = [_layer(framework, inner, problem, last=last) for inner in (ours.layer, ours.layer.flipped())]
+    if ours.children:
+        directions = [_layer(framework, child, problem, last=last) for child in ours.children.values()]
         return framework.layers.Bidirectional(
             directions[0], backward_layer=directions[1], merge_mode=ours.merge, dtype=problem.dtype
         )
@@ -211,15 +215,18 @@ def _options(framework: Framework, cell: Any) -> dict[str, Any]:
     return {name: getattr(cell, name) for name in names} | options | initializers
 
 
-def _load(ours: Any, layer: Any, params: Any, batch: int) -> tuple[Any, Any]:
-    """Build the Keras layer, load our parameters, and return its initial weights and its variables, both in our structure."""
-    if isinstance(ours, jlstm.Stack):
-        loaded = [_load(inner, keras_layer, p, batch) for inner, keras_layer, p in zip(ours.layers, layer, params, strict=True)]
-        return tuple(initial for initial, _ in loaded), tuple(variables for _, variables in loaded)
-    if isinstance(ours, jlstm.Bidirectional):
+def _load(ours: jlstm.Layer, keras_layers: list[Any], params: Any, batch: int) -> tuple[Any, Any]:
+    """Build the Keras layers, load our parameters, and return their initial weights and their variables, in our structure."""
+    pairs = zip(layers(ours, params), keras_layers, strict=True)
+    loaded = [_load_layer(layer, keras_layer, layer_params, batch) for (layer, layer_params), keras_layer in pairs]
+    return joined(ours, [initial for initial, _ in loaded]), joined(ours, [variables for _, variables in loaded])
+
+
+def _load_layer(ours: jlstm.Layer, layer: Any, params: Any, batch: int) -> tuple[Any, Any]:
+    if ours.children:
         layer.build((batch, None, params["forward"]["kernel"].shape[0]))
-        keras_layers = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
-        sides = {name: _load(ours.layer, keras_layer, params[name], batch) for name, keras_layer in keras_layers}
+        keras_layers = {"forward": layer.forward_layer, "backward": layer.backward_layer}
+        sides = {name: _load_layer(child, keras_layers[name], params[name], batch) for name, child in ours.children.items()}
         initial, variables = ({name: pair[k] for name, pair in sides.items()} for k in range(2))
         return initial, variables
     features = params["kernel"].shape[-2]
