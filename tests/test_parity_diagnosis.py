@@ -122,12 +122,12 @@ PLANTS = {
     ),
     # padding
     "padding held": (
-        planted_faults.held,
+        planted_faults.outputs_held,
         {"mask": "holes"},
         "only padded steps differ: matches if outputs are held instead of zero",
     ),
     "padding held backwards": (
-        planted_faults.held,
+        planted_faults.outputs_held,
         {"mask": "holes", "layer": LSTM(4, reverse=True)},
         "only padded steps differ: matches if outputs are held instead of zero",
     ),
