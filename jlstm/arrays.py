@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jlstm.cell import PyTree
 
 
 def broadcast_leading(weights: Float[Array, "*sizes"], x: Float[Array, "..."]) -> Array:
@@ -38,3 +42,12 @@ def masked_matmul(
     # Each gate needs another product, since its mask changes x. With a shared mask one product is enough.
     kernels = jnp.split(kernel, len(masks), axis=-1)
     return jnp.concatenate([product(x * mask, columns) for mask, columns in zip(masks, kernels, strict=True)], axis=-1)
+
+
+def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
+    """Apply `jnp.where` to two trees. The condition has the leading axes of their leaves and is broadcast over the others."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(lax.expand_dims(where, range(where.ndim, a.ndim)), a, b)
+
+    return jax.tree.map(leaf, yes, no)

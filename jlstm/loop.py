@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jlstm import backends, checks
-from jlstm.backends.scan import Recurrence, RunOptions, scan, select
-from jlstm.cell import Cell, Params, PyTree
+from jlstm.arrays import select
+from jlstm.backends.contract import RunInputs, RunOptions
+from jlstm.backends.scan import scan
+from jlstm.cell import Cell, PyTree
 
 
 class Steps(NamedTuple):
@@ -27,15 +29,6 @@ class Results(NamedTuple):
     carry: PyTree
     ys: Array
     states: PyTree = None
-
-
-class Options(NamedTuple):
-    """The options of `jlstm.RNN` that say how to run the loop."""
-
-    reverse: bool
-    unroll: int | str
-    remat: int | str
-    backend: str
 
 
 def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*batch time"]:
@@ -64,36 +57,27 @@ def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*b
     return jnp.expand_dims(jnp.arange(time), range(lengths.ndim)) < jnp.expand_dims(lengths, -1)
 
 
-def recur(
-    cell: Cell, params: Params, steps: Steps, carry: PyTree, initial: PyTree, context: PyTree, options: Options, states: bool
-) -> Results:
-    """Run a cell over time-major steps.
+def recur(cell: Cell, inputs: RunInputs, options: RunOptions) -> Results:
+    """Run a cell over time-major inputs by the backend that the options ask for, in chunks if they ask for `remat`."""
 
-    Args:
-        cell: the cell.
-        params: its parameters, in the compute dtype.
-        steps: inputs, mask and resets, with time first.
-        carry: the carry to start from.
-        initial: the carry that `resets` puts back.
-        context: what `Cell.begin` returned for the sequence.
-        options: how to run the loop.
-        states: whether to return the carries after all steps too.
-    """
-    run_options = RunOptions(options.reverse, options.unroll, keep_carry if states else None)
-
-    def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
-        xs = steps.xs
-        # The inputs are zeroed before the projection. Masking its result would not do: padding may hold NaN, and the gradient of
-        # the kernel, xᵀ dz, would contain NaN · 0 = NaN.
-        if steps.mask is not None:
-            xs = select(steps.mask, xs, jax.tree.map(jnp.zeros_like, xs))
-        start = Recurrence(params, context, initial, carry, xs, steps.mask, steps.resets)
-        return backends.run(options.backend, cell, start, run_options)
+    def run(carry: PyTree, steps: Steps) -> tuple[PyTree, tuple[Array, PyTree]]:
+        return backends.run(cell, without_padding(inputs._replace(carry=carry, **steps._asdict())), options)
 
     if options.remat is not False:
         run = in_chunks(run, options.remat, options.reverse, len(cell.spatial_in) + 1)
-    carry, (ys, all_states) = run(carry, steps)
-    return Results(carry, ys, all_states)
+    carry, (ys, states) = run(inputs.carry, Steps(inputs.xs, inputs.mask, inputs.resets))
+    return Results(carry, ys, states)
+
+
+def without_padding(inputs: RunInputs) -> RunInputs:
+    """Return the inputs with zeros at the steps that do not count.
+
+    They are zeroed before the projection. Masking its result would not do: padding may hold NaN, and the gradient of the kernel,
+    xᵀ dz, would contain NaN · 0 = NaN.
+    """
+    if inputs.mask is None:
+        return inputs
+    return inputs._replace(xs=select(inputs.mask, inputs.xs, jax.tree.map(jnp.zeros_like, inputs.xs)))
 
 
 def keep_carry(carry: PyTree, z: PyTree, new_carry: PyTree) -> PyTree:  # noqa: ARG001

@@ -40,7 +40,7 @@ hypothesis.settings.load_profile("jlstm")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", default=backends.FIRST, help='the one that "auto" takes, or, where it cannot, the next')
+    parser.addoption("--backend", default=backends.first(), help='the one that "auto" takes, or, where it cannot, the next')
 
 
 def pytest_configure(config):
@@ -76,8 +76,8 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True, scope="session")
 def first_backend(request):
     """Let "auto" begin with the backend that the command line names."""
-    backends.FIRST = request.config.getoption("--backend")
-    backends.cpu.FEWEST_STEPS = backends.cpu.FEWEST_ROWS = 0  # the problems of tests are short
+    with backends.auto(request.config.getoption("--backend"), heeds_drawbacks=False):  # the problems of tests are short
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -107,6 +107,6 @@ def x64():
 @pytest.fixture
 def native():
     """Skip the test where there is no compiled kernel, or where the tests run on another backend."""
-    if backends.FIRST != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
+    if backends.first() != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
         pytest.skip("there is no native kernel, or the tests are for another backend")
     assert not why, why

@@ -40,7 +40,7 @@ NEVER = {
 
 def explained(layer, **options):
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), FEATURES))
-    return jlstm.explain(layer, params, jax.ShapeDtypeStruct((2, TIME, FEATURES), "float32"), **options)
+    return str(jlstm.explain(layer, params, jax.ShapeDtypeStruct((2, TIME, FEATURES), "float32"), **options))
 
 
 def assert_like_scan(cell, backend, **options):

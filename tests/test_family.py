@@ -194,7 +194,7 @@ def test_all_steps_at_once_are_the_same_as_one_by_one(name, reverse, sequences, 
     """Outputs, last carry and gradients agree. An mLSTM's carry is compared times exp(m)."""
     layers = [RNN(CELLS[name], reverse=reverse, backend=backend) for backend in ("parallel", "scan")]
     _, params, xs, carry = small_problem(layers[0])
-    assert "is run by parallel" in jlstm.explain(layers[0], params, xs)
+    assert "is run by parallel" in str(jlstm.explain(layers[0], params, xs))
 
     @partial(jax.jit, static_argnums=0)
     def results(layer, sequence):

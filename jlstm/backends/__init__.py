@@ -1,7 +1,4 @@
-"""Backends, which run a cell over time. `scan` is the reference: all others must return what it returns.
-
-Each backend is a module with three functions. `run` runs the recurrence. `obstacle` says why the backend cannot run a call, and
-`drawback` why "auto" should prefer the next backend; both return "" if there is no such reason.
+"""Backends, which run a cell over time. `contract` says what each of them defines, and `scan` is the reference.
 
 `scan` runs every cell as it is. The other backends get the cell after `reduction` has removed wrappers: for a WeightDrop around
 an LSTM, for example, the LSTM itself with its remaining weights.
@@ -16,14 +13,13 @@ from typing import NamedTuple
 from jaxtyping import Array
 
 from jlstm.backends import cpu, fused, parallel, scan
+from jlstm.backends.contract import Backend, RunInputs, RunOptions
 from jlstm.backends.reduction import Reduction, reduce
-from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell, PyTree
 
-# In the order in which they are tried. `parallel` stands before `FIRST`, so that "auto" never tries it.
-MODULES = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}
+# In the order in which they are tried. "auto" begins with `cpu`, so that it never tries `parallel`.
+MODULES: dict[str, Backend] = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}
 BACKENDS = ("auto", *MODULES)
-FIRST = "cpu"  # the first one that "auto" tries
 LOG = logging.getLogger(__name__)
 
 
@@ -55,31 +51,61 @@ _parts: ContextVar[tuple[str, ...]] = ContextVar("parts", default=())
 _choices: ContextVar[list[Choice] | None] = ContextVar("choices", default=None)
 
 
-def run(backend: str, cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Run a cell by `backend`, or by the next backend that can; arguments and results are those of `scan.run`."""
-    choice, (cell, start, finish) = choose(backend, cell, start, options)
+class Auto(NamedTuple):
+    """How "auto" chooses.
+
+    Attributes:
+        first: the backend that it tries first.
+        heeds_drawbacks: whether it leaves a call to the next backend where this one has a drawback.
+    """
+
+    first: str = "cpu"
+    heeds_drawbacks: bool = True
+
+
+_auto: ContextVar[Auto] = ContextVar("auto", default=Auto())  # noqa: B039, a NamedTuple cannot change
+
+
+@contextmanager
+def auto(first: str = "cpu", *, heeds_drawbacks: bool = True) -> Iterator[None]:
+    """Change how "auto" chooses in the block. Tests use it to run all layers on one backend."""
+    token = _auto.set(Auto(first, heeds_drawbacks))
+    try:
+        yield
+    finally:
+        _auto.reset(token)
+
+
+def first() -> str:
+    """Return the name of the backend that "auto" tries first."""
+    return _auto.get().first
+
+
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """Run a cell by the backend of the options, or by the next backend that can. Results are those of `Backend.run`."""
+    choice, (cell, inputs, finish) = choose(cell, inputs, options)
     LOG.debug("%s", choice)
     if (choices := _choices.get()) is not None:
         choices.append(choice)
-    carry, (ys, step_values) = MODULES[choice.backend].run(cell, start, options)  # step_values: results of `options.keep`
+    carry, (ys, step_values) = MODULES[choice.backend].run(cell, inputs, options)  # step_values: results of `options.keep`
     return carry, (finish(ys), step_values)
 
 
-def choose(backend: str, cell: Cell, start: Recurrence, options: RunOptions) -> tuple[Choice, Reduction]:
+def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, Reduction]:
     """Return the first backend that can run a call, and the reduced run.
 
-    The backends are tried in the order of `MODULES`, from `backend` on, or from `FIRST` on for "auto". `scan` is the last one and
-    runs every call.
+    The backends are tried in the order of `MODULES`, from the backend of the options on. `scan` is the last one and runs every
+    call.
     """
-    names = list(MODULES)
-    plain = Reduction.of(cell, start)
-    reduced = plain if backend == "scan" else reduce(cell, start)
+    names, preferences = list(MODULES), _auto.get()
+    unreduced = Reduction.of(cell, inputs)
+    reduced = unreduced if options.backend == "scan" else reduce(cell, inputs)
     obstacles: dict[str, str] = {}
-    for name in names[names.index(FIRST if backend == "auto" else backend) :]:
-        module, task = MODULES[name], plain if name == "scan" else reduced
-        why = module.obstacle(task.cell, task.start, options)
-        if not why and name != backend:  # a backend that the caller named runs whatever its drawbacks
-            why = module.drawback(task.start)
+    for name in names[names.index(preferences.first if options.backend == "auto" else options.backend) :]:
+        module, task = MODULES[name], unreduced if name == "scan" else reduced
+        why = module.obstacle(task.cell, task.inputs, options)
+        if not why and name != options.backend and preferences.heeds_drawbacks:  # a backend named by the caller runs anyway
+            why = module.drawback(task.inputs)
         if not why:
             break
         obstacles[name] = why

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jlstm.arrays import select
 from jlstm.backends import scan
-from jlstm.backends.scan import Recurrence, RunOptions, select
+from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.lstm import LSTMCell
 from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
@@ -34,14 +35,14 @@ class Residuals(NamedTuple):
     output: Float[Array, "time *batch units"]
 
 
-def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    kernel = {"recurrent_kernel": start.params["recurrent_kernel"]}
-    zs = cell.project(start.params, start.context, start.xs)
-    return _recurrence(cell, options, start._replace(params=kernel, context={}, xs=start.xs[:0]), zs)
+    kernel = {"recurrent_kernel": inputs.params["recurrent_kernel"]}
+    zs = cell.project(inputs.params, inputs.context, inputs.xs)
+    return _recurrence(cell, options, inputs._replace(params=kernel, context={}, xs=inputs.xs[:0]), zs)
 
 
-def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
+def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or "": it is for the plain LSTM."""
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"
@@ -51,38 +52,38 @@ def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
     for option in fields(cell):
         if option.name not in FUNCTIONS | NOT_IN_LOOP | INITIAL and getattr(cell, option.name) != option.default:
             return f"it is for LSTMs without {option.name}"
-    return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in start.context else ""
+    return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in inputs.context else ""
 
 
-def drawback(start: Recurrence) -> str:
+def drawback(inputs: RunInputs) -> str:
     """Return "": the forward pass is the same loop as that of `scan`, and the backward pass does less in the loop."""
     return ""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(cell: LSTMCell, options: RunOptions, start: Recurrence, zs: LSTMGates) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-    return scan.loop(cell, start, zs, options)
+def _recurrence(cell: LSTMCell, options: RunOptions, inputs: RunInputs, zs: LSTMGates) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
+    return scan.loop(cell, inputs, zs, options)
 
 
 @_recurrence.defjvp
 def _jvp(
-    cell: LSTMCell, options: RunOptions, primals: tuple[Recurrence, LSTMGates], tangents: tuple[Recurrence, LSTMGates]
+    cell: LSTMCell, options: RunOptions, primals: tuple[RunInputs, LSTMGates], tangents: tuple[RunInputs, LSTMGates]
 ) -> tuple[tuple[LSTMCarry, tuple[Array, PyTree]], tuple[LSTMCarry, tuple[Array, PyTree]]]:
-    (start, zs), (start_tangent, dzs) = primals, tangents
+    (inputs, zs), (inputs_tangent, dzs) = primals, tangents
 
     # `cell.step` has already computed these gates and tanh(c'): XLA finds the common subexpressions and computes them once.
     def keep(carry: LSTMCarry, z: LSTMGates, new_carry: LSTMCarry) -> tuple[Residuals, PyTree]:
-        gates = cell.gates(start.params, {}, carry, z)
+        gates = cell.gates(inputs.params, {}, carry, z)
         return Residuals(carry, gates, jnp.tanh(new_carry.c)), options.keep(carry, z, new_carry) if options.keep else None
 
-    carry, (ys, (residuals, step_values)) = scan.loop(cell, start, zs, options._replace(keep=keep))
+    carry, (ys, (residuals, step_values)) = scan.loop(cell, inputs, zs, options._replace(keep=keep))
     # h dU for all steps in one matmul. Its transpose is one matmul too: the gradient of U, hᵀ dz summed over time and batch.
-    columns = jnp.concatenate(dzs, axis=-1) + residuals.carry.h @ start_tangent.params["recurrent_kernel"]
-    return (carry, (ys, step_values)), tangent(options, start, residuals, start_tangent, columns)
+    columns = jnp.concatenate(dzs, axis=-1) + residuals.carry.h @ inputs_tangent.params["recurrent_kernel"]
+    return (carry, (ys, step_values)), tangent(options, inputs, residuals, inputs_tangent, columns)
 
 
 def tangent(
-    options: RunOptions, start: Recurrence, residuals: Residuals, start_tangent: Recurrence, dzs: Array
+    options: RunOptions, inputs: RunInputs, residuals: Residuals, inputs_tangent: RunInputs, dzs: Array
 ) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
     """Return the tangents of the results of a run. They are linear in `start_tangent` and `dzs`.
 
@@ -90,18 +91,18 @@ def tangent(
         options: how to run the loop.
         start: the arguments of the run that is differentiated.
         residuals: values of each step of that run.
-        start_tangent: tangents of `start`. Only `initial` and `carry` are read.
+        start_tangent: tangents of `inputs`. Only `initial` and `carry` are read.
         dzs: tangents of the pre-activations (time, *batch, 4·units). They include h dU, but not dh U.
 
     Returns:
         The tangent of the last carry, and a pair with the tangents of the outputs and of what `options.keep` returned.
     """
-    kernel = start.params["recurrent_kernel"]
+    kernel = inputs.params["recurrent_kernel"]
     coefficients = _coefficients(residuals)
 
     def step(carry: LSTMCarry, inputs: tuple[Any, ...]) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
         dz, (c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c), counts, reset = inputs
-        start_carry = carry if reset is None else select(reset, start_tangent.initial, carry)
+        start_carry = carry if reset is None else select(reset, inputs_tangent.initial, carry)
         di, df, dg, do = split_gates(dz + start_carry.h @ kernel)
         dc = c_by_c * start_carry.c + c_by_i * di + c_by_f * df + c_by_g * dg
         end_carry = LSTMCarry(h_by_o * do + h_by_c * dc, dc)
@@ -110,7 +111,7 @@ def tangent(
             return end_carry, out
         return select(counts, end_carry, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan.scan(step, start_tangent.carry, (dzs, coefficients, start.mask, start.resets), options)
+    return scan.scan(step, inputs_tangent.carry, (dzs, coefficients, inputs.mask, inputs.resets), options)
 
 
 def _coefficients(residuals: Residuals) -> tuple[Array, ...]:

@@ -7,7 +7,8 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm.backends.scan import Recurrence, select
+from jlstm.arrays import select
+from jlstm.backends.contract import RunInputs
 from jlstm.cell import Cell
 
 
@@ -18,28 +19,28 @@ class Reduction(NamedTuple):
     """
 
     cell: Cell
-    start: Recurrence
+    inputs: RunInputs
     finish: Callable[[Array], Array]
 
     @classmethod
-    def of(cls, cell: Cell, start: Recurrence) -> Self:
+    def of(cls, cell: Cell, inputs: RunInputs) -> Self:
         """Return the run of the cell itself, without any reduction."""
-        return cls(cell, start, _identity)
+        return cls(cell, inputs, _identity)
 
 
-def reduce(cell: Cell, start: Recurrence) -> Reduction:
+def reduce(cell: Cell, inputs: RunInputs) -> Reduction:
     """Remove as many wrappers from the outside as `Cell.reduced` allows.
 
     A reset step starts from the initial carry. If there are resets, a wrapper therefore stays if its initial carry differs from
     that of its inner cell.
     """
     stages: list[Callable[[Array], Array]] = []
-    while _reduction_is_valid(cell) and (inner := cell.reduced(start.params, start.context, start.xs)) is not None:
-        if start.resets is not None and not inner.same_initial_carry:
+    while _reduction_is_valid(cell) and (inner := cell.reduced(inputs.params, inputs.context, inputs.xs)) is not None:
+        if inputs.resets is not None and not inner.same_initial_carry:
             break
-        cell, start = inner.cell, start._replace(params=inner.params, context=inner.context, xs=inner.xs)
+        cell, inputs = inner.cell, inputs._replace(params=inner.params, context=inner.context, xs=inner.xs)
         stages.insert(0, inner.finish)  # in front: outputs pass through the innermost wrapper first
-    return Reduction(cell, start, partial(_finish, stages, start.mask) if stages else _identity)
+    return Reduction(cell, inputs, partial(_finish, stages, inputs.mask) if stages else _identity)
 
 
 def _finish(stages: list[Callable[[Array], Array]], mask: Array | None, ys: Array) -> Array:

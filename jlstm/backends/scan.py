@@ -1,44 +1,18 @@
 """The backend `scan`: the recurrence as a plain `lax.scan`, for every cell on every platform."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
-from jlstm.cell import Cell, Params, PyTree
-
-
-class Recurrence(NamedTuple):
-    """The arguments of one run over time, besides the cell."""
-
-    params: Params
-    context: PyTree
-    initial: PyTree  # the carry that `resets` puts back
-    carry: PyTree
-    xs: Any  # (time, *batch, features), or Noisy
-    mask: Bool[Array, " time *batch"] | None
-    resets: Bool[Array, " time *batch"] | None
+from jlstm.arrays import select
+from jlstm.backends.contract import RunInputs, RunOptions
+from jlstm.cell import Cell, PyTree
 
 
-class RunOptions(NamedTuple):
-    """How to run the loop.
-
-    Attributes:
-        reverse: run from the last step to the first.
-        unroll: steps per iteration of the compiled loop, or "all".
-        keep: a function of the carry before a step, its projected inputs and the carry after it. What it returns is stacked over
-            time. None keeps nothing.
-    """
-
-    reverse: bool = False
-    unroll: int | str = 1
-    keep: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
-
-
-def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run a cell over time.
 
     A step where `mask` is False does not count: the carry stays unchanged, whatever `resets` says, and its output is zero.
@@ -46,46 +20,37 @@ def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tup
     Returns:
         The last carry, and a pair with the outputs of all steps and what `options.keep` returned at each step.
     """
-    return loop(cell, start, cell.project(start.params, start.context, start.xs), options)
+    return loop(cell, inputs, cell.project(inputs.params, inputs.context, inputs.xs), options)
 
 
-def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
+def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return "": `scan` can run every call."""
     return ""
 
 
-def drawback(start: Recurrence) -> str:
+def drawback(inputs: RunInputs) -> str:
     """Return "": no backend comes after `scan`."""
     return ""
 
 
-def loop(cell: Cell, start: Recurrence, zs: PyTree, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Run the steps of a cell on the projected inputs `zs`. Results are those of `run`; `start.xs` is not read."""
+def loop(cell: Cell, inputs: RunInputs, zs: PyTree, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """Run the steps of a cell on the projected inputs `zs`. Results are those of `run`; `inputs.xs` is not read."""
 
-    def step(carry: PyTree, inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
-        z, counts, reset = inputs
-        step_carry = carry if reset is None else select(reset, start.initial, carry)
+    def step(carry: PyTree, step_inputs: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, tuple[Array, PyTree]]:
+        z, counts, reset = step_inputs
+        step_carry = carry if reset is None else select(reset, inputs.initial, carry)
         # A masked step is computed too, and its result is discarded. It starts from the initial carry: from a large carry it
         # might overflow, and the gradient through `select` would then contain 0 · inf = NaN.
         if counts is not None:
-            step_carry = select(counts, step_carry, start.initial)
-        new_carry, y = cell.step(start.params, start.context, step_carry, z)
+            step_carry = select(counts, step_carry, inputs.initial)
+        new_carry, y = cell.step(inputs.params, inputs.context, step_carry, z)
         out = (y, options.keep(step_carry, z, new_carry) if options.keep else None)
         if counts is None:
             return new_carry, out
         # A masked step ignores its reset: it returns `carry`, not `step_carry`.
         return select(counts, new_carry, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan(step, start.carry, (zs, start.mask, start.resets), options)
-
-
-def select(where: Bool[Array, "*batch"], yes: PyTree, no: PyTree) -> PyTree:
-    """Apply `jnp.where` to two trees. The condition has the leading axes of their leaves and is broadcast over the others."""
-
-    def leaf(a: Array, b: Array) -> Array:
-        return jnp.where(lax.expand_dims(where, range(where.ndim, a.ndim)), a, b)
-
-    return jax.tree.map(leaf, yes, no)
+    return scan(step, inputs.carry, (zs, inputs.mask, inputs.resets), options)
 
 
 def scan(

@@ -10,9 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jlstm import checks
-from jlstm.backends.scan import select
+from jlstm.arrays import select
 from jlstm.cell import Params, PyTree
-from jlstm.inspect.run import Run, as_given, run
+from jlstm.inspect.run import Trajectory, in_input_order, run
 from jlstm.layers import RNN, Composite, Layer, cell_states
 from jlstm.loop import lengths_to_mask
 
@@ -144,23 +144,23 @@ def _loss_of_child(loss: Callable, outputs: Callable, ys: Any) -> Array:
 
 def _flow_cell(layer: RNN, params: Params, xs: Any, loss: Callable, carry: PyTree, sequence: Sequence) -> Flow:
     trajectory = run(layer, params, xs, carry, *sequence)
-    h, batch_axes = getattr(trajectory.after, "h", None), trajectory.counts.ndim - 1
+    h, batch_axes = getattr(trajectory.carry_after, "h", None), trajectory.counts.ndim - 1
     if h is None or not trajectory.cell.gives_h or h.shape[-1] != trajectory.cell.features_out:
         raise TypeError(
             f"gradient_flow needs a cell that carries h and returns it, as LSTMCell and ElmanCell do, got {layer.cell!r}"
         )
-    ys = _where(trajectory.counts, jax.vmap(trajectory.step)(trajectory.before, trajectory.zs)[1])
-    d_ys = jax.grad(lambda ys: loss(as_given(layer, trajectory.finish(ys), batch_axes)))(ys)
+    ys = _where(trajectory.counts, jax.vmap(trajectory.step)(trajectory.carry_before, trajectory.zs)[1])
+    d_ys = jax.grad(lambda ys: loss(in_input_order(layer, trajectory.finish(ys), batch_axes)))(ys)
     norms = _backwards(trajectory, _where(trajectory.counts, d_ys))
     gates = trajectory.gates()
     forget = _forget_products(trajectory, gates.f) if hasattr(gates, "f") else None
     return jax.tree.map(lambda leaf: jnp.flip(leaf) if layer.reverse else leaf, Flow(*norms, forget))
 
 
-def _backwards(seen: Run, d_ys: Array) -> tuple[Array, Array]:
+def _backwards(trajectory: Trajectory, d_ys: Array) -> tuple[Array, Array]:
     """Carry the gradient of the loss and the rows of ∂c_T/∂c_t backwards. Return the norms of both at every step."""
-    name = "c" if hasattr(seen.after, "c") else "h"
-    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), seen.after)
+    name = "c" if hasattr(trajectory.carry_after, "c") else "h"
+    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), trajectory.carry_after)
     state = getattr(zeros, name)
     units = state.shape[-1]
     eye = jnp.expand_dims(jnp.eye(units, dtype=state.dtype), range(1, state.ndim))
@@ -172,7 +172,7 @@ def _backwards(seen: Run, d_ys: Array) -> tuple[Array, Array]:
         (d_carry, rows), (carry, z, d_y, counts, reset) = cotangents, step
         jacobian = jnp.moveaxis(getattr(rows, name), 0, -1)  # batch axes first, to broadcast against `counts`
         norms = _norm(_where(counts, d_carry.h + d_y)), _mean_norm(counts, jacobian, units)
-        _, pullback = jax.vjp(lambda carry: seen.step(carry, z), carry)
+        _, pullback = jax.vjp(lambda carry: trajectory.step(carry, z), carry)
 
         def through(d_after: PyTree, d_y: Array) -> PyTree:
             (d_before,) = pullback((d_after, d_y))
@@ -181,17 +181,17 @@ def _backwards(seen: Run, d_ys: Array) -> tuple[Array, Array]:
 
         return (through(d_carry, d_y), jax.vmap(lambda row: through(row, jnp.zeros_like(d_y)))(rows)), norms
 
-    steps = (seen.before, seen.zs, d_ys, seen.counts, seen.resets)
+    steps = (trajectory.carry_before, trajectory.zs, d_ys, trajectory.counts, trajectory.resets)
     return lax.scan(back, (zeros, rows), steps, reverse=True)[1]
 
 
-def _forget_products(seen: Run, f: Array) -> Array:
+def _forget_products(trajectory: Trajectory, f: Array) -> Array:
     # A step that does not count keeps the state: factor 1. A reset cuts it: factor 0.
-    factors = f if seen.resets is None else _where(~seen.resets, f)
-    factors = select(seen.counts, factors, jnp.ones_like(factors))
+    factors = f if trajectory.resets is None else _where(~trajectory.resets, f)
+    factors = select(trajectory.counts, factors, jnp.ones_like(factors))
     later_factors = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
     products = lax.cumprod(later_factors, axis=0, reverse=True)
-    return jax.vmap(lambda counts, product: _mean_norm(counts, product, product.shape[-1]))(seen.counts, products)
+    return jax.vmap(lambda counts, product: _mean_norm(counts, product, product.shape[-1]))(trajectory.counts, products)
 
 
 def _mean_norm(counts: Array, values: Array, units: int) -> Array:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jlstm import checks
-from jlstm.backends.scan import select
+from jlstm.arrays import select
 from jlstm.cell import Params, PyTree
-from jlstm.inspect.run import as_given, run
+from jlstm.inspect.run import in_input_order, run
 from jlstm.layers import RNN, Composite, Layer, cell_states
 
 
@@ -115,7 +115,7 @@ def _trace_cell(layer: RNN, params: Params, xs: Any, carry: Any, lengths: Any, m
     if (gates := trajectory.gates()) is None:
         raise TypeError(f"trace needs a cell with gates, and {layer.cell!r} has none: jlstm.cell_states has what it carries")
     gates = select(trajectory.counts, gates, jax.tree.map(jnp.zeros_like, gates))
-    return Trace(*as_given(layer, (gates, trajectory.after, trajectory.counts), trajectory.counts.ndim - 1))
+    return Trace(*in_input_order(layer, (gates, trajectory.carry_after, trajectory.counts), trajectory.counts.ndim - 1))
 
 
 def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
@@ -152,17 +152,17 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
         raise ValueError(f"low and high must be shares with 0 ≤ low ≤ high ≤ 1, got {low} and {high}")
     if not jax.tree.leaves(traces, is_leaf=lambda node: isinstance(node, Trace)):
         raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(traces)}")
-    return jax.tree.map(lambda seen: _saturation_cell(seen, low, high), traces, is_leaf=lambda node: isinstance(node, Trace))
+    return jax.tree.map(lambda trace_: _saturation_cell(trace_, low, high), traces, is_leaf=lambda node: isinstance(node, Trace))
 
 
-def _saturation_cell(seen: Any, low: float, high: float) -> Saturation:
-    if not isinstance(seen, Trace):
-        raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(seen)}")
+def _saturation_cell(trace_: Any, low: float, high: float) -> Saturation:
+    if not isinstance(trace_, Trace):
+        raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(trace_)}")
 
     def share(which: Array) -> Array:
-        counts = jnp.expand_dims(seen.counts, range(seen.counts.ndim, which.ndim))
-        total = counts.sum() * math.prod(which.shape[seen.counts.ndim : -1])  # a ConvLSTM has a gate at every position
+        counts = jnp.expand_dims(trace_.counts, range(trace_.counts.ndim, which.ndim))
+        total = counts.sum() * math.prod(which.shape[trace_.counts.ndim : -1])  # a ConvLSTM has a gate at every position
         return (which & counts).sum(range(which.ndim - 1)) / jnp.maximum(total, 1)
 
-    below = jax.tree.map(lambda gate: share(abs(gate) < low), seen.gates)
-    return Saturation(below, jax.tree.map(lambda gate: share(abs(gate) > high), seen.gates))
+    below = jax.tree.map(lambda gate: share(abs(gate) < low), trace_.gates)
+    return Saturation(below, jax.tree.map(lambda gate: share(abs(gate) > high), trace_.gates))

@@ -1,5 +1,6 @@
 """The function `explain`: which backend runs a layer, and why the faster ones do not."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,7 +10,25 @@ from jlstm.cell import Params
 from jlstm.layers.layer import Layer
 
 
-def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -> str:
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """Which backends run the cells of a layer. It prints as one line for each cell.
+
+    Attributes:
+        choices: the choice for each cell, in the order in which they run.
+        dropout_is_off: whether the layer has dropout, and neither a key nor masks were passed.
+    """
+
+    choices: tuple[backends.Choice, ...]
+    dropout_is_off: bool
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.choices), *(["dropout is off, since no key is given"] if self.dropout_is_off else [])])
+
+    __repr__ = __str__
+
+
+def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -> Explanation:
     """Say which backend runs a call of `layer.apply`, and why the faster ones do not.
 
     Nothing is computed: arrays may be `jax.ShapeDtypeStruct`s. The same lines go to the log "jlstm.backends" (level DEBUG) when a
@@ -23,8 +42,9 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
         options: keyword arguments of `Layer.apply`.
 
     Returns:
-        One line for each cell that runs. In a Stack or a Bidirectional the line begins with the layer and the direction.
-        If the layer has dropout and neither `key` nor `noise` is passed, the last line says that dropout is off.
+        An `Explanation`, which prints as one line for each cell that runs. In a Stack or a Bidirectional the line begins with the
+        layer and the direction. If the layer has dropout and neither `key` nor `noise` is passed, the last line says that
+        dropout is off. Its `choices` hold the same as data, for example `explain(…).choices[0].backend`.
 
     Raises:
         ValueError, TypeError: as `Layer.apply` does.
@@ -44,4 +64,4 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
     with backends.recorded() as choices:
         jax.eval_shape(lambda *arrays: layer.apply(*arrays, **options), params, xs, *args)
     off = layer.stochastic and options.get("key") is None and options.get("noise") is None
-    return "\n".join([*map(str, choices), *(["dropout is off, since no key is given"] if off else [])])
+    return Explanation(tuple(choices), off)

@@ -255,16 +255,26 @@ class Layer(Tree, Options, abc.ABC):
     def checked_run(
         self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any, key: Any, noise: Any, *, states: bool
     ) -> Results:
-        """Check the arguments of `apply`, move time to the front, and `run`; `states` asks for the carries after all steps."""
+        """Check the arguments of `apply`, and `run`; `states` asks for the carries after all steps."""
+        if key is not None and noise is not None:
+            raise ValueError("key and noise are both given, expected at most one: noise holds the masks that a key would draw")
+        if key is not None:
+            checks.key("key", key)
+        steps = self.checked_steps(params, xs, carry, lengths, mask, resets)
+        results = self.run(params, steps, carry, key, noise, states)
+        if self.time_major:
+            return results
+        time_axis = steps.xs.ndim - 2 - len(self.spatial_in)
+        batch_first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, time_axis), (results.ys, results.states))
+        return Results(results.carry, *batch_first)
+
+    def checked_steps(self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any) -> Steps:
+        """Check the arguments of `apply`. Return inputs, mask and resets with time first, the lengths as a mask."""
         check_order(params, xs, "layer.apply(params, xs)")
         xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=self.spatial_in)
         step_rank = len(self.spatial_in) + 1  # axes of one step of one sequence
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask are both given, expected at most one: put the lengths into the mask, or drop one")
-        if key is not None and noise is not None:
-            raise ValueError("key and noise are both given, expected at most one: noise holds the masks that a key would draw")
-        if key is not None:
-            checks.key("key", key)
         mask, resets = (
             None if value is None else checks.flags(name, value, xs.shape[:-step_rank], "xs")
             for name, value in (("mask", mask), ("resets", resets))
@@ -275,11 +285,7 @@ class Layer(Tree, Options, abc.ABC):
         if lengths is not None:
             lengths = checks.lengths(lengths, xs.shape[1:-step_rank], xs.shape[0])
             mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - step_rank)) < jnp.expand_dims(lengths, 0)
-        results = self.run(params, Steps(xs, mask, resets), carry, key, noise, states)
-        if self.time_major:
-            return results
-        batch_first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, xs.ndim - 1 - step_rank), (results.ys, results.states))
-        return Results(results.carry, *batch_first)
+        return Steps(xs, mask, resets)
 
     def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
         batch, features = x_shape[: -1 - len(self.spatial_in)], x_shape[-1]

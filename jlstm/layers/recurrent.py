@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array
 
 from jlstm import checks
+from jlstm.arrays import select
 from jlstm.backends import BACKENDS
-from jlstm.backends.scan import select
+from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, Noisy, Params, PyTree
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.layers import carries
 from jlstm.layers.layer import Layer
-from jlstm.loop import Options, Results, Steps, recur
+from jlstm.loop import Results, Steps, keep_carry, recur
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,17 +116,23 @@ class RNN(Layer):
         return self.cell.begin(_cast(params, dtype), batch_shape, dtype)[0]
 
     def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
-        """Cast all arrays to the compute dtype, take the initial carry and the noise from the cell, and loop over time."""
+        """Run the cell over time."""
+        keep = keep_carry if states else None
+        options = RunOptions(self.reverse, self.unroll, self.remat, self.backend, keep)
+        results = recur(self.cell, self.run_inputs(params, steps, carry, key, noise), options)
+        return results._replace(carry=carries.returned(results.carry, carry))
+
+    def run_inputs(
+        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None = None, noise: PyTree = None
+    ) -> RunInputs:
+        """Cast all arrays to the compute dtype, and take the initial carry and the noise from the cell."""
         dtype = self._compute_dtype(steps.xs.dtype)
         params, cast_carry, xs = _cast((params, carry, steps.xs), dtype)
         time_and_batch = xs.shape[: -1 - len(self.spatial_in)]
         initial, context = self.cell.begin(params, time_and_batch[1:], dtype, key=key, noise=noise)
         step_noise = self.cell.each_step(params, time_and_batch, dtype, key=key, noise=noise)
-        options = Options(self.reverse, self.unroll, self.remat, self.backend)
-        start = initial if carry is None else cast_carry
-        steps = steps._replace(xs=xs if step_noise is None else Noisy(xs, step_noise))
-        results = recur(self.cell, params, steps, start, initial, context, options, states)
-        return results._replace(carry=carries.returned(results.carry, carry))
+        xs = xs if step_noise is None else Noisy(xs, step_noise)
+        return RunInputs(params, context, initial, initial if carry is None else cast_carry, xs, steps.mask, steps.resets)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
         """Run one step of the cell."""

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jlstm.backends import fused
+from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu import kernel, primitives
 from jlstm.backends.cpu.operands import Inputs
-from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.tuples import LSTMCarry
 
@@ -18,39 +18,39 @@ FEWEST_STEPS = 4
 FEWEST_ROWS = 128  # time · batch
 
 
-def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    *batch, units = start.carry.h.shape
-    ys, h, c = primitives.run(_inputs(start, math.prod(batch)), reverse=options.reverse)
-    return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*start.xs.shape[:-1], units), None)
+    *batch, units = inputs.carry.h.shape
+    ys, h, c = primitives.run(_inputs(inputs, math.prod(batch)), reverse=options.reverse)
+    return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*inputs.xs.shape[:-1], units), None)
 
 
-def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
+def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
-    if why := fused.obstacle(cell, start, options):
+    if why := fused.obstacle(cell, inputs, options):
         return why
     if (platform := jax.default_backend()) != "cpu":
         return f"JAX computes on {platform}"
     if why := kernel.obstacle():
         return why
-    masks, leaves = start.context.get("inputs"), jax.tree.leaves((start.params, start.carry, start.xs))
+    masks, leaves = inputs.context.get("inputs"), jax.tree.leaves((inputs.params, inputs.carry, inputs.xs))
     obstacles = {
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
         "the carries of all steps are asked for": options.keep is not None,
-        "it computes in float32 and float64": start.xs.dtype not in (jnp.float32, jnp.float64),
-        "a size is symbolic": not all(isinstance(size, int) for size in start.xs.shape),
+        "it computes in float32 and float64": inputs.xs.dtype not in (jnp.float32, jnp.float64),
+        "a size is symbolic": not all(isinstance(size, int) for size in inputs.xs.shape),
         "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_has_unsupported_mesh, leaves)),
     }
     return next((why for why, holds in obstacles.items() if holds), "")
 
 
-def drawback(start: Recurrence) -> str:
+def drawback(inputs: RunInputs) -> str:
     """Return why "auto" should let XLA run a call, or "".
 
     The kernel packs the weights at every call, which XLA does not. This pays if many rows of inputs use the packed weights. With
     few steps and few sequences, for example a policy inside a JAX loop, XLA is faster.
     """
-    steps, *batch = start.xs.shape[:-1]
+    steps, *batch = inputs.xs.shape[:-1]
     if steps >= FEWEST_STEPS and steps * math.prod(batch) >= FEWEST_ROWS:
         return ""
     return (
@@ -64,17 +64,17 @@ def _has_unsupported_mesh(leaf: Array) -> bool:
     return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
 
 
-def _inputs(start: Recurrence, batch: int) -> Inputs:
-    xs, params = start.xs, start.params
+def _inputs(inputs: RunInputs, batch: int) -> Inputs:
+    xs, params = inputs.xs, inputs.params
     time, features = xs.shape[0], xs.shape[-1]
-    if start.context:
-        xs = xs * start.context["inputs"]  # one mask for all gates and steps
+    if inputs.context:
+        xs = xs * inputs.context["inputs"]  # one mask for all gates and steps
     units = params["recurrent_kernel"].shape[0]
     bias = params.get("bias", jnp.zeros(4 * units, xs.dtype))
     mask, resets = (
-        jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (start.mask, start.resets)
+        jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (inputs.mask, inputs.resets)
     )
-    h, c = (leaf.reshape(batch, units) for leaf in start.carry)
+    h, c = (leaf.reshape(batch, units) for leaf in inputs.carry)
     return _vary_over_the_same_axes(
         Inputs(xs.reshape(time, batch, features), params["kernel"], params["recurrent_kernel"], bias, h, c, mask, resets)
     )

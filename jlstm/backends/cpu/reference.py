@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jlstm.arrays import select
 from jlstm.backends import fused, scan
+from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu.operands import Inputs, Outputs, Residuals, pack, unpack
-from jlstm.backends.scan import Recurrence, RunOptions, select
 from jlstm.cells.lstm import LSTMCell
 from jlstm.cells.tuples import LSTMCarry, LSTMGates
 
@@ -16,12 +17,12 @@ from jlstm.cells.tuples import LSTMCarry, LSTMGates
 def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
     """Run the LSTM. Return the fields of `Outputs` and, with `keep`, those of `Residuals`."""
     cell = LSTMCell(inputs.units)
-    start = _recurrence(inputs)
+    run_inputs = _recurrence(inputs)
 
     def carry_and_gates(carry: LSTMCarry, z: LSTMGates, _: LSTMCarry) -> tuple[LSTMCarry, LSTMGates]:
-        return carry, cell.gates(start.params, {}, carry, z)
+        return carry, cell.gates(run_inputs.params, {}, carry, z)
 
-    last_carry, (ys, step_values) = scan.run(cell, start, RunOptions(reverse, keep=carry_and_gates if keep else None))
+    last_carry, (ys, step_values) = scan.run(cell, run_inputs, RunOptions(reverse, keep=carry_and_gates if keep else None))
     outputs = Outputs(ys, *last_carry)
     if not keep:
         return tuple(outputs)
@@ -40,16 +41,16 @@ def tangent(inputs: Inputs, ys: Array, residuals: Residuals, tangents: Sequence[
         reverse: whether the run goes from the last step to the first.
     """
     dxs, dkernel, drecurrent, dbias, dh, dc = tangents
-    hs, start = h_before(inputs, ys, residuals, reverse=reverse), _recurrence(inputs)
-    if start.mask is not None:  # the carry before a masked step may not be finite, and 0 · inf is NaN
-        hs = select(start.mask, hs, jnp.zeros_like(hs))
+    hs, run_inputs = h_before(inputs, ys, residuals, reverse=reverse), _recurrence(inputs)
+    if run_inputs.mask is not None:  # the carry before a masked step may not be finite, and 0 · inf is NaN
+        hs = select(run_inputs.mask, hs, jnp.zeros_like(hs))
     i, f, g, o = unpack(residuals.gates, 4, inputs.units)
     (c,) = unpack(residuals.cs, 1, inputs.units)
     # tanh(c') is not among the residuals. The gates and c before the step determine it.
     step_values = fused.Residuals(LSTMCarry(hs, c), LSTMGates(i, f, g, o), jnp.tanh(f * c + i * g))
     dzs = dxs @ inputs.kernel + inputs.xs @ dkernel + dbias[None, None] + hs @ drecurrent
-    start_tangent = start._replace(carry=LSTMCarry(dh, dc))  # its zero `initial` is constant, so the tangent is zero too
-    carry, (dys, _) = fused.tangent(RunOptions(reverse), start, step_values, start_tangent, dzs)
+    inputs_tangent = run_inputs._replace(carry=LSTMCarry(dh, dc))  # its zero `initial` is constant, so the tangent is zero too
+    carry, (dys, _) = fused.tangent(RunOptions(reverse), run_inputs, step_values, inputs_tangent, dzs)
     return Outputs(dys, *carry)
 
 
@@ -70,8 +71,8 @@ def h_before(inputs: Inputs, ys: Array, residuals: Residuals, *, reverse: bool) 
     return jnp.concatenate([ys, first])[1:] if reverse else jnp.concatenate([first, ys])[:-1]
 
 
-def _recurrence(inputs: Inputs) -> Recurrence:
+def _recurrence(inputs: Inputs) -> RunInputs:
     params = {"kernel": inputs.kernel, "recurrent_kernel": inputs.recurrent_kernel, "bias": inputs.bias}
     zeros = jnp.zeros_like(inputs.h)
     mask, resets = (steps if steps.size else None for steps in (inputs.mask, inputs.resets))
-    return Recurrence(params, {}, LSTMCarry(zeros, zeros), LSTMCarry(inputs.h, inputs.c), inputs.xs, mask, resets)
+    return RunInputs(params, {}, LSTMCarry(zeros, zeros), LSTMCarry(inputs.h, inputs.c), inputs.xs, mask, resets)

@@ -5,8 +5,8 @@
 
 from jaxtyping import Array
 
+from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.parallel import linear, quadratic
-from jlstm.backends.scan import Recurrence, RunOptions
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.minimal import MinGRUCell, MinLSTMCell
 from jlstm.cells.mlstm import MLSTMCell
@@ -14,21 +14,21 @@ from jlstm.cells.mlstm import MLSTMCell
 RUNS = {MinLSTMCell: linear.run, MinGRUCell: linear.run, MLSTMCell: quadratic.run}
 
 
-def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    carry, ys = RUNS[type(cell)](cell, start, options)
+    carry, ys = RUNS[type(cell)](cell, inputs, options)
     return carry, (ys, None)
 
 
-def obstacle(cell: Cell, start: Recurrence, options: RunOptions) -> str:
+def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or ""."""
     if type(cell) not in RUNS:
         return f"it is not for {type(cell).__name__}"
     if options.keep:
         return "the carry of each step is asked for"
-    return "there is no step" if start.xs.shape[0] == 0 else ""
+    return "there is no step" if inputs.xs.shape[0] == 0 else ""
 
 
-def drawback(start: Recurrence) -> str:
+def drawback(inputs: RunInputs) -> str:
     """Return "": this backend runs only if the caller names it."""
     return ""

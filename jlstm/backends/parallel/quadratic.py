@@ -9,12 +9,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jlstm.backends.scan import Recurrence, RunOptions
+from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell
 from jlstm.cells.mlstm import MLSTMCarry
 
 
-def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[MLSTMCarry, Array]:
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[MLSTMCarry, Array]:
     """Return the last carry and the outputs.
 
     With F_t the sum of log f up to step t, the recurrence of C unrolls to
@@ -24,9 +24,9 @@ def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[MLSTMCarry,
     so that C_t q_t is attention over the steps s, plus what remains of C_0. Their maximum over s, m_t, is subtracted from the
     exponents, as in the cell. These are equations 62 to 76 of the paper, with an initial carry, a mask and resets added.
     """
-    steps = cell.project(start.params, start.context, start.xs)
+    steps = cell.project(inputs.params, inputs.context, inputs.xs)
     steps = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), steps) if options.reverse else steps
-    mask, resets = (leaf if leaf is None or not options.reverse else jnp.flip(leaf, 0) for leaf in (start.mask, start.resets))
+    mask, resets = (leaf if leaf is None or not options.reverse else jnp.flip(leaf, 0) for leaf in (inputs.mask, inputs.resets))
     q, k, v, log_f, log_i, o = steps
     wide = np.promote_types(q.dtype, "float32")  # sums of logarithms grow with time
     log_f, log_i = log_f.astype(wide), log_i.astype(wide)
@@ -38,7 +38,8 @@ def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[MLSTMCarry,
     reads = jnp.tril(jnp.ones((time, time), bool)).reshape(time, time, *(1,) * (log_f.ndim - 1))  # (t, s): step t reads step s
     log_decay_of_start = log_decay  # log of the share of the carry at the start that remains at each step
     m0, matrix0, n0 = (
-        jnp.broadcast_to(leaf[None], (time, *leaf.shape)) for leaf in (start.carry.m.astype(wide), start.carry.C, start.carry.n)
+        jnp.broadcast_to(leaf[None], (time, *leaf.shape))
+        for leaf in (inputs.carry.m.astype(wide), inputs.carry.C, inputs.carry.n)
     )
     if resets is not None:
         counted = resets if mask is None else resets & mask
@@ -50,9 +51,9 @@ def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[MLSTMCarry,
         log_decay_before_reset = jnp.take_along_axis(log_decay - log_f, jnp.maximum(reset, 0), axis=0)
         was_reset = reset >= 0
         log_decay_of_start = jnp.where(was_reset, log_decay - log_decay_before_reset, log_decay)
-        m0 = jnp.where(was_reset, start.initial.m[None].astype(wide), m0)
-        matrix0 = jnp.where(was_reset[..., None, None], start.initial.C[None], matrix0)
-        n0 = jnp.where(was_reset[..., None], start.initial.n[None], n0)
+        m0 = jnp.where(was_reset, inputs.initial.m[None].astype(wide), m0)
+        matrix0 = jnp.where(was_reset[..., None, None], inputs.initial.C[None], matrix0)
+        n0 = jnp.where(was_reset[..., None], inputs.initial.n[None], n0)
     # log of the weight of what step s wrote at step t: (time read, time written, *batch, heads)
     log_weights = jnp.where(reads, log_decay[:, None] - log_decay[None] + log_i[None], -jnp.inf)
     m = jnp.maximum(log_weights.max(axis=1), log_decay_of_start + m0)
