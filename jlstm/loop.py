@@ -75,7 +75,7 @@ def recur(
         steps: inputs, mask and resets, with time first.
         carry: the carry to start from.
         initial: the carry that `resets` puts back.
-        context: what `Cell.begin` returned for the sequence.
+        context: the context that `Cell.begin` returned for the sequence.
         options: how to run the loop.
         states: whether to return the carries after all steps too.
     """

@@ -1,4 +1,4 @@
-"""Backends, which run a cell over time. `scan` is the reference: all others must return what it returns.
+"""Backends, which run a cell over time. `scan` is the reference: all others must return the same results.
 
 Each backend is a module with three functions. `run` runs the recurrence. `obstacle` says why the backend cannot run a call, and
 `drawback` why "auto" should prefer the next backend; both return "" if there is no such reason.

@@ -29,8 +29,8 @@ class RunOptions(NamedTuple):
     Attributes:
         reverse: run from the last step to the first.
         unroll: steps per iteration of the compiled loop, or "all".
-        keep: a function of the carry before a step, its projected inputs and the carry after it. What it returns is stacked over
-            time. None keeps nothing.
+        keep: a function of the carry before a step, its projected inputs and the carry after it. Its results are stacked over
+            time and returned. None keeps nothing.
     """
 
     reverse: bool = False
@@ -44,7 +44,7 @@ def run(cell: Cell, start: Recurrence, options: RunOptions) -> tuple[PyTree, tup
     A step where `mask` is False does not count: the carry stays unchanged, whatever `resets` says, and its output is zero.
 
     Returns:
-        The last carry, and a pair with the outputs of all steps and what `options.keep` returned at each step.
+        The last carry, and a pair with the outputs of all steps and the stacked results of `options.keep`.
     """
     return loop(cell, start, cell.project(start.params, start.context, start.xs), options)
 

@@ -84,6 +84,7 @@ class Highway(Wrapper):
         """Draw the parameters of the inner cell and of the gate."""
         _check_sizes(self, features)
         for_cell, for_kernel = jax.random.split(key)
+        # A bias of -1 makes t = σ(-1) ≈ 0.27 at first, so that most of the input passes (Srivastava et al., 2015).
         kernel = draw("glorot_uniform", for_kernel, (features, features), dtype)
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
