@@ -46,7 +46,7 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         inner = "" if self.reduced == self.cell else f" as {self.reduced}"
-        rejections = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
+        rejections = "".join(f"; not by {name}: {reason}" for name, reason in self.obstacles.items())
         where = f"{', '.join(self.parts)}: " if self.parts else ""
         return f"{where}{self.cell} is run by {self.backend}{inner}{rejections}"
 
@@ -72,18 +72,18 @@ def choose(backend: str, cell: Cell, start: Recurrence, options: RunOptions) -> 
     runs every call.
     """
     names = list(MODULES)
-    plain = Reduction.of(cell, start)
-    reduced = plain if backend == "scan" else reduce(cell, start)
+    unreduced = Reduction.of(cell, start)
+    reduced = unreduced if backend == "scan" else reduce(cell, start)
     obstacles: dict[str, str] = {}
     for name in names[names.index(FIRST if backend == "auto" else backend) :]:
-        module, task = MODULES[name], plain if name == "scan" else reduced
-        why = module.obstacle(task.cell, task.start, options)
-        if not why and name != backend:  # a backend that the caller named runs whatever its drawbacks
-            why = module.drawback(task.start)
-        if not why:
+        module, reduction = MODULES[name], unreduced if name == "scan" else reduced
+        reason = module.obstacle(reduction.cell, reduction.start, options)
+        if not reason and name != backend:  # a backend that the caller named runs whatever its drawbacks
+            reason = module.drawback(reduction.start)
+        if not reason:
             break
-        obstacles[name] = why
-    return Choice(cell, name, task.cell, obstacles, _parts.get()), task
+        obstacles[name] = reason
+    return Choice(cell, name, reduction.cell, obstacles, _parts.get()), reduction
 
 
 @contextmanager

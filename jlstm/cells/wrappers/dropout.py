@@ -79,12 +79,12 @@ class Dropout(Wrapper):
 
     def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
         carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])  # only for the size of h
-        ends = {
+        sizes = {
             "inputs": (*self.spatial_in, self.features_in(params)),
             "outputs": (*self.spatial_out, self.features_out),
             "state": carry.h.shape if self.state else (),
         }
-        shapes = {name: (*shape, *end) for name, end in ends.items() if getattr(self, name)}
+        shapes = {name: (*shape, *size) for name, size in sizes.items() if getattr(self, name)}
         if noise is not None:
             return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
         return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
