@@ -12,7 +12,7 @@ from jlstm.cell import PyTree
 
 def broadcast_leading(weights: Float[Array, "*sizes"], x: Float[Array, "..."]) -> Array:
     """Reshape `weights` so that it broadcasts against the trailing axes of `x`."""
-    # Explicit, since `jax_numpy_rank_promotion="raise"` forbids that NumPy's rules add axes.
+    # The axes are added explicitly: with `jax_numpy_rank_promotion="raise"` JAX refuses to add them by NumPy's rules.
     return jnp.expand_dims(weights, range(x.ndim - weights.ndim))
 
 

@@ -73,6 +73,7 @@ def key(name: str, value: Any) -> None:
     """Require a single JAX random key."""
     is_array = isinstance(getattr(value, "shape", None), tuple)
     size = value.shape if is_array else ()
+    # A new-style key has a dtype of its own and no axes. An old one is a vector of uint32.
     typed = is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     if not typed and not (size and value.dtype == np.uint32):
         remedy = "a key of its streams, rngs.params() or rngs.dropout()" if hasattr(value, "fork") else "jax.random.key(0)"

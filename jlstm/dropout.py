@@ -11,7 +11,7 @@ def bernoulli_masks(
 ) -> dict[str, Array]:
     """Draw a mask for each name whose rate p is above 0; without a key, draw none.
 
-    An entry of a mask is 0 with probability p, and else 1 / (1 - p).
+    An entry of a mask is 0 with probability p, and else 1 / (1 - p), so that its expectation is 1.
     """
     active = [name for name, rate in rates.items() if rate]
     if key is None or not active:

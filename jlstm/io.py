@@ -127,7 +127,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
     try:
         return unpack(Path(path).read_bytes())
-    except DamageError as error:
+    except DamageError as error:  # before ValueError, of which it is a subclass
         raise ValueError(f"{os.fspath(path)} is damaged ({error}): take another copy of it, or save it again") from error
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)} is not a safetensors file ({error}): save(path, params) writes one") from error

@@ -76,6 +76,7 @@ def _params(module: Any, features: int) -> Params:
     shapes = jax.eval_shape(lambda: module.layer.init(jax.random.key(0), features))
     names = range(len(shapes)) if isinstance(shapes, tuple) else shapes
     if module.is_initializing():
+        # The layer draws all parameters at once, as without Flax. `param` only stores them under their names.
         drawn = module.layer.init(module.make_rng("params"), features)
         entries = {name: module.param(str(name), lambda _, name=name: drawn[name]) for name in names}
     else:

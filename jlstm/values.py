@@ -54,16 +54,17 @@ def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
 
 
 def rate(name: str, value: Any) -> float:
-    """Return a dropout rate, the share of what is zeroed, as float."""
-    value = number(name, value, nan=True)
+    """Return a dropout rate, the share of entries that are zeroed, as float."""
+    value = number(name, value, nan=True)  # the comparison below refuses NaN, with a message about rates
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be a rate in [0, 1), the share that is zeroed, got {brief(value)}")
     return value
 
 
 def number(name: str, value: Any, *, nan: bool = False) -> float:
-    """Return a number as float. A scalar of NumPy or JAX would promote the dtype of what it is multiplied with."""
+    """Return a number as a Python float. A scalar of NumPy or JAX could promote the dtype of an array in a product."""
     try:
+        # `float` would take these: True, "3", and arrays with one element.
         if isinstance(value, bool | str | bytes) or getattr(value, "ndim", None):
             raise TypeError
         converted = float(value)

@@ -202,9 +202,9 @@ def test_what_is_drawn_has_its_share():
     key, params = jax.random.key(4), cell.init(jax.random.key(0), 50)
     _, context = cell.begin(params, (40,), "float32", key=key)
     fresh = cell.each_step(params, (30, 40), "float32", key=key)
-    weights, zoneout_noise = context.inner.inner.inner.own, fresh.inner.inner.own
-    shares = [(context.own[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
-    shares += [(fresh.inner.own[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
+    weights, zoneout_noise = context.inner.inner.inner.outer, fresh.inner.inner.outer
+    shares = [(context.outer[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
+    shares += [(fresh.inner.outer[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
     for mask, rate in [*shares, (weights, 0.3)]:
         assert set(np.unique(mask)) == {0, np.float32(1) / np.float32(1 - rate)}
         np.testing.assert_allclose(np.mean(mask == 0), rate, atol=5 * np.sqrt(rate * (1 - rate) / mask.size))

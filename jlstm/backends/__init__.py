@@ -42,7 +42,7 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         inner = "" if self.reduced == self.cell else f" as {self.reduced}"
-        rejections = "".join(f"; not by {name}: {why}" for name, why in self.obstacles.items())
+        rejections = "".join(f"; not by {name}: {reason}" for name, reason in self.obstacles.items())
         where = f"{', '.join(self.parts)}: " if self.parts else ""
         return f"{where}{self.cell} is run by {self.backend}{inner}{rejections}"
 
@@ -102,14 +102,14 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
     reduced = unreduced if options.backend == "scan" else reduce(cell, inputs)
     obstacles: dict[str, str] = {}
     for name in names[names.index(preferences.first if options.backend == "auto" else options.backend) :]:
-        module, task = MODULES[name], unreduced if name == "scan" else reduced
-        why = module.obstacle(task.cell, task.inputs, options)
-        if not why and name != options.backend and preferences.heeds_drawbacks:  # a backend named by the caller runs anyway
-            why = module.drawback(task.inputs)
-        if not why:
+        module, reduction = MODULES[name], unreduced if name == "scan" else reduced
+        reason = module.obstacle(reduction.cell, reduction.inputs, options)
+        if not reason and name != options.backend and preferences.heeds_drawbacks:  # a backend named by the caller runs anyway
+            reason = module.drawback(reduction.inputs)
+        if not reason:
             break
-        obstacles[name] = why
-    return Choice(cell, name, task.cell, obstacles, _parts.get()), task
+        obstacles[name] = reason
+    return Choice(cell, name, reduction.cell, obstacles, _parts.get()), reduction
 
 
 @contextmanager

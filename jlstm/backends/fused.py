@@ -95,7 +95,7 @@ def tangent(
         dzs: tangents of the pre-activations (time, *batch, 4·units). They include h dU, but not dh U.
 
     Returns:
-        The tangent of the last carry, and a pair with the tangents of the outputs and of what `options.keep` returned.
+        The tangent of the last carry, and a pair with the tangents of the outputs and of the results of `options.keep`.
     """
     kernel = inputs.params["recurrent_kernel"]
     coefficients = _coefficients(residuals)

@@ -18,7 +18,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
     A step where `mask` is False does not count: the carry stays unchanged, whatever `resets` says, and its output is zero.
 
     Returns:
-        The last carry, and a pair with the outputs of all steps and what `options.keep` returned at each step.
+        The last carry, and a pair with the outputs of all steps and the stacked results of `options.keep`.
     """
     return loop(cell, inputs, cell.project(inputs.params, inputs.context, inputs.xs), options)
 

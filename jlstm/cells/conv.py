@@ -158,7 +158,7 @@ class ConvLSTMCell(StandardCell):
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> LSTMGates:
         """Return x * W + b for all steps, computed in one convolution and split by gate."""
         product = partial(convolve_steps, strides=self.strides, padding=self.padding, dilation=self.dilation)
-        masks = context.get("inputs")
+        masks = context.get("inputs")  # (gates, *batch, *spatial, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
         return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
@@ -172,6 +172,7 @@ class ConvLSTMCell(StandardCell):
         h = self._lstm.output(params, gates.o, c)
         return LSTMCarry(h, c), h
 
+    # The LSTM whose equations hold at each place, once the sums that enter the gates are known.
     @property
     def _lstm(self) -> LSTMCell:
         options = {name: getattr(self, name) for name in ("activation", "recurrent_activation", "peephole")}

@@ -95,7 +95,7 @@ class MinGRUCell(_Minimal):
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
         """Return the coefficients of the linear steps, for all steps at once."""
         z, g = self._columns(params, xs)
-        # 1 - σ(z) = σ(-z), which is exact also where σ(z) rounds to 1.
+        # 1 - σ(z), written as σ(-z), which keeps its digits where σ(z) rounds to 1.
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
 
     def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinGRUGates:
@@ -130,7 +130,7 @@ class MinLSTMCell(_Minimal):
     def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
         """Return the coefficients of the linear steps, for all steps at once."""
         i, f, g = self._columns(params, xs)
-        # σ(i) / (σ(f) + σ(i)) = σ(log σ(i) - log σ(f)). The quotient itself would be 0 / 0 where both gates are tiny.
+        # σ(i) / (σ(f) + σ(i)) = σ(log σ(i) - log σ(f)). The quotient itself could be 0 / 0 where both gates are tiny.
         share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))
         return Linear(1 - share, share * g)
 

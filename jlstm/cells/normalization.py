@@ -1,4 +1,4 @@
-"""Layer normalisation of an LSTM: four published schemes, which differ in what they normalise and in what they carry.
+"""Layer normalisation of an LSTM: four published schemes, which normalise and carry different values.
 
 A vector a is normalised over its last axis: scale · (a - mean) / sqrt(variance + ε), plus an offset if there is one.
 
@@ -17,7 +17,7 @@ from jlstm.cell import Params
 
 
 class Scheme(NamedTuple):
-    """What a scheme normalises.
+    """A scheme of layer normalisation: the values that it normalises, and its ε.
 
     Attributes:
         normalizes: "products": x W and h U are each normalised over all columns, then added to the bias. "sums": the sum of each

@@ -142,7 +142,6 @@ def _read(data_dir: str | os.PathLike[str] | None) -> list[tuple[Ragged, np.ndar
     if path.name == "imdb_flat.npz":
         arrays = files.read(path, FLAT)
         return [(Ragged(arrays[f"tokens_{part}"], arrays[f"offsets_{part}"]), arrays[f"labels_{part}"]) for part in PARTS]
-    with np.load(
-        io.BytesIO(files.verified(path, SHA256)), allow_pickle=True
-    ) as archive:  # unpickling is safe only since these bytes are verified
+    # Unpickling can run any code. It is safe here only since the very bytes that are unpickled have been verified.
+    with np.load(io.BytesIO(files.verified(path, SHA256)), allow_pickle=True) as archive:
         return [(Ragged.of(archive[f"x_{part}"]), archive[f"y_{part}"]) for part in PARTS]

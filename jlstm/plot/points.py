@@ -88,27 +88,27 @@ def embeddings(
     u, singular, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     if not singular[0]:
         raise ValueError("vectors must differ from each other, got all the same: train first")
-    places, shares = u[:, :2] * singular[:2], singular[:2] ** 2 / (singular**2).sum()
+    coordinates, shares = u[:, :2] * singular[:2], singular[:2] ** 2 / (singular**2).sum()
     ax = axes(ax, 7.5, 6)
-    ax.plot(*places.T, "o", color=BLUE, markersize=4, alpha=0.35, markeredgewidth=0)
+    ax.plot(*coordinates.T, "o", color=BLUE, markersize=4, alpha=0.35, markeredgewidth=0)
     ax.margins(0.08)
     ax.set_xlabel(f"first principal component, {shares[0]:.0%} of the variance")
     ax.set_ylabel(f"second, {shares[1]:.0%}")
     plain(ax)
-    _name(ax, places, labels, np.argsort(-np.hypot(*places.T), kind="stable")[:most])
+    _name(ax, coordinates, labels, np.argsort(-np.hypot(*coordinates.T), kind="stable")[:most])
     return ax
 
 
-def _name(ax: Any, places: np.ndarray, labels: Sequence[str], order: np.ndarray) -> None:
+def _name(ax: Any, coordinates: np.ndarray, labels: Sequence[str], order: np.ndarray) -> None:
     """Write the labels in the given order. Leave out a label that would overlap an earlier one."""
     (x_min, x_max), (y_min, y_max) = ax.get_xlim(), ax.get_ylim()
     occupied = np.empty((0, 4))  # the boxes of all labels so far, in points
     for index in order:
-        x, y = (places[index] - (x_min, y_min)) / (x_max - x_min, y_max - y_min) * size_in_points(ax)
+        x, y = (coordinates[index] - (x_min, y_min)) / (x_max - x_min, y_max - y_min) * size_in_points(ax)
         width, height = 5.4 * len(labels[index]), 10  # points: estimated size of a label of font size 9
         box = np.array([x - width / 2, y, x + width / 2, y + height])
         # Two boxes overlap if each begins before the other ends, along both axes.
         if np.any(np.all((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:]), axis=1)):
             continue
         occupied = np.vstack([occupied, box])
-        ax.annotate(labels[index], places[index], (0, 3), textcoords="offset points", ha="center", fontsize=9, color=BLACK)
+        ax.annotate(labels[index], coordinates[index], (0, 3), textcoords="offset points", ha="center", fontsize=9, color=BLACK)

@@ -23,10 +23,8 @@ from jlstm.train.history import History, Record
 from jlstm.train.step import State
 
 T = TypeVar("T")
-_UNFINISHED = (
-    ".part",
-    ".orbax-checkpoint-tmp",
-)  # suffixes of unfinished folders; older versions used orbax, which uses the second
+# Suffixes of unfinished folders. Older versions wrote checkpoints with orbax, which uses the second one.
+_UNFINISHED = (".part", ".orbax-checkpoint-tmp")
 
 
 class Snapshot(NamedTuple):
@@ -60,9 +58,10 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file: name a folder for the checkpoints")
         if resume:
-            _together(self._create_folder)
+            _together(self._prepare_folder)
 
-    def _create_folder(self) -> None:
+    def _prepare_folder(self) -> None:
+        """Create the folder, and remove the unfinished files of a killed run."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.iterdir():

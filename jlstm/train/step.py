@@ -93,7 +93,7 @@ def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:
     norm = _norm(gradients)
     gradient_is_finite, updates_are_finite = jnp.isfinite(norm), jnp.isfinite(_norm(updates))
     finite = jnp.isfinite(loss_value) & gradient_is_finite & updates_are_finite
-    # Whether the optimizer deals with such gradients. optax.apply_if_finite does: its update is finite, and so is its own state.
+    # Whether the optimizer handles a gradient that is not finite, as optax.apply_if_finite does: its update and state are finite.
     handled = ~gradient_is_finite & updates_are_finite & _all_finite(opt_state)
     continues = finite | handled | rule.skip
     # The norm gets the weight of the whole batch, since `means` divides all sums by the sum of the weights.

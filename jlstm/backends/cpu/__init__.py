@@ -26,13 +26,13 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
-    """Return why the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
-    if why := fused.obstacle(cell, inputs, options):
-        return why
+    """Return reason the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
+    if reason := fused.obstacle(cell, inputs, options):
+        return reason
     if (platform := jax.default_backend()) != "cpu":
         return f"JAX computes on {platform}"
-    if why := kernel.obstacle():
-        return why
+    if reason := kernel.obstacle():
+        return reason
     masks, leaves = inputs.context.get("inputs"), jax.tree.leaves((inputs.params, inputs.carry, inputs.xs))
     obstacles = {
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
@@ -41,7 +41,7 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
         "a size is symbolic": not all(isinstance(size, int) for size in inputs.xs.shape),
         "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_has_unsupported_mesh, leaves)),
     }
-    return next((why for why, holds in obstacles.items() if holds), "")
+    return next((reason for reason, applies in obstacles.items() if applies), "")
 
 
 def drawback(inputs: RunInputs) -> str:

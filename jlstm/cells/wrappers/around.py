@@ -10,7 +10,7 @@ from jaxtyping import Array
 from jlstm import checks
 from jlstm.arrays import broadcast_leading
 from jlstm.cell import Params, PyTree, Reduced
-from jlstm.cells.wrappers.base import Both, Wrapper
+from jlstm.cells.wrappers.base import Nested, Wrapper
 from jlstm.initializers import draw
 
 
@@ -84,6 +84,7 @@ class Highway(Wrapper):
         """Draw the parameters of the inner cell and of the gate."""
         _check_sizes(self, features)
         for_cell, for_kernel = jax.random.split(key)
+        # A bias of -1 makes t = σ(-1) ≈ 0.27 at first, so that most of the input passes (Srivastava et al., 2015).
         kernel = draw("glorot_uniform", for_kernel, (features, features), dtype)
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
@@ -118,7 +119,7 @@ class LearnedCarry(Wrapper):
         inner = self.cell.init(key, features, dtype)
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Both]:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Nested]:
         """Return the learned carry, for each sequence of the batch, and the contexts."""
         checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
         _, context = super().begin(params, batch_shape, dtype, **noise)
@@ -128,7 +129,7 @@ class LearnedCarry(Wrapper):
         """Return the entry `cell`."""
         return params["cell"]
 
-    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+    def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
         """Return the run of the inner cell, marked as one with another initial carry."""
         inner = super().reduced(params, context, xs)
         return inner and inner._replace(same_initial_carry=False)

@@ -11,10 +11,10 @@ from jlstm import checks
 from jlstm.cell import Cell, Noisy, Params, PyTree, Reduced
 
 
-class Both(NamedTuple):
-    """A pair of what belongs to the wrapper, `own`, and what belongs to its inner cell, `inner`."""
+class Nested(NamedTuple):
+    """A pair of values of the same kind: `outer` belongs to the wrapper, `inner` to its inner cell."""
 
-    own: Any
+    outer: Any
     inner: Any
 
 
@@ -27,9 +27,9 @@ class Wrapper(Cell):
     `reduced` can take them out of the loop. A wrapper that changes the carry overrides `step`, and `reduced` to return None when
     it does so.
 
-    Parameters and carry are those of the inner cell unless a wrapper says otherwise. Context, noise of each step and projected
-    inputs are `Both`. `noise` is a dict: its keys are those in `noises`, and `cell` for the noise of the inner cell. Where a key
-    is missing the cell runs as in inference.
+    Parameters and carry are those of the inner cell, unless a wrapper changes them. Context, noise of each step and projected
+    inputs are `Nested`. `noise` is a dict with the keys in `noises`, and `cell` for the noise of the inner cell. If a key is
+    missing, the cell runs as in inference.
 
     Args:
         cell: the inner cell.
@@ -85,11 +85,11 @@ class Wrapper(Cell):
         *,
         key: Array | None = None,
         noise: PyTree | None = None,
-    ) -> tuple[PyTree, Both]:
+    ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and the contexts of both."""
         inner = self.inner_params(params, None)
         carry, context = self.cell.begin(inner, batch_shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
-        return carry, Both(None, context)
+        return carry, Nested(None, context)
 
     def each_step(
         self,
@@ -99,12 +99,12 @@ class Wrapper(Cell):
         *,
         key: Array | None = None,
         noise: PyTree | None = None,
-    ) -> Both | None:
+    ) -> Nested | None:
         """Return the noise that the wrapper and the inner cell draw again at each step, or None if there is none."""
         inner_params, inner_noise = self.inner_params(params, None), _inner_noise(self, noise)
         inner = self.cell.each_step(inner_params, shape, dtype, key=keys(key)[1], noise=inner_noise)
-        own = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
-        return None if inner is None and own is None else Both(own, inner)
+        outer = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
+        return None if inner is None and outer is None else Nested(outer, inner)
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
         """Return the noise that the wrapper itself draws again at each step, or None."""
@@ -128,30 +128,30 @@ class Wrapper(Cell):
         """Return the outputs of one step or of all steps, from the outputs `y` of the inner cell and `beside` from `enter`."""
         return y
 
-    def project(self, params: Params, context: Both, xs: Any) -> Both:
+    def project(self, params: Params, context: Nested, xs: Any) -> Nested:
         """Return the inputs after `enter`, projected by the inner cell."""
         inner_xs, beside = self._entered(params, context, xs)
-        return Both(beside, self.cell.project(self.inner_params(params, context.own), context.inner, inner_xs))
+        return Nested(beside, self.cell.project(self.inner_params(params, context.outer), context.inner, inner_xs))
 
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+    def step(self, params: Params, context: Nested, carry: PyTree, z: Nested) -> tuple[PyTree, Array]:
         """Return the carry of the inner cell, and its output after `leave`."""
-        new_carry, y = self.cell.step(self.inner_params(params, context.own), context.inner, carry, z.inner)
-        return new_carry, self.leave(context.own, z.own, y)
+        new_carry, y = self.cell.step(self.inner_params(params, context.outer), context.inner, carry, z.inner)
+        return new_carry, self.leave(context.outer, z.outer, y)
 
-    def gates(self, params: Params, context: Both, carry: PyTree, z: Both) -> Any:
+    def gates(self, params: Params, context: Nested, carry: PyTree, z: Nested) -> Any:
         """Return the gates of the inner cell."""
-        return self.cell.gates(self.inner_params(params, context.own), context.inner, carry, z.inner)
+        return self.cell.gates(self.inner_params(params, context.outer), context.inner, carry, z.inner)
 
-    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+    def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
         """Return the run of the inner cell, with inputs after `enter` and with `leave` as `finish`."""
         inner_xs, beside = self._entered(params, context, xs)
-        finish = partial(self.leave, context.own, beside)
-        return Reduced(self.cell, self.inner_params(params, context.own), context.inner, inner_xs, finish)
+        finish = partial(self.leave, context.outer, beside)
+        return Reduced(self.cell, self.inner_params(params, context.outer), context.inner, inner_xs, finish)
 
-    def _entered(self, params: Params, context: Both, xs: Any) -> tuple[Any, PyTree]:
+    def _entered(self, params: Params, context: Nested, xs: Any) -> tuple[Any, PyTree]:
         # If the inner cell draws at each step too, it gets its share of the noise, and else plain inputs.
-        plain, fresh = xs if isinstance(xs, Noisy) else (xs, Both(None, None))
-        entered, beside = self.enter(params, context.own, plain, fresh.own)
+        plain, fresh = xs if isinstance(xs, Noisy) else (xs, Nested(None, None))
+        entered, beside = self.enter(params, context.outer, plain, fresh.outer)
         return (entered if fresh.inner is None else Noisy(entered, fresh.inner)), beside
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from jlstm import checks
 from jlstm.arrays import broadcast_leading
 from jlstm.cell import Noisy, Params, PyTree, Reduced
-from jlstm.cells.wrappers.base import Both, Wrapper, keys
+from jlstm.cells.wrappers.base import Nested, Wrapper, keys
 from jlstm.dropout import bernoulli_masks
 
 
@@ -65,13 +65,13 @@ class Dropout(Wrapper):
 
     def begin(
         self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
-    ) -> tuple[PyTree, Both]:
+    ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and with `variational` the masks as context."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
         if self.state and not hasattr(carry, "h"):
             raise TypeError(f"state is for a cell that carries h, got {self.cell!r}: leave state out")
-        own = self._masks(params, batch_shape, dtype, keys(key)[0], noise) if self.variational else {}
-        return carry, context._replace(own=own)
+        outer = self._masks(params, batch_shape, dtype, keys(key)[0], noise) if self.variational else {}
+        return carry, context._replace(outer=outer)
 
     def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
         """Return the masks of each step, or None with `variational`."""
@@ -79,12 +79,12 @@ class Dropout(Wrapper):
 
     def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
         carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])  # only for the size of h
-        ends = {
+        sizes = {
             "inputs": (*self.spatial_in, self.features_in(params)),
             "outputs": (*self.spatial_out, self.features_out),
             "state": carry.h.shape if self.state else (),
         }
-        shapes = {name: (*shape, *end) for name, end in ends.items() if getattr(self, name)}
+        shapes = {name: (*shape, *size) for name, size in sizes.items() if getattr(self, name)}
         if noise is not None:
             return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
         return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
@@ -101,13 +101,13 @@ class Dropout(Wrapper):
         mask = (drawn | beside).get("outputs")
         return y if mask is None else y * broadcast_leading(mask, y)
 
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+    def step(self, params: Params, context: Nested, carry: PyTree, z: Nested) -> tuple[PyTree, Array]:
         """Run a step of the inner cell, and mask the h of the new carry."""
         new_carry, y = super().step(params, context, carry, z)
-        mask = (context.own | z.own).get("state")
+        mask = (context.outer | z.outer).get("state")
         return new_carry if mask is None else new_carry._replace(h=new_carry.h * mask), y
 
-    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+    def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
         """Return the run of the inner cell, or None if h is masked, which happens inside the loop."""
-        fresh = xs.noise.own if isinstance(xs, Noisy) else None
-        return None if "state" in context.own | (fresh or {}) else super().reduced(params, context, xs)
+        fresh = xs.noise.outer if isinstance(xs, Noisy) else None
+        return None if "state" in context.outer | (fresh or {}) else super().reduced(params, context, xs)

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.cell import Params, PyTree
-from jlstm.cells.wrappers.base import Both, Wrapper, keys
+from jlstm.cells.wrappers.base import Nested, Wrapper, keys
 from jlstm.dropout import bernoulli_masks
 
 
@@ -48,7 +48,7 @@ class WeightDrop(Wrapper):
 
     def begin(
         self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
-    ) -> tuple[PyTree, Both]:
+    ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and the factors of the kernel as context."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
         if not isinstance(params, dict) or "recurrent_kernel" not in params:
@@ -58,9 +58,10 @@ class WeightDrop(Wrapper):
         shape = params["recurrent_kernel"].shape
         if noise is not None:
             factors = {name: value for name, value in noise.items() if name != "cell"}
-            return carry, context._replace(own=checks.masks(factors, {"recurrent_kernel": shape}, dtype).get("recurrent_kernel"))
+            masks = checks.masks(factors, {"recurrent_kernel": shape}, dtype)
+            return carry, context._replace(outer=masks.get("recurrent_kernel"))
         masks = bernoulli_masks(keys(key)[0], {"recurrent_kernel": self.rate}, {"recurrent_kernel": shape}, dtype)
-        return carry, context._replace(own=masks.get("recurrent_kernel"))
+        return carry, context._replace(outer=masks.get("recurrent_kernel"))
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
         """Return the parameters, with the masked recurrent kernel if there are factors."""

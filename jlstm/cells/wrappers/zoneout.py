@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.cell import Params, PyTree, Reduced
-from jlstm.cells.wrappers.base import Both, Wrapper
+from jlstm.cells.wrappers.base import Nested, Wrapper
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +52,7 @@ class Zoneout(Wrapper):
         """Whether units keep their value, or the inner cell uses a random key."""
         return bool(self.h or self.c) or self.cell.stochastic
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Both]:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Nested]:
         """Return the initial carry and the contexts of the inner cell."""
         carry, context = super().begin(params, batch_shape, dtype, **noise)
         for name in ("h", "c"):
@@ -73,15 +73,15 @@ class Zoneout(Wrapper):
         keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
         return {name: jax.random.bernoulli(subkey, getattr(self, name), size).astype(dtype) for subkey, (name, size) in keys}
 
-    def step(self, params: Params, context: Both, carry: PyTree, z: Both) -> tuple[PyTree, Array]:
+    def step(self, params: Params, context: Nested, carry: PyTree, z: Nested) -> tuple[PyTree, Array]:
         """Run a step of the inner cell, and put back the units that keep their old value."""
         new_carry, y = super().step(params, context, carry, z)
         for name in ("h", "c"):
             if rate := getattr(self, name):
-                d = (z.own or {}).get(name, rate)  # in inference the rate, which is the expectation of d
+                d = (z.outer or {}).get(name, rate)  # in inference the rate, which is the expectation of d
                 new_carry = new_carry._replace(**{name: d * getattr(carry, name) + (1 - d) * getattr(new_carry, name)})
         return new_carry, new_carry.h if self.h else y
 
-    def reduced(self, params: Params, context: Both, xs: Any) -> Reduced | None:
+    def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
         """Return the run of the inner cell if both rates are 0, else None."""
         return None if self.h or self.c else super().reduced(params, context, xs)
