@@ -256,6 +256,7 @@ def stacked(layers: Sequence[LayerAndParams]) -> Result:
 
 def bidirectional(forward: LayerAndParams, backward: LayerAndParams, merge: str | None) -> Result:
     """Return a Bidirectional of two layers. If they differ in kind or size, return the reason as a string."""
+    # Both were converted as forward layers. Bidirectional itself runs the second one backwards.
     if forward[0] != backward[0] or features_in(*forward) != features_in(*backward):
         return "its two directions differ in kind or size: load them one by one"
     return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}

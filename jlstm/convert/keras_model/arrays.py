@@ -63,9 +63,10 @@ def _directions(weights: Sequence[Any], options: dict[str, Any]) -> list[Part]:
         raise ValueError(
             f"weights must be kernel, recurrent_kernel and perhaps bias, of one or two directions, got {got}: pass get_weights()"
         )
-    count = len(weights) // (1 if len(weights) < 4 else 2)
+    count = len(weights) // (1 if len(weights) < 4 else 2)  # 2 or 3 arrays are one direction, and 4 or 6 are two
     sides = [part(dict(zip(ROLES, weights[:count], strict=False)), options)]
     if len(weights) > count:
+        # The backward layer of a Bidirectional runs opposite to the forward one, also if that has go_backwards.
         backward = options | {"reverse": not options.get("reverse", False)}
         sides.append(part(dict(zip(ROLES, weights[count:], strict=False)), backward))
         same_directions(sides[0].layer, sides[1].layer)

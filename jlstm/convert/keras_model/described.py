@@ -47,7 +47,7 @@ def _array_names(result: Result, layer: LayerConfig) -> list[str]:
     """Return the names of a layer's arrays. An old file has one group for a model inside the model, with all its layers."""
     if result.content.numbered:
         return result.content.names_below(layer.path)
-    chain = layer.name.split("/")
+    chain = layer.name.split("/")  # the first name is that of the group, and the others are within it
     weights = result.weight_names(chain[0])
     return weights if len(chain) == 1 else [name for name in weights if _is_within(name, chain)]
 

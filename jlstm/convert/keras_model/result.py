@@ -80,6 +80,7 @@ class Result:
         """
         require_kernels(roles)
         weights = {role: self.content.array(roles[role]) for role in arrays.ROLES if role in roles}
+        # Before the conversion, whose errors would not mention the configuration.
         if cell is not None:
             _require_match(cell, weights)
         return arrays.part(weights, options)

@@ -39,6 +39,7 @@ def convert(result: Result, options: dict[str, Any]) -> None:
     for group in groups:
         for side in group.place.sides:
             result.used.update(array for roles in side.values() for array in roles.values())
+        # All arrays below the group, so that a layer that is skipped for additional arrays is not reported a second time.
         result.used.update(result.content.names_below(group.base))
         name = group.base if names.count(group.name) > 1 else group.name
         result.convert(name, lambda group=group, name=name: _convert_layer(result, group, name, defaults))  # type: ignore[misc]

@@ -97,6 +97,7 @@ class Layers:
         }
         if node.proto.op_type == "DynamicQuantizeLSTM":
             arrays = _dequantized(arrays)
+        # `load` infers the kind from the shapes, so a GRU with the weights of an LSTM would silently become an LSTM.
         shape, gates = arrays["R"].shape if "R" in arrays else (), _GATES[node.proto.op_type]
         if len(shape) == 3 and shape[1] != gates * shape[2]:
             where = f"{self._model.path}: {quoted(node.name)}"

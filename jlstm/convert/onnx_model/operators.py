@@ -85,6 +85,7 @@ def _reshape(call: Call) -> Any:
 
 def _flatten(call: Call) -> Any:
     data, axis = call.inputs[0], call.attributes.get("axis", 1)
+    # NumPy cannot infer -1 for an array without elements.
     return data.reshape(math.prod(data.shape[:axis]), -1) if data.size else data.reshape(math.prod(data.shape[:axis]), 0)
 
 
@@ -212,6 +213,7 @@ OPERATORS = {
     "Transpose": Operator(lambda call: call.inputs[0].transpose(call.attributes.get("perm")), ("perm",)),
     "Slice": Operator(_slice, ("starts", "ends", "axes")),
     "Split": Operator(_split, ("axis", "split", "num_outputs")),
+    # In the first version of Concat, `axis` has the default 1.
     "Concat": Operator(lambda call: np.concatenate(call.inputs, call.attributes.get("axis", 1)), ("axis",)),
     "Gather": Operator(
         lambda call: call.inputs[0].take(call.inputs[1], call.attributes.get("axis", 0)), ("axis",), _gathered_size
@@ -225,6 +227,7 @@ OPERATORS = {
     "Sub": Operator(lambda call: np.subtract(*call.inputs), size=_broadcast_size),
     "Mul": Operator(lambda call: np.multiply(*call.inputs), size=_broadcast_size),
     "Div": Operator(_div, size=_broadcast_size),
+    # The result of Pow has the type of the base.
     "Pow": Operator(lambda call: np.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast_size),
     "Neg": Operator(lambda call: np.negative(*call.inputs)),
     "Abs": Operator(lambda call: np.abs(*call.inputs)),

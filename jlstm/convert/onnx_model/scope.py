@@ -79,6 +79,7 @@ class Scope:
         tensors = list(tensors)
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.producers = {name: (node, k) for node in nodes for k, name in enumerate(node.output) if name}
+        # A dict keeps only one of two values with the same name, so the numbers then differ.
         names = len(tensors) + sum(1 for node in nodes for name in node.output if name)
         if len(self.tensors | self.producers) != names:
             raise ValueError(f"{model.path} has two values of one name in a graph: export it again")
@@ -171,6 +172,7 @@ class Scope:
             self.model,
             graph.node,
             tensors=graph.initializer,
+            # Sparse tensors are not read. As inputs, they are known names without a value.
             inputs=[value.name for value in graph.input] + [tensor.values.name for tensor in graph.sparse_initializer],
             path=f"{self.path}{name}/",
             outer=self,

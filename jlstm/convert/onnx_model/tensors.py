@@ -72,6 +72,7 @@ class Tensors:
                 f"{self._path}: the tensor {name} needs {needed} bytes, got {length} at {offset} of the {size} in "
                 f"{quoted(file.name)}: copy or export both files again"
             )
+        # The checksum is that of the whole external file.
         if "checksum" in entries and entries["checksum"].lower() != self._digest(file):
             raise ValueError(
                 f"{self._path}: {quoted(file.name)} is not the file that the tensor {name} was written to, by its SHA-1: "
