@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from forecast_report import YEAR, draw, errors, naive, table
+from forecast_report import YEAR, Forecasts, draw, errors, naive, table
 from options import Options, one_sentence
 from rich.console import Console
 
@@ -117,14 +117,16 @@ def main(options: ForecastOptions) -> None:
     past, test = np.split(scaled, [len(scaled) - months])
     params = learn(past, options).params
     one_step, ahead = (np.asarray(z, np.float64) * deviation + mean for z in forecast(params, past[-window:], test))
-    forecasts = naive(values, months)
-    forecasts["each"] = {"LSTM": values[-months - 1 : -1] * np.exp(one_step)} | forecasts["each"]
-    forecasts["all"] = {"LSTM": values[-months - 1] * np.exp(np.cumsum(ahead))} | forecasts["all"]
+    naive_forecasts = naive(values, months)
+    forecasts = Forecasts(
+        {"LSTM": values[-months - 1 : -1] * np.exp(one_step)} | naive_forecasts.one_month,
+        {"LSTM": values[-months - 1] * np.exp(np.cumsum(ahead))} | naive_forecasts.all_months,
+    )
     jlstm.save(options.out / "weights.safetensors", params)
     draw(options.out / "picture.png", series, forecasts, months)
     Console(highlight=False, soft_wrap=True).print(table(forecasts, values, months))
     print(f"Weights and picture are in {options.out}")
-    print(f"Test RMSE: {errors(forecasts['each']['LSTM'], values, months).rmse:.1f}")
+    print(f"Test RMSE: {errors(forecasts.one_month['LSTM'], values, months).rmse:.1f}")
 
 
 if __name__ == "__main__":

@@ -92,11 +92,11 @@ def test_windows_are_followed_by_the_next_months(example, tmp_path, monkeypatch)
 def test_naive_forecasts_are_those_of_the_textbook(report):
     """On equal seasons with a growth of a tenth a year the naive forecast misses only the growth."""
     forecasts = report.naive(GROWING, 24)
-    np.testing.assert_array_equal(forecasts["each"]["naive"], GROWING[-25:-1])
-    np.testing.assert_allclose(forecasts["each"]["seasonal naive"] * 1.1, GROWING[-24:], rtol=1e-12)
-    np.testing.assert_array_equal(forecasts["all"]["naive"], np.full(24, GROWING[-25]))
-    np.testing.assert_array_equal(forecasts["all"]["seasonal naive"], np.tile(GROWING[-36:-24], 2))
-    np.testing.assert_allclose(forecasts["all"]["seasonal naive with growth"], GROWING[-24:], rtol=1e-12)
+    np.testing.assert_array_equal(forecasts.one_month["naive"], GROWING[-25:-1])
+    np.testing.assert_allclose(forecasts.one_month["seasonal naive"] * 1.1, GROWING[-24:], rtol=1e-12)
+    np.testing.assert_array_equal(forecasts.all_months["naive"], np.full(24, GROWING[-25]))
+    np.testing.assert_array_equal(forecasts.all_months["seasonal naive"], np.tile(GROWING[-36:-24], 2))
+    np.testing.assert_allclose(forecasts.all_months["seasonal naive with growth"], GROWING[-24:], rtol=1e-12)
 
 
 def test_errors_are_their_definitions(report):
