@@ -201,8 +201,8 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{os.fspath(path)} is a folder: name a file in it")
-    # Names of more than 255 bytes are too long for most file systems.
-    temporary = Path(path).with_name(f".{Path(path).name[:200]}.{uuid.uuid4().hex}")
+    # Without the file's own name, which may already be as long as the file system allows.
+    temporary = Path(path).with_name(f".jlstm-{uuid.uuid4().hex}")
     try:
         # The file has no buffer, since closing a buffered one would raise the error of a full disk a second time. Without one,
         # `write` may write only a part.

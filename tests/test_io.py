@@ -188,3 +188,12 @@ def test_every_dtype_comes_back_with_its_bits(dtype):
 def test_dtypes_that_the_format_lacks_are_refused():
     """Other dtypes are refused by name."""
     assert "a is int4, which safetensors files cannot hold" in refusal(lambda: io.pack({"a": np.ones(2, jax.numpy.int4)}))
+
+
+@pytest.mark.parametrize("name", ["é" * 120 + ".safetensors", "a" * 243 + ".safetensors"], ids=["two bytes each", "ASCII"])
+def test_a_file_may_have_the_longest_name(tmp_path, name):
+    """A name of 255 bytes, the most that a file system allows, is written and read, and nothing else is left in the folder."""
+    params = {"bias": np.ones(3, np.float32)}
+    jlstm.save(tmp_path / name, params)
+    np.testing.assert_array_equal(jlstm.load(tmp_path / name, params)["bias"], params["bias"])
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -59,9 +59,9 @@ def at(step, action):
 
 PLACES = {
     "making the folder": (Path, "mkdir", lambda path, *_: path.name.endswith(".part")),
-    "opening": (Path, "open", lambda path, *_: ".safetensors" in path.name),
+    "opening": (Path, "open", lambda path, *_: path.name.startswith(".jlstm-")),
     "flushing": (os, "fsync", lambda *_: True),
-    "renaming the file": (Path, "replace", lambda path, *_: ".safetensors" in path.name),
+    "renaming the file": (Path, "replace", lambda path, *_: path.name.startswith(".jlstm-")),
     "renaming the folder": (Path, "replace", lambda path, *_: path.name.endswith(".part")),
 }
 

@@ -64,7 +64,8 @@ class Checkpoints:
         """Create the folder, and remove the unfinished files of a killed run."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for path in self.folder.iterdir():
+            # One process removes them: on a shared folder, another would find a file that has just gone.
+            for path in self.folder.iterdir() if jax.process_index() == 0 else ():
                 if path.name.endswith(_UNFINISHED):
                     _remove(path)
         except OSError as error:
