@@ -27,6 +27,7 @@ class Worst:
 
     def __str__(self) -> str:
         place = ", ".join(f"{axis} {k}" for axis, k in self.index.items())
+        # 17 digits tell any two float64 numbers apart; 9 do for float32 and are easier to read.
         digits = 17 if f"{self.got:.9g}" == f"{self.expected:.9g}" else 9
         return f"{self.quantity} at {place or 'its only element'}: {self.got:.{digits}g} instead of {self.expected:.{digits}g}"
 
@@ -47,10 +48,10 @@ def worst(problem: Problem, theirs: Quantities, truths: Quantities, names: Seque
     candidates = [name for name in comparable if is_result(name)] or comparable
     if not candidates:
         return None
-    name = max(candidates, key=lambda one: np.nan_to_num(error(theirs[one], truths[one]), nan=np.inf))
-    off = np.nan_to_num(np.abs(theirs[name] - truths[name]), nan=np.inf)
-    at = tuple(int(k) for k in np.unravel_index(off.argmax(), off.shape))
-    return Worst(name, _named_index(problem, name, at, off.shape), float(theirs[name][at]), float(truths[name][at]))
+    name = max(candidates, key=lambda candidate: np.nan_to_num(error(theirs[candidate], truths[candidate]), nan=np.inf))
+    errors = np.nan_to_num(np.abs(theirs[name] - truths[name]), nan=np.inf)
+    at = tuple(int(k) for k in np.unravel_index(errors.argmax(), errors.shape))
+    return Worst(name, _named_index(problem, name, at, errors.shape), float(theirs[name][at]), float(truths[name][at]))
 
 
 def is_result(name: str) -> bool:
@@ -87,9 +88,9 @@ def gates_of(problem: Problem, name: str, shape: tuple[int, ...]) -> str:
     """Return the gates whose columns a gradient holds, one letter each; "" if it has no such columns."""
     if not name.startswith("d_params.") or name.rsplit(".", 1)[-1] not in ("kernel", "recurrent_kernel", "bias"):
         return ""
-    wanted = name.removeprefix("d_params.").split(".")[:-1]
+    path_words = name.removeprefix("d_params.").split(".")[:-1]
     for path, layer in problem.layer.leaves():
-        if [str(part) for part in path] == wanted:
+        if [str(part) for part in path] == path_words:
             return gate_names(layer.cell, shape[-1])
     return ""
 
@@ -100,7 +101,7 @@ def _named_index(problem: Problem, name: str, at: tuple[int, ...], shape: tuple[
     if name.startswith(("carry", "d_carry")) and len(at) == 2:
         return dict(zip(("batch", "unit"), at, strict=True))
     names = gates_of(problem, name, shape)
-    if names:
+    if names:  # columns are gate by gate: a column's number gives its gate and its unit
         size = shape[-1] // len(names)
         rows: dict[str, int | str] = {"row": at[0]} if len(at) == 2 else {}
         return rows | {"gate": names[at[-1] // size], "unit": at[-1] % size}

@@ -10,39 +10,44 @@ from parity.problem import Problem
 from parity.quantities import Quantities
 
 
-def gradient_causes(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], close: float) -> tuple[str, ...]:
+def gradient_causes(
+    problem: Problem, theirs: Quantities, truths: Quantities, wrong_names: list[str], tolerance: float
+) -> tuple[str, ...]:
     """Return one sentence for each kind of error among the wrong gradients.
 
     Args:
         problem: what was run.
         theirs: the results to explain.
         truths: what the textbook computes.
-        wrong: names of the quantities that differ.
-        close: the relative error that counts as equal.
+        wrong_names: names of the quantities that differ.
+        tolerance: the relative error that counts as equal.
     """
     names_by_error: dict[str, list[str]] = {}
-    for name in wrong:
-        names_by_error.setdefault(_cause(problem, name, theirs[name], truths[name], close), []).append(name)
+    for name in wrong_names:
+        names_by_error.setdefault(_cause(problem, name, theirs[name], truths[name], tolerance), []).append(name)
     return tuple(
         f"the outputs agree, but {', '.join(names)} {'is' if len(names) == 1 else 'are'} {description}"
         for description, names in names_by_error.items()
     )
 
 
-def _cause(problem: Problem, name: str, got: np.ndarray, true: np.ndarray, close: float) -> str:
+def _cause(problem: Problem, name: str, got: np.ndarray, true: np.ndarray, tolerance: float) -> str:
     if got.shape != true.shape:
         return f"of shape {got.shape} instead of {true.shape}"
     if not np.isfinite(got).all():
         return "not finite"
     return next(
-        (says for says, candidate in _candidates(problem, name, got, true) if error(got, candidate) <= close), "different"
+        (description for description, candidate in _candidates(problem, name, got, true) if error(got, candidate) <= tolerance),
+        "different",
     )
 
 
 def _candidates(problem: Problem, name: str, got: np.ndarray, true: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what the gradient may be: a description and the array it describes. The first that agrees is reported."""
     yield "off by more rounding than there should be", true
     yield "zero", np.zeros_like(true)
     yield "of the opposite sign", -true
+    # The least-squares factor: it finds any wrong scale, such as that of a mean over the batch in place of a sum.
     factor = float(np.vdot(got, true) / (np.vdot(true, true) or 1.0))
     yield f"{factor:.4g} times the right one", factor * true
     if is_sequence(name):
