@@ -54,7 +54,7 @@ def _dump(layer: Any, params: Any) -> Any:
 
 def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     if step:
-        state = theirs(jax_peer.start(layer, xs, carry))
+        state = theirs(jax_peer.initial_carry(layer, xs, carry))
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
         last, y = stepped
         return y[:, None], ours(last)

@@ -52,6 +52,7 @@ def _dump(layer: Any, params: Any) -> Any:
     cell = getattr(layer, "cell", None)
     if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:
         raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
+    # Both classes are used, since their code differs: the fused one has two dense layers, the other one eight.
     fused = isinstance(cell, jlstm.LSTMCell) and not layer.reverse
     return convert.dump(layer, params, module="nnx.OptimizedLSTMCell" if fused else "nnx")
 
@@ -62,7 +63,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
         rnn = _rnn(layer, xs)
         nnx.update(rnn, weights)
         if step:
-            last, y = rnn.cell(theirs(jax_peer.start(layer, xs, carry)), xs[:, 0])
+            last, y = rnn.cell(theirs(jax_peer.initial_carry(layer, xs, carry)), xs[:, 0])
             return y[:, None], ours(last)
         last, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
         return ys, ours(last)

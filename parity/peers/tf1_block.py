@@ -101,4 +101,5 @@ def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, car
         use_peephole=cell.peephole,
         **{name: weights[tf_name] if cell.peephole else tf.zeros(cell.units) for name, tf_name in PEEPHOLES.items()},
     )
+    # cs holds the cell state of every step, before the output's tanh.
     return result.h, jlstm.LSTMCarry(result.h[-1], result.cs[-1])
