@@ -122,15 +122,15 @@ def assignment(text: str) -> tuple[str, Any]:
 def write_files(
     options: argparse.Namespace,
     outcomes: list[report.Outcome],
-    held: tuple[int, int] | None,
+    pair_counts: tuple[int, int] | None,
     seconds: float,
     file: dict[str, Any] | None = None,
 ) -> None:
     """Write the JSON, HTML and JUnit reports that the command line asks for."""
     if options.json:
-        report.write_json(options.json, outcomes, held, file)
+        report.write_json(options.json, outcomes, pair_counts, file)
     if options.html:
-        page.write_html(options.html, report.contents(outcomes, held, file))
+        page.write_html(options.html, report.contents(outcomes, pair_counts, file))
     if options.junit:
         junit.write_junit(options.junit, outcomes, seconds, file)
 

@@ -66,9 +66,8 @@ class Quantity:
     def verdict(self) -> str:
         """`fail` if ours is wrong, `peer-bug` if only the peer is, else `pass`."""
         steps = zip(self.ours_by_time, self.limit_by_time, strict=True) if self.limit_by_time else ()
-        if not self.ours <= self.limit or not all(
-            off <= limit for off, limit in steps
-        ):  # `not <=` rather than `>`: NaN must fail
+        # `not <=` rather than `>`: NaN must fail.
+        if not self.ours <= self.limit or not all(off <= limit for off, limit in steps):
             return "fail"
         return "pass" if self.peer <= self.peer_limit else "peer-bug"
 
@@ -230,9 +229,9 @@ def assert_same(problem: Problem, peer: str = "keras") -> None:
     comparison = compare(problem, peer)
     wrong = [q for q in comparison.quantities if q.verdict != "pass"]
     if wrong:
-        who = "ours" if comparison.verdict == "fail" else peer
+        blamed_side = "ours" if comparison.verdict == "fail" else peer
         lines = [f"{q.name}: {q.verdict}, off by {q.ours:.2g} (allowed {q.limit:.2g}), {peer} by {q.peer:.2g}" for q in wrong]
-        lines.append(f"{who}: {comparison.diagnosis}")
+        lines.append(f"{blamed_side}: {comparison.diagnosis}")
         raise AssertionError(f"{problem.layer} in {problem.dtype} is not the same as {peer}'s:\n" + "\n".join(lines))
 
 

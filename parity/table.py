@@ -60,14 +60,15 @@ class Case:
 def makes_sense(row: dict[str, Any]) -> bool:
     """Whether a complete or partial row of options can be run in Keras."""
 
-    def given(**wanted: Any) -> bool:
+    def has_any(**wanted: Any) -> bool:
+        # An option that a partial row does not have yet counts as different from all values.
         return all(row.get(name) in values for name, values in wanted.items())
 
     if not possible(row):
         return False
     # Keras's Bidirectional sets zero_output_for_mask itself: to return_sequences
-    bidirectional_masked = given(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
-    if bidirectional_masked and (given(outputs=["all"], zero_output=[False]) or given(outputs=["last"], zero_output=[True])):
+    bidirectional_masked = has_any(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
+    if bidirectional_masked and (has_any(outputs=["all"], zero_output=[False]) or has_any(outputs=["last"], zero_output=[True])):
         return False
     return not keras_unroll_bug(row)
 
@@ -102,10 +103,10 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
 
-    def had(row: dict[str, Any]) -> bool:
+    def is_allowed(row: dict[str, Any]) -> bool:
         return pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
 
-    return covering(offered, wanted, had)
+    return covering(offered, wanted, is_allowed)
 
 
 @cache
@@ -137,9 +138,9 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
     return frozenset(result)
 
 
-def unfit(framework: Peer | None, asked: Problem) -> str:
-    """Return why a problem is not in a peer's rows: the peer lacks something or has a known bug. "" if it is in them."""
-    return "" if framework is None else framework.lacks(asked) or framework.known_bug(asked)
+def unfit(framework: Peer | None, problem_: Problem) -> str:
+    """Return why a problem is left out of a peer's rows: the peer cannot run it or has a known bug. "" if it is in them."""
+    return "" if framework is None else framework.lacks(problem_) or framework.known_bug(problem_)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
@@ -149,8 +150,8 @@ def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
 
 def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> tuple[int, int]:
     """Return how many of the sensible pairs the rows hold, and how many there are."""
-    held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
-    return len(held & sensible), len(sensible)
+    covered, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
+    return len(covered & sensible), len(sensible)
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
@@ -243,7 +244,7 @@ def _layer(row: dict[str, Any], units: int) -> Layer:
 
 def _words(row: dict[str, Any]) -> Iterator[str]:
     yield f"bidirectional-{row['layer']}" if row["layer"] in BIDIRECTIONAL else row["layer"]
-    spoken = {
+    templates = {
         "direction": "{}",
         "mask": "mask-{}",
         "outputs": "{}",
@@ -251,13 +252,13 @@ def _words(row: dict[str, Any]) -> Iterator[str]:
         "unroll": "unrolled",
         "batches": "stateful",
     }
-    spoken |= {
+    templates |= {
         "dropout": "dropout-{}",
         "activation": "{}",
         "recurrent_activation": "gates-{}",
         "bias": "bias-{}",
         "initial_carry": "carry-zeros",
     }
-    for name, word in spoken.items():
+    for name, template in templates.items():
         if row[name] != OPTIONS[name][0]:
-            yield word.format(row[name])
+            yield template.format(row[name])

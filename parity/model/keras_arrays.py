@@ -38,8 +38,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def held(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
-    """Return the paths of the arrays whose values the variables hold. Of equal arrays, as many as there are variables."""
+def loaded_paths(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
+    """Return the paths of the arrays whose values the variables hold.
+
+    Several arrays may be equal, such as biases of zeros. Then as many of them are returned as there are variables.
+    """
     remaining = Counter(_digest(variable.numpy()) for variable in variables)
     paths = []
     for at, array in arrays.items():
@@ -58,17 +61,21 @@ def sort_out(arrays: Arrays, used: Mapping[str, frozenset[str]], variables: Iter
         variables: all variables of the model.
         assumed: as in `Contents`.
     """
-    placed = held(arrays, variables)
+    placed = loaded_paths(arrays, variables)
+    # Only kernels tell a layer's folder: a bias of zeros may have been matched in another layer's folder.
     folders = {at.rsplit("/", 1)[0]: name for name, paths in used.items() for at in paths if arrays[at].ndim > 1}
-    lost = {at: [layer for folder, layer in folders.items() if at.startswith(f"{folder}/")] for at in arrays if at not in placed}
-    incomplete = {layers[0]: f"{at} of {layers[0]!r} was not compared" for at, layers in lost.items() if layers}
-    unclaimed = [at for at, layers in lost.items() if not layers]
+    layers_by_lost_path = {
+        at: [layer for folder, layer in folders.items() if at.startswith(f"{folder}/")] for at in arrays if at not in placed
+    }
+    incomplete = {layers[0]: f"{at} of {layers[0]!r} was not compared" for at, layers in layers_by_lost_path.items() if layers}
+    unclaimed = [at for at, layers in layers_by_lost_path.items() if not layers]
     if recurrent := [at for at in unclaimed if looks_recurrent(at, used)]:
         incomplete["the file"] = f"Keras has no place for {listed(recurrent)}, which may be a recurrent layer's"
-    others = sorted(placed - set().union(*used.values())) + [at for at in unclaimed if at not in recurrent]
-    return Contents(incomplete, tuple(others), tuple(assumed))
+    not_compared = sorted(placed - set().union(*used.values())) + [at for at in unclaimed if at not in recurrent]
+    return Contents(incomplete, tuple(not_compared), tuple(assumed))
 
 
 def _digest(array: np.ndarray) -> bytes:
-    kept = np.ascontiguousarray(array)
-    return hashlib.blake2b(f"{kept.shape} {kept.dtype}".encode() + kept.tobytes()).digest()
+    contiguous = np.ascontiguousarray(array)
+    # Shape and dtype too: equal bytes of another shape are another array.
+    return hashlib.blake2b(f"{contiguous.shape} {contiguous.dtype}".encode() + contiguous.tobytes()).digest()

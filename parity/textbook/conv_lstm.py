@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 import jlstm
-from parity.textbook.functions import activations, by_gate, known, masks
+from parity.textbook.functions import activations, all_known, by_gate, masks
 
 Carry = jlstm.LSTMCarry
 
 
 def knows(cell: Any) -> bool:
     """Whether the textbook knows the cell's activations; it has all other options."""
-    return known((cell.recurrent_activation, cell.activation))
+    return all_known((cell.recurrent_activation, cell.activation))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
@@ -49,6 +49,7 @@ def step(
     window, strides, dilation = _per_axis(cell, len(cell.spatial))
     ones = (1,) * len(window)
     of_x = {k: convolve(x * on_x[k], W[k], strides, dilation, cell.padding) for k in "ifgo"}
+    # The convolution over h keeps the sizes of h: stride 1, and "same" whatever the padding of x.
     of_h = {k: convolve(h * on_h[k], U[k], ones, ones, "same") for k in "ifgo"}
     a = {k: of_x[k][0] + of_h[k][0] + b[k] for k in "ifgo"}
     a |= {k: a[k] + p[k] * c for k in "if"}
@@ -62,12 +63,12 @@ def step(
         d_c = d_state[1] + d_state[0] * o * d_phi(c_after) + p["o"] * d_o
         d_a = {"i": d_c * g * d_sigma(a["i"]), "f": d_c * c * d_sigma(a["f"]), "g": d_c * i * d_phi(a["g"]), "o": d_o}
         to_x, to_h = ({k: of[k][1](d_a[k]) for k in "ifgo"} for of in (of_x, of_h))
-        seen = {"i": c, "f": c, "o": c_after}
+        peephole_input = {"i": c, "f": c, "o": c_after}
         d_params = {
             "kernel": np.concatenate([to_x[k][1] for k in "ifgo"], -1),
             "recurrent_kernel": np.concatenate([to_h[k][1] for k in "ifgo"], -1),
             "bias": np.concatenate([d_a[k].reshape(-1, cell.filters).sum(0) for k in "ifgo"]),
-            "peephole_kernel": np.stack([(d_a[k] * seen[k]).sum(0) for k in "ifo"]),
+            "peephole_kernel": np.stack([(d_a[k] * peephole_input[k]).sum(0) for k in "ifo"]),
         }
         d_x, d_h = (sum(to[k][0] * on[k] for k in "ifgo") for to, on in ((to_x, on_x), (to_h, on_h)))
         return d_params, d_x, (d_h, d_c * f + p["i"] * d_a["i"] + p["f"] * d_a["f"])
@@ -112,7 +113,7 @@ def _places(size: int, window: int, stride: int, dilation: int, padding: str) ->
     reach = dilation * (window - 1) + 1
     if padding == "valid":
         return (size - reach) // stride + 1, (0, 0)
-    out = -(-size // stride)
+    out = -(-size // stride)  # rounded up
     zeros = max((out - 1) * stride + reach - size, 0)
     return out, (zeros // 2, zeros - zeros // 2)
 

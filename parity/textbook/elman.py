@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from jlstm.cells import HiddenCarry
-from parity.textbook.functions import activations, known, masks
+from parity.textbook.functions import activations, all_known, masks
 
 Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:
     """Whether the textbook knows the cell's activation; it has all other options."""
-    return known((cell.activation,))
+    return all_known((cell.activation,))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
