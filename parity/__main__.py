@@ -86,16 +86,16 @@ def of_model(options: argparse.Namespace) -> int:
         seconds = time.monotonic() - started
         print(model.summary(file, outcomes, seconds))
         write_files(options, outcomes, None, seconds, model.facts(file, outcomes))
-        same = model.verdict(file, outcomes) == "pass"
-        if options.save and same:
+        passed = model.verdict(file, outcomes) == "pass"
+        if options.save and passed:
             for name, written in model.save(options.save, file.layers).items():
                 print(f"{name or 'the layer'}: written to {written}")
     except (ValueError, ImportError, OSError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
-    if options.save and not same:
+    if options.save and not passed:
         print(f"nothing is written to --save: the verdict is {model.verdict(file, outcomes)}", file=sys.stderr)
-    return 0 if same else 1
+    return 0 if passed else 1
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -84,7 +84,8 @@ def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
     """
     if isinstance(layer, Composite):
         return layer.merge_outputs({k: last_output(child, carry[k], mask, zero_output) for k, child in layer.children.items()})
+    # Masked steps pass the carry on, so the last carry holds the output of the last step that counts.
     if mask is None:
         return carry.h[:, None]
-    shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)
-    return jnp.where(shown.reshape(-1, *[1] * (carry.h.ndim - 1)), carry.h, 0)[:, None]
+    has_output = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)
+    return jnp.where(has_output.reshape(-1, *[1] * (carry.h.ndim - 1)), carry.h, 0)[:, None]

@@ -86,8 +86,11 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
     It does so in an unrolled backward run with `zero_output_for_mask`.
     """
     backward = row.get("direction") == "backward" or row.get("layer") in BIDIRECTIONAL
-    shown = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")  # to the caller or to the next layer
-    return bool(backward and shown and row.get("unroll") and row.get("zero_output"))
+    all_outputs_used = row.get("outputs") == "all" or row.get("layer") in (
+        "stack2",
+        "stack3",
+    )  # to the caller or to the next layer
+    return bool(backward and all_outputs_used and row.get("unroll") and row.get("zero_output"))
 
 
 @cache

@@ -57,8 +57,8 @@ def possible(row: dict[str, Any]) -> bool:
 
 
 def _fits_a_step(row: dict[str, Any]) -> bool:
-    turned = row.get("direction", "forward") != "forward" or row.get("mask", "none") != "none"
-    return row.get("layer") != "step" or not turned
+    has_sequence_options = row.get("direction", "forward") != "forward" or row.get("mask", "none") != "none"
+    return row.get("layer") != "step" or not has_sequence_options
 
 
 @cache

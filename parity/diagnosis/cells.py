@@ -62,12 +62,15 @@ def carries(problem: Problem, values: Values) -> Iterator[Fault]:
         return
     if problem.outputs == "all" and problem.batches == 1:
         if same_size:
-            yield Fault("the output is c instead of h", run=_stepwise(lambda _, after: after, output_field="c"))
-            yield Fault("h and c are swapped after every step", run=_stepwise(lambda _, after: _swap(after), change_last=_swap))
+            yield Fault("the output is c instead of h", run=_stepwise(lambda _, carry_after: carry_after, output_field="c"))
+            yield Fault(
+                "h and c are swapped after every step",
+                run=_stepwise(lambda _, carry_after: _swap(carry_after), change_last=_swap),
+            )
         for description, next_carry in (  # every step starts again from the initial carry, or from its h or its c
             ("the carry is not handed on from step to step", lambda start, _: start),
-            ("h is not handed on from step to step", lambda start, after: after._replace(h=start.h)),
-            ("c is not handed on from step to step", lambda start, after: after._replace(c=start.c)),
+            ("h is not handed on from step to step", lambda start, carry_after: carry_after._replace(h=start.h)),
+            ("c is not handed on from step to step", lambda start, carry_after: carry_after._replace(c=start.c)),
         ):
             yield Fault(description, run=_stepwise(next_carry))
 
@@ -98,13 +101,13 @@ def _stepwise(
         layer: Any = problem.layer
         right = outputs(problem, values)
         zeros: Any = (np.zeros_like(right["carry.h"]), np.zeros_like(right["carry.c"]))
-        carry = after = start = values.carry or jlstm.LSTMCarry(*zeros)
+        carry = carry_after = start = values.carry or jlstm.LSTMCarry(*zeros)
         ys = np.zeros_like(right["ys"])
         for t in range(ys.shape[1])[:: -1 if layer.reverse else 1]:
             mask = np.ones((len(ys), 1), bool) if values.mask is None else values.mask[:, [t]]
-            after, _, _ = textbook.run(layer, values.params, values.xs[:, [t]], carry, mask, None, values.noise)
-            carry, ys[:, t] = next_carry(start, after), mask * getattr(after, output_field)
-        return named(ys, change_last(after), None, None, None)
+            carry_after, _, _ = textbook.run(layer, values.params, values.xs[:, [t]], carry, mask, None, values.noise)
+            carry, ys[:, t] = next_carry(start, carry_after), mask * getattr(carry_after, output_field)
+        return named(ys, change_last(carry_after), None, None, None)
 
     return run
 

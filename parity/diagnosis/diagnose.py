@@ -181,12 +181,12 @@ def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bo
     if values.mask is None:
         return False
     for name, got in results.items():
-        true = truths[name]
-        if got.shape != true.shape:
+        expected = truths[name]
+        if got.shape != expected.shape:
             return False
         per_step = got.shape[:2] == values.mask.shape and name.startswith("ys")
         counted = values.mask.reshape(*values.mask.shape, *[1] * (got.ndim - 2)) if per_step else np.True_
-        if error(np.where(counted, got, true), true) > 1e-9:
+        if error(np.where(counted, got, expected), expected) > 1e-9:
             return False
     return True
 

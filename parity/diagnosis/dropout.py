@@ -35,17 +35,17 @@ def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths
     return None if untried(problem.layer) else _of_inputs(problem, values, theirs["ys"], tolerance)
 
 
-def _of_outputs(got: np.ndarray, true: np.ndarray, tolerance: float) -> str | None:
-    zero, scale = got == 0, float(np.abs(true).max(initial=0))
+def _of_outputs(got: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
+    zero, scale = got == 0, float(np.abs(expected).max(initial=0))
     # Elements that the truth itself has near zero say nothing about the factor.
-    nonzero = ~zero & (np.abs(true) > tolerance * scale)
-    if not nonzero.any() or not (zero & (true != 0)).any():
+    nonzero = ~zero & (np.abs(expected) > tolerance * scale)
+    if not nonzero.any() or not (zero & (expected != 0)).any():
         return None
     # The rate is unknown. Where nothing was dropped, got / true is the factor 1 / (1 - rate).
-    factor = float(np.median(got[nonzero] / true[nonzero]))
-    if np.abs(np.where(zero, 0, factor * true) - got).max() > tolerance * scale:
+    factor = float(np.median(got[nonzero] / expected[nonzero]))
+    if np.abs(np.where(zero, 0, factor * expected) - got).max() > tolerance * scale:
         return None
-    share = (zero & (true != 0)).sum() / (true != 0).sum()
+    share = (zero & (expected != 0)).sum() / (expected != 0).sum()
     return f"dropout is left on: {share:.0%} of the outputs are zero and the others are scaled by {factor:.4g}"
 
 

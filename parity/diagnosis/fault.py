@@ -72,14 +72,14 @@ class Fault:
 
 
 def place(path: Path) -> str:
-    """Return a path in words that can end a sentence, such as " in layer 0"."""
+    """Return a path as the end of a sentence, such as " in layer 0"; "" for the only cell."""
     words = [f"layer {part}" if isinstance(part, int) else f"the {part} direction" for part in path]
     return " in " + ", ".join(words) if words else ""
 
 
-def at(tree: Any, path: Path) -> Any:
+def part_at(tree: Any, path: Path) -> Any:
     """Return the part of a tree at a path."""
-    return at(tree[path[0]], path[1:]) if path else tree
+    return part_at(tree[path[0]], path[1:]) if path else tree
 
 
 def put(tree: Any, path: Path, part: Any) -> Any:
@@ -103,11 +103,12 @@ def of_cells(description: str, problem: Problem, values: Values, change: OfCell)
     """
     changes = {}
     for path, layer in problem.layer.leaves():
-        changed = change(layer.cell, at(values.params, path))
+        changed = change(layer.cell, part_at(values.params, path))
         if changed is not None:
             changes[path] = changed
     if changes:
         yield Fault(description, _params(changes))
+    # A fault of a single cell finds a port that got one layer or one direction wrong.
     if len(problem.layer.leaves()) > 1:
         for path, changed in changes.items():
             yield Fault(description + place(path), _params({path: changed}), everywhere=False)

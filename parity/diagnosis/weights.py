@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.diagnosis.fault import Fault, OfCell, at, of_cells, on_cells
+from parity.diagnosis.fault import Fault, OfCell, of_cells, on_cells, part_at
 from parity.problem import Problem
 from parity.values import Values
 
@@ -45,7 +45,7 @@ def layouts(problem: Problem, values: Values) -> Iterator[Fault]:
     if not _names(problem, values) or any(np.ndim(matrix) != 2 for matrix in matrices):
         return
     for name, matrix_name in list(MATRICES.items())[:2]:  # not the bias, which has one axis
-
+        # The transposed matrix, stored as it is and read in the shape of ours: no error, but other numbers in each place.
         def reread(_: Any, params: Any, name: str = name) -> Any:
             return params | {name: params[name].T.reshape(params[name].shape)}
 
@@ -123,22 +123,22 @@ def _add_to_gate(cell: Any, params: Any, gate: str, sign: int) -> Any:
 
 def _names(problem: Problem, values: Values) -> str:
     """Return the gates of the cells; "" if the cells differ, and then no faults of gates are tried."""
-    kernels = ((layer.cell, at(values.params, path).get("recurrent_kernel")) for path, layer in problem.layer.leaves())
+    kernels = ((layer.cell, part_at(values.params, path).get("recurrent_kernel")) for path, layer in problem.layer.leaves())
     gate_orders = {gate_names(cell, np.shape(kernel)[-1] if np.ndim(kernel) else 0) for cell, kernel in kernels}
     return gate_orders.pop() if len(gate_orders) == 1 else ""
 
 
 def _all_params(problem: Problem, values: Values) -> list[Any]:
-    return [at(values.params, path) for path, _ in problem.layer.leaves()]
+    return [part_at(values.params, path) for path, _ in problem.layer.leaves()]
 
 
 def _count_moved(order: Sequence[int]) -> int:
     """Return how many gates an order moves: 0 for the right order, 2 for a swap."""
-    return sum(k != to for k, to in enumerate(order))
+    return sum(k != position for k, position in enumerate(order))
 
 
 def _order_description(names: str, order: Sequence[int]) -> str:
-    moved = [names[k] for k, to in enumerate(order) if k != to]
+    moved = [names[k] for k, position in enumerate(order) if k != position]
     if len(moved) == 2:
         return f"the {moved[0]} and {moved[1]} gates are swapped"
     return f"the columns of {', '.join(names[k] for k in order)} are taken for {', '.join(names)}"

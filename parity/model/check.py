@@ -13,7 +13,7 @@ from parity.diagnosis import explain
 from parity.measure import Comparison, judge
 from parity.model.formats import ModelFile
 from parity.model.inputs import fitting, mask_of_lengths, random_inputs
-from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, shown
+from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, returned
 from parity.model.rounding import widened
 from parity.problem import Problem
 from parity.quantities import Quantities, named
@@ -126,7 +126,7 @@ def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -
     values = Values(params, recorded.xs, carry, recorded.mask, None, None, None)
     truth = recorded_quantities(layer, params, recorded)
     last, ys = ours.results(problem, values)
-    ys, last = shown(layer, recorded, last, ys)
+    ys, last = returned(layer, recorded, last, ys)
     ours_results = named(ys, last, None, None, None)
     return _judged(problem, values, truth, ours_results, truth, original)
 

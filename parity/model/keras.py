@@ -81,7 +81,14 @@ _FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportErr
 
 
 def original(peer: str, layer: Any, used: frozenset[str], recorded: Any = None) -> Original:
-    """Return a Keras layer as an `Original`, with the arrays it uses and its record from the whole model."""
+    """Return a Keras layer as an `Original`.
+
+    Args:
+        peer: "keras" or "tf_keras".
+        layer: the layer of Keras, with its weights.
+        used: the paths of the file's arrays that it uses.
+        recorded: what the layer did while the whole model ran; None if that was not run.
+    """
     return Original(peer, layer.compute_dtype or "float32", "float64", partial(_run, layer), used, recorded)
 
 
@@ -152,7 +159,7 @@ def _layer(model: Any, name: str) -> Any:
 
 def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str) -> Results:
     """Run a copy of the layer, with its weights, in another dtype, eagerly and without dropout."""
-    config = json.loads(json.dumps(layer.get_config()))  # a copy, to change
+    config = json.loads(json.dumps(layer.get_config()))  # a deep copy, which is changed below
     for entry in _dicts(config):
         entry |= {key: value for key, value in _CHANGES.items() if key in entry}
         entry |= {"dtype": dtype} if "dtype" in entry else {}

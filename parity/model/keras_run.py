@@ -71,7 +71,7 @@ def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result
     arrays = [tf.cast(array, "float64").numpy() for array in jax.tree.leaves(results)]
     time_major = getattr(inner, "time_major", False)
     batch_first = (lambda array: array.swapaxes(0, 1)) if time_major else (lambda array: array)
-    outputs, last = arrays[:count], arrays[count:]
+    outputs, last_states = arrays[:count], arrays[count:]
     mask = arguments.get("mask")
     mask = jax.tree.leaves(mask)[0] if jax.tree.leaves(mask) else None
     ys = None
@@ -83,7 +83,7 @@ def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result
         carry=[tf.cast(state, "float64").numpy() for state in states] or None,
         ys=ys,
         last=None if ys else outputs,
-        states=last if inner.return_state else None,
+        states=last_states if inner.return_state else None,
     )
 
 
@@ -95,11 +95,11 @@ def _inputs(model: Any) -> Any:
     words = min((layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"), default=2)
     padding = [layer.mask_value for layer in layers if type(layer).__name__ == "Masking"]
     shapes = [(tuple(value.shape), str(value.dtype).removeprefix("<dtype: '").removesuffix("'>")) for value in model.inputs]
-    drawn = [_drawn(rng, shape, dtype, words, padding[0] if padding else None) for shape, dtype in shapes]
-    return drawn[0] if len(drawn) == 1 else drawn
+    inputs = [_random_input(rng, shape, dtype, words, padding[0] if padding else None) for shape, dtype in shapes]
+    return inputs[0] if len(inputs) == 1 else inputs
 
 
-def _drawn(rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None) -> Any:
+def _random_input(rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None) -> Any:
     sizes = [size or (BATCH if k == 0 else TIME) for k, size in enumerate(shape)]
     if dtype == "string":
         raise ValueError("it takes strings")

@@ -71,6 +71,12 @@ def originals(
 def layer(framework: Any, arrays: Mapping[str, np.ndarray], scope: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Build the layer whose arrays are below a path, and return it with the paths of these arrays.
 
+    Args:
+        framework: Keras 3 or tf-keras.
+        arrays: all arrays of the file by path.
+        scope: the path of the layer's group.
+        options: options of the layer that no array shows.
+
     Raises:
         ValueError: the weights are not those of one layer.
     """
@@ -106,34 +112,34 @@ def _place(path: Path, name: str) -> str:
     """Return the path of the group that holds a layer's arrays."""
     with h5py.File(path) as file:
         groups: dict[str, h5py.Group] = {}
-        file.visititems(lambda at, item: groups.update({at: item}) if isinstance(item, h5py.Group) else None)
-        places = [at for at, group in groups.items() if at == name or _name(at, group) == name]
+        file.visititems(lambda array_path, item: groups.update({array_path: item}) if isinstance(item, h5py.Group) else None)
+        places = [array_path for array_path, group in groups.items() if array_path == name or _name(array_path, group) == name]
     if not places:
         raise ValueError(f"there is no group of {name!r} in the file")
     return max(places, key=len)  # a group and a group inside it may have the same name: the inner one holds the arrays
 
 
-def _name(at: str, group: Any) -> str:
+def _name(array_path: str, group: Any) -> str:
     """Return the layer's name, which Keras 3 writes beside its variables; else the last part of its path."""
     variables = group.get("vars")
-    return str(at.split("/")[-1] if variables is None else variables.attrs.get("name", ""))
+    return str(array_path.split("/")[-1] if variables is None else variables.attrs.get("name", ""))
 
 
 def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[Cells, Cells, list[str]]:
     """Return the weights of the forward cells and of the backward cells, and the paths of all these arrays."""
     folders: dict[str, dict[str, str]] = {}
-    for at in arrays:
-        folder, _, array_name = at.removeprefix(f"{scope}/").rpartition("/")
+    for array_path in arrays:
+        folder, _, array_name = array_path.removeprefix(f"{scope}/").rpartition("/")
         role = _ROLES.get(array_name, array_name.removesuffix(":0"))
-        if at.startswith(f"{scope}/") and role in _ORDER:
-            folders.setdefault(folder, {})[role] = at
+        if array_path.startswith(f"{scope}/") and role in _ORDER:
+            folders.setdefault(folder, {})[role] = array_path
     recurrent = {folder: roles for folder, roles in folders.items() if "recurrent_kernel" in roles}
     order = sorted(recurrent, key=lambda folder: (len(folder), folder))  # cell, cell_1, … cell_10
     sides: tuple[Cells, Cells] = ([], [])
     for folder in order:
         cell = {role: arrays[recurrent[folder][role]] for role in _ORDER if role in recurrent[folder]}
         sides["backward" in folder].append(cell)
-    return *sides, [at for folder in order for at in recurrent[folder].values()]
+    return *sides, [array_path for folder in order for array_path in recurrent[folder].values()]
 
 
 def _layer(framework: Any, forward: Cells, backward: Cells, options: Mapping[str, Any]) -> Any:

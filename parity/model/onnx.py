@@ -91,6 +91,7 @@ def _single_node_model(model: Any, node: Any, constants: list[Any], steps: list[
     inputs |= {"X": "xs", "sequence_lens": "lengths", "initial_h": "", "initial_c": ""}
     names = [inputs.get(key, "") for key in INPUTS[: 8 if node.op_type == "LSTM" else 6]]
     single_node = make.make_node(node.op_type, names, ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
+    # Without `layout` a node is time-major.
     single_node.attribute.extend(attribute for attribute in node.attribute if attribute.name != "layout")
     inputs_info = [
         make.make_tensor_value_info("xs", types.FLOAT, None),

@@ -50,6 +50,7 @@ def recorded(model: Any, nodes: Mapping[str, Place]) -> tuple[dict[str, Recorded
                 continue
             for name, by_role in probes.items():
                 arrays = {role: values[output] for role, output in by_role.items()}
+                # X is empty if the branch of the node did not run, see `_pass_through_if`.
                 if name not in records and arrays["X"].size and np.isfinite(arrays["X"]).all():
                     records[name] = _record(arrays)
             if len(records) == len(probes):
@@ -87,6 +88,7 @@ def _add_outputs(place: Place) -> dict[str, str]:
     """Make the node's inputs and outputs outputs of the whole graph, and return their names by role."""
     node, graph = place.node, place.graphs[-1]
     count = 3 if node.op_type == "LSTM" else 2
+    # Optional outputs may be missing or have an empty name. They need a name to become outputs of the graph.
     while len(node.output) < count:
         node.output.append("")
     for k in range(count):
@@ -131,7 +133,7 @@ def _feeds(model: Any) -> Iterator[dict[str, np.ndarray]]:
     vocabulary = _vocabulary(model)
     for (batch, time), numbers in islice(choices, _MOST_RUNS):
         chosen = dict(zip(scalars, numbers, strict=True))
-        yield {value.name: _drawn(value, rng, batch, time, chosen, vocabulary) for value in inputs}
+        yield {value.name: _random_input(value, rng, batch, time, chosen, vocabulary) for value in inputs}
 
 
 def _is_scalar(value: Any) -> bool:
@@ -166,7 +168,7 @@ def _vocabulary(model: Any) -> int:
     return int(min((tables[node.input[0]] for node in gathers if node.input[0] in tables), default=2))
 
 
-def _drawn(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int], vocabulary: int) -> np.ndarray:
+def _random_input(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int], vocabulary: int) -> np.ndarray:
     kind = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape = [_size(axis, k, batch, time) for k, axis in enumerate(kind.shape.dim)]

@@ -93,8 +93,8 @@ def recorded_quantities(layer: jlstm.Layer, params: Any, recorded: Recorded) -> 
     return named(_by_direction(ys), carry, None, None, None)
 
 
-def shown(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
-    """Reduce our outputs and last carry to what the layer returned in the whole model."""
+def returned(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
+    """Reduce our outputs and last carry to those that the layer returned in the whole model."""
     if recorded.ys is None:
         ys = jax.tree.map(lambda y: np.asarray(y)[:, 0], last_output(layer, carry, recorded.mask, zero_output=False))
     return ys, None if recorded.states is None else carry

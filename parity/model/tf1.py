@@ -52,11 +52,11 @@ def originals(
     layers_by_name: dict[str, Original] = {}
     incomplete: dict[str, str] = {}
     for name in names:
-        if any(inside(at, name) and at.endswith("/recurrent_kernel") for at in arrays):
+        if any(inside(array_path, name) and array_path.endswith("/recurrent_kernel") for array_path in arrays):
             layer, used = keras_weights.layer(keras_module, arrays, name, options)
             layers_by_name[name] = keras.original(keras_module.__name__, layer, frozenset(used))
             continue
-        variables = {at: array for at, array in arrays.items() if inside(at, name)}
+        variables = {array_path: array for array_path, array in arrays.items() if inside(array_path, name)}
         cells, used = _cells(variables, name)
         unknown = sorted({cell.kind for cell in cells} - _KINDS.keys())
         if unknown or not cells:

@@ -96,8 +96,8 @@ def joined(layer: jlstm.Layer, parts: Sequence[Any]) -> Any:
 
 def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
     """Like `layers`, but keep a Stack of equal layers whole, for frameworks whose modules hold many layers."""
-    same = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
-    return [(layer, *trees)] if same else layers(layer, *trees)
+    all_equal = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
+    return [(layer, *trees)] if all_equal else layers(layer, *trees)
 
 
 def lacking(

@@ -56,7 +56,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: b
         return state, state.h
 
     if step:
-        last, y = body(initial, xs[:, 0])
-        return y[:, None], last
-    last, ys = jax.lax.scan(body, initial, xs.swapaxes(0, 1), reverse=layer.reverse)
-    return ys.swapaxes(0, 1), last
+        last_carry, y = body(initial, xs[:, 0])
+        return y[:, None], last_carry
+    last_carry, ys = jax.lax.scan(body, initial, xs.swapaxes(0, 1), reverse=layer.reverse)
+    return ys.swapaxes(0, 1), last_carry

@@ -56,18 +56,18 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
     if step:
         state = theirs(jax_peer.initial_carry(layer, xs, carry))
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
-        last, y = stepped
-        return y[:, None], ours(last)
+        last_carry, y = stepped
+        return y[:, None], ours(last_carry)
     if not layer.children:
         initial = carry and theirs(carry)
-        last, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-        return ys, ours(last)
+        last_carry, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
+        return ys, ours(last_carry)
     sides = ("forward", "backward")
     forward, backward = (_rnn(child, xs) for child in layer.children.values())
     module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
     initial = carry and tuple(theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-    return ys, {side: ours(last) for side, last in zip(sides, states, strict=True)}
+    return ys, {side: ours(last_carry) for side, last_carry in zip(sides, states, strict=True)}
 
 
 def _rnn(layer: Any, xs: jax.Array) -> linen.RNN:

@@ -63,15 +63,15 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
         rnn = _rnn(layer, xs)
         nnx.update(rnn, weights)
         if step:
-            last, y = rnn.cell(theirs(jax_peer.initial_carry(layer, xs, carry)), xs[:, 0])
-            return y[:, None], ours(last)
-        last, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
-        return ys, ours(last)
+            last_carry, y = rnn.cell(theirs(jax_peer.initial_carry(layer, xs, carry)), xs[:, 0])
+            return y[:, None], ours(last_carry)
+        last_carry, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
+        return ys, ours(last_carry)
     forward, backward = (_rnn(child, xs) for child in layer.children.values())
     module = nnx.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge])
     nnx.update(module, weights)
     states, ys = module(xs, initial_carry=carry and tuple(theirs(carry[side]) for side in SIDES), **options)
-    return ys, {side: ours(last) for side, last in zip(SIDES, states, strict=True)}
+    return ys, {side: ours(last_carry) for side, last_carry in zip(SIDES, states, strict=True)}
 
 
 def _rnn(layer: Any, xs: jax.Array) -> nnx.RNN:

@@ -70,8 +70,8 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: b
         modules = {"core/linear": weights}
     else:
         modules = {"core": weights} if isinstance(cell, GRUCell) else {f"core/{name}": arrays for name, arrays in weights.items()}
-    ys, last = haiku.without_apply_rng(haiku.transform(unroll)).apply(modules, xs)
-    return ys, carry_like(layer)(*(last if isinstance(last, tuple) else (last,)))
+    ys, last_carry = haiku.without_apply_rng(haiku.transform(unroll)).apply(modules, xs)
+    return ys, carry_like(layer)(*(last_carry if isinstance(last_carry, tuple) else (last_carry,)))
 
 
 def _conv(cell: Any) -> Any:

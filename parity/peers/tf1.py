@@ -126,13 +126,13 @@ def _wrap(layer: Any, tf_cell: Any, tensors: Values) -> Any:
     wrapper = legacy_cell_wrappers.DropoutWrapper(tf_cell, **options, **keep_probs)
     # DropoutWrapper keeps an element where floor(keep_prob + drawn number) is 1. So 0.99 keeps it for any keep_prob from 0.01
     # on, and 0 drops it.
-    drawn = {name: tf.sign(mask) * 0.99 for name, mask in (tensors.noise or {}).items()}
-    if "inputs" in drawn:
-        wrapper._recurrent_input_noise = drawn["inputs"]
-    if "outputs" in drawn:
-        wrapper._recurrent_output_noise = drawn["outputs"]
-    if "state" in drawn:
-        wrapper._recurrent_state_noise = legacy_cells.LSTMStateTuple(drawn["state"], drawn["state"])
+    uniform_numbers = {name: tf.sign(mask) * 0.99 for name, mask in (tensors.noise or {}).items()}
+    if "inputs" in uniform_numbers:
+        wrapper._recurrent_input_noise = uniform_numbers["inputs"]
+    if "outputs" in uniform_numbers:
+        wrapper._recurrent_output_noise = uniform_numbers["outputs"]
+    if "state" in uniform_numbers:
+        wrapper._recurrent_state_noise = legacy_cells.LSTMStateTuple(uniform_numbers["state"], uniform_numbers["state"])
     return wrapper
 
 
@@ -161,8 +161,8 @@ def _unroll(problem: Problem, cells: list[Any], tensors: Values, mask: Any) -> t
         ends = last[-1:]  # the top layer's state holds the last output
     if problem.outputs == "last":
         hs = [getattr(end, "h", end) for end in ends]
-        shown = tf.ones_like(hs[0]) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
-        ys = [tf.where(tf.cast(shown, tf.bool), h, tf.zeros_like(h))[:, None] for h in hs]
+        has_output = tf.ones_like(hs[0]) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
+        ys = [tf.where(tf.cast(has_output, tf.bool), h, tf.zeros_like(h))[:, None] for h in hs]
     return merge(*ys), list(last)
 
 

@@ -77,8 +77,8 @@ def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Val
         tape.watch(leaves)
         ys, carries = tf.transpose(tensors.xs, (1, 0, 2)), []
         for (layer, carry), weights in zip(layers(problem.layer, tensors.carry), tensors.params, strict=True):
-            ys, last = _unroll(operation, layer.cell, weights, ys, carry)
-            carries.append(last)
+            ys, last_carry = _unroll(operation, layer.cell, weights, ys, carry)
+            carries.append(last_carry)
         carry = joined(problem.layer, carries)
         ys = tf.transpose(ys if problem.outputs == "all" else ys[-1:], (1, 0, 2))
     gradients = tape.gradient(jax.tree.leaves((ys, carry)), leaves, jax.tree.leaves((tensors.d_ys, tensors.d_carry)))

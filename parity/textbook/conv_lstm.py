@@ -22,12 +22,12 @@ def knows(cell: Any) -> bool:
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros, with the forget bias in the second quarter, the columns of f."""
+    """Return the initial bias: zeros, but the forget bias in the second quarter, the columns of f."""
     return [np.repeat([0.0, cell.forget_bias or 0.0, 0.0, 0.0], cell.filters)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """Zero h and c, with the spatial sizes of the convolution over x."""
+    """Return the initial state: zero h and c, with the spatial sizes of the convolution over x."""
     axes = zip(cell.spatial, *_per_axis(cell, len(cell.spatial)), strict=True)
     sizes = [_places(size, k, s, d, cell.padding)[0] for size, k, s, d in axes]
     return (np.zeros((batch, *sizes, cell.filters)),) * 2
@@ -62,7 +62,7 @@ def step(
         d_o = d_state[0] * phi(c_after) * d_sigma(a["o"])
         d_c = d_state[1] + d_state[0] * o * d_phi(c_after) + p["o"] * d_o
         d_a = {"i": d_c * g * d_sigma(a["i"]), "f": d_c * c * d_sigma(a["f"]), "g": d_c * i * d_phi(a["g"]), "o": d_o}
-        to_x, to_h = ({k: of[k][1](d_a[k]) for k in "ifgo"} for of in (of_x, of_h))
+        to_x, to_h = ({k: convolutions[k][1](d_a[k]) for k in "ifgo"} for convolutions in (of_x, of_h))
         peephole_input = {"i": c, "f": c, "o": c_after}
         d_params = {
             "kernel": np.concatenate([to_x[k][1] for k in "ifgo"], -1),
@@ -70,7 +70,7 @@ def step(
             "bias": np.concatenate([d_a[k].reshape(-1, cell.filters).sum(0) for k in "ifgo"]),
             "peephole_kernel": np.stack([(d_a[k] * peephole_input[k]).sum(0) for k in "ifo"]),
         }
-        d_x, d_h = (sum(to[k][0] * on[k] for k in "ifgo") for to, on in ((to_x, on_x), (to_h, on_h)))
+        d_x, d_h = (sum(convolution[k][0] * mask[k] for k in "ifgo") for convolution, mask in ((to_x, on_x), (to_h, on_h)))
         return d_params, d_x, (d_h, d_c * f + p["i"] * d_a["i"] + p["f"] * d_a["f"])
 
     return (o * phi(c_after), c_after), pullback
@@ -87,14 +87,14 @@ def convolve(
     axes = zip(x.shape[1:-1], kernel.shape, strides, dilation, strict=False)
     outs, pads = zip(*(_places(size, k, s, d, padding) for size, k, s, d in axes), strict=True)
     padded = np.pad(x, ((0, 0), *pads, (0, 0)))
-    where = partial(_where, kernel.shape[:-2], outs, strides, dilation)
-    out = sum(padded[at] @ kernel[w] for w, at in where())
+    windows = partial(_where, kernel.shape[:-2], outs, strides, dilation)
+    out = sum(padded[slices] @ kernel[w] for w, slices in windows())
 
     def pullback(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         d_padded, d_kernel = np.zeros_like(padded), np.zeros_like(kernel)
-        for w, at in where():
-            d_padded[at] += d @ kernel[w].T
-            d_kernel[w] = padded[at].reshape(-1, kernel.shape[-2]).T @ d.reshape(-1, kernel.shape[-1])
+        for w, slices in windows():  # windows overlap, so that an input adds up the gradients of several
+            d_padded[slices] += d @ kernel[w].T
+            d_kernel[w] = padded[slices].reshape(-1, kernel.shape[-2]).T @ d.reshape(-1, kernel.shape[-1])
         inside = tuple(slice(low, low + size) for (low, _), size in zip(pads, x.shape[1:-1], strict=True))
         return d_padded[(slice(None), *inside)], d_kernel
 

@@ -20,12 +20,12 @@ def knows(cell: Any) -> bool:
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros."""
+    """Return the initial bias: zeros."""
     return [np.zeros(cell.units)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """Zero h."""
+    """Return the initial state: zero h."""
     return (np.zeros((batch, cell.units)),)
 
 

@@ -28,13 +28,13 @@ def knows(cell: Any) -> bool:
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros, with the forget bias in the columns of f, if the cell has weights for f."""
+    """Return the initial bias: zeros, but the forget bias in the columns of f if the cell has weights for f."""
     values = [(cell.forget_bias or 0.0) if name == "f" else 0.0 for name in GATES[cell.coupled]]
     return [np.repeat(values, cell.units)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """Zero h, as large as the projection if there is one, and zero c."""
+    """Return the initial state: zero h, as large as the projection if there is one, and zero c."""
     return np.zeros((batch, cell.projection or cell.units)), np.zeros((batch, cell.units))
 
 

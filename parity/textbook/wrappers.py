@@ -50,5 +50,6 @@ def step(
             return d_params, d_x * m_x, d_state
 
         return (h * m_h, *state_tail), y * m_y, dropout_pullback
+    # The output of a bare cell is its h', so that both cotangents meet there.
     state_after, inner_pullback = book.step(cell, params, x, state, noise)
     return state_after, state_after[0], lambda d_after, d_y: inner_pullback((d_after[0] + d_y, *d_after[1:]))
