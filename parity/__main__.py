@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(f"{case.problem.dtype:10}{case.peer:14}{case.name}" for case in cases))
         return 0
     processes = options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)
+    # XLA's optimizations take most of a table's time. --quick keeps them, so that optimized programs are compared too.
     outcomes = show(run(cases, processes, fast=not (options.quick or options.optimized)), len(cases))
     pair_counts = coverage(cases)
     seconds = time.monotonic() - started
@@ -126,7 +127,18 @@ def write_files(
     seconds: float,
     file: dict[str, Any] | None = None,
 ) -> None:
-    """Write the JSON, HTML and JUnit reports that the command line asks for."""
+    """Write the JSON, HTML and JUnit reports that the command line asks for.
+
+    Args:
+        options: the parsed command line.
+        outcomes: the cases that were run.
+        pair_counts: the number of covered pairs of options and of all sensible pairs; None for a model file.
+        seconds: how long the run took.
+        file: for a model file, the result of `parity.model.facts`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     if options.json:
         report.write_json(options.json, outcomes, pair_counts, file)
     if options.html:
@@ -183,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def coverage(cases: Iterable[Case]) -> tuple[int, int]:
-    """Return how many sensible pairs of options the cases cover, and how many exist, summed over all peers."""
+    """Return how many sensible pairs of options the cases cover, and how many there are, summed over all peers."""
     names: dict[str, set[str]] = {}
     for case in cases:
         names.setdefault(case.peer, set()).add(case.name)

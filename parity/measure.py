@@ -160,6 +160,7 @@ def judge(
         expected = truths[name]
         scale = float(np.abs(expected).max(initial=0))
         from_ours, from_peer = _distance(ours_[name], expected), _distance(peer[name], expected)
+        # Three cases: the formula is proved in float64, a right peer measures our rounding, a wrong peer measures nothing.
         if dtype == "float64":
             limit = peer_limit = tolerance.FLOAT64 * max(1, time / tolerance.STEPS_OF_FLOAT64) * scale
         elif known_bug:

@@ -108,6 +108,7 @@ def versions(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
     """Return the median of ours/peer over all quantities below float64 in cases without a known bug; None if there are none."""
+    # float64 proves the formula and says nothing about rounding. A wrong peer would make any ratio small.
     counted = (o.comparison for o in outcomes if o.comparison.dtype != "float64" and not o.case.known_bug)
     ratios = [quantity.ratio for comparison in counted for quantity in comparison.quantities]
     return statistics.median(ratios) if ratios else None

@@ -49,7 +49,14 @@ ALONE = {  # a single step has no sequence, so these options must keep these val
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A named problem for a peer. `known_bug` says what that peer is known to get wrong in it."""
+    """A named problem for a peer.
+
+    Args:
+        name: the words of the row's options, or a name of its own.
+        problem: what both sides run.
+        peer: the peer's name.
+        known_bug: what that peer is known to get wrong in it, with a link; "" if nothing.
+    """
 
     name: str
     problem: Problem
@@ -58,10 +65,12 @@ class Case:
 
 
 def makes_sense(row: dict[str, Any]) -> bool:
-    """Whether a complete or partial row of options can be run in Keras."""
+    """Whether a row of options can be run in Keras.
+
+    The row may be partial: an option that it does not have yet contradicts nothing.
+    """
 
     def has_any(**wanted: Any) -> bool:
-        # An option that a partial row does not have yet counts as different from all values.
         return all(row.get(name) in values for name, values in wanted.items())
 
     if not possible(row):
@@ -86,10 +95,8 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
     It does so in an unrolled backward run with `zero_output_for_mask`.
     """
     backward = row.get("direction") == "backward" or row.get("layer") in BIDIRECTIONAL
-    all_outputs_used = row.get("outputs") == "all" or row.get("layer") in (
-        "stack2",
-        "stack3",
-    )  # to the caller or to the next layer
+    # All outputs go to the caller or, inside a stack, to the next layer.
+    all_outputs_used = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")
     return bool(backward and all_outputs_used and row.get("unroll") and row.get("zero_output"))
 
 
@@ -100,6 +107,8 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     Args:
         framework: the peer's module, whose `lacks` says what it cannot run; None returns the rows of Keras.
     """
+    # For Keras, `makes_sense` decides on whole rows. A peer that lacks something is asked pair by pair, and a row is allowed if
+    # all of its pairs are.
     wanted = sensible_pairs(framework)
     if not restricted(framework):
         return covering(OPTIONS, wanted, makes_sense)
@@ -158,7 +167,12 @@ def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> 
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
-    """Return the problem that a row of options describes; `number` selects its sizes and its seed."""
+    """Return the problem that a row of options describes.
+
+    Args:
+        row: a value for every option.
+        number: the number of the row, which selects the sizes and is the seed.
+    """
     batch, time, features, units = SIZES[number % len(SIZES)]
     step = row["layer"] == "step"
     return Problem(

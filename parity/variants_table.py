@@ -139,7 +139,12 @@ def _wrapped() -> dict[str, Problem]:
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
-    """Return the problem that a row of options describes; `number` selects its sizes and its seed."""
+    """Return the problem that a row of options describes.
+
+    Args:
+        row: a value for every option.
+        number: the number of the row, which selects the sizes and is the seed.
+    """
     batch, time, features, units, projection = SIZES[number % len(SIZES)]
     if row["cell"] in CONVOLUTIONS:
         batch, time, features, units = CONV_SIZES

@@ -18,6 +18,7 @@ from parity.values import Values
 
 def activations(problem: Problem, _: Values) -> Iterator[Fault]:
     """Try every activation that the textbook knows, in each place of an LSTM."""
+    # Only an LSTM has an activation of its output.
     if not all(isinstance(layer.cell, jlstm.LSTMCell) for _, layer in problem.layer.leaves()):
         return
     for name in textbook.ACTIVATIONS:
@@ -32,7 +33,7 @@ def activations(problem: Problem, _: Values) -> Iterator[Fault]:
             yield Fault(description, _with_activations(options))
 
 
-# Two functions are called hard_sigmoid. A wrong version of Keras is a common cause, so the sentence states the formula.
+# Two functions are called hard_sigmoid, so the sentence states the formula.
 FORMULAS = {
     "hard_sigmoid": " (relu6(x + 3) / 6, as in Keras 3)",
     "hard_sigmoid_0.2": " (0.2 x + 0.5 cut off, as in Keras 2 and ONNX)",

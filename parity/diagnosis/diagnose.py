@@ -41,7 +41,7 @@ class Diagnosis:
 
     @property
     def headline(self) -> str:
-        """One line: the causes, or that none was found."""
+        """The causes in one line, or a statement that none was found."""
         if not self.different:
             return "no difference but rounding"
         return "; or ".join(self.causes) or self.untried or "nothing that was tried explains the difference"

@@ -74,7 +74,13 @@ def errors_by_time(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
 def by_gate(problem: Problem, theirs: Quantities, truths: Quantities) -> dict[str, dict[str, float]]:
     """Return the error in each gate's columns, for all gradients of matrices and biases.
 
-    Errors are the largest absolute differences, relative to the quantity's largest value.
+    Args:
+        problem: what was run.
+        theirs: the results to explain.
+        truths: what the textbook computes.
+
+    Returns:
+        For each quantity's name and each gate, the largest absolute difference, relative to the quantity's largest value.
     """
     errors = {}
     for name, expected in truths.items():

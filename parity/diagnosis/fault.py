@@ -60,7 +60,7 @@ class Fault:
 
     def and_then(self, second: "Fault") -> "Fault":
         """Return both faults together: this one, then `second`. The `run` of `second` is used, not that of this fault."""
-        # Results are changed in the order of the problem's changes. A fault with a `run` of its own must therefore be `second`.
+        # A fault with a `run` of its own must come second, because the `run` of the first one is dropped.
         return Fault(
             f"{self.description} and {second.description}",
             lambda problem, values: second.change_problem(*self.change_problem(problem, values)),

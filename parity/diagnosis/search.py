@@ -36,7 +36,7 @@ AS_GOOD = 4.0  # times the smallest error: faults within this factor are reporte
 
 
 class Match(NamedTuple):
-    """A fault that explains a difference, and the error that remains with it."""
+    """A fault that was tried, and the largest error that remains if the truth has it."""
 
     fault: Fault
     remaining_error: float

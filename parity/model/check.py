@@ -24,7 +24,7 @@ from parity.values import Values, rounded
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the layers are run on.
+    """The inputs that the layers are run on.
 
     Args:
         xs: your inputs (batch, time, features), passed to each layer directly, in addition to random ones; None for random ones

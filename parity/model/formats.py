@@ -52,7 +52,7 @@ class ModelFile:
 
     @property
     def truth(self) -> str:
-        """What both sides are compared with."""
+        """The results that both sides are compared with, in words."""
         return TRUTHS[self.framework]
 
 

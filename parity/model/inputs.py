@@ -10,7 +10,7 @@ BATCH, TIME = 2, 24
 
 
 def read_inputs(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the one array (batch, time, features) of an `.npz` file, as float64.
+    """Read the only array (batch, time, features) of an `.npz` file, as float64.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -62,7 +62,14 @@ def not_plain(place: Place) -> str:
 
 
 def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
-    """Return the constants that a value is computed from, and the nodes that compute it, in order.
+    """Return the constants that a value is computed from, and the nodes that compute it.
+
+    Args:
+        place: the node that takes the value.
+        name: the name of the value.
+
+    Returns:
+        The constants, and the nodes in an order in which they can run.
 
     Raises:
         ValueError: the value depends on an input of the model.

@@ -101,7 +101,12 @@ def returned(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tup
 
 
 def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
-    """Build a layer's carry from a framework's states in the order of `Results.states`.
+    """Build a layer's carry from a framework's states.
+
+    Args:
+        layer: the converted layer.
+        params: its parameters.
+        arrays: the states (batch, size), in the order of `Results.states`.
 
     Raises:
         ValueError: the number of states is not the layer's.

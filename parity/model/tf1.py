@@ -24,7 +24,14 @@ _KINDS = {"lstm_cell": 1.0, "basic_lstm_cell": 1.0, "cudnn_compatible_lstm_cell"
 
 
 class Cell(NamedTuple):
-    """A cell's class, its variables by their names in the cell, the number of its layer, and its direction."""
+    """A cell of a checkpoint.
+
+    Args:
+        kind: the name of its class in snake case, as in its scope: lstm_cell, gru_cell, ….
+        weights: its variables by their names in the cell.
+        depth: the number of its layer.
+        backward: whether it runs backwards in time.
+    """
 
     kind: str
     weights: dict[str, np.ndarray]
@@ -89,6 +96,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
             variables.setdefault(match["cell"], {})[match["role"]] = name
     cells = []
     for cell, names_by_role in variables.items():
+        # A scope has the name of the cell's class, with a number from the second one on.
         kind = re.sub(r"_\d+$", "", cell.rsplit("/", 1)[-1])
         numbers = re.findall(r"/cell_(\d+)(?=/)", cell.removeprefix(scope) or "/")
         weights = {role: arrays[name] for role, name in names_by_role.items()}

@@ -98,6 +98,7 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
     tensors = jax.tree.map(lambda leaf: tf.cast(tf.constant(leaf), problem.dtype), values._replace(mask=None))
     with tf.GradientTape() as tape:
         xs, carry = jax.tree.map(tf.identity, (tensors.xs, tensors.carry))
+        # The tape watches variables by itself; inputs and carry are no variables.
         tape.watch([xs, *jax.tree.leaves(carry)])
         if problem.step:
             layer = _cell(framework, problem.layer, problem)
@@ -109,6 +110,7 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
             initial, weights = _load(problem.layer, keras_layers, values.params, len(values.xs))
             ys, last_carry = _forward(framework, problem, values, keras_layers, xs, carry, tensors.noise)
     leaves, structure = jax.tree.flatten((weights, xs, carry))
+    # One backward pass: the cotangents of all results are drawn, so every gradient depends on each of them.
     targets = jax.tree.leaves((ys, last_carry))
     cotangents = jax.tree.leaves((tensors.d_ys, tensors.d_carry))
     gradients = tape.gradient(targets, leaves, cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -252,7 +254,7 @@ def _theirs(params: Any) -> Any:
 
 
 def _ours(weights: Any) -> Any:
-    """The inverse of `_theirs`: split a GRU's bias into `bias` and `recurrent_bias`."""
+    """Split a GRU's bias into `bias` and `recurrent_bias`: the inverse of `_theirs`."""
     bias = weights.get("bias")
     if bias is None or len(bias.shape) == 1:
         return weights

@@ -71,6 +71,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step
 
 
 def _rnn(layer: Any, xs: jax.Array) -> linen.RNN:
+    # keep_order: the outputs of a reversed run come in the order of the inputs, as ours do.
     return linen.RNN(_cell(layer, xs), return_carry=True, reverse=layer.reverse, keep_order=True)
 
 

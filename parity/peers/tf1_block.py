@@ -71,6 +71,7 @@ def sequences(problem: Problem, values: Values, operation: Callable[..., Any], d
 
 
 def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Values) -> tuple[Any, ...]:
+    # Weights are constants here: the tape watches them, and their gradients are mapped to our parameters by `pulled`.
     tensors = jax.tree.map(lambda leaf: tf.constant(leaf, tf.float32), piece._replace(params=dump(problem.layer, piece.params)))
     leaves, structure = jax.tree.flatten((tensors.params, tensors.xs, tensors.carry))
     with tf.GradientTape() as tape:

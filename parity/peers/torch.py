@@ -119,6 +119,7 @@ def _carry_parts(state: Any) -> tuple[Any, ...]:
 def _unroll(module: torch.nn.Module, layer: jlstm.Layer, xs: torch.Tensor, carry: Any, mask: Any) -> tuple[torch.Tensor, Any]:
     initial = None if carry is None else _theirs(torch.stack(leaves) for leaves in zip(*states(carry), strict=True))
     options = {"batch_first": True, "enforce_sorted": False}
+    # Packing leaves padded steps out, so that the last states are those of the last step that counts.
     inputs = xs if mask is None else torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(mask.sum(1)), **options)
     ys, last = module(inputs, initial)
     if mask is not None:

@@ -82,7 +82,17 @@ def convolve(
     """Return x * kernel for x (batch, *spatial, features), and its pullback to x and the kernel.
 
     The result is the sum over the positions w of the window of x, shifted by w · dilation and subsampled by strides, times
-    kernel[w]. "same" pads with zeros; if their number is odd, the extra one goes at the end.
+    kernel[w].
+
+    Args:
+        x: the inputs.
+        kernel: (*window sizes, features, filters).
+        strides: one number per spatial axis.
+        dilation: one number per spatial axis.
+        padding: "valid" or "same", which pads with zeros. If their number is odd, the extra one goes at the end.
+
+    Returns:
+        The result (batch, *spatial, filters), and the pullback `d_result -> (d_x, d_kernel)`.
     """
     axes = zip(x.shape[1:-1], kernel.shape, strides, dilation, strict=False)
     outs, pads = zip(*(_places(size, k, s, d, padding) for size, k, s, d in axes), strict=True)
