@@ -125,7 +125,7 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
 def restricted(framework: Peer | None) -> bool:
     """Whether a peer lacks any option of this table. Keras has all of them."""
     candidates = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
-    return framework is not None and any(unfit(framework, problem(row)) for row in candidates if possible(row))
+    return framework is not None and any(reason_left_out(framework, problem(row)) for row in candidates if possible(row))
 
 
 @cache
@@ -135,7 +135,7 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
         settings = [(name, value) for name, values in OPTIONS.items() for value in values]
         partial_rows = (dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0])
         return frozenset().union(
-            *(pairs(row) for row in partial_rows if possible(row) and not unfit(framework, problem(BASE | row)))
+            *(pairs(row) for row in partial_rows if possible(row) and not reason_left_out(framework, problem(BASE | row)))
         )
     # Only these options occur in `makes_sense`: the product over them finds their pairs, and all other pairs are sensible.
     constrained = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")
@@ -150,7 +150,7 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
     return frozenset(result)
 
 
-def unfit(framework: Peer | None, problem_: Problem) -> str:
+def reason_left_out(framework: Peer | None, problem_: Problem) -> str:
     """Return why a problem is left out of a peer's rows: the peer cannot run it or has a known bug. "" if it is in them."""
     return "" if framework is None else framework.lacks(problem_) or framework.known_bug(problem_)
 
@@ -202,22 +202,22 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     all_cases = [(name, replace(problem_, dtype=dtype)) for name, problem_ in named.items() for dtype in DTYPES]
     all_cases += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
     for name, problem_ in all_cases:
-        if not (restricted(framework) and unfit(framework, problem_)):
+        if not (restricted(framework) and reason_left_out(framework, problem_)):
             yield Case(name, problem_, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
     named = {" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}
-    yield from bugs(named, peer, framework)
-    yield from highest({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
+    yield from bug_cases(named, peer, framework)
+    yield from highest_dtype_cases({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
 
 
-def bugs(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
+def bug_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer is known to get wrong."""
-    return (case for case in highest(named, peer, framework) if case.known_bug)
+    return (case for case in highest_dtype_cases(named, peer, framework) if case.known_bug)
 
 
-def highest(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
+def highest_dtype_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer can run, in the highest dtype that it offers."""
     for name, problem_ in named.items():
         candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)

@@ -14,7 +14,7 @@ from jlstm.cells import Dropout, Residual
 from parity.covering import covering, pairs
 from parity.peers import Peer
 from parity.problem import Problem
-from parity.table import Case, bugs, highest, unfit
+from parity.table import Case, bug_cases, highest_dtype_cases, reason_left_out
 
 DTYPES = ("float64", "float32")
 SIZES = ((2, 5, 3, 6, 4), (3, 4, 2, 7, 5), (4, 6, 3, 5, 2))  # batch, time, features, units, projection: all different
@@ -80,7 +80,7 @@ def _can_run(framework: Peer | None, row: dict[str, Any], offered: dict[str, tup
 
 @cache
 def _runs(framework: Peer | None, row: tuple[tuple[str, Any], ...]) -> bool:
-    return not unfit(framework, problem(dict(row)))
+    return not reason_left_out(framework, problem(dict(row)))
 
 
 @cache
@@ -123,11 +123,11 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     for number, (name, row) in enumerate(named_rows(framework).items()):
         for dtype in DTYPES:
             problem_ = replace(problem(row, number), dtype=dtype)
-            if not unfit(framework, problem_):
+            if not reason_left_out(framework, problem_):
                 yield Case(name, problem_, peer)
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
-    yield from bugs({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
-    yield from highest(_wrapped(), peer, framework)
+    yield from bug_cases({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
+    yield from highest_dtype_cases(_wrapped(), peer, framework)
 
 
 def _wrapped() -> dict[str, Problem]:

@@ -30,12 +30,12 @@ def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths
     """
     if values.noise is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
         return None
-    if sentence := _of_outputs(theirs["ys"], truths["ys"], tolerance):
-        return sentence
-    return None if untried(problem.layer) else _of_inputs(problem, values, theirs["ys"], tolerance)
+    if cause := _output_dropout(theirs["ys"], truths["ys"], tolerance):
+        return cause
+    return None if untried(problem.layer) else _input_dropout(problem, values, theirs["ys"], tolerance)
 
 
-def _of_outputs(got: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
+def _output_dropout(got: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
     zero, scale = got == 0, float(np.abs(expected).max(initial=0))
     # Elements that the truth itself has near zero say nothing about the factor.
     nonzero = ~zero & (np.abs(expected) > tolerance * scale)
@@ -49,7 +49,7 @@ def _of_outputs(got: np.ndarray, expected: np.ndarray, tolerance: float) -> str 
     return f"dropout is left on: {share:.0%} of the outputs are zero and the others are scaled by {factor:.4g}"
 
 
-def _of_inputs(problem: Problem, values: Values, got: np.ndarray, tolerance: float) -> str | None:
+def _input_dropout(problem: Problem, values: Values, got: np.ndarray, tolerance: float) -> str | None:
     features = values.xs.shape[2]
     if not isinstance(problem.layer, jlstm.RNN) or features > MOST_FEATURES or problem.batches > 1:
         return None

@@ -55,7 +55,7 @@ def originals(
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(f"{keras_module.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
     recorded, assumed = keras_run.recorded(model, layers)
-    assumed += [] if path.suffix == ".keras" else [_ALIKE]
+    assumed += [] if path.suffix == ".keras" else [_CLASS_ASSUMPTION]
     used = {name: keras_arrays.loaded_paths(arrays, layer.weights) for name, layer in layers.items()}
     contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
     incomplete = {**contents.incomplete, **_recurrent(model, layers)}
@@ -75,7 +75,7 @@ def framework(version: str, options: Mapping[str, Any]) -> Any:
     return import_module("tf_keras") if is_keras_2 else keras
 
 
-_ALIKE = "HDF5 names classes without their packages: those that are called like Keras's are taken to be Keras's"
+_CLASS_ASSUMPTION = "HDF5 names classes without their packages: those that are called like Keras's are taken to be Keras's"
 # What Keras raises for a file or a configuration that it cannot read, in any of its versions.
 _FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError)
 
@@ -157,17 +157,17 @@ def _layer(model: Any, name: str) -> Any:
     return model
 
 
-def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str) -> Results:
+def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_dtype: str) -> Results:
     """Run a copy of the layer, with its weights, in another dtype, eagerly and without dropout."""
     config = json.loads(json.dumps(layer.get_config()))  # a deep copy, which is changed below
     for entry in _dicts(config):
-        entry |= {key: value for key, value in _CHANGES.items() if key in entry}
+        entry |= {key: value for key, value in _CONFIG_CHANGES.items() if key in entry}
         entry |= {"dtype": dtype} if "dtype" in entry else {}
         entry.pop("batch_input_shape", None)  # it fixes the batch size of the model's inputs
     # A new layer of the other dtype: a built layer keeps the dtype of its variables.
     copy = type(layer).from_config(config)
     copy.build((len(xs), None, *xs.shape[2:]))
-    copy.set_weights([rounded(array, weights_as) for array in _weights(layer, sum_biases=weights_as == "float64")])
+    copy.set_weights([rounded(array, weights_dtype) for array in _weights(layer, sum_biases=weights_dtype == "float64")])
     inner = getattr(copy, "forward_layer", copy)
     outputs = 2 if inner is not copy and copy.merge_mode is None else 1
     mask = None if lengths is None else tf.sequence_mask(lengths, xs.shape[1])
@@ -195,7 +195,7 @@ def _weights(layer: Any, *, sum_biases: bool) -> list[np.ndarray]:
     return weights
 
 
-_DRAWN = ("kernel_initializer", "recurrent_initializer", "bias_initializer")  # replaced by the weights; QR has no bfloat16
-_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False, "time_major": False} | dict.fromkeys(
-    _DRAWN, "zeros"
+_INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")  # replaced by the weights; QR has no bfloat16
+_CONFIG_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False, "time_major": False} | dict.fromkeys(
+    _INITIALIZERS, "zeros"
 )

@@ -19,8 +19,8 @@ _MODULE = re.compile(
     r"(lstm|gru|rnn|sru|mgu|elman|recurrent|cells?)(_?(cell|layer|block|net|d)s?)*(_?\d+d?)*",
     re.IGNORECASE,
 )
-_OF_A_CELL = re.compile(r"norm|(^|[._/])ln|diag", re.IGNORECASE)  # what belongs to a cell, if it is in the module of one
-_MOST = 4  # names in a sentence
+_CELL_PART = re.compile(r"norm|(^|[._/])ln|diag", re.IGNORECASE)  # what belongs to a cell, if it is in the module of one
+_MOST_NAMES = 4  # names in a sentence
 
 
 class Contents(NamedTuple):
@@ -71,8 +71,8 @@ def inside(name: str, scope: str) -> bool:
 
 def listed(names: Collection[str]) -> str:
     """Return names for a sentence: the first few and the number of the rest."""
-    shown = ", ".join(list(names)[:_MOST])
-    return shown if len(names) <= _MOST else f"{shown} and {len(names) - _MOST} more"
+    shown = ", ".join(list(names)[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def looks_recurrent(name: str, layers: Collection[str]) -> bool:
@@ -84,6 +84,6 @@ def looks_recurrent(name: str, layers: Collection[str]) -> bool:
         if _MODULE.fullmatch(parts[k]):
             scope = "".join(parts[: k + 1])
             # beside a compared layer in a module of such a name, an output layer is harmless, a normalization is not
-            if not any(inside(layer, scope) for layer in layers) or _OF_A_CELL.search("".join(parts[k + 1 :])):
+            if not any(inside(layer, scope) for layer in layers) or _CELL_PART.search("".join(parts[k + 1 :])):
                 return True
     return False

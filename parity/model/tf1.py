@@ -18,7 +18,7 @@ from parity.values import rounded
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OPTIMIZER = re.compile(r"(^|/)_?optimizer/|OPTIMIZER_SLOT|_CHECKPOINTABLE_OBJECT_GRAPH|save_counter")
-_OF_CELL = re.compile(r"(?P<cell>.*?)/?(?P<role>((gates|candidate|projection)/)?(kernel|bias)|w_[ifo]_diag)")
+_CELL_VARIABLE = re.compile(r"(?P<cell>.*?)/?(?P<role>((gates|candidate|projection)/)?(kernel|bias)|w_[ifo]_diag)")
 # The default forget bias of each class, which TensorFlow adds at run time; None for a class that has none.
 _KINDS = {"lstm_cell": 1.0, "basic_lstm_cell": 1.0, "cudnn_compatible_lstm_cell": 0.0, "gru_cell": None}
 
@@ -92,7 +92,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
     """Return the cells of a scope, by layer and direction, and the names of their variables."""
     variables: dict[str, dict[str, str]] = {}
     for name in arrays:
-        if match := _OF_CELL.fullmatch(name):
+        if match := _CELL_VARIABLE.fullmatch(name):
             variables.setdefault(match["cell"], {})[match["role"]] = name
     cells = []
     for cell, names_by_role in variables.items():
@@ -107,7 +107,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
 
 
 def _run(
-    cells: list[Cell], options: Mapping[str, Any], xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str
+    cells: list[Cell], options: Mapping[str, Any], xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_dtype: str
 ) -> Results:
     """Run each layer with `dynamic_rnn`: backward cells on reversed sequences, and both directions concatenated."""
     kind = tf.as_dtype(dtype)
@@ -117,13 +117,13 @@ def _run(
         for depth in sorted({cell.depth for cell in cells}):
             sides = []
             for k, cell in enumerate(candidate for candidate in cells if candidate.depth == depth):
-                module = _module(cell, options, kind, exact=weights_as == "float64")
+                module = _module(cell, options, kind, exact=weights_dtype == "float64")
                 inputs = tf.reverse_sequence(ys, counts, seq_axis=1, batch_axis=0) if cell.backward else ys
                 with tf.compat.v1.variable_scope(f"layer_{depth}_{k}"):
                     out, last = tf.compat.v1.nn.dynamic_rnn(module, inputs, sequence_length=counts, dtype=kind)
                 sides.append(tf.reverse_sequence(out, counts, seq_axis=1, batch_axis=0) if cell.backward else out)
                 states += [last.h, last.c] if hasattr(last, "c") else [last]
-                _load(module, cell, options, session, weights_as, exact=weights_as == "float64")
+                _load(module, cell, options, session, weights_dtype, exact=weights_dtype == "float64")
             ys = tf.concat(sides, -1)  # forward before backward, as the cells are sorted
         outputs, last = session.run([ys, states])
     return Results([outputs.astype(np.float64)], [state.astype(np.float64) for state in last])
@@ -157,7 +157,7 @@ def _forget_bias(cell: Cell, options: Mapping[str, Any]) -> float:
     return default if cell.kind.startswith("cudnn") or options.get("forget_bias") is None else options["forget_bias"]
 
 
-def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, weights_as: str, *, exact: bool) -> None:
+def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, weights_dtype: str, *, exact: bool) -> None:
     """Set a cell's variables.
 
     With `exact` the forget bias is added to the bias in the file's precision, as a converter does.
@@ -168,5 +168,5 @@ def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, wei
         # The third quarter, f of i j f o.
         weights["bias"][2 * units : 3 * units] += weights["bias"].dtype.type(_forget_bias(cell, options))
     for variable in module.variables:
-        role = _OF_CELL.sub(r"\g<role>", variable.name.removesuffix(":0"))
-        variable.load(rounded(weights[role], weights_as).astype(variable.dtype.as_numpy_dtype), session)
+        role = _CELL_VARIABLE.sub(r"\g<role>", variable.name.removesuffix(":0"))
+        variable.load(rounded(weights[role], weights_dtype).astype(variable.dtype.as_numpy_dtype), session)

@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original, Results
 
-_OF_CELLS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_ALIKE = "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
+_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_CLASS_ASSUMPTION = (
+    "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
+)
 
 
 def originals(
@@ -38,8 +40,8 @@ def originals(
     path = Path(path)
     tensors = dict(_tensors(_content(path), ""))
     nonlinearity = options.get("nonlinearity", "tanh")
-    modules = {name: _original(path, name, _of_scope(tensors, name), nonlinearity) for name in names}
-    return modules, sort_out(tensors, {name: original.arrays for name, original in modules.items()}, [_ALIKE])
+    modules = {name: _original(path, name, _in_scope(tensors, name), nonlinearity) for name in names}
+    return modules, sort_out(tensors, {name: original.arrays for name, original in modules.items()}, [_CLASS_ASSUMPTION])
 
 
 def _content(path: Path) -> Any:
@@ -61,13 +63,13 @@ def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _of_scope(tensors: Mapping[str, Any], scope: str) -> dict[str, Any]:
+def _in_scope(tensors: Mapping[str, Any], scope: str) -> dict[str, Any]:
     return {name.removeprefix(scope).removeprefix("."): tensor for name, tensor in tensors.items() if inside(name, scope)}
 
 
 def _original(path: Path, name: str, tensors: Mapping[str, Any], nonlinearity: str) -> Original:
     # A cell is run as a layer, whose names end in the number of the layer.
-    layer_tensors = {f"{key}_l0" if key in _OF_CELLS else key: tensor for key, tensor in tensors.items()}
+    layer_tensors = {f"{key}_l0" if key in _CELL_WEIGHTS else key: tensor for key, tensor in tensors.items()}
     if "weight_hh_l0" not in layer_tensors or "weight_ih_l0" not in layer_tensors:
         raise ValueError(f"{path} has no weights of a torch.nn module in {name or 'the file'!r}: compare it by hand")
     with torch.device("meta"):  # its names, and no memory
@@ -87,16 +89,16 @@ def _run(
     xs: np.ndarray,
     lengths: np.ndarray | None,
     dtype: str,
-    weights_as: str,
+    weights_dtype: str,
 ) -> Results:
-    compute_dtype, weights_dtype = getattr(torch, dtype), getattr(torch, weights_as)
+    compute_type, weights_type = getattr(torch, dtype), getattr(torch, weights_dtype)
     try:
-        module = _module(weights, nonlinearity).to(compute_dtype)
-        summed = _with_summed_biases(module, weights) if weights_as == "float64" else weights
-        module.load_state_dict({key: value.to(weights_dtype).to(compute_dtype) for key, value in summed.items()})  # strictly
+        module = _module(weights, nonlinearity).to(compute_type)
+        summed = _with_summed_biases(module, weights) if weights_dtype == "float64" else weights
+        module.load_state_dict({key: value.to(weights_type).to(compute_type) for key, value in summed.items()})  # strictly
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LSTM with projections", UserWarning)  # they are only slower
-            ys, states = _forward(module, torch.from_numpy(xs).to(compute_dtype), lengths)
+            ys, states = _forward(module, torch.from_numpy(xs).to(compute_type), lengths)
     except (RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

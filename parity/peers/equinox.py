@@ -38,10 +38,10 @@ def known_bug(_: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `LSTMCell` or `GRUCell` in `lax.scan`, as in Equinox's examples."""
-    return jax_peer.run(problem, values, convert.dump, _single)
+    return jax_peer.run(problem, values, convert.dump, _run_part)
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
     units, columns = weights["weight_hh"].shape[1], weights["weight_ih"].shape[1]
     options = {"use_bias": "bias" in weights, "dtype": xs.dtype, "key": jax.random.key(0)}
     gru = isinstance(layer.cell, GRUCell)

@@ -43,7 +43,7 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
-    return jax_peer.run(problem, values, _dump, _single)
+    return jax_peer.run(problem, values, _dump, _run_part)
 
 
 def _dump(layer: Any, params: Any) -> Any:
@@ -52,7 +52,7 @@ def _dump(layer: Any, params: Any) -> Any:
     return convert.dump(layer, params)
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     if step:
         state = theirs(jax_peer.initial_carry(layer, xs, carry))
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])

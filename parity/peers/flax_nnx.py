@@ -43,7 +43,7 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
-    return jax_peer.run(problem, values, _dump, _single)
+    return jax_peer.run(problem, values, _dump, _run_part)
 
 
 def _dump(layer: Any, params: Any) -> Any:
@@ -57,7 +57,7 @@ def _dump(layer: Any, params: Any) -> Any:
     return convert.dump(layer, params, module="nnx.OptimizedLSTMCell" if fused else "nnx")
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     options: dict[str, Any] = {"seq_lengths": jax_peer.lengths(mask), "return_carry": True, "rngs": nnx.Rngs(0)}
     if not layer.children:
         rnn = _rnn(layer, xs)

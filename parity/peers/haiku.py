@@ -39,7 +39,7 @@ def known_bug(_: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `dynamic_unroll` of `LSTM`, `GRU` or `Conv…DLSTM`, or with the core for a single step."""
-    return jax_peer.run(problem, values, _dump, _single)
+    return jax_peer.run(problem, values, _dump, _run_part)
 
 
 def _dump(layer: Any, params: Any) -> Any:
@@ -50,7 +50,7 @@ def _dump(layer: Any, params: Any) -> Any:
     return convert.dump(layer, params)
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
     initial, cell = jax_peer.initial_carry(layer, xs, carry), layer.cell
 
     def unroll(xs: jax.Array) -> Any:

@@ -43,7 +43,7 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `lstm_ref`. A stack of equal layers is one call."""
-    return jax_peer.run(problem, values, _dump, _single, modules)
+    return jax_peer.run(problem, values, _dump, _run_part, modules)
 
 
 def _dump(layer: Any, params: Any) -> np.ndarray:
@@ -61,7 +61,7 @@ def _dump(layer: Any, params: Any) -> np.ndarray:
     return np.concatenate([np.ravel(array) for array in matrices + biases])
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _: bool) -> tuple[Any, Any]:
     depth, directions = len(layers(layer)), len(layer.leaves())
     bidirectional = directions > depth
     batch, time, features = xs.shape
