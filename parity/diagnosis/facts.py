@@ -45,6 +45,7 @@ def error(got: np.ndarray, expected: np.ndarray) -> float:
 def worst(problem: Problem, theirs: Quantities, truths: Quantities, names: Sequence[str]) -> Worst | None:
     """Return the worst element of the named quantities, outputs before gradients; None if no shapes agree."""
     comparable = [name for name in names if theirs[name].shape == truths[name].shape]
+    # A wrong output makes the gradients wrong too, and says more about the cause.
     candidates = [name for name in comparable if is_result(name)] or comparable
     if not candidates:
         return None
@@ -94,6 +95,7 @@ def by_gate(problem: Problem, theirs: Quantities, truths: Quantities) -> dict[st
 
 def gates_of(problem: Problem, name: str, shape: tuple[int, ...]) -> str:
     """Return the gates whose columns a gradient holds, one letter each; "" if it has no such columns."""
+    # Peepholes and projections have no gates among their columns.
     if not name.startswith("d_params.") or name.rsplit(".", 1)[-1] not in ("kernel", "recurrent_kernel", "bias"):
         return ""
     path_words = name.removeprefix("d_params.").split(".")[:-1]

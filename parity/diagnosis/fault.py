@@ -87,6 +87,7 @@ def put(tree: Any, path: Path, part: Any) -> Any:
     if not path:
         return part
     inner = put(tree[path[0]], path[1:], part)
+    # Dicts hold directions, tuples hold the layers of a stack.
     if isinstance(tree, dict):
         return tree | {path[0]: inner}
     return tuple(inner if k == path[0] else child for k, child in enumerate(tree))

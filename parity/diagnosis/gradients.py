@@ -59,6 +59,7 @@ def _candidates(problem: Problem, name: str, got: np.ndarray, expected: np.ndarr
         yield "in reverse order along the batch", expected[::-1]
     names = gates_of(problem, name, expected.shape)
     parts = np.split(expected, len(names) or 1, -1)
+    # Every quantity is tried alone: a port may permute the gates of one gradient and not of another.
     for a, b in combinations(range(len(names)), 2):
         order = list(range(len(names)))
         order[a], order[b] = b, a

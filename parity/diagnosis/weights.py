@@ -56,6 +56,7 @@ def layouts(problem: Problem, values: Values) -> Iterator[Fault]:
         def transposed_by_gate(cell: Any, params: Any, name: str = name) -> Any:
             rows, columns = params[name].shape
             parts = np.split(params[name], columns // cell.units, 1)
+            # Blocks are (rows, units), so only square ones keep the shape when they are transposed.
             return params | {name: np.concatenate([part.T for part in parts], 1)} if rows == cell.units else None
 
         yield from of_cells(f"{matrix_name} is transposed", problem, values, transposed)
@@ -86,7 +87,7 @@ def biases(problem: Problem, values: Values) -> Iterator[Fault]:
     for gate in sorted(names, key=lambda name: name != "f"):  # f first: the usual place of a forget bias
         if "f" not in names:
             break
-        for sign in (1, -1):
+        for sign in (1, -1):  # added once more, or taken away: ours is part of the bias already
 
             def with_bias(cell: Any, params: Any, gate: str = gate, sign: int = sign) -> Any:
                 return _add_to_gate(cell, params, gate, sign) if "bias" in params else None
@@ -116,7 +117,7 @@ def _bias_description(gate: str, sign: int) -> str:
 
 def _add_to_gate(cell: Any, params: Any, gate: str, sign: int) -> Any:
     """Return the parameters with the forget bias (1 unless the cell sets it) added to a gate's bias."""
-    columns = np.array(list(gate_names(cell, len(params["bias"])))) == gate
+    columns = np.array(list(gate_names(cell, len(params["bias"])))) == gate  # one flag per gate, repeated below for its units
     amount = sign * (getattr(cell, "forget_bias", None) or 1.0)
     return params | {"bias": params["bias"] + amount * np.repeat(columns, cell.units)}
 

@@ -113,6 +113,7 @@ def kind(path: Path) -> str:
 
 def _converted(reader: Any, path: Path, options: Mapping[str, Any]) -> Any:
     accepted = inspect.signature(reader).parameters
+    # A reader that takes any keyword checks the options itself.
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
         unknown = []
     else:

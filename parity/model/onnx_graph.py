@@ -53,6 +53,7 @@ def not_plain(place: Place) -> str:
     """Return why a node that is or may be recurrent is no plain LSTM, GRU or RNN node; "" if it is not such a node."""
     node = place.node
     if node.op_type in ("Loop", "Scan"):
+        # A loop without a matrix product cannot hold a recurrent layer.
         inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
         products = {inner_place.node.op_type for graph in inner for inner_place in places(graph)} & _PRODUCTS
         return f"a {node.op_type} with {', '.join(sorted(products))} in it may be a recurrent layer" if products else ""

@@ -102,6 +102,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
         weights = {role: arrays[name] for role, name in names_by_role.items()}
         if "kernel" in weights or "gates/kernel" in weights:
             cells.append((Cell(kind, weights, int(numbers[0]) if numbers else 0, "/bw/" in f"/{cell}/"), names_by_role.values()))
+    # States are listed by layer, then by direction, forward first.
     cells.sort(key=lambda pair: (pair[0].depth, pair[0].backward))
     return [cell for cell, _ in cells], [name for _, names in cells for name in names]
 

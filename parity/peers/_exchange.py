@@ -96,6 +96,7 @@ def joined(layer: jlstm.Layer, parts: Sequence[Any]) -> Any:
 
 def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
     """Like `layers`, but keep a Stack of equal layers whole, for frameworks whose modules hold many layers."""
+    # Such a module has one hidden size and one set of options for all its layers.
     all_equal = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
     return [(layer, *trees)] if all_equal else layers(layer, *trees)
 

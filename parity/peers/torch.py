@@ -59,6 +59,7 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
     if problem.outputs == "last":
         # The last states, not the last outputs: with padding, the output at the end is not the last one that counts.
         ys = torch.cat([state.h for state in states(last_carries[-1])][-_directions(problem.layer) :], -1)[:, None]
+    # Gradients for the module's weights, which `pulled` then maps to our parameters.
     leaves, structure = jax.tree.flatten((weights, xs, carry))
     cotangents = [torch.tensor(leaf, dtype=dtype) for leaf in jax.tree.leaves((piece.d_ys, piece.d_carry))]
     gradients = torch.autograd.grad(jax.tree.leaves((ys, last_carry)), leaves, cotangents)

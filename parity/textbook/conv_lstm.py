@@ -55,7 +55,7 @@ def step(
     a |= {k: a[k] + p[k] * c for k in "if"}
     i, f, g = sigma(a["i"]), sigma(a["f"]), phi(a["g"])
     c_after = f * c + i * g
-    a["o"] = a["o"] + p["o"] * c_after
+    a["o"] = a["o"] + p["o"] * c_after  # the peephole of o sees the new c, those of i and f the old one
     o = sigma(a["o"])
 
     def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
@@ -120,7 +120,7 @@ def _where(window: tuple[int, ...], outs: Any, strides: Any, dilation: Any) -> I
 
 def _places(size: int, window: int, stride: int, dilation: int, padding: str) -> tuple[int, tuple[int, int]]:
     """Return the output size along an axis, and the numbers of zeros before and after the inputs."""
-    reach = dilation * (window - 1) + 1
+    reach = dilation * (window - 1) + 1  # the span of inputs under one window
     if padding == "valid":
         return (size - reach) // stride + 1, (0, 0)
     out = -(-size // stride)  # rounded up

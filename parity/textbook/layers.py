@@ -108,7 +108,7 @@ def _over_time(
     resets = np.zeros((batch, time), bool) if resets is None else resets
     zeros = book.zeros(wrappers.bare(layer.cell), batch) if carry is None else carry
     state = start = tuple(part.astype(xs.dtype) for part in zeros)  # everything is computed in the dtype of xs
-    order = range(time)[::-1] if layer.reverse != flip else range(time)
+    order = range(time)[::-1] if layer.reverse != flip else range(time)  # flipping a reversed run gives a forward one
     ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:]), xs.dtype), {}
     for t in order:
         state_before = _where(~resets[:, t], state, (0,) * len(state))
