@@ -24,7 +24,7 @@ CONVOLUTIONS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "conv3d": ((2, 1, 3), (3, 2, 4)),
 }  # kernel_size and spatial
 # Batch, time, features, filters of all convolutions. With five filters JAX 0.10 compiles Flax's float64 gradients wrongly.
-CONV_SIZES = (2, 5, 3, 4)
+CONVOLVED = (2, 5, 3, 4)
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "cell": ("lstm", "gru", "gru-before", *CONVOLUTIONS),
@@ -147,7 +147,7 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
     """
     batch, time, features, units, projection = SIZES[number % len(SIZES)]
     if row["cell"] in CONVOLUTIONS:
-        batch, time, features, units = CONV_SIZES
+        batch, time, features, units = CONVOLVED
     return Problem(
         _layer(row, units, projection),
         batch=batch,
