@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(f"{case.problem.dtype:10}{case.peer:14}{case.name}" for case in cases))
         return 0
     processes = options.jobs or min(os.cpu_count() or 1, 4, 1 + len(cases) // 10)
+    # XLA's optimizations take most of a table's time. --quick keeps them, so that optimized programs are compared too.
     outcomes = show(run(cases, processes, fast=not (options.quick or options.optimized)), len(cases))
     pair_counts = coverage(cases)
     seconds = time.monotonic() - started
@@ -86,16 +87,16 @@ def of_model(options: argparse.Namespace) -> int:
         seconds = time.monotonic() - started
         print(model.summary(file, outcomes, seconds))
         write_files(options, outcomes, None, seconds, model.facts(file, outcomes))
-        same = model.verdict(file, outcomes) == "pass"
-        if options.save and same:
+        passed = model.verdict(file, outcomes) == "pass"
+        if options.save and passed:
             for name, written in model.save(options.save, file.layers).items():
                 print(f"{name or 'the layer'}: written to {written}")
     except (ValueError, ImportError, OSError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
-    if options.save and not same:
+    if options.save and not passed:
         print(f"nothing is written to --save: the verdict is {model.verdict(file, outcomes)}", file=sys.stderr)
-    return 0 if same else 1
+    return 0 if passed else 1
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -122,15 +123,26 @@ def assignment(text: str) -> tuple[str, Any]:
 def write_files(
     options: argparse.Namespace,
     outcomes: list[report.Outcome],
-    held: tuple[int, int] | None,
+    pair_counts: tuple[int, int] | None,
     seconds: float,
     file: dict[str, Any] | None = None,
 ) -> None:
-    """Write the JSON, HTML and JUnit reports that the command line asks for."""
+    """Write the JSON, HTML and JUnit reports that the command line asks for.
+
+    Args:
+        options: the parsed command line.
+        outcomes: the cases that were run.
+        pair_counts: the number of covered pairs of options and of all sensible pairs; None for a model file.
+        seconds: how long the run took.
+        file: for a model file, the result of `parity.model.facts`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     if options.json:
-        report.write_json(options.json, outcomes, held, file)
+        report.write_json(options.json, outcomes, pair_counts, file)
     if options.html:
-        page.write_html(options.html, report.contents(outcomes, held, file))
+        page.write_html(options.html, report.contents(outcomes, pair_counts, file))
     if options.junit:
         junit.write_junit(options.junit, outcomes, seconds, file)
 
@@ -183,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def coverage(cases: Iterable[Case]) -> tuple[int, int]:
-    """Return how many sensible pairs of options the cases cover, and how many exist, summed over all peers."""
+    """Return how many sensible pairs of options the cases cover, and how many there are, summed over all peers."""
     names: dict[str, set[str]] = {}
     for case in cases:
         names.setdefault(case.peer, set()).add(case.name)

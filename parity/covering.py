@@ -14,14 +14,14 @@ def covering(
 ) -> tuple[Row, ...]:
     """Return rows that together hold every wanted pair.
 
-    Greedy: each new row is the random candidate that covers most of the missing pairs. The random seed is fixed, so the result is
-    always the same.
+    The method is greedy: a row starts from one missing pair and is completed at random, several times. The candidate that covers
+    most missing pairs is taken. The random seed is fixed, so the result is always the same. It need not be the smallest set.
 
     Args:
         options: the allowed values of each option.
         wanted: the pairs to cover, each in the order of `options`.
         makes_sense: whether a row is allowed; called with complete and with partial rows. Every wanted pair needs a complete row.
-        candidates: how many random rows are tried for each row that is chosen.
+        candidates: how many random rows are drawn for each row of the result.
 
     Returns:
         Complete rows, with the options in the order of `options`.
@@ -30,15 +30,17 @@ def covering(
         ValueError: a wanted pair has no complete row.
     """
     rng = random.Random(0)
-    missing, chosen = set(wanted), []
+    missing, rows = set(wanted), []
     while missing:
-        first = dict(min(missing, key=repr))  # sets have no stable order between processes: choose by text
+        # Each round covers at least this pair, so the loop ends. Sets have no stable order between processes: choose by text.
+        wanted_pair = dict(min(missing, key=repr))
         best = max(
-            (_complete(first, options, makes_sense, rng) for _ in range(candidates)), key=lambda row: len(pairs(row) & missing)
+            (_complete(wanted_pair, options, makes_sense, rng) for _ in range(candidates)),
+            key=lambda row: len(pairs(row) & missing),
         )
         missing -= pairs(best)
-        chosen.append(best)
-    return tuple(chosen)
+        rows.append(best)
+    return tuple(rows)
 
 
 def pairs(row: Row) -> set[Pair]:
@@ -47,7 +49,10 @@ def pairs(row: Row) -> set[Pair]:
 
 
 def _complete(wanted: Row, options: Mapping[str, tuple[Any, ...]], makes_sense: Callable[[Row], bool], rng: random.Random) -> Row:
-    for _ in range(1000):  # a random fill can run into a dead end; then start again from the wanted pair
+    """Return a random complete row that makes sense and contains the wanted options."""
+    # A random fill can run into a dead end, where no value of an option is allowed. Then it starts again from the wanted pair. A
+    # pair that fails a thousand times is taken to have no row.
+    for _ in range(1000):
         row = dict(wanted)
         for name in rng.sample(list(options), len(options)):
             if name in row:

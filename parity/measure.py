@@ -59,16 +59,15 @@ class Quantity:
     @property
     def ratio(self) -> float:
         """Our distance over the peer's; 1 if both are below half a unit in the last place."""
-        floor = self.eps * self.scale / 2
+        floor = self.eps * self.scale / 2  # the rounding of a correct result; below it a quotient means nothing
         return max(self.ours, floor) / max(self.peer, floor) if floor else 1.0
 
     @property
     def verdict(self) -> str:
         """`fail` if ours is wrong, `peer-bug` if only the peer is, else `pass`."""
         steps = zip(self.ours_by_time, self.limit_by_time, strict=True) if self.limit_by_time else ()
-        if not self.ours <= self.limit or not all(
-            off <= limit for off, limit in steps
-        ):  # `not <=` rather than `>`: NaN must fail
+        # `not <=` rather than `>`: NaN must fail.
+        if not self.ours <= self.limit or not all(distance <= limit for distance, limit in steps):
             return "fail"
         return "pass" if self.peer <= self.peer_limit else "peer-bug"
 
@@ -158,16 +157,17 @@ def judge(
     eps = float(jnp.finfo(dtype).eps)
     quantities = []
     for name in (name for name in truths if name not in not_given):
-        true = truths[name]
-        scale = float(np.abs(true).max(initial=0))
-        from_ours, from_peer = _distance(ours_[name], true), _distance(peer[name], true)
+        expected = truths[name]
+        scale = float(np.abs(expected).max(initial=0))
+        from_ours, from_peer = _distance(ours_[name], expected), _distance(peer[name], expected)
+        # Three cases: the formula is proved in float64, a right peer measures our rounding, a wrong peer measures nothing.
         if dtype == "float64":
             limit = peer_limit = tolerance.FLOAT64 * max(1, time / tolerance.STEPS_OF_FLOAT64) * scale
         elif known_bug:
             limit, peer_limit = tolerance.WITHOUT_PEER * eps * scale, tolerance.clearly_wrong(eps) * scale
         else:
             limit, peer_limit = tolerance.OF_PEER * max(from_peer, tolerance.LEAST_OF_PEER * eps * scale), np.inf
-        by_time = (_by_time(name, side[name], true) for side in (ours_, peer))
+        by_time = (_by_time(name, side[name], expected) for side in (ours_, peer))
         quantities.append(Quantity(name, scale, from_ours, from_peer, eps, limit, peer_limit, *by_time))
     return tuple(quantities)
 
@@ -206,6 +206,7 @@ def compare(problem: Problem, peer: str = "keras", *, run: Callable[[Problem, Va
     compared = Comparison(peer, problem.dtype, quantities, not_given=not_given)
     if compared.verdict == "pass":
         return compared
+    # If ours is right, the verdict blames the peer, and the diagnosis explains the peer's results.
     wrong = sides[1] if compared.verdict == "fail" else sides[2]
     return replace(compared, diagnosis=explain(problem, values, sides[0], wrong))
 
@@ -230,20 +231,20 @@ def assert_same(problem: Problem, peer: str = "keras") -> None:
     comparison = compare(problem, peer)
     wrong = [q for q in comparison.quantities if q.verdict != "pass"]
     if wrong:
-        who = "ours" if comparison.verdict == "fail" else peer
+        blamed_side = "ours" if comparison.verdict == "fail" else peer
         lines = [f"{q.name}: {q.verdict}, off by {q.ours:.2g} (allowed {q.limit:.2g}), {peer} by {q.peer:.2g}" for q in wrong]
-        lines.append(f"{who}: {comparison.diagnosis}")
+        lines.append(f"{blamed_side}: {comparison.diagnosis}")
         raise AssertionError(f"{problem.layer} in {problem.dtype} is not the same as {peer}'s:\n" + "\n".join(lines))
 
 
-def _by_time(name: str, got: Any, true: np.ndarray) -> tuple[float, ...]:
-    same = is_sequence(name) and true.ndim >= 3 and np.shape(got) == true.shape
-    return tuple(errors_by_time(np.asarray(got), true).tolist()) if same else ()
+def _by_time(name: str, got: Any, expected: np.ndarray) -> tuple[float, ...]:
+    comparable = is_sequence(name) and expected.ndim >= 3 and np.shape(got) == expected.shape
+    return tuple(errors_by_time(np.asarray(got), expected).tolist()) if comparable else ()
 
 
-def _distance(got: Any, true: np.ndarray) -> float:
-    if np.shape(got) != true.shape:
+def _distance(got: Any, expected: np.ndarray) -> float:
+    if np.shape(got) != expected.shape:
         return float("inf")
-    if not (np.isfinite(got).all() and np.isfinite(true).all()):  # an infinite truth would allow any finite distance
+    if not (np.isfinite(got).all() and np.isfinite(expected).all()):  # an infinite truth would allow any finite distance
         return float("nan")
-    return float(np.abs(got - true).max(initial=0))
+    return float(np.abs(got - expected).max(initial=0))

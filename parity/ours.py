@@ -25,6 +25,7 @@ def run(problem: Problem, values: Values) -> Quantities:
         return _with_gradients(problem, arrays._replace(mask=piece.mask))
 
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):  # no TF32 on GPUs
+        # Kernels are drawn at random, differently in every framework. Only initial biases can be compared.
         initial = problem.layer.init(jax.random.key(problem.seed), values.xs.shape[-1]) if problem.weights == "initial" else None
         return in_pieces(problem, values, run_piece, initial and biases(initial))
 
@@ -80,11 +81,16 @@ def time_first(layer: jlstm.Layer, tree: Any) -> Any:
 def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
     """Return the output of the last step that counts, (batch, 1, features): the h of the last carry.
 
-    With `zero_output` it is zero if the last step is padding, else only if no step of the sequence counts.
+    Args:
+        layer: any layer; a Stack and a Bidirectional merge the outputs of their children.
+        carry: the last carry.
+        mask: which steps count, (batch, time); None if all do.
+        zero_output: whether the output is zero if the last step is padding. If not, it is zero only if no step counts.
     """
     if isinstance(layer, Composite):
         return layer.merge_outputs({k: last_output(child, carry[k], mask, zero_output) for k, child in layer.children.items()})
+    # Masked steps pass the carry on, so the last carry holds the output of the last step that counts.
     if mask is None:
         return carry.h[:, None]
-    shown = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)
-    return jnp.where(shown.reshape(-1, *[1] * (carry.h.ndim - 1)), carry.h, 0)[:, None]
+    has_output = mask[:, 0 if layer.reverse else -1] if zero_output else mask.any(1)
+    return jnp.where(has_output.reshape(-1, *[1] * (carry.h.ndim - 1)), carry.h, 0)[:, None]

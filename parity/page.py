@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from jlstm.io import write
 
-MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}  # nothing may be told by colour alone
+# Signs beside the colours, for readers who cannot tell the colours apart.
+MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}
 COLUMNS = (
     ("verdict", "verdict"),
     ("dtype", "dtype"),
@@ -21,10 +22,10 @@ COLUMNS = (
     ("ulp", "ULP"),
     ("ratio", "ours/peer"),
 )
-BOUNDS = (0.5, 1, 2, 4, 8, 16, 32)  # in ULP: the limits between the colours
-LONG = 20  # curves of at least this many steps are shown below, whatever the verdict
-POINTS = 120  # of a curve, at most
-FEATURED = 24
+BIN_EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # in ULP: the limits between the colours
+LONG_CURVE = 20  # curves of at least this many steps are shown below, whatever the verdict
+MOST_POINTS = 120  # of a curve, at most
+MOST_FEATURED = 24  # curves below the table, at most
 
 
 def write_html(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
@@ -54,16 +55,16 @@ def page(report: Mapping[str, Any]) -> str:
     kinds = _kinds(report["cases"])
     rows = [_row(case, kinds) for case in report["cases"]]
     shown = [row for row in rows if row["curve"]]
-    featured = [row for row in shown if report["file"] or row["verdict"] == "fail" or row["curve"]["last"] >= LONG]
+    featured = [row for row in shown if report["file"] or row["verdict"] == "fail" or row["curve"]["last"] >= LONG_CURVE]
     return templates.get_template("report.html").render(
         report=report,
         rows=rows,
-        featured=sorted(featured, key=lambda row: row["verdict"] != "fail")[:FEATURED],
+        featured=sorted(featured, key=lambda row: row["verdict"] != "fail")[:MOST_FEATURED],
         counts=dict.fromkeys(MARKS, 0) | Counter(row["verdict"] for row in rows),
         choices={name: sorted({row[name] for row in rows}) for name in ("verdict", "dtype", "peer")},
         peers=", ".join(sorted({row["peer"] for row in rows})),
         kinds=kinds,
-        legend=[f"≤ {BOUNDS[0]}", *(f"≤ {bound}" for bound in BOUNDS[1:]), f"> {BOUNDS[-1]} or NaN"],
+        legend=[f"≤ {BIN_EDGES[0]}", *(f"≤ {bound}" for bound in BIN_EDGES[1:]), f"> {BIN_EDGES[-1]} or NaN"],
         columns=COLUMNS,
         marks=MARKS,
         curve=lambda points: Markup(picture.render(c=points)),  # the template escapes
@@ -78,9 +79,9 @@ def _kinds(cases: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _kind(name: str) -> str:
-    head, *rest = name.split(".")
-    last = [part for part in rest if not part.isdigit() and part not in ("forward", "backward")]
-    return ".".join([head, *last])
+    head, *parts = name.split(".")
+    words = [part for part in parts if not part.isdigit() and part not in ("forward", "backward")]
+    return ".".join([head, *words])
 
 
 def _row(case: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _shown(ulp: float) -> str:
 
 
 def _cell(ours: float, peer: float) -> dict[str, Any]:
-    bins = {f"{name}_bin": sum(ulp > bound for bound in BOUNDS) for name, ulp in (("ours", ours), ("peer", peer))}
+    bins = {f"{name}_bin": sum(ulp > bound for bound in BIN_EDGES) for name, ulp in (("ours", ours), ("peer", peer))}
     return {"ours": _shown(ours), "peer": _shown(peer), **bins}
 
 
@@ -134,9 +135,10 @@ def _curve(quantities: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
     positive = [value for values in sides.values() for value in values if 0 < value < math.inf]
     low, high = (math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))) if positive else (-1, 0)
-    high = max(high, low + 1)
+    high = max(high, low + 1)  # at least one decade, or the height would divide by zero
 
     def height(value: float) -> float:
+        # A logarithm has no place for 0 and infinity: they are drawn at the edges.
         exponent = low if value <= 0 else high if math.isinf(value) else math.log10(value)
         return round(100 - 92 * (exponent - low) / (high - low), 1)
 
@@ -163,6 +165,6 @@ def _largest(values: Sequence[float | None]) -> float:
 
 
 def _thinned(values: list[float]) -> list[float]:
-    """Return at most `POINTS` values, each the largest of the values that it stands for."""
-    size = math.ceil(len(values) / POINTS)
+    """Return at most `MOST_POINTS` values, each the largest of the values that it stands for."""
+    size = math.ceil(len(values) / MOST_POINTS)
     return [max(values[k : k + size]) for k in range(0, len(values), size)]

@@ -14,9 +14,11 @@ Arrays = Any
 MASKS = ("none", "right", "left", "holes", "row")
 
 
+# eq=False: fields may be arrays, which == does not compare to one truth value. It also makes a problem hashable by identity, as a
+# static argument of `jit` must be.
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A layer and the way it is run.
+    """A layer and how it is run.
 
     The default sizes are all different, and different from usual numbers of units, so that a wrong transpose shows.
 
@@ -120,7 +122,7 @@ class Problem:
 
 
 def mask_of(problem: Problem) -> np.ndarray | None:
-    """Return which steps count, (batch, time) of bool; None if all do."""
+    """Return which steps count, bool (batch, time); None if all do."""
     kind = problem.mask
     batch, time = (problem.batch, problem.time) if problem.xs is None else np.shape(problem.xs)[:2]
     if not isinstance(kind, str):

@@ -30,13 +30,20 @@ def truth(problem: Problem, values: Values) -> Quantities:
 def in_pieces(problem: Problem, values: Values, run: Callable[[Values], Any], initial_bias: Arrays) -> Quantities:
     """Run the problem's batches in turn, each from the last carry of the previous one. No gradient flows between them.
 
-    `run` returns the outputs, the last carry, and the gradients for parameters, inputs and the initial carry of its piece. The
-    outputs and the input gradients are joined along time; the parameter gradients are summed.
+    Args:
+        problem: what to run.
+        values: its numbers.
+        run: takes the values of a piece. It returns the outputs, the last carry, and the gradients for parameters, inputs and
+            initial carry.
+        initial_bias: the initial biases, which are one more quantity; None for none.
+
+    Returns:
+        The quantities by name. Outputs and input gradients are joined along time, and parameter gradients are summed.
     """
     carry, results = values.carry, []
     for piece in pieces(problem, values):
         result = run(piece._replace(carry=carry))
-        carry = result[1]
+        carry = result[1]  # an array, not a part of a graph: so no gradient flows back into the piece before
         results.append(jax.tree.map(np.asarray, result))
     all_ys, carries, d_params, d_xs, d_carries = zip(*results, strict=True)
     joined = [jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *trees) for trees in (all_ys, d_xs)]
@@ -52,6 +59,7 @@ def pieces(problem: Problem, values: Values) -> list[Values]:
         leaves, structure = jax.tree.flatten(tree)
         return [jax.tree.unflatten(structure, [np.split(leaf, parts, 1)[k] for leaf in leaves]) for k in range(parts)]
 
+    # Only the last carry of the last piece is a result. The other ones are just handed on.
     d_carries = [jax.tree.map(np.zeros_like, values.d_carry)] * (parts - 1) + [values.d_carry]
     splits = zip(split(values.xs), split(values.mask), split(values.d_ys), d_carries, strict=True)
     return [values._replace(xs=xs, mask=mask, d_ys=d_ys, d_carry=d_carry) for xs, mask, d_ys, d_carry in splits]
@@ -60,7 +68,10 @@ def pieces(problem: Problem, values: Values) -> list[Values]:
 def named(
     ys: Arrays, carry: Arrays, d_params: Arrays, d_xs: Any, d_carry: Arrays, initial_bias: Arrays = None, dtype: Any = np.float64
 ) -> Quantities:
-    """Return all quantities by name: `ys`, `carry.h`, `d_params.kernel`, …. `d_carry` and `initial_bias` may be None."""
+    """Return all quantities by name: `ys`, `carry.h`, `d_params.kernel`, ….
+
+    Each argument is an array or a tree of arrays; None leaves its quantities out. `dtype` is the dtype of the returned arrays.
+    """
     tree = {"ys": ys, "carry": carry, "d_params": d_params, "d_xs": d_xs, "d_carry": d_carry, "initial_bias": initial_bias}
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, dtype) for path, leaf in leaves}

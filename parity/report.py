@@ -67,8 +67,8 @@ def diagnosis(outcome: Outcome) -> str:
     comparison = outcome.comparison
     if comparison.diagnosis is None or outcome.accepted:
         return ""
-    who = comparison.diagnosed or ("ours" if comparison.verdict == "fail" else outcome.case.peer)
-    return textwrap.indent(f"{who}: {comparison.diagnosis}", " " * 9)
+    side = comparison.diagnosed or ("ours" if comparison.verdict == "fail" else outcome.case.peer)
+    return textwrap.indent(f"{side}: {comparison.diagnosis}", " " * 9)
 
 
 LARGEST_RATIO = 1.1  # of our error to the peer's, as the median over a whole table; fewer cases scatter more
@@ -80,18 +80,18 @@ def accepted(outcomes: Sequence[Outcome]) -> bool:
     return all(outcome.accepted for outcome in outcomes) and (len(outcomes) < 100 or ratio is None or ratio <= LARGEST_RATIO)
 
 
-def summary(outcomes: Sequence[Outcome], held: tuple[int, int] | None, seconds: float) -> str:
+def summary(outcomes: Sequence[Outcome], pair_counts: tuple[int, int] | None, seconds: float) -> str:
     """Return the last lines: counts of verdicts, covered pairs of options, median ratio of errors, and versions.
 
     Args:
         outcomes: the cases that were run.
-        held: the number of covered pairs of options and of all sensible pairs; None for a model file.
+        pair_counts: the number of covered pairs of options and of all sensible pairs; None for a model file.
         seconds: how long the run took.
     """
     counts = Counter(outcome.comparison.verdict for outcome in outcomes)
     verdicts = ", ".join(f"{counts[name]} {name}" for name in ("pass", "peer-bug", "fail") if counts[name] or name != "peer-bug")
     used = ", ".join(versions(outcomes).values())
-    options = f" Pairs of options: {held[0]} of {held[1]}." if held else ""
+    options = f" Pairs of options: {pair_counts[0]} of {pair_counts[1]}." if pair_counts else ""
     ratio = median_ratio(outcomes)
     return (
         f"{len(outcomes)} cases in {seconds:.0f} s: {verdicts}.{options}\n"
@@ -108,17 +108,20 @@ def versions(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 def median_ratio(outcomes: Sequence[Outcome]) -> float | None:
     """Return the median of ours/peer over all quantities below float64 in cases without a known bug; None if there are none."""
+    # float64 proves the formula and says nothing about rounding. A wrong peer would make any ratio small.
     counted = (o.comparison for o in outcomes if o.comparison.dtype != "float64" and not o.case.known_bug)
     ratios = [quantity.ratio for comparison in counted for quantity in comparison.quantities]
     return statistics.median(ratios) if ratios else None
 
 
-def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None, file: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def contents(
+    outcomes: Sequence[Outcome], pair_counts: tuple[int, int] | None, file: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return everything that was measured, and the versions and machine, as JSON-compatible data.
 
     Args:
         outcomes: the cases that were run.
-        held: the number of covered pairs of options and of all sensible pairs; None for a model file.
+        pair_counts: the number of covered pairs of options and of all sensible pairs; None for a model file.
         file: for a model file, the result of `parity.model.facts`.
 
     Returns:
@@ -134,7 +137,7 @@ def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None, file: Ma
             "numpy": np.__version__,
             **versions(outcomes),
         },
-        "pairs": {"held": held[0], "sensible": held[1]} if held else None,
+        "pairs": {"held": pair_counts[0], "sensible": pair_counts[1]} if pair_counts else None,
         "median_ratio": _number(median_ratio(outcomes)),
         "cases": [_as_dict(outcome) for outcome in outcomes],
     }
@@ -143,7 +146,7 @@ def contents(outcomes: Sequence[Outcome], held: tuple[int, int] | None, file: Ma
 def write_json(
     path: str | os.PathLike[str],
     outcomes: Sequence[Outcome],
-    held: tuple[int, int] | None,
+    pair_counts: tuple[int, int] | None,
     file: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything that was measured, as JSON.
@@ -152,12 +155,12 @@ def write_json(
 
     Args:
         path: the file to write.
-        outcomes, held, file: as for `contents`.
+        outcomes, pair_counts, file: as for `contents`.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write(path, (json.dumps(contents(outcomes, held, file), indent=1, allow_nan=False) + "\n").encode())
+    write(path, (json.dumps(contents(outcomes, pair_counts, file), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:

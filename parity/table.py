@@ -49,7 +49,14 @@ ALONE = {  # a single step has no sequence, so these options must keep these val
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A named problem for a peer. `known_bug` says what that peer is known to get wrong in it."""
+    """A named problem for a peer.
+
+    Args:
+        name: the words of the row's options, or a name of its own.
+        problem: what both sides run.
+        peer: the peer's name.
+        known_bug: what that peer is known to get wrong in it, with a link; "" if nothing.
+    """
 
     name: str
     problem: Problem
@@ -58,16 +65,19 @@ class Case:
 
 
 def makes_sense(row: dict[str, Any]) -> bool:
-    """Whether a complete or partial row of options can be run in Keras."""
+    """Whether a row of options can be run in Keras.
 
-    def given(**wanted: Any) -> bool:
+    The row may be partial: an option that it does not have yet contradicts nothing.
+    """
+
+    def has_any(**wanted: Any) -> bool:
         return all(row.get(name) in values for name, values in wanted.items())
 
     if not possible(row):
         return False
     # Keras's Bidirectional sets zero_output_for_mask itself: to return_sequences
-    bidirectional_masked = given(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
-    if bidirectional_masked and (given(outputs=["all"], zero_output=[False]) or given(outputs=["last"], zero_output=[True])):
+    bidirectional_masked = has_any(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
+    if bidirectional_masked and (has_any(outputs=["all"], zero_output=[False]) or has_any(outputs=["last"], zero_output=[True])):
         return False
     return not keras_unroll_bug(row)
 
@@ -85,8 +95,9 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
     It does so in an unrolled backward run with `zero_output_for_mask`.
     """
     backward = row.get("direction") == "backward" or row.get("layer") in BIDIRECTIONAL
-    shown = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")  # to the caller or to the next layer
-    return bool(backward and shown and row.get("unroll") and row.get("zero_output"))
+    # All outputs go to the caller or, inside a stack, to the next layer.
+    all_outputs_used = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")
+    return bool(backward and all_outputs_used and row.get("unroll") and row.get("zero_output"))
 
 
 @cache
@@ -96,23 +107,25 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     Args:
         framework: the peer's module, whose `lacks` says what it cannot run; None returns the rows of Keras.
     """
+    # For Keras, `makes_sense` decides on whole rows. A peer that lacks something is asked pair by pair, and a row is allowed if
+    # all of its pairs are.
     wanted = sensible_pairs(framework)
     if not restricted(framework):
         return covering(OPTIONS, wanted, makes_sense)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
 
-    def had(row: dict[str, Any]) -> bool:
+    def is_allowed(row: dict[str, Any]) -> bool:
         return pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
 
-    return covering(offered, wanted, had)
+    return covering(offered, wanted, is_allowed)
 
 
 @cache
 def restricted(framework: Peer | None) -> bool:
     """Whether a peer lacks any option of this table. Keras has all of them."""
     candidates = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
-    return framework is not None and any(unfit(framework, problem(row)) for row in candidates if possible(row))
+    return framework is not None and any(reason_left_out(framework, problem(row)) for row in candidates if possible(row))
 
 
 @cache
@@ -122,7 +135,7 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
         settings = [(name, value) for name, values in OPTIONS.items() for value in values]
         partial_rows = (dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0])
         return frozenset().union(
-            *(pairs(row) for row in partial_rows if possible(row) and not unfit(framework, problem(BASE | row)))
+            *(pairs(row) for row in partial_rows if possible(row) and not reason_left_out(framework, problem(BASE | row)))
         )
     # Only these options occur in `makes_sense`: the product over them finds their pairs, and all other pairs are sensible.
     constrained = ("layer", "direction", "mask", "outputs", "zero_output", "unroll", "batches", "dropout")
@@ -137,9 +150,9 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
     return frozenset(result)
 
 
-def unfit(framework: Peer | None, asked: Problem) -> str:
-    """Return why a problem is not in a peer's rows: the peer lacks something or has a known bug. "" if it is in them."""
-    return "" if framework is None else framework.lacks(asked) or framework.known_bug(asked)
+def reason_left_out(framework: Peer | None, problem_: Problem) -> str:
+    """Return why a problem is left out of a peer's rows: the peer cannot run it or has a known bug. "" if it is in them."""
+    return "" if framework is None else framework.lacks(problem_) or framework.known_bug(problem_)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
@@ -149,12 +162,17 @@ def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
 
 def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> tuple[int, int]:
     """Return how many of the sensible pairs the rows hold, and how many there are."""
-    held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
-    return len(held & sensible), len(sensible)
+    covered, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
+    return len(covered & sensible), len(sensible)
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
-    """Return the problem that a row of options describes; `number` selects its sizes and its seed."""
+    """Return the problem that a row of options describes.
+
+    Args:
+        row: a value for every option.
+        number: the number of the row, which selects the sizes and is the seed.
+    """
     batch, time, features, units = SIZES[number % len(SIZES)]
     step = row["layer"] == "step"
     return Problem(
@@ -184,22 +202,22 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     all_cases = [(name, replace(problem_, dtype=dtype)) for name, problem_ in named.items() for dtype in DTYPES]
     all_cases += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
     for name, problem_ in all_cases:
-        if not (restricted(framework) and unfit(framework, problem_)):
+        if not (restricted(framework) and reason_left_out(framework, problem_)):
             yield Case(name, problem_, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
     named = {" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}
-    yield from bugs(named, peer, framework)
-    yield from highest({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
+    yield from bug_cases(named, peer, framework)
+    yield from highest_dtype_cases({"lstm mask-right padding-nan": _padded_with_nan()}, peer, framework)
 
 
-def bugs(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
+def bug_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer is known to get wrong."""
-    return (case for case in highest(named, peer, framework) if case.known_bug)
+    return (case for case in highest_dtype_cases(named, peer, framework) if case.known_bug)
 
 
-def highest(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
+def highest_dtype_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer can run, in the highest dtype that it offers."""
     for name, problem_ in named.items():
         candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)
@@ -243,7 +261,7 @@ def _layer(row: dict[str, Any], units: int) -> Layer:
 
 def _words(row: dict[str, Any]) -> Iterator[str]:
     yield f"bidirectional-{row['layer']}" if row["layer"] in BIDIRECTIONAL else row["layer"]
-    spoken = {
+    templates = {
         "direction": "{}",
         "mask": "mask-{}",
         "outputs": "{}",
@@ -251,13 +269,13 @@ def _words(row: dict[str, Any]) -> Iterator[str]:
         "unroll": "unrolled",
         "batches": "stateful",
     }
-    spoken |= {
+    templates |= {
         "dropout": "dropout-{}",
         "activation": "{}",
         "recurrent_activation": "gates-{}",
         "bias": "bias-{}",
         "initial_carry": "carry-zeros",
     }
-    for name, word in spoken.items():
+    for name, template in templates.items():
         if row[name] != OPTIONS[name][0]:
-            yield word.format(row[name])
+            yield template.format(row[name])

@@ -4,21 +4,24 @@ A scale is the largest absolute value of the truth, and eps the machine epsilon 
 """
 
 FLOAT64 = 1e-12
-"""Of the scale, in float64: rounding of some 10,000 operations at 2.2e-16 each. A wrong formula is off by far more."""
+"""The limit in float64, times the scale. It allows the rounding of some 10,000 operations, 2.2e-16 each. A wrong formula is off
+by far more."""
 
 STEPS_OF_FLOAT64 = 100
-"""Steps up to which `FLOAT64` holds. Rounding adds up over time, so the limit grows in proportion beyond them."""
+"""The number of steps up to which `FLOAT64` holds. Rounding adds up over time, so beyond it the limit grows in proportion."""
 
 OF_PEER = 8
-"""Below float64, times the distance of the peer: two correct programs round in another order, and differ by a small factor."""
+"""The limit below float64, times the distance of the peer. Two correct programs round in different orders, so their distances
+differ by a small factor."""
 
 LEAST_OF_PEER = 4
-"""Times eps · scale, the least distance that the peer is taken to have: it may be exact by luck, where ours rounds."""
+"""The smallest distance that the peer is taken to have, times eps · scale. The peer may be exact by luck where ours rounds."""
 
 WITHOUT_PEER = 32
-"""Times eps · scale, where the peer is known to be wrong and so cannot measure ours: `OF_PEER` · `LEAST_OF_PEER`."""
+"""The limit where the peer is known to be wrong, times eps · scale. Such a peer cannot measure ours. It is `OF_PEER` ·
+`LEAST_OF_PEER`."""
 
 
 def clearly_wrong(eps: float) -> float:
-    """Return the share of the scale from which a distance is a fault and no rounding: half of the digits are lost."""
+    """Return the share of the scale above which a distance is a fault and not rounding: half of the digits are lost."""
     return eps**0.5

@@ -13,7 +13,17 @@ from parity.problem import Arrays, Problem, mask_of
 
 
 class Values(NamedTuple):
-    """The numbers of a problem: float64, but representable in its dtype, so that all sides start from the same numbers."""
+    """The numbers of a problem. They are float64, but representable in its dtype, so that all sides start from the same numbers.
+
+    Args:
+        params: the layer's parameters.
+        xs: the inputs (batch, time, *spatial sizes, features).
+        carry: the initial carry; None for zeros.
+        mask: which steps count, bool (batch, time); None if all do.
+        noise: the dropout masks of every layer; None without dropout.
+        d_carry: the cotangent of the last carry.
+        d_ys: the cotangent of the outputs, in their shape.
+    """
 
     params: Arrays
     xs: np.ndarray
@@ -25,15 +35,26 @@ class Values(NamedTuple):
 
 
 def draw(problem: Problem) -> Values:
-    """Draw, from the problem's seed, what it leaves open: parameters, inputs, carry, masks and the cotangents of all results."""
+    """Draw the numbers that a problem does not set, from its seed.
+
+    Args:
+        problem: its `params` and `xs` are used if they are set.
+
+    Returns:
+        Parameters, inputs, carry, masks, and the cotangents of all results.
+
+    Raises:
+        ValueError: `params` do not fit the number of features of `xs`.
+    """
+    # The order of the draws below fixes the numbers that belong to a seed.
     rng = np.random.default_rng(problem.seed)
 
     def normal(shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
         return rounded(scale * rng.standard_normal(shape), problem.dtype)
 
     layer = problem.layer
-    drawn = (problem.batch, problem.time, *layer.spatial_in, problem.features)
-    xs = normal(drawn) if problem.xs is None else rounded(problem.xs, problem.dtype)
+    xs_shape = (problem.batch, problem.time, *layer.spatial_in, problem.features)
+    xs = normal(xs_shape) if problem.xs is None else rounded(problem.xs, problem.dtype)
     batch, time, features = *xs.shape[:2], xs.shape[-1]
     shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), features))
     if problem.params is not None:
@@ -66,7 +87,7 @@ def _ys_shapes(problem: Problem, params: Arrays, xs: np.ndarray) -> Arrays:
 
 
 def rounded(values: Any, dtype: str) -> np.ndarray:
-    """Round to `dtype` and return as float64."""
+    """Round to `dtype` and return the result as float64."""
     return np.asarray(values).astype(jnp.dtype(dtype)).astype(np.float64)
 
 
@@ -78,6 +99,7 @@ def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dty
         rates = {name: getattr(cell, name) for name in sizes}
         shapes = {name: (batch, size) for name, size in sizes.items()}
         return _masks(rates, shapes, rng, dtype)
+    # Only the shapes of the cell's own masks are taken. The masks come from NumPy, because every framework gets the same ones.
     context = jax.eval_shape(lambda: layer.cell.begin(params, (batch,), "float32", key=jax.random.key(0))[1])
     rates = {"inputs": layer.cell.dropout, "recurrent": layer.cell.recurrent_dropout}
     return _masks(rates, {name: mask.shape for name, mask in context.items()}, rng, dtype)

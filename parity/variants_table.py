@@ -14,11 +14,11 @@ from jlstm.cells import Dropout, Residual
 from parity.covering import covering, pairs
 from parity.peers import Peer
 from parity.problem import Problem
-from parity.table import Case, bugs, highest, unfit
+from parity.table import Case, bug_cases, highest_dtype_cases, reason_left_out
 
 DTYPES = ("float64", "float32")
 SIZES = ((2, 5, 3, 6, 4), (3, 4, 2, 7, 5), (4, 6, 3, 5, 2))  # batch, time, features, units, projection: all different
-WINDOWS: dict[str, tuple[Any, tuple[int, ...]]] = {
+CONVOLUTIONS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "conv1d": (3, (6,)),
     "conv2d": ((2, 3), (5, 4)),
     "conv3d": ((2, 1, 3), (3, 2, 4)),
@@ -27,7 +27,7 @@ WINDOWS: dict[str, tuple[Any, tuple[int, ...]]] = {
 CONVOLVED = (2, 5, 3, 4)
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "cell": ("lstm", "gru", "gru-before", *WINDOWS),
+    "cell": ("lstm", "gru", "gru-before", *CONVOLUTIONS),
     "layer": ("one", "step", "bidirectional", "stack2"),
     "direction": ("forward", "backward"),
     "mask": ("none", "right"),
@@ -51,36 +51,36 @@ def possible(row: dict[str, Any]) -> bool:
     if cell == "lstm":
         plain = len(row) == len(OPTIONS) and not variants  # `parity.table` has it
         return not plain and row.get("padding", "same") == "same" and _fits_a_step(row)
-    if cell in WINDOWS:  # only single layers: Keras takes seconds for each case
+    if cell in CONVOLUTIONS:  # only single layers: Keras takes seconds for each case
         return set(variants) <= {"peephole"} and row.get("layer", "one") == "one"
     return not variants and row.get("padding", "same") == "same" and _fits_a_step(row)
 
 
 def _fits_a_step(row: dict[str, Any]) -> bool:
-    turned = row.get("direction", "forward") != "forward" or row.get("mask", "none") != "none"
-    return row.get("layer") != "step" or not turned
+    has_sequence_options = row.get("direction", "forward") != "forward" or row.get("mask", "none") != "none"
+    return row.get("layer") != "step" or not has_sequence_options
 
 
 @cache
 def sensible_pairs(framework: Peer | None = None) -> frozenset:
     """Return all pairs of options that occur together in some complete row whose every pair the peer has."""
-    offered = {name: tuple(v for v in values if _had(framework, {name: v}, OPTIONS)) for name, values in OPTIONS.items()}
+    offered = {name: tuple(v for v in values if _can_run(framework, {name: v}, OPTIONS)) for name, values in OPTIONS.items()}
     settings = [(name, value) for name, values in offered.items() for value in values]
     partial_rows = [dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
-    held_pairs = set().union(*(pairs(row) for row in partial_rows if _had(framework, row, offered)))
+    runnable_pairs = set().union(*(pairs(row) for row in partial_rows if _can_run(framework, row, offered)))
     complete = (dict(zip(OPTIONS, values, strict=True)) for values in product(*offered.values()))
-    return frozenset().union(*(row_pairs for row in complete if possible(row) and (row_pairs := pairs(row)) <= held_pairs))
+    return frozenset().union(*(row_pairs for row in complete if possible(row) and (row_pairs := pairs(row)) <= runnable_pairs))
 
 
-def _had(framework: Peer | None, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
+def _can_run(framework: Peer | None, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
     """Whether the peer can run the options within some row that is otherwise plain: of one of the cells or LSTM variants."""
     plain_rows = (BASE | {name: value} | row for name in ("cell", *VARIANTS) for value in offered[name])
-    return any(_fits(framework, tuple(plain_row.items())) for plain_row in plain_rows if possible(plain_row))
+    return any(_runs(framework, tuple(plain_row.items())) for plain_row in plain_rows if possible(plain_row))
 
 
 @cache
-def _fits(framework: Peer | None, row: tuple[tuple[str, Any], ...]) -> bool:
-    return not unfit(framework, problem(dict(row)))
+def _runs(framework: Peer | None, row: tuple[tuple[str, Any], ...]) -> bool:
+    return not reason_left_out(framework, problem(dict(row)))
 
 
 @cache
@@ -94,10 +94,10 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
 
-    def had(row: dict[str, Any]) -> bool:
+    def is_allowed(row: dict[str, Any]) -> bool:
         return possible(row) and pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
 
-    return covering(offered, wanted, had)
+    return covering(offered, wanted, is_allowed)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
@@ -107,8 +107,8 @@ def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
 
 def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> tuple[int, int]:
     """Return how many of the sensible pairs the rows hold, and how many there are."""
-    held, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
-    return len(held & sensible), len(sensible)
+    covered, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
+    return len(covered & sensible), len(sensible)
 
 
 def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
@@ -123,11 +123,11 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     for number, (name, row) in enumerate(named_rows(framework).items()):
         for dtype in DTYPES:
             problem_ = replace(problem(row, number), dtype=dtype)
-            if not unfit(framework, problem_):
+            if not reason_left_out(framework, problem_):
                 yield Case(name, problem_, peer)
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
-    yield from bugs({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
-    yield from highest(_wrapped(), peer, framework)
+    yield from bug_cases({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
+    yield from highest_dtype_cases(_wrapped(), peer, framework)
 
 
 def _wrapped() -> dict[str, Problem]:
@@ -139,9 +139,14 @@ def _wrapped() -> dict[str, Problem]:
 
 
 def problem(row: dict[str, Any], number: int = 0) -> Problem:
-    """Return the problem that a row of options describes; `number` selects its sizes and its seed."""
+    """Return the problem that a row of options describes.
+
+    Args:
+        row: a value for every option.
+        number: the number of the row, which selects the sizes and is the seed.
+    """
     batch, time, features, units, projection = SIZES[number % len(SIZES)]
-    if row["cell"] in WINDOWS:
+    if row["cell"] in CONVOLUTIONS:
         batch, time, features, units = CONVOLVED
     return Problem(
         _layer(row, units, projection),
@@ -157,15 +162,15 @@ def problem(row: dict[str, Any], number: int = 0) -> Problem:
 
 def _layer(row: dict[str, Any], units: int, projection: int) -> Layer:
     if row["layer"] == "stack2":
-        return Stack(tuple(_run_of_cells(row, units + k, projection) for k in range(2)))
-    layer = _run_of_cells(row, units, projection)
+        return Stack(tuple(_recurrent(row, units + k, projection) for k in range(2)))
+    layer = _recurrent(row, units, projection)
     return Bidirectional(layer) if row["layer"] == "bidirectional" else layer
 
 
-def _run_of_cells(row: dict[str, Any], units: int, projection: int) -> RNN:
+def _recurrent(row: dict[str, Any], units: int, projection: int) -> RNN:
     options: dict[str, Any] = {"use_bias": row["bias"], "reverse": row["direction"] == "backward"}
-    if row["cell"] in WINDOWS:
-        window, spatial = WINDOWS[row["cell"]]
+    if row["cell"] in CONVOLUTIONS:
+        window, spatial = CONVOLUTIONS[row["cell"]]
         cell = ConvLSTMCell(units, window, spatial, padding=row["padding"], peephole=row["peephole"], use_bias=row["bias"])
         return RNN(cell, reverse=options["reverse"])
     if row["cell"] != "lstm":
@@ -180,7 +185,7 @@ def _run_of_cells(row: dict[str, Any], units: int, projection: int) -> RNN:
 
 def _words(row: dict[str, Any]) -> Iterator[str]:
     yield row["cell"]
-    spoken = {
+    templates = {
         "layer": "{}",
         "direction": "{}",
         "mask": "mask-{}",
@@ -193,6 +198,6 @@ def _words(row: dict[str, Any]) -> Iterator[str]:
         "gate_clip": "gate-clip",
         "coupled": "{}",
     }
-    for name, word in spoken.items():
+    for name, template in templates.items():
         if row[name] != BASE[name]:
-            yield word.format(row[name]).removesuffix("-plain")
+            yield template.format(row[name]).removesuffix("-plain")

@@ -16,7 +16,7 @@ from parity.problem import Problem
 from parity.quantities import Quantities, truth
 from parity.values import Values, draw
 
-MOST_CAUSES = 3
+MOST_CAUSES = 3  # that are printed
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Diagnosis:
 
     @property
     def headline(self) -> str:
-        """One line: the causes, or that none was found."""
+        """The causes in one line, or a statement that none was found."""
         if not self.different:
             return "no difference but rounding"
         return "; or ".join(self.causes) or self.untried or "nothing that was tried explains the difference"
@@ -53,7 +53,7 @@ class Diagnosis:
         if self.growth:
             lines.append(str(self.growth))
         for name, errors in self.by_gate.items():
-            lines.append(f"error by gate of {name}: " + ", ".join(f"{gate} {off:.2g}" for gate, off in errors.items()))
+            lines.append(f"error by gate of {name}: " + ", ".join(f"{gate} {value:.2g}" for gate, value in errors.items()))
         return "\n".join(lines)
 
 
@@ -61,7 +61,7 @@ def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
     """Explain why results of a problem differ from the float64 truth.
 
     Args:
-        problem: what was run. Its own `params` and `xs` are used if set; else its seed draws them (`parity.case.draw`).
+        problem: what was run. Its own `params` and `xs` are used if set; else its seed draws them (`parity.values.draw`).
         theirs: some of the quantities of a comparison by name, as float64 arrays. "ys" alone is enough; "carry.h", "carry.c",
             "d_xs", "d_params.kernel", … tell more.
 
@@ -77,7 +77,7 @@ def diagnose(problem: Problem, theirs: Quantities) -> Diagnosis:
         >>> from jlstm import LSTM
         >>> from parity import Problem, diagnose
         >>> from parity.values import draw
-    from parity.quantities import truth
+        >>> from parity.quantities import truth
         >>> problem = Problem(LSTM(4), dtype="float64")
         >>> right = truth(problem, draw(problem))
         >>> print(diagnose(problem, {"ys": right["ys"][:, ::-1]}).headline)
@@ -108,17 +108,17 @@ def explain(problem: Problem, values: Values, truths: Quantities, theirs: Quanti
     """
     theirs = {name: np.asarray(value, np.float64) for name, value in theirs.items()}
     if not theirs or (unknown := sorted(theirs.keys() - truths.keys())):
-        what = f"got {unknown[0]!r}" if theirs else "got none"
-        raise ValueError(f"theirs must have some of the quantities {', '.join(truths)}, {what}")
+        reason = f"got {unknown[0]!r}" if theirs else "got none"
+        raise ValueError(f"theirs must have some of the quantities {', '.join(truths)}, {reason}")
     allowed = rounding(problem.dtype, values.xs.shape[1])
     wrong = [name for name, value in theirs.items() if not error(value, truths[name]) <= allowed]
     if not wrong:
         return Diagnosis()
-    course = _course(problem, theirs, truths, wrong, allowed)
+    sequence_growth = _sequence_growth(problem, theirs, truths, wrong, allowed)
     return Diagnosis(
-        causes=_causes(problem, values, truths, theirs, wrong, course),
+        causes=_causes(problem, values, truths, theirs, wrong, sequence_growth),
         worst=worst(problem, theirs, truths, wrong),
-        growth=course,
+        growth=sequence_growth,
         by_gate=by_gate(problem, {name: theirs[name] for name in wrong}, truths),
         different=tuple(wrong),
         untried=untried(problem.layer),
@@ -126,11 +126,19 @@ def explain(problem: Problem, values: Values, truths: Quantities, theirs: Quanti
 
 
 def rounding(dtype: str, time: int) -> float:
-    """Return the allowed error relative to the largest value: 1e-12 in float64, growing with time; 32 · eps below it."""
+    """Return the largest error, relative to the largest value, that counts as rounding: the limits of `parity.tolerance`.
+
+    Args:
+        dtype: the dtype in which the side computed.
+        time: the number of steps.
+
+    Returns:
+        1e-12 in float64, growing with time beyond 100 steps; in lower precision 32 · eps.
+    """
     return 1e-12 * max(1, time / 100) if dtype == "float64" else 32 * float(jnp.finfo(dtype).eps)
 
 
-def _course(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], allowed: float) -> Growth | None:
+def _sequence_growth(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], allowed: float) -> Growth | None:
     """Return the growth of the first sequence that differs; outputs come before the inputs' gradient."""
     sequences = [name for name in wrong if is_sequence(name) and theirs[name].shape == truths[name].shape]
     for name in sorted(sequences, key=is_result, reverse=True):
@@ -142,45 +150,53 @@ def _course(problem: Problem, theirs: Quantities, truths: Quantities, wrong: lis
 
 
 def _causes(
-    problem: Problem, values: Values, truths: Quantities, theirs: Quantities, wrong: list[str], course: Growth | None
+    problem: Problem, values: Values, truths: Quantities, theirs: Quantities, wrong: list[str], sequence_growth: Growth | None
 ) -> tuple[str, ...]:
     results = {name: value for name, value in theirs.items() if is_result(name)}
-    off = max((error(value, truths[name]) for name, value in results.items()), default=0.0)
+    largest_error = max((error(value, truths[name]) for name, value in results.items()), default=0.0)
     actual_dtype = dtype_of(results, problem.dtype)
+    # By the dtype of the numbers, not of the problem: a side that computed in float32 matches a fault only to float32's rounding.
     tolerance = 1e-9 if actual_dtype == "float64" else 16 * float(jnp.finfo(actual_dtype).eps)
     if any(not np.isfinite(value).all() for value in results.values()):
         return ("the results are not finite",)
     padding_only = "only padded steps differ" if _only_padding(values, truths, results) else ""
-    if off > tolerance / 4:
-        matches = search(problem, values, results, off, tolerance, two=not padding_only)
+    # The order matters. A fault reproduces all results, so faults come first; dropout with unknown masks comes next. Gradients
+    # are looked at only if the results are right, because the gradients of a wrong forward pass are wrong too.
+    if largest_error > tolerance / 4:  # a smaller error counts as agreement here
+        matches = search(problem, values, results, largest_error, tolerance, try_pairs=not padding_only)
         if matches:
-            return tuple(": ".join(filter(None, (padding_only, f"matches if {one.fault.says}"))) for one in matches[:MOST_CAUSES])
+            return tuple(
+                ": ".join(filter(None, (padding_only, f"matches if {match.fault.description}")))
+                for match in matches[:MOST_CAUSES]
+            )
         if dropout_cause := dropout_left_on(problem, values, results, truths, tolerance):
             return (dropout_cause,)
     if not any(name in wrong for name in results):
         return gradient_causes(problem, theirs, truths, wrong, tolerance)
-    return (padding_only,) if padding_only else _precision(problem.dtype, actual_dtype, off, course)
+    return (padding_only,) if padding_only else _precision(problem.dtype, actual_dtype, largest_error, sequence_growth)
 
 
 def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bool:
+    """Whether the results agree with the truth if the outputs at padded steps are left out."""
     if values.mask is None:
         return False
     for name, got in results.items():
-        true = truths[name]
-        if got.shape != true.shape:
+        expected = truths[name]
+        if got.shape != expected.shape:
             return False
         per_step = got.shape[:2] == values.mask.shape and name.startswith("ys")
         counted = values.mask.reshape(*values.mask.shape, *[1] * (got.ndim - 2)) if per_step else np.True_
-        if error(np.where(counted, got, true), true) > 1e-9:
+        if error(np.where(counted, got, expected), expected) > 1e-9:
             return False
     return True
 
 
-def _precision(dtype: str, computed: str, off: float, course: Growth | None) -> tuple[str, ...]:
-    if computed != dtype and off <= 64 * float(jnp.finfo(computed).eps):
-        return (f"precision: computed in {computed} and returned as {dtype}",)
-    if dtype == "float64" and 1e-9 < off <= 1e-5 and not (course and course.gradual):
+def _precision(dtype: str, actual_dtype: str, largest_error: float, sequence_growth: Growth | None) -> tuple[str, ...]:
+    """Return a sentence if the difference looks like rounding, by its size and by the way it develops; else none."""
+    if actual_dtype != dtype and largest_error <= 64 * float(jnp.finfo(actual_dtype).eps):
+        return (f"precision: computed in {actual_dtype} and returned as {dtype}",)
+    if dtype == "float64" and 1e-9 < largest_error <= 1e-5 and not (sequence_growth and sequence_growth.gradual):
         return ("precision: the difference is of the size of float32's rounding",)
-    if off <= 1e-3 and (off <= 1e-9 or (course and course.gradual)):
-        return (f"{course}: rounding" if course else "rounding, more of it than there should be",)
+    if largest_error <= 1e-3 and (largest_error <= 1e-9 or (sequence_growth and sequence_growth.gradual)):
+        return (f"{sequence_growth}: rounding" if sequence_growth else "rounding, more of it than there should be",)
     return ()

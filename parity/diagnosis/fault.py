@@ -9,7 +9,7 @@ from parity.problem import Problem
 from parity.quantities import Quantities, in_pieces
 from parity.values import Values
 
-Path = tuple[Any, ...]
+Path = tuple[Any, ...]  # of a cell among the layers, as in `layer.leaves()`
 Before = Callable[[Problem, Values], tuple[Problem, Values]]
 After = Callable[[Problem, Values, Quantities], Quantities]
 Run = Callable[[Problem, Values], Quantities]
@@ -27,11 +27,11 @@ def outputs(problem: Problem, values: Values) -> Quantities:
     return in_pieces(problem, values, run, None)
 
 
-def _same_before(problem: Problem, values: Values) -> tuple[Problem, Values]:
+def _same_problem(problem: Problem, values: Values) -> tuple[Problem, Values]:
     return problem, values
 
 
-def _same_after(_: Problem, __: Values, results: Quantities) -> Quantities:
+def _same_results(_: Problem, __: Values, results: Quantities) -> Quantities:
     return results
 
 
@@ -40,43 +40,46 @@ class Fault:
     """Something that may have gone wrong on a side.
 
     Args:
-        says: the fault, as the end of a sentence that begins with "matches if".
-        before: changes the problem and its values.
-        after: changes the results.
-        run: computes the results in between.
+        description: the fault, as the end of a sentence that begins with "matches if".
+        change_problem: changes the problem and its values, ahead of `run`.
+        change_results: changes the results of `run`.
+        run: computes the results of the changed problem.
         everywhere: whether the fault is in all cells, rather than in one of several.
     """
 
-    says: str
-    before: Before = _same_before
-    after: After = _same_after
+    description: str
+    change_problem: Before = _same_problem
+    change_results: After = _same_results
     run: Run = outputs
     everywhere: bool = True
 
     def results(self, problem: Problem, values: Values) -> Quantities:
         """Return the outputs and the last carry of a side with this fault."""
-        problem, values = self.before(problem, values)
-        return self.after(problem, values, self.run(problem, values))
+        problem, values = self.change_problem(problem, values)
+        return self.change_results(problem, values, self.run(problem, values))
 
-    def and_then(self, other: "Fault") -> "Fault":
-        """Return both faults together. The `run` of `other` is used."""
+    def and_then(self, second: "Fault") -> "Fault":
+        """Return both faults together: this one, then `second`. The `run` of `second` is used, not that of this fault."""
+        # A fault with a `run` of its own must come second, because the `run` of the first one is dropped.
         return Fault(
-            f"{self.says} and {other.says}",
-            lambda problem, values: other.before(*self.before(problem, values)),
-            lambda problem, values, results: other.after(problem, values, self.after(problem, values, results)),
-            other.run,
+            f"{self.description} and {second.description}",
+            lambda problem, values: second.change_problem(*self.change_problem(problem, values)),
+            lambda problem, values, results: second.change_results(
+                problem, values, self.change_results(problem, values, results)
+            ),
+            second.run,
         )
 
 
 def place(path: Path) -> str:
-    """Return a path in words that can end a sentence, such as " in layer 0"."""
+    """Return a path as the end of a sentence, such as " in layer 0"; "" for the only cell."""
     words = [f"layer {part}" if isinstance(part, int) else f"the {part} direction" for part in path]
     return " in " + ", ".join(words) if words else ""
 
 
-def at(tree: Any, path: Path) -> Any:
+def part_at(tree: Any, path: Path) -> Any:
     """Return the part of a tree at a path."""
-    return at(tree[path[0]], path[1:]) if path else tree
+    return part_at(tree[path[0]], path[1:]) if path else tree
 
 
 def put(tree: Any, path: Path, part: Any) -> Any:
@@ -84,36 +87,44 @@ def put(tree: Any, path: Path, part: Any) -> Any:
     if not path:
         return part
     inner = put(tree[path[0]], path[1:], part)
+    # Dicts hold directions, tuples hold the layers of a stack.
     if isinstance(tree, dict):
         return tree | {path[0]: inner}
     return tuple(inner if k == path[0] else child for k, child in enumerate(tree))
 
 
-def of_cells(says: str, problem: Problem, values: Values, change: OfCell) -> Iterator[Fault]:
+def of_cells(description: str, problem: Problem, values: Values, change: OfCell) -> Iterator[Fault]:
     """Yield the fault that changes the parameters of all cells and, if there are several, one fault for each cell.
 
-    `change` takes a cell and its parameters and returns the changed parameters, or None if the change is impossible.
+    Args:
+        description: the fault, without the place.
+        problem: what was run.
+        values: its numbers.
+        change: `(cell, params of the cell) -> changed params`, or None if the change is impossible.
     """
     changes = {}
     for path, layer in problem.layer.leaves():
-        changed = change(layer.cell, at(values.params, path))
+        changed = change(layer.cell, part_at(values.params, path))
         if changed is not None:
             changes[path] = changed
     if changes:
-        yield Fault(says, _params(changes))
+        yield Fault(description, _params(changes))
+    # A fault of a single cell finds a port that got one layer or one direction wrong.
     if len(problem.layer.leaves()) > 1:
         for path, changed in changes.items():
-            yield Fault(says + place(path), _params({path: changed}), everywhere=False)
+            yield Fault(description + place(path), _params({path: changed}), everywhere=False)
 
 
 def _params(changed: dict[Path, Any]) -> Before:
-    def before(problem: Problem, values: Values) -> tuple[Problem, Values]:
+    """Return a change of the problem that replaces the parameters of the cells at these paths."""
+
+    def change_problem(problem: Problem, values: Values) -> tuple[Problem, Values]:
         params = values.params
         for path, part in changed.items():
             params = put(params, path, part)
         return problem, values._replace(params=params)
 
-    return before
+    return change_problem
 
 
 def on_cells(layer: Any, change: Callable[[Any], Any]) -> Any:

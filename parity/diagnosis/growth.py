@@ -35,21 +35,25 @@ def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Grow
         allowed: the largest error that counts as rounding.
         reverse: whether the computation ran backwards in time.
     """
+    # In the order of computation: an error can only spread to later steps of the run.
     order = np.arange(len(errors))[:: -1 if reverse else 1]
-    off = np.nan_to_num(errors[order], nan=np.inf)
-    beyond = np.flatnonzero(off > allowed)
-    if not len(beyond):
+    ordered = np.nan_to_num(errors[order], nan=np.inf)
+    steps_above = np.flatnonzero(ordered > allowed)
+    if not len(steps_above):
         return None
-    first = int(beyond[0])
-    rest, before = off[first:], off[:first]
-    gradual = first > 0 and float(before[-1]) > allowed / 100
-    third = max(1, len(rest) // 3)
-    start = float(np.median(before if gradual else rest[:third]))
-    end = float(np.median(rest if gradual else rest[-third:]))
-    if len(beyond) == 1 and len(rest) > 1 and not gradual:
+    first = int(steps_above[0])
+    errors_from, errors_before = ordered[first:], ordered[:first]
+    # Rounding that adds up comes close to the limit before it passes it. A fault starts from a far smaller error.
+    gradual = first > 0 and float(errors_before[-1]) > allowed / 100
+    # Medians, so that one step does not decide. A gradual difference is compared with the steps before it, since it has no clear
+    # start; any other one compares its first third with its last.
+    third = max(1, len(errors_from) // 3)
+    start = float(np.median(errors_before if gradual else errors_from[:third]))
+    end = float(np.median(errors_from if gradual else errors_from[-third:]))
+    if len(steps_above) == 1 and len(errors_from) > 1 and not gradual:
         shape = "is at that step alone"
-    elif (len(rest) == 1 and not gradual) or start / 4 <= end <= 4 * start:
-        shape = "stays about the same"
+    elif (len(errors_from) == 1 and not gradual) or start / 4 <= end <= 4 * start:
+        shape = "stays about the same"  # within a factor of 4 in either direction
     else:
         shape = "grows" if end > start else "fades"
     return Growth(int(order[first]), shape, gradual)
@@ -60,7 +64,7 @@ def dtype_of(results: Quantities, dtype: str) -> str:
     values = np.concatenate([value.ravel() for value in results.values()]) if results else np.zeros(0)
     if len(np.unique(values)) < 4:  # zeros and ones are exact in every dtype: they prove nothing
         return dtype
-    for lower in LOWER.get(dtype, ()):
+    for lower in LOWER.get(dtype, ()):  # lowest first: what bfloat16 represents exactly, float32 does too
         if (values == values.astype(jnp.dtype(lower)).astype(np.float64)).all():
             return lower
     return dtype

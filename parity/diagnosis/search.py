@@ -15,7 +15,8 @@ from parity.problem import Problem
 from parity.quantities import Quantities
 from parity.values import Values
 
-FIRST = (
+# Every single fault is tried. The order is that of the report, which names only the first few of equally good causes.
+SINGLE = (
     weights.gates,
     weights.biases,
     weights.layouts,
@@ -28,43 +29,47 @@ FIRST = (
     cells.dropouts,
     structure.structures,
 )
-TWO = ((weights.gates,), (weights.biases, weights.layouts, sequence.time, sequence.padding, cells.carries))
-LONGEST_FOR_TWO = 200  # steps: each trial is a Python loop over the steps, and pairs need many trials
+# A pair is a wrong order of the gates together with one fault of the second group.
+PAIRS = ((weights.gates,), (weights.biases, weights.layouts, sequence.time, sequence.padding, cells.carries))
+LONGEST_FOR_PAIRS = 200  # steps: each trial is a Python loop over the steps, and pairs need many trials
 AS_GOOD = 4.0  # times the smallest error: faults within this factor are reported together
 
 
-class Found(NamedTuple):
-    """A fault that explains a difference, and the error that remains with it."""
+class Match(NamedTuple):
+    """A fault that was tried, and the largest error that remains if the truth has it."""
 
     fault: Fault
-    remains: float
+    remaining_error: float
 
 
 def search(
-    problem: Problem, values: Values, theirs: Quantities, error_now: float, close: float, *, two: bool = True
-) -> list[Found]:
+    problem: Problem, values: Values, theirs: Quantities, initial_error: float, tolerance: float, *, try_pairs: bool = True
+) -> list[Match]:
     """Return the faults that explain a difference.
 
-    A fault explains it if the remaining error is at most `close` and at most a quarter of `error_now`.
+    A fault explains it if the remaining error is at most `tolerance` and at most a quarter of `initial_error`.
 
     Args:
         problem: what was run.
         values: its numbers.
         theirs: the outputs and the last carry to explain.
-        error_now: the largest error without any fault.
-        close: the relative error that counts as equal.
-        two: whether to try pairs of faults if no single one explains the difference.
+        initial_error: the largest error without any fault.
+        tolerance: the relative error that counts as equal.
+        try_pairs: whether to try pairs of faults if no single one explains the difference.
 
     Returns:
         The faults about as good as the best one, in the order of the tables; empty if nothing explains the difference.
     """
     if untried(problem.layer):
         return []
-    for faults in (_one(problem, values), _two(problem, values) if two else ()):
-        matches = [Found(fault, remaining(fault, problem, values, theirs)) for fault in faults]
-        best = min((match.remains for match in matches), default=np.inf)
-        if best <= min(close, error_now / 4):
-            return [match for match in matches if match.remains <= max(AS_GOOD * best, close / 1000)]
+    for faults in (_single_faults(problem, values), _fault_pairs(problem, values) if try_pairs else ()):
+        matches = [Match(fault, remaining(fault, problem, values, theirs)) for fault in faults]
+        best = min((match.remaining_error for match in matches), default=np.inf)
+        # An error near the tolerance must shrink clearly, or every harmless change would seem to explain it.
+        if best <= min(tolerance, initial_error / 4):
+            # Far below the tolerance, errors are rounding alone and do not rank faults. So several faults may be reported,
+            # such as two that do the same to this problem.
+            return [match for match in matches if match.remaining_error <= max(AS_GOOD * best, tolerance / 1000)]
     return []
 
 
@@ -88,16 +93,18 @@ def remaining(fault: Fault, problem: Problem, values: Values, theirs: Quantities
     return max(float(np.nan_to_num(error(got, results[name]), nan=np.inf)) for name, got in theirs.items())
 
 
-def _one(problem: Problem, values: Values) -> Iterator[Fault]:
-    for faults in FIRST:
+def _single_faults(problem: Problem, values: Values) -> Iterator[Fault]:
+    for faults in SINGLE:
         yield from faults(problem, values)
 
 
-def _two(problem: Problem, values: Values) -> Iterator[Fault]:
-    if values.xs.shape[1] > LONGEST_FOR_TWO:
+def _fault_pairs(problem: Problem, values: Values) -> Iterator[Fault]:
+    if values.xs.shape[1] > LONGEST_FOR_PAIRS:
         return
-    for first in (fault for faults in TWO[0] for fault in faults(problem, values)):
-        changed = first.before(problem, values)
-        for second in (fault for faults in TWO[1] for fault in faults(*changed)):
-            if first.everywhere and second.everywhere:
+    # The second faults are made for the problem that the first one has changed: faults of weights hold finished parameters, which
+    # would undo the first fault otherwise.
+    for first in (fault for faults in PAIRS[0] for fault in faults(problem, values)):
+        changed_problem = first.change_problem(problem, values)
+        for second in (fault for faults in PAIRS[1] for fault in faults(*changed_problem)):
+            if first.everywhere and second.everywhere:  # faults of single layers would multiply the number of pairs
                 yield first.and_then(second)

@@ -13,7 +13,7 @@ from parity.diagnosis import explain
 from parity.measure import Comparison, judge
 from parity.model.formats import ModelFile
 from parity.model.inputs import fitting, mask_of_lengths, random_inputs
-from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, shown
+from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, returned
 from parity.model.rounding import widened
 from parity.problem import Problem
 from parity.quantities import Quantities, named
@@ -24,7 +24,7 @@ from parity.values import Values, rounded
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the layers are run on.
+    """The inputs that the layers are run on.
 
     Args:
         xs: your inputs (batch, time, features), passed to each layer directly, in addition to random ones; None for random ones
@@ -56,10 +56,10 @@ def outcomes(
     for name, (layer, params) in file.layers.items():
         original, label = file.originals[name], name or type(layer).__name__.lower()
         layer, incomplete = ours.with_backend(layer, backend), file.incomplete.get(name, "")
-        for computed in dict.fromkeys((original.exact, original.dtype)):
-            if dtype in (None, computed):
+        for compute_dtype in dict.fromkeys((original.exact, original.dtype)):
+            if dtype in (None, compute_dtype):
                 for case, xs, mask in _cases(label, layer, features_in(layer, params), inputs):
-                    problem = Problem(layer, dtype=computed, params=params, xs=xs, mask="none" if mask is None else mask)
+                    problem = Problem(layer, dtype=compute_dtype, params=params, xs=xs, mask="none" if mask is None else mask)
                     compared = replace(compare(problem, original), incomplete=incomplete)
                     yield Outcome(Case(case, problem, original.peer), compared)
         if original.recorded and dtype in (None, original.dtype):
@@ -97,13 +97,13 @@ def compare(problem: Problem, original: Original) -> Comparison:
     values = Values(params, rounded(problem.xs, dtype), None, mask, None, None, None)
     lengths = None if mask is None else mask.sum(1)
 
-    def theirs(computed: str) -> Quantities:
-        return quantities(problem.layer, params, original.run(values.xs, lengths, computed, dtype), mask)
+    def theirs(compute_dtype: str) -> Quantities:
+        return quantities(problem.layer, params, original.run(values.xs, lengths, compute_dtype, dtype), mask)
 
-    got = theirs(dtype)
-    truth = got if dtype == original.exact else theirs(original.exact)
-    mine = ours.outputs(problem, values)
-    return _judged(problem, values, truth, mine, got, original)
+    peer_results = theirs(dtype)
+    truth = peer_results if dtype == original.exact else theirs(original.exact)
+    ours_results = ours.outputs(problem, values)
+    return _judged(problem, values, truth, ours_results, peer_results, original)
 
 
 def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -> Comparison:
@@ -126,17 +126,17 @@ def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -
     values = Values(params, recorded.xs, carry, recorded.mask, None, None, None)
     truth = recorded_quantities(layer, params, recorded)
     last, ys = ours.results(problem, values)
-    ys, last = shown(layer, recorded, last, ys)
-    mine = named(ys, last, None, None, None)
-    return _judged(problem, values, truth, mine, truth, original)
+    ys, last = returned(layer, recorded, last, ys)
+    ours_results = named(ys, last, None, None, None)
+    return _judged(problem, values, truth, ours_results, truth, original)
 
 
 def _judged(
     problem: Problem,
     values: Values,
     truth: Quantities,
-    mine: Quantities,
-    got: Quantities,
+    ours_results: Quantities,
+    peer_results: Quantities,
     original: Original,
 ) -> Comparison:
     """Judge both sides, with wider limits where rounding grows, and diagnose the wrong side.
@@ -146,17 +146,21 @@ def _judged(
     """
     if not all(np.isfinite(array).all() for array in truth.values()):
         raise ValueError(f"the results of {original.peer} itself are not finite on these inputs: pass others with --inputs")
-    judged = judge(truth, mine, got, dtype=problem.dtype, time=values.xs.shape[1])
-    compared = Comparison(original.peer, problem.dtype, judged)
+    judged_quantities = judge(truth, ours_results, peer_results, dtype=problem.dtype, time=values.xs.shape[1])
+    compared = Comparison(original.peer, problem.dtype, judged_quantities)
     if compared.verdict == "pass":
         return compared
-    compared = replace(compared, quantities=widened(judged, problem, values))
+    # Only now, because the estimate runs the textbook five times.
+    compared = replace(compared, quantities=widened(judged_quantities, problem, values))
     if compared.verdict == "pass":
         return compared
+    # The reference of the diagnosis is our layer with the converted weights, in float64 on the scan backend.
     scanned = ours.outputs(replace(problem, layer=ours.with_backend(problem.layer, "scan"), dtype="float64"), values)
-    if scanned.keys() != mine.keys() or any(np.shape(scanned[name]) != np.shape(mine[name]) for name in mine):
+    if scanned.keys() != ours_results.keys() or any(
+        np.shape(scanned[name]) != np.shape(ours_results[name]) for name in ours_results
+    ):
         return compared  # the model returns less than the diagnosis needs
-    diagnosis, side = explain(problem, values, scanned, mine), "ours"
-    if not diagnosis.different:
-        diagnosis, side = explain(problem, values, scanned, got), original.peer
+    diagnosis, side = explain(problem, values, scanned, ours_results), "ours"
+    if not diagnosis.different:  # our side is right, so the original differs from what its converted weights compute
+        diagnosis, side = explain(problem, values, scanned, peer_results), original.peer
     return replace(compared, diagnosis=diagnosis, diagnosed=side)

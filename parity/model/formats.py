@@ -52,7 +52,7 @@ class ModelFile:
 
     @property
     def truth(self) -> str:
-        """What both sides are compared with."""
+        """The results that both sides are compared with, in words."""
         return TRUTHS[self.framework]
 
 
@@ -81,12 +81,14 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     if not chosen:
         raise ValueError(f"no recurrent layer has {pattern!r} in its name: choose among {', '.join(converted)}")
     originals, contents = _peer(framework).originals(path, list(converted), options)
+    # The converter's reasons come first. The framework's are added for layers that the converter has not named.
     incomplete = {name: f"not converted: {why}" for name, why in skipped.items()}
     for name, why in contents.incomplete.items():
-        if (name in chosen or name not in converted) and not any(_same(name, other) for other in incomplete):
+        if (name in chosen or name not in converted) and not any(_same_layer(reported, name) for reported in incomplete):
             incomplete[name] = why
     assumed = dict.fromkeys((*getattr(converted, "assumed", ()), *contents.assumed))
-    chosen = {name: layer for name, layer in chosen.items() if name in originals}  # of others the framework says why
+    # `incomplete` has the framework's reason for a layer that is not among the originals.
+    chosen = {name: layer for name, layer in chosen.items() if name in originals}
     if not chosen:
         reasons = "; ".join(f"{name!r}: {why}" for name, why in list(incomplete.items())[:3])
         raise ValueError(f"{path} has no layer that can be compared: {reasons}")
@@ -110,11 +112,12 @@ def kind(path: Path) -> str:
 
 
 def _converted(reader: Any, path: Path, options: Mapping[str, Any]) -> Any:
-    taken = inspect.signature(reader).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+    accepted = inspect.signature(reader).parameters
+    # A reader that takes any keyword checks the options itself.
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
         unknown = []
     else:
-        unknown = [name for name in options if name not in taken]
+        unknown = [name for name in options if name not in accepted]
     if unknown:
         raise ValueError(f"{path} is not read with an option {unknown[0]!r}: leave --option {unknown[0]} out")
     with warnings.catch_warnings():
@@ -122,9 +125,9 @@ def _converted(reader: Any, path: Path, options: Mapping[str, Any]) -> Any:
         return reader(path, **options)
 
 
-def _same(name: str, other: str) -> bool:
+def _same_layer(name_a: str, name_b: str) -> bool:
     """Whether the converter's and the framework's name mean the same layer: their last parts are equal."""
-    return name.split("/")[-1] == other.split("/")[-1]
+    return name_a.split("/")[-1] == name_b.split("/")[-1]
 
 
 def _peer(name: str) -> Any:

@@ -10,24 +10,25 @@ BATCH, TIME = 2, 24
 
 
 def read_inputs(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the one array (batch, time, features) of an `.npz` file, as float64.
+    """Read the only array (batch, time, features) of an `.npz` file, as float64.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is none, or holds another number of arrays, or one of another rank, dtype or without a finite number.
+        ValueError: the file is no `.npz` file, does not hold exactly one array, or the array has another rank, another dtype or
+            numbers that are not finite.
     """
     name = os.fspath(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            held = {key: file[key] for key in file.files}
+            arrays = {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no file {name}: check its name") from error
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).split("\n")[0][:200]
         raise ValueError(f"{name} is not an .npz file of numbers ({reason}): write it with numpy.savez(file, xs=xs)") from error
-    if len(held) != 1:
-        raise ValueError(f"{name} has {len(held)} arrays, expected one: numpy.savez(file, xs=xs)")
-    (xs,) = held.values()
+    if len(arrays) != 1:
+        raise ValueError(f"{name} has {len(arrays)} arrays, expected one: numpy.savez(file, xs=xs)")
+    (xs,) = arrays.values()
     if xs.ndim != 3 or not np.issubdtype(xs.dtype, np.floating) or 0 in xs.shape:
         raise ValueError(
             f"{name} has {xs.dtype} of shape {xs.shape}, expected floats (batch, time, features): cast or reshape it"

@@ -43,20 +43,20 @@ def originals(
     """
     path = Path(path)
     config, version = _description(path)
-    of = framework(version, options)
+    keras_module = framework(version, options)
     _refuse_code(path, config)
-    peer, arrays = of.__name__.split(".")[0], keras_arrays.read(path)
+    peer, arrays = keras_module.__name__.split(".")[0], keras_arrays.read(path)
     try:
         if config is None:
-            return keras_weights.originals(of, path, version, arrays, names, options, partial(original, peer))
-        model = of.models.load_model(path, compile=False, safe_mode=True)
+            return keras_weights.originals(keras_module, path, version, arrays, names, options, partial(original, peer))
+        model = keras_module.models.load_model(path, compile=False, safe_mode=True)
         layers = {name: _layer(model, name) for name in names}
-        recorded, assumed = keras_run.recorded(model, layers)
-        assumed += [] if path.suffix == ".keras" else [_ALIKE]
-        used = {name: keras_arrays.held(arrays, layer.weights) for name, layer in layers.items()}
     except _FAILURES as error:
         reason = str(error).strip().split("\n")[0][:200]
-        raise ValueError(f"{of.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
+        raise ValueError(f"{keras_module.__name__} cannot load {path} ({reason}): save it without what it lacks") from error
+    recorded, assumed = keras_run.recorded(model, layers)
+    assumed += [] if path.suffix == ".keras" else [_CLASS_ASSUMPTION]
+    used = {name: keras_arrays.loaded_paths(arrays, layer.weights) for name, layer in layers.items()}
     contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
     incomplete = {**contents.incomplete, **_recurrent(model, layers)}
     originals_by_name = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
@@ -68,32 +68,43 @@ def framework(version: str, options: Mapping[str, Any]) -> Any:
 
     The hard_sigmoid of Keras 2 differs. If the options name a hard_sigmoid, it decides; else the version in the file does.
     """
-    gates = options.get("recurrent_activation", "")
-    old = gates == "hard_sigmoid_0.2" if gates.startswith("hard_sigmoid") else version[:1] in ("1", "2")
-    return import_module("tf_keras") if old else keras
+    gate_activation = options.get("recurrent_activation", "")
+    is_keras_2 = (
+        gate_activation == "hard_sigmoid_0.2" if gate_activation.startswith("hard_sigmoid") else version[:1] in ("1", "2")
+    )
+    return import_module("tf_keras") if is_keras_2 else keras
 
 
-_ALIKE = "HDF5 names classes without their packages: those that are called like Keras's are taken to be Keras's"
+_CLASS_ASSUMPTION = "HDF5 names classes without their packages: those that are called like Keras's are taken to be Keras's"
+# What Keras raises for a file or a configuration that it cannot read, in any of its versions.
 _FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, NotImplementedError)
 
 
 def original(peer: str, layer: Any, used: frozenset[str], recorded: Any = None) -> Original:
-    """Return a Keras layer as an `Original`, with the arrays it uses and its record from the whole model."""
+    """Return a Keras layer as an `Original`.
+
+    Args:
+        peer: "keras" or "tf_keras".
+        layer: the layer of Keras, with its weights.
+        used: the paths of the file's arrays that it uses.
+        recorded: what the layer did while the whole model ran; None if that was not run.
+    """
     return Original(peer, layer.compute_dtype or "float32", "float64", partial(_run, layer), used, recorded)
 
 
 def _recurrent(model: Any, compared: Mapping[str, Any]) -> dict[str, str]:
     """Return the model's recurrent layers that are neither compared nor part of a compared layer."""
     parts = {id(part) for layer in compared.values() for part in layer._flatten_layers()}
+    # Nested models are not layers themselves; their layers are listed one by one.
     whole = {id(model), *(id(part) for part in model._flatten_layers() if hasattr(part, "layers"))}
-    left: dict[str, str] = {}
+    uncompared: dict[str, str] = {}
     for layer in model._flatten_layers():
         if id(layer) in parts | whole:
             continue
         if any(kind.__name__ in _RECURRENT or "Cell" in kind.__name__ for kind in type(layer).__mro__):
-            left[layer.name] = f"this {type(layer).__name__} layer is not compared"
-            parts |= {id(part) for part in layer._flatten_layers()}
-    return left
+            uncompared[layer.name] = f"this {type(layer).__name__} layer is not compared"
+            parts |= {id(part) for part in layer._flatten_layers()}  # its cells are not listed again
+    return uncompared
 
 
 _RECURRENT = ("RNN", "ConvRNN", "ConvLSTM", "Bidirectional", "LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU")
@@ -146,44 +157,45 @@ def _layer(model: Any, name: str) -> Any:
     return model
 
 
-def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str) -> Results:
+def _run(layer: Any, xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_dtype: str) -> Results:
     """Run a copy of the layer, with its weights, in another dtype, eagerly and without dropout."""
-    config = json.loads(json.dumps(layer.get_config()))  # a copy, to change
+    config = json.loads(json.dumps(layer.get_config()))  # a deep copy, which is changed below
     for entry in _dicts(config):
-        entry |= {key: value for key, value in _CHANGES.items() if key in entry}
+        entry |= {key: value for key, value in _CONFIG_CHANGES.items() if key in entry}
         entry |= {"dtype": dtype} if "dtype" in entry else {}
-        entry.pop("batch_input_shape", None)
-    again = type(layer).from_config(config)
-    again.build((len(xs), None, *xs.shape[2:]))
-    again.set_weights([rounded(array, weights_as) for array in _weights(layer, added=weights_as == "float64")])
-    inner = getattr(again, "forward_layer", again)
-    outputs = 2 if inner is not again and again.merge_mode is None else 1
+        entry.pop("batch_input_shape", None)  # it fixes the batch size of the model's inputs
+    # A new layer of the other dtype: a built layer keeps the dtype of its variables.
+    copy = type(layer).from_config(config)
+    copy.build((len(xs), None, *xs.shape[2:]))
+    copy.set_weights([rounded(array, weights_dtype) for array in _weights(layer, sum_biases=weights_dtype == "float64")])
+    inner = getattr(copy, "forward_layer", copy)
+    outputs = 2 if inner is not copy and copy.merge_mode is None else 1
     mask = None if lengths is None else tf.sequence_mask(lengths, xs.shape[1])
     try:
-        results = jax.tree.leaves(again(tf.cast(xs, dtype), mask=mask, training=False))
+        results = jax.tree.leaves(copy(tf.cast(xs, dtype), mask=mask, training=False))
     except tf.errors.OpError as error:
         reason = str(error).split("\n")[0][:120]
         raise ValueError(f"Keras cannot run {layer.name!r} here in {dtype} ({reason}): compare it by hand") from error
-    arrays = [tf.cast(one, "float64").numpy() for one in results]
+    arrays = [tf.cast(result, "float64").numpy() for result in results]
     ys = [y[:, ::-1] if inner.go_backwards else y for y in arrays[:outputs]]
     return Results(ys, arrays[outputs:])
 
 
-def _weights(layer: Any, *, added: bool) -> list[np.ndarray]:
-    """Return the weights; with `added`, both biases of a GRU's gates z and r are summed in their own precision.
+def _weights(layer: Any, *, sum_biases: bool) -> list[np.ndarray]:
+    """Return the weights; with `sum_biases`, both biases of a GRU's gates z and r are summed in their own precision.
 
     A converter sums them too. In float64 its rounding must not count as a difference between formulas.
     """
     weights = [np.array(array) for array in layer.get_weights()]
     names = [variable.name.split("/")[-1].split(":")[0] for variable in layer.weights]
     for name, bias in zip(names, weights, strict=True):
-        if added and name == "bias" and bias.ndim == 2:
-            gates = 2 * (bias.shape[1] // 3)
-            bias[:, :gates] = bias[0, :gates] + bias[1, :gates], np.zeros(gates)
+        if sum_biases and name == "bias" and bias.ndim == 2:
+            columns = 2 * (bias.shape[1] // 3)  # of z and r, which the candidate follows
+            bias[:, :columns] = bias[0, :columns] + bias[1, :columns], np.zeros(columns)
     return weights
 
 
-_DRAWN = ("kernel_initializer", "recurrent_initializer", "bias_initializer")  # replaced by the weights; QR has no bfloat16
-_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False, "time_major": False} | dict.fromkeys(
-    _DRAWN, "zeros"
+_INITIALIZERS = ("kernel_initializer", "recurrent_initializer", "bias_initializer")  # replaced by the weights; QR has no bfloat16
+_CONFIG_CHANGES = {"return_sequences": True, "return_state": True, "stateful": False, "time_major": False} | dict.fromkeys(
+    _INITIALIZERS, "zeros"
 )

@@ -24,10 +24,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Return all floating-point arrays of a file by path, without those of an optimizer."""
     arrays: dict[str, np.ndarray] = {}
 
-    def collect(at: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fV" and not at.startswith("optimizer"):
+    def collect(array_path: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fV" and not array_path.startswith("optimizer"):
             bits = jnp.bfloat16 if item.dtype.kind == "V" else item.dtype  # HDF5 has no name for bfloat16
-            arrays[at.removeprefix("model_weights/")] = item[()].view(bits)
+            arrays[array_path.removeprefix("model_weights/")] = item[()].view(bits)
 
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
@@ -38,14 +38,17 @@ def read(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def held(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
-    """Return the paths of the arrays whose values the variables hold. Of equal arrays, as many as there are variables."""
+def loaded_paths(arrays: Arrays, variables: Iterable[Any]) -> frozenset[str]:
+    """Return the paths of the arrays whose values the variables hold.
+
+    Several arrays may be equal, such as biases of zeros. Then as many of them are returned as there are variables.
+    """
     remaining = Counter(_digest(variable.numpy()) for variable in variables)
     paths = []
-    for at, array in arrays.items():
+    for array_path, array in arrays.items():
         if remaining[digest := _digest(array)]:
             remaining[digest] -= 1
-            paths.append(at)
+            paths.append(array_path)
     return frozenset(paths)
 
 
@@ -58,17 +61,31 @@ def sort_out(arrays: Arrays, used: Mapping[str, frozenset[str]], variables: Iter
         variables: all variables of the model.
         assumed: as in `Contents`.
     """
-    placed = held(arrays, variables)
-    folders = {at.rsplit("/", 1)[0]: name for name, paths in used.items() for at in paths if arrays[at].ndim > 1}
-    lost = {at: [layer for folder, layer in folders.items() if at.startswith(f"{folder}/")] for at in arrays if at not in placed}
-    incomplete = {layers[0]: f"{at} of {layers[0]!r} was not compared" for at, layers in lost.items() if layers}
-    unclaimed = [at for at, layers in lost.items() if not layers]
-    if recurrent := [at for at in unclaimed if looks_recurrent(at, used)]:
+    placed = loaded_paths(arrays, variables)
+    # Only kernels tell a layer's folder: a bias of zeros may have been matched in another layer's folder.
+    folders = {
+        array_path.rsplit("/", 1)[0]: name for name, paths in used.items() for array_path in paths if arrays[array_path].ndim > 1
+    }
+    layers_by_lost_path = {
+        array_path: [layer for folder, layer in folders.items() if array_path.startswith(f"{folder}/")]
+        for array_path in arrays
+        if array_path not in placed
+    }
+    incomplete = {
+        layers[0]: f"{array_path} of {layers[0]!r} was not compared"
+        for array_path, layers in layers_by_lost_path.items()
+        if layers
+    }
+    unclaimed = [array_path for array_path, layers in layers_by_lost_path.items() if not layers]
+    if recurrent := [array_path for array_path in unclaimed if looks_recurrent(array_path, used)]:
         incomplete["the file"] = f"Keras has no place for {listed(recurrent)}, which may be a recurrent layer's"
-    others = sorted(placed - set().union(*used.values())) + [at for at in unclaimed if at not in recurrent]
-    return Contents(incomplete, tuple(others), tuple(assumed))
+    not_compared = sorted(placed - set().union(*used.values())) + [
+        array_path for array_path in unclaimed if array_path not in recurrent
+    ]
+    return Contents(incomplete, tuple(not_compared), tuple(assumed))
 
 
 def _digest(array: np.ndarray) -> bytes:
-    kept = np.ascontiguousarray(array)
-    return hashlib.blake2b(f"{kept.shape} {kept.dtype}".encode() + kept.tobytes()).digest()
+    contiguous = np.ascontiguousarray(array)
+    # Shape and dtype too: equal bytes of another shape are another array.
+    return hashlib.blake2b(f"{contiguous.shape} {contiguous.dtype}".encode() + contiguous.tobytes()).digest()

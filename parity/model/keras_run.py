@@ -27,10 +27,10 @@ def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded]
     """
     calls: dict[str, tuple[Any, ...]] = {}
     reason = "the model does not call it"
-    with _watched(layers, calls):
+    with _recorded_calls(layers, calls):
         try:
             model(_inputs(model), training=False)
-        except Exception as error:  # whatever a layer of the model complains of; it is told
+        except Exception as error:  # a layer may raise anything; the reason is reported
             reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:160]
     records = {name: _record(layers[name], *call) for name, call in calls.items()}
     missing = sorted(layers.keys() - records.keys())
@@ -39,20 +39,21 @@ def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded]
 
 
 @contextmanager
-def _watched(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]) -> Iterator[None]:
+def _recorded_calls(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]) -> Iterator[None]:
     """Record the arguments and results of each layer's first call."""
     originals = {name: layer.call for name, layer in layers.items()}
 
-    def watching(name: str, call: Any) -> Any:
-        def watch(*args: Any, **kwargs: Any) -> Any:
+    def recording(name: str, call: Any) -> Any:
+        def record(*args: Any, **kwargs: Any) -> Any:
             results = call(*args, **kwargs)
             calls.setdefault(name, (args, kwargs, results))
             return results
 
-        return watch
+        return record
 
     for name, layer in layers.items():
-        object.__setattr__(layer, "call", watching(name, originals[name]))
+        # Keras tracks what is assigned to a layer; `object.__setattr__` bypasses that.
+        object.__setattr__(layer, "call", recording(name, originals[name]))
     try:
         yield
     finally:
@@ -69,35 +70,36 @@ def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result
     count = 2 if inner is not layer and layer.merge_mode is None else 1
     arrays = [tf.cast(array, "float64").numpy() for array in jax.tree.leaves(results)]
     time_major = getattr(inner, "time_major", False)
-    turn = (lambda array: array.swapaxes(0, 1)) if time_major else (lambda array: array)
-    outputs, last = arrays[:count], arrays[count:]
+    batch_first = (lambda array: array.swapaxes(0, 1)) if time_major else (lambda array: array)
+    outputs, last_states = arrays[:count], arrays[count:]
     mask = arguments.get("mask")
     mask = jax.tree.leaves(mask)[0] if jax.tree.leaves(mask) else None
     ys = None
     if inner.return_sequences:
-        ys = [turn(y)[:, ::-1] if inner.go_backwards else turn(y) for y in outputs]
+        ys = [batch_first(y)[:, ::-1] if inner.go_backwards else batch_first(y) for y in outputs]
     return Recorded(
-        xs=turn(tf.cast(xs, "float64").numpy()),
-        mask=None if mask is None else turn(np.array(mask)),
+        xs=batch_first(tf.cast(xs, "float64").numpy()),
+        mask=None if mask is None else batch_first(np.array(mask)),
         carry=[tf.cast(state, "float64").numpy() for state in states] or None,
         ys=ys,
         last=None if ys else outputs,
-        states=last if inner.return_state else None,
+        states=last_states if inner.return_state else None,
     )
 
 
 def _inputs(model: Any) -> Any:
-    """Random inputs: words of the smallest vocabulary, or numbers; steps to be masked where a layer of the model masks them."""
+    """Return random inputs: words of the smallest vocabulary, or numbers. They have padding if a layer of the model masks it."""
     rng = np.random.default_rng(0)
     layers = list(model._flatten_layers())
+    # The smallest vocabulary, because it is unknown which input goes to which embedding.
     words = min((layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"), default=2)
     padding = [layer.mask_value for layer in layers if type(layer).__name__ == "Masking"]
     shapes = [(tuple(value.shape), str(value.dtype).removeprefix("<dtype: '").removesuffix("'>")) for value in model.inputs]
-    drawn = [_drawn(rng, shape, dtype, words, padding[0] if padding else None) for shape, dtype in shapes]
-    return drawn[0] if len(drawn) == 1 else drawn
+    inputs = [_random_input(rng, shape, dtype, words, padding[0] if padding else None) for shape, dtype in shapes]
+    return inputs[0] if len(inputs) == 1 else inputs
 
 
-def _drawn(rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None) -> Any:
+def _random_input(rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None) -> Any:
     sizes = [size or (BATCH if k == 0 else TIME) for k, size in enumerate(shape)]
     if dtype == "string":
         raise ValueError("it takes strings")

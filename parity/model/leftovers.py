@@ -19,8 +19,8 @@ _MODULE = re.compile(
     r"(lstm|gru|rnn|sru|mgu|elman|recurrent|cells?)(_?(cell|layer|block|net|d)s?)*(_?\d+d?)*",
     re.IGNORECASE,
 )
-_OF_A_CELL = re.compile(r"norm|(^|[._/])ln|diag", re.IGNORECASE)  # beside a cell, in its module
-_MOST = 4  # names in a sentence
+_CELL_PART = re.compile(r"norm|(^|[._/])ln|diag", re.IGNORECASE)  # what belongs to a cell, if it is in the module of one
+_MOST_NAMES = 4  # names in a sentence
 
 
 class Contents(NamedTuple):
@@ -48,20 +48,20 @@ def sort_out(
         assumed: as in `Contents`.
         scoped: whether a layer's arrays begin with its name; then any other array in that scope belongs to the layer too.
     """
-    taken_arrays = set().union(*used.values())
-    leftover = [name for name in arrays if name not in taken_arrays]
+    used_arrays = set().union(*used.values())
+    leftover = [name for name in arrays if name not in used_arrays]
     scopes = {layer: [name for name in leftover if inside(name, layer)] for layer in (used if scoped else ())}
     incomplete = {
         layer: f"{listed(names)} of {layer or 'the module'!r} {'was' if len(names) == 1 else 'were'} not compared"
         for layer, names in scopes.items()
         if names
     }
-    belonging = set().union(*scopes.values())
-    recurrent = [name for name in leftover if name not in belonging and looks_recurrent(name, used)]
+    in_scopes = set().union(*scopes.values())
+    recurrent = [name for name in leftover if name not in in_scopes and looks_recurrent(name, used)]
     if recurrent:
         incomplete["the file"] = f"{listed(recurrent)}, which may be a recurrent layer's, belong to no layer that was compared"
-    others = tuple(name for name in leftover if name not in belonging and name not in recurrent)
-    return Contents(incomplete, others, tuple(assumed))
+    not_compared = tuple(name for name in leftover if name not in in_scopes and name not in recurrent)
+    return Contents(incomplete, not_compared, tuple(assumed))
 
 
 def inside(name: str, scope: str) -> bool:
@@ -71,8 +71,8 @@ def inside(name: str, scope: str) -> bool:
 
 def listed(names: Collection[str]) -> str:
     """Return names for a sentence: the first few and the number of the rest."""
-    first = ", ".join(list(names)[:_MOST])
-    return first if len(names) <= _MOST else f"{first} and {len(names) - _MOST} more"
+    shown = ", ".join(list(names)[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def looks_recurrent(name: str, layers: Collection[str]) -> bool:
@@ -84,6 +84,6 @@ def looks_recurrent(name: str, layers: Collection[str]) -> bool:
         if _MODULE.fullmatch(parts[k]):
             scope = "".join(parts[: k + 1])
             # beside a compared layer in a module of such a name, an output layer is harmless, a normalization is not
-            if not any(inside(layer, scope) for layer in layers) or _OF_A_CELL.search("".join(parts[k + 1 :])):
+            if not any(inside(layer, scope) for layer in layers) or _CELL_PART.search("".join(parts[k + 1 :])):
                 return True
     return False

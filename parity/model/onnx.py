@@ -41,11 +41,13 @@ def originals(
     all_places = list(places(model.graph))
     nodes = [place for place in all_places if place.node.op_type in RECURRENT]
     quantized = [place for place in all_places if place.node.op_type == "DynamicQuantizeLSTM"]
-    places_of = {name: next((place for place in nodes + quantized if place.called(name)), None) for name in names}
+    places_of = {name: next((place for place in nodes + quantized if place.matches_name(name)), None) for name in names}
     chosen = {name: place for name, place in places_of.items() if place is not None}
     recorded, not_run = onnx_run.recorded(model, {name: place for name, place in chosen.items() if place in nodes})
-    made = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
-    contents = sort_out(arrays(model.graph), {name: original.arrays for name, original in made.items()}, not_run, scoped=False)
+    originals_by_name = {name: _original(model, place, recorded.get(name)) for name, place in chosen.items()}
+    contents = sort_out(
+        arrays(model.graph), {name: original.arrays for name, original in originals_by_name.items()}, not_run, scoped=False
+    )
     compared = list(chosen.values())
     incomplete = dict.fromkeys(places_of.keys() - chosen.keys(), "onnx finds no node of this name")
     incomplete |= {place.name: "this node is not compared" for place in nodes if place not in compared}
@@ -60,42 +62,43 @@ def originals(
         for name, place in chosen.items()
         if place in quantized
     }
-    return made, contents._replace(incomplete=contents.incomplete | incomplete)
+    return originals_by_name, contents._replace(incomplete=contents.incomplete | incomplete)
 
 
 def _constant(place: Place, key: str) -> bool:
     """Whether an input is a constant of the file."""
     try:
-        return bool(place.given(key)) and sources(place, place.given(key)) is not None
+        return bool(place.input_name(key)) and sources(place, place.input_name(key)) is not None
     except ValueError:
         return False
 
 
 def _original(model: Any, place: Place, recorded: Any) -> Original:
-    made_of = [sources(place, given) for key in ("W", "R", "B", "P") if (given := place.given(key))]
-    constants = {tensor.name: tensor for tensors, _ in made_of for tensor in tensors}
-    steps: list[Any] = []
-    for _, nodes in made_of:
+    weight_sources = [sources(place, tensor_name) for key in ("W", "R", "B", "P") if (tensor_name := place.input_name(key))]
+    constants = {tensor.name: tensor for tensors, _ in weight_sources for tensor in tensors}
+    steps: list[Any] = []  # a node may compute several weights and must be in the new graph once
+    for _, nodes in weight_sources:
         steps += [node for node in nodes if node not in steps]
     used = frozenset([*constants, *(output for node in steps for output in node.output)])
-    alone = _alone(model, place.node, list(constants.values()), steps)
-    return Original("onnxruntime", "float32", "float32", partial(_run, alone), used, recorded)
+    single_node = _single_node_model(model, place.node, list(constants.values()), steps)
+    return Original("onnxruntime", "float32", "float32", partial(_run, single_node), used, recorded)
 
 
-def _alone(model: Any, node: Any, constants: list[Any], steps: list[Any]) -> Any:
+def _single_node_model(model: Any, node: Any, constants: list[Any], steps: list[Any]) -> Any:
     """Return a model of this node only, time-major, with its constants and the nodes that compute its weights."""
     make, types = onnx.helper, onnx.TensorProto
     inputs = dict(zip(INPUTS, node.input, strict=False))
     inputs |= {"X": "xs", "sequence_lens": "lengths", "initial_h": "", "initial_c": ""}
     names = [inputs.get(key, "") for key in INPUTS[: 8 if node.op_type == "LSTM" else 6]]
-    alone = make.make_node(node.op_type, names, ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
-    alone.attribute.extend(attribute for attribute in node.attribute if attribute.name != "layout")
+    single_node = make.make_node(node.op_type, names, ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
+    # Without `layout` a node is time-major.
+    single_node.attribute.extend(attribute for attribute in node.attribute if attribute.name != "layout")
     inputs_info = [
         make.make_tensor_value_info("xs", types.FLOAT, None),
         make.make_tensor_value_info("lengths", types.INT32, None),
     ]
-    outputs = [make.make_tensor_value_info(name, types.FLOAT, None) for name in alone.output]
-    graph = make.make_graph([*steps, alone], "one", inputs_info, outputs, constants)
+    outputs = [make.make_tensor_value_info(name, types.FLOAT, None) for name in single_node.output]
+    graph = make.make_graph([*steps, single_node], "one", inputs_info, outputs, constants)
     return make.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 

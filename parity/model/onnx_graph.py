@@ -11,9 +11,13 @@ _PRODUCTS = {"MatMul", "Gemm", "Conv", "MatMulInteger", "QLinearMatMul", "Einsum
 
 
 class Place(NamedTuple):
-    """A node, the graphs that it is in, the outermost first, and the nodes whose attributes the inner ones are.
+    """A node and where it is: in the graph of the model, or in a graph inside a node such as If or Loop.
 
-    `branch` is the name of the innermost of these attributes, such as then_branch; "" in the model's own graph.
+    Args:
+        node: the node.
+        graphs: the graphs that contain it, the outermost first.
+        holders: the nodes whose attributes the inner graphs are; one fewer than `graphs`.
+        branch: the name of the attribute that is the innermost graph, such as then_branch; "" in the model's own graph.
     """
 
     node: Any
@@ -26,12 +30,12 @@ class Place(NamedTuple):
         """The node's name, or that of its first output."""
         return next((name for name in (self.node.name, *self.node.output) if name), "")
 
-    def called(self, name: str) -> bool:
-        """Whether a name is the node's, or ends with it after the name of the node's branch."""
-        own = (self.node.name, *self.node.output)
-        return name in own or any(name.endswith(f"{self.branch}/{part}") for part in own if part)
+    def matches_name(self, name: str) -> bool:
+        """Whether a name means this node: it is the node's name or output, alone or after the name of its branch."""
+        node_names = (self.node.name, *self.node.output)
+        return name in node_names or any(name.endswith(f"{self.branch}/{part}") for part in node_names if part)
 
-    def given(self, key: str) -> str:
+    def input_name(self, key: str) -> str:
         """Return the name of an input by its role; "" if it is left out."""
         return dict(zip(INPUTS, self.node.input, strict=False)).get(key, "")
 
@@ -49,8 +53,9 @@ def not_plain(place: Place) -> str:
     """Return why a node that is or may be recurrent is no plain LSTM, GRU or RNN node; "" if it is not such a node."""
     node = place.node
     if node.op_type in ("Loop", "Scan"):
+        # A loop without a matrix product cannot hold a recurrent layer.
         inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-        products = {one.node.op_type for graph in inner for one in places(graph)} & _PRODUCTS
+        products = {inner_place.node.op_type for graph in inner for inner_place in places(graph)} & _PRODUCTS
         return f"a {node.op_type} with {', '.join(sorted(products))} in it may be a recurrent layer" if products else ""
     if node.op_type not in RECURRENT and any(word in node.op_type.upper() for word in RECURRENT):
         return f"it is a {node.op_type} node, which is not compared"
@@ -58,11 +63,19 @@ def not_plain(place: Place) -> str:
 
 
 def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
-    """Return the constants that a value is computed from, and the nodes that compute it, in order.
+    """Return the constants that a value is computed from, and the nodes that compute it.
+
+    Args:
+        place: the node that takes the value.
+        name: the name of the value.
+
+    Returns:
+        The constants, and the nodes in an order in which they can run.
 
     Raises:
         ValueError: the value depends on an input of the model.
     """
+    # Names of outer graphs are visible in inner ones, so all graphs around the node are searched.
     tensors = {tensor.name: tensor for graph in place.graphs for tensor in graph.initializer}
     makers = {output: node for graph in place.graphs for node in graph.node for output in node.output if output}
     constants: dict[str, Any] = {}
@@ -77,7 +90,7 @@ def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
             for needed in makers[value].input:
                 if needed:
                     add(needed)
-            nodes.append(makers[value])
+            nodes.append(makers[value])  # after the nodes that compute its inputs
 
     add(name)
     return list(constants.values()), nodes
@@ -86,10 +99,10 @@ def sources(place: Place, name: str) -> tuple[list[Any], list[Any]]:
 def arrays(graph: Any) -> set[str]:
     """Return the names of all constants with two or more axes, in the graph and in those inside it."""
     graphs = {id(inner): inner for place in places(graph) for inner in place.graphs}.values()
-    made = [tensor.name for inner in graphs for tensor in inner.initializer if len(tensor.dims) > 1]
+    names = [tensor.name for inner in graphs for tensor in inner.initializer if len(tensor.dims) > 1]
     steps = [place.node for place in places(graph) if place.node.op_type == "Constant"]
-    made += [step.output[0] for step in steps if any(len(part.t.dims) > 1 for part in step.attribute if part.HasField("t"))]
-    return set(made)
+    names += [step.output[0] for step in steps if any(len(part.t.dims) > 1 for part in step.attribute if part.HasField("t"))]
+    return set(names)
 
 
 def load(path: Any) -> Any:

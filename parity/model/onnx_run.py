@@ -13,9 +13,9 @@ from parity.model.onnx_graph import Place, places
 from parity.model.original import Recorded
 
 BATCH, TIME = 2, 12
-_SEEN = ("X", "sequence_lens", "initial_h", "initial_c", "Y", "Y_h", "Y_c")
+_ROLES = ("X", "sequence_lens", "initial_h", "initial_c", "Y", "Y_h", "Y_c")
 _INTS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-_MOST_RUNS = 24
+_MOST_RUNS = 24  # of a model whose branches depend on its inputs
 _FAILURES = (
     *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException),
     *(errors.NoSuchFile, errors.EPFail, ValueError, TypeError, RuntimeError),
@@ -32,25 +32,27 @@ def recorded(model: Any, nodes: Mapping[str, Place]) -> tuple[dict[str, Recorded
     Returns:
         What each node received and returned, and one sentence about those that were not run, with the reason.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    copies = list(places(probed.graph))  # all of them, before any is changed
-    matches = {name: next(copy for copy in copies if _is_copy(copy, place)) for name, place in nodes.items()}
-    probes = {name: probe for name, place in matches.items() if (probe := _expose(place))}
+    model_copy = onnx.ModelProto()
+    model_copy.CopyFrom(model)
+    copies = list(places(model_copy.graph))  # all of them, before any is changed
+    place_copies = {name: next(copy for copy in copies if _is_copy(copy, place)) for name, place in nodes.items()}
+    probes = {name: probe for name, place in place_copies.items() if (probe := _add_outputs(place))}
     reason, records = "it is inside a loop", {}
     outputs = [name for by_role in probes.values() for name in by_role.values()]
     try:
-        session = _session(probed)
-        for feeds in _feeds(probed):
+        session = _session(model_copy)
+        # A node in a branch runs for some inputs only, so inputs are tried until each node has run.
+        for feeds in _feeds(model_copy):
             try:
                 values = dict(zip(outputs, session.run(outputs, feeds), strict=True))
             except _FAILURES as error:
                 reason = _line(error)
                 continue
             for name, by_role in probes.items():
-                got = {role: values[output] for role, output in by_role.items()}
-                if name not in records and got["X"].size and np.isfinite(got["X"]).all():
-                    records[name] = _record(got)
+                arrays = {role: values[output] for role, output in by_role.items()}
+                # X is empty if the branch of the node did not run, see `_pass_through_if`.
+                if name not in records and arrays["X"].size and np.isfinite(arrays["X"]).all():
+                    records[name] = _record(arrays)
             if len(records) == len(probes):
                 break
     except _FAILURES as error:
@@ -77,20 +79,21 @@ def _is_copy(copy: Place, place: Place) -> bool:
 
 def _session(model: Any) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # fatal errors only: a failed run is caught and its reason is reported
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # so that probes stay where they are
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _expose(place: Place) -> dict[str, str]:
+def _add_outputs(place: Place) -> dict[str, str]:
     """Make the node's inputs and outputs outputs of the whole graph, and return their names by role."""
     node, graph = place.node, place.graphs[-1]
     count = 3 if node.op_type == "LSTM" else 2
+    # Optional outputs may be missing or have an empty name. They need a name to become outputs of the graph.
     while len(node.output) < count:
         node.output.append("")
     for k in range(count):
         node.output[k] = node.output[k] or f"unnamed {id(node)} {k}"
-    values = {role: place.given(role) for role in _SEEN[:4]} | dict(zip(_SEEN[4:], node.output, strict=False))
+    values = {role: place.input_name(role) for role in _ROLES[:4]} | dict(zip(_ROLES[4:], node.output, strict=False))
     probes = {role: f"probe {id(node)} {role}" for role, value in values.items() if value}
     for role, output in probes.items():
         graph.node.append(onnx.helper.make_node("Identity", [values[role]], [output]))
@@ -100,15 +103,15 @@ def _expose(place: Place) -> dict[str, str]:
     for inner, holder, outer in zip(place.graphs[:0:-1], place.holders[::-1], place.graphs[-2::-1], strict=True):
         if holder.op_type != "If":  # a loop's outputs have another meaning
             for output in probes.values():
-                inner.output.remove(next(one for one in inner.output if one.name == output))
+                inner.output.remove(next(info for info in inner.output if info.name == output))
             return {}
-        _through(holder, inner, kinds)
+        _pass_through_if(holder, inner, kinds)
         for output in probes.values():
             outer.output.append(onnx.ValueInfoProto(name=output))
     return probes
 
 
-def _through(holder: Any, branch: Any, kinds: Mapping[str, int]) -> None:
+def _pass_through_if(holder: Any, branch: Any, kinds: Mapping[str, int]) -> None:
     """Pass additional outputs of a branch on through its If. The other branch returns empty arrays for them."""
     for attribute in holder.attribute:
         if attribute.g is not branch and attribute.g != branch:
@@ -120,7 +123,7 @@ def _through(holder: Any, branch: Any, kinds: Mapping[str, int]) -> None:
 
 
 def _feeds(model: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Yield random inputs of several sizes, with every number that the graph may compare its integer inputs with."""
+    """Yield random inputs of several sizes. Scalar inputs take every number that the graph may compare them with."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     rng = np.random.default_rng(0)
@@ -130,18 +133,18 @@ def _feeds(model: Any) -> Iterator[dict[str, np.ndarray]]:
     vocabulary = _vocabulary(model)
     for (batch, time), numbers in islice(choices, _MOST_RUNS):
         chosen = dict(zip(scalars, numbers, strict=True))
-        yield {value.name: _drawn(value, rng, batch, time, chosen, vocabulary) for value in inputs}
+        yield {value.name: _random_input(value, rng, batch, time, chosen, vocabulary) for value in inputs}
 
 
 def _is_scalar(value: Any) -> bool:
     kind = value.type.tensor_type
-    known = [axis.dim_value for axis in kind.shape.dim]
-    return kind.elem_type in (*_INTS, onnx.TensorProto.BOOL) and all(size == 1 for size in known)
+    sizes = [axis.dim_value for axis in kind.shape.dim]
+    return kind.elem_type in (*_INTS, onnx.TensorProto.BOOL) and all(size == 1 for size in sizes)
 
 
 def _compared_with(model: Any) -> list[int]:
     """Return integers that an input may be compared with."""
-    numbers = {0, 1}
+    numbers = {0, 1}  # also the values of a boolean input
     for graph in {id(inner): inner for place in places(model.graph) for inner in place.graphs}.values():
         for node in graph.node:
             for attribute in node.attribute if node.op_type == "Constant" else ():
@@ -165,7 +168,7 @@ def _vocabulary(model: Any) -> int:
     return int(min((tables[node.input[0]] for node in gathers if node.input[0] in tables), default=2))
 
 
-def _drawn(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int], vocabulary: int) -> np.ndarray:
+def _random_input(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int], vocabulary: int) -> np.ndarray:
     kind = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape = [_size(axis, k, batch, time) for k, axis in enumerate(kind.shape.dim)]
@@ -173,6 +176,7 @@ def _drawn(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int
         return np.full(shape, chosen[value.name], dtype)
     if np.issubdtype(dtype, np.floating):
         return rng.standard_normal(shape).astype(dtype)
+    # Lengths must not exceed the time. Several different ones show whether they are respected.
     if "len" in value.name.lower():
         return np.linspace(time, (time + 1) // 2, int(np.prod(shape))).reshape(shape).astype(dtype)
     return rng.integers(0, vocabulary, shape).astype(dtype)
@@ -187,16 +191,16 @@ def _size(axis: Any, k: int, batch: int, time: int) -> int:
     return batch if k == 0 else time
 
 
-def _record(got: Mapping[str, np.ndarray]) -> Recorded:
+def _record(arrays: Mapping[str, np.ndarray]) -> Recorded:
     mask = None
-    if "sequence_lens" in got and got["sequence_lens"].size:
-        mask = np.arange(len(got["X"])) < got["sequence_lens"][:, None]
-    initial = [got[role] for role in ("initial_h", "initial_c") if role in got]
-    states = [got[role] for role in ("Y_h", "Y_c") if role in got]
+    if "sequence_lens" in arrays and arrays["sequence_lens"].size:
+        mask = np.arange(len(arrays["X"])) < arrays["sequence_lens"][:, None]
+    initial = [arrays[role] for role in ("initial_h", "initial_c") if role in arrays]
+    states = [arrays[role] for role in ("Y_h", "Y_c") if role in arrays]
     if initial and len(initial) < len(states):
-        initial.append(np.zeros_like(states[1]))
-    xs = got["X"].swapaxes(0, 1).astype(np.float64)
-    return Recorded(xs, mask, by_direction(initial) if initial else None, [batch_first(got["Y"])], None, by_direction(states))
+        initial.append(np.zeros_like(states[1]))  # initial_c may be left out, and is then zero
+    xs = arrays["X"].swapaxes(0, 1).astype(np.float64)
+    return Recorded(xs, mask, by_direction(initial) if initial else None, [batch_first(arrays["Y"])], None, by_direction(states))
 
 
 def _line(error: Exception) -> str:

@@ -83,25 +83,30 @@ def quantities(layer: jlstm.Layer, params: Any, results: Results, mask: np.ndarr
     Raises:
         ValueError: the number of states is not the layer's.
     """
-    return named(_both(_masked(results.ys, mask)), carry_of(layer, params, results.states), None, None, None)
+    return named(_by_direction(_masked(results.ys, mask)), carry_of(layer, params, results.states), None, None, None)
 
 
 def recorded_quantities(layer: jlstm.Layer, params: Any, recorded: Recorded) -> Quantities:
     """Return what the layer returned in the whole model, under the names of our side."""
     carry = None if recorded.states is None else carry_of(layer, params, recorded.states)
     ys = recorded.last if recorded.ys is None else _masked(recorded.ys, recorded.mask)
-    return named(_both(ys), carry, None, None, None)
+    return named(_by_direction(ys), carry, None, None, None)
 
 
-def shown(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
-    """Reduce our outputs and last carry to what the layer returned in the whole model."""
+def returned(layer: jlstm.Layer, recorded: Recorded, carry: Any, ys: Any) -> tuple[Any, Any]:
+    """Reduce our outputs and last carry to those that the layer returned in the whole model."""
     if recorded.ys is None:
         ys = jax.tree.map(lambda y: np.asarray(y)[:, 0], last_output(layer, carry, recorded.mask, zero_output=False))
     return ys, None if recorded.states is None else carry
 
 
 def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
-    """Build a layer's carry from a framework's states in the order of `Results.states`.
+    """Build a layer's carry from a framework's states.
+
+    Args:
+        layer: the converted layer.
+        params: its parameters.
+        arrays: the states (batch, size), in the order of `Results.states`.
 
     Raises:
         ValueError: the number of states is not the layer's.
@@ -111,7 +116,7 @@ def carry_of(layer: jlstm.Layer, params: Any, arrays: list[np.ndarray]) -> Any:
         carry = layer.map(lambda leaf, leaf_params: _carry(leaf, leaf_params, states), params)
     except StopIteration:
         raise ValueError(f"the original has {len(arrays)} states, fewer than {layer!r}: compare it by hand") from None
-    if list(states):
+    if list(states):  # the iterator must be used up
         raise ValueError(f"the original has {len(arrays)} states, more than {layer!r}: compare it by hand")
     return carry
 
@@ -121,7 +126,7 @@ def _carry(layer: jlstm.Layer, params: Any, states: Iterator[np.ndarray]) -> Any
     return jax.tree.unflatten(structure, [next(states) for _ in leaves])
 
 
-def _both(ys: Any) -> Any:
+def _by_direction(ys: Any) -> Any:
     """Return the outputs, by direction if these are not merged."""
     return dict(zip(("forward", "backward"), ys, strict=True)) if len(ys) > 1 else ys[0]
 

@@ -17,9 +17,9 @@ from parity.problem import Problem
 from parity.quantities import Quantities, named
 from parity.values import Values
 
-FACTOR = 8  # of NumPy's rounding that a side may have
-_DRAWS = 4  # of inputs that are off by a rounding error: where that grows, one run alone may be lucky
-_NEAR = 2  # steps to both sides that count for a step's rounding
+FACTOR = 8  # times NumPy's rounding error is the limit, as `tolerance.OF_PEER` is for a peer's
+_DRAWS = 4  # runs: where rounding grows, a single run may have a small error by luck
+_NEAR = 2  # steps before and after a step whose rounding counts for it
 
 
 def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) -> tuple[Quantity, ...]:
@@ -38,13 +38,16 @@ def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) 
     """
     if problem.dtype not in ("float64", "float32") or not textbook.knows(problem.layer):
         return quantities
-    exact, rng = _computed(problem, values, np.longdouble), np.random.default_rng(0)
-    off = {name: np.zeros(array.shape) for name, array in exact.items()}
+    # 80-bit numbers have 11 more bits than float64: their own rounding is below a thousandth of it.
+    exact, rng = _run_textbook(problem, values, np.longdouble), np.random.default_rng(0)
+    distances = {name: np.zeros(array.shape) for name, array in exact.items()}
+    # The first run has the inputs as they are, the others have inputs that are off by at most one rounding. All are compared
+    # with the exact results of the true inputs, so that an amplified rounding of the inputs counts too.
     for draw in range(_DRAWS):
         noise = rng.uniform(-1, 1, values.xs.shape) * np.finfo(problem.dtype).eps if draw else 0
-        rounded = _computed(problem, values._replace(xs=values.xs * (1 + noise)), problem.dtype)
-        off = {name: np.maximum(off[name], _finite_distance(rounded[name], exact[name])) for name in off}
-    return tuple(_widened(quantity, off[quantity.name]) for quantity in quantities)
+        rounded = _run_textbook(problem, values._replace(xs=values.xs * (1 + noise)), problem.dtype)
+        distances = {name: np.maximum(distances[name], _finite_distance(rounded[name], exact[name])) for name in distances}
+    return tuple(_widened(quantity, distances[quantity.name]) for quantity in quantities)
 
 
 def _finite_distance(rounded: np.ndarray, exact: np.ndarray) -> np.ndarray:
@@ -54,17 +57,19 @@ def _finite_distance(rounded: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.abs(distance).astype(np.float64)
 
 
-def _computed(problem: Problem, values: Values, dtype: Any) -> Quantities:
+def _run_textbook(problem: Problem, values: Values, dtype: Any) -> Quantities:
     params, xs, carry = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), (values.params, values.xs, values.carry))
-    with np.errstate(over="ignore", invalid="ignore"):  # of a wrong conversion, which overflows
+    with np.errstate(over="ignore", invalid="ignore"):  # a wrong conversion may overflow
         carry, ys, _ = textbook.run(problem.layer, params, xs, carry, values.mask)
     return named(ys, carry, None, None, None, dtype=np.longdouble)
 
 
-def _widened(quantity: Quantity, off: np.ndarray) -> Quantity:
+def _widened(quantity: Quantity, distances: np.ndarray) -> Quantity:
     if not is_sequence(quantity.name):
-        return replace(quantity, limit=max(quantity.limit, FACTOR * float(off.max(initial=0))))
-    by_time = np.pad(errors_by_time(off, np.zeros_like(off)), _NEAR)
-    near = np.lib.stride_tricks.sliding_window_view(by_time, 2 * _NEAR + 1).max(-1)
-    limits = np.maximum(quantity.limit, FACTOR * near)
+        return replace(quantity, limit=max(quantity.limit, FACTOR * float(distances.max(initial=0))))
+    # The largest rounding in a window of 5 steps, because two programs may have their peaks at neighbouring steps. Zeros fill up
+    # the windows at both ends.
+    by_time = np.pad(errors_by_time(distances, np.zeros_like(distances)), _NEAR)
+    window_max = np.lib.stride_tricks.sliding_window_view(by_time, 2 * _NEAR + 1).max(-1)
+    limits = np.maximum(quantity.limit, FACTOR * window_max)
     return replace(quantity, limit=float(limits.max()), limit_by_time=tuple(limits.tolist()) if quantity.ours_by_time else ())

@@ -18,12 +18,20 @@ from parity.values import rounded
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OPTIMIZER = re.compile(r"(^|/)_?optimizer/|OPTIMIZER_SLOT|_CHECKPOINTABLE_OBJECT_GRAPH|save_counter")
-_OF_CELL = re.compile(r"(?P<cell>.*?)/?(?P<own>((gates|candidate|projection)/)?(kernel|bias)|w_[ifo]_diag)")
-_KINDS = {"lstm_cell": 1.0, "basic_lstm_cell": 1.0, "cudnn_compatible_lstm_cell": 0.0, "gru_cell": None}  # forget biases
+_CELL_VARIABLE = re.compile(r"(?P<cell>.*?)/?(?P<role>((gates|candidate|projection)/)?(kernel|bias)|w_[ifo]_diag)")
+# The default forget bias of each class, which TensorFlow adds at run time; None for a class that has none.
+_KINDS = {"lstm_cell": 1.0, "basic_lstm_cell": 1.0, "cudnn_compatible_lstm_cell": 0.0, "gru_cell": None}
 
 
 class Cell(NamedTuple):
-    """A cell's class, its variables by their names in the cell, the number of its layer, and its direction."""
+    """A cell of a checkpoint.
+
+    Args:
+        kind: the name of its class in snake case, as in its scope: lstm_cell, gru_cell, ….
+        weights: its variables by their names in the cell.
+        depth: the number of its layer.
+        backward: whether it runs backwards in time.
+    """
 
     kind: str
     weights: dict[str, np.ndarray]
@@ -47,24 +55,24 @@ def originals(
     Raises:
         ValueError: the variables are not those of cells that TensorFlow has.
     """
-    arrays, of = dict(_arrays(str(path))), keras.framework("2", options)
-    made: dict[str, Original] = {}
+    arrays, keras_module = dict(_arrays(str(path))), keras.framework("2", options)
+    layers_by_name: dict[str, Original] = {}
     incomplete: dict[str, str] = {}
     for name in names:
-        if any(inside(at, name) and at.endswith("/recurrent_kernel") for at in arrays):
-            layer, used = keras_weights.layer(of, arrays, name, options)
-            made[name] = keras.original(of.__name__, layer, frozenset(used))
+        if any(inside(array_path, name) and array_path.endswith("/recurrent_kernel") for array_path in arrays):
+            layer, used = keras_weights.layer(keras_module, arrays, name, options)
+            layers_by_name[name] = keras.original(keras_module.__name__, layer, frozenset(used))
             continue
-        variables = {at: array for at, array in arrays.items() if inside(at, name)}
+        variables = {array_path: array for array_path, array in arrays.items() if inside(array_path, name)}
         cells, used = _cells(variables, name)
         unknown = sorted({cell.kind for cell in cells} - _KINDS.keys())
         if unknown or not cells:
             incomplete[name] = f"parity does not run {unknown[0] if unknown else 'its cells'!r}, compare it by hand"
         else:
             dtype = next(iter(cells[0].weights.values())).dtype.name
-            made[name] = Original("tf1", dtype, "float64", partial(_run, cells, dict(options)), frozenset(used))
-    contents = sort_out(_without_slots(arrays), {name: original.arrays for name, original in made.items()})
-    return made, contents._replace(incomplete=contents.incomplete | incomplete)
+            layers_by_name[name] = Original("tf1", dtype, "float64", partial(_run, cells, dict(options)), frozenset(used))
+    contents = sort_out(_without_slots(arrays), {name: original.arrays for name, original in layers_by_name.items()})
+    return layers_by_name, contents._replace(incomplete=contents.incomplete | incomplete)
 
 
 def _arrays(path: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -84,21 +92,23 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
     """Return the cells of a scope, by layer and direction, and the names of their variables."""
     variables: dict[str, dict[str, str]] = {}
     for name in arrays:
-        if match := _OF_CELL.fullmatch(name):
-            variables.setdefault(match["cell"], {})[match["own"]] = name
+        if match := _CELL_VARIABLE.fullmatch(name):
+            variables.setdefault(match["cell"], {})[match["role"]] = name
     cells = []
-    for cell, own in variables.items():
+    for cell, names_by_role in variables.items():
+        # A scope has the name of the cell's class, with a number from the second one on.
         kind = re.sub(r"_\d+$", "", cell.rsplit("/", 1)[-1])
         numbers = re.findall(r"/cell_(\d+)(?=/)", cell.removeprefix(scope) or "/")
-        weights = {role: arrays[name] for role, name in own.items()}
+        weights = {role: arrays[name] for role, name in names_by_role.items()}
         if "kernel" in weights or "gates/kernel" in weights:
-            cells.append((Cell(kind, weights, int(numbers[0]) if numbers else 0, "/bw/" in f"/{cell}/"), own.values()))
+            cells.append((Cell(kind, weights, int(numbers[0]) if numbers else 0, "/bw/" in f"/{cell}/"), names_by_role.values()))
+    # States are listed by layer, then by direction, forward first.
     cells.sort(key=lambda pair: (pair[0].depth, pair[0].backward))
     return [cell for cell, _ in cells], [name for _, names in cells for name in names]
 
 
 def _run(
-    cells: list[Cell], options: Mapping[str, Any], xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_as: str
+    cells: list[Cell], options: Mapping[str, Any], xs: np.ndarray, lengths: np.ndarray | None, dtype: str, weights_dtype: str
 ) -> Results:
     """Run each layer with `dynamic_rnn`: backward cells on reversed sequences, and both directions concatenated."""
     kind = tf.as_dtype(dtype)
@@ -107,15 +117,15 @@ def _run(
         ys, states = tf.constant(xs, kind), []
         for depth in sorted({cell.depth for cell in cells}):
             sides = []
-            for k, cell in enumerate(one for one in cells if one.depth == depth):
-                module = _module(cell, options, kind, exact=weights_as == "float64")
-                turned = tf.reverse_sequence(ys, counts, seq_axis=1, batch_axis=0) if cell.backward else ys
+            for k, cell in enumerate(candidate for candidate in cells if candidate.depth == depth):
+                module = _module(cell, options, kind, exact=weights_dtype == "float64")
+                inputs = tf.reverse_sequence(ys, counts, seq_axis=1, batch_axis=0) if cell.backward else ys
                 with tf.compat.v1.variable_scope(f"layer_{depth}_{k}"):
-                    out, last = tf.compat.v1.nn.dynamic_rnn(module, turned, sequence_length=counts, dtype=kind)
+                    out, last = tf.compat.v1.nn.dynamic_rnn(module, inputs, sequence_length=counts, dtype=kind)
                 sides.append(tf.reverse_sequence(out, counts, seq_axis=1, batch_axis=0) if cell.backward else out)
                 states += [last.h, last.c] if hasattr(last, "c") else [last]
-                _load(module, cell, options, session, weights_as, exact=weights_as == "float64")
-            ys = tf.concat(sides, -1)
+                _load(module, cell, options, session, weights_dtype, exact=weights_dtype == "float64")
+            ys = tf.concat(sides, -1)  # forward before backward, as the cells are sorted
         outputs, last = session.run([ys, states])
     return Results([outputs.astype(np.float64)], [state.astype(np.float64) for state in last])
 
@@ -148,7 +158,7 @@ def _forget_bias(cell: Cell, options: Mapping[str, Any]) -> float:
     return default if cell.kind.startswith("cudnn") or options.get("forget_bias") is None else options["forget_bias"]
 
 
-def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, weights_as: str, *, exact: bool) -> None:
+def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, weights_dtype: str, *, exact: bool) -> None:
     """Set a cell's variables.
 
     With `exact` the forget bias is added to the bias in the file's precision, as a converter does.
@@ -156,7 +166,8 @@ def _load(module: Any, cell: Cell, options: Mapping[str, Any], session: Any, wei
     weights = {name: array.copy() for name, array in cell.weights.items()}
     if exact and "bias" in weights:
         units = len(weights["bias"]) // 4
+        # The third quarter, f of i j f o.
         weights["bias"][2 * units : 3 * units] += weights["bias"].dtype.type(_forget_bias(cell, options))
     for variable in module.variables:
-        role = _OF_CELL.sub(r"\g<own>", variable.name.removesuffix(":0"))
-        variable.load(rounded(weights[role], weights_as).astype(variable.dtype.as_numpy_dtype), session)
+        role = _CELL_VARIABLE.sub(r"\g<role>", variable.name.removesuffix(":0"))
+        variable.load(rounded(weights[role], weights_dtype).astype(variable.dtype.as_numpy_dtype), session)

@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original, Results
 
-_OF_CELLS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_ALIKE = "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
+_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_CLASS_ASSUMPTION = (
+    "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
+)
 
 
 def originals(
@@ -38,8 +40,8 @@ def originals(
     path = Path(path)
     tensors = dict(_tensors(_content(path), ""))
     nonlinearity = options.get("nonlinearity", "tanh")
-    modules = {name: _original(path, name, _of_scope(tensors, name), nonlinearity) for name in names}
-    return modules, sort_out(tensors, {name: original.arrays for name, original in modules.items()}, [_ALIKE])
+    modules = {name: _original(path, name, _in_scope(tensors, name), nonlinearity) for name in names}
+    return modules, sort_out(tensors, {name: original.arrays for name, original in modules.items()}, [_CLASS_ASSUMPTION])
 
 
 def _content(path: Path) -> Any:
@@ -61,21 +63,22 @@ def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _of_scope(tensors: Mapping[str, Any], scope: str) -> dict[str, Any]:
+def _in_scope(tensors: Mapping[str, Any], scope: str) -> dict[str, Any]:
     return {name.removeprefix(scope).removeprefix("."): tensor for name, tensor in tensors.items() if inside(name, scope)}
 
 
 def _original(path: Path, name: str, tensors: Mapping[str, Any], nonlinearity: str) -> Original:
-    in_layer = {f"{key}_l0" if key in _OF_CELLS else key: tensor for key, tensor in tensors.items()}  # a cell is a layer of one
-    if "weight_hh_l0" not in in_layer or "weight_ih_l0" not in in_layer:
+    # A cell is run as a layer, whose names end in the number of the layer.
+    layer_tensors = {f"{key}_l0" if key in _CELL_WEIGHTS else key: tensor for key, tensor in tensors.items()}
+    if "weight_hh_l0" not in layer_tensors or "weight_ih_l0" not in layer_tensors:
         raise ValueError(f"{path} has no weights of a torch.nn module in {name or 'the file'!r}: compare it by hand")
     with torch.device("meta"):  # its names, and no memory
-        expected = _module(in_layer, nonlinearity).state_dict().keys()
-    weights = {key: tensor for key, tensor in in_layer.items() if key in expected}
+        expected = _module(layer_tensors, nonlinearity).state_dict().keys()
+    weights = {key: tensor for key, tensor in layer_tensors.items() if key in expected}
     dtype = str(weights["weight_hh_l0"].dtype).removeprefix("torch.")
     prefix = f"{name}." if name else ""
-    taken = frozenset(prefix + key for key in tensors if key in expected or f"{key}_l0" in expected)
-    return Original("torch", dtype, "float64", partial(_run, path, name, weights, nonlinearity), taken)
+    used = frozenset(prefix + key for key in tensors if key in expected or f"{key}_l0" in expected)
+    return Original("torch", dtype, "float64", partial(_run, path, name, weights, nonlinearity), used)
 
 
 def _run(
@@ -86,16 +89,16 @@ def _run(
     xs: np.ndarray,
     lengths: np.ndarray | None,
     dtype: str,
-    weights_as: str,
+    weights_dtype: str,
 ) -> Results:
-    computed, rounding = getattr(torch, dtype), getattr(torch, weights_as)
+    compute_type, weights_type = getattr(torch, dtype), getattr(torch, weights_dtype)
     try:
-        module = _module(weights, nonlinearity).to(computed)
-        added = _added(module, weights) if weights_as == "float64" else weights
-        module.load_state_dict({key: value.to(rounding).to(computed) for key, value in added.items()})  # strictly
+        module = _module(weights, nonlinearity).to(compute_type)
+        summed = _with_summed_biases(module, weights) if weights_dtype == "float64" else weights
+        module.load_state_dict({key: value.to(weights_type).to(compute_type) for key, value in summed.items()})  # strictly
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LSTM with projections", UserWarning)  # they are only slower
-            ys, states = _forward(module, torch.from_numpy(xs).to(computed), lengths)
+            ys, states = _forward(module, torch.from_numpy(xs).to(compute_type), lengths)
     except (RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -108,9 +111,9 @@ def _run(
 def _forward(module: Any, xs: Any, lengths: np.ndarray | None) -> Any:
     if lengths is None:
         return module(xs)
-    of = torch.nn.utils.rnn
-    ys, states = module(of.pack_padded_sequence(xs, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False))
-    return of.pad_packed_sequence(ys, batch_first=True, total_length=xs.shape[1])[0], states
+    rnn_utils = torch.nn.utils.rnn
+    ys, states = module(rnn_utils.pack_padded_sequence(xs, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False))
+    return rnn_utils.pad_packed_sequence(ys, batch_first=True, total_length=xs.shape[1])[0], states
 
 
 def _module(weights: Mapping[str, Any], nonlinearity: str) -> Any:
@@ -133,20 +136,21 @@ def _module(weights: Mapping[str, Any], nonlinearity: str) -> Any:
     )
 
 
-def _added(module: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
+def _with_summed_biases(module: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
     """Return the weights with both biases of each gate summed in their own precision, except for a GRU's candidate.
 
     A converter sums them too. In float64 its rounding must not count as a difference between formulas.
     """
-    added = dict(weights)
+    summed = dict(weights)
     for key in weights:
-        other = key.replace("_ih", "_hh")
-        if key.startswith("bias_ih") and other in weights:
+        hidden_bias = key.replace("_ih", "_hh")
+        if key.startswith("bias_ih") and hidden_bias in weights:
+            # A GRU's reset gate multiplies the candidate's hidden bias, which therefore stays apart.
             rows = 2 * module.hidden_size if isinstance(module, torch.nn.GRU) else len(weights[key])
-            sums = weights[key][:rows] + weights[other][:rows]
-            added[key] = torch.cat([sums, weights[key][rows:]])
-            added[other] = torch.cat([torch.zeros_like(sums), weights[other][rows:]])
-    return added
+            sums = weights[key][:rows] + weights[hidden_bias][:rows]
+            summed[key] = torch.cat([sums, weights[key][rows:]])
+            summed[hidden_bias] = torch.cat([torch.zeros_like(sums), weights[hidden_bias][rows:]])
+    return summed
 
 
 def _numpy(tensor: Any) -> np.ndarray:

@@ -37,7 +37,7 @@ def facts(file: ModelFile, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:
-    """Return the last lines: what is incomplete, assumed and not compared, the verdict, and versions."""
+    """Return the last lines: incomplete parts, assumptions, arrays that were not compared, the verdict, and versions."""
     shown = list(file.incomplete.items())[:_SHOWN]
     lines = [f"incomplete: {name}: {why}" for name, why in shown]
     if len(file.incomplete) > len(shown):
@@ -52,10 +52,10 @@ def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str
 def _sentence(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:
     file_verdict, count = verdict(file, outcomes), len(file.layers)
     layers = "1 layer" if count == 1 else f"{count} layers"
-    ends = {
+    endings = {
         "pass": "is the same here and there",
         "fail": "was compared, and something differs",
         "incomplete": "was compared, but not all that is recurrent in the file",
     }
-    end = ends[file_verdict] if count == 1 else ends[file_verdict].replace("is the", "are the").replace("was", "were", 1)
-    return f"{file_verdict}: {layers} of {file.path.name} {end} ({len(outcomes)} comparisons in {seconds:.0f} s)."
+    ending = endings[file_verdict] if count == 1 else endings[file_verdict].replace("is the", "are the").replace("was", "were", 1)
+    return f"{file_verdict}: {layers} of {file.path.name} {ending} ({len(outcomes)} comparisons in {seconds:.0f} s)."

@@ -1,6 +1,6 @@
 """The frameworks that `jlstm` is compared with: one file per framework, found by listing this folder.
 
-`Peer` says what such a file defines. What several peers share stands in files whose names begin with an underscore.
+`Peer` lists the functions of such a file. Code that several peers share is in files whose names begin with an underscore.
 """
 
 import importlib
@@ -21,13 +21,13 @@ from parity.values import Values
 
 @runtime_checkable
 class Peer(Protocol):
-    """What the module of a peer defines. It imports its framework when it is imported.
+    """The functions that the module of a peer defines. Importing the module imports its framework.
 
     It may also define `NOT_GIVEN`, the beginnings of the names of the quantities that `run` does not compute.
     """
 
     def __hash__(self) -> int:
-        """Tables are kept by peer."""
+        """Return a hash: the tables of cases are cached by peer."""
 
     def version(self) -> str:
         """Return the framework's name and version."""

@@ -28,22 +28,26 @@ def pulled(dump: Callable[[Arrays], Arrays], params: Arrays, gradients: Arrays) 
 
     Returns:
         Gradients like `params`, float64. A parameter that reaches no weight gets NaN. If two weights hold the same parameter,
-        such as two biases, one of their gradients is taken.
+        it gets the gradient of the last of them, in the order of `jax.tree.leaves`, and not their sum. No peer has such weights:
+        of two biases, one is a constant zero.
     """
     leaves, structure = jax.tree.flatten(params)
     cuts = np.cumsum([np.size(leaf) for leaf in leaves])
 
-    def shaped(row: np.ndarray) -> Any:
+    def unflattened(row: np.ndarray) -> Any:
         return [part.reshape(leaf.shape) for part, leaf in zip(np.split(row, cuts[:-1]), leaves, strict=True)]
 
     # Numbering starts at 1: a 0 then means that a weight holds no parameter, and slot 0 below collects these.
-    rows = (np.arange(1.0, cuts[-1] + 1), np.zeros(cuts[-1]))
-    trees = (dump(jax.tree.unflatten(structure, shaped(row))) for row in rows)
-    sent, nothing, arrived = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (*trees, gradients))
-    origin = np.rint(sent - nothing).astype(int)
-    back = np.full(cuts[-1] + 1, np.nan)
-    back[np.abs(origin)] = np.sign(origin) * np.asarray(arrived, np.float64)
-    return jax.tree.unflatten(structure, shaped(back[1:]))
+    flat_params = (np.arange(1.0, cuts[-1] + 1), np.zeros(cuts[-1]))
+    dumped = (dump(jax.tree.unflatten(structure, unflattened(row))) for row in flat_params)
+    numbered_weights, constant_weights, flat_gradients = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (*dumped, gradients)
+    )
+    sources = np.rint(numbered_weights - constant_weights).astype(int)
+    d_params = np.full(cuts[-1] + 1, np.nan)
+    # NumPy keeps the last value for an index that occurs twice.
+    d_params[np.abs(sources)] = np.sign(sources) * np.asarray(flat_gradients, np.float64)
+    return jax.tree.unflatten(structure, unflattened(d_params[1:]))
 
 
 def states(carry: Any) -> list[Any]:
@@ -92,8 +96,9 @@ def joined(layer: jlstm.Layer, parts: Sequence[Any]) -> Any:
 
 def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
     """Like `layers`, but keep a Stack of equal layers whole, for frameworks whose modules hold many layers."""
-    same = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
-    return [(layer, *trees)] if same else layers(layer, *trees)
+    # Such a module has one hidden size and one set of options for all its layers.
+    all_equal = isinstance(layer, jlstm.Stack) and len(set(layer.layers)) == 1
+    return [(layer, *trees)] if all_equal else layers(layer, *trees)
 
 
 def lacking(
@@ -122,7 +127,7 @@ def lacking(
     if problem.zero_output:
         return f"{framework} has no zero_output"
     mask = mask_of(problem)
-    if mask is not None:
+    if mask is not None:  # the mask must be lengths: no step counts after one that does not
         if lengths == "none":
             return f"{framework} takes no lengths"
         if (mask[:, 1:] > mask[:, :-1]).any():
@@ -130,6 +135,7 @@ def lacking(
         if lengths == "positive" and shortest(problem) == 0:
             return f"{framework} takes no sequence of length 0"
     features = problem.features if problem.xs is None else np.shape(problem.xs)[-1]
+    # Only shapes and options decide what `dump` refuses, so zeros do.
     try:
         dump(problem.layer, jax.tree.map(lambda leaf: np.zeros(leaf.shape), param_shapes(problem.layer, features)))
     except ValueError as error:

@@ -17,7 +17,7 @@ def lacks(dump: Dump, problem: Problem) -> str:
     for (layer,) in layers(problem.layer):
         if layer.children and getattr(layer.children["forward"], "reverse", False):
             return "Flax' Bidirectional runs its first layer forwards"
-    return lacking("Flax", problem, lambda *given: [dump(*part) for part in layers(*given)])
+    return lacking("Flax", problem, lambda layer, params: [dump(*part) for part in layers(layer, params)])
 
 
 def theirs(carry: Any) -> Any:

@@ -16,38 +16,38 @@ from parity.quantities import Quantities, in_pieces
 from parity.values import Values
 
 Dump = Callable[[jlstm.Layer, Arrays], Any]
-Single = Callable[..., tuple[Any, Any]]
-Parts = Callable[..., list[tuple[Any, ...]]]
+RunPart = Callable[..., tuple[Any, Any]]
+Split = Callable[..., list[tuple[Any, ...]]]
 
 
-def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Parts = layers) -> Quantities:
+def run(problem: Problem, values: Values, dump: Dump, run_part: RunPart, split: Split = layers) -> Quantities:
     """Compute all quantities of the problem in its dtype, under `jit`.
 
     Args:
         problem: what to compute.
         values: its numbers.
         dump: converts the parameters of one part to the framework's weights.
-        single: runs one part: `(layer, weights, xs, carry, mask, step) -> ys, carry`.
-        parts: splits a layer, and trees such as its parameters, into parts: `layers` (one per layer of a Stack) or `modules`.
+        run_part: runs one part: `(layer, weights, xs, carry, mask, step) -> ys, carry`.
+        split: splits a layer, and trees such as its parameters, into parts: `layers` (one per layer of a Stack) or `modules`.
 
     Returns:
         The quantities by name, as float64 arrays.
     """
 
     def all_weights(params: Arrays) -> list[Any]:
-        return [dump(*part) for part in parts(problem.layer, params)]
+        return [dump(*part) for part in split(problem.layer, params)]
 
     def forward(weights: Any, xs: Any, carry: Any, mask: Any) -> tuple[Any, Any]:
         carries = []
-        for (layer, state), piece_ in zip(parts(problem.layer, carry), weights, strict=True):
-            xs, last = single(layer, piece_, xs, state, mask, problem.step)
-            carries.append(last)
-        last = carries[0] if layer is problem.layer else tuple(carries)
+        for (layer, state), part_weights in zip(split(problem.layer, carry), weights, strict=True):
+            xs, last_carry = run_part(layer, part_weights, xs, state, mask, problem.step)
+            carries.append(last_carry)
+        last_carry = carries[0] if layer is problem.layer else tuple(carries)
         if problem.outputs == "last":
-            return last_output(problem.layer, last, mask, False), last
+            return last_output(problem.layer, last_carry, mask, False), last_carry
         if mask is not None:  # what a framework computes from padding is no output
             xs = jax.tree.map(lambda ys: jnp.where(mask.reshape(*mask.shape, *[1] * (ys.ndim - 2)), ys, jnp.zeros_like(ys)), xs)
-        return xs, last
+        return xs, last_carry
 
     @jax.jit
     def with_gradients(weights: Any, piece: Values) -> Any:
@@ -58,15 +58,17 @@ def run(problem: Problem, values: Values, dump: Dump, single: Single, parts: Par
         def cast(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), tree)
 
-        piece_ = cast(piece._replace(params=None, mask=None))._replace(mask=piece.mask)
-        ys, carry, d_weights, d_xs, d_carry = with_gradients(cast(all_weights(piece.params)), piece_)
+        typed_piece = cast(piece._replace(params=None, mask=None))._replace(mask=piece.mask)
+        ys, carry, d_weights, d_xs, d_carry = with_gradients(cast(all_weights(piece.params)), typed_piece)
+        # `vjp` differentiates for the framework's weights. `pulled` maps these gradients to our parameters.
         return ys, carry, pulled(all_weights, piece.params, jax.tree.map(np.asarray, d_weights)), d_xs, d_carry
 
+    # Without "highest", matmuls of float32 may run in lower precision on accelerators, such as TF32 on GPUs.
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         return in_pieces(problem, values, run_piece, None)
 
 
-def start(layer: Any, xs: Any, carry: Any) -> Any:
+def initial_carry(layer: Any, xs: Any, carry: Any) -> Any:
     """Return `carry`, or zeros if it is None."""
     cell = layer.cell
     zeros = jnp.zeros((xs.shape[0], *cell.spatial_out, cell.features_out), xs.dtype)

@@ -63,13 +63,14 @@ def known_bug(name: str, problem: Problem) -> str:
     return bug if nan_in_padding(problem) else ""
 
 
-def _refuse(name: str, one: Any, step: bool) -> None:
-    layer = one.children.get("forward", one)
-    if not isinstance(layer, jlstm.RNN):
-        raise ValueError(f"{name} has Bidirectional only around a single layer, got {layer!r}: compare its parts")
-    cell = layer.cell
-    layout.refuse(name, cell, but=_HAS, kinds=(jlstm.LSTMCell, GRUCell, ConvLSTMCell))
-    if isinstance(cell, ConvLSTMCell) and (step or layer is not one):
+def _refuse(name: str, layer: Any, step: bool) -> None:
+    """Raise ValueError if Keras cannot run one layer of a problem."""
+    rnn = layer.children.get("forward", layer)
+    if not isinstance(rnn, jlstm.RNN):
+        raise ValueError(f"{name} has Bidirectional only around a single layer, got {rnn!r}: compare its parts")
+    cell = rnn.cell
+    layout.refuse(name, cell, but=_SUPPORTED, kinds=(jlstm.LSTMCell, GRUCell, ConvLSTMCell))
+    if isinstance(cell, ConvLSTMCell) and (step or rnn is not layer):
         raise ValueError(
             f"{name} has ConvLSTM as a layer, not as a cell, and it is not run in Bidirectional here: compare the layer"
         )
@@ -77,7 +78,7 @@ def _refuse(name: str, one: Any, step: bool) -> None:
         raise ValueError(f"{name} takes dropout masks of ours only for x and h of an LSTM: leave dropout out")
 
 
-_HAS = (
+_SUPPORTED = (
     *("activation", "recurrent_activation", "reset_after"),
     *("filters", "kernel_size", "spatial", "strides", "padding", "dilation"),
 )
@@ -97,6 +98,7 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
     tensors = jax.tree.map(lambda leaf: tf.cast(tf.constant(leaf), problem.dtype), values._replace(mask=None))
     with tf.GradientTape() as tape:
         xs, carry = jax.tree.map(tf.identity, (tensors.xs, tensors.carry))
+        # The tape watches variables by itself; inputs and carry are no variables.
         tape.watch([xs, *jax.tree.leaves(carry)])
         if problem.step:
             layer = _cell(framework, problem.layer, problem)
@@ -108,6 +110,7 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
             initial, weights = _load(problem.layer, keras_layers, values.params, len(values.xs))
             ys, last_carry = _forward(framework, problem, values, keras_layers, xs, carry, tensors.noise)
     leaves, structure = jax.tree.flatten((weights, xs, carry))
+    # One backward pass: the cotangents of all results are drawn, so every gradient depends on each of them.
     targets = jax.tree.leaves((ys, last_carry))
     cotangents = jax.tree.leaves((tensors.d_ys, tensors.d_carry))
     gradients = tape.gradient(targets, leaves, cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -129,12 +132,12 @@ def _forward(
             carries.append(last_state)
         last_carry = joined(problem.layer, carries)
         if mask is not None and problem.outputs == "all":  # Keras may repeat the previous output where a step does not count
-            y = jax.tree.map(lambda leaf, mask=mask: tf.where(_over(mask, leaf), leaf, tf.zeros_like(leaf)), y)
+            y = jax.tree.map(lambda leaf, mask=mask: tf.where(_broadcast_mask(mask, leaf), leaf, tf.zeros_like(leaf)), y)
         ys.append(y)
     return jax.tree.map(lambda *leaves: tf.concat(leaves, 1), *ys), last_carry
 
 
-def _over(mask: Any, ys: Any) -> Any:
+def _broadcast_mask(mask: Any, ys: Any) -> Any:
     return tf.reshape(mask, (*mask.shape, *[1] * (len(ys.shape) - 2)))
 
 
@@ -142,6 +145,7 @@ def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask:
     """Call the Keras layer and return outputs in the order of the inputs, and the carry."""
     bidirectional = bool(ours.children)
     names = ("forward", "backward")
+    # Keras draws its masks on the first call and caches them. With ours in the cache, it draws none.
     if noise is not None:
         layers_and_masks = (
             ((layer.forward_layer, noise["forward"]), (layer.backward_layer, noise["backward"]))
@@ -243,13 +247,14 @@ def _theirs(params: Any) -> Any:
     """Return our parameters as Keras's variables: a GRU's two biases become the rows of one array."""
     if "recurrent_bias" not in params:
         return params
-    second = np.concatenate([np.zeros(2 * len(params["recurrent_bias"])), params["recurrent_bias"]])
-    kept = {name: value for name, value in params.items() if name != "recurrent_bias"}
-    return kept | {"bias": np.stack([params["bias"], second])}
+    # Keras has a recurrent bias for all three gates. Ours is for the candidate only, so the columns of z and r are zero.
+    second_row = np.concatenate([np.zeros(2 * len(params["recurrent_bias"])), params["recurrent_bias"]])
+    without_recurrent_bias = {name: value for name, value in params.items() if name != "recurrent_bias"}
+    return without_recurrent_bias | {"bias": np.stack([params["bias"], second_row])}
 
 
 def _ours(weights: Any) -> Any:
-    """The inverse of `_theirs`: split a GRU's bias into `bias` and `recurrent_bias`."""
+    """Split a GRU's bias into `bias` and `recurrent_bias`: the inverse of `_theirs`."""
     bias = weights.get("bias")
     if bias is None or len(bias.shape) == 1:
         return weights

@@ -26,7 +26,9 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why Equinox cannot run a problem; "" if it can."""
-    return lacking("Equinox", problem, lambda *given: [convert.dump(*part) for part in layers(*given)], lengths="none")
+    return lacking(
+        "Equinox", problem, lambda layer, params: [convert.dump(*part) for part in layers(layer, params)], lengths="none"
+    )
 
 
 def known_bug(_: Problem) -> str:
@@ -36,16 +38,17 @@ def known_bug(_: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `LSTMCell` or `GRUCell` in `lax.scan`, as in Equinox's examples."""
-    return jax_peer.run(problem, values, convert.dump, _single)
+    return jax_peer.run(problem, values, convert.dump, _run_part)
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
     units, columns = weights["weight_hh"].shape[1], weights["weight_ih"].shape[1]
     options = {"use_bias": "bias" in weights, "dtype": xs.dtype, "key": jax.random.key(0)}
     gru = isinstance(layer.cell, GRUCell)
     template = (equinox.nn.GRUCell if gru else equinox.nn.LSTMCell)(columns, units, **options)
+    # A cell is built with random weights. `tree_at` replaces them with ours, for which gradients are asked.
     cell = equinox.tree_at(lambda cell: [getattr(cell, name) for name in weights], template, list(weights.values()))
-    initial = jax_peer.start(layer, xs, carry)
+    initial = jax_peer.initial_carry(layer, xs, carry)
 
     def body(state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
         new_state = jax.vmap(cell)(x, state.h if gru else tuple(state))
@@ -53,7 +56,7 @@ def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: b
         return state, state.h
 
     if step:
-        last, y = body(initial, xs[:, 0])
-        return y[:, None], last
-    last, ys = jax.lax.scan(body, initial, xs.swapaxes(0, 1), reverse=layer.reverse)
-    return ys.swapaxes(0, 1), last
+        last_carry, y = body(initial, xs[:, 0])
+        return y[:, None], last_carry
+    last_carry, ys = jax.lax.scan(body, initial, xs.swapaxes(0, 1), reverse=layer.reverse)
+    return ys.swapaxes(0, 1), last_carry

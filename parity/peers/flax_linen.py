@@ -43,7 +43,7 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
-    return jax_peer.run(problem, values, _dump, _single)
+    return jax_peer.run(problem, values, _dump, _run_part)
 
 
 def _dump(layer: Any, params: Any) -> Any:
@@ -52,25 +52,26 @@ def _dump(layer: Any, params: Any) -> Any:
     return convert.dump(layer, params)
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     if step:
-        state = theirs(jax_peer.start(layer, xs, carry))
+        state = theirs(jax_peer.initial_carry(layer, xs, carry))
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
-        last, y = stepped
-        return y[:, None], ours(last)
+        last_carry, y = stepped
+        return y[:, None], ours(last_carry)
     if not layer.children:
         initial = carry and theirs(carry)
-        last, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-        return ys, ours(last)
+        last_carry, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
+        return ys, ours(last_carry)
     sides = ("forward", "backward")
     forward, backward = (_rnn(child, xs) for child in layer.children.values())
     module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
     initial = carry and tuple(theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
-    return ys, {side: ours(last) for side, last in zip(sides, states, strict=True)}
+    return ys, {side: ours(last_carry) for side, last_carry in zip(sides, states, strict=True)}
 
 
 def _rnn(layer: Any, xs: jax.Array) -> linen.RNN:
+    # keep_order: the outputs of a reversed run come in the order of the inputs, as ours do.
     return linen.RNN(_cell(layer, xs), return_carry=True, reverse=layer.reverse, keep_order=True)
 
 

@@ -43,7 +43,7 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
-    return jax_peer.run(problem, values, _dump, _single)
+    return jax_peer.run(problem, values, _dump, _run_part)
 
 
 def _dump(layer: Any, params: Any) -> Any:
@@ -52,25 +52,26 @@ def _dump(layer: Any, params: Any) -> Any:
     cell = getattr(layer, "cell", None)
     if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:
         raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
+    # Both classes are used, since their code differs: the fused one has two dense layers, the other one eight.
     fused = isinstance(cell, jlstm.LSTMCell) and not layer.reverse
     return convert.dump(layer, params, module="nnx.OptimizedLSTMCell" if fused else "nnx")
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
     options: dict[str, Any] = {"seq_lengths": jax_peer.lengths(mask), "return_carry": True, "rngs": nnx.Rngs(0)}
     if not layer.children:
         rnn = _rnn(layer, xs)
         nnx.update(rnn, weights)
         if step:
-            last, y = rnn.cell(theirs(jax_peer.start(layer, xs, carry)), xs[:, 0])
-            return y[:, None], ours(last)
-        last, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
-        return ys, ours(last)
+            last_carry, y = rnn.cell(theirs(jax_peer.initial_carry(layer, xs, carry)), xs[:, 0])
+            return y[:, None], ours(last_carry)
+        last_carry, ys = rnn(xs, initial_carry=carry and theirs(carry), **options)
+        return ys, ours(last_carry)
     forward, backward = (_rnn(child, xs) for child in layer.children.values())
     module = nnx.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge])
     nnx.update(module, weights)
     states, ys = module(xs, initial_carry=carry and tuple(theirs(carry[side]) for side in SIDES), **options)
-    return ys, {side: ours(last) for side, last in zip(SIDES, states, strict=True)}
+    return ys, {side: ours(last_carry) for side, last_carry in zip(SIDES, states, strict=True)}
 
 
 def _rnn(layer: Any, xs: jax.Array) -> nnx.RNN:

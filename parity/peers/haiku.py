@@ -29,7 +29,7 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why Haiku cannot run a problem; "" if it can."""
-    return lacking("Haiku", problem, lambda *given: [_dump(*part) for part in layers(*given)], lengths="none")
+    return lacking("Haiku", problem, lambda layer, params: [_dump(*part) for part in layers(layer, params)], lengths="none")
 
 
 def known_bug(_: Problem) -> str:
@@ -39,7 +39,7 @@ def known_bug(_: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `dynamic_unroll` of `LSTM`, `GRU` or `Conv…DLSTM`, or with the core for a single step."""
-    return jax_peer.run(problem, values, _dump, _single)
+    return jax_peer.run(problem, values, _dump, _run_part)
 
 
 def _dump(layer: Any, params: Any) -> Any:
@@ -50,27 +50,28 @@ def _dump(layer: Any, params: Any) -> Any:
     return convert.dump(layer, params)
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
-    before, cell = jax_peer.start(layer, xs, carry), layer.cell
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step: bool) -> tuple[Any, Any]:
+    initial, cell = jax_peer.initial_carry(layer, xs, carry), layer.cell
 
     def unroll(xs: jax.Array) -> Any:
         core: Any
         if isinstance(cell, GRUCell):
-            core, state = haiku.GRU(cell.units, name="core"), before.h
+            core, state = haiku.GRU(cell.units, name="core"), initial.h
         else:
-            core, state = haiku.LSTM(cell.units, name="core") if isinstance(cell, LSTMCell) else _conv(cell), before
+            core, state = haiku.LSTM(cell.units, name="core") if isinstance(cell, LSTMCell) else _conv(cell), initial
             state = haiku.LSTMState(*state)
         if step:
             y, state = core(xs[:, 0], state)
             return y[:, None], state
         return haiku.dynamic_unroll(core, xs, state, time_major=False)
 
+    # Haiku names weights by module. Its LSTM puts them into a Linear inside, its GRU into itself.
     if isinstance(cell, LSTMCell):
         modules = {"core/linear": weights}
     else:
         modules = {"core": weights} if isinstance(cell, GRUCell) else {f"core/{name}": arrays for name, arrays in weights.items()}
-    ys, last = haiku.without_apply_rng(haiku.transform(unroll)).apply(modules, xs)
-    return ys, carry_like(layer)(*(last if isinstance(last, tuple) else (last,)))
+    ys, last_carry = haiku.without_apply_rng(haiku.transform(unroll)).apply(modules, xs)
+    return ys, carry_like(layer)(*(last_carry if isinstance(last_carry, tuple) else (last_carry,)))
 
 
 def _conv(cell: Any) -> Any:

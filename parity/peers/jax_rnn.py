@@ -33,7 +33,7 @@ def lacks(problem: Problem) -> str:
     """Return why JAX's `lstm_ref` cannot run a problem; "" if it can."""
     if problem.step:
         return f"{NAME} has no single step, only sequences"
-    return lacking(NAME, problem, lambda *given: [_dump(*part) for part in modules(*given)])
+    return lacking(NAME, problem, lambda layer, params: [_dump(*part) for part in modules(layer, params)])
 
 
 def known_bug(problem: Problem) -> str:
@@ -43,7 +43,7 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `lstm_ref`. A stack of equal layers is one call."""
-    return jax_peer.run(problem, values, _dump, _single, modules)
+    return jax_peer.run(problem, values, _dump, _run_part, modules)
 
 
 def _dump(layer: Any, params: Any) -> np.ndarray:
@@ -54,13 +54,14 @@ def _dump(layer: Any, params: Any) -> np.ndarray:
             raise ValueError(f"{NAME} has no reverse=True: take layer.flipped()")
     layout.concatenated(NAME, layer)
     params_of_sides = [part.params for _, _, part in layout.each(parts)]
+    # cuDNN's vector has all matrices first, then all biases. The second bias of each pair is zero: ours are added into one.
     matrices = [params_of_side[name].T for params_of_side in params_of_sides for name in ("kernel", "recurrent_kernel")]
     zeros = np.zeros_like(params_of_sides[0]["kernel"][0])
     biases = [bias for params_of_side in params_of_sides for bias in (params_of_side.get("bias", zeros), zeros)]
     return np.concatenate([np.ravel(array) for array in matrices + biases])
 
 
-def _single(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _: bool) -> tuple[Any, Any]:
+def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _: bool) -> tuple[Any, Any]:
     depth, directions = len(layers(layer)), len(layer.leaves())
     bidirectional = directions > depth
     batch, time, features = xs.shape

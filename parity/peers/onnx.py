@@ -45,6 +45,7 @@ def run(problem: Problem, values: Values) -> Quantities:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         convert.write(path, problem.layer, params)
+        # The session reads the file once, so the folder may go. One session serves all pieces.
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return in_pieces(problem, values, partial(_run, problem, session), None)
 

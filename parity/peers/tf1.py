@@ -44,10 +44,10 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why TensorFlow 1 cannot run a problem; "" if it can."""
-    ours = _bare(problem.layer)
+    ours = _unwrapped(problem.layer)
     if any(len(path) > 1 for path, _ in ours.leaves()):
         return "MultiRNNCell has cells, and no layer of two directions"
-    if any(part.reverse for part in _cells(ours)[:1]):
+    if any(part.reverse for part in _single_layers(ours)[:1]):
         return "dynamic_rnn runs forwards, and bidirectional_dynamic_rnn its first cell"
     if ours is not problem.layer:
         if problem.outputs == "last" or problem.step or problem.batches > 1:
@@ -64,12 +64,12 @@ def run(problem: Problem, values: Values) -> Quantities:
     return in_pieces(problem, values, partial(_run, problem), None)
 
 
-def _cells(layer: Any) -> list[Any]:
+def _single_layers(layer: Any) -> list[Any]:
     """Return the layers of one cell each: lowest first, forward before backward."""
     return [leaf for _, leaf in layer.leaves()]
 
 
-def _bare(layer: Any) -> Any:
+def _unwrapped(layer: Any) -> Any:
     """Return the layer without the wrapper around its LSTM cell; other layers unchanged."""
     cell: Any = getattr(layer, "cell", None)
     wrapped = isinstance(cell, Residual) or (isinstance(cell, Dropout) and cell.variational)
@@ -78,28 +78,28 @@ def _bare(layer: Any) -> Any:
 
 def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
     cells: list[dict[str, np.ndarray]] = []
-    _bare(layer).map(lambda leaf, leaf_params: cells.append(convert.dump(leaf, leaf_params)), params)
+    _unwrapped(layer).map(lambda leaf, leaf_params: cells.append(convert.dump(leaf, leaf_params)), params)
     return cells
 
 
 def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
     layer, dtype = problem.layer, tf.as_dtype(problem.dtype)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        graph_values = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
-        cells = [_cell(inner.cell, dtype) for inner in _cells(_bare(layer))]
-        ys, last = _unroll(problem, [_wrap(layer, inner, graph_values) for inner in cells], graph_values, piece.mask)
+        tensors = jax.tree.map(lambda leaf: tf.constant(leaf, dtype), piece._replace(params=None, mask=None))
+        cells = [_cell(inner.cell, dtype) for inner in _single_layers(_unwrapped(layer))]
+        ys, last = _unroll(problem, [_wrap(layer, inner, tensors) for inner in cells], tensors, piece.mask)
         carry = carry_of(layer, ((state.h, state.c) if hasattr(state, "c") else (state,) for state in last))
-        names = [{_name(variable): variable for variable in cell.variables} for cell in cells]
-        leaves, structure = jax.tree.flatten((names, graph_values.xs, graph_values.carry))
-        targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((graph_values.d_ys, graph_values.d_carry))
+        variables_by_name = [{_name(variable): variable for variable in cell.variables} for cell in cells]
+        leaves, structure = jax.tree.flatten((variables_by_name, tensors.xs, tensors.carry))
+        targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((tensors.d_ys, tensors.d_carry))
         gradients = tf.gradients(targets, leaves, cotangents, unconnected_gradients="zero")
-        for variables, weights in zip(names, _dump(layer, piece.params), strict=True):
+        for variables, weights in zip(variables_by_name, _dump(layer, piece.params), strict=True):
             for name, variable in variables.items():
                 variable.load(weights[name].astype(dtype.as_numpy_dtype), session)
-        outputs, structure_of = jax.tree.flatten((ys, carry))
+        outputs, results_structure = jax.tree.flatten((ys, carry))
         results, gradient_values = session.run([outputs, gradients])
     d_weights, d_xs, d_carry = jax.tree.unflatten(structure, gradient_values)
-    return *jax.tree.unflatten(structure_of, results), pulled(partial(_dump, layer), piece.params, d_weights), d_xs, d_carry
+    return *jax.tree.unflatten(results_structure, results), pulled(partial(_dump, layer), piece.params, d_weights), d_xs, d_carry
 
 
 def _cell(cell: Any, dtype: Any) -> Any:
@@ -113,25 +113,26 @@ def _cell(cell: Any, dtype: Any) -> Any:
     return legacy_cells.LSTMCell(cell.units, **options, **clips)
 
 
-def _wrap(layer: Any, one: Any, given: Values) -> Any:
+def _wrap(layer: Any, tf_cell: Any, tensors: Values) -> Any:
     """Wrap TensorFlow's cell as ours is, and hand it the uniform numbers from which it computes our dropout masks."""
     cell = getattr(layer, "cell", None)
     if isinstance(cell, Residual):
-        return legacy_cell_wrappers.ResidualWrapper(one)
+        return legacy_cell_wrappers.ResidualWrapper(tf_cell)
     if not isinstance(cell, Dropout):
-        return one
+        return tf_cell
     rates = {"input": cell.inputs, "output": cell.outputs, "state": cell.state}
-    kept = {f"{name}_keep_prob": 1 - rate for name, rate in rates.items()}
-    options = {"variational_recurrent": True, "input_size": given.xs.shape[-1], "dtype": given.xs.dtype}
-    wrapper = legacy_cell_wrappers.DropoutWrapper(one, **options, **kept)
-    # a mask is the floor of the number drawn + the share kept
-    drawn = {name: tf.sign(mask) * 0.99 for name, mask in (given.noise or {}).items()}
-    if "inputs" in drawn:
-        wrapper._recurrent_input_noise = drawn["inputs"]
-    if "outputs" in drawn:
-        wrapper._recurrent_output_noise = drawn["outputs"]
-    if "state" in drawn:
-        wrapper._recurrent_state_noise = legacy_cells.LSTMStateTuple(drawn["state"], drawn["state"])
+    keep_probs = {f"{name}_keep_prob": 1 - rate for name, rate in rates.items()}
+    options = {"variational_recurrent": True, "input_size": tensors.xs.shape[-1], "dtype": tensors.xs.dtype}
+    wrapper = legacy_cell_wrappers.DropoutWrapper(tf_cell, **options, **keep_probs)
+    # DropoutWrapper keeps an element where floor(keep_prob + drawn number) is 1. So 0.99 keeps it for any keep_prob from 0.01
+    # on, and 0 drops it.
+    uniform_numbers = {name: tf.sign(mask) * 0.99 for name, mask in (tensors.noise or {}).items()}
+    if "inputs" in uniform_numbers:
+        wrapper._recurrent_input_noise = uniform_numbers["inputs"]
+    if "outputs" in uniform_numbers:
+        wrapper._recurrent_output_noise = uniform_numbers["outputs"]
+    if "state" in uniform_numbers:
+        wrapper._recurrent_state_noise = legacy_cells.LSTMStateTuple(uniform_numbers["state"], uniform_numbers["state"])
     return wrapper
 
 
@@ -141,27 +142,27 @@ def _name(variable: Any) -> str:
     return f"{scopes[-1]}/{name}" if scopes[-1] in ("projection", "gates", "candidate") else name
 
 
-def _unroll(problem: Problem, cells: list[Any], given: Values, mask: Any) -> tuple[Any, list[Any]]:
+def _unroll(problem: Problem, cells: list[Any], tensors: Values, mask: Any) -> tuple[Any, list[Any]]:
     """Return the outputs, and the last states of all cells."""
-    initial = given.carry and [_theirs(state) for state in states(given.carry)]
+    initial = tensors.carry and [_theirs(state) for state in states(tensors.carry)]
     lengths, layer = None if mask is None else mask.sum(1), problem.layer
-    options: dict[str, Any] = {"sequence_length": lengths, "dtype": given.xs.dtype}
+    options: dict[str, Any] = {"sequence_length": lengths, "dtype": tensors.xs.dtype}
     if isinstance(layer, jlstm.Bidirectional):
         initial_states = dict(zip(("initial_state_fw", "initial_state_bw"), initial or (None, None), strict=True))
-        ys, last = tf.compat.v1.nn.bidirectional_dynamic_rnn(*cells, given.xs, **initial_states, **options)
+        ys, last = tf.compat.v1.nn.bidirectional_dynamic_rnn(*cells, tensors.xs, **initial_states, **options)
         merge: Any = MERGES[layer.merge]
         ends = last
     else:
         stacked = bool(layer.children)
         cell = legacy_cells.MultiRNNCell(cells) if stacked else cells[0]
         state = initial and (tuple(initial) if stacked else initial[0])
-        sequence, last = tf.compat.v1.nn.dynamic_rnn(cell, given.xs, initial_state=state, **options)
+        sequence, last = tf.compat.v1.nn.dynamic_rnn(cell, tensors.xs, initial_state=state, **options)
         ys, last, merge = (sequence,), last if stacked else (last,), tf.identity
-        ends = last[-1:]
+        ends = last[-1:]  # the top layer's state holds the last output
     if problem.outputs == "last":
         hs = [getattr(end, "h", end) for end in ends]
-        shown = tf.ones_like(hs[0]) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
-        ys = [tf.where(tf.cast(shown, tf.bool), h, tf.zeros_like(h))[:, None] for h in hs]
+        has_output = tf.ones_like(hs[0]) if mask is None else tf.constant(mask.any(1)[:, None], tf.bool)
+        ys = [tf.where(tf.cast(has_output, tf.bool), h, tf.zeros_like(h))[:, None] for h in hs]
     return merge(*ys), list(last)
 
 

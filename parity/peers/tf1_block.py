@@ -71,14 +71,15 @@ def sequences(problem: Problem, values: Values, operation: Callable[..., Any], d
 
 
 def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Values) -> tuple[Any, ...]:
+    # Weights are constants here: the tape watches them, and their gradients are mapped to our parameters by `pulled`.
     tensors = jax.tree.map(lambda leaf: tf.constant(leaf, tf.float32), piece._replace(params=dump(problem.layer, piece.params)))
     leaves, structure = jax.tree.flatten((tensors.params, tensors.xs, tensors.carry))
     with tf.GradientTape() as tape:
         tape.watch(leaves)
         ys, carries = tf.transpose(tensors.xs, (1, 0, 2)), []
         for (layer, carry), weights in zip(layers(problem.layer, tensors.carry), tensors.params, strict=True):
-            ys, last = _unroll(operation, layer.cell, weights, ys, carry)
-            carries.append(last)
+            ys, last_carry = _unroll(operation, layer.cell, weights, ys, carry)
+            carries.append(last_carry)
         carry = joined(problem.layer, carries)
         ys = tf.transpose(ys if problem.outputs == "all" else ys[-1:], (1, 0, 2))
     gradients = tape.gradient(jax.tree.leaves((ys, carry)), leaves, jax.tree.leaves((tensors.d_ys, tensors.d_carry)))
@@ -101,4 +102,5 @@ def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, car
         use_peephole=cell.peephole,
         **{name: weights[tf_name] if cell.peephole else tf.zeros(cell.units) for name, tf_name in PEEPHOLES.items()},
     )
+    # cs holds the cell state of every step, before the output's tanh.
     return result.h, jlstm.LSTMCarry(result.h[-1], result.cs[-1])

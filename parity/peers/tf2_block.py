@@ -32,6 +32,7 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 
 def _dump(layer: Any, params: Any) -> list[dict[str, np.ndarray]]:
+    # This operation adds no forget bias, so none is subtracted from ours.
     weights_of_layers = tf1_block.dump(layer, params, forget_bias=0)
     return [
         weights | {name: layout.order(weights[name], "igfo", "ifgo") for name in ("kernel", "bias")}

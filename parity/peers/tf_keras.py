@@ -31,11 +31,11 @@ def _hand_in(layer: Any, noise: Mapping[str, Any]) -> None:
     """
     for name, cache in (("inputs", "_dropout_mask_cache"), ("recurrent", "_recurrent_dropout_mask_cache")):
         if name in noise:
-            getattr(layer.cell, cache).default_factory = partial(_given, noise[name])
-            getattr(layer, cache).default_factory = partial(_given, [mask[:, None] for mask in noise[name]])
+            getattr(layer.cell, cache).default_factory = partial(_our_masks, noise[name])
+            getattr(layer, cache).default_factory = partial(_our_masks, [mask[:, None] for mask in noise[name]])
 
 
-def _given(masks: list[Any], **_: Any) -> list[Any]:
+def _our_masks(masks: list[Any], **_: Any) -> list[Any]:
     return masks
 
 

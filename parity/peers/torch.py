@@ -57,7 +57,9 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
         last_carries.append(last)
     last_carry = last_carries[0] if len(last_carries) == 1 else tuple(last_carries)
     if problem.outputs == "last":
+        # The last states, not the last outputs: with padding, the output at the end is not the last one that counts.
         ys = torch.cat([state.h for state in states(last_carries[-1])][-_directions(problem.layer) :], -1)[:, None]
+    # Gradients for the module's weights, which `pulled` then maps to our parameters.
     leaves, structure = jax.tree.flatten((weights, xs, carry))
     cotangents = [torch.tensor(leaf, dtype=dtype) for leaf in jax.tree.leaves((piece.d_ys, piece.d_carry))]
     gradients = torch.autograd.grad(jax.tree.leaves((ys, last_carry)), leaves, cotangents)
@@ -100,7 +102,7 @@ def _module(layer: jlstm.Layer, params: Any, dtype: torch.dtype, *, step: bool) 
 
 def _step(module: torch.nn.Module, layer: jlstm.Layer, xs: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
     new_state = module(xs[:, 0], carry and _theirs(carry))
-    state = carry_of(layer, iter([_row(new_state)]))
+    state = carry_of(layer, iter([_carry_parts(new_state)]))
     return state.h[:, None], state
 
 
@@ -110,7 +112,7 @@ def _theirs(arrays: Iterable[Any]) -> Any:
     return parts[0] if len(parts) == 1 else parts
 
 
-def _row(state: Any) -> tuple[Any, ...]:
+def _carry_parts(state: Any) -> tuple[Any, ...]:
     """Return the parts of our carry from PyTorch's state."""
     return state if isinstance(state, tuple) else (state,)
 
@@ -118,11 +120,12 @@ def _row(state: Any) -> tuple[Any, ...]:
 def _unroll(module: torch.nn.Module, layer: jlstm.Layer, xs: torch.Tensor, carry: Any, mask: Any) -> tuple[torch.Tensor, Any]:
     initial = None if carry is None else _theirs(torch.stack(leaves) for leaves in zip(*states(carry), strict=True))
     options = {"batch_first": True, "enforce_sorted": False}
+    # Packing leaves padded steps out, so that the last states are those of the last step that counts.
     inputs = xs if mask is None else torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(mask.sum(1)), **options)
     ys, last = module(inputs, initial)
     if mask is not None:
         ys, _ = torch.nn.utils.rnn.pad_packed_sequence(ys, batch_first=True, total_length=mask.shape[1])
-    return ys, carry_of(layer, zip(*_row(last), strict=True))
+    return ys, carry_of(layer, zip(*_carry_parts(last), strict=True))
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 from jlstm.cells import HiddenCarry
-from parity.textbook.functions import activations, known, masks
+from parity.textbook.functions import activations, all_known, masks
 
 Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:
     """Whether the textbook knows the cell's activation; it has all other options."""
-    return known((cell.activation,))
+    return all_known((cell.activation,))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros."""
+    """Return the initial bias: zeros."""
     return [np.zeros(cell.units)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """Zero h."""
+    """Return the initial state: zero h."""
     return (np.zeros((batch, cell.units)),)
 
 

@@ -41,13 +41,13 @@ def activations(*names: Any) -> list[tuple[Function, Function]]:
     return [ACTIVATIONS[name] for name in names]
 
 
-def known(names: Iterable[Any]) -> bool:
+def all_known(names: Iterable[Any]) -> bool:
     """Whether all names are known activations."""
     return {str(name) for name in names} <= ACTIVATIONS.keys()
 
 
 def cut(z: np.ndarray, bound: float | None) -> tuple[np.ndarray, Any]:
-    """Return z clipped to ±bound, and the derivative: 1 inside, 0 outside."""
+    """Return z clipped to ±bound, and the derivative: 1 up to the bound itself, 0 outside."""
     return (z, 1.0) if bound is None else (np.clip(z, -bound, bound), (np.abs(z) <= bound) * 1.0)
 
 
@@ -58,5 +58,12 @@ def by_gate(array: np.ndarray, names: str) -> dict[str, np.ndarray]:
 
 
 def masks(noise: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the dropout mask of each gate: a separate one, one shared by all gates, or ones without dropout."""
+    """Return the dropout mask of each gate. All gates may share one mask; without dropout the masks are ones.
+
+    Args:
+        noise: the masks (1 or number of gates, batch, size) by name.
+        name: which of them: "inputs" or "recurrent".
+        names: the gates, one letter each.
+        like: an array with the shape and dtype of a single mask.
+    """
     return dict(zip(names, np.broadcast_to(noise.get(name, np.ones(1, like.dtype)), (len(names), *like.shape)), strict=True))

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from jlstm.cells import HiddenCarry
-from parity.textbook.functions import activations, by_gate, known, masks
+from parity.textbook.functions import activations, all_known, by_gate, masks
 
 Carry = HiddenCarry
 
 
 def knows(cell: Any) -> bool:
     """Whether the textbook knows the cell's activations; it has all other options."""
-    return known((cell.recurrent_activation, cell.activation))
+    return all_known((cell.recurrent_activation, cell.activation))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros."""
+    """Return the initial bias: zeros."""
     return [np.zeros(3 * cell.units)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """Zero h."""
+    """Return the initial state: zero h."""
     return (np.zeros((batch, cell.units)),)
 
 
@@ -64,6 +64,7 @@ def step(
             d_product = np.zeros(())
             d_u, d_reset = (r * h * on_h["g"]).T @ d_g, d_g @ U["g"].T * on_h["g"]
             d_r, d_h = d_reset * h, d_reset * r
+        # h reaches h' directly, through g, and through the gates z and r. d_h has the part through g so far.
         d_a = {"z": d_after * (h - g) * d_sigma(a["z"]), "r": d_r * d_sigma(a["r"]), "g": d_g}
         d_params = {
             "kernel": np.concatenate([(x * on_x[k]).T @ d_a[k] for k in "zrg"], 1),

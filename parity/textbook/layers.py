@@ -59,9 +59,9 @@ def run(
     options: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
     if run_children := _COMPOSITES.get(type(layer)):
         return run_children(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
-    outer = getattr(layer, "cell", None)
-    cell = wrappers.bare(outer)
-    if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not outer):
+    layer_cell = getattr(layer, "cell", None)
+    cell = wrappers.bare(layer_cell)
+    if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not layer_cell):
         supported = "LSTM, GRU, ElmanCell and ConvLSTM without layer_norm, Bidirectional and Stack"
         supported += ", and all outputs of Residual and variational Dropout"
         raise TypeError(f"the textbook knows {supported}, got {layer!r}: run one of these")
@@ -108,21 +108,23 @@ def _over_time(
     resets = np.zeros((batch, time), bool) if resets is None else resets
     zeros = book.zeros(wrappers.bare(layer.cell), batch) if carry is None else carry
     state = start = tuple(part.astype(xs.dtype) for part in zeros)  # everything is computed in the dtype of xs
-    order = range(time)[::-1] if layer.reverse != flip else range(time)
+    order = range(time)[::-1] if layer.reverse != flip else range(time)  # flipping a reversed run gives a forward one
     ys, pullbacks = np.zeros((batch, time, *start[0].shape[1:]), xs.dtype), {}
     for t in order:
         state_before = _where(~resets[:, t], state, (0,) * len(state))
+        # Padded inputs are replaced by zeros, so that NaN there cannot spread. The state of a masked step passes on unchanged.
         (x,) = _where(mask[:, t], (xs[:, t],), (0,))
         state_after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, state_before, noise or {})
         state = _where(mask[:, t], state_after, state)
         (ys[:, t],) = _where(mask[:, t], (y,), (0,))
-    shown = mask[:, order[-1]] if zero_output else mask.any(1)
+    has_output = mask[:, order[-1]] if zero_output else mask.any(1)
 
     def pullback(d_carry: Any, d_ys: np.ndarray) -> tuple[Arrays, np.ndarray, Any]:
         d_state = tuple(d_carry)
         if last:
-            (of_last,) = _where(shown, (d_ys[:, 0],), (0,))
-            d_state, d_ys = (d_state[0] + of_last, *d_state[1:]), np.zeros_like(ys)
+            (d_last,) = _where(has_output, (d_ys[:, 0],), (0,))
+            # The last output is the h of the last state, so its cotangent is added there, and all outputs get zeros.
+            d_state, d_ys = (d_state[0] + d_last, *d_state[1:]), np.zeros_like(ys)
         d_params, d_xs = {name: np.zeros_like(value) for name, value in params.items()}, np.zeros_like(xs)
         for t in reversed(order):
             *d_after, d_y = _where(mask[:, t], (*d_state, d_ys[:, t]), (0,) * (len(d_state) + 1))
@@ -135,8 +137,8 @@ def _over_time(
                 d_params[name] += d_step[name]
         return d_params, d_xs, book.Carry(*d_state)
 
-    (final,) = _where(shown, state[:1], (0,))
-    return book.Carry(*state), final[:, None] if last else ys, pullback
+    (last_output,) = _where(has_output, state[:1], (0,))
+    return book.Carry(*state), last_output[:, None] if last else ys, pullback
 
 
 def _where(flags: np.ndarray, yes: tuple[Any, ...], no: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -151,8 +153,10 @@ def _bidirectional(
     layer: jlstm.Bidirectional, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, *, flip: bool, **options: Any
 ) -> Any:
     runs = {
-        name: run(layer.layer, params[name], xs, carry and carry[name], noise=noise and noise[name], flip=turned, **options)
-        for name, turned in (("forward", flip), ("backward", not flip))
+        name: run(
+            layer.layer, params[name], xs, carry and carry[name], noise=noise and noise[name], flip=flip_direction, **options
+        )
+        for name, flip_direction in (("forward", flip), ("backward", not flip))
     }
     merge, unmerge = MERGES[layer.merge]
     ys = (runs["forward"][1], runs["backward"][1])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import jlstm
-from parity.textbook.functions import activations, by_gate, cut, known, masks
+from parity.textbook.functions import activations, all_known, by_gate, cut, masks
 
 GATES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # the gates that have weights, in the order of their columns
 Carry = jlstm.LSTMCarry
@@ -24,17 +24,17 @@ Carry = jlstm.LSTMCarry
 
 def knows(cell: Any) -> bool:
     """Whether the textbook supports the cell: known activations, no layer normalisation."""
-    return cell.layer_norm is None and known((cell.recurrent_activation, cell.activation, cell.output_activation or "tanh"))
+    return cell.layer_norm is None and all_known((cell.recurrent_activation, cell.activation, cell.output_activation or "tanh"))
 
 
 def initial_bias(cell: Any) -> list[np.ndarray]:
-    """Zeros, with the forget bias in the columns of f, if the cell has weights for f."""
+    """Return the initial bias: zeros, but the forget bias in the columns of f if the cell has weights for f."""
     values = [(cell.forget_bias or 0.0) if name == "f" else 0.0 for name in GATES[cell.coupled]]
     return [np.repeat(values, cell.units)] if cell.use_bias else []
 
 
 def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
-    """Zero h, as large as the projection if there is one, and zero c."""
+    """Return the initial state: zero h, as large as the projection if there is one, and zero c."""
     return np.zeros((batch, cell.projection or cell.units)), np.zeros((batch, cell.units))
 
 
@@ -54,35 +54,38 @@ def step(
     on_x, on_h = masks(noise, "inputs", names, x), masks({} if on_g else noise, "recurrent", names, h)
     keep = noise["recurrent"][0] if on_g and "recurrent" in noise else 1.0
 
-    def let(k: str, c: np.ndarray) -> tuple[np.ndarray, Callable]:
+    def gate(k: str, c: np.ndarray) -> tuple[np.ndarray, Callable]:
         """Return the activation of gate k and a function for its derivative, which only gradients call."""
         a, inside = cut((x * on_x[k]) @ W[k] + (h * on_h[k]) @ U[k] + b[k] + p.get(k, 0.0) * c, cell.gate_clip)
         function, derivative = phi if k == "g" else sigma
         return function(a), lambda: derivative(a) * inside
 
-    through = {k: let(k, c) for k in names if k != "o"}
-    i = through["i"][0] if "i" in names else 1 - through["f"][0]
-    f = through["f"][0] if "f" in names else 1 - through["i"][0]
-    g = through["g"][0] * keep
+    gates = {k: gate(k, c) for k in names if k != "o"}
+    # Of coupled gates only one has weights. The other one is 1 minus it.
+    i = gates["i"][0] if "i" in names else 1 - gates["f"][0]
+    f = gates["f"][0] if "f" in names else 1 - gates["i"][0]
+    g = gates["g"][0] * keep
     c_after, inside_c = cut(f * c + i * g, cell.cell_clip)
-    through["o"] = let("o", c_after)
-    o = through["o"][0]
-    shown = o * psi[0](c_after)
-    h_after, back_to_shown = _project(cell, params, shown)
+    gates["o"] = gate("o", c_after)  # last, because its peephole sees the new c
+    o = gates["o"][0]
+    unprojected = o * psi[0](c_after)
+    h_after, project_pullback = _project(cell, params, unprojected)
 
     def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
-        d_shown, d_params = back_to_shown(d_state[0])
-        d_o = d_shown * psi[0](c_after) * through["o"][1]()
-        d_c_after = d_state[1] + d_shown * o * psi[1](c_after) + p.get("o", 0.0) * d_o
+        d_unprojected, d_params = project_pullback(d_state[0])
+        d_o = d_unprojected * psi[0](c_after) * gates["o"][1]()
+        # c' has three uses: the next step, the output through ψ, and the peephole of o.
+        d_c_after = d_state[1] + d_unprojected * o * psi[1](c_after) + p.get("o", 0.0) * d_o
         d_sum = d_c_after * inside_c
         d_i, d_f = d_sum * g, d_sum * c
-        d_let = {"i": d_i if "f" in names else d_i - d_f, "f": d_f if "i" in names else d_f - d_i, "g": d_sum * i * keep}
-        d_a = {k: d_let[k] * through[k][1]() for k in names if k != "o"} | {"o": d_o}
+        # A coupled gate gets the gradients of both i and f, that of the derived gate with the opposite sign.
+        d_gates = {"i": d_i if "f" in names else d_i - d_f, "f": d_f if "i" in names else d_f - d_i, "g": d_sum * i * keep}
+        d_a = {k: d_gates[k] * gates[k][1]() for k in names if k != "o"} | {"o": d_o}
         d_params["kernel"] = np.concatenate([(x * on_x[k]).T @ d_a[k] for k in names], 1)
         d_params["recurrent_kernel"] = np.concatenate([(h * on_h[k]).T @ d_a[k] for k in names], 1)
         d_params["bias"] = np.concatenate([d_a[k].sum(0) for k in names])
-        seen = {"i": c, "f": c, "o": c_after}
-        d_params["peephole_kernel"] = np.stack([(d_a[k] * seen[k]).sum(0) for k in names if k != "g"])
+        peephole_input = {"i": c, "f": c, "o": c_after}
+        d_params["peephole_kernel"] = np.stack([(d_a[k] * peephole_input[k]).sum(0) for k in names if k != "g"])
         d_x = sum(d_a[k] @ W[k].T * on_x[k] for k in names)
         d_h = sum(d_a[k] @ U[k].T * on_h[k] for k in names)
         return d_params, d_x, (d_h, d_sum * f + sum(p[k] * d_a[k] for k in p if k != "o"))
@@ -90,15 +93,15 @@ def step(
     return (h_after, c_after), pullback
 
 
-def _project(cell: Any, params: Mapping[str, np.ndarray], shown: np.ndarray) -> tuple[np.ndarray, Callable]:
+def _project(cell: Any, params: Mapping[str, np.ndarray], unprojected: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Return h' from o ψ(c'), and the pullback of the projection."""
     if cell.projection is None:
-        return shown, lambda d_h: (d_h, {})
+        return unprojected, lambda d_h: (d_h, {})
     P = params["projection_kernel"]
-    h, inside = cut(shown @ P + params.get("projection_bias", 0.0), cell.projection_clip)
+    h, inside = cut(unprojected @ P + params.get("projection_bias", 0.0), cell.projection_clip)
 
-    def back(d_h: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def pullback(d_h: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         d = d_h * inside
-        return d @ P.T, {"projection_kernel": shown.T @ d, "projection_bias": d.sum(0)}
+        return d @ P.T, {"projection_kernel": unprojected.T @ d, "projection_bias": d.sum(0)}
 
-    return h, back
+    return h, pullback

@@ -36,19 +36,20 @@ def step(
     if isinstance(cell, Residual):
         state_after, y, inner_pullback = step(book, cell.cell, params, x, state, noise.get("cell", {}))
 
-        def of_sum(d_after: tuple[np.ndarray, ...], d_y: np.ndarray) -> tuple[Any, np.ndarray, Any]:
+        def residual_pullback(d_after: tuple[np.ndarray, ...], d_y: np.ndarray) -> tuple[Any, np.ndarray, Any]:
             d_params, d_x, d_state = inner_pullback(d_after, d_y)
             return d_params, d_x + d_y, d_state
 
-        return state_after, y + x, of_sum
+        return state_after, y + x, residual_pullback
     if isinstance(cell, Dropout):
         m_x, m_y, m_h = (noise.get(name, 1.0) for name in ("inputs", "outputs", "state"))
-        (h, *rest), y, inner_pullback = step(book, cell.cell, params, x * m_x, state, noise.get("cell", {}))
+        (h, *state_tail), y, inner_pullback = step(book, cell.cell, params, x * m_x, state, noise.get("cell", {}))
 
-        def of_masked(d_after: tuple[np.ndarray, ...], d_y: np.ndarray) -> tuple[Any, np.ndarray, Any]:
+        def dropout_pullback(d_after: tuple[np.ndarray, ...], d_y: np.ndarray) -> tuple[Any, np.ndarray, Any]:
             d_params, d_x, d_state = inner_pullback((d_after[0] * m_h, *d_after[1:]), d_y * m_y)
             return d_params, d_x * m_x, d_state
 
-        return (h * m_h, *rest), y * m_y, of_masked
+        return (h * m_h, *state_tail), y * m_y, dropout_pullback
+    # The output of a bare cell is its h', so that both cotangents meet there.
     state_after, inner_pullback = book.step(cell, params, x, state, noise)
     return state_after, state_after[0], lambda d_after, d_y: inner_pullback((d_after[0] + d_y, *d_after[1:]))
