@@ -162,7 +162,7 @@ def judge(
         from_ours, from_peer = _distance(ours_[name], expected), _distance(peer[name], expected)
         # Three cases: the formula is proved in float64, a right peer measures our rounding, a wrong peer measures nothing.
         if dtype == "float64":
-            limit = peer_limit = tolerance.FLOAT64 * max(1, time / tolerance.STEPS_OF_FLOAT64) * scale
+            limit = peer_limit = tolerance.of_float64(time) * scale
         elif known_bug:
             limit, peer_limit = tolerance.WITHOUT_PEER * eps * scale, tolerance.clearly_wrong(eps) * scale
         else:

@@ -3,12 +3,14 @@
 A scale is the largest absolute value of the truth, and eps the machine epsilon of the dtype.
 """
 
-FLOAT64 = 1e-12
-"""The limit in float64, times the scale. It allows the rounding of some 10,000 operations, 2.2e-16 each. A wrong formula is off
-by far more."""
 
-STEPS_OF_FLOAT64 = 100
-"""The number of steps up to which `FLOAT64` holds. Rounding adds up over time, so beyond it the limit grows in proportion."""
+def of_float64(time: int) -> float:
+    """Return the share of the scale that is allowed in float64: 1e-12 up to 100 steps, beyond in proportion to the steps.
+
+    That is the rounding of some 5,000 operations at 2.2e-16 each, which adds up over time. A wrong formula is off by far more.
+    """
+    return 1e-12 * max(1, time / 100)
+
 
 OF_PEER = 8
 """The limit below float64, times the distance of the peer. Two correct programs round in different orders, so their distances

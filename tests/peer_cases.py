@@ -1,11 +1,13 @@
 """Checks that the tests of all peers share."""
 
+from types import ModuleType
+
 import jax
 import numpy as np
 import pytest
 
 from jlstm import LSTM
-from parity import Problem, compare, measure, peers, table, variants_table
+from parity import Problem, compare, measure, ours, peers, table, variants_table
 from parity.diagnosis import Diagnosis
 from parity.quantities import truth
 from parity.values import draw
@@ -62,3 +64,11 @@ def check_known_bugs(name, *words):
             assert any(word in case.known_bug for word in words), case
             comparison = compare(case.problem, name, run=truth)  # skips our side, which has its own tests
             assert comparison.verdict == "peer-bug", f"mended: take {case.known_bug!r} out of {name}"
+
+
+def our_own_peer():
+    """A peer without limits and bugs: our own side, in the form of a peer."""
+    peer = ModuleType("ours")
+    nothing = dict.fromkeys(("lacks", "known_bug"), lambda problem: "")
+    vars(peer).update({"run": ours.run, "version": lambda: "ours 1"} | nothing)
+    return peer

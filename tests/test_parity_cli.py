@@ -18,6 +18,7 @@ from parity.diagnosis import Diagnosis
 from parity.measure import Comparison, Quantity
 from parity.peers.keras import keras
 from parity.values import draw
+from peer_cases import our_own_peer
 
 pytestmark = pytest.mark.xdist_group("tensorflow")  # a gigabyte a process: one worker runs all of these
 
@@ -167,7 +168,8 @@ def test_other_keras_backend_is_refused(monkeypatch):
 def test_another_peer_runs_all_rows_and_not_the_bugs_of_keras(monkeypatch):
     """A new file in `peers` is compared at once. Without any peer the run is an error."""
     monkeypatch.setattr(peers, "names", lambda: ["other"])
-    monkeypatch.setattr(peers, "load", lambda name: ours)
+    peer = our_own_peer()
+    monkeypatch.setattr(peers, "load", lambda name: peer)
     parse = cli.parser().parse_args
     everything, peer_cases = cli.selected(parse([])), cli.with_peers(parse(["--peer", "other"]))
     assert {case.peer for case in peer_cases} == {"other"}

@@ -3,8 +3,9 @@
 import pytest
 
 from jlstm import RNN, Bidirectional, ConvLSTMCell, LSTMCell
-from parity import compare, ours, peers, table, variants_table
+from parity import compare, peers, table, variants_table
 from parity.variants_table import BASE, OPTIONS, possible
+from peer_cases import our_own_peer
 
 
 def test_every_sensible_pair_is_held():
@@ -83,10 +84,11 @@ def test_so_are_those_on_tensorflow(peer, cells, variants):
 
 @pytest.mark.slow
 def test_a_peer_without_limits_is_asked_for_everything(monkeypatch):
-    """A peer without `lacks` gets all rows."""
-    monkeypatch.setattr(peers, "load", lambda name: ours)
-    assert variants_table.rows(ours) == variants_table.rows()
-    case = next(case for case in variants_table.cases("ours", ours) if "coupled" in repr(case.problem.layer))
+    """A peer that lacks nothing gets all rows."""
+    peer = our_own_peer()
+    monkeypatch.setattr(peers, "load", lambda name: peer)
+    assert variants_table.rows(peer) == variants_table.rows()
+    case = next(case for case in variants_table.cases("ours", peer) if "coupled" in repr(case.problem.layer))
     assert compare(case.problem, "ours").verdict == "pass"
 
 

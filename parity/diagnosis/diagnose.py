@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlstm import checks
+from parity import tolerance
 from parity.diagnosis.dropout import dropout_left_on
 from parity.diagnosis.facts import Worst, by_gate, error, errors_by_time, is_result, is_sequence, worst
 from parity.diagnosis.gradients import gradient_causes
@@ -133,9 +134,9 @@ def rounding(dtype: str, time: int) -> float:
         time: the number of steps.
 
     Returns:
-        1e-12 in float64, growing with time beyond 100 steps; in lower precision 32 · eps.
+        In float64 `tolerance.of_float64(time)`; in lower precision `tolerance.WITHOUT_PEER` · eps.
     """
-    return 1e-12 * max(1, time / 100) if dtype == "float64" else 32 * float(jnp.finfo(dtype).eps)
+    return tolerance.of_float64(time) if dtype == "float64" else tolerance.WITHOUT_PEER * float(jnp.finfo(dtype).eps)
 
 
 def _sequence_growth(problem: Problem, theirs: Quantities, truths: Quantities, wrong: list[str], allowed: float) -> Growth | None:
