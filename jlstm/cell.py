@@ -13,14 +13,14 @@ from jlstm.arguments import check_options
 
 PyTree = Any
 Params = PyTree
-Noise = Mapping[str, Array]
+DropoutMasks = Mapping[str, Array]
 
 
-class Noisy(NamedTuple):
-    """Inputs, together with the noise that `Cell.each_step` drew for each step."""
+class MaskedInputs(NamedTuple):
+    """Inputs, together with the dropout masks that `Cell.step_masks` drew for each step."""
 
     xs: Float[Array, "time *batch features"]
-    noise: PyTree
+    dropout_masks: PyTree
 
 
 class Reduced(NamedTuple):
@@ -38,7 +38,7 @@ class Reduced(NamedTuple):
     cell: "Cell"
     params: Params
     context: PyTree
-    xs: Any  # (time, *batch, features), or Noisy
+    xs: Any  # (time, *batch, features), or MaskedInputs
     finish: Callable[[Array], Array]
     same_initial_carry: bool = True
 
@@ -83,7 +83,7 @@ class Cell(Options, abc.ABC):
     cell with spatial axes.
 
     A cell may also define:
-        `each_step`: noise that is drawn again at each step. If it returns any, `project` gets `Noisy` inputs.
+        `step_masks`: dropout masks that are drawn again at each step. If it returns any, `project` gets `MaskedInputs`.
         `gates`: the values of its gates at one step, for `jlstm.inspect`.
         `reduced`: an inner cell whose run gives the same results, so that a fast backend can run that cell instead.
     """
@@ -142,7 +142,7 @@ class Cell(Options, abc.ABC):
         dtype: jax.typing.DTypeLike,
         *,
         key: Array | None = None,
-        noise: Noise | None = None,
+        dropout_masks: DropoutMasks | None = None,
     ) -> tuple[PyTree, PyTree]:
         """Return the initial carry and the context. The context holds all values that are constant over a sequence.
 
@@ -151,22 +151,22 @@ class Cell(Options, abc.ABC):
             batch_shape: sizes of the batch axes.
             dtype: dtype of carry and context.
             key: random key from which the context, for example dropout masks, is drawn.
-            noise: the masks themselves, in place of a key. With neither the cell is in inference mode.
+            dropout_masks: the masks themselves, in place of a key. With neither the cell is in inference mode.
 
         Returns:
             The initial carry and the context.
         """
 
-    def each_step(
+    def step_masks(
         self,
         params: Params,
         shape: tuple[int, ...],
         dtype: jax.typing.DTypeLike,
         *,
         key: Array | None = None,
-        noise: PyTree | None = None,
+        dropout_masks: PyTree | None = None,
     ) -> PyTree | None:
-        """Return the noise that is drawn again at each step, or None if there is none.
+        """Return the dropout masks that are drawn again at each step, or None if there is none.
 
         Its leaves have the shape (time, *batch, …), where `shape` is (time, *batch). Other arguments are those of `begin`.
         """
@@ -179,7 +179,7 @@ class Cell(Options, abc.ABC):
         Args:
             params: parameters as `init` returns them.
             context: the context that `begin` returned.
-            xs: inputs (time, *batch, features), or `Noisy`.
+            xs: inputs (time, *batch, features), or `MaskedInputs`.
 
         Returns:
             A tree whose leaves have time as their first axis. `step` gets one step of it as `z`.

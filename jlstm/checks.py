@@ -38,6 +38,7 @@ __all__ = [
     "bound",
     "brief",
     "counts",
+    "dropout_masks",
     "flag",
     "flags",
     "float_dtype",
@@ -50,7 +51,6 @@ __all__ = [
     "mapping",
     "masks",
     "needs",
-    "noise",
     "number",
     "one_of",
     "path",
@@ -248,7 +248,7 @@ def readable(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
 
 
-def noise(
+def dropout_masks(
     value: Mapping[str, Array],
     *,
     gates: int,
@@ -258,16 +258,16 @@ def noise(
 ) -> dict[str, Array]:
     """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, *size)."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"noise must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
+        raise TypeError(f"dropout_masks must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
     masks = {}
     for name, mask in value.items():
         if not sizes:
-            raise ValueError(f"noise is for a cell with dropout, and this one has none, got {name!r}: leave noise out")
-        one_of("a key of noise", name, sizes)
+            raise ValueError(f"dropout_masks is for a cell with dropout, and this one has none, got {name!r}: leave it out")
+        one_of("a key of dropout_masks", name, sizes)
         size = sizes[name]
         shapes = [(g, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for g in (gates, 1)]
         if jnp.shape(mask) not in shapes:
-            raise ValueError(f"noise[{name!r}] must have shape {shapes[0]} or {shapes[1]}, got {jnp.shape(mask)}")
+            raise ValueError(f"dropout_masks[{name!r}] must have shape {shapes[0]} or {shapes[1]}, got {jnp.shape(mask)}")
         masks[name] = jnp.asarray(mask, dtype)
     return masks
 
@@ -285,8 +285,8 @@ def masks(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtyp
     """
     for name, mask in arrays.items():
         if name not in shapes:
-            raise ValueError(f"noise has {name!r}, whose rate is 0: leave it out, or give a rate")
+            raise ValueError(f"dropout_masks has {name!r}, whose rate is 0: leave it out, or give a rate")
         size, expected = jnp.shape(mask), shapes[name]
         if len(size) != len(expected) or any(n not in (1, m) for n, m in zip(size, expected, strict=True)):
-            raise ValueError(f"noise[{name!r}] must have shape {expected}, got {size}")
+            raise ValueError(f"dropout_masks[{name!r}] must have shape {expected}, got {size}")
     return {name: jnp.broadcast_to(jnp.asarray(mask, dtype), shapes[name]) for name, mask in arrays.items()}

@@ -18,7 +18,7 @@ from jlstm.layers import Layer
 class Recurrent(nn.Module):
     """A layer as a module. Calls take the arguments of `Layer.apply` that follow `params`, and return the same results.
 
-    Dropout is on if `key` or `noise` is passed or if `apply` gets a `"dropout"` rng. Otherwise it is off.
+    Dropout is on if `key` or `dropout_masks` is passed or if `apply` gets a `"dropout"` rng. Otherwise it is off.
 
     Examples:
         >>> import jax, jlstm
@@ -33,7 +33,7 @@ class Recurrent(nn.Module):
 
     @nn.compact
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:
-        """Run `Layer.apply`; `sequence` holds its keyword arguments `lengths`, `mask`, `resets`, `key` and `noise`."""
+        """Run `Layer.apply`; `sequence` holds its keyword arguments `lengths`, `mask`, `resets`, `key` and `dropout_masks`."""
         return _apply(self, xs, carry, sequence)
 
 
@@ -65,8 +65,8 @@ class Step(nn.Module):
 def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any]) -> tuple[PyTree, Array]:
     xs = checks.inputs("xs", xs, axes=("time", "features"))
     params = _params(module, xs.shape[-1])
-    has_noise = sequence.get("key") is not None or sequence.get("noise") is not None
-    if module.layer.stochastic and not has_noise and module.has_rng("dropout"):
+    has_masks = sequence.get("key") is not None or sequence.get("dropout_masks") is not None
+    if module.layer.stochastic and not has_masks and module.has_rng("dropout"):
         sequence = sequence | {"key": module.make_rng("dropout")}
     return module.layer.apply(params, xs, carry, **sequence)
 

@@ -18,7 +18,7 @@ from jlstm.cell import Cell, PyTree
 class Steps(NamedTuple):
     """The time steps of a sequence. `mask` None means that all steps count, `resets` None that none resets the carry."""
 
-    xs: Any  # (time, *batch, features), or Noisy
+    xs: Any  # (time, *batch, features), or MaskedInputs
     mask: Bool[Array, " time *batch"] | None = None
     resets: Bool[Array, " time *batch"] | None = None
 

@@ -22,7 +22,7 @@ class Recurrent(nnx.Module):
     """A layer with its parameters. Calls take the arguments of `Layer.apply` that follow `params`, and return the same results.
 
     Dropout works as in `nnx.Dropout`: it is on at first and after `train()`, and off after `eval()` and in `nnx.view(model,
-    deterministic=True)`. A `key` or `noise` that is passed to the call is always used.
+    deterministic=True)`. A `key` or `dropout_masks` that is passed to the call is always used.
 
     Args:
         layer: any layer.
@@ -63,9 +63,9 @@ class Recurrent(nnx.Module):
         self.rngs: Any = nnx.data(_stream(rngs) if layer.stochastic else None)
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> tuple[PyTree, Array]:
-        """Run `Layer.apply`; `sequence` holds its keyword arguments `lengths`, `mask`, `resets`, `key` and `noise`."""
-        has_noise = sequence.get("key") is not None or sequence.get("noise") is not None
-        if self.layer.stochastic and not has_noise and not self.deterministic:
+        """Run `Layer.apply`; `sequence` holds its keyword arguments `lengths`, `mask`, `resets`, `key` and `dropout_masks`."""
+        has_masks = sequence.get("key") is not None or sequence.get("dropout_masks") is not None
+        if self.layer.stochastic and not has_masks and not self.deterministic:
             sequence = sequence | {"key": self.rngs()}
         return self.layer.apply(self.params, xs, carry, **sequence)
 

@@ -62,7 +62,9 @@ def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) 
     if problem.step:
         carry, y = layer.step(params, carry, xs[:, 0])
         return y[:, None], carry
-    carry, ys = layer.apply(params, time_first(layer, xs), carry, mask=time_first(layer, mask), noise=values.noise)
+    carry, ys = layer.apply(
+        params, time_first(layer, xs), carry, mask=time_first(layer, mask), dropout_masks=values.dropout_masks
+    )
     if problem.outputs == "last":
         return last_output(layer, carry, mask, problem.zero_output), carry
     return time_first(layer, ys), carry

@@ -19,7 +19,7 @@ def truth(problem: Problem, values: Values) -> Quantities:
     def run(piece: Values) -> Any:
         options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
         carry, ys, pullback = textbook.run(
-            problem.layer, piece.params, piece.xs, piece.carry, piece.mask, None, piece.noise, **options
+            problem.layer, piece.params, piece.xs, piece.carry, piece.mask, None, piece.dropout_masks, **options
         )
         return ys, carry, *pullback(piece.d_carry, piece.d_ys)
 

@@ -20,7 +20,7 @@ class Values(NamedTuple):
         xs: the inputs (batch, time, *spatial sizes, features).
         carry: the initial carry; None for zeros.
         mask: which steps count, bool (batch, time); None if all do.
-        noise: the dropout masks of every layer; None without dropout.
+        dropout_masks: the dropout masks of every layer; None without dropout.
         d_carry: the cotangent of the last carry.
         d_ys: the cotangent of the outputs, in their shape.
     """
@@ -29,7 +29,7 @@ class Values(NamedTuple):
     xs: np.ndarray
     carry: Arrays
     mask: np.ndarray | None
-    noise: Arrays
+    dropout_masks: Arrays
     d_carry: Arrays
     d_ys: Arrays
 
@@ -71,10 +71,10 @@ def draw(problem: Problem) -> Values:
     steps = time if problem.outputs == "all" else problem.batches
     ys_shapes = _ys_shapes(problem, params, xs)
     d_ys = jax.tree.map(lambda leaf: normal((batch, steps, *leaf.shape[2:])), ys_shapes)
-    noise = None
+    dropout_masks = None
     if layer.stochastic:
-        noise = layer.map(lambda leaf, leaf_params: _noise(leaf, leaf_params, batch, rng, problem.dtype), params)
-    return Values(params, xs, carry if problem.initial_carry else None, mask_of(problem), noise, d_carry, d_ys)
+        dropout_masks = layer.map(lambda leaf, leaf_params: _dropout_masks(leaf, leaf_params, batch, rng, problem.dtype), params)
+    return Values(params, xs, carry if problem.initial_carry else None, mask_of(problem), dropout_masks, d_carry, d_ys)
 
 
 def _ys_shapes(problem: Problem, params: Arrays, xs: np.ndarray) -> Arrays:
@@ -91,7 +91,7 @@ def rounded(values: Any, dtype: str) -> np.ndarray:
     return np.asarray(values).astype(jnp.dtype(dtype)).astype(np.float64)
 
 
-def _noise(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dtype: str) -> Arrays:
+def _dropout_masks(layer: Any, params: Arrays, batch: int, rng: np.random.Generator, dtype: str) -> Arrays:
     """Draw the dropout masks of an RNN."""
     if isinstance(layer.cell, Dropout):
         cell, carry = layer.cell, jax.eval_shape(lambda: layer.initial_carry(params, (batch,), "float32"))

@@ -45,7 +45,7 @@ def core(folder):
             f"{name}.init": Call(layer.init, {"key": KEY, "features": 3}),
             f"{name}.initial_carry": Call(layer.initial_carry, {"params": params, "batch_shape": (2,)}, {"batch_shape": "empty"}),
             f"{name}.apply": Call(
-                layer.apply, {"params": params, **sequence, "carry": carry}, one_batch_more | {"noise": "wrong shape"}
+                layer.apply, {"params": params, **sequence, "carry": carry}, one_batch_more | {"dropout_masks": "wrong shape"}
             ),
             f"{name}.last_output": Call(layer.last_output, {"carry": carry}),
         }

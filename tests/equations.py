@@ -8,14 +8,16 @@ from parity import textbook
 ONES = np.ones((1, 1))
 
 
-def elman(cell, params, xs, carry, mask=None, noise=None):
+def elman(cell, params, xs, carry, mask=None, dropout_masks=None):
     """Return the last carry and the outputs of the plain recurrent network."""
-    phi, noise = textbook.ACTIVATIONS[cell.activation][0], noise or {}
+    phi, dropout_masks = textbook.ACTIVATIONS[cell.activation][0], dropout_masks or {}
     h, ys = carry.h, []
     for t in range(xs.shape[1]):
-        x = xs[:, t] * noise.get("inputs", ONES)[0]
+        x = xs[:, t] * dropout_masks.get("inputs", ONES)[0]
         after = phi(
-            x @ params["kernel"] + h * noise.get("recurrent", ONES)[0] @ params["recurrent_kernel"] + params.get("bias", 0)
+            x @ params["kernel"]
+            + h * dropout_masks.get("recurrent", ONES)[0] @ params["recurrent_kernel"]
+            + params.get("bias", 0)
         )
         counts = np.ones((len(xs), 1), bool) if mask is None else mask[:, t, None]
         h = np.where(counts, after, h)

@@ -53,9 +53,9 @@ def differentiate(layer, cotangent, params, xs, carry, **sequence):
     return out, pullback(cotangent)
 
 
-def textbook_results(layer, params, xs, carry, cotangent, mask=None, resets=None, noise=None):
+def textbook_results(layer, params, xs, carry, cotangent, mask=None, resets=None, dropout_masks=None):
     """Return the same as `differentiate`, computed by the NumPy textbook."""
-    last, ys, pullback = textbook.run(layer, params, xs, carry, mask, resets, noise)
+    last, ys, pullback = textbook.run(layer, params, xs, carry, mask, resets, dropout_masks)
     return (last, ys), pullback(*cotangent)
 
 

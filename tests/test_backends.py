@@ -55,8 +55,8 @@ def test_dropout_masks_for_each_gate_and_all_carries_are_not_for_the_kernel():
     """Dropout of the inputs with one mask for all gates runs in the kernel."""
     layer = LSTM(UNITS, dropout=0.5)
     assert explained(layer, key=jax.random.key(0)).endswith("is run by cpu")
-    noise = {"inputs": np.ones((4, 2, FEATURES), np.float32)}
-    assert "not by cpu: the inputs have a dropout mask for each gate" in explained(layer, noise=noise)
+    dropout_masks = {"inputs": np.ones((4, 2, FEATURES), np.float32)}
+    assert "not by cpu: the inputs have a dropout mask for each gate" in explained(layer, dropout_masks=dropout_masks)
     with backends.recorded() as choices:
         layer, params, xs, _ = small_problem(LSTM(UNITS), dtype=np.float32)
         jlstm.cell_states(layer, params, xs)

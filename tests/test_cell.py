@@ -27,7 +27,7 @@ class RunningMean(Cell):
     def init(self, key, features, dtype="float32"):
         return {"scale": jnp.ones((features,), dtype)}
 
-    def begin(self, params, batch_shape, dtype, *, key=None, noise=None):
+    def begin(self, params, batch_shape, dtype, *, key=None, dropout_masks=None):
         return {"sum": jnp.zeros((*batch_shape, self.size), dtype), "count": jnp.ones((*batch_shape, 1), dtype)}, ()
 
     def project(self, params, context, xs):

@@ -131,8 +131,8 @@ def test_gradient_flow_is_for_units():
             "mask must have shape (2, 5)",
         ),
         (
-            lambda: RNN_2D.apply(PARAMS, np.ones((5, 8, 6, 2), np.float32), noise={"recurrent": np.ones((4, 8, 6, 4))}),
-            "noise['recurrent'] must have shape (4, 6, 4, 4) or (1, 6, 4, 4), got (4, 8, 6, 4)",
+            lambda: RNN_2D.apply(PARAMS, np.ones((5, 8, 6, 2), np.float32), dropout_masks={"recurrent": np.ones((4, 8, 6, 4))}),
+            "dropout_masks['recurrent'] must have shape (4, 6, 4, 4) or (1, 6, 4, 4), got (4, 8, 6, 4)",
         ),
         (
             lambda: Stack((RNN_2D, RNN_2D)),

@@ -13,9 +13,9 @@ from problems import BATCH, FEATURES, TIME, UNITS, apply, assert_close, flags, s
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def by_hand(problem, mask=None, noise=None):
+def by_hand(problem, mask=None, dropout_masks=None):
     """Return the results of the equation in NumPy."""
-    return elman(problem.layer.cell, *problem[1:], mask, noise)
+    return elman(problem.layer.cell, *problem[1:], mask, dropout_masks)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}, {"activation": "linear"}], ids=repr)
@@ -28,12 +28,15 @@ def test_values_equal_the_equation(options, mask):
 
 
 def test_dropout_multiplies_what_enters_the_sum():
-    """One mask for x and one for h serve all steps. A key equals the noise that it draws."""
+    """One mask for x and one for h serve all steps. A key equals the masks that it draws."""
     problem = small_problem(RNN(ElmanCell(UNITS, dropout=0.4, recurrent_dropout=0.5)))
-    noise = problem.layer.cell.begin(problem.params, (BATCH,), "float64", key=jax.random.key(3))[1]
-    assert {name: mask.shape for name, mask in noise.items()} == {"inputs": (1, BATCH, FEATURES), "recurrent": (1, BATCH, UNITS)}
-    expected = by_hand(problem, noise=jax.tree.map(np.asarray, noise))
-    assert_close(apply(problem.layer, *problem[1:], noise=noise), expected, atol=1e-13)
+    dropout_masks = problem.layer.cell.begin(problem.params, (BATCH,), "float64", key=jax.random.key(3))[1]
+    assert {name: mask.shape for name, mask in dropout_masks.items()} == {
+        "inputs": (1, BATCH, FEATURES),
+        "recurrent": (1, BATCH, UNITS),
+    }
+    expected = by_hand(problem, dropout_masks=jax.tree.map(np.asarray, dropout_masks))
+    assert_close(apply(problem.layer, *problem[1:], dropout_masks=dropout_masks), expected, atol=1e-13)
     assert_close(apply(problem.layer, *problem[1:], key=jax.random.key(3)), expected, atol=1e-13)
     assert_close(apply(problem.layer, *problem[1:]), by_hand(problem), atol=1e-13)
     assert problem.layer.stochastic

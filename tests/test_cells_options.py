@@ -97,8 +97,8 @@ def test_every_pair_equals_numpy(cell, x64):
         if type(cell) in UNSTABLE:
             return out[0], UNSTABLE[type(cell)](cell, params, xs)
         if type(cell) is ElmanCell:
-            return elman(cell, params, xs, carry, noise=masks)
-        return textbook.run(layer, params, xs, carry, noise=masks)[:2]
+            return elman(cell, params, xs, carry, dropout_masks=masks)
+        return textbook.run(layer, params, xs, carry, dropout_masks=masks)[:2]
 
     values = (params, problem.xs, problem.carry)
     assert_close(out, expected(*values), atol=1e-12, rtol=1e-12)

@@ -35,26 +35,26 @@ def steps(params, xs, carry, inputs=None, outputs=None, state=None, zoneout=None
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_multiplies_inputs_outputs_and_h(variational, x64):
-    """`noise` has the factors, one for each step or one for all. The output's factor is not handed on."""
+    """`dropout_masks` has the factors, one for each step or one for all. The output's factor is not handed on."""
     layer, params, xs, carry = small_problem(RNN(Dropout(CELL, inputs=0.5, outputs=0.5, state=0.5, variational=variational)))
     sizes = {"inputs": FEATURES, "outputs": UNITS, "state": UNITS}
-    noise = {name: RNG.normal(size=(BATCH, size) if variational else (TIME, BATCH, size)) for name, size in sizes.items()}
-    masks = {name: np.broadcast_to(mask, (TIME, *mask.shape)) if variational else mask for name, mask in noise.items()}
-    last, ys = apply(layer, params, xs, carry, noise=noise)
+    dropout_masks = {name: RNG.normal(size=(BATCH, size) if variational else (TIME, BATCH, size)) for name, size in sizes.items()}
+    masks = {name: np.broadcast_to(mask, (TIME, *mask.shape)) if variational else mask for name, mask in dropout_masks.items()}
+    last, ys = apply(layer, params, xs, carry, dropout_masks=dropout_masks)
     expected_last, expected_ys = steps(params, xs, carry, **masks)
     np.testing.assert_allclose(ys, expected_ys, rtol=1e-12)
     np.testing.assert_allclose(last, expected_last, rtol=1e-12)
 
 
 def test_zoneout_keeps_some_of_h_and_c(x64):
-    """Those that `noise` says; h comes from the new c, not from what is kept of it. In inference, the rates' shares of both."""
+    """The masks say which values are kept, and h comes from the new c. In inference, both are averaged by the rates."""
     layer, params, xs, carry = small_problem(RNN(Zoneout(CELL, h=0.3, c=0.6)))
     zoneout = [(RNG.random((TIME, BATCH, UNITS)) < 0.5).astype(float) for _ in "hc"]
-    for noise, shares in (
+    for dropout_masks, shares in (
         ({"h": zoneout[0], "c": zoneout[1]}, zoneout),
         (None, [np.full((TIME, 1, 1), rate) for rate in (0.3, 0.6)]),
     ):
-        last, ys = apply(layer, params, xs, carry, noise=noise)
+        last, ys = apply(layer, params, xs, carry, dropout_masks=dropout_masks)
         expected_last, expected_ys = steps(params, xs, carry, zoneout=shares)
         np.testing.assert_allclose(ys, expected_ys, rtol=1e-12)
         np.testing.assert_allclose(last, expected_last, rtol=1e-12)
@@ -71,10 +71,10 @@ def test_dropped_weights_are_those_of_a_cell_with_zeros(x64):
     layer, params, xs, carry = small_problem(RNN(WeightDrop(CELL, rate=0.5)))
     factors = 2.0 * (RNG.random(params["recurrent_kernel"].shape) < 0.5)
     masked = params | {"recurrent_kernel": params["recurrent_kernel"] * factors}
-    got = apply(layer, params, xs, carry, noise={"recurrent_kernel": factors})
+    got = apply(layer, params, xs, carry, dropout_masks={"recurrent_kernel": factors})
     expected = apply(RNN(CELL, backend="scan"), masked, xs, carry)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), got, expected)
-    of_scan = apply(RNN(layer.cell, backend="scan"), params, xs, carry, noise={"recurrent_kernel": factors})
+    of_scan = apply(RNN(layer.cell, backend="scan"), params, xs, carry, dropout_masks={"recurrent_kernel": factors})
     jax.tree.map(np.testing.assert_array_equal, of_scan, expected)
 
 
@@ -139,8 +139,8 @@ def test_chunks_do_not_repeat_their_masks():
         (lambda: Dropout(CELL, inputs=1.0), "inputs must be a rate in"),
         (lambda: Residual(CELL).init(jax.random.key(0), FEATURES), "inputs must have 4 features as the outputs have, got 3"),
         (
-            lambda: RNN(WeightDrop(CELL)).apply(CELL.init(jax.random.key(0), 3), np.ones((2, 5, 3)), noise={"x": 1}),
-            "a key of the noise of WeightDrop must be",
+            lambda: RNN(WeightDrop(CELL)).apply(CELL.init(jax.random.key(0), 3), np.ones((2, 5, 3)), dropout_masks={"x": 1}),
+            "a key of the dropout masks of WeightDrop must be",
         ),
     ],
 )
@@ -173,7 +173,7 @@ REFUSED |= {("WeightDrop", inner): TypeError for inner in ("Highway", "LearnedCa
 @pytest.mark.parametrize("outer", WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS)
 def test_every_pair_of_wrappers(outer, inner):
-    """A pair gives the same with `remat`, and backwards if no noise belongs to a step; or it is refused."""
+    """A pair gives the same with `remat`, and backwards if no mask belongs to a step; or it is refused."""
 
     def run(**options):
         layer = RNN(WRAPPERS[outer](WRAPPERS[inner](LSTMCell(FEATURES))), **options)
@@ -190,8 +190,8 @@ def test_every_pair_of_wrappers(outer, inner):
         return
     carry, ys = run()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(remat=2))
-    noise_of_steps = {"Dropout", "Zoneout"} & {outer, inner}  # this noise belongs to a step, whatever the direction
-    if not noise_of_steps:
+    masks_per_step = {"Dropout", "Zoneout"} & {outer, inner}  # its masks belong to a step, whatever the direction
+    if not masks_per_step:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (carry, ys), run(reverse=True))
 
 
@@ -201,7 +201,7 @@ def test_what_is_drawn_has_its_share():
     cell = WRAPPERS["variational"](WRAPPERS["Dropout"](cell))
     key, params = jax.random.key(4), cell.init(jax.random.key(0), 50)
     _, context = cell.begin(params, (40,), "float32", key=key)
-    fresh = cell.each_step(params, (30, 40), "float32", key=key)
+    fresh = cell.step_masks(params, (30, 40), "float32", key=key)
     weights, zoneout_noise = context.inner.inner.inner.outer, fresh.inner.inner.outer
     shares = [(context.outer[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]
     shares += [(fresh.inner.outer[name], rate) for name, rate in (("inputs", 0.3), ("outputs", 0.4), ("state", 0.2))]

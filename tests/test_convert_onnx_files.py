@@ -229,6 +229,15 @@ def test_names_that_are_not_text_are_one_sentence(tmp_path, name):
     assert "it has a name that is not text: export it again" in refusal(lambda: convert.read(tmp_path / "a.onnx"))
 
 
+@pytest.mark.parametrize("operator", ["Unknown\nOperator", "LSTM\nof its own"])
+def test_an_operator_with_a_line_break_in_its_name_is_one_sentence(tmp_path, operator):
+    """The name of an operator stands in quotes where it is not a plain word."""
+    nodes = [make.make_node(operator, ["w"], ["W"]), layer()]
+    arrays = {name: array for name, array in weights().items() if name != "W"}
+    message = refusal(lambda: convert.read(saved(tmp_path / "a.onnx", graph(nodes, arrays | {"w": np.zeros(3, "float32")}))))
+    assert repr(operator)[1:-1] in message
+
+
 def test_onnx_runtimes_own_format_is_named(tmp_path):
     """ONNX Runtime's own format is not ONNX, and the refusal says so."""
     (tmp_path / "a.ort").write_bytes(b"\0\0\0\0ORTM" + bytes(20))

@@ -117,19 +117,28 @@ CASES = {
     "resets of another time": (lambda: apply(resets=MASK[:, :4]), "resets must have shape (2, 5)"),
     "mask and lengths": (lambda: apply(mask=MASK, lengths=[1, 2]), "lengths and mask are both given, expected at most one"),
     # dropout
-    "key and noise": (lambda: apply(key=jax.random.key(0), noise={}), "key and noise are both given, expected at most one"),
-    "name of noise": (lambda: apply(noise={"outputs": XS}), "a key of noise must be one of 'inputs', 'recurrent', got 'outputs'"),
-    "shape of noise": (
-        lambda: apply(noise={"inputs": XS}),
-        "noise['inputs'] must have shape (4, 2, 3) or (1, 2, 3), got (2, 5, 3)",
+    "key and dropout masks": (
+        lambda: apply(key=jax.random.key(0), dropout_masks={}),
+        "key and dropout_masks are both given, expected at most one",
     ),
-    "noise as an array": (lambda: apply(noise=XS), "noise must be a dict with some of 'inputs', 'recurrent', got ndarray"),
-    "noise for both": (
-        lambda: apply(BIDIRECTIONAL, None, noise={"inputs": XS}),
-        "noise must be a dict with 'forward' and 'backward'",
+    "name of dropout masks": (
+        lambda: apply(dropout_masks={"outputs": XS}),
+        "a key of dropout_masks must be one of 'inputs', 'recurrent', got 'outputs'",
     ),
-    "noise for a Stack": (lambda: apply(STACK, None, noise={"inputs": XS}), "noise must be a tuple of 2"),
-    "noise for one layer": (lambda: apply(STACK, None, noise=({},)), "noise must be a tuple of 2"),
+    "shape of dropout masks": (
+        lambda: apply(dropout_masks={"inputs": XS}),
+        "dropout_masks['inputs'] must have shape (4, 2, 3) or (1, 2, 3), got (2, 5, 3)",
+    ),
+    "dropout masks as an array": (
+        lambda: apply(dropout_masks=XS),
+        "dropout_masks must be a dict with some of 'inputs', 'recurrent', got ndarray",
+    ),
+    "dropout masks for both": (
+        lambda: apply(BIDIRECTIONAL, None, dropout_masks={"inputs": XS}),
+        "dropout_masks must be a dict with 'forward' and 'backward'",
+    ),
+    "dropout masks for a Stack": (lambda: apply(STACK, None, dropout_masks={"inputs": XS}), "dropout_masks must be a tuple of 2"),
+    "dropout masks for one layer": (lambda: apply(STACK, None, dropout_masks=({},)), "dropout_masks must be a tuple of 2"),
     # dtypes
     "float64": (lambda: apply(LSTM(4, dtype="float64")), "call jax.config.update('jax_enable_x64', True) first"),
     "float64 params": (lambda: LSTM(4, param_dtype="float64").init(jax.random.key(0), 3), "param_dtype is float64 but JAX"),

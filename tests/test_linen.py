@@ -58,14 +58,14 @@ def test_lengths_carry_and_the_rest_pass_through():
 
 
 def test_dropout_is_on_with_a_key_and_off_without():
-    """A `dropout` rng, a key or noise turn dropout on; without any it is inference."""
+    """A `dropout` rng, a key or masks turn dropout on; without any it is inference."""
     layer = LSTM(4, dropout=0.5, recurrent_dropout=0.5)
     params = layer.init(jax.random.key(0), 3)
     model, variables, key = Recurrent(layer), {"params": params}, jax.random.key(7)
     equal(model.apply(variables, XS), layer.apply(params, XS))
     equal(model.apply(variables, XS, key=key), layer.apply(params, XS, key=key))
-    noise = {"inputs": np.zeros((1, 2, 3), np.float32)}
-    equal(model.apply(variables, XS, noise=noise), layer.apply(params, XS, noise=noise))
+    dropout_masks = {"inputs": np.zeros((1, 2, 3), np.float32)}
+    equal(model.apply(variables, XS, dropout_masks=dropout_masks), layer.apply(params, XS, dropout_masks=dropout_masks))
     dropped, again, different = (model.apply(variables, XS, rngs={"dropout": jax.random.key(k)})[1] for k in (1, 1, 2))
     equal(dropped, again)
     assert (dropped != different).any()

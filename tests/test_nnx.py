@@ -58,8 +58,8 @@ def test_dropout_follows_train_and_eval():
     first, second = model(XS)[1], model(XS)[1]
     assert (first != second).any()
     equal(model(XS, key=key), layer.apply(model.params, XS, key=key))
-    noise = {"inputs": np.zeros((1, 2, 3), np.float32)}
-    equal(model(XS, noise=noise), layer.apply(model.params, XS, noise=noise))
+    dropout_masks = {"inputs": np.zeros((1, 2, 3), np.float32)}
+    equal(model(XS, dropout_masks=dropout_masks), layer.apply(model.params, XS, dropout_masks=dropout_masks))
     model.eval()
     equal(model(XS), layer.apply(model.params, XS))
     model.train()

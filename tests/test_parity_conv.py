@@ -47,7 +47,7 @@ def keras_layer(cell, reverse):
     )
 
 
-def theirs(problem, cotangent, mask=None, noise=None):
+def theirs(problem, cotangent, mask=None, dropout_masks=None):
     """Return the results of Keras with their gradients, and the initial weights."""
     layer = keras_layer(problem.layer.cell, problem.layer.reverse)
     import tensorflow as tf
@@ -56,12 +56,12 @@ def theirs(problem, cotangent, mask=None, noise=None):
     initial = [np.asarray(weight) for weight in layer.trainable_weights]
     names = [weight.name for weight in layer.trainable_weights]
     layer.set_weights([problem.params[name] for name in names])
-    for name, masks in (noise or {}).items():  # the attributes in which the Keras cell keeps its drawn masks
+    for name, masks in (dropout_masks or {}).items():  # the attributes in which the Keras cell keeps its drawn masks
         setattr(layer.cell, {"inputs": "_dropout_mask", "recurrent": "_recurrent_dropout_mask"}[name], list(masks))
     xs, *state = map(tf.constant, (problem.xs, *problem.carry))
     with tf.GradientTape() as tape:
         tape.watch((xs, state))
-        ys, *last = layer(xs, initial_state=state, mask=mask, training=noise is not None)
+        ys, *last = layer(xs, initial_state=state, mask=mask, training=dropout_masks is not None)
         ys = tf.reverse(ys, [1]) if problem.layer.reverse else ys
     of_last, of_ys = cotangent
     *of_params, of_xs, of_h, of_c = tape.gradient((ys, *last), [*layer.trainable_weights, xs, *state], (of_ys, *of_last))
@@ -89,10 +89,10 @@ def test_dropout_masks_act_where_they_do_in_keras():
     """There is one mask for each gate, on inputs and on h."""
     problem = small_problem(RNN(ConvLSTMCell(UNITS, (3, 2), (5, 4), dropout=0.3, recurrent_dropout=0.4)))
     shapes = {"inputs": (4, BATCH, 5, 4, FEATURES), "recurrent": (4, BATCH, 3, 3, UNITS)}
-    noise = normal({name: np.empty(shape) for name, shape in shapes.items()}, rng=np.random.default_rng(5))
+    dropout_masks = normal({name: np.empty(shape) for name, shape in shapes.items()}, rng=np.random.default_rng(5))
     cotangent = cotangent_of(problem)
-    got = differentiate(problem.layer, cotangent, *problem[1:], noise=noise)
-    assert_close(got, theirs(problem, cotangent, noise=noise)[0], rtol=1e-12, atol=1e-12)
+    got = differentiate(problem.layer, cotangent, *problem[1:], dropout_masks=dropout_masks)
+    assert_close(got, theirs(problem, cotangent, dropout_masks=dropout_masks)[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -191,24 +191,26 @@ PLANTS = {
         "precision: computed in bfloat16 and returned as float32",
     ),
     # dropout
-    "dropout off": (with_values(noise=lambda noise: None), {"layer": DROPPING}, "dropout is off"),
+    "dropout off": (with_values(dropout_masks=lambda dropout_masks: None), {"layer": DROPPING}, "dropout is off"),
     "dropout not scaled": (
-        with_values(noise=lambda noise: {name: (mask > 0) * 1.0 for name, mask in noise.items()}),
+        with_values(dropout_masks=lambda dropout_masks: {name: (mask > 0) * 1.0 for name, mask in dropout_masks.items()}),
         {"layer": DROPPING},
         "dropout masks are not scaled",
     ),
     "inputs' dropout not scaled": (
-        with_values(noise=lambda noise: noise | {"inputs": noise["inputs"] * 0.7}),
+        with_values(dropout_masks=lambda dropout_masks: dropout_masks | {"inputs": dropout_masks["inputs"] * 0.7}),
         {"layer": DROPPING},
         "dropout masks of the inputs are not scaled",
     ),
     "recurrent dropout scaled twice": (
-        with_values(noise=lambda noise: noise | {"recurrent": noise["recurrent"] / 0.6}),
+        with_values(dropout_masks=lambda dropout_masks: dropout_masks | {"recurrent": dropout_masks["recurrent"] / 0.6}),
         {"layer": DROPPING},
         "dropout masks of the recurrent part are scaled twice",
     ),
     "one mask": (
-        with_values(noise=lambda noise: noise | {"recurrent": np.stack([noise["recurrent"][0]] * 4)}),
+        with_values(
+            dropout_masks=lambda dropout_masks: dropout_masks | {"recurrent": np.stack([dropout_masks["recurrent"][0]] * 4)}
+        ),
         {"layer": DROPPING},
         "one dropout mask of the recurrent part is used for all gates",
     ),

@@ -124,8 +124,8 @@ def test_variants_are_those_written_from_the_papers(name):
     """Every variant equals a second loop, written independently, to the last bits."""
     cell, values = SUPPORTED[name], draw(PROBLEMS[f"cell {name}"])
     options = {field.name: getattr(cell, field.name) for field in fields(cell)}
-    h, c, ys = variants.run(options, values.params, values.xs, *values.carry, values.noise or {})
-    carry, got, _ = textbook.run(RNN(cell), values.params, values.xs, values.carry, noise=values.noise)
+    h, c, ys = variants.run(options, values.params, values.xs, *values.carry, values.dropout_masks or {})
+    carry, got, _ = textbook.run(RNN(cell), values.params, values.xs, values.carry, dropout_masks=values.dropout_masks)
     for ours_, expected in zip((*carry, got), (h, c, ys), strict=True):
         np.testing.assert_allclose(ours_, expected, rtol=0, atol=1e-14)
 

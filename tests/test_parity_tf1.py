@@ -80,12 +80,14 @@ def test_variants_are_those_of_tensorflow_1(options, x64):
     check(cell, cell)
 
 
-def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **noise):
+def check(ours, inner, wrap=lambda cell: cell, features=FEATURES, **dropout_masks):
     """Compare our cell with theirs. `inner` is the LSTM inside a wrapper, or the cell itself."""
     layer = RNN(ours)
     problem = small_problem(layer, features=features)
     cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
-    (last, ys), (of_params, of_xs, of_carry) = differentiate(layer, cotangent, params, xs, carry, lengths=LENGTHS, **noise)
+    (last, ys), (of_params, of_xs, of_carry) = differentiate(
+        layer, cotangent, params, xs, carry, lengths=LENGTHS, **dropout_masks
+    )
     values, grads = theirs(inner, params, xs, carry, cotangent, wrap)
     close = {"rtol": 1e-10, "atol": 1e-12}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), (ys, last.h, last.c), values)
@@ -111,7 +113,7 @@ def test_variational_dropout_is_that_of_tensorflow_1(x64):
 
     cell = LSTMCell(UNITS)
     ours = Dropout(cell, variational=True, **{name: 1 - share for name, share in keep.items()})
-    check(ours, cell, wrap, noise={name: np.floor(keep[name] + masks[name]) / keep[name] for name in keep})
+    check(ours, cell, wrap, dropout_masks={name: np.floor(keep[name] + masks[name]) / keep[name] for name in keep})
 
 
 def test_a_residual_is_that_of_tensorflow_1(x64):

@@ -168,7 +168,9 @@ RUNS = {
     ),
     "directions swapped": with_values(params=lambda params: {"forward": params["backward"], "backward": params["forward"]}),
     "input dropout not scaled": with_values(
-        noise=lambda noise: {name: masks | {"inputs": masks["inputs"] * 0.7} for name, masks in noise.items()}
+        dropout_masks=lambda dropout_masks: {
+            name: masks | {"inputs": masks["inputs"] * 0.7} for name, masks in dropout_masks.items()
+        }
     ),
     "gradient of one weight matrix zero": with_result("d_params.backward.recurrent_kernel", np.zeros_like),
     "gradient of one weight zero": with_result("d_params.forward.kernel", zeroed_where_largest),

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.activations import Activation, activation
-from jlstm.cell import Cell, Noise, Params, PyTree
+from jlstm.cell import Cell, DropoutMasks, Params, PyTree
 from jlstm.cells.tuples import HiddenCarry
 from jlstm.dropout import bernoulli_masks
 from jlstm.initializers import Initializer, initializer
@@ -66,16 +66,18 @@ class StandardCell(Cell):
         dtype: jax.typing.DTypeLike,
         *,
         key: Array | None = None,
-        noise: Noise | None = None,
-    ) -> tuple[PyTree, Noise]:
+        dropout_masks: DropoutMasks | None = None,
+    ) -> tuple[PyTree, DropoutMasks]:
         """Return a carry of zeros, and the dropout masks as context.
 
         A mask has the shape (gates, *batch, *size). The first axis is 1 if all gates share a mask, else `mask_gates`.
         """
         carry = self.carry_type(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in self.carry_shapes()))
         sizes = self.mask_sizes(params)
-        if noise is not None:
-            return carry, checks.noise(noise, gates=self.mask_gates, batch_shape=batch_shape, sizes=sizes, dtype=dtype)
+        if dropout_masks is not None:
+            return carry, checks.dropout_masks(
+                dropout_masks, gates=self.mask_gates, batch_shape=batch_shape, sizes=sizes, dtype=dtype
+            )
         gates = self.mask_gates if self.recurrent_dropout else 1
         shapes = {name: (gates, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for name, size in sizes.items()}
         return carry, bernoulli_masks(key, {"inputs": self.dropout, "recurrent": self.recurrent_dropout}, shapes, dtype)

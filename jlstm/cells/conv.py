@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation
 from jlstm.arrays import broadcast_leading, masked_matmul
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.cells.convolution import Sizes, axes, convolve, convolve_steps, sizes_after, split_gates_merged
 from jlstm.cells.lstm import LSTMCell
@@ -155,18 +155,18 @@ class ConvLSTMCell(StandardCell):
             params["peephole_kernel"] = jnp.zeros((3, *self.spatial_out, self.filters), dtype)
         return params
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch_and_space features"]) -> LSTMGates:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch_and_space features"]) -> LSTMGates:
         """Return x * W + b for all steps, computed in one convolution and split by gate."""
         product = partial(convolve_steps, strides=self.strides, padding=self.padding, dilation=self.dilation)
         masks = context.get("inputs")  # (gates, *batch, *spatial, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1), product)
         return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
-    def gates(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return σ(i), σ(f), φ(g) and σ(o)."""
         return self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
-    def step(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
+    def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
         """Compute h' and c' by the equations of the LSTM, at each place."""
         gates, c = self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self._lstm.output(params, gates.o, c)
@@ -178,7 +178,7 @@ class ConvLSTMCell(StandardCell):
         options = {name: getattr(self, name) for name in ("activation", "recurrent_activation", "peephole")}
         return LSTMCell(self.filters, **options)
 
-    def _sums(self, params: Params, context: Noise, h: Array, z: LSTMGates) -> LSTMGates:
+    def _sums(self, params: Params, context: DropoutMasks, h: Array, z: LSTMGates) -> LSTMGates:
         """Return x * W + h * U + b, split by gate."""
         products = masked_matmul(h, params["recurrent_kernel"], context.get("recurrent"), convolve)
         return jax.tree.map(jnp.add, z, split_gates_merged(products, len(self.spatial)))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation, activation
 from jlstm.arrays import broadcast_leading, masked_matmul
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.cells.tuples import HiddenCarry
 from jlstm.initializers import Initializer, draw
@@ -83,7 +83,7 @@ class ElmanCell(StandardCell):
         return {"inputs": params["kernel"].shape[0], "recurrent": self.units}
 
     def project(
-        self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]
+        self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]
     ) -> Float[Array, "time *batch units"]:
         """Return x W + b for all steps, computed in one matmul."""
         masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
@@ -91,7 +91,7 @@ class ElmanCell(StandardCell):
         return zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs
 
     def step(
-        self, params: Params, context: Noise, carry: HiddenCarry, z: Float[Array, "*batch units"]
+        self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Float[Array, "*batch units"]
     ) -> tuple[HiddenCarry, Array]:
         """Compute h' = φ(x W + h U + b)."""
         h = activation(self.activation)(z + masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))

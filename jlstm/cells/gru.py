@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation, activation
 from jlstm.arrays import broadcast_leading, masked_matmul
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.cells.tuples import HiddenCarry
 from jlstm.initializers import Initializer, draw
@@ -110,13 +110,13 @@ class GRUCell(StandardCell):
         """Return the sizes of the masks `inputs` for x and `recurrent` for h."""
         return {"inputs": params["kernel"].shape[0], "recurrent": self.units}
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> GRUGates:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> GRUGates:
         """Return x W + b for all steps, computed in one matmul and split by gate."""
         masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
         return GRUGates(*jnp.split(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs, 3, axis=-1))
 
-    def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: GRUGates) -> GRUGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: GRUGates) -> GRUGates:
         """Return σ(z), σ(r) and φ(g)."""
         gate, candidate = activation(self.recurrent_activation), activation(self.activation)
         masks, h, kernel = context.get("recurrent"), carry.h, params["recurrent_kernel"]
@@ -132,7 +132,7 @@ class GRUCell(StandardCell):
         r = gate(z.r + h_r)
         return GRUGates(gate(z.z + h_z), r, candidate(z.g + masked_matmul(r * h, kernel[:, 2 * self.units :], candidate_masks)))
 
-    def step(self, params: Params, context: Noise, carry: HiddenCarry, z: GRUGates) -> tuple[HiddenCarry, Array]:
+    def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: GRUGates) -> tuple[HiddenCarry, Array]:
         """Compute h' = z ⊙ h + (1 - z) ⊙ g."""
         update, _, g = self.gates(params, context, carry, z)
         h = update * carry.h + (1 - update) * g

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jlstm import checks
 from jlstm.activations import Activation, activation
 from jlstm.arrays import broadcast_leading, clip, masked_matmul
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells import normalization
 from jlstm.cells.base import StandardCell
 from jlstm.cells.normalization import SCHEMES, normalize
@@ -170,7 +170,7 @@ class LSTMCell(StandardCell):
             params |= normalization.parameters(SCHEMES[self.layer_norm], columns, self.units, dtype)
         return params
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> LSTMGates:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> LSTMGates:
         """Return x W + b for all steps, computed in one matmul and split by gate.
 
         The split is here and not in `step`, since in a loop XLA reads parts of an array one number at a time.
@@ -184,17 +184,17 @@ class LSTMCell(StandardCell):
             zs = zs + broadcast_leading(params["bias"], zs)
         return split_gates(zs, self.gate_names)
 
-    def gates(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return σ(i), σ(f), φ(g) and σ(o)."""
         return self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
-    def step(self, params: Params, context: Noise, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
+    def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
         """Compute h' and c' by the equations of the class."""
         gates, c = self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self.output(params, gates.o, c)
         return LSTMCarry(h, c), h
 
-    def _sums(self, params: Params, context: Noise, h: Array, z: LSTMGates) -> LSTMGates:
+    def _sums(self, params: Params, context: DropoutMasks, h: Array, z: LSTMGates) -> LSTMGates:
         """Return x W + h U + b, split by gate."""
         masks = context.get("recurrent") if self.recurrent_dropout_on == "h" else None
         products = masked_matmul(h, params["recurrent_kernel"], masks)
@@ -202,7 +202,7 @@ class LSTMCell(StandardCell):
             products = normalize(products, params["recurrent_norm"], self._epsilon)
         return jax.tree.map(jnp.add, z, split_gates(products, self.gate_names))
 
-    def advance(self, params: Params, context: Noise, c: Array, sums: LSTMGates) -> tuple[LSTMGates, Array]:
+    def advance(self, params: Params, context: DropoutMasks, c: Array, sums: LSTMGates) -> tuple[LSTMGates, Array]:
         """Return the gates σ(i), σ(f), φ(g), σ(o), and c'. `ConvLSTMCell` calls this too, with the sums of all places.
 
         Args:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jlstm import checks
 from jlstm.arrays import broadcast_leading
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.cells.tuples import HiddenCarry
 from jlstm.initializers import Initializer, draw
@@ -58,7 +58,7 @@ class _Minimal(StandardCell):
             params["bias"] = draw(self.bias_init, for_bias, (self.columns * self.units,), dtype)
         return params
 
-    def step(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
+    def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
         """Compute h', the last equation of the class."""
         h = z.decay * carry.h + z.added
         return HiddenCarry(h), h
@@ -92,13 +92,13 @@ class MinGRUCell(_Minimal):
 
     columns: ClassVar[int] = 2
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> Linear:
         """Return the coefficients of the linear steps, for all steps at once."""
         z, g = self._columns(params, xs)
         # 1 - σ(z), written as σ(-z), which keeps its digits where σ(z) rounds to 1.
         return Linear(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * g)
 
-    def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinGRUGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> MinGRUGates:
         """Return σ(z)."""
         return MinGRUGates(1 - z.decay)
 
@@ -127,13 +127,13 @@ class MinLSTMCell(_Minimal):
 
     columns: ClassVar[int] = 3
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Linear:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> Linear:
         """Return the coefficients of the linear steps, for all steps at once."""
         i, f, g = self._columns(params, xs)
         # σ(i) / (σ(f) + σ(i)) = σ(log σ(i) - log σ(f)). The quotient itself could be 0 / 0 where both gates are tiny.
         share = jax.nn.sigmoid(jax.nn.log_sigmoid(i) - jax.nn.log_sigmoid(f))
         return Linear(1 - share, share * g)
 
-    def gates(self, params: Params, context: Noise, carry: HiddenCarry, z: Linear) -> MinLSTMGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> MinLSTMGates:
         """Return σ(i) and σ(f), divided by their sum."""
         return MinLSTMGates(1 - z.decay, z.decay)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jlstm import checks
 from jlstm.arrays import broadcast_leading
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.initializers import Initializer, draw
 
@@ -127,7 +127,7 @@ class MLSTMCell(StandardCell):
         size = self.units // self.heads
         return (self.heads, size, size), (self.heads, size), (self.heads,)
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> Projected:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> Projected:
         """Return q, k / √d, v and the gates before stabilisation, for all steps at once."""
 
         def linear(name: str) -> Array:
@@ -141,11 +141,11 @@ class MLSTMCell(StandardCell):
         log_f = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
         return Projected(q, k / k.shape[-1] ** 0.5, v, log_f, i, jax.nn.sigmoid(o))
 
-    def gates(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> MLSTMGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: MLSTMCarry, z: Projected) -> MLSTMGates:
         """Return exp(i - m'), φ(f) exp(m - m') and σ(o): the factors of the new value, of C and n, and of h."""
         return self._stabilized_gates(carry, z)[0]
 
-    def step(self, params: Params, context: Noise, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
+    def step(self, params: Params, context: DropoutMasks, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
         """Compute C', n', m' and h' by the equations of the class."""
         gates, m = self._stabilized_gates(carry, z)
         f, i = gates.f[..., None], gates.i[..., None]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jlstm import checks
 from jlstm.arrays import broadcast_leading
-from jlstm.cell import Noise, Params
+from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.cells.tuples import LSTMGates, split_gates
 from jlstm.initializers import Initializer, draw
@@ -108,17 +108,17 @@ class SLSTMCell(StandardCell):
         """Return the shapes of h, c, n and m, which are equal."""
         return ((self.units,),) * 4
 
-    def project(self, params: Params, context: Noise, xs: Float[Array, "time *batch features"]) -> LSTMGates:
+    def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> LSTMGates:
         """Return x W + b for all steps, computed in one matmul and split by gate."""
         zs = xs @ params["kernel"]
         return split_gates(zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs)
 
-    def gates(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
+    def gates(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o)."""
         gates, _ = self._stabilized_gates(params, carry, z)
         return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only where n is 0, and there it is a factor of zeros
 
-    def step(self, params: Params, context: Noise, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
+    def step(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
         """Compute h', c', n' and m' by the equations of the class."""
         (i, f, g, o), m = self._stabilized_gates(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i

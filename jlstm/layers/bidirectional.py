@@ -28,7 +28,7 @@ MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 class Bidirectional(Composite):
     """Run a layer over the sequence and a second copy of it over the reversed sequence, and merge both outputs.
 
-    The two directions have the same options and separate parameters. Parameters, carry and noise are dicts with the keys
+    The two directions have the same options and separate parameters. Parameters, carry and dropout masks are dicts with the keys
     `"forward"` and `"backward"`. Outputs of both directions are in the order of the inputs.
 
     Args:
@@ -125,9 +125,11 @@ class Bidirectional(Composite):
             name: layer.draw(k, features) for (name, layer), k in zip(self.children.items(), jax.random.split(key), strict=True)
         }
 
-    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+    def run(
+        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
+    ) -> Results:
         """Run both directions and merge their outputs."""
-        carries, masks = self.split("carry", carry), self.split("noise", noise)
+        carries, masks = self.split("carry", carry), self.split("dropout_masks", dropout_masks)
         keys = (None, None) if key is None else jax.random.split(key)
         results = {}
         for (name, layer), k in zip(self.children.items(), keys, strict=True):

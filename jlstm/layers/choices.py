@@ -43,7 +43,7 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
 
     Returns:
         An `Explanation`, which prints as one line for each cell that runs. In a Stack or a Bidirectional the line begins with the
-        layer and the direction. If the layer has dropout and neither `key` nor `noise` is passed, the last line says that
+        layer and the direction. If the layer has dropout and neither `key` nor `dropout_masks` is passed, the last line says that
         dropout is off. Its `choices` hold the same as data, for example `explain(…).choices[0].backend`.
 
     Raises:
@@ -63,5 +63,5 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
         checks.arrays(name, tree)
     with backends.recorded() as choices:
         jax.eval_shape(lambda *arrays: layer.apply(*arrays, **options), params, xs, *args)
-    off = layer.stochastic and options.get("key") is None and options.get("noise") is None
+    off = layer.stochastic and options.get("key") is None and options.get("dropout_masks") is None
     return Explanation(tuple(choices), off)

@@ -11,7 +11,7 @@ Key = str | int
 REMEDIES = {
     "params": "pass what init of this layer returned",
     "carry": "pass what apply of this layer returned",
-    "noise": "pass the masks of each layer, or None where there are none",
+    "dropout_masks": "pass the masks of each layer, or None where there are none",
 }
 
 
@@ -36,7 +36,7 @@ class ChildCall(NamedTuple):
 class Composite(Layer):
     """A layer made of other layers, its children. A new kind defines the abstract methods here and those left of `Layer`.
 
-    Parameters, carry and noise are trees with one entry for each child: `tree[key]` belongs to `children[key]`.
+    Parameters, carry and dropout masks are trees with one entry for each child: `tree[key]` belongs to `children[key]`.
     """
 
     @property
@@ -57,7 +57,7 @@ class Composite(Layer):
         """Return the entry of each child in a tree, or None for each child if the tree is None.
 
         Args:
-            name: What the tree is, "params", "carry" or "noise".
+            name: What the tree is, "params", "carry" or "dropout_masks".
             tree: A tree that a caller passed.
 
         Raises:
@@ -78,7 +78,7 @@ class Composite(Layer):
 
     @property
     def stochastic(self) -> bool:
-        """Whether a child has dropout or other noise."""
+        """Whether a child has dropout."""
         return any(child.stochastic for child in self.children.values())
 
     @property

@@ -83,7 +83,9 @@ class Layer(Tree, Options, abc.ABC):
         """Do what `initial_carry` does, for checked arguments."""
 
     @abc.abstractmethod
-    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+    def run(
+        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
+    ) -> Results:
         """Do what `apply` does, for checked, time-major steps; `states` asks for the carries after all steps."""
 
     @abc.abstractmethod
@@ -192,7 +194,7 @@ class Layer(Tree, Options, abc.ABC):
         mask: Bool[Array, "*batch time"] | None = None,
         resets: Bool[Array, "*batch time"] | None = None,
         key: Array | None = None,
-        noise: PyTree = None,
+        dropout_masks: PyTree = None,
     ) -> tuple[PyTree, Float[Array, "*batch time features_out"]]:
         """Run over a sequence and return the last carry and the outputs of all steps.
 
@@ -208,18 +210,18 @@ class Layer(Tree, Options, abc.ABC):
                 its output is zero. Its input, even NaN, reaches neither results nor gradients.
             resets: True at each step before which the carry becomes the initial carry again. Ignored at steps that do not count.
             key: random key, which turns dropout on. Without a key the layer runs in inference mode.
-            noise: the dropout masks themselves, in place of a key; see the cell.
+            dropout_masks: the masks themselves, in place of a key; see the cell.
 
         Returns:
             The last carry, and the outputs (*batch, time, features_out) of all steps. For the last output alone use
             `layer.last_output(carry)`: `ys[:, -1]` is zero where that step is padding.
 
         Raises:
-            ValueError: a shape does not fit, concrete `lengths` are out of range, `lengths` and `mask` or `key` and `noise` are
-                both given, or float64 is asked for while JAX has it off.
+            ValueError: a shape does not fit, concrete `lengths` are out of range, `lengths` and `mask` are both given, `key` and
+                `dropout_masks` are both given, or float64 is asked for while JAX has it off.
             TypeError: `xs` is not floating, or `mask` or `resets` is not boolean.
         """
-        return self.checked_run(params, xs, carry, lengths, mask, resets, key, noise, states=False)[:2]
+        return self.checked_run(params, xs, carry, lengths, mask, resets, key, dropout_masks, states=False)[:2]
 
     @answered("layer.step")
     def step(
@@ -253,15 +255,27 @@ class Layer(Tree, Options, abc.ABC):
         return self.run_step(params, carry, x, reset)
 
     def checked_run(
-        self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any, key: Any, noise: Any, *, states: bool
+        self,
+        params: Params,
+        xs: Any,
+        carry: PyTree,
+        lengths: Any,
+        mask: Any,
+        resets: Any,
+        key: Any,
+        dropout_masks: Any,
+        *,
+        states: bool,
     ) -> Results:
         """Check the arguments of `apply`, and `run`; `states` asks for the carries after all steps."""
-        if key is not None and noise is not None:
-            raise ValueError("key and noise are both given, expected at most one: noise holds the masks that a key would draw")
+        if key is not None and dropout_masks is not None:
+            raise ValueError(
+                "key and dropout_masks are both given, expected at most one: dropout_masks holds the masks that a key would draw"
+            )
         if key is not None:
             checks.key("key", key)
         steps = self.checked_steps(params, xs, carry, lengths, mask, resets)
-        results = self.run(params, steps, carry, key, noise, states)
+        results = self.run(params, steps, carry, key, dropout_masks, states)
         if self.time_major:
             return results
         time_axis = steps.xs.ndim - 2 - len(self.spatial_in)

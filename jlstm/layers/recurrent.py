@@ -13,7 +13,7 @@ from jlstm import checks
 from jlstm.arrays import select
 from jlstm.backends import BACKENDS
 from jlstm.backends.contract import RunInputs, RunOptions
-from jlstm.cell import Cell, Noisy, Params, PyTree
+from jlstm.cell import Cell, MaskedInputs, Params, PyTree
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.layers import carries
 from jlstm.layers.layer import Layer
@@ -115,23 +115,25 @@ class RNN(Layer):
         checks.available("dtype", dtype)
         return self.cell.begin(_cast(params, dtype), batch_shape, dtype)[0]
 
-    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+    def run(
+        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
+    ) -> Results:
         """Run the cell over time."""
         keep = keep_carry if states else None
         options = RunOptions(self.reverse, self.unroll, self.remat, self.backend, keep)
-        results = recur(self.cell, self.run_inputs(params, steps, carry, key, noise), options)
+        results = recur(self.cell, self.run_inputs(params, steps, carry, key, dropout_masks), options)
         return results._replace(carry=carries.returned(results.carry, carry))
 
     def run_inputs(
-        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None = None, noise: PyTree = None
+        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None = None, dropout_masks: PyTree = None
     ) -> RunInputs:
-        """Cast all arrays to the compute dtype, and take the initial carry and the noise from the cell."""
+        """Cast all arrays to the compute dtype, and take the initial carry and the dropout masks from the cell."""
         dtype = self._compute_dtype(steps.xs.dtype)
         params, cast_carry, xs = _cast((params, carry, steps.xs), dtype)
         time_and_batch = xs.shape[: -1 - len(self.spatial_in)]
-        initial, context = self.cell.begin(params, time_and_batch[1:], dtype, key=key, noise=noise)
-        step_noise = self.cell.each_step(params, time_and_batch, dtype, key=key, noise=noise)
-        xs = xs if step_noise is None else Noisy(xs, step_noise)
+        initial, context = self.cell.begin(params, time_and_batch[1:], dtype, key=key, dropout_masks=dropout_masks)
+        step_masks = self.cell.step_masks(params, time_and_batch, dtype, key=key, dropout_masks=dropout_masks)
+        xs = xs if step_masks is None else MaskedInputs(xs, step_masks)
         return RunInputs(params, context, initial, initial if carry is None else cast_carry, xs, steps.mask, steps.resets)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:

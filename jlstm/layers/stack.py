@@ -20,7 +20,7 @@ from jlstm.loop import Results, Steps
 class Stack(Composite):
     """Run layers in sequence: the inputs of a layer are the outputs of the layer below it.
 
-    All layers see the same mask and resets. Parameters, carry and noise are tuples with one entry for each layer.
+    All layers see the same mask and resets. Parameters, carry and dropout masks are tuples with one entry for each layer.
 
     Args:
         layers: the layers. The first one gets the inputs.
@@ -128,9 +128,11 @@ class Stack(Composite):
         sizes = (features, *(layer.features_out for layer in self.layers))  # one more than layers: zip drops it
         return tuple(layer.draw(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
 
-    def run(self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, noise: PyTree, states: bool) -> Results:
+    def run(
+        self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
+    ) -> Results:
         """Run each layer over the whole sequence before the next one."""
-        carries, masks, keys = self.split("carry", carry), self.split("noise", noise), self._keys(key)
+        carries, masks, keys = self.split("carry", carry), self.split("dropout_masks", dropout_masks), self._keys(key)
         results = []
         for k, layer in enumerate(self.layers):
             with backends.part(f"layer {k}"):

@@ -19,7 +19,7 @@ def cell_states(
     mask: Bool[Array, "*batch time"] | None = None,
     resets: Bool[Array, "*batch time"] | None = None,
     key: Array | None = None,
-    noise: PyTree = None,
+    dropout_masks: PyTree = None,
 ) -> tuple[PyTree, PyTree]:
     """Return the last carry and the carries after all steps.
 
@@ -43,5 +43,5 @@ def cell_states(
         (2, 5, 4)
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
-    results = layer.checked_run(params, xs, carry, lengths, mask, resets, key, noise, states=True)
+    results = layer.checked_run(params, xs, carry, lengths, mask, resets, key, dropout_masks, states=True)
     return results.carry, results.states

@@ -106,7 +106,7 @@ def _stepwise(
         ys = np.zeros_like(right["ys"])
         for t in range(ys.shape[1])[:: -1 if layer.reverse else 1]:
             mask = np.ones((len(ys), 1), bool) if values.mask is None else values.mask[:, [t]]
-            carry_after, _, _ = textbook.run(layer, values.params, values.xs[:, [t]], carry, mask, None, values.noise)
+            carry_after, _, _ = textbook.run(layer, values.params, values.xs[:, [t]], carry, mask, None, values.dropout_masks)
             carry, ys[:, t] = next_carry(start, carry_after), mask * getattr(carry_after, output_field)
         return named(ys, change_last(carry_after), None, None, None)
 
@@ -130,20 +130,24 @@ def _swapped_names(_: Problem, __: Values, results: Quantities) -> Quantities:
 
 def dropouts(_: Problem, values: Values) -> Iterator[Fault]:
     """Try masks that are ignored, not scaled, scaled twice, or the same for all gates."""
-    if values.noise is None:
+    if values.dropout_masks is None:
         return
-    yield Fault("dropout is off", on_values(noise=lambda _: None))
+    yield Fault("dropout is off", on_values(dropout_masks=lambda _: None))
     # A mask holds 0 and 1 / (1 - rate): its sign has no scale, its square has it twice.
     for name in ("inputs", "recurrent"):
-        yield Fault(f"dropout of the {MASK_NAMES[name]} is off", on_values(noise=_masks(name, np.ones_like)))
-        yield Fault(f"dropout masks of the {MASK_NAMES[name]} are not scaled", on_values(noise=_masks(name, np.sign)))
-        yield Fault(f"dropout masks of the {MASK_NAMES[name]} are scaled twice", on_values(noise=_masks(name, np.square)))
+        yield Fault(f"dropout of the {MASK_NAMES[name]} is off", on_values(dropout_masks=_masks(name, np.ones_like)))
+        yield Fault(f"dropout masks of the {MASK_NAMES[name]} are not scaled", on_values(dropout_masks=_masks(name, np.sign)))
+        yield Fault(f"dropout masks of the {MASK_NAMES[name]} are scaled twice", on_values(dropout_masks=_masks(name, np.square)))
         yield Fault(
             f"one dropout mask of the {MASK_NAMES[name]} is used for all gates",
-            on_values(noise=_masks(name, lambda mask: mask[:1])),
+            on_values(dropout_masks=_masks(name, lambda mask: mask[:1])),
         )
-    yield Fault("dropout masks are not scaled", on_values(noise=lambda noise: jax.tree.map(np.sign, noise)))
-    yield Fault("dropout masks are scaled twice", on_values(noise=lambda noise: jax.tree.map(np.square, noise)))
+    yield Fault(
+        "dropout masks are not scaled", on_values(dropout_masks=lambda dropout_masks: jax.tree.map(np.sign, dropout_masks))
+    )
+    yield Fault(
+        "dropout masks are scaled twice", on_values(dropout_masks=lambda dropout_masks: jax.tree.map(np.square, dropout_masks))
+    )
 
 
 MASK_NAMES = {"inputs": "inputs", "recurrent": "recurrent part"}
@@ -155,4 +159,4 @@ def _masks(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Any:
     def change_named(path: Any, leaf: np.ndarray) -> np.ndarray:
         return change(leaf) if jax.tree_util.keystr(path[-1:], simple=True) == name else leaf
 
-    return lambda noise: jax.tree_util.tree_map_with_path(change_named, noise)
+    return lambda dropout_masks: jax.tree_util.tree_map_with_path(change_named, dropout_masks)

@@ -28,7 +28,7 @@ def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths
         truths: what the textbook computes without dropout.
         tolerance: the relative error that counts as equal.
     """
-    if values.noise is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
+    if values.dropout_masks is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
         return None
     if cause := _output_dropout(theirs["ys"], truths["ys"], tolerance):
         return cause
@@ -73,7 +73,9 @@ def _outputs_under_masks(problem: Problem, values: Values, masks: np.ndarray) ->
         return None if leaf is None else np.concatenate([leaf] * count)
 
     carry = values.carry and type(values.carry)(*map(repeated, values.carry))
-    noise = {"inputs": np.repeat(masks, batch, 0)[None]}
+    dropout_masks = {"inputs": np.repeat(masks, batch, 0)[None]}
     options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
-    run = textbook.run(problem.layer, values.params, repeated(values.xs), carry, repeated(values.mask), None, noise, **options)
+    run = textbook.run(
+        problem.layer, values.params, repeated(values.xs), carry, repeated(values.mask), None, dropout_masks, **options
+    )
     return run[1].reshape(count, batch, *run[1].shape[1:])

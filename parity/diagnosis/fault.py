@@ -21,7 +21,9 @@ def outputs(problem: Problem, values: Values) -> Quantities:
 
     def run(piece: Values) -> Any:
         options = {"last": problem.outputs == "last", "zero_output": problem.zero_output}
-        carry, ys, _ = textbook.run(problem.layer, piece.params, piece.xs, piece.carry, piece.mask, None, piece.noise, **options)
+        carry, ys, _ = textbook.run(
+            problem.layer, piece.params, piece.xs, piece.carry, piece.mask, None, piece.dropout_masks, **options
+        )
         return ys, carry, None, None, None
 
     return in_pieces(problem, values, run, None)

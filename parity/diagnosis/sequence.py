@@ -54,7 +54,7 @@ def axes(problem: Problem, values: Values) -> Iterator[Fault]:
         on_values(xs=reshaped),
         on_ys(lambda ys: ys.swapaxes(0, 1).reshape(ys.shape)),
     )
-    if values.carry is None and problem.batches == 1 and problem.outputs == "all" and values.noise is None:
+    if values.carry is None and problem.batches == 1 and problem.outputs == "all" and values.dropout_masks is None:
         # Every other input is drawn for the old sizes: a carry or dropout masks would not fit the swapped batch.
         swapped = on_values(xs=_swapped, d_ys=partial(jax.tree.map, _swapped), mask=lambda mask: None if mask is None else mask.T)
         yield Fault("batch and time are swapped: the layer runs along the batch", swapped, on_ys(_swapped))

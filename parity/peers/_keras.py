@@ -108,7 +108,7 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
         else:
             keras_layers = _keras_layers(framework, problem)
             initial, weights = _load(problem.layer, keras_layers, values.params, len(values.xs))
-            ys, last_carry = _forward(framework, problem, values, keras_layers, xs, carry, tensors.noise)
+            ys, last_carry = _forward(framework, problem, values, keras_layers, xs, carry, tensors.dropout_masks)
     leaves, structure = jax.tree.flatten((weights, xs, carry))
     # One backward pass: the cotangents of all results are drawn, so every gradient depends on each of them.
     targets = jax.tree.leaves((ys, last_carry))
@@ -121,13 +121,15 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
 
 
 def _forward(
-    framework: Framework, problem: Problem, values: Values, keras_layers: list[Any], xs: Any, carry: Any, noise: Any
+    framework: Framework, problem: Problem, values: Values, keras_layers: list[Any], xs: Any, carry: Any, dropout_masks: Any
 ) -> tuple[Any, Any]:
     ys = []
     masks = [None] * problem.batches if values.mask is None else tf.split(values.mask, problem.batches, 1)
     for k, (x, mask) in enumerate(zip(tf.split(xs, problem.batches, 1), masks, strict=True)):
         y, carries, initial = x, [], carry if k == 0 else None
-        for (layer, state, masks_of_layer), keras_layer in zip(layers(problem.layer, initial, noise), keras_layers, strict=True):
+        for (layer, state, masks_of_layer), keras_layer in zip(
+            layers(problem.layer, initial, dropout_masks), keras_layers, strict=True
+        ):
             y, last_state = _run(framework, layer, keras_layer, y, state, mask, masks_of_layer)
             carries.append(last_state)
         last_carry = joined(problem.layer, carries)
@@ -141,23 +143,23 @@ def _broadcast_mask(mask: Any, ys: Any) -> Any:
     return tf.reshape(mask, (*mask.shape, *[1] * (len(ys.shape) - 2)))
 
 
-def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask: Any, noise: Any) -> tuple[Any, Any]:
+def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask: Any, dropout_masks: Any) -> tuple[Any, Any]:
     """Call the Keras layer and return outputs in the order of the inputs, and the carry."""
     bidirectional = bool(ours.children)
     names = ("forward", "backward")
     # Keras draws its masks on the first call and caches them. With ours in the cache, it draws none.
-    if noise is not None:
+    if dropout_masks is not None:
         layers_and_masks = (
-            ((layer.forward_layer, noise["forward"]), (layer.backward_layer, noise["backward"]))
+            ((layer.forward_layer, dropout_masks["forward"]), (layer.backward_layer, dropout_masks["backward"]))
             if bidirectional
-            else ((layer, noise),)
+            else ((layer, dropout_masks),)
         )
         for inner, masks in layers_and_masks:
             framework.hand_in(inner, {name: list(mask) for name, mask in masks.items()})
     state = carry and ([leaf for name in names for leaf in carry[name]] if bidirectional else list(carry))
     # Bidirectional.__call__ cannot pass a mask on: its compute_mask raises TypeError on the states of return_state=True
     call = layer.call if bidirectional else layer
-    results = list(call(xs, initial_state=state, mask=mask, training=noise is not None))
+    results = list(call(xs, initial_state=state, mask=mask, training=dropout_masks is not None))
     outputs = 2 if bidirectional and ours.merge is None else 1
     ys, states = results[:outputs], results[outputs:]
     reverse = ours.children.get("forward", ours).reverse

@@ -30,10 +30,10 @@ def _begin(cell: Any, xs: Any) -> Any:
     return cell.get_initial_state(len(xs))
 
 
-def _hand_in(layer: Any, noise: Mapping[str, Any]) -> None:
+def _hand_in(layer: Any, dropout_masks: Mapping[str, Any]) -> None:
     for name, attribute in (("inputs", "_dropout_mask"), ("recurrent", "_recurrent_dropout_mask")):
-        if name in noise:
-            setattr(layer.cell, attribute, noise[name] if len(noise[name]) > 1 else noise[name][0])
+        if name in dropout_masks:
+            setattr(layer.cell, attribute, dropout_masks[name] if len(dropout_masks[name]) > 1 else dropout_masks[name][0])
 
 
 KERAS = Framework("Keras", keras.layers, _begin, _hand_in)

@@ -126,7 +126,7 @@ def _wrap(layer: Any, tf_cell: Any, tensors: Values) -> Any:
     wrapper = legacy_cell_wrappers.DropoutWrapper(tf_cell, **options, **keep_probs)
     # DropoutWrapper keeps an element where floor(keep_prob + drawn number) is 1. So 0.99 keeps it for any keep_prob from 0.01
     # on, and 0 drops it.
-    uniform_numbers = {name: tf.sign(mask) * 0.99 for name, mask in (tensors.noise or {}).items()}
+    uniform_numbers = {name: tf.sign(mask) * 0.99 for name, mask in (tensors.dropout_masks or {}).items()}
     if "inputs" in uniform_numbers:
         wrapper._recurrent_input_noise = uniform_numbers["inputs"]
     if "outputs" in uniform_numbers:

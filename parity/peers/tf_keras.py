@@ -24,15 +24,15 @@ def _begin(cell: Any, xs: Any) -> Any:
     return cell.get_initial_state(xs)
 
 
-def _hand_in(layer: Any, noise: Mapping[str, Any]) -> None:
+def _hand_in(layer: Any, dropout_masks: Mapping[str, Any]) -> None:
     """Make the caches of dropout masks return ours.
 
     The cell has a cache. The layer has one too, because its fast path masks the inputs of all steps at once.
     """
     for name, cache in (("inputs", "_dropout_mask_cache"), ("recurrent", "_recurrent_dropout_mask_cache")):
-        if name in noise:
-            getattr(layer.cell, cache).default_factory = partial(_our_masks, noise[name])
-            getattr(layer, cache).default_factory = partial(_our_masks, [mask[:, None] for mask in noise[name]])
+        if name in dropout_masks:
+            getattr(layer.cell, cache).default_factory = partial(_our_masks, dropout_masks[name])
+            getattr(layer, cache).default_factory = partial(_our_masks, [mask[:, None] for mask in dropout_masks[name]])
 
 
 def _our_masks(masks: list[Any], **_: Any) -> list[Any]:

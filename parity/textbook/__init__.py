@@ -3,8 +3,8 @@
 It shares no equations with `jlstm`; the layers only describe what to compute. Arrays are (batch, time, *spatial, features). There
 is one file per kind of cell. Each defines the same functions:
 
-- `step(cell, params, x, state, noise)`: one step. Returns the next state, whose first part is the output, and the pullback
-  `d_state -> (d_params, d_x, d_state_before)`.
+- `step(cell, params, x, state, dropout_masks)`: one step. Returns the next state, whose first part is the output, and the
+  pullback `d_state -> (d_params, d_x, d_state_before)`.
 - `zeros(cell, batch)`: the initial state of a sequence.
 - `initial_bias(cell)`: the initial biases.
 - `knows(cell)`: whether `step` supports all options of a cell.

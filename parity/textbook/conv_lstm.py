@@ -34,7 +34,11 @@ def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
 
 
 def step(
-    cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
+    cell: Any,
+    params: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    state: tuple[np.ndarray, ...],
+    dropout_masks: Mapping[str, np.ndarray],
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
     """Run one step, with a_k = x * W_k + h * U_k + b_k for each gate k, where * is a convolution.
 
@@ -45,7 +49,7 @@ def step(
     W, U = (by_gate(params[name], "ifgo") for name in ("kernel", "recurrent_kernel"))
     b = by_gate(params["bias"], "ifgo") if cell.use_bias else dict.fromkeys("ifgo", np.zeros(1))
     p = dict(zip("ifo", params["peephole_kernel"], strict=True)) if cell.peephole else dict.fromkeys("ifo", np.zeros(1))
-    on_x, on_h = masks(noise, "inputs", "ifgo", x), masks(noise, "recurrent", "ifgo", h)
+    on_x, on_h = masks(dropout_masks, "inputs", "ifgo", x), masks(dropout_masks, "recurrent", "ifgo", h)
     window, strides, dilation = _per_axis(cell, len(cell.spatial))
     ones = (1,) * len(window)
     of_x = {k: convolve(x * on_x[k], W[k], strides, dilation, cell.padding) for k in "ifgo"}

@@ -30,13 +30,17 @@ def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
 
 
 def step(
-    cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
+    cell: Any,
+    params: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    state: tuple[np.ndarray, ...],
+    dropout_masks: Mapping[str, np.ndarray],
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
     """Run one step: h' = φ(x W + h U + b)."""
     (h,) = state
     ((phi, d_phi),) = activations(cell.activation)
     W, U = params["kernel"], params["recurrent_kernel"]
-    (on_x,), (on_h,) = masks(noise, "inputs", "h", x).values(), masks(noise, "recurrent", "h", h).values()
+    (on_x,), (on_h,) = masks(dropout_masks, "inputs", "h", x).values(), masks(dropout_masks, "recurrent", "h", h).values()
     a = (x * on_x) @ W + (h * on_h) @ U + params.get("bias", 0.0)
 
     def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:

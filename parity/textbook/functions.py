@@ -57,13 +57,15 @@ def by_gate(array: np.ndarray, names: str) -> dict[str, np.ndarray]:
     return {name: blocks[..., k, :] for k, name in enumerate(names)}
 
 
-def masks(noise: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:
+def masks(dropout_masks: Mapping[str, np.ndarray], name: str, names: str, like: np.ndarray) -> dict[str, np.ndarray]:
     """Return the dropout mask of each gate. All gates may share one mask; without dropout the masks are ones.
 
     Args:
-        noise: the masks (1 or number of gates, batch, size) by name.
+        dropout_masks: the masks (1 or number of gates, batch, size) by name.
         name: which of them: "inputs" or "recurrent".
         names: the gates, one letter each.
         like: an array with the shape and dtype of a single mask.
     """
-    return dict(zip(names, np.broadcast_to(noise.get(name, np.ones(1, like.dtype)), (len(names), *like.shape)), strict=True))
+    return dict(
+        zip(names, np.broadcast_to(dropout_masks.get(name, np.ones(1, like.dtype)), (len(names), *like.shape)), strict=True)
+    )

@@ -31,7 +31,11 @@ def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
 
 
 def step(
-    cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
+    cell: Any,
+    params: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    state: tuple[np.ndarray, ...],
+    dropout_masks: Mapping[str, np.ndarray],
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
     """Run one step.
 
@@ -42,7 +46,7 @@ def step(
     (sigma, d_sigma), (phi, d_phi) = activations(cell.recurrent_activation, cell.activation)
     W, U = (by_gate(params[name], "zrg") for name in ("kernel", "recurrent_kernel"))
     b = by_gate(params["bias"], "zrg") if cell.use_bias else dict.fromkeys("zrg", 0.0)
-    on_x, on_h = masks(noise, "inputs", "zrg", x), masks(noise, "recurrent", "zrg", h)
+    on_x, on_h = masks(dropout_masks, "inputs", "zrg", x), masks(dropout_masks, "recurrent", "zrg", h)
     of_x = {k: (x * on_x[k]) @ W[k] + b[k] for k in "zrg"}
     a = {k: of_x[k] + (h * on_h[k]) @ U[k] for k in "zr"}
     z, r = sigma(a["z"]), sigma(a["r"])

@@ -29,7 +29,7 @@ def run(
     carry: Arrays = None,
     mask: np.ndarray | None = None,
     resets: np.ndarray | None = None,
-    noise: Arrays = None,
+    dropout_masks: Arrays = None,
     *,
     last: bool = False,
     zero_output: bool = False,
@@ -44,7 +44,7 @@ def run(
         carry: the initial carry; None for zeros.
         mask: which steps count, (batch, time); None if all do.
         resets: before which steps the state is set to zero, (batch, time); None for none.
-        noise: dropout masks; None for no dropout.
+        dropout_masks: the masks of every layer; None for no dropout.
         last: whether to return only the output of the last step that counts, (batch, 1, …). It is zero if no step counts.
         zero_output: whether, with `last`, the output is also zero if the last step does not count.
         flip: whether to reverse every direction.
@@ -58,14 +58,14 @@ def run(
     """
     options: dict[str, Any] = {"mask": mask, "resets": resets, "flip": flip}
     if run_children := _COMPOSITES.get(type(layer)):
-        return run_children(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
+        return run_children(layer, params, xs, carry, dropout_masks, last=last, zero_output=zero_output, **options)
     layer_cell = getattr(layer, "cell", None)
     cell = wrappers.bare(layer_cell)
     if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not layer_cell):
         supported = "LSTM, GRU, ElmanCell and ConvLSTM without layer_norm, Bidirectional and Stack"
         supported += ", and all outputs of Residual and variational Dropout"
         raise TypeError(f"the textbook knows {supported}, got {layer!r}: run one of these")
-    return _over_time(layer, params, xs, carry, noise, last=last, zero_output=zero_output, **options)
+    return _over_time(layer, params, xs, carry, dropout_masks, last=last, zero_output=zero_output, **options)
 
 
 def knows(layer: Any) -> bool:
@@ -94,7 +94,7 @@ def _over_time(
     params: Arrays,
     xs: np.ndarray,
     carry: Arrays,
-    noise: Arrays,
+    dropout_masks: Arrays,
     *,
     last: bool,
     zero_output: bool,
@@ -114,7 +114,7 @@ def _over_time(
         state_before = _where(~resets[:, t], state, (0,) * len(state))
         # Padded inputs are replaced by zeros, so that NaN there cannot spread. The state of a masked step passes on unchanged.
         (x,) = _where(mask[:, t], (xs[:, t],), (0,))
-        state_after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, state_before, noise or {})
+        state_after, y, pullbacks[t] = wrappers.step(book, layer.cell, params, x, state_before, dropout_masks or {})
         state = _where(mask[:, t], state_after, state)
         (ys[:, t],) = _where(mask[:, t], (y,), (0,))
     has_output = mask[:, order[-1]] if zero_output else mask.any(1)
@@ -150,11 +150,24 @@ def _where(flags: np.ndarray, yes: tuple[Any, ...], no: tuple[Any, ...]) -> tupl
 
 
 def _bidirectional(
-    layer: jlstm.Bidirectional, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, *, flip: bool, **options: Any
+    layer: jlstm.Bidirectional,
+    params: Arrays,
+    xs: np.ndarray,
+    carry: Arrays,
+    dropout_masks: Arrays,
+    *,
+    flip: bool,
+    **options: Any,
 ) -> Any:
     runs = {
         name: run(
-            layer.layer, params[name], xs, carry and carry[name], noise=noise and noise[name], flip=flip_direction, **options
+            layer.layer,
+            params[name],
+            xs,
+            carry and carry[name],
+            dropout_masks=dropout_masks and dropout_masks[name],
+            flip=flip_direction,
+            **options,
         )
         for name, flip_direction in (("forward", flip), ("backward", not flip))
     }
@@ -171,13 +184,19 @@ def _bidirectional(
 
 
 def _stack(
-    layer: jlstm.Stack, params: Arrays, xs: np.ndarray, carry: Arrays, noise: Arrays, *, last: bool, **options: Any
+    layer: jlstm.Stack, params: Arrays, xs: np.ndarray, carry: Arrays, dropout_masks: Arrays, *, last: bool, **options: Any
 ) -> Any:
     top = len(layer.layers) - 1
     carries, pullbacks = [], []
     for k, inner in enumerate(layer.layers):
         last_carry, xs, inner_pullback = run(
-            inner, params[k], xs, carry and carry[k], noise=noise and noise[k], last=last and k == top, **options
+            inner,
+            params[k],
+            xs,
+            carry and carry[k],
+            dropout_masks=dropout_masks and dropout_masks[k],
+            last=last and k == top,
+            **options,
         )
         carries.append(last_carry)
         pullbacks.append(inner_pullback)

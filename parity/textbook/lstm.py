@@ -39,7 +39,11 @@ def zeros(cell: Any, batch: int) -> tuple[np.ndarray, ...]:
 
 
 def step(
-    cell: Any, params: Mapping[str, np.ndarray], x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, np.ndarray]
+    cell: Any,
+    params: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    state: tuple[np.ndarray, ...],
+    dropout_masks: Mapping[str, np.ndarray],
 ) -> tuple[tuple[np.ndarray, ...], Callable]:
     r"""Run one step, with a_k = x W_k + h U_k + b_k for each gate k, and \[·\] a clip.
 
@@ -51,8 +55,8 @@ def step(
     W, U = (by_gate(params[name], names) for name in ("kernel", "recurrent_kernel"))
     b = by_gate(params["bias"], names) if cell.use_bias else dict.fromkeys(names, 0.0)
     p = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if cell.peephole else {}
-    on_x, on_h = masks(noise, "inputs", names, x), masks({} if on_g else noise, "recurrent", names, h)
-    keep = noise["recurrent"][0] if on_g and "recurrent" in noise else 1.0
+    on_x, on_h = masks(dropout_masks, "inputs", names, x), masks({} if on_g else dropout_masks, "recurrent", names, h)
+    keep = dropout_masks["recurrent"][0] if on_g and "recurrent" in dropout_masks else 1.0
 
     def gate(k: str, c: np.ndarray) -> tuple[np.ndarray, Callable]:
         """Return the activation of gate k and a function for its derivative, which only gradients call."""

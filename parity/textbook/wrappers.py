@@ -24,7 +24,7 @@ def bare(cell: Any) -> Any:
 
 
 def step(
-    book: ModuleType, cell: Any, params: Any, x: np.ndarray, state: tuple[np.ndarray, ...], noise: Mapping[str, Any]
+    book: ModuleType, cell: Any, params: Any, x: np.ndarray, state: tuple[np.ndarray, ...], dropout_masks: Mapping[str, Any]
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, Callable]:
     """Run one step with `book`, the module of the bare cell.
 
@@ -34,7 +34,7 @@ def step(
         The next state, the output, and the pullback `(d_state, d_y) -> (d_params, d_x, d_state_before)`.
     """
     if isinstance(cell, Residual):
-        state_after, y, inner_pullback = step(book, cell.cell, params, x, state, noise.get("cell", {}))
+        state_after, y, inner_pullback = step(book, cell.cell, params, x, state, dropout_masks.get("cell", {}))
 
         def residual_pullback(d_after: tuple[np.ndarray, ...], d_y: np.ndarray) -> tuple[Any, np.ndarray, Any]:
             d_params, d_x, d_state = inner_pullback(d_after, d_y)
@@ -42,8 +42,8 @@ def step(
 
         return state_after, y + x, residual_pullback
     if isinstance(cell, Dropout):
-        m_x, m_y, m_h = (noise.get(name, 1.0) for name in ("inputs", "outputs", "state"))
-        (h, *state_tail), y, inner_pullback = step(book, cell.cell, params, x * m_x, state, noise.get("cell", {}))
+        m_x, m_y, m_h = (dropout_masks.get(name, 1.0) for name in ("inputs", "outputs", "state"))
+        (h, *state_tail), y, inner_pullback = step(book, cell.cell, params, x * m_x, state, dropout_masks.get("cell", {}))
 
         def dropout_pullback(d_after: tuple[np.ndarray, ...], d_y: np.ndarray) -> tuple[Any, np.ndarray, Any]:
             d_params, d_x, d_state = inner_pullback((d_after[0] * m_h, *d_after[1:]), d_y * m_y)
@@ -51,5 +51,5 @@ def step(
 
         return (h * m_h, *state_tail), y * m_y, dropout_pullback
     # The output of a bare cell is its h', so that both cotangents meet there.
-    state_after, inner_pullback = book.step(cell, params, x, state, noise)
+    state_after, inner_pullback = book.step(cell, params, x, state, dropout_masks)
     return state_after, state_after[0], lambda d_after, d_y: inner_pullback((d_after[0] + d_y, *d_after[1:]))

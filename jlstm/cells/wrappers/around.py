@@ -119,10 +119,10 @@ class LearnedCarry(Wrapper):
         inner = self.cell.init(key, features, dtype)
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Nested]:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **dropout_masks: Any) -> tuple[PyTree, Nested]:
         """Return the learned carry, for each sequence of the batch, and the contexts."""
         checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
-        _, context = super().begin(params, batch_shape, dtype, **noise)
+        _, context = super().begin(params, batch_shape, dtype, **dropout_masks)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array
 
 from jlstm import checks
-from jlstm.cell import Cell, Noisy, Params, PyTree, Reduced
+from jlstm.cell import Cell, MaskedInputs, Params, PyTree, Reduced
 
 
 class Nested(NamedTuple):
@@ -27,9 +27,9 @@ class Wrapper(Cell):
     `reduced` can take them out of the loop. A wrapper that changes the carry overrides `step`, and `reduced` to return None when
     it does so.
 
-    Parameters and carry are those of the inner cell, unless a wrapper changes them. Context, noise of each step and projected
-    inputs are `Nested`. `noise` is a dict with the keys in `noises`, and `cell` for the noise of the inner cell. If a key is
-    missing, the cell runs as in inference.
+    Parameters and carry are those of the inner cell, unless a wrapper changes them. The context, the masks of each step and the
+    projected inputs are `Nested`. `dropout_masks` is a dict with the keys in `mask_names`, and `cell` for the masks of the inner
+    cell. If a key is missing, the cell runs as in inference.
 
     Args:
         cell: the inner cell.
@@ -39,7 +39,7 @@ class Wrapper(Cell):
     """
 
     cell: Cell
-    noises: ClassVar[tuple[str, ...]] = ()
+    mask_names: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         checks.instance("cell", self.cell, Cell, "LSTMCell(units)")
@@ -84,30 +84,34 @@ class Wrapper(Cell):
         dtype: jax.typing.DTypeLike,
         *,
         key: Array | None = None,
-        noise: PyTree | None = None,
+        dropout_masks: PyTree | None = None,
     ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and the contexts of both."""
         inner = self.inner_params(params, None)
-        carry, context = self.cell.begin(inner, batch_shape, dtype, key=keys(key)[1], noise=_inner_noise(self, noise))
+        carry, context = self.cell.begin(
+            inner, batch_shape, dtype, key=keys(key)[1], dropout_masks=_inner_masks(self, dropout_masks)
+        )
         return carry, Nested(None, context)
 
-    def each_step(
+    def step_masks(
         self,
         params: Params,
         shape: tuple[int, ...],
         dtype: jax.typing.DTypeLike,
         *,
         key: Array | None = None,
-        noise: PyTree | None = None,
+        dropout_masks: PyTree | None = None,
     ) -> Nested | None:
-        """Return the noise that the wrapper and the inner cell draw again at each step, or None if there is none."""
-        inner_params, inner_noise = self.inner_params(params, None), _inner_noise(self, noise)
-        inner = self.cell.each_step(inner_params, shape, dtype, key=keys(key)[1], noise=inner_noise)
-        outer = self.own_of_each_step(params, shape, dtype, keys(key)[0], noise)
+        """Return the dropout masks that the wrapper and the inner cell draw again at each step, or None if there is none."""
+        inner_params, inner_masks = self.inner_params(params, None), _inner_masks(self, dropout_masks)
+        inner = self.cell.step_masks(inner_params, shape, dtype, key=keys(key)[1], dropout_masks=inner_masks)
+        outer = self.outer_step_masks(params, shape, dtype, keys(key)[0], dropout_masks)
         return None if inner is None and outer is None else Nested(outer, inner)
 
-    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
-        """Return the noise that the wrapper itself draws again at each step, or None."""
+    def outer_step_masks(
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+    ) -> PyTree:
+        """Return the dropout masks that the wrapper itself draws again at each step, or None."""
         return None
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
@@ -120,7 +124,7 @@ class Wrapper(Cell):
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
         """Return the inputs of the inner cell, and what `leave` needs as `beside`, for all steps at once.
 
-        `drawn` is the context of the wrapper, and `fresh` its noise of each step, or None.
+        `drawn` is the context of the wrapper, and `fresh` its dropout masks of each step, or None.
         """
         return xs, fresh
 
@@ -149,24 +153,24 @@ class Wrapper(Cell):
         return Reduced(self.cell, self.inner_params(params, context.outer), context.inner, inner_xs, finish)
 
     def _entered(self, params: Params, context: Nested, xs: Any) -> tuple[Any, PyTree]:
-        # If the inner cell draws at each step too, it gets its share of the noise, and else plain inputs.
-        plain, fresh = xs if isinstance(xs, Noisy) else (xs, Nested(None, None))
+        # If the inner cell draws at each step too, it gets its share of the dropout masks, and else plain inputs.
+        plain, fresh = xs if isinstance(xs, MaskedInputs) else (xs, Nested(None, None))
         entered, beside = self.enter(params, context.outer, plain, fresh.outer)
-        return (entered if fresh.inner is None else Noisy(entered, fresh.inner)), beside
+        return (entered if fresh.inner is None else MaskedInputs(entered, fresh.inner)), beside
 
 
 def keys(key: Array | None) -> tuple[Array | None, Array | None]:
     """Return a key for the wrapper and a key for its inner cell, both None without a key."""
-    # A layer calls `begin` and `each_step` with the same key. So a wrapper must draw in only one of them. In both it would draw
+    # A layer calls `begin` and `step_masks` with the same key. So a wrapper must draw in only one of them. In both it would draw
     # the same numbers.
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 
-def _inner_noise(cell: Wrapper, noise: PyTree | None) -> PyTree | None:
-    if noise is None:
+def _inner_masks(cell: Wrapper, dropout_masks: PyTree | None) -> PyTree | None:
+    if dropout_masks is None:
         return None
-    if not isinstance(noise, dict):
-        raise TypeError(f"noise of {type(cell).__name__} must be a dict, got {type(noise).__name__}")
-    for name in noise:
-        checks.one_of(f"a key of the noise of {type(cell).__name__}", name, (*cell.noises, "cell"))
-    return noise.get("cell")
+    if not isinstance(dropout_masks, dict):
+        raise TypeError(f"dropout masks of {type(cell).__name__} must be a dict, got {type(dropout_masks).__name__}")
+    for name in dropout_masks:
+        checks.one_of(f"a key of the dropout masks of {type(cell).__name__}", name, (*cell.mask_names, "cell"))
+    return dropout_masks.get("cell")

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jlstm import checks
 from jlstm.arrays import broadcast_leading
-from jlstm.cell import Noisy, Params, PyTree, Reduced
+from jlstm.cell import MaskedInputs, Params, PyTree, Reduced
 from jlstm.cells.wrappers.base import Nested, Wrapper, keys
 from jlstm.dropout import bernoulli_masks
 
@@ -26,8 +26,8 @@ class Dropout(Wrapper):
         inputs, outputs, state: rates of the masks of x, y and h.
         variational: use one mask for all steps of a sequence, instead of a new mask for each step.
 
-    `noise` may hold the masks `inputs` (time, *batch, features), `outputs` (time, *batch, features_out) and `state` (time,
-    *batch, size of h). With `variational` they have no time axis. Any axis may have size 1.
+    `dropout_masks` may hold `inputs` (time, *batch, features), `outputs` (time, *batch, features_out) and `state` (time, *batch,
+    size of h). With `variational` they have no time axis. Any axis may have size 1.
 
     Raises:
         ValueError: a rate is outside [0, 1).
@@ -37,7 +37,7 @@ class Dropout(Wrapper):
         Zaremba, Sutskever & Vinyals, 2014, "Recurrent neural network regularization", https://arxiv.org/abs/1409.2329.
         `variational`: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287.
     Differs from: TensorFlow 1's DropoutWrapper takes the rates of what is kept. With `variational` it draws one mask for the
-    whole batch; pass `noise` with a batch of 1 for that.
+    whole batch; pass `dropout_masks` with a batch of 1 for that.
     """
 
     _: KW_ONLY
@@ -45,7 +45,7 @@ class Dropout(Wrapper):
     outputs: float = 0.0
     state: float = 0.0
     variational: bool = False
-    noises: ClassVar[tuple[str, ...]] = ("inputs", "outputs", "state")
+    mask_names: ClassVar[tuple[str, ...]] = ("inputs", "outputs", "state")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,20 +64,30 @@ class Dropout(Wrapper):
         return bool(self.inputs or self.outputs or self.state) or self.cell.stochastic
 
     def begin(
-        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
+        self,
+        params: Params,
+        batch_shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        key: Array | None = None,
+        dropout_masks: PyTree | None = None,
     ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and with `variational` the masks as context."""
-        carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
+        carry, context = super().begin(params, batch_shape, dtype, key=key, dropout_masks=dropout_masks)
         if self.state and not hasattr(carry, "h"):
             raise TypeError(f"state is for a cell that carries h, got {self.cell!r}: leave state out")
-        outer = self._masks(params, batch_shape, dtype, keys(key)[0], noise) if self.variational else {}
+        outer = self._masks(params, batch_shape, dtype, keys(key)[0], dropout_masks) if self.variational else {}
         return carry, context._replace(outer=outer)
 
-    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
+    def outer_step_masks(
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+    ) -> PyTree:
         """Return the masks of each step, or None with `variational`."""
-        return None if self.variational else self._masks(params, shape, dtype, key, noise) or None
+        return None if self.variational else self._masks(params, shape, dtype, key, dropout_masks) or None
 
-    def _masks(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> dict[str, Array]:
+    def _masks(
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+    ) -> dict[str, Array]:
         carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])  # only for the size of h
         sizes = {
             "inputs": (*self.spatial_in, self.features_in(params)),
@@ -85,8 +95,8 @@ class Dropout(Wrapper):
             "state": carry.h.shape if self.state else (),
         }
         shapes = {name: (*shape, *size) for name, size in sizes.items() if getattr(self, name)}
-        if noise is not None:
-            return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype)
+        if dropout_masks is not None:
+            return checks.masks({name: mask for name, mask in dropout_masks.items() if name != "cell"}, shapes, dtype)
         return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
@@ -109,5 +119,5 @@ class Dropout(Wrapper):
 
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
         """Return the run of the inner cell, or None if h is masked, which happens inside the loop."""
-        fresh = xs.noise.outer if isinstance(xs, Noisy) else None
+        fresh = xs.dropout_masks.outer if isinstance(xs, MaskedInputs) else None
         return None if "state" in context.outer | (fresh or {}) else super().reduced(params, context, xs)

@@ -21,7 +21,7 @@ class WeightDrop(Wrapper):
         cell: a cell with a `recurrent_kernel`.
         rate: share of the weights that is zeroed.
 
-    `noise` may hold `recurrent_kernel`: factors d / (1 - rate) of the shape of U.
+    `dropout_masks` may hold `recurrent_kernel`: factors d / (1 - rate) of the shape of U.
 
     Raises:
         ValueError: `rate` is outside [0, 1).
@@ -35,7 +35,7 @@ class WeightDrop(Wrapper):
 
     _: KW_ONLY
     rate: float = 0.5
-    noises: ClassVar[tuple[str, ...]] = ("recurrent_kernel",)
+    mask_names: ClassVar[tuple[str, ...]] = ("recurrent_kernel",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,17 +47,23 @@ class WeightDrop(Wrapper):
         return bool(self.rate) or self.cell.stochastic
 
     def begin(
-        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, *, key: Array | None = None, noise: PyTree | None = None
+        self,
+        params: Params,
+        batch_shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        key: Array | None = None,
+        dropout_masks: PyTree | None = None,
     ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and the factors of the kernel as context."""
-        carry, context = super().begin(params, batch_shape, dtype, key=key, noise=noise)
+        carry, context = super().begin(params, batch_shape, dtype, key=key, dropout_masks=dropout_masks)
         if not isinstance(params, dict) or "recurrent_kernel" not in params:
             raise TypeError(
                 f"WeightDrop is for a cell with a recurrent_kernel, got {self.cell!r}: put it around the innermost cell"
             )
         shape = params["recurrent_kernel"].shape
-        if noise is not None:
-            factors = {name: value for name, value in noise.items() if name != "cell"}
+        if dropout_masks is not None:
+            factors = {name: value for name, value in dropout_masks.items() if name != "cell"}
             masks = checks.masks(factors, {"recurrent_kernel": shape}, dtype)
             return carry, context._replace(outer=masks.get("recurrent_kernel"))
         masks = bernoulli_masks(keys(key)[0], {"recurrent_kernel": self.rate}, {"recurrent_kernel": shape}, dtype)

@@ -24,7 +24,8 @@ class Zoneout(Wrapper):
         cell: a cell that carries h, and c where `c` is not 0.
         h, c: rates.
 
-    `noise` may hold the masks d as `h` and `c` (time, *batch, size): 1 where the old value is kept. Any axis may have size 1.
+    `dropout_masks` may hold the masks d as `h` and `c` (time, *batch, size): 1 where the old value is kept. Any axis may have
+    size 1.
 
     Raises:
         ValueError: a rate is outside [0, 1]; h has a rate and the output of the cell is not its h; or c has a rate and its scale
@@ -38,7 +39,7 @@ class Zoneout(Wrapper):
     _: KW_ONLY
     h: float = 0.0
     c: float = 0.0
-    noises: ClassVar[tuple[str, ...]] = ("h", "c")
+    mask_names: ClassVar[tuple[str, ...]] = ("h", "c")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,9 +53,9 @@ class Zoneout(Wrapper):
         """Whether units keep their value, or the inner cell uses a random key."""
         return bool(self.h or self.c) or self.cell.stochastic
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **noise: Any) -> tuple[PyTree, Nested]:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **dropout_masks: Any) -> tuple[PyTree, Nested]:
         """Return the initial carry and the contexts of the inner cell."""
-        carry, context = super().begin(params, batch_shape, dtype, **noise)
+        carry, context = super().begin(params, batch_shape, dtype, **dropout_masks)
         for name in ("h", "c"):
             if getattr(self, name) and not hasattr(carry, name):
                 raise TypeError(f"{name} is for a cell that carries {name}, got {self.cell!r}: leave {name} out")
@@ -62,12 +63,14 @@ class Zoneout(Wrapper):
             raise ValueError(f"c of {self.cell!r} has another scale at every step, exp(m): zone out h only")
         return carry, context
 
-    def own_of_each_step(self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, noise: PyTree) -> PyTree:
+    def outer_step_masks(
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+    ) -> PyTree:
         """Return d, zeros and ones, for each part of the carry that has a rate; None in inference."""
         carry = jax.eval_shape(lambda: self.cell.begin(params, shape[1:], dtype)[0])
         shapes = {name: (shape[0], *getattr(carry, name).shape) for name in ("h", "c") if getattr(self, name)}
-        if noise is not None:
-            return checks.masks({name: mask for name, mask in noise.items() if name != "cell"}, shapes, dtype) or None
+        if dropout_masks is not None:
+            return checks.masks({name: mask for name, mask in dropout_masks.items() if name != "cell"}, shapes, dtype) or None
         if key is None or not shapes:
             return None
         keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)

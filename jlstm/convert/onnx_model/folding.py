@@ -10,7 +10,7 @@ import numpy as np
 
 from jlstm.convert.onnx_model.graph import label
 from jlstm.convert.onnx_model.operators import OPERATORS, Call
-from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.onnx_model.reasons import UnsupportedError, operator_name, quoted
 from jlstm.convert.onnx_model.scope import Scope, Source, key
 
 _MAX_DEPTH = 64  # operators in a row: the recursion must not exhaust Python's stack
@@ -98,14 +98,16 @@ class Constants:
             self._used.add((scope, source.name))
         extra = sorted(name for name in values.keys() - set(operator.attributes) if not _is_off(values[name]))
         if extra:
-            raise UnsupportedError(f"{quoted(source.name)} is computed by {node.op_type} with {quoted(extra[0])}: {REMEDY}")
+            raise UnsupportedError(
+                f"{quoted(source.name)} is computed by {operator_name(node.op_type)} with {quoted(extra[0])}: {REMEDY}"
+            )
         call = Call(inputs, values, len(node.output))
         # The size is checked before the operator runs, at 8 bytes per element as for float64 and int64.
         self._spend(source, 8 * self._guarded(source, lambda: operator.size(call)))
         results = self._guarded(source, lambda: operator.run(call))
         results = [np.asarray(result) for result in (results if isinstance(results, list) else [results])]
         if source.output >= len(results):
-            raise UnsupportedError(f"{quoted(source.name)} is one output too many of {node.op_type}: {REMEDY}")
+            raise UnsupportedError(f"{quoted(source.name)} is one output too many of {operator_name(node.op_type)}: {REMEDY}")
         return results
 
     def _guarded(self, source: Source, compute: Callable[[], Any]) -> Any:
@@ -114,7 +116,7 @@ class Constants:
             with np.errstate(all="ignore"):
                 return compute()
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
-            problem = f"{quoted(source.name)} is computed by {source.node.op_type} of values that it cannot take"
+            problem = f"{quoted(source.name)} is computed by {operator_name(source.node.op_type)} of values that it cannot take"
             raise UnsupportedError(f"{problem}: {REMEDY}") from error
 
     def _spend(self, source: Source, size: int) -> None:
@@ -163,7 +165,9 @@ def _input_names(source: Source) -> Any:
     node = source.node
     quantization = key(node)[0] == "com.microsoft" and node.op_type in ("DequantizeLinear", "QuantizeLinear")
     if (key(node)[0] and not quantization) or node.op_type not in OPERATORS:
-        raise UnsupportedError(f"{quoted(source.name)} is computed by {node.op_type}, expected constants: {REMEDY}")
+        raise UnsupportedError(
+            f"{quoted(source.name)} is computed by {operator_name(node.op_type)}, expected constants: {REMEDY}"
+        )
     return node.input
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jlstm.convert.onnx_model.folding import Constants
 from jlstm.convert.onnx_model.graph import Model
-from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.onnx_model.reasons import UnsupportedError, operator_name, quoted
 from jlstm.convert.onnx_model.scope import Scope, key
 
 # The inputs of each operator by position. GRU and RNN lack the last two of the LSTM: initial_c and P.
@@ -75,7 +75,9 @@ class Layers:
                 kind = quoted(f"{proto.domain or 'ai.onnx'}.{proto.op_type}")
                 self.skipped[self._unique(name)] = f"it is an operator {kind}, which is not read: pass its weights to load"
             elif _is_written_out(proto):
-                self.skipped[self._unique(name)] = f"it is a {proto.op_type} that looks like a recurrent layer, {WRITTEN_OUT}"
+                self.skipped[self._unique(name)] = (
+                    f"it is a {operator_name(proto.op_type)} that looks like a recurrent layer, {WRITTEN_OUT}"
+                )
 
     def place(self, node: Node) -> Any:
         """Return a key that is equal for nodes with the same weights and attributes, which are calls of the same layer."""

@@ -13,3 +13,13 @@ def quoted(name: str) -> str:
         ("'rnn'", "'…xxxx")
     """
     return repr(name if len(name) <= 60 else f"…{name[-59:]}")
+
+
+def operator_name(op_type: str) -> str:
+    """Return the name of an operator for a message: as it is if it is an identifier, as ONNX requires, else in quotes.
+
+    Examples:
+        >>> operator_name("Gemm"), operator_name("two words")
+        ('Gemm', "'two words'")
+    """
+    return op_type if op_type.isidentifier() and len(op_type) <= 60 else quoted(op_type)
