@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import ROOT, Machine, machine, peak_bytes, versions
-from jlstm import io
+from jlstm._src import serialization
 
 RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
 FIGURES = {  # name: the example and its options, as a person would type them
@@ -95,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entries = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
         entries[name] = figure.to_json()
         entries = {entry: entries[entry] for entry in FIGURES if entry in entries}
-        io.write(options.out, (json.dumps(entries, indent=1, ensure_ascii=False) + "\n").encode())
-        io.write(options.out.with_suffix(".md"), page(entries).encode())
+        serialization.write(options.out, (json.dumps(entries, indent=1, ensure_ascii=False) + "\n").encode())
+        serialization.write(options.out.with_suffix(".md"), page(entries).encode())
         print(f"{name}: {figure.printed[-1] if figure.printed else ''} ({figure.seconds:.0f} s)", flush=True)
     return 0
 

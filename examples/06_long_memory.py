@@ -25,7 +25,7 @@ from options import Options, one_sentence
 
 import jlstm
 from jlstm import plot, train
-from jlstm.inspect import Flow, gradient_flow
+from jlstm.introspect import Flow, gradient_flow
 
 TASKS = {  # task: (function that draws sequences, number of outputs, loss without memory)
     "adding": (adding, 1, 1 / 6),

@@ -4,13 +4,13 @@ import importlib
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from jlstm._src.loop import lengths_to_mask
+from jlstm._src.serialization import load, load_layer, save
 from jlstm.cell import Cell
 from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCarry, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
-from jlstm.io import load, load_layer, save
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
-from jlstm.loop import lengths_to_mask
 
-_MODULES = ("cells", "convert", "data", "inspect", "linen", "models", "nnx", "plot", "train")  # imported at their first use
+_MODULES = ("cells", "convert", "data", "introspect", "linen", "models", "nnx", "plot", "train")  # imported at their first use
 
 __all__ = [
     "GRU",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm import values
+from jlstm._src import values
 
 Activation = str | Callable[[Array], Array]
 

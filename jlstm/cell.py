@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jlstm.arguments import check_options
+from jlstm._src.arguments import check_options
 
 PyTree = Any
 Params = PyTree
@@ -84,7 +84,7 @@ class Cell(Options, abc.ABC):
 
     A cell may also define:
         `step_masks`: dropout masks that are drawn again at each step. If it returns any, `project` gets `MaskedInputs`.
-        `gates`: the values of its gates at one step, for `jlstm.inspect`.
+        `gates`: the values of its gates at one step, for `jlstm.introspect`.
         `reduced`: an inner cell whose run gives the same results, so that a fast backend can run that cell instead.
     """
 

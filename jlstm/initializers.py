@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as jax_initializers
 from jaxtyping import Array
 
-from jlstm import values
+from jlstm._src import values
 
 Initializer = str | Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]
 

@@ -10,7 +10,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
-from jlstm import checks
-from jlstm.arguments import answered
+from jlstm._src import checks
+from jlstm._src.arguments import answered
+from jlstm._src.description import features_in
 from jlstm.cell import Params, PyTree
-from jlstm.description import features_in
 from jlstm.layers import Layer, param_shapes
 
 

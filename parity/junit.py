@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from jlstm.io import write
+from jlstm._src.serialization import write
 from parity import report
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from parity import ours, peers, tolerance
 from parity.diagnosis import Diagnosis, explain
 from parity.diagnosis.facts import errors_by_time, is_sequence

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from jlstm.io import write
+from jlstm._src.serialization import write
 
 # Signs beside the colours, for readers who cannot tell the colours apart.
 MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 import jlstm
-from jlstm import checks
-from jlstm.description import features_in
+from jlstm._src import checks
+from jlstm._src.description import features_in
 from jlstm.layers import param_shapes
 
 Arrays = Any

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jlstm.io import write
+from jlstm._src.serialization import write
 from parity import peers
 from parity.measure import Comparison, Quantity
 from parity.table import Case

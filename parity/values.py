@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cells import Dropout
 from parity.problem import Arrays, Problem, mask_of
 

@@ -152,7 +152,7 @@ MODULES = {
     "jlstm.cells": of_cells,
     "jlstm.convert": of_convert,
     "jlstm.data": of_data,
-    "jlstm.inspect": of_inspect,
+    "jlstm.introspect": of_inspect,
     "jlstm.plot": of_plot,
     "jlstm.train": of_train,
     "jlstm.models": of_models,

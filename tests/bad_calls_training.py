@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from good_arguments import INDEX, KEY, LAYER, MINIBATCHES, NUMBERS, PARAMS, SEQUENCES, XS, floats
-from jlstm import data, inspect, models, plot, train
+from jlstm import data, introspect, models, plot, train
 from spoiled import Call
 
 plt.switch_backend("Agg")
@@ -58,21 +58,21 @@ def of_data(folder):
 def of_inspect(folder):
     sequence = {"layer": LAYER, "params": PARAMS, "xs": XS}
     return {
-        "gradient_flow": Call(inspect.gradient_flow, {**sequence, "lengths": np.array([5, 2])}, {"xs": NUMBERS}),
-        "trace": Call(inspect.trace, {**sequence, "lengths": np.array([5, 2])}, {"xs": NUMBERS}),
-        "saturation": Call(inspect.saturation, {"traces": inspect.trace(LAYER, PARAMS, XS)}, {"traces": "wrong shape"}),
+        "gradient_flow": Call(introspect.gradient_flow, {**sequence, "lengths": np.array([5, 2])}, {"xs": NUMBERS}),
+        "trace": Call(introspect.trace, {**sequence, "lengths": np.array([5, 2])}, {"xs": NUMBERS}),
+        "saturation": Call(introspect.saturation, {"traces": introspect.trace(LAYER, PARAMS, XS)}, {"traces": "wrong shape"}),
     }
 
 
 def of_plot(folder):
     record = train.Record(1, 0.5, {"loss": 1.0}, {"loss": 2.0}, 1.0, 1.0)
-    trace = inspect.trace(LAYER, PARAMS, XS)
+    trace = introspect.trace(LAYER, PARAMS, XS)
     calls = {
         "curves": Call(plot.curves, {"history": [record, record]}),
         "embeddings": Call(plot.embeddings, {"vectors": floats(5, 3), "labels": list("abcde")}, {"vectors": "huge, negative"}),
         "flow": Call(plot.flow, {"norms": {"a": np.ones(4)}}, {"norms": "wrong shape", "label": "empty"}),
         "gates": Call(plot.gates, {"trace": trace}, {"sequence": "negative"}),
-        "saturation": Call(plot.saturation, {"shares": inspect.saturation(trace)}),
+        "saturation": Call(plot.saturation, {"shares": introspect.saturation(trace)}),
         "scores": Call(
             plot.scores,
             {"text": list("abc"), "values": np.array([0.1, 0.5, 0.9])},

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jlstm import io
+from jlstm._src import serialization
 
 
 def flipped(content, bit):
@@ -14,11 +14,11 @@ def flipped(content, bit):
 
 def unnoticed(content, bits):
     """Return the share of bits whose flip is accepted. The content then read has to be the same; refusals are one short line."""
-    arrays, metadata = io.unpack(content)
+    arrays, metadata = serialization.unpack(content)
     count = 0
     for bit in bits:
         try:
-            again, description = io.unpack(flipped(content, bit))
+            again, description = serialization.unpack(flipped(content, bit))
         except ValueError as error:
             sentence = str(error)
             assert "\n" not in sentence

@@ -11,7 +11,7 @@ import pytest
 
 import jlstm
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, LSTMCell, Stack
-from jlstm.arguments import INSTEAD
+from jlstm._src.arguments import INSTEAD
 from jlstm.cells import Residual, WeightDrop
 
 LAYER = LSTM(4)

@@ -14,7 +14,7 @@ import pytest
 
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCell, Stack, cell_states, linen
 from jlstm.cells.wrappers import Highway, Residual
-from jlstm.inspect import gradient_flow, saturation, trace
+from jlstm.introspect import gradient_flow, saturation, trace
 from problems import BATCH, TIME, UNITS, apply, assert_close, small_problem
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import features
 from features import FEATURES, PAGE
-from jlstm.arguments import INSTEAD
+from jlstm._src.arguments import INSTEAD
 
 TESTS = PAGE.parents[1] / "tests"
 
@@ -54,9 +54,9 @@ def test_the_page_for_newcomers_runs():
 
 
 def test_the_example_of_inspect_draws(tmp_path, monkeypatch):
-    """The inspect page draws four pictures."""
+    """The page on introspection draws four pictures."""
     monkeypatch.chdir(tmp_path)
-    scope = run("inspect")
+    scope = run("introspect")
     assert scope["upper"].f.shape == (2, 96, 8)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "flow.png", "gates.png", "saturation.png"]
 

@@ -12,7 +12,7 @@ import pytest
 import jlstm
 from jlstm import LSTM, RNN, Bidirectional, ElmanCell, LSTMCarry, Stack
 from jlstm.cells import Dropout, Highway, LearnedCarry, LSTMGates, Residual, WeightDrop, Zoneout
-from jlstm.inspect import Trace, gradient_flow, saturation, trace
+from jlstm.introspect import Trace, gradient_flow, saturation, trace
 from parity import textbook
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, flags, small_problem
 from test_cell import RunningMean

@@ -10,7 +10,7 @@ import pytest
 import jlstm
 from jlstm import LSTM, RNN, Bidirectional, ElmanCell, Stack
 from jlstm.cells import Dropout, Highway, Residual, WeightDrop
-from jlstm.inspect import Flow, gradient_flow, trace
+from jlstm.introspect import Flow, gradient_flow, trace
 from parity import textbook
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, flags, small_problem
 

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 import jlstm
 from bits import unnoticed
 from conversions import refusal
-from jlstm import LSTM, Bidirectional, Stack, io
-from jlstm.description import describe
+from jlstm import LSTM, Bidirectional, Stack
+from jlstm._src import serialization
+from jlstm._src.description import describe
 from problems import FEATURES, UNITS
 
 STACK = Stack((Bidirectional(LSTM(UNITS)), LSTM(2, use_bias=False)))
@@ -173,13 +174,13 @@ def test_a_file_without_digests_is_read(tmp_path):
     assert jlstm.load_layer(path)[0] == layer
 
 
-@pytest.mark.parametrize("dtype", sorted(io._DTYPES.values()))
+@pytest.mark.parametrize("dtype", sorted(serialization._DTYPES.values()))
 def test_every_dtype_comes_back_with_its_bits(dtype):
     """Arrays of any shape come back bit by bit, in every dtype that JAX and the format share."""
     bits = np.random.default_rng(0).integers(0, 256, 48, np.uint8)
     array = bits.view(jax.numpy.dtype(dtype)) if dtype != "bool" else bits > 99
     for shape in ((-1,), (2, -1), (1, -1, 1)):
-        again = io.unpack(io.pack({"a": array.reshape(shape), "b": array[0], "c": array[:0]}))[0]
+        again = serialization.unpack(serialization.pack({"a": array.reshape(shape), "b": array[0], "c": array[:0]}))[0]
         assert again["a"].dtype == array.dtype
         assert again["a"].tobytes() == array.tobytes()
         assert (again["a"].ndim, again["b"].shape, again["c"].shape) == (len(shape), (), (0,))
@@ -187,7 +188,9 @@ def test_every_dtype_comes_back_with_its_bits(dtype):
 
 def test_dtypes_that_the_format_lacks_are_refused():
     """Other dtypes are refused by name."""
-    assert "a is int4, which safetensors files cannot hold" in refusal(lambda: io.pack({"a": np.ones(2, jax.numpy.int4)}))
+    assert "a is int4, which safetensors files cannot hold" in refusal(
+        lambda: serialization.pack({"a": np.ones(2, jax.numpy.int4)})
+    )
 
 
 @pytest.mark.parametrize("name", ["é" * 120 + ".safetensors", "a" * 243 + ".safetensors"], ids=["two bytes each", "ASCII"])

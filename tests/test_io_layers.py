@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 import jlstm
 from conversions import damaged, refusal, survives
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell, Stack
+from jlstm._src.description import KINDS, build, describe
 from jlstm.cells import ConvLSTMCell
 from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
-from jlstm.description import KINDS, build, describe
 from problems import FEATURES, UNITS
 
 LAYERS = [

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCarry, Stack, plot
 from jlstm.cells import LSTMGates
-from jlstm.inspect import Saturation, Trace, gradient_flow, saturation, trace
+from jlstm.introspect import Saturation, Trace, gradient_flow, saturation, trace
 from jlstm.plot.axes import BLUE, ORANGE
 from jlstm.train import Record
 

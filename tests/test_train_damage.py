@@ -12,7 +12,7 @@ import pytest
 
 from bits import flipped, unnoticed
 from conversions import refusal
-from jlstm import io
+from jlstm._src import serialization
 from jlstm.train import fit, restore, stored
 from jlstm.train.passes import Task, initial
 from training import SGD, assert_equal, batches, init, loss_fn
@@ -51,9 +51,11 @@ DAMAGES = {
     "zeros": lambda file: file.write_bytes(bytes(len(file.read_bytes()))),
     "JSON": lambda file: file.write_text("{}"),
     "text of two lines": lambda file: file.write_text("no\nno"),
-    "a file without digests": lambda file: file.write_bytes(io.safetensors.numpy.save(io.unpack(file.read_bytes())[0])),
-    "a file of something else": lambda file: file.write_bytes(io.pack({"kernel": np.ones(3, np.float32)})),
-    "a description of something else": lambda file: file.write_bytes(io.pack({}, {"checkpoint": "[1]"})),
+    "a file without digests": lambda file: file.write_bytes(
+        serialization.safetensors.numpy.save(serialization.unpack(file.read_bytes())[0])
+    ),
+    "a file of something else": lambda file: file.write_bytes(serialization.pack({"kernel": np.ones(3, np.float32)})),
+    "a description of something else": lambda file: file.write_bytes(serialization.pack({}, {"checkpoint": "[1]"})),
     "missing": lambda file: file.unlink(),
     "a folder": lambda file: (file.unlink(), file.mkdir()),
     "all gone": lambda file: file.rename(file.parents[2] / "elsewhere"),
@@ -64,9 +66,9 @@ DAMAGES = {
 
 def rewrite(file, describe=lambda about: about, pieces=lambda kernel: {"": kernel}):
     """Write another description, and pieces of an array, with right digests."""
-    arrays, metadata = io.unpack(file.read_bytes())
+    arrays, metadata = serialization.unpack(file.read_bytes())
     arrays |= {f"params.kernel{place}": piece for place, piece in pieces(arrays.pop("params.kernel")).items()}
-    file.write_bytes(io.pack(arrays, {"checkpoint": describe(metadata["checkpoint"])}))
+    file.write_bytes(serialization.pack(arrays, {"checkpoint": describe(metadata["checkpoint"])}))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -131,7 +133,7 @@ def as_before(folder, step):
     training = {"state": state._replace(params=()), "key": jax.random.key_data(jax.random.key(0))}
     items = {}
     for item, tree in {"params": init(), "best": init(), "training": training}.items():
-        leaves = [jnp.array(checkpoint.arrays[name]) for name in io.by_name({item: tree})]
+        leaves = [jnp.array(checkpoint.arrays[name]) for name in serialization.by_name({item: tree})]
         items[item] = ocp.args.StandardSave(jax.tree.unflatten(jax.tree.structure(tree), leaves))
     contents = {name: text for name, text in checkpoint.contents.items() if not name.endswith(".skipped")}
     about = ocp.args.JsonSave({"contents": contents, "history": checkpoint.history})

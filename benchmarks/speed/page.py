@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.speed import draw, figures, tables
 from benchmarks.speed.report import Report
-from jlstm import io
+from jlstm._src import serialization
 
 EXPLANATION = """\
 `fastest peer` is the fastest framework, not counting this library's own backends. The last row has geometric means over the grid:
@@ -36,14 +36,14 @@ def read(path: Path) -> Report:
 def write(path: Path, report: Report) -> None:
     """Write a report."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    io.write(path, (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
+    serialization.write(path, (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def publish(path: Path, report: Report) -> list[Path]:
     """Write the page and the picture of a report beside it, and return their paths."""
     page, picture = path.with_suffix(".md"), path.with_suffix(".png")
     draw.save(report, picture)
-    io.write(page, markdown(report, picture.name).encode())
+    serialization.write(page, markdown(report, picture.name).encode())
     return [page, picture]
 
 

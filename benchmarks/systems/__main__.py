@@ -17,7 +17,7 @@ from benchmarks.systems import report, side, tables
 from benchmarks.systems.problem import Problem
 from benchmarks.systems.report import Report, Run
 from benchmarks.systems.system import SYSTEMS
-from jlstm import io
+from jlstm._src import serialization
 
 COMMITTED = ROOT / "benchmarks" / "results" / "systems.json"
 README = ROOT / "README.md"
@@ -66,7 +66,7 @@ def write_readme() -> int:
     if not COMMITTED.exists():
         raise FileNotFoundError(f"there are no results to write: python -m benchmarks.systems --out {COMMITTED} makes them")
     text = tables.into(README.read_text(encoding="utf-8"), Report.of(json.loads(COMMITTED.read_text(encoding="utf-8"))))
-    io.write(README, text.encode())
+    serialization.write(README, text.encode())
     return 0
 
 
@@ -77,7 +77,7 @@ def compare(options: argparse.Namespace, arguments: str, console: Console) -> in
     result = report.begin(f"python -m benchmarks.systems {arguments}".strip())
     for run in runs(options):
         result.runs.append(run)
-        io.write(out, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+        serialization.write(out, (json.dumps(result.to_json(), indent=1) + "\n").encode())
         figure = f"{run.metric} {run.result.figure:.4f}, {run.seconds_an_epoch:.1f} s an epoch"
         console.print(f"{run.system}, seed {run.seed}, {run.side}: {figure}")
     Console(highlight=False, width=max(console.width, tables.WIDTH)).print(tables.terminal(result))

@@ -36,7 +36,7 @@ class RunOptions(NamedTuple):
     Attributes:
         reverse: run from the last step to the first.
         unroll: steps per iteration of the compiled loop, or "all".
-        remat: steps of a chunk that the backward pass computes again, "sqrt", or False; `jlstm.loop` cuts the chunks.
+        remat: steps of a chunk that the backward pass computes again, "sqrt", or False; `jlstm._src.loop` cuts the chunks.
         backend: name of the backend that the caller asks for, or "auto".
         keep: a function of the carry before a step, its projected inputs and the carry after it. What it returns is stacked over
             time. None keeps nothing.

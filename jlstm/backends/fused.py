@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlstm.arrays import select
+from jlstm._src.arrays import select
 from jlstm.backends import scan
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, PyTree

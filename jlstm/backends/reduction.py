@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm.arrays import select
+from jlstm._src.arrays import select
 from jlstm.backends.contract import RunInputs
 from jlstm.cell import Cell
 

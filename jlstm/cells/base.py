@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
+from jlstm._src.dropout import bernoulli_masks
 from jlstm.activations import Activation, activation
 from jlstm.cell import Cell, DropoutMasks, Params, PyTree
 from jlstm.cells.tuples import HiddenCarry
-from jlstm.dropout import bernoulli_masks
 from jlstm.initializers import Initializer, initializer
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlstm import checks
+from jlstm._src import checks
+from jlstm._src.arrays import broadcast_leading, masked_matmul
 from jlstm.activations import Activation, activation
-from jlstm.arrays import broadcast_leading, masked_matmul
 from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.cells.tuples import HiddenCarry

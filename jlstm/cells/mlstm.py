@@ -8,8 +8,8 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlstm import checks
-from jlstm.arrays import broadcast_leading
+from jlstm._src import checks
+from jlstm._src.arrays import broadcast_leading
 from jlstm.cell import DropoutMasks, Params
 from jlstm.cells.base import StandardCell
 from jlstm.initializers import Initializer, draw

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jlstm.arrays import broadcast_leading
+from jlstm._src.arrays import broadcast_leading
 from jlstm.cell import Params
 
 

@@ -8,7 +8,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-from jlstm import checks
+from jlstm._src import checks
 
 
 class RefusalError(ValueError):

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
+from jlstm._src.description import features_in
 from jlstm.cell import Cell, Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.cells.lstm import GATE_NAMES
-from jlstm.description import features_in
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, param_shapes
 from jlstm.layers.bidirectional import MERGES
 

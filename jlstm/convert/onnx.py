@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.convert import arrays, files, layout

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.layers import Layer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.convert import layout, tf1_cells, tf_checkpoint
 from jlstm.convert.result import FileLayers

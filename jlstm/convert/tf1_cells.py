@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.convert import arrays, layout
 from jlstm.convert.layout import Part
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.convert import files, layout, tf1_cells, tf_index, tf_objects, tf_scopes
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.files import RefusalError

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
 
+from jlstm._src.description import features_in
 from jlstm.cell import Params
 from jlstm.convert import layout, tf1_cells
-from jlstm.description import features_in
 from jlstm.layers import Bidirectional, Layer
 
 LayerAndParams = tuple[Layer, Params]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from jlstm import checks, io
+from jlstm._src import checks, serialization
 from jlstm.cell import Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.convert import arrays, files, layout, torch_files, torch_scopes
@@ -265,4 +265,4 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
         OSError: the file cannot be written.
         ValueError: as for `dump`.
     """
-    io.write(path, save({name: np.ascontiguousarray(value) for name, value in dump(layer, params).items()}))
+    serialization.write(path, save({name: np.ascontiguousarray(value) for name, value in dump(layer, params).items()}))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
-from jlstm import checks
+from jlstm._src import checks
 
 T = TypeVar("T")
 

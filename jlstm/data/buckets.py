@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.data.batches import Batch, Batches, Minibatches, nonnegative, remaining, shuffled
 from jlstm.data.ragged import Ragged, Side, pad
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 
 
 def locate(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.data import files
 from jlstm.data.files import Array
 from jlstm.data.ragged import Ragged

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
-from jlstm import checks
+from jlstm._src import checks
 
 Side = Literal["pre", "post"]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.data.batches import Batch, Batches, remaining, share
 
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm import backends, checks
+from jlstm import backends
+from jlstm._src import checks
+from jlstm._src.loop import Results, Steps
 from jlstm.cell import Params, PyTree
 from jlstm.layers.composite import REMEDIES, ChildCall, Composite, Key
 from jlstm.layers.layer import Layer
-from jlstm.loop import Results, Steps
 
 MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
     "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import PyTree
 from jlstm.cells.tuples import LSTMCarry
 

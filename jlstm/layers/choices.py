@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from jlstm import backends, checks
+from jlstm import backends
+from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.layers.layer import Layer
 

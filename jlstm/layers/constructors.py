@@ -4,8 +4,8 @@ import inspect
 from dataclasses import fields
 from typing import Any, Literal, TypedDict, Unpack, cast
 
+from jlstm._src.arguments import answered
 from jlstm.activations import Activation
-from jlstm.arguments import answered
 from jlstm.cell import Cell
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.initializers import Initializer

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jlstm import checks
-from jlstm.arguments import answered
+from jlstm._src import checks
+from jlstm._src.arguments import answered
+from jlstm._src.loop import Results, Steps
 from jlstm.cell import Options, Params, PyTree
 from jlstm.layers import carries
 from jlstm.layers.shapes import check_order, param_shapes
 from jlstm.layers.tree import Tree
-from jlstm.loop import Results, Steps
 
 
 class Layer(Tree, Options, abc.ABC):

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jlstm import checks
-from jlstm.arrays import select
+from jlstm._src import checks
+from jlstm._src.arrays import select
+from jlstm._src.loop import Results, Steps, keep_carry, recur
 from jlstm.backends import BACKENDS
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, MaskedInputs, Params, PyTree
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.layers import carries
 from jlstm.layers.layer import Layer
-from jlstm.loop import Results, Steps, keep_carry, recur
 
 
 @dataclass(frozen=True, repr=False)

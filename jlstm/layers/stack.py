@@ -9,11 +9,12 @@ from typing import Any, Self
 import jax
 from jaxtyping import Array
 
-from jlstm import backends, checks
+from jlstm import backends
+from jlstm._src import checks
+from jlstm._src.loop import Results, Steps
 from jlstm.cell import Params, PyTree
 from jlstm.layers.composite import REMEDIES, ChildCall, Composite, Key
 from jlstm.layers.layer import Layer
-from jlstm.loop import Results, Steps
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,8 +2,8 @@
 
 from jaxtyping import Array, Bool, Float, Int
 
-from jlstm import checks
-from jlstm.arguments import answered
+from jlstm._src import checks
+from jlstm._src.arguments import answered
 from jlstm.cell import Params, PyTree
 from jlstm.layers.layer import Layer
 

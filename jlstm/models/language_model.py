@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import PyTree
 from jlstm.layers import LSTM, RNN
 from jlstm.linen import Recurrent

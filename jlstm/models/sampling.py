@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.models import parts
 from jlstm.models.language_model import LanguageModel

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.initializers import Initializer, initializer
 from jlstm.layers import Layer, Stack
 from jlstm.linen import Recurrent

@@ -7,7 +7,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.layers import Layer
 from jlstm.linen import Recurrent
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
 
 
 @dataclass(frozen=True)

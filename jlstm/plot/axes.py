@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jlstm import checks
-from jlstm.inspect import Trace
+from jlstm._src import checks
+from jlstm.introspect import Trace
 from jlstm.plot.axes import GREY, axes, check_single, label_steps
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def gates(
     figure is at most 1,200 pixels wide, or 2,400 with labels.
 
     Args:
-        trace: A trace of one layer, batch first, from `jlstm.inspect.trace`.
+        trace: A trace of one layer, batch first, from `jlstm.introspect.trace`.
         names: Names to show, from `trace.names`; for an LSTM i, f, g, o, c, h. None shows all gates.
         labels: Labels of the steps, for example the words of a text. Only labelled steps are drawn.
         sequence: Index of the sequence in the batch.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.plot.axes import BLUE, COLOURS, GREY, ORANGE, axes, label_steps, plain
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
     """Draw norms of derivatives over the steps, on a logarithmic axis.
 
     Args:
-        norms: The result of `jlstm.inspect.gradient_flow`, for one layer or several, or a dict of norms by label:
+        norms: The result of `jlstm.introspect.gradient_flow`, for one layer or several, or a dict of norms by label:
             `{"LSTM": flow.state, "Elman": other.state}`.
         floor: Smallest value of the axis. Smaller norms are not visible.
         label: Label of the axis of norms.

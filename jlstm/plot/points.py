@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jlstm import checks
-from jlstm.inspect import Saturation
+from jlstm._src import checks
+from jlstm.introspect import Saturation
 from jlstm.plot.axes import BLACK, BLUE, COLOURS, GREY, axes, check_single, plain, size_in_points
 from jlstm.plot.heat import NAMES, gate_names
 
@@ -22,7 +22,7 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
     Gates on the diagonal line are nearly binary. The legend shows the means over the units.
 
     Args:
-        shares: Saturation of one layer, from `jlstm.inspect.saturation`.
+        shares: Saturation of one layer, from `jlstm.introspect.saturation`.
         names: Names of the gates to draw. None means all but the candidate g.
         ax: Axes to draw into. None makes a new figure.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.data import Batches
 from jlstm.train.sharding import BATCH, UNITS
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-from jlstm import checks, io
+from jlstm._src import checks, serialization
 from jlstm.cell import Params, PyTree
 from jlstm.train import stored
 from jlstm.train.arguments import check_tree
@@ -69,7 +69,9 @@ class Checkpoints:
                 if path.name.endswith(_UNFINISHED):
                     _remove(path)
         except OSError as error:
-            raise io.refusal(error, f"checkpoints cannot be written to {self.folder}", "name a folder elsewhere") from error
+            raise serialization.refusal(
+                error, f"checkpoints cannot be written to {self.folder}", "name a folder elsewhere"
+            ) from error
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a snapshot, then remove all snapshots but this one and the previous one.
@@ -90,7 +92,9 @@ class Checkpoints:
         except OSError as error:
             earlier = "from its beginning" if self._last is None else f"from step {self._last}"
             problem = f"the checkpoint of step {step} cannot be written to {self.folder}"
-            raise io.refusal(error, problem, f"once it can be, start again: the run goes on {earlier}") from io.root(error)
+            raise serialization.refusal(
+                error, problem, f"once it can be, start again: the run goes on {earlier}"
+            ) from serialization.root(error)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._last = step
@@ -145,7 +149,7 @@ class Checkpoints:
         for step in self._steps():
             try:
                 result = _together(lambda step=step: snapshot(self._read(step)))  # type: ignore[misc]
-            except io.DamageError as error:
+            except serialization.DamageError as error:
                 damage = damage or (self._damage(step, error), error)
                 continue
             if damage:
@@ -178,7 +182,7 @@ class Checkpoints:
                 self._check_best(contents, checkpoint.history)
             self._compare(contents, stored.contents({name: like}))
             return checkpoint.restored({name: like})[name]
-        except io.DamageError as error:
+        except serialization.DamageError as error:
             remedy = f"fit goes on from step {earlier[0]}, as restore does without the folder {last}" if earlier else "train anew"
             raise ValueError(f"{self._damage(last, error)}: {remedy}") from error
 
@@ -190,7 +194,7 @@ class Checkpoints:
         if not history:
             raise ValueError(f"the run in {self.folder} was stopped before its first record: go on with it, or give best=False")
 
-    def _damage(self, step: int, error: io.DamageError) -> str:
+    def _damage(self, step: int, error: serialization.DamageError) -> str:
         return f"the checkpoint of step {step} in {self.folder} is damaged ({error})"
 
     def _read(self, step: int) -> Any:
@@ -206,7 +210,9 @@ class Checkpoints:
         try:
             names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.exists() else []
         except OSError as error:
-            raise io.refusal(error, f"checkpoints in {self.folder} cannot be read", "name a folder that can be") from error
+            raise serialization.refusal(
+                error, f"checkpoints in {self.folder} cannot be read", "name a folder that can be"
+            ) from error
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
     def _compare(self, contents: Mapping[str, str], expected: Mapping[str, str]) -> None:
@@ -273,14 +279,14 @@ def _together(action: Callable[[], T]) -> T:
     except (OSError, ValueError) as caught:
         error = caught
     # A damaged checkpoint (1) makes `restore` try an earlier one; any other error (2) ends the run, so it takes precedence.
-    severity = 0 if error is None else 1 if isinstance(error, io.DamageError) else 2
+    severity = 0 if error is None else 1 if isinstance(error, serialization.DamageError) else 2
     worst = severity
     if jax.process_count() > 1:
         worst = int(multihost_utils.process_allgather(np.int32(severity)).max())
     if error is not None and severity == worst:
         raise error
     if worst == 1:
-        raise io.DamageError("so another process says")
+        raise serialization.DamageError("so another process says")
     if worst == 2:
         raise OSError("another process failed: see what it says")
     return result

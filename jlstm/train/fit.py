@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params, PyTree
 from jlstm.data import Batches
 from jlstm.train import arguments, sharding

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from jlstm import checks, io
+from jlstm._src import checks, serialization
 from jlstm.cell import PyTree
 
 
@@ -41,7 +41,9 @@ History = list[Record]
 
 def write(path: str | os.PathLike[str], history: Sequence[Record]) -> None:
     """Write records as JSON Lines, replacing the file atomically. NaN and infinity become null."""
-    io.write(Path(path), "".join(json.dumps(_finite(record._asdict()), allow_nan=False) + "\n" for record in history).encode())
+    serialization.write(
+        Path(path), "".join(json.dumps(_finite(record._asdict()), allow_nan=False) + "\n" for record in history).encode()
+    )
 
 
 def read(path: str | os.PathLike[str]) -> History:

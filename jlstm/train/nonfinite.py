@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlstm import io
+from jlstm._src import serialization
 from jlstm.data import Batches
 from jlstm.train.step import State
 
@@ -39,7 +39,7 @@ class NonFiniteError(FloatingPointError):
         np.savez(content, **{jax.tree_util.keystr(key_path, simple=True, separator="."): leaf for key_path, leaf in leaves})
         try:
             if jax.process_index() == 0:
-                io.write(path, content.getvalue())
+                serialization.write(path, content.getvalue())
         except OSError:  # a full disk must not hide the original error
             return f"in this error's attribute batch, since {path} cannot be written"
         return f"in {path}"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
 
 
 def keras_optimizer(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from jlstm._src.serialization import DamageError
 from jlstm.cell import PyTree
-from jlstm.io import DamageError
 from jlstm.train.sharding import is_key
 
 _SKIPPED = "skipped"  # a sum in `State.sums` that these versions did not have

@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import PyTree
 
 BATCH, UNITS = "batch", "units"

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 
-from jlstm import checks, io
+from jlstm._src import checks, serialization
 from jlstm.cell import PyTree
 from jlstm.train.sharding import is_key
 
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
         Raises:
             DamageError: Some numbers of an array are missing.
         """
-        leaves = [self._restored(name, leaf) for name, leaf in io.by_name(like).items()]
+        leaves = [self._restored(name, leaf) for name, leaf in serialization.by_name(like).items()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _restored(self, name: str, like: Any) -> Array:
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
                 values[tuple(slice(*map(int, axis.split(":"))) for axis in place.split(","))] = array
                 missing -= array.size
         if missing:
-            raise io.DamageError(f"{missing} numbers of {name} are missing")
+            raise serialization.DamageError(f"{missing} numbers of {name} are missing")
         return values
 
 
@@ -67,9 +67,9 @@ def write(folder: Path, contents: Mapping[str, str], history: list[dict[str, Any
     about = {"contents": contents, "history": history, "processes": jax.process_count()}
     metadata = {"checkpoint": json.dumps(about)} if jax.process_index() == 0 else {}
     pieces: dict[str, np.ndarray] = {}
-    for name, leaf in io.by_name(dict(items)).items():
+    for name, leaf in serialization.by_name(dict(items)).items():
         pieces |= _pieces(name, _data(leaf))
-    io.write(_file(folder, jax.process_index()), io.pack(pieces, metadata))
+    serialization.write(_file(folder, jax.process_index()), serialization.pack(pieces, metadata))
 
 
 def read(folder: Path) -> Stored:
@@ -84,7 +84,7 @@ def read(folder: Path) -> Stored:
         about = json.loads(metadata["checkpoint"])
         contents, history, processes = about["contents"], about["history"], about["processes"]
     except (KeyError, TypeError, ValueError) as error:  # the digests match, so another program wrote the file
-        raise io.DamageError("process_0.safetensors is not of a checkpoint") from error
+        raise serialization.DamageError("process_0.safetensors is not of a checkpoint") from error
     for process in range(1, processes):
         arrays |= _read(_file(folder, process))[0]
     return Stored(contents, history, arrays)
@@ -93,25 +93,25 @@ def read(folder: Path) -> Stored:
 def contents(items: Mapping[str, PyTree]) -> dict[str, str]:
     """Return the dtype and shape of every array by name."""
     # One call per item keeps the order of `items`; as a pytree, a dict would be sorted by its keys.
-    arrays = [io.by_name({item: tree}) for item, tree in items.items()]
+    arrays = [serialization.by_name({item: tree}) for item, tree in items.items()]
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for leaves in arrays for name, leaf in leaves.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        arrays, metadata = io.unpack(path.read_bytes())
+        arrays, metadata = serialization.unpack(path.read_bytes())
     except PermissionError as error:
-        raise io.refusal(error, f"{path} cannot be read", "allow this user to read it") from error
+        raise serialization.refusal(error, f"{path} cannot be read", "allow this user to read it") from error
     except FileNotFoundError as error:
-        raise io.DamageError(f"{path.name} is missing") from error
+        raise serialization.DamageError(f"{path.name} is missing") from error
     except OSError as error:
-        raise io.DamageError(f"{path.name} cannot be read, {error.strerror}") from error
-    except io.DamageError as error:
-        raise io.DamageError(f"{path.name}: {error}") from error
+        raise serialization.DamageError(f"{path.name} cannot be read, {error.strerror}") from error
+    except serialization.DamageError as error:
+        raise serialization.DamageError(f"{path.name}: {error}") from error
     except ValueError as error:
-        raise io.DamageError(f"{path.name} is no safetensors file") from error
+        raise serialization.DamageError(f"{path.name} is no safetensors file") from error
     if "sha256" not in metadata:
-        raise io.DamageError(f"{path.name} has lost its digests")
+        raise serialization.DamageError(f"{path.name} has lost its digests")
     return arrays, metadata
 
 

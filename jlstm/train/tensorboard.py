@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.train.history import Record
 

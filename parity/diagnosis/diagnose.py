@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 import numpy as np
 
-from jlstm import checks
+from jlstm._src import checks
 from parity import tolerance
 from parity.diagnosis.dropout import dropout_left_on
 from parity.diagnosis.facts import Worst, by_gate, error, errors_by_time, is_result, is_sequence, worst

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Protocol, runtime_checkable
 
-from jlstm import checks
+from jlstm._src import checks
 from parity.problem import Problem
 from parity.quantities import Quantities
 from parity.values import Values

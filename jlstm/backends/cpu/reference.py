@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm.arrays import select
+from jlstm._src.arrays import select
 from jlstm.backends import fused, scan
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu.operands import Inputs, Outputs, Residuals, pack, unpack

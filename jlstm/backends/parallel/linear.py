@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from jlstm.arrays import select
+from jlstm._src.arrays import select
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell
 from jlstm.cells.minimal import Linear

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm import checks
-from jlstm.arrays import broadcast_leading
+from jlstm._src import checks
+from jlstm._src.arrays import broadcast_leading
 from jlstm.cell import Params, PyTree, Reduced
 from jlstm.cells.wrappers.base import Nested, Wrapper
 from jlstm.initializers import draw

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Cell, MaskedInputs, Params, PyTree, Reduced
 
 

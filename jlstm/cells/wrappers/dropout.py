@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Array
 
-from jlstm import checks
-from jlstm.arrays import broadcast_leading
+from jlstm._src import checks
+from jlstm._src.arrays import broadcast_leading
+from jlstm._src.dropout import bernoulli_masks
 from jlstm.cell import MaskedInputs, Params, PyTree, Reduced
 from jlstm.cells.wrappers.base import Nested, Wrapper, keys
-from jlstm.dropout import bernoulli_masks
 
 
 @dataclass(frozen=True, repr=False)

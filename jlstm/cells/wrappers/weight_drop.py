@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
+from jlstm._src.dropout import bernoulli_masks
 from jlstm.cell import Params, PyTree
 from jlstm.cells.wrappers.base import Nested, Wrapper, keys
-from jlstm.dropout import bernoulli_masks
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Array
 
-from jlstm import checks
+from jlstm._src import checks
 from jlstm.cell import Params, PyTree, Reduced
 from jlstm.cells.wrappers.base import Nested, Wrapper
 

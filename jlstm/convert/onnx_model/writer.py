@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jlstm import io
+from jlstm._src import serialization
 from jlstm.convert import files
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
@@ -40,7 +40,7 @@ def write(path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time
         nodes, ("time", "batch") if time_major else ("batch", "time")
     )
     onnx.checker.check_model(model, full_check=True)
-    io.write(path, model.SerializeToString())
+    serialization.write(path, model.SerializeToString())
 
 
 class _Graph:

@@ -3,7 +3,7 @@
 `jlstm.plot` draws the results of these functions.
 """
 
-from jlstm.inspect.flow import Flow, gradient_flow
-from jlstm.inspect.gates import Saturation, Trace, saturation, trace
+from jlstm.introspect.flow import Flow, gradient_flow
+from jlstm.introspect.gates import Saturation, Trace, saturation, trace
 
 __all__ = ["Flow", "Saturation", "Trace", "gradient_flow", "saturation", "trace"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jlstm.values import (
+from jlstm._src.values import (
     LARGEST,
     bound,
     brief,

@@ -15,9 +15,9 @@ import safetensors.numpy
 from jaxtyping import Array
 from safetensors import SafetensorError
 
-from jlstm import checks, digests
+from jlstm._src import checks, digests
+from jlstm._src.description import build, describe, features_in
 from jlstm.cell import Params, PyTree
-from jlstm.description import build, describe, features_in
 from jlstm.layers import Layer, param_shapes
 
 _FORMAT, _VERSION = "jlstm", 1

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jlstm import cells, checks
+from jlstm import cells
+from jlstm._src import checks
 from jlstm.cell import Cell, Params
 from jlstm.cells import wrappers
 from jlstm.layers import RNN, Bidirectional, Layer, Stack

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from jlstm._src.loop import without_padding
 from jlstm.backends import scan
 from jlstm.backends.contract import RunOptions
 from jlstm.backends.reduction import reduce
 from jlstm.cell import Cell, Params, PyTree
 from jlstm.layers import RNN
-from jlstm.loop import without_padding
 
 
 class Trajectory(NamedTuple):

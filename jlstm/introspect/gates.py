@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jlstm import checks
-from jlstm.arrays import select
+from jlstm._src import checks
+from jlstm._src.arrays import select
 from jlstm.cell import Params, PyTree
-from jlstm.inspect.run import in_input_order, run
+from jlstm.introspect.run import in_input_order, run
 from jlstm.layers import RNN, Composite, Layer, cell_states
 
 
@@ -90,7 +90,7 @@ def trace(
 
     Examples:
         >>> import jax, jlstm
-        >>> from jlstm.inspect import trace
+        >>> from jlstm.introspect import trace
         >>> layer = jlstm.LSTM(4)
         >>> params = layer.init(jax.random.key(0), features=3)
         >>> trace(layer, params, jax.numpy.ones((2, 5, 3))).f.shape
@@ -141,7 +141,7 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
 
     Examples:
         >>> import jax, jlstm
-        >>> from jlstm.inspect import saturation, trace
+        >>> from jlstm.introspect import saturation, trace
         >>> layer = jlstm.LSTM(4, forget_bias=5)
         >>> params = layer.init(jax.random.key(0), features=3)
         >>> saturation(trace(layer, params, jax.numpy.zeros((2, 5, 3)))).above.f.tolist()
@@ -151,13 +151,13 @@ def saturation(traces: Any, low: float = 0.05, high: float = 0.95) -> Any:
     if not 0 <= low <= high <= 1:
         raise ValueError(f"low and high must be shares with 0 ≤ low ≤ high ≤ 1, got {low} and {high}")
     if not jax.tree.leaves(traces, is_leaf=lambda node: isinstance(node, Trace)):
-        raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(traces)}")
+        raise TypeError(f"traces must be what jlstm.introspect.trace returns, got {checks.brief(traces)}")
     return jax.tree.map(lambda trace_: _saturation_cell(trace_, low, high), traces, is_leaf=lambda node: isinstance(node, Trace))
 
 
 def _saturation_cell(trace_: Any, low: float, high: float) -> Saturation:
     if not isinstance(trace_, Trace):
-        raise TypeError(f"traces must be what jlstm.inspect.trace returns, got {checks.brief(trace_)}")
+        raise TypeError(f"traces must be what jlstm.introspect.trace returns, got {checks.brief(trace_)}")
 
     def share(which: Array) -> Array:
         counts = jnp.expand_dims(trace_.counts, range(trace_.counts.ndim, which.ndim))

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from jlstm import backends, checks
-from jlstm.arrays import select
+from jlstm import backends
+from jlstm._src import checks
+from jlstm._src.arrays import select
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.scan import scan
 from jlstm.cell import Cell, PyTree

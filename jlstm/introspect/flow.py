@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jlstm import checks
-from jlstm.arrays import select
+from jlstm._src import checks
+from jlstm._src.arrays import select
+from jlstm._src.loop import lengths_to_mask
 from jlstm.cell import Params, PyTree
-from jlstm.inspect.run import Trajectory, in_input_order, run
+from jlstm.introspect.run import Trajectory, in_input_order, run
 from jlstm.layers import RNN, Composite, Layer, cell_states
-from jlstm.loop import lengths_to_mask
 
 
 class Flow(NamedTuple):
@@ -94,7 +94,7 @@ def gradient_flow(
 
     Examples:
         >>> import jax, jlstm
-        >>> from jlstm.inspect import gradient_flow
+        >>> from jlstm.introspect import gradient_flow
         >>> layer = jlstm.LSTM(4)
         >>> params = layer.init(jax.random.key(0), features=3)
         >>> flow = gradient_flow(layer, params, jax.numpy.ones((2, 5, 3)))
