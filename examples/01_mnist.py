@@ -17,11 +17,11 @@ import numpy as np
 import optax
 import tyro
 from flax import linen as nn
-from options import Options, one_sentence
-from picture import draw
 from rich.console import Console
 
 import jlstm
+from common.options import Options, one_sentence
+from common.picture import draw
 from jlstm import train
 from jlstm.data import Dataset, Minibatches, Split, digits, mnist
 from jlstm.linen import Recurrent

@@ -16,12 +16,12 @@ from typing import Any
 
 import jax
 import optax
-import reviews
 import tyro
-from options import one_sentence
 from rich.console import Console
 
 import jlstm
+from common import reviews
+from common.options import one_sentence
 from jlstm import train
 from jlstm.models import SequenceClassifier
 

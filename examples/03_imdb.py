@@ -17,13 +17,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
-import reviews
 import tyro
-from ensemble import Ensemble
-from options import one_sentence
 from rich.console import Console
 
 import jlstm
+from common import reviews
+from common.ensemble import Ensemble
+from common.options import one_sentence
 from jlstm import train
 from jlstm.data import Reviews
 from jlstm.models import SequenceClassifier

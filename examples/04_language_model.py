@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from language_sizes import SIZES, schedule
-from options import Options, one_sentence
 from rich.console import Console
 
 import jlstm
+from common.language_sizes import SIZES, schedule
+from common.options import Options, one_sentence
 from jlstm import plot, train
 from jlstm.data import Corpus, Window, Windows, ptb, shakespeare
 from jlstm.models import LanguageModel, generate

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from forecast_report import YEAR, Forecasts, draw, errors, naive, table
-from options import Options, one_sentence
 from rich.console import Console
 
 import jlstm
+from common.forecast_report import YEAR, Forecasts, draw, errors, naive, table
+from common.options import Options, one_sentence
 from jlstm import train
 from jlstm.data import Minibatches, Series, airline
 

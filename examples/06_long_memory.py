@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import optax
 import tyro
 from matplotlib.figure import Figure
-from memory_tasks import KINDS, SYMBOLS, Sequences, adding, copy
-from options import Options, one_sentence
 
 import jlstm
+from common.memory_tasks import KINDS, SYMBOLS, Sequences, adding, copy
+from common.options import Options, one_sentence
 from jlstm import plot, train
 from jlstm.introspect import Flow, gradient_flow
 

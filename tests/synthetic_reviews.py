@@ -29,6 +29,6 @@ def imported(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module(script)
     dataset = ReviewDataset(random_reviews(400, seed=0), random_reviews(100, seed=1))
-    monkeypatch.setattr(sys.modules["reviews"], "imdb", lambda *_, **__: dataset)
-    monkeypatch.setattr(sys.modules["reviews"], "imdb_word_index", lambda *_: INDEX)
+    monkeypatch.setattr(sys.modules["common.reviews"], "imdb", lambda *_, **__: dataset)
+    monkeypatch.setattr(sys.modules["common.reviews"], "imdb_word_index", lambda *_: INDEX)
     return module

@@ -37,7 +37,7 @@ def example(monkeypatch):
 def report(monkeypatch):
     """The module of forecast_report.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("forecast_report")
+    return importlib.import_module("common.forecast_report")
 
 
 def random_params(example):

@@ -54,7 +54,7 @@ def test_a_few_steps_beat_guessing_and_end_with_text(script, tmp_path, capsys, d
 
 def test_the_small_network_is_the_papers(script):
     """Zaremba, Sutskever & Vinyals 2014: learning rate 1 for four epochs, then halved each epoch, 13 in all."""
-    sizes = importlib.import_module("language_sizes").SIZES
+    sizes = importlib.import_module("common.language_sizes").SIZES
     small, medium, large = (sizes["ptb", size] for size in ("small", "medium", "large"))
     rates = [small.learning_rate * small.decay ** max(epoch - small.hold, 0) for epoch in range(1, small.epochs + 1)]
     assert rates[:6] == [1, 1, 1, 1, 0.5, 0.25]

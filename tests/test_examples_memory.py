@@ -23,7 +23,7 @@ def example(monkeypatch):
 def tasks(monkeypatch):
     """The module of memory_tasks.py."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("memory_tasks")
+    return importlib.import_module("common.memory_tasks")
 
 
 def draw():

@@ -74,7 +74,7 @@ def test_the_curve_is_that_of_the_layers_run_step_by_step(example, tmp_path):
     model = example.network(options)
     params = model.init(jax.random.key(3), jnp.zeros((1, 1), "int32"))["params"]
     text = " ".join(synthetic_reviews.NEUTRAL + synthetic_reviews.BAD)
-    words, scores = sys.modules["reviews"].curve(text, model, params, options)
+    words, scores = sys.modules["common.reviews"].curve(text, model, params, options)
     assert words == text.split()
     tokens = [1, *(synthetic_reviews.INDEX[word] + 3 for word in words)]
     ys = params["embed"]["embedding"][jnp.array(tokens)][None]

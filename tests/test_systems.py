@@ -47,7 +47,7 @@ def small_reviews(monkeypatch):
     lengths = np.random.default_rng(4).integers(2, 60, 100)
     tokens = Ragged.of([zipf(number, length, 39) + 1 for number, length in enumerate(lengths)])
     reviews = Reviews(tokens, (np.arange(100) % 2).astype(np.int32))
-    monkeypatch.setattr(importlib.import_module("reviews"), "imdb", lambda *_, **__: ReviewDataset(reviews, reviews))
+    monkeypatch.setattr(importlib.import_module("common.reviews"), "imdb", lambda *_, **__: ReviewDataset(reviews, reviews))
 
 
 REVIEWS = ("--words", "41", "--length", "40", "--batch", "8", "--steps", "5")

@@ -38,7 +38,7 @@ def parse_options(problem: Problem) -> tuple[ModuleType, Any]:
 
 def shared_options() -> Any:
     """Return the class of options that all examples share."""
-    return import_module("options").Options
+    return import_module("common.options").Options
 
 
 def settings(problem: Problem) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from options import Options
 from rich.console import Console
 
+from common.options import Options
 from jlstm import plot, train
 from jlstm.data import Bucketed, Buckets, Minibatches, Reviews, encode, imdb, imdb_word_index, pad, words
 from jlstm.models import SequenceClassifier
