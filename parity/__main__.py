@@ -227,6 +227,7 @@ def selected(options: argparse.Namespace, peer: str = "keras", framework: peers.
 def problem(case: Case, seed: int, backend: str) -> Problem:
     """Return a case's problem with another seed and another backend."""
     original = case.problem
+    # A case's own seed is the number of its row, far below 1000, so that other seeds give other numbers to every case.
     return replace(original, seed=original.seed + 1000 * seed, layer=ours.with_backend(original.layer, backend))
 
 

@@ -45,6 +45,7 @@ def covering(
 
 def pairs(row: Row) -> set[Pair]:
     """Return all pairs of options that occur together in a row."""
+    # The order within a pair is that of the row: the same two options in the other order would be another tuple.
     return set(combinations(row.items(), 2))
 
 

@@ -107,6 +107,7 @@ class Comparison:
 
         def badness(quantity: Quantity) -> tuple[int, float]:
             ulp = quantity.peer_ulp if quantity.verdict == "peer-bug" else quantity.ours_ulp
+            # NaN is neither larger nor smaller than a number, so `max` could pass over it: it counts as infinite.
             return ("pass", "peer-bug", "fail").index(quantity.verdict), float(np.nan_to_num(ulp, nan=np.inf))
 
         return max(self.quantities, key=badness)
@@ -162,6 +163,7 @@ def judge(
         from_ours, from_peer = _distance(ours_[name], expected), _distance(peer[name], expected)
         # Three cases: the formula is proved in float64, a right peer measures our rounding, a wrong peer measures nothing.
         if dtype == "float64":
+            # A truth of zeros has the scale 0, and only zeros agree with it.
             limit = peer_limit = tolerance.of_float64(time) * scale
         elif known_bug:
             limit, peer_limit = tolerance.WITHOUT_PEER * eps * scale, tolerance.clearly_wrong(eps) * scale

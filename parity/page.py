@@ -101,6 +101,7 @@ def _row(case: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
         "peer": case["peer"],
         "name": case["name"],
         "worst": worst,
+        # The script of the page sorts by these numbers, and JavaScript reads "inf" as NaN.
         "ulp": min(_number(worst[side]), 1e300),
         "shown_ulp": _shown(_number(worst[side])),
         "ratio": min(ratio, 1e300),
@@ -140,6 +141,7 @@ def _curve(quantities: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     def height(value: float) -> float:
         # A logarithm has no place for 0 and infinity: they are drawn at the edges.
         exponent = low if value <= 0 else high if math.isinf(value) else math.log10(value)
+        # The frame of curve.svg: height runs from 100 at the bottom to 8, time below from 44 to 312.
         return round(100 - 92 * (exponent - low) / (high - low), 1)
 
     lines = {

@@ -13,9 +13,11 @@ from parity.covering import covering, pairs
 from parity.peers import Peer
 from parity.problem import Problem, mask_of
 
+# The highest first: `highest_dtype_cases` takes the first one that a peer has.
 DTYPES = ("float64", "float32", "bfloat16")
 SIZES = ((2, 6, 3, 4), (3, 6, 5, 2), (4, 6, 2, 3))  # batch, time, features, units: all different, time in three pieces
 
+# The first value of each option is the plain one: `BASE` consists of these, and names of cases leave them out.
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "layer": ("lstm", "step", "concat", "sum", "mul", "ave", "unmerged", "stack2", "stack3"),
     "direction": ("forward", "backward"),
@@ -206,6 +208,7 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
             yield Case(name, problem_, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
+    # The rows leave out what a peer gets wrong, so its bugs get cases of their own: a plain row with one change.
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
     named = {" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}
     yield from bug_cases(named, peer, framework)

@@ -49,6 +49,7 @@ def possible(row: dict[str, Any]) -> bool:
     cell = row.get("cell", "lstm")
     variants = [name for name in VARIANTS if row.get(name, BASE[name]) != BASE[name]]
     if cell == "lstm":
+        # Only a complete row can be plain: a partial one may still get a variant.
         plain = len(row) == len(OPTIONS) and not variants  # `parity.table` has it
         return not plain and row.get("padding", "same") == "same" and _fits_a_step(row)
     if cell in CONVOLUTIONS:  # only single layers: Keras takes seconds for each case
@@ -74,6 +75,7 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
 
 def _can_run(framework: Peer | None, row: dict[str, Any], offered: dict[str, tuple[Any, ...]]) -> bool:
     """Whether the peer can run the options within some row that is otherwise plain: of one of the cells or LSTM variants."""
+    # A plain LSTM's row cannot hold every option: padding="valid" needs a convolution.
     plain_rows = (BASE | {name: value} | row for name in ("cell", *VARIANTS) for value in offered[name])
     return any(_runs(framework, tuple(plain_row.items())) for plain_row in plain_rows if possible(plain_row))
 
@@ -134,6 +136,7 @@ def _wrapped() -> dict[str, Problem]:
     """Return problems of wrapped LSTM cells. They are in no row, because one peer has them, with few other options."""
     batch, time, features, units, _ = SIZES[0]
     dropout = Dropout(LSTMCell(units), inputs=0.25, outputs=0.375, state=0.5, variational=True)
+    # Residual adds the inputs to the outputs, so there are as many units as features.
     layers = {"lstm residual": RNN(Residual(LSTMCell(features))), "lstm dropout-around variational": RNN(dropout)}
     return {name: Problem(layer, batch=batch, time=time, features=features, mask="right") for name, layer in layers.items()}
 

@@ -128,6 +128,7 @@ def compare_recorded(problem: Problem, original: Original, recorded: Recorded) -
     last, ys = ours.results(problem, values)
     ys, last = returned(layer, recorded, last, ys)
     ours_results = named(ys, last, None, None, None)
+    # The model ran in its own dtype only, so what it recorded is the truth and the peer's result at once.
     return _judged(problem, values, truth, ours_results, truth, original)
 
 

@@ -101,6 +101,7 @@ def kind(path: Path) -> str:
     Raises:
         ValueError: no known framework uses such a name.
     """
+    # Before the endings: a checkpoint of TensorFlow is often called model.ckpt, an ending that PyTorch's files have too.
     if path.suffix == ".index" or Path(f"{path}.index").is_file():
         return "tf1"
     if path.suffix not in SUFFIXES:

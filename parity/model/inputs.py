@@ -51,6 +51,7 @@ def read_lengths(text: str) -> tuple[int, ...]:
         ValueError: they are not positive whole numbers.
     """
     parts = text.split(",")
+    # int() alone would accept signs and underscores.
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"--lengths must be whole numbers of at least 1 with commas between, such as 24,17, got {text[:80]!r}")
     return tuple(int(part) for part in parts)

@@ -141,6 +141,7 @@ def _refuse_code(path: Path, config: Any) -> None:
 
 def _dicts(tree: Any) -> Iterator[dict[str, Any]]:
     """Yield all mappings inside, outer ones first."""
+    # A stack and no recursion, which a deeply nested file would exhaust.
     stack = [tree]
     while stack:
         item = stack.pop()

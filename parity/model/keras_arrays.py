@@ -27,6 +27,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     def collect(array_path: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fV" and not array_path.startswith("optimizer"):
             bits = jnp.bfloat16 if item.dtype.kind == "V" else item.dtype  # HDF5 has no name for bfloat16
+            # A whole model in HDF5 has its layers in this group, a file of weights alone at the top.
             arrays[array_path.removeprefix("model_weights/")] = item[()].view(bits)
 
     if path.suffix == ".keras":

@@ -64,6 +64,7 @@ def _recorded_calls(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]
 def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], results: Any) -> Recorded:
     """Return a layer's call in our order: batch before time, outputs in the order of the inputs."""
     arguments = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
+    # Keras 3 calls the argument `sequences`, Keras 2 `inputs`, where initial states may follow in the same list.
     xs, *states = jax.tree.leaves(arguments.get("sequences", arguments.get("inputs")))
     states = states or [state for state in jax.tree.leaves(arguments.get("initial_state")) if state is not None]
     inner = getattr(layer, "forward_layer", layer)
@@ -104,6 +105,7 @@ def _random_input(rng: Any, shape: tuple[int | None, ...], dtype: str, words: in
     if dtype == "string":
         raise ValueError("it takes strings")
     if len(sizes) < 3 and (dtype.startswith(("int", "uint")) or words > 2):  # an embedding takes floats that are whole, too
+        # From 1 on, because mask_zero=True of an Embedding takes 0 for padding.
         numbers = rng.integers(1 if words > 2 else 0, words, sizes)
         if len(sizes) > 1:
             numbers[1:, -_PADDED:] = 0  # what mask_zero masks

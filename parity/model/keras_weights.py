@@ -138,6 +138,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[Cells, Cells, 
     sides: tuple[Cells, Cells] = ([], [])
     for folder in order:
         cell = {role: arrays[recurrent[folder][role]] for role in _ORDER if role in recurrent[folder]}
+        # False and True select the first list, forward, and the second, backward.
         sides["backward" in folder].append(cell)
     return *sides, [array_path for folder in order for array_path in recurrent[folder].values()]
 

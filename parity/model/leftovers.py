@@ -80,6 +80,7 @@ def looks_recurrent(name: str, layers: Collection[str]) -> bool:
     if _WEIGHT.search(name):
         return True
     parts = re.split(r"([./])", name)
+    # Separators are at the odd places. The last part names the array itself and no module.
     for k in range(0, len(parts) - 1, 2):
         if _MODULE.fullmatch(parts[k]):
             scope = "".join(parts[: k + 1])

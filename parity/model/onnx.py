@@ -89,6 +89,7 @@ def _single_node_model(model: Any, node: Any, constants: list[Any], steps: list[
     make, types = onnx.helper, onnx.TensorProto
     inputs = dict(zip(INPUTS, node.input, strict=False))
     inputs |= {"X": "xs", "sequence_lens": "lengths", "initial_h": "", "initial_c": ""}
+    # initial_c and P, the last two, are inputs of an LSTM only.
     names = [inputs.get(key, "") for key in INPUTS[: 8 if node.op_type == "LSTM" else 6]]
     single_node = make.make_node(node.op_type, names, ["ys", "h", "c"][: 3 if node.op_type == "LSTM" else 2])
     # Without `layout` a node is time-major.

@@ -100,6 +100,7 @@ def _add_outputs(place: Place) -> dict[str, str]:
     kinds = {output: _INTS[0] if role == "sequence_lens" else onnx.TensorProto.FLOAT for role, output in probes.items()}
     for output in probes.values():
         graph.output.append(onnx.ValueInfoProto(name=output))
+    # From the innermost graph outwards; graphs[0] is the model's own and has no holder.
     for inner, holder, outer in zip(place.graphs[:0:-1], place.holders[::-1], place.graphs[-2::-1], strict=True):
         if holder.op_type != "If":  # a loop's outputs have another meaning
             for output in probes.values():
@@ -148,6 +149,7 @@ def _compared_with(model: Any) -> list[int]:
     for graph in {id(inner): inner for place in places(model.graph) for inner in place.graphs}.values():
         for node in graph.node:
             for attribute in node.attribute if node.op_type == "Constant" else ():
+                # Type 2 is AttributeProto.INT, whose number is in the field i.
                 numbers |= _numbers(attribute.t) if attribute.HasField("t") else {attribute.i} if attribute.type == 2 else set()
         for tensor in graph.initializer:
             numbers |= _numbers(tensor)

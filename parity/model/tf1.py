@@ -98,6 +98,7 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[list[Cell], li
     for cell, names_by_role in variables.items():
         # A scope has the name of the cell's class, with a number from the second one on.
         kind = re.sub(r"_\d+$", "", cell.rsplit("/", 1)[-1])
+        # MultiRNNCell numbers its cells, cell_0, cell_1, …, and bidirectional_dynamic_rnn has the scopes fw and bw.
         numbers = re.findall(r"/cell_(\d+)(?=/)", cell.removeprefix(scope) or "/")
         weights = {role: arrays[name] for role, name in names_by_role.items()}
         if "kernel" in weights or "gates/kernel" in weights:
@@ -119,6 +120,7 @@ def _run(
             sides = []
             for k, cell in enumerate(candidate for candidate in cells if candidate.depth == depth):
                 module = _module(cell, options, kind, exact=weights_dtype == "float64")
+                # Each sequence is reversed up to its length, so that its padding stays at the end.
                 inputs = tf.reverse_sequence(ys, counts, seq_axis=1, batch_axis=0) if cell.backward else ys
                 with tf.compat.v1.variable_scope(f"layer_{depth}_{k}"):
                     out, last = tf.compat.v1.nn.dynamic_rnn(module, inputs, sequence_length=counts, dtype=kind)
@@ -155,6 +157,7 @@ def _legacy(cell: Cell, options: Mapping[str, Any], kind: Any, *, exact: bool) -
 
 def _forget_bias(cell: Cell, options: Mapping[str, Any]) -> float:
     default = _KINDS[cell.kind] or 0.0
+    # CudnnCompatibleLSTMCell has no such option: it adds nothing.
     return default if cell.kind.startswith("cudnn") or options.get("forget_bias") is None else options["forget_bias"]
 
 

@@ -121,6 +121,7 @@ def _module(weights: Mapping[str, Any], nonlinearity: str) -> Any:
     projected = "weight_hr_l0" in weights
     units = weights["weight_hr_l0"].shape[1] if projected else size
     kinds = {4: torch.nn.LSTM, 3: torch.nn.GRU, 1: torch.nn.RNN}
+    # Only LSTM has a projection. A quotient that is not whole is none of the keys.
     kind = torch.nn.LSTM if projected else kinds.get(rows / units)
     if kind is None:
         raise ValueError(f"weight_hh is {rows} by {size}, which is no torch.nn module's: compare it by hand")

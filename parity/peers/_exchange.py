@@ -54,6 +54,7 @@ def states(carry: Any) -> list[Any]:
     """Return the carries of all layers and directions as a flat list: lowest layer first, forward before backward."""
     if hasattr(carry, "h"):
         return [carry]
+    # `jax.tree` would sort the keys of the dict and put backward first.
     children = (carry["forward"], carry["backward"]) if isinstance(carry, dict) else carry
     return [state for child in children for state in states(child)]
 

@@ -42,6 +42,7 @@ def run(problem: Problem, values: Values, dump: Dump, run_part: RunPart, split: 
         for (layer, state), part_weights in zip(split(problem.layer, carry), weights, strict=True):
             xs, last_carry = run_part(layer, part_weights, xs, state, mask, problem.step)
             carries.append(last_carry)
+        # `split` may keep the whole layer as its only part; its carry is then the layer's carry and no tuple of parts.
         last_carry = carries[0] if layer is problem.layer else tuple(carries)
         if problem.outputs == "last":
             return last_output(problem.layer, last_carry, mask, False), last_carry

@@ -113,6 +113,7 @@ def run(framework: Framework, problem: Problem, values: Values) -> Quantities:
     # One backward pass: the cotangents of all results are drawn, so every gradient depends on each of them.
     targets = jax.tree.leaves((ys, last_carry))
     cotangents = jax.tree.leaves((tensors.d_ys, tensors.d_carry))
+    # Where nothing depends on a leaf, TensorFlow returns None by default, and JAX zeros.
     gradients = tape.gradient(targets, leaves, cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     d_weights, d_xs, d_carry = jax.tree.unflatten(structure, gradients)
     d_params = jax.tree.map(_ours, d_weights, is_leaf=lambda tree: isinstance(tree, dict) and "kernel" in tree)
@@ -126,6 +127,7 @@ def _forward(
     ys = []
     masks = [None] * problem.batches if values.mask is None else tf.split(values.mask, problem.batches, 1)
     for k, (x, mask) in enumerate(zip(tf.split(xs, problem.batches, 1), masks, strict=True)):
+        # Later batches start from the states that a layer with stateful=True keeps itself.
         y, carries, initial = x, [], carry if k == 0 else None
         for (layer, state, masks_of_layer), keras_layer in zip(
             layers(problem.layer, initial, dropout_masks), keras_layers, strict=True
@@ -164,6 +166,8 @@ def _run(framework: Framework, ours: Any, layer: Any, xs: Any, carry: Any, mask:
     ys, states = results[:outputs], results[outputs:]
     reverse = ours.children.get("forward", ours).reverse
     returns_all = (layer.forward_layer if bidirectional else layer).return_sequences
+    # A backward layer returns its outputs in the order of computation. Bidirectional flips those of its second layer only,
+    # so that both of them, or their merged outputs, come reversed if its first layer runs backwards.
     ys = [(tf.reverse(y, [1]) if reverse else y) if returns_all else y[:, None] for y in ys]
     # Keras lists the states of both directions flat: the first half is the forward direction's
     kind, half = carry_like(ours), len(states) // 2
@@ -239,6 +243,7 @@ def _load_layer(ours: jlstm.Layer, layer: Any, params: Any, batch: int) -> tuple
     layer.build((batch, None, *ours.spatial_in, features) if hasattr(layer, "cell") else (batch, features))
     cell = getattr(layer, "cell", layer)
     weights = _theirs(params)
+    # Read before our parameters replace them: the initial biases are a quantity that is compared.
     initial = _ours({name: getattr(cell, name).numpy() for name in weights})
     for name, value in weights.items():
         getattr(cell, name).assign(value.astype(tf.as_dtype(cell.dtype).as_numpy_dtype))

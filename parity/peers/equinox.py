@@ -51,6 +51,7 @@ def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step:
     initial = jax_peer.initial_carry(layer, xs, carry)
 
     def body(state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+        # Equinox's cells have no batch axis.
         new_state = jax.vmap(cell)(x, state.h if gru else tuple(state))
         state = HiddenCarry(new_state) if gru else jlstm.LSTMCarry(*new_state)
         return state, state.h

@@ -59,6 +59,7 @@ def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, _: Any, step:
             core, state = haiku.GRU(cell.units, name="core"), initial.h
         else:
             core, state = haiku.LSTM(cell.units, name="core") if isinstance(cell, LSTMCell) else _conv(cell), initial
+            # Its fields are (hidden, cell), in the order of our carry.
             state = haiku.LSTMState(*state)
         if step:
             y, state = core(xs[:, 0], state)

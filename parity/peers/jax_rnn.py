@@ -71,5 +71,6 @@ def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, _:
     initial = (zeros, zeros) if carry is None else map(jnp.stack, zip(*states(carry), strict=True))
     lengths = jnp.full(batch, time) if mask is None else jax_peer.lengths(mask)
     unpacked = rnn.unpack_lstm_weights(weights, *shape)
+    # After the lengths: features, units and number of layers, the dropout rate, and whether there are two directions.
     ys, h, c = rnn.lstm_ref(xs, *initial, *unpacked, lengths.astype("int32"), *shape[:3], 0.0, bidirectional)
     return ys, carry_of(layer, zip(h, c, strict=True))

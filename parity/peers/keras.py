@@ -33,6 +33,7 @@ def _begin(cell: Any, xs: Any) -> Any:
 def _hand_in(layer: Any, dropout_masks: Mapping[str, Any]) -> None:
     for name, attribute in (("inputs", "_dropout_mask"), ("recurrent", "_recurrent_dropout_mask")):
         if name in dropout_masks:
+            # Keras 3 caches one mask as an array, and one mask per gate as a list.
             setattr(layer.cell, attribute, dropout_masks[name] if len(dropout_masks[name]) > 1 else dropout_masks[name][0])
 
 

@@ -62,6 +62,7 @@ def _run(problem: Problem, session: Any, piece: Values) -> tuple[Any, ...]:
             feeds[f"{name}_{k}"] = np.stack([np.asarray(getattr(state, name), np.float32) for state in states(carry)])
     names = [output.name for output in session.get_outputs()]
     by_name = dict(zip(names, session.run(names, feeds), strict=True))
+    # A node returns the states of its directions in one array, (directions, batch, units). They are taken apart here.
     fields = [[by_name[f"last_{name}_{k}"] for name in states(carry)[0]._fields] for k, (_, carry) in enumerate(parts)]
     row = [state for lasts in fields for state in zip(*lasts, strict=True)]
     carry, ys = carry_of(layer, iter(row)), by_name["ys"].swapaxes(0, 1) if layer.time_major else by_name["ys"]

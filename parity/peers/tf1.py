@@ -93,6 +93,7 @@ def _run(problem: Problem, piece: Values) -> tuple[Any, ...]:
         leaves, structure = jax.tree.flatten((variables_by_name, tensors.xs, tensors.carry))
         targets, cotangents = jax.tree.leaves((ys, carry)), jax.tree.leaves((tensors.d_ys, tensors.d_carry))
         gradients = tf.gradients(targets, leaves, cotangents, unconnected_gradients="zero")
+        # A cell makes its variables when it is first called, so its weights are loaded after the graph is built.
         for variables, weights in zip(variables_by_name, _dump(layer, piece.params), strict=True):
             for name, variable in variables.items():
                 variable.load(weights[name].astype(dtype.as_numpy_dtype), session)
@@ -127,11 +128,13 @@ def _wrap(layer: Any, tf_cell: Any, tensors: Values) -> Any:
     # DropoutWrapper keeps an element where floor(keep_prob + drawn number) is 1. So 0.99 keeps it for any keep_prob from 0.01
     # on, and 0 drops it.
     uniform_numbers = {name: tf.sign(mask) * 0.99 for name, mask in (tensors.dropout_masks or {}).items()}
+    # A variational wrapper draws its numbers once, when it is made, and uses these attributes at every step.
     if "inputs" in uniform_numbers:
         wrapper._recurrent_input_noise = uniform_numbers["inputs"]
     if "outputs" in uniform_numbers:
         wrapper._recurrent_output_noise = uniform_numbers["outputs"]
     if "state" in uniform_numbers:
+        # The wrapper's default filter never drops c: its entry only completes the structure.
         wrapper._recurrent_state_noise = legacy_cells.LSTMStateTuple(uniform_numbers["state"], uniform_numbers["state"])
     return wrapper
 

@@ -100,6 +100,7 @@ def _unroll(operation: Callable[..., Any], cell: Any, weights: Any, xs: Any, car
         b=weights["bias"],
         cell_clip=cell.cell_clip or -1,  # the operation's default is 3; -1 means no clip
         use_peephole=cell.peephole,
+        # The operation requires peephole weights even if it does not use them.
         **{name: weights[tf_name] if cell.peephole else tf.zeros(cell.units) for name, tf_name in PEEPHOLES.items()},
     )
     # cs holds the cell state of every step, before the output's tanh.

@@ -45,6 +45,7 @@ def hard_sigmoid(x: Any) -> Any:
     return tf.nn.relu6(x + 3) / 6
 
 
+# In tf-keras the name "hard_sigmoid" means the older formula, which is our "hard_sigmoid_0.2".
 ACTIVATIONS = {"hard_sigmoid": hard_sigmoid, "hard_sigmoid_0.2": "hard_sigmoid"}
 KERAS = Framework("tf-keras", tf_keras.layers, _begin, _hand_in, ACTIVATIONS)
 lacks = partial(keras_peer.lacks, KERAS)

@@ -87,6 +87,7 @@ def _module(layer: jlstm.Layer, params: Any, dtype: torch.dtype, *, step: bool) 
     features, rows = state_dict["weight_ih_l0"].shape[1], len(state_dict["weight_ih_l0"])
     cell: Any = first_cell(layer)
     kind = "GRU" if isinstance(cell, GRUCell) else "LSTM"
+    # Not the width of weight_hh: with a projection that is the size of h.
     units = rows // (3 if kind == "GRU" else 4)
     options: dict[str, Any] = {"bias": "bias_ih_l0" in state_dict, "dtype": dtype}
     if step:

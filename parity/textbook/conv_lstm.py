@@ -48,6 +48,7 @@ def step(
     (sigma, d_sigma), (phi, d_phi) = activations(cell.recurrent_activation, cell.activation)
     W, U = (by_gate(params[name], "ifgo") for name in ("kernel", "recurrent_kernel"))
     b = by_gate(params["bias"], "ifgo") if cell.use_bias else dict.fromkeys("ifgo", np.zeros(1))
+    # Every place of the grid has peephole weights of its own, (*spatial, filters) for each of i, f and o.
     p = dict(zip("ifo", params["peephole_kernel"], strict=True)) if cell.peephole else dict.fromkeys("ifo", np.zeros(1))
     on_x, on_h = masks(dropout_masks, "inputs", "ifgo", x), masks(dropout_masks, "recurrent", "ifgo", h)
     window, strides, dilation = _per_axis(cell, len(cell.spatial))
@@ -63,6 +64,7 @@ def step(
     o = sigma(a["o"])
 
     def pullback(d_state: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
+        # d_o is for a_o, the sum inside σ, since that is where the peephole adds p_o c'.
         d_o = d_state[0] * phi(c_after) * d_sigma(a["o"])
         d_c = d_state[1] + d_state[0] * o * d_phi(c_after) + p["o"] * d_o
         d_a = {"i": d_c * g * d_sigma(a["i"]), "f": d_c * c * d_sigma(a["f"]), "g": d_c * i * d_phi(a["g"]), "o": d_o}
@@ -71,6 +73,7 @@ def step(
         d_params = {
             "kernel": np.concatenate([to_x[k][1] for k in "ifgo"], -1),
             "recurrent_kernel": np.concatenate([to_h[k][1] for k in "ifgo"], -1),
+            # All places of the grid share a bias, so its gradient sums over them too; that of a peephole does not.
             "bias": np.concatenate([d_a[k].reshape(-1, cell.filters).sum(0) for k in "ifgo"]),
             "peephole_kernel": np.stack([(d_a[k] * peephole_input[k]).sum(0) for k in "ifo"]),
         }
@@ -102,6 +105,7 @@ def convolve(
     outs, pads = zip(*(_places(size, k, s, d, padding) for size, k, s, d in axes), strict=True)
     padded = np.pad(x, ((0, 0), *pads, (0, 0)))
     windows = partial(_where, kernel.shape[:-2], outs, strides, dilation)
+    # Each term is a product of (batch, *output sizes, features) and (features, filters).
     out = sum(padded[slices] @ kernel[w] for w, slices in windows())
 
     def pullback(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +132,7 @@ def _places(size: int, window: int, stride: int, dilation: int, padding: str) ->
     if padding == "valid":
         return (size - reach) // stride + 1, (0, 0)
     out = -(-size // stride)  # rounded up
+    # A stride longer than the window skips inputs, and the difference may be negative: then nothing is padded.
     zeros = max((out - 1) * stride + reach - size, 0)
     return out, (zeros // 2, zeros - zeros // 2)
 

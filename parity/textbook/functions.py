@@ -14,6 +14,7 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # each with its derivative
+    # np.where computes both branches, so the minimum keeps exp from overflow where its branch is not taken.
     "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z: np.exp(np.minimum(z, 0))),
     "hard_sigmoid": (lambda z: np.clip(z / 6 + 0.5, 0, 1), lambda z: (np.abs(z) < 3) / 6),
     "hard_sigmoid_0.2": (lambda z: np.clip(0.2 * z + 0.5, 0, 1), lambda z: (np.abs(z) < 2.5) * 0.2),
@@ -21,6 +22,7 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # each with its derivativ
     "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1, 0.01)),
     "linear": (lambda z: z, np.ones_like),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    # σ(-z) is 1 - σ(z) without the cancellation at large z; likewise 1 / cosh² for 1 - tanh² below.
     "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
     "softplus": (lambda z: np.logaddexp(0, z), sigmoid),

@@ -65,10 +65,12 @@ def step(
             d_r, d_u = d_g * product, (h * on_h["g"]).T @ d_product
             d_h = d_product @ U["g"].T * on_h["g"]
         else:
+            # There is no `recurrent_bias` here, and gradients are read only for the parameters that there are.
             d_product = np.zeros(())
             d_u, d_reset = (r * h * on_h["g"]).T @ d_g, d_g @ U["g"].T * on_h["g"]
             d_r, d_h = d_reset * h, d_reset * r
         # h reaches h' directly, through g, and through the gates z and r. d_h has the part through g so far.
+        # h' = g + z (h - g), which gives z the factor h - g.
         d_a = {"z": d_after * (h - g) * d_sigma(a["z"]), "r": d_r * d_sigma(a["r"]), "g": d_g}
         d_params = {
             "kernel": np.concatenate([(x * on_x[k]).T @ d_a[k] for k in "zrg"], 1),

@@ -61,6 +61,7 @@ def run(
         return run_children(layer, params, xs, carry, dropout_masks, last=last, zero_output=zero_output, **options)
     layer_cell = getattr(layer, "cell", None)
     cell = wrappers.bare(layer_cell)
+    # `last` returns the h of the last state, which is not the output of a wrapped cell.
     if _book(layer) is None or getattr(cell, "layer_norm", None) or (last and cell is not layer_cell):
         supported = "LSTM, GRU, ElmanCell and ConvLSTM without layer_norm, Bidirectional and Stack"
         supported += ", and all outputs of Residual and variational Dropout"
@@ -127,6 +128,7 @@ def _over_time(
             d_state, d_ys = (d_state[0] + d_last, *d_state[1:]), np.zeros_like(ys)
         d_params, d_xs = {name: np.zeros_like(value) for name, value in params.items()}, np.zeros_like(xs)
         for t in reversed(order):
+            # The pullback of a masked step gets zeros, so that padding adds nothing to the gradients of the parameters.
             *d_after, d_y = _where(mask[:, t], (*d_state, d_ys[:, t]), (0,) * (len(d_state) + 1))
             d_step, d_x, d_before = pullbacks[t](tuple(d_after), d_y)
             # The step's chain rule in reverse: a reset stops the gradient, a masked step passes it on unchanged.
@@ -169,6 +171,7 @@ def _bidirectional(
             flip=flip_direction,
             **options,
         )
+        # Relative to the inner layer: if that one is reversed, the forward direction runs backwards in time.
         for name, flip_direction in (("forward", flip), ("backward", not flip))
     }
     merge, unmerge = MERGES[layer.merge]
@@ -178,6 +181,7 @@ def _bidirectional(
         cotangents = dict(zip(runs, unmerge(d_ys, ys), strict=True))
         pulled = {name: runs[name][2](d_carry[name], cotangents[name]) for name in runs}
         d_params, _, d_carry_before = ({name: p[k] for name, p in pulled.items()} for k in range(3))
+        # Both directions read the same inputs, so their gradients add up.
         return d_params, pulled["forward"][1] + pulled["backward"][1], d_carry_before
 
     return {name: r[0] for name, r in runs.items()}, merge(*ys), pullback
@@ -195,6 +199,7 @@ def _stack(
             xs,
             carry and carry[k],
             dropout_masks=dropout_masks and dropout_masks[k],
+            # Only the top layer may return its last output alone: the others feed every step to the layer above.
             last=last and k == top,
             **options,
         )

@@ -54,8 +54,10 @@ def step(
     sigma, phi, psi = activations(cell.recurrent_activation, cell.activation, cell.output_activation or cell.activation)
     W, U = (by_gate(params[name], names) for name in ("kernel", "recurrent_kernel"))
     b = by_gate(params["bias"], names) if cell.use_bias else dict.fromkeys(names, 0.0)
+    # g has no peephole, so `peephole_kernel` has a row for each other name, in the same order.
     p = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if cell.peephole else {}
     on_x, on_h = masks(dropout_masks, "inputs", names, x), masks({} if on_g else dropout_masks, "recurrent", names, h)
+    # A mask of g drops what is added to c and never what c remembers (Semeniuta et al.).
     keep = dropout_masks["recurrent"][0] if on_g and "recurrent" in dropout_masks else 1.0
 
     def gate(k: str, c: np.ndarray) -> tuple[np.ndarray, Callable]:
@@ -80,6 +82,7 @@ def step(
         d_o = d_unprojected * psi[0](c_after) * gates["o"][1]()
         # c' has three uses: the next step, the output through ψ, and the peephole of o.
         d_c_after = d_state[1] + d_unprojected * o * psi[1](c_after) + p.get("o", 0.0) * d_o
+        # Where c' was cut, it no longer depends on f, c, i and g: the gradient stops there.
         d_sum = d_c_after * inside_c
         d_i, d_f = d_sum * g, d_sum * c
         # A coupled gate gets the gradients of both i and f, that of the derived gate with the opposite sign.
@@ -92,6 +95,7 @@ def step(
         d_params["peephole_kernel"] = np.stack([(d_a[k] * peephole_input[k]).sum(0) for k in names if k != "g"])
         d_x = sum(d_a[k] @ W[k].T * on_x[k] for k in names)
         d_h = sum(d_a[k] @ U[k].T * on_h[k] for k in names)
+        # c reaches c' through f, and i and f through their peepholes. The peephole of o saw c', counted above.
         return d_params, d_x, (d_h, d_sum * f + sum(p[k] * d_a[k] for k in p if k != "o"))
 
     return (h_after, c_after), pullback

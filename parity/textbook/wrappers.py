@@ -49,6 +49,7 @@ def step(
             d_params, d_x, d_state = inner_pullback((d_after[0] * m_h, *d_after[1:]), d_y * m_y)
             return d_params, d_x * m_x, d_state
 
+        # c is never dropped, as in TensorFlow's DropoutWrapper.
         return (h * m_h, *state_tail), y * m_y, dropout_pullback
     # The output of a bare cell is its h', so that both cotangents meet there.
     state_after, inner_pullback = book.step(cell, params, x, state, dropout_masks)
