@@ -18,15 +18,7 @@ from jlstm import backends
 
 PEERS = ("torch", "onnx", "haiku", "equinox")  # the extra "peers", which CI always has
 collect_ignore_glob = [f"test_*_{name}.py" for name in PEERS if find_spec(name) is None]
-UNTRACED = (
-    *("backends_cpu", "backends_sanitizers", "cells_lstm", "cells_pairs", "cells_options", "cells_variants", "cells_wrappers"),
-    *("convert_export", "convert_flax", "convert_fuzz", "convert_keras", "dropout", "dtypes", "examples", "examples_forecast"),
-    *("examples_imdb", "examples_language", "examples_memory", "examples_processes", "examples_sentiment", "family", "figures"),
-    *("goldens", "initializers", "layers_recurrent", "layers_stack", "loop", "loop_compile", "loop_properties", "models_keras"),
-    *("parity_conv", "parity_diagnosis_family", "parity_family", "parity_gru", "parity_page", "parity_table", "parity_tf1"),
-    *("parity_verdict", "parity_wrong_converters", "sharding", "speed_processes", "systems"),
-    *("train_processes", "train_resume", "transforms"),
-)
+collect_ignore_glob += ["typed_options.py"]  # mypy reads it, and its wrong options raise errors
 collect_ignore_glob += [] if program() else ["test_parity_page.py"]
 
 hypothesis.settings.register_profile(
@@ -54,8 +46,6 @@ def pytest_collection_modifyitems(items):
     """Mark the slow cases of tables, and the tests that coverage does not trace."""
     tables = defaultdict(list)
     for item in items:
-        if item.path.stem.removeprefix("test_") in UNTRACED:
-            item.add_marker("no_cover")  # other tests reach the same lines, and tracing takes a quarter of the time
         if item.get_closest_marker("table"):
             tables[item.path, item.originalname].append(item)
     for cases in tables.values():

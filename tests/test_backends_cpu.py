@@ -12,7 +12,7 @@ from jax import lax
 from jlstm import LSTM, LSTMCarry
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
 
-pytestmark = pytest.mark.usefixtures("native")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
 
 # --- at all sizes ---
 

@@ -7,6 +7,8 @@ import pytest
 
 from jlstm.backends.cpu import library
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 KINDS = {  # with these sanitizers optimizing takes longer than running
     "addresses and all undefined, this processor": ["-fsanitize=address,undefined", "-march=native", "-O0"],

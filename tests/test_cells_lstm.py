@@ -10,7 +10,7 @@ from jlstm.activations import ACTIVATIONS
 from parity import textbook
 from problems import FEATURES, UNITS, assert_close, cotangent_of, differentiate, normal, small_problem, textbook_results
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 
 def test_one_step_is_the_equations():

@@ -15,6 +15,8 @@ from parity import textbook
 from parity.covering import covering, pairs
 from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 GATED = {
     "activation": ("tanh", "relu"),
     "recurrent_activation": ("sigmoid", "hard_sigmoid"),

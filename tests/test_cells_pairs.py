@@ -13,6 +13,8 @@ from jlstm import RNN, LSTMCarry, LSTMCell
 from parity.covering import covering, pairs
 from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 OPTIONS = {  # the first of each is the default
     "peephole": (False, True),
     "projection": (None, 3),

@@ -11,6 +11,8 @@ from jlstm import RNN
 from jlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from problems import FEATURES, UNITS, apply, small_problem
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 
 def test_an_open_forget_gate_adds_up_its_inputs(x64):
     """With f = 1 and i = 1, c is the sum of the candidates."""

@@ -10,6 +10,8 @@ from jlstm.cells import GRUCell, LSTMCell
 from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
 from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 CELL = LSTMCell(UNITS)
 RNG = np.random.default_rng(7)
 

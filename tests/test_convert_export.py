@@ -10,6 +10,8 @@ from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
 from problems import BATCH, FEATURES, UNITS, small_problem
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # other code for the same float32 formulas
 LAYERS = [
     LSTM(UNITS),

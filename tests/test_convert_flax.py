@@ -15,7 +15,7 @@ from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import flax as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.loose]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64"), pytest.mark.loose]
 CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}

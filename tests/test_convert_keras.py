@@ -15,6 +15,7 @@ from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 import tf_keras  # isort: skip  # after the environment is set
 
 pytestmark = [
+    pytest.mark.no_cover,
     pytest.mark.usefixtures("x64"),
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),

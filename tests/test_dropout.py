@@ -19,7 +19,7 @@ from problems import (
     textbook_results,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 RATES = {
     "inputs": {"dropout": 0.4},

@@ -16,6 +16,8 @@ from safetensors.numpy import load_file
 import jlstm
 from scripts import EXAMPLES, is_picture, run
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 DEMO, MNIST = EXAMPLES / "00_demo.py", EXAMPLES / "01_mnist.py"
 
 

@@ -21,7 +21,7 @@ MONTHS = np.arange("1949-01", "1961-01", dtype="datetime64[M]")
 STEPS = np.arange(len(MONTHS))
 GROWING = 100 * 1.1 ** (STEPS // 12) * (2 + np.sin(2 * np.pi * STEPS / 12))  # the same seasons each year, growing by a tenth
 
-pytestmark = pytest.mark.loose
+pytestmark = [pytest.mark.no_cover, pytest.mark.loose]
 
 
 @pytest.fixture

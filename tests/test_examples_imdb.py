@@ -16,7 +16,7 @@ from jlstm import train
 from jlstm.data import Bucketed, Minibatches
 from synthetic_reviews import imported
 
-pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
+pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
 SMALL = ("--words", str(synthetic_reviews.WORDS), "--length", "20")
 FIGURES = r"accuracy [01]\.\d{4}, loss \d\.\d{4}"
 

@@ -12,7 +12,7 @@ from jlstm.data import Windows
 from jlstm.train import Record
 from scripts import EXAMPLES, is_picture, run
 
-pytestmark = pytest.mark.loose
+pytestmark = [pytest.mark.no_cover, pytest.mark.loose]
 SCRIPT = EXAMPLES / "04_language_model.py"
 NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the texts")
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tyro
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -7,7 +7,7 @@ import pytest
 from jlstm.train.history import read
 from launch import ROOT, start, wait
 
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("processes")]
 
 SCRIPT = ROOT / "examples/01_mnist.py"
 OPTIONS = "--dataset", "digits", "--steps", "5", "--batch", "32", "--out"

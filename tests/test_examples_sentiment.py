@@ -16,6 +16,8 @@ import synthetic_reviews
 from jlstm import train
 from synthetic_reviews import EXAMPLES, imported
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 SMALL = ("--words", str(synthetic_reviews.WORDS), "--length", "20", "--features", "8", "--batch", "50")
 LINE = r"Epoch: (\d)/(?:1|2|4) Batch: (\d+)/(\d+) Train Loss: 0\.\d{3} Train Accuracy: [01]\.\d{3} Val Accuracy: [01]\.\d{3}"
 

@@ -13,6 +13,8 @@ from family import CELLS, above
 from jlstm import RNN, Bidirectional, Stack, linen, nnx
 from problems import BATCH, FEATURES, TIME, apply, assert_close, assert_slopes, cotangent_of, flags, normal, small_problem
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 every = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 ALL, NONE = np.ones((BATCH, TIME), bool), np.zeros((BATCH, TIME), bool)
 

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import figures
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 
 @pytest.mark.slow
 def test_what_an_example_prints_is_kept_beside_what_was_there(tmp_path, monkeypatch, capsys):

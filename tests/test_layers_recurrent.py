@@ -17,6 +17,8 @@ from jlstm.cells.normalization import SCHEMES
 from jlstm.layers.constructors import GRUOptions, LSTMOptions
 from problems import FEATURES, UNITS
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 
 def test_options_go_where_they_belong():
     """`LSTM` is `RNN(LSTMCell(...), ...)` with every option given to the one of the two that has it."""

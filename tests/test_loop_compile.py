@@ -9,6 +9,8 @@ from jax.extend.core import jaxprs_in_params
 from jlstm import LSTM, RNN, Bidirectional, LSTMCell, Stack
 from problems import BATCH, FEATURES, TIME, UNITS
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 
 def layer_shapes(layer, time, batch=BATCH):
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), FEATURES))

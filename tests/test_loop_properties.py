@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from jlstm import LSTM, Bidirectional, Stack
 from problems import BATCH, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem, textbook_results
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 LAYERS = {
     "plain": LSTM(UNITS),

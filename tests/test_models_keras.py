@@ -8,7 +8,7 @@ from jlstm import LSTM, Bidirectional
 from jlstm.models import SequenceClassifier
 from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 
-pytestmark = pytest.mark.xdist_group("tensorflow")
+pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("tensorflow")]
 
 VOCABULARY, FEATURES, UNITS = 50, 15, 10
 LAYERS = {

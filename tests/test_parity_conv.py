@@ -10,7 +10,7 @@ from jlstm import RNN, ConvLSTMCell, LSTMCarry
 from parity import peers
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, normal, small_problem
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
 
 CASES = {
     "1-D": {"kernel_size": 3, "spatial": (6,)},

@@ -11,6 +11,8 @@ from parity import Problem, diagnose
 from parity.quantities import truth
 from parity.values import draw
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 SEARCHED = {
     "peephole": "ifgo",
     "projection with all": "ifgo",

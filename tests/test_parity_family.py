@@ -7,6 +7,8 @@ from parity import compare, peers, table, variants_table
 from parity.variants_table import BASE, OPTIONS, possible
 from peer_cases import our_own_peer
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 
 def test_every_sensible_pair_is_held():
     """Every valid pair is in a row, no row is invalid, and none is a plain LSTM."""

@@ -8,7 +8,7 @@ from jlstm.cells import HiddenCarry
 from parity import peers
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, small_problem
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
 
 
 @pytest.mark.table(quick=6)

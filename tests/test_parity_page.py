@@ -9,7 +9,7 @@ from browser import Browser, with_script
 from outcomes import several
 from parity import page, peers, report
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("browser")]
 ROW = re.compile(r'<tr data-row="(\d)"([^>]*)>')
 
 

@@ -2,8 +2,12 @@
 
 from itertools import product
 
+import pytest
+
 from parity import table
 from parity.table import DTYPES, OPTIONS, makes_sense
+
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
 
 
 def test_every_sensible_pair_is_held():

@@ -11,7 +11,11 @@ from jlstm.cells import Dropout, Residual
 from problems import BATCH, FEATURES, TIME, UNITS, cotangent_of, differentiate, small_problem
 
 tf = pytest.importorskip("tensorflow")
-pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
+pytestmark = [
+    pytest.mark.no_cover,
+    pytest.mark.xdist_group("tensorflow"),
+    pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning"),
+]
 LENGTHS = np.array([3, TIME])
 
 

@@ -15,6 +15,8 @@ from parity.measure import judge
 from parity.quantities import truth
 from parity.values import draw
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 DTYPES = ("float64", "float32", "bfloat16")
 
 

@@ -41,6 +41,7 @@ from parity.model import check
 from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 pytestmark = [
+    pytest.mark.no_cover,
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
 ]

@@ -12,6 +12,8 @@ from benchmarks.speed.points import Point
 from benchmarks.speed.pool import WorkerError
 from speeds import SMALL, report
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 
 @pytest.mark.table(quick=3)
 @pytest.mark.loose

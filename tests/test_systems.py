@@ -14,6 +14,7 @@ from jlstm.data import Buckets, Corpus, Minibatches, Ragged, ReviewDataset, Revi
 from parity import peers
 
 pytestmark = [
+    pytest.mark.no_cover,
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.loose,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras' LearningRateScheduler and NumPy 2

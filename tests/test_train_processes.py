@@ -13,7 +13,7 @@ import scaling
 from jlstm.train.history import read
 from launch import ROOT, start, wait
 
-pytestmark = [pytest.mark.loose, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.no_cover, pytest.mark.loose, pytest.mark.xdist_group("processes")]
 
 JOBS = {
     "classifier": {"problem": "classifier"},

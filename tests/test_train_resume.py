@@ -19,6 +19,8 @@ import killed
 from jlstm.train.history import read
 from training import assert_equal
 
+pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+
 ROUNDS = int(os.environ.get("JLSTM_KILL_ROUNDS", "1"))
 PHASES = {"step": (2, 12), "validation": (1, 4), "epoch end": (1, 2), "write": (1, 2)}  # and how many times to wait for each
 SECONDS = {"step": 0.02, "validation": 0.01, "epoch end": 0.01, "write": 0.3}  # about as long as they take
