@@ -45,6 +45,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or "": it is for the plain LSTM."""
+    # Not isinstance: a subclass may override the step, whose derivative is written out below.
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"
     if (cell.recurrent_activation, cell.activation, cell.output_function) != ("sigmoid", "tanh", "tanh"):
