@@ -119,6 +119,7 @@ class Cell(Options, abc.ABC):
 
     def features_in(self, params: Params) -> int:
         """Return the size of the last axis of the inputs that `params` are for."""
+        # (features, columns), behind the axes of the window if the cell convolves.
         return params["kernel"].shape[-2]
 
     @abc.abstractmethod

@@ -73,6 +73,7 @@ def _apply(module: Any, xs: Array, carry: PyTree | None, sequence: dict[str, Any
 
 def _params(module: Any, features: int) -> Params:
     checks.instance("layer", module.layer, Layer, "LSTM(units)")
+    # The keys of the parameters are needed also where none are drawn.
     shapes = jax.eval_shape(lambda: module.layer.init(jax.random.key(0), features))
     names = range(len(shapes)) if isinstance(shapes, tuple) else shapes
     if module.is_initializing():

@@ -52,6 +52,7 @@ class Recurrent(nnx.Module):
         checks.instance("layer", layer, Layer, "LSTM(units)")
         self.layer = layer
         params = _params(layer, features, params, rngs)
+        # The parameters of a Stack are a tuple. Attributes need names, so its entries are called 0, 1, …
         self.stacked = isinstance(params, tuple)
         entries = {str(i): entry for i, entry in enumerate(params)} if isinstance(params, tuple) else params
         self.names = tuple(entries)

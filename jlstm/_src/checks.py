@@ -92,6 +92,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 def array(name: str, value: Any) -> Array:
     """Return a value as a JAX array; require numbers."""
+    # A tensor of PyTorch, which refuses to become an array while it is part of a graph.
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
     if getattr(getattr(value, "dtype", None), "kind", None) == "O":
@@ -149,6 +150,7 @@ def counts(name: str, value: Any) -> np.ndarray:
         numbers = np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be whole numbers, got {brief(value)}") from error
+    # NumPy makes an empty list float64, so the dtype says nothing without numbers.
     if numbers.ndim and numbers.size and numbers.dtype.kind not in "iu":
         raise TypeError(f"{name} must be whole numbers, got {brief(value)}")
     if numbers.ndim and numbers.size and not 0 <= numbers.min() <= numbers.max() < 2**31:
@@ -207,6 +209,7 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
         dtypes = [jnp.result_type(leaves[place]) for leaves in (expected_leaves, got_leaves)]
         if jnp.issubdtype(dtypes[0], jnp.floating) and not jnp.issubdtype(dtypes[1], jnp.floating):
             raise TypeError(f"{label} must be floating, got {dtypes[1]}: {remedy}")
+    # Equal paths do not mean equal structures: those of a list and a tuple are the same.
     structures: tuple[Any, Any] = (jax.tree.structure(got), jax.tree.structure(expected))
     if structures[0] != structures[1]:
         raise ValueError(f"{name} must have the structure {structures[1]}, got {structures[0]}: {remedy}")

@@ -15,6 +15,7 @@ from jlstm.layers import RNN, Bidirectional, Layer, Stack
 
 _CELLS = [value for module in (cells, wrappers) for name in module.__all__ if isinstance(value := getattr(module, name), type)]
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (RNN, Bidirectional, Stack, *_CELLS) if issubclass(kind, Layer | Cell)}
+# The depth to which a file is read: without a limit it could exhaust Python's stack.
 _MOST = 64
 
 

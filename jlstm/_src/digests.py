@@ -40,6 +40,7 @@ def _of_entries(entries: Mapping[str, str]) -> str:
 
 
 def _of_array(array: np.ndarray) -> str:
+    # With dtype and shape, since the same bytes could be read as another array.
     digest = hashlib.sha256(f"{array.dtype.name} {list(array.shape)} ".encode())
     digest.update(array.reshape(-1).view(np.uint8).data)  # as bytes, since NumPy has no buffers of bfloat16
     return digest.hexdigest()

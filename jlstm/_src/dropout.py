@@ -18,6 +18,7 @@ def bernoulli_masks(
         return {}
     keys = jax.random.split(key, len(active))
     return {
+        # Entries that stay are scaled up by 1 / (1 - p), so that inference needs no factor.
         name: jax.random.bernoulli(k, 1 - rates[name], shapes[name]).astype(dtype) / (1 - rates[name])
         for name, k in zip(active, keys, strict=True)
     }

@@ -104,6 +104,7 @@ def in_chunks(run: Callable, size: int | str, reverse: bool, step_ndim: int) -> 
         time, *batch = jax.tree.leaves(steps.xs)[0].shape[:-step_ndim]
         if not isinstance(time, int):
             raise ValueError("remat cuts time into chunks and so needs a known number of steps, got a symbolic one: leave it out")
+        # √T steps: both the carries between chunks and the values kept within one are then O(√T).
         length = max(1, math.isqrt(time)) if isinstance(size, str) else min(size, max(1, time))
         chunks, extra = -(-time // length), -time % length
         # `lax.scan` needs chunks of equal length, so masked steps fill up the last one: they change neither the carry nor

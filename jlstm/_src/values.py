@@ -37,6 +37,7 @@ def positive(name: str, value: Any, *words: str) -> int:
 def whole(name: str, value: Any, *words: str, least: int = 0, largest: int = LARGEST) -> int:
     """Return a whole number as int; require one from `least` to `largest`. `words` are other allowed values, for the message."""
     alternatives = "".join(f" or {word}" for word in words)
+    # In Python a bool is an int too.
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{alternatives}, got {brief(value)}")
     if value > largest:
@@ -50,6 +51,7 @@ def per_axis(name: str, value: Any, axes: int) -> int | tuple[int, ...]:
     if len(values) != axes:
         raise ValueError(f"{name} must be one whole number or {axes}, one for each spatial axis, got {brief(value)}")
     sizes = tuple(positive(name, size) for size in values)
+    # 3 and (3, 3) mean the same, and cells with either must be equal.
     return sizes if len(set(sizes)) > 1 else sizes[0]
 
 

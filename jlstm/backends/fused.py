@@ -39,11 +39,13 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
     """Run the recurrence, with the arguments and results of `scan.run`."""
     kernel = {"recurrent_kernel": inputs.params["recurrent_kernel"]}
     zs = cell.project(inputs.params, inputs.context, inputs.xs)
+    # Only what the loop reads: JAX itself derives the projection, outside of the custom derivative.
     return _recurrence(cell, options, inputs._replace(params=kernel, context={}, xs=inputs.xs[:0]), zs)
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or "": it is for the plain LSTM."""
+    # Not isinstance: a subclass may override the step, whose derivative is written out below.
     if type(cell) is not LSTMCell:
         return f"it is not for {type(cell).__name__}"
     if (cell.recurrent_activation, cell.activation, cell.output_function) != ("sigmoid", "tanh", "tanh"):
@@ -104,6 +106,7 @@ def tangent(
         dz, (c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c), counts, reset = inputs
         start_carry = carry if reset is None else select(reset, inputs_tangent.initial, carry)
         di, df, dg, do = split_gates(dz + start_carry.h @ kernel)
+        # The derivatives of c' = f c + i g and h' = o tanh(c').
         dc = c_by_c * start_carry.c + c_by_i * di + c_by_f * df + c_by_g * dg
         end_carry = LSTMCarry(h_by_o * do + h_by_c * dc, dc)
         out = (end_carry.h, options.keep(start_carry, dz, end_carry) if options.keep else None)
@@ -120,4 +123,5 @@ def _coefficients(residuals: Residuals) -> tuple[Array, ...]:
     They follow from c' = f c + i g and h' = o tanh(c'), with σ' = σ (1 - σ) and tanh' = 1 - tanh².
     """
     (_, c), (i, f, g, o), output = residuals
+    # σ' = σ (1 - σ) and tanh' = 1 - tanh², both by the values that the step has computed anyway.
     return g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), f, output * o * (1 - o), o * (1 - output**2)

@@ -36,6 +36,7 @@ def reduce(cell: Cell, inputs: RunInputs) -> Reduction:
     """
     stages: list[Callable[[Array], Array]] = []
     while _reduction_is_valid(cell) and (inner := cell.reduced(inputs.params, inputs.context, inputs.xs)) is not None:
+        # A reset would go back to the initial carry of the inner cell, which is another one.
         if inputs.resets is not None and not inner.same_initial_carry:
             break
         cell, inputs = inner.cell, inputs._replace(params=inner.params, context=inner.context, xs=inner.xs)

@@ -64,6 +64,7 @@ def scan(
     if not all(jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves((carry, steps))):
         new_carry, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
         carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, new_carry)  # adding zeros casts the type
+    # `lax.scan` unrolls the whole loop for True, which the option calls "all".
     unroll = options.unroll if isinstance(options.unroll, int) else True
     return lax.scan(step, carry, steps, reverse=options.reverse, unroll=unroll)
 

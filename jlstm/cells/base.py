@@ -39,6 +39,7 @@ class StandardCell(Cell):
                 initializer(value)
             elif option.type is Activation:
                 activation(value)
+        # Only the rates, which all cells have: floats have no common bounds, so each cell checks its own.
         self._store(**{name: checks.rate(name, getattr(self, name)) for name in ("dropout", "recurrent_dropout")})
 
     @property
@@ -78,6 +79,7 @@ class StandardCell(Cell):
             return carry, checks.dropout_masks(
                 dropout_masks, gates=self.mask_gates, batch_shape=batch_shape, sizes=sizes, dtype=dtype
             )
+        # Masks that differ by gate cost a product for each gate, see `masked_matmul`. Dropout of x alone thus shares one mask.
         gates = self.mask_gates if self.recurrent_dropout else 1
         shapes = {name: (gates, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for name, size in sizes.items()}
         return carry, bernoulli_masks(key, {"inputs": self.dropout, "recurrent": self.recurrent_dropout}, shapes, dtype)

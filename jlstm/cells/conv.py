@@ -104,6 +104,7 @@ class ConvLSTMCell(StandardCell):
             **{name: checks.per_axis(name, getattr(self, name), len(sizes)) for name in ("kernel_size", "strides", "dilation")},
         )
         checks.one_of("padding", self.padding, ("valid", "same"))
+        # Last, since `spatial_out` needs checked sizes and padding.
         if min(self.spatial_out) < 1:
             raise ValueError(
                 f"kernel_size {self.kernel_size} with dilation {self.dilation} must fit into the spatial sizes {self.spatial}: "
@@ -150,8 +151,10 @@ class ConvLSTMCell(StandardCell):
         if self.use_bias:
             params["bias"] = draw(self.bias_init, for_bias, (columns,), dtype)
             if self.forget_bias is not None:
+                # Columns are i | f | g | o, so those of f are the second block.
                 params["bias"] = params["bias"].at[self.filters : 2 * self.filters].set(self.forget_bias)
         if self.peephole:
+            # Rows i, f, o, with weights for each place (Shi et al., 2015). Zeros: the cell starts as one without peepholes.
             params["peephole_kernel"] = jnp.zeros((3, *self.spatial_out, self.filters), dtype)
         return params
 
@@ -175,10 +178,12 @@ class ConvLSTMCell(StandardCell):
     # The LSTM whose equations hold at each place, once the sums that enter the gates are known.
     @property
     def _lstm(self) -> LSTMCell:
+        # Only the options that `advance` and `output` read. Kernels, bias and dropout have acted on the sums already.
         options = {name: getattr(self, name) for name in ("activation", "recurrent_activation", "peephole")}
         return LSTMCell(self.filters, **options)
 
     def _sums(self, params: Params, context: DropoutMasks, h: Array, z: LSTMGates) -> LSTMGates:
         """Return x * W + h * U + b, split by gate."""
+        # By default `convolve` pads with zeros and has no strides, so that h keeps its spatial sizes.
         products = masked_matmul(h, params["recurrent_kernel"], context.get("recurrent"), convolve)
         return jax.tree.map(jnp.add, z, split_gates_merged(products, len(self.spatial)))

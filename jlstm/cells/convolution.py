@@ -48,9 +48,10 @@ def convolve(
     """
     rank = kernel.ndim - 2
     batch, spatial_and_features = x.shape[: -rank - 1], x.shape[-rank - 1 :]
+    # The letters only tell the axes apart: with one spatial axis it is D.
     space = "DHW"[:rank]
     out = lax.conv_general_dilated(
-        x.reshape(math.prod(batch), *spatial_and_features),
+        x.reshape(math.prod(batch), *spatial_and_features),  # lax takes exactly one batch axis
         kernel,
         axes(strides, rank),
         padding,

@@ -95,6 +95,7 @@ class GRUCell(StandardCell):
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, the biases."""
         checks.positive("features", features)
+        # Always four keys, also without biases: an option then does not change how the other weights are drawn.
         for_kernel, for_recurrent, for_bias, for_recurrent_bias = jax.random.split(key, 4)
         params = {
             "kernel": draw(self.kernel_init, for_kernel, (features, 3 * self.units), dtype),
@@ -103,6 +104,7 @@ class GRUCell(StandardCell):
         if self.use_bias:
             params["bias"] = draw(self.bias_init, for_bias, (3 * self.units,), dtype)
             if self.reset_after:
+                # Only for g: a second bias of z or r would merely add to the first one.
                 params["recurrent_bias"] = draw(self.bias_init, for_recurrent_bias, (self.units,), dtype)
         return params
 
@@ -135,5 +137,6 @@ class GRUCell(StandardCell):
     def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: GRUGates) -> tuple[HiddenCarry, Array]:
         """Compute h' = z ⊙ h + (1 - z) ⊙ g."""
         update, _, g = self.gates(params, context, carry, z)
+        # z keeps the old h, as in equation 7 of Cho et al. In other papers, and in `MinGRUCell`, z lets the new value in.
         h = update * carry.h + (1 - update) * g
         return HiddenCarry(h), h

@@ -42,7 +42,7 @@ class _Minimal(StandardCell):
     use_bias: bool = True
     kernel_init: Initializer = "glorot_uniform"
     bias_init: Initializer = "zeros"
-    columns: ClassVar[int]
+    columns: ClassVar[int]  # number of gates and candidates, side by side in the kernel
 
     @property
     def features_out(self) -> int:
@@ -60,6 +60,7 @@ class _Minimal(StandardCell):
 
     def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
         """Compute h', the last equation of the class."""
+        # The backend `parallel` composes the same coefficients by an associative scan.
         h = z.decay * carry.h + z.added
         return HiddenCarry(h), h
 
@@ -100,6 +101,7 @@ class MinGRUCell(_Minimal):
 
     def gates(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> MinGRUGates:
         """Return σ(z)."""
+        # The projected step has only σ(-z), which is 1 - σ(z).
         return MinGRUGates(1 - z.decay)
 
 

@@ -23,6 +23,7 @@ class MLSTMCarry(NamedTuple):
     m: Float[Array, "*batch heads"]
 
 
+# Without this, `jax.export` cannot write a function to a file that takes or returns this carry.
 jax.export.register_namedtuple_serialization(MLSTMCarry, serialized_name="jlstm.MLSTMCarry")
 
 
@@ -106,6 +107,7 @@ class MLSTMCell(StandardCell):
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw `kernel`, `gate_kernel` and, with `use_bias`, their biases."""
         checks.positive("features", features)
+        # Always four keys, so that `use_bias` does not change how the kernels are drawn.
         keys = jax.random.split(key, 4)
         columns = {"": 4 * self.units, "gate_": 2 * self.heads}
         params = {
@@ -118,6 +120,7 @@ class MLSTMCell(StandardCell):
                 for subkey, (name, size) in zip(keys[2:], columns.items(), strict=True)
             }
             if self.forget_bias is not None:
+                # Columns are i | f, one of each for a head, so the second half is f.
                 biases["gate_bias"] = biases["gate_bias"].at[self.heads :].set(self.forget_bias)
             params |= biases
         return params
@@ -136,6 +139,7 @@ class MLSTMCell(StandardCell):
 
         q, k, v, o = jnp.split(linear(""), 4, axis=-1)
         i, f = jnp.split(linear("gate_"), 2, axis=-1)
+        # (time, *batch, units) to (time, *batch, heads, d): each head has d = units / heads of the features.
         q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
         # Gates stay logarithms until `step` knows m: exp(i) alone could overflow. The input gate is exp(i), so its log is i.
         log_f = f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f)
@@ -149,6 +153,7 @@ class MLSTMCell(StandardCell):
         """Compute C', n', m' and h' by the equations of the class."""
         gates, m = self._stabilized_gates(carry, z)
         f, i = gates.f[..., None], gates.i[..., None]
+        # The outer product v kᵀ (equation 19): C' is (*batch, heads, d, d), indexed by value, then by key.
         matrix = f[..., None] * carry.C + i[..., None] * z.v[..., :, None] * z.k[..., None, :]
         n = f * carry.n + i * z.k
         numerator, denominator = jnp.einsum("...vk,...k->...v", matrix, z.q), jnp.einsum("...k,...k->...", n, z.q)

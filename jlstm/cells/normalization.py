@@ -49,6 +49,7 @@ def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
         return {"scale": jnp.ones(size, dtype), "offset": jnp.zeros(size, dtype)}
 
     products = {"kernel_norm": pair(columns), "recurrent_norm": pair(columns)}
+    # No offset: the bias of the cell is added after the normalisation and takes its place.
     sums = {"gate_norm": {"scale": jnp.ones(columns, dtype)}}
     return (products if scheme.normalizes == "products" else sums) | ({"state_norm": pair(units)} if scheme.normalized_c else {})
 
@@ -57,6 +58,7 @@ def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> F
     """Normalise over the last axis, in float32 at least: float16 can represent neither 1e-12 nor 1 / sqrt(1e-12)."""
     wide = x.astype(np.promote_types(x.dtype, "float32"))
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    # Divided by the size, not by the size - 1, as in the paper.
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
     scaled = (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype) * broadcast_leading(weights["scale"], x)
     return scaled + broadcast_leading(weights["offset"], x) if "offset" in weights else scaled

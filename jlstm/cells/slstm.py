@@ -26,6 +26,7 @@ class SLSTMCarry(NamedTuple):
     m: Float[Array, "*batch units"]
 
 
+# Without this, `jax.export` cannot write a function to a file that takes or returns this carry.
 jax.export.register_namedtuple_serialization(SLSTMCarry, serialized_name="jlstm.SLSTMCarry")
 
 
@@ -91,6 +92,7 @@ class SLSTMCell(StandardCell):
         checks.positive("features", features)
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
         head = self.units // self.heads
+        # A draw for each head: "orthogonal" then holds within a head, and U is the block-diagonal matrix of the paper.
         recurrent = [
             draw(self.recurrent_init, subkey, (head, 4 * head), dtype) for subkey in jax.random.split(for_recurrent, self.heads)
         ]
@@ -101,6 +103,7 @@ class SLSTMCell(StandardCell):
         if self.use_bias:
             params["bias"] = draw(self.bias_init, for_bias, (4 * self.units,), dtype)
             if self.forget_bias is not None:
+                # Columns are i | f | g | o, so those of f are the second block.
                 params["bias"] = params["bias"].at[self.units : 2 * self.units].set(self.forget_bias)
         return params
 
@@ -122,12 +125,14 @@ class SLSTMCell(StandardCell):
         """Compute h', c', n' and m' by the equations of the class."""
         (i, f, g, o), m = self._stabilized_gates(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i
+        # n' is never 0: i or f is exactly 1, so that from the first step on n is at least 1.
         h = o * c / n
         return SLSTMCarry(h, c, n, m), h
 
     def _stabilized_gates(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
         """Return the gates after activation and stabilisation, and m'."""
         h, _, n, m = carry
+        # (*batch, units) to (*batch, heads, units / heads): the gates of a head see only the h of that head.
         heads = h.reshape(*h.shape[:-1], self.heads, -1)
         recurrent = split_gates(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
         i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))

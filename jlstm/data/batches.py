@@ -119,6 +119,7 @@ def nonnegative(seed: int | None) -> int | None:
 def shuffled(count: int, seed: int | None, number: int) -> Int[np.ndarray, " count"]:
     """Return the order of `count` examples in a pass: a permutation that depends on seed and pass, or 0, 1, … without a seed."""
     number = checks.whole("number", number)
+    # The pass is a part of the seed: a resumed run gets its order without drawing those of earlier passes.
     return np.arange(count) if seed is None else np.random.default_rng((seed, number)).permutation(count)
 
 

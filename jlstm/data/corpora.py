@@ -64,7 +64,9 @@ def ptb(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
     texts = []
     for name, sha256 in PTB_SHA256.items():
         path = files.locate(name, url=PTB_URL + name, sha256=sha256, data_dir=data_dir, under="ptb")
+        # Each line is a sentence, and its end is a word of the vocabulary.
         texts.append(files.verified(path, sha256).decode().replace("\n", " <eos> ").split())
+    # By frequency in the training text, which comes first.
     return _corpus(texts, _by_frequency(texts[0]))
 
 
@@ -94,6 +96,7 @@ def shakespeare(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
 
 
 def _by_frequency(words: Iterable[str]) -> list[str]:
+    # Ties go by the alphabet, so that indices do not depend on the order of the text.
     return [word for word, _ in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))]
 
 

@@ -28,6 +28,7 @@ def digits() -> Dataset:
     except ImportError as error:
         raise ImportError("the digits come with scikit-learn, which is missing: pip install 'jlstm[examples]'") from error
     bunch = load_digits()
+    # Pixels are from 0 to 16.
     images, labels = bunch.images.astype(np.float32) / 16, bunch.target.astype(np.int32)
     order = np.random.default_rng(0).permutation(len(labels))  # the original order groups the digits by writer
     return Dataset(*(Split(images[part], labels[part]) for part in (order[:TRAIN], order[TRAIN:])))

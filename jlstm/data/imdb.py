@@ -99,6 +99,7 @@ def imdb(
         if not len(order):
             raise ValueError(f"no review has fewer than {maxlen} words: choose a greater maxlen")
         rows = tokens.take(order)
+        # Words in the file are numbered from 1. The shift makes room for the marks of padding, start and unknown words.
         rows = Ragged(rows.values + np.int32(index_from), rows.offsets)
         rows = rows if start_char is None else rows.prefixed(start_char)
         splits.append(Reviews(rows, labels[order].astype(np.int32)))
@@ -138,6 +139,7 @@ def _restrict_vocabulary(tokens: Ragged, first: int, end: int, oov_char: int | N
 
 
 def _read(data_dir: str | os.PathLike[str] | None) -> list[tuple[Ragged, np.ndarray]]:
+    # The flat copy is preferred, since it holds no pickles.
     path = files.locate("imdb.npz", url=URL + "imdb.npz", sha256=SHA256, data_dir=data_dir, instead="imdb_flat.npz")
     if path.name == "imdb_flat.npz":
         arrays = files.read(path, FLAT)

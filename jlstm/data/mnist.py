@@ -40,4 +40,5 @@ def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
+    # A divisor in float32: divided by a plain 255, NumPy would give float64.
     return Split(pixels / np.float32(255), labels.astype(np.int32))

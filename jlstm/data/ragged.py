@@ -84,6 +84,7 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> np.ndarray:
+        # `range` takes negative positions and raises IndexError, as a list does.
         index = range(len(self))[index]
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
@@ -103,10 +104,12 @@ class Ragged:
 
     def keep(self, kept: Bool[np.ndarray, " total"]) -> "Ragged":
         """Return the sequences without the values at which `kept` is false."""
+        # An offset becomes the number of kept values before it.
         return Ragged(self.values[kept], _offsets(kept)[self.offsets])
 
     def prefixed(self, value: Any) -> "Ragged":
         """Return the sequences with the step `value` inserted in front of each."""
+        # Sequence i moves by i, one place for each step inserted before its first value.
         return Ragged(np.insert(self.values, self.offsets[:-1], value, axis=0), self.offsets + np.arange(len(self.offsets)))
 
 
@@ -190,4 +193,5 @@ def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 def _spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return the concatenated ranges `start, …, start + length - 1` of all spans."""
     offsets = _offsets(lengths)
+    # The value at position p is start + (p - offset), with the start and the offset of the span that p is in.
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)

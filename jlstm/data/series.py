@@ -86,6 +86,7 @@ def temperatures(data_dir: str | os.PathLike[str] | None = None) -> Series:
 
 def _read(name: str, sha256: str, unit: str, data_dir: str | os.PathLike[str] | None) -> Series:
     path = files.locate(name, url=URL + name, sha256=sha256, data_dir=data_dir, under="series")
+    # The first row has the names of the columns.
     _, *rows = csv.reader(files.verified(path, sha256).decode().splitlines())
     times, values = zip(*rows, strict=True)
     return Series(np.array(times, unit), np.array(values, np.float32))

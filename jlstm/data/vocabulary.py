@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from jlstm._src import checks
 
+# The default `filters` of the Tokenizer of Keras, and the carriage return.
 SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
 
 
@@ -55,6 +56,7 @@ def vocabulary(texts: Iterable[str], num_words: int | None = None) -> dict[str, 
     texts = [checks.text("each of texts", text) for text in checks.several("texts", texts, "['a film', 'a book']")]
     count = None if num_words is None else checks.positive("num_words", num_words, "None")
     counter = Counter(word for text in texts for word in words(text))
+    # From 1, since 0 is left for padding.
     return {word: number for number, (word, _) in enumerate(counter.most_common(count), 1)}
 
 
@@ -95,6 +97,7 @@ def encode(
     end = np.inf if num_words is None else checks.positive("num_words", num_words, "None")
     numbers = [index[word] + index_from if word in index else None for word in words(text)]
     marked = numbers if start_char is None else [start_char, *numbers]
+    # The start mark passes through the limits too, as in `imdb.load_data` of Keras.
     tokens = [number if number is not None and skip_top <= number < end else oov_char for number in marked]
     return [number for number in tokens if number is not None]
 

@@ -62,6 +62,7 @@ class Windows(Batches[Window]):
         self.streams = tokens[: size * length].reshape(size, length)
 
     def __len__(self) -> int:
+        # The last token of a stream is only a target, so there is one input less than tokens.
         return -(-(self.streams.shape[1] - 1) // self.steps)
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Window]]:

@@ -111,6 +111,7 @@ def gradient_flow(
     time_axis = 0 if layer.time_major else -2
     if (time := jnp.shape(xs)[time_axis]) == 0:
         raise ValueError("gradient_flow needs at least one time step, got xs without any")
+    # As a mask, since the default loss looks for the last step that counts.
     if lengths is not None:
         mask = lengths_to_mask(lengths, time)
         mask = jnp.moveaxis(mask, -1, 0) if layer.time_major else mask
@@ -149,7 +150,9 @@ def _flow_cell(layer: RNN, params: Params, xs: Any, loss: Callable, carry: PyTre
         raise TypeError(
             f"gradient_flow needs a cell that carries h and returns it, as LSTMCell and ElmanCell do, got {layer.cell!r}"
         )
+    # Zero at steps that do not count, as `apply` returns them.
     ys = _where(trajectory.counts, jax.vmap(trajectory.step)(trajectory.carry_before, trajectory.zs)[1])
+    # Steps are in the order of the run, and `loss` takes them in the order of the inputs.
     d_ys = jax.grad(lambda ys: loss(in_input_order(layer, trajectory.finish(ys), batch_axes)))(ys)
     norms = _backwards(trajectory, _where(trajectory.counts, d_ys))
     gates = trajectory.gates()
@@ -160,6 +163,7 @@ def _flow_cell(layer: RNN, params: Params, xs: Any, loss: Callable, carry: PyTre
 def _backwards(trajectory: Trajectory, d_ys: Array) -> tuple[Array, Array]:
     """Carry the gradient of the loss and the rows of ∂c_T/∂c_t backwards. Return the norms of both at every step."""
     name = "c" if hasattr(trajectory.carry_after, "c") else "h"
+    # The loss depends on the outputs alone, so its gradient by the last carry is zero.
     zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), trajectory.carry_after)
     state = getattr(zeros, name)
     units = state.shape[-1]
@@ -189,6 +193,7 @@ def _forget_products(trajectory: Trajectory, f: Array) -> Array:
     # A step that does not count keeps the state: factor 1. A reset cuts it: factor 0.
     factors = f if trajectory.resets is None else _where(~trajectory.resets, f)
     factors = select(trajectory.counts, factors, jnp.ones_like(factors))
+    # ∂c_T/∂c_t has the factors of the steps after t only: none at the last step, where it is 1.
     later_factors = jnp.concatenate([factors[1:], jnp.ones_like(factors[:1])])
     products = lax.cumprod(later_factors, axis=0, reverse=True)
     return jax.vmap(lambda counts, product: _mean_norm(counts, product, product.shape[-1]))(trajectory.counts, products)

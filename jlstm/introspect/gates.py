@@ -162,7 +162,9 @@ def _saturation_cell(trace_: Any, low: float, high: float) -> Saturation:
     def share(which: Array) -> Array:
         counts = jnp.expand_dims(trace_.counts, range(trace_.counts.ndim, which.ndim))
         total = counts.sum() * math.prod(which.shape[trace_.counts.ndim : -1])  # a ConvLSTM has a gate at every position
+        # At least 1: if no step counts, the share is 0, and not 0 / 0.
         return (which & counts).sum(range(which.ndim - 1)) / jnp.maximum(total, 1)
 
+    # The size, since the candidate g lies in [-1, 1]: it counts as open near either end.
     below = jax.tree.map(lambda gate: share(abs(gate) < low), trace_.gates)
     return Saturation(below, jax.tree.map(lambda gate: share(abs(gate) > high), trace_.gates))

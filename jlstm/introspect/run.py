@@ -47,6 +47,7 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
     """
     steps = layer.checked_steps(params, xs, carry, lengths, mask, resets)
     outer_inputs = without_padding(layer.run_inputs(params, steps, carry))
+    # The loop below runs forwards only, so the steps of a reversed layer are flipped first.
     if layer.reverse:
         flipped = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), (outer_inputs.xs, outer_inputs.mask, outer_inputs.resets))
         outer_inputs = outer_inputs._replace(**dict(zip(("xs", "mask", "resets"), flipped, strict=True)))

@@ -113,6 +113,7 @@ class Bidirectional(Composite):
     def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
         """Yield both directions, with the same inputs."""
         carries = self.split("carry", carry)
+        # Both directions run first: for each one, a loss of the merged outputs then has the other one as a constant.
         ys = {key: child.apply(params[key], xs, carries[key], **sequence)[1] for key, child in self.children.items()}
         for key, child in self.children.items():
             yield key, ChildCall(child, params[key], xs, carries[key], partial(self._merge_with, ys, key))

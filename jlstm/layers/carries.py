@@ -56,6 +56,7 @@ def _holds(wide: Any, narrow: Any) -> bool:
     The size in bits does not decide it: bfloat16 has more powers of two than float16, and fewer digits.
     """
     wide_info, narrow_info = jnp.finfo(wide), jnp.finfo(narrow)
+    # float16 has more digits and bfloat16 larger exponents, so neither holds the other.
     return wide_info.nmant >= narrow_info.nmant and wide_info.maxexp >= narrow_info.maxexp
 
 
@@ -72,6 +73,7 @@ def _wrapping(carry: PyTree, expected: PyTree) -> str:
     kind = type(expected)
     name = f"jlstm.{'' if kind is LSTMCarry else 'cells.'}{kind.__name__}({', '.join(kind._fields)})"
     if hasattr(carry, "dtype"):
+        # Integers in this place are most likely lengths, passed by position.
         return "pass lengths by name" if jnp.issubdtype(carry.dtype, jnp.integer) else f"wrap it, {name}"
     is_bare = isinstance(carry, list | tuple) and not hasattr(carry, "_fields") and len(carry) == len(kind._fields)
     return f"wrap them, {name}" if is_bare and all(hasattr(leaf, "dtype") for leaf in carry) else ""
@@ -95,4 +97,5 @@ def _look(tree: PyTree) -> str:
 
 
 def _shorten(sentence: str) -> str:
+    # The beginning says what was expected and the end what to do, so the middle goes.
     return sentence if len(sentence) <= 300 else sentence[:140] + " … " + sentence[-150:]

@@ -63,6 +63,7 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
     for name, tree in {"params": params, "xs": xs}.items():
         checks.arrays(name, tree)
     with backends.recorded() as choices:
+        # A trace is enough, since backends are chosen while JAX traces: nothing is computed.
         jax.eval_shape(lambda *arrays: layer.apply(*arrays, **options), params, xs, *args)
     off = layer.stochastic and options.get("key") is None and options.get("dropout_masks") is None
     return Explanation(tuple(choices), off)

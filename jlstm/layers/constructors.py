@@ -65,6 +65,7 @@ def _signature(cell: type[Cell]) -> inspect.Signature:
 
     It has no annotations.
     """
+    # [1:] leaves out `cell`, which `LSTM` and `GRU` make themselves.
     parameters = [*inspect.signature(cell).parameters.values(), *list(inspect.signature(RNN).parameters.values())[1:]]
     return inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
 
@@ -156,6 +157,7 @@ def GRU(units: int, **options: Unpack[GRUOptions]) -> RNN:
     return _layer(GRUCell, units, options)
 
 
+# No option of a cell has one of these names, so that a name tells where an option goes.
 _LOOP_OPTIONS = {field.name for field in fields(RNN)} - {"cell"}
 
 
@@ -165,4 +167,5 @@ def _layer(cell: type[Cell], units: int, options: Any) -> RNN:
     return RNN(cast(Any, cell)(units, **cell_options), **loop_options)
 
 
+# Type checkers read the TypedDicts above; `help` and notebooks read `__signature__`.
 cast(Any, LSTM).__signature__, cast(Any, GRU).__signature__ = _signature(LSTMCell), _signature(GRUCell)

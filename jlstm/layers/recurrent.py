@@ -153,6 +153,7 @@ class RNN(Layer):
     def output_of(self, carry: PyTree) -> Array:
         """Return the h of the carry, if that is what the cell outputs."""
         if not hasattr(carry, "_fields"):
+            # `last_output` turns a TypeError into its message for the carry of another layer.
             raise TypeError
         if not self.cell.gives_h or not hasattr(carry, "h"):
             cell = checks.brief(self.cell)

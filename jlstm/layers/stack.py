@@ -121,6 +121,7 @@ class Stack(Composite):
             return xs
 
         for k, layer in enumerate(self.layers):
+            # `run_from` maps the outputs of this layer to those of the stack: a loss of the stack becomes one of this layer.
             yield k, ChildCall(layer, params[k], xs, carries[k], partial(run_from, k + 1))
             _, xs = layer.apply(params[k], xs, carries[k], **sequence)
 

@@ -86,6 +86,7 @@ class LanguageModel(nn.Module):
         self.lstm = FrozenDict(self.lstm)  # hashable, so that the model can be a static argument of `jit`
         if self.layer.reverse or self.layer.time_major:
             raise ValueError("lstm must not have reverse=True or time_major=True: tokens are (batch, time), predicted in order")
+        # Last: Flax freezes the fields of a module here.
         super().__post_init__()
 
     @nn.compact
@@ -123,6 +124,7 @@ class LanguageModel(nn.Module):
     def layer(self) -> RNN:
         """The LSTM layer. All layers share its options, but not its parameters."""
         initial = Uniform(self.init_scale)
+        # As in Zaremba et al., 2014: all parameters, also the biases, are drawn from one uniform distribution.
         options = {"kernel_init": initial, "recurrent_init": initial, "bias_init": initial, "forget_bias": self.forget_bias}
         return LSTM(self.units, **(options | dict(self.lstm)))
 
@@ -135,6 +137,7 @@ class LanguageModel(nn.Module):
         return tuple(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes) for _ in range(self.layers))
 
     def _checked(self, carry: PyTree) -> tuple[PyTree, ...]:
+        # A NamedTuple is a tuple too: without the last test the carry of a single layer could pass for one of two layers.
         if not isinstance(carry, tuple) or len(carry) != self.layers or hasattr(carry, "_fields"):
             raise ValueError(
                 f"carry must be a tuple with one entry for each of the {self.layers} layers: take initial_carry(batch)"
@@ -148,5 +151,6 @@ class LanguageModel(nn.Module):
         initial = Uniform(self.init_scale)
         if not self.tied:
             return nn.Dense(self.vocabulary, kernel_init=initial, bias_init=initial, name="head")(ys)
+        # Tied (Press & Wolf, 2017): y Eᵀ with the embedding E.
         logits = embed.attend(ys)
         return logits + self.param("bias", initial, (self.vocabulary,)).astype(logits.dtype)[None, None]

@@ -76,5 +76,6 @@ def dropout(xs: Array, rate: float, key: Array | None, *, constant: bool, name: 
     """
     if not rate:
         return xs
+    # Axis 1 is time: with `constant` one mask is drawn and broadcast over all steps.
     drop = nn.Dropout(rate, broadcast_dims=(1,) if constant else (), deterministic=key is None, name=name)
     return drop(xs, **without_none(rng=key))

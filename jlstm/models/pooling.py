@@ -29,6 +29,7 @@ def last(layer: Layer, ys: Any, mask: Mask) -> Float[Array, "batch features"]:
     backwards = getattr(layer, "reverse", False)
     if mask is None:
         return ys[:, 0] if backwards else ys[:, -1]
+    # `argmax` of booleans is the first True, on the reversed mask that of the last step that counts.
     steps = mask.argmax(axis=1) if backwards else mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     return jnp.take_along_axis(ys, steps[:, None, None], axis=1)[:, 0]
 
@@ -44,5 +45,6 @@ def highest(ys: Float[Array, "batch time features"], mask: Mask) -> Float[Array,
     """Return the maximum over the steps that count, or zero if none does."""
     if mask is None:
         return ys.max(axis=1)
+    # Outputs are zero at the other steps, and zero could be the maximum, so they become -inf.
     maxima = jnp.where(mask[:, :, None], ys, -jnp.inf).max(axis=1)
     return jnp.where(mask.any(axis=1, keepdims=True), maxima, 0)

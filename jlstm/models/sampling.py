@@ -72,4 +72,4 @@ def generate(
 
     logits, carry = model.apply({"params": params}, prompt)
     _, tokens = jax.lax.scan(step, (carry, logits[:, -1]), jax.random.split(key, length))
-    return tokens.T
+    return tokens.T  # the scan stacked (length, batch)

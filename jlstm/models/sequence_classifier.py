@@ -84,6 +84,7 @@ class SequenceClassifier(nn.Module):
                 "layer must not have time_major=True or merge=None: tokens are (batch, time) and pooled to one vector"
             )
         if self.pool == "last":
+            # Raises ValueError for a layer without a last step: here, and not only when the model is called.
             layers[-1].unmerge()
         super().__post_init__()
 
@@ -104,6 +105,7 @@ class SequenceClassifier(nn.Module):
             TypeError: `tokens` or `lengths` has no integer dtype.
         """
         tokens, layers = parts.tokens("tokens", tokens, self.vocabulary, least=1), self._layers
+        # For each layer one key for its own dropout, and one for the dropout of its outputs.
         mask, keys = self._mask(tokens, lengths), parts.keys(self, key, 2 * len(layers))
         xs = nn.Embed(self.vocabulary, self.features, embedding_init=initializer(self.embedding_init), name="embed")(tokens)
         for k, layer in enumerate(layers):
@@ -124,6 +126,7 @@ class SequenceClassifier(nn.Module):
 
     def _mask(self, tokens: Array, lengths: Array | None) -> Bool[Array, "batch time"] | None:
         if lengths is None:
+            # Token 0 is padding, as with `mask_zero=True` in an Embedding of Keras.
             return tokens != 0 if self.masked else None
         if self.masked:
             raise ValueError("lengths are given to a model with masked=True, which sees from the zeros what counts: drop one")

@@ -11,6 +11,7 @@ from jlstm._src import checks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# The palette of Okabe & Ito, whose colours stay apart for people who are colour-blind.
 BLUE, ORANGE, GREEN, PINK, BLACK, SKY = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")
 GREY = "#777777"
 
@@ -35,6 +36,7 @@ def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need matplotlib, which is missing: pip install 'jlstm[examples]'") from error
+    # Not `plt.subplots`: pyplot would keep the figure until it is closed.
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 

@@ -83,13 +83,16 @@ def gates(
 
 
 def _blocks(ax: Any, blocks: dict[str, np.ma.MaskedArray], counts: np.ndarray) -> None:
+    # A block is 1 high. The rest of the pitch is the gap to the next one.
     pitch, time = 1.06, len(counts)
     scales: dict[tuple, list[str]] = {}
     images = {}
     for k, (name, values) in enumerate(blocks.items()):
         scale = colours, low, high = _scale(name, values)
+        # left, right, bottom, top: y grows downwards, so that the first block and its first unit are at the top.
         extent = (-0.5, time - 0.5, k * pitch + 1, k * pitch)
         images[scale] = ax.imshow(values.T, colours, aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
+        # Blocks with the same scale share a colour bar.
         scales.setdefault(scale, []).append(name)
         _hatch(ax, counts, k * pitch)
     for scale in reversed(scales):  # each new colour bar is placed next to the map, so the last one drawn is the innermost
@@ -111,6 +114,7 @@ def _hatch(ax: Any, counts: np.ndarray, top: float) -> None:
 def _scale(name: str, values: np.ma.MaskedArray) -> tuple[str, float, float]:
     if name in ("i", "f", "o", "z", "r"):
         return "cividis", 0.0, 1.0
+    # g and h are drawn on [-1, 1]. c has no bound, and 1e-6 keeps a range where all its values are zero.
     limit = 1.0 if name in ("g", "h") else max(1e-6, float(np.ma.filled(abs(values), 0).max(initial=0)))
     return "PuOr", -limit, limit
 

@@ -64,6 +64,7 @@ def _record(record: Any) -> tuple[float, dict[str, Mapping[str, Any]]]:
             f"a record must be a jlstm.train.Record or a dict like {{'step': 10, 'loss': 0.7}}, got {checks.brief(record)}"
         )
     parts = {part: fields.get(part) or {} for part in PARTS}
+    # A record of another training loop: its measurements stand beside the step.
     if not any(part in fields for part in PARTS):
         parts["train"] = {name: value for name, value in fields.items() if name != "step"}
     return fields["step"], parts
@@ -94,6 +95,7 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
         raise ValueError("norms must hold at least one line, got none: pass {'LSTM': gradient_flow(…).state}, say")
     ax = axes(ax, 7, 4)
     for (name, values), colour, style in zip(lines.items(), cycle(COLOURS), cycle(["-", "--", "-.", ":"]), strict=False):
+        # A logarithmic axis has no place for zeros, so the line has gaps there.
         ax.plot(np.where(values > 0, values, np.nan), style, color=colour, linewidth=2, label=name)
     ax.set_yscale("log")
     ax.set_ylim(bottom=max(floor, ax.get_ylim()[0]))

@@ -42,6 +42,7 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
     for name in (names := gate_names(names)):
         checks.one_of("a name", name, shares.below._fields)
     ax = axes(ax, 5.2, 5)
+    # No step is both nearly shut and nearly open, so both shares add up to at most 1: all points are below this line.
     ax.plot([0, 1], [1, 0], "-", color=GREY, linewidth=1)
     for name, colour, marker in zip(names, cycle(COLOURS), cycle("osD^"), strict=False):
         below, above = (np.asarray(getattr(side, name), float) for side in shares)

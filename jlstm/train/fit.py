@@ -129,6 +129,7 @@ def fit(
     arguments.check_fit(params, optimizer, validation, key, stop, callbacks, paths=paths, flags=flags)
     arguments.check_numbers(epochs, steps, every=every, steps_per_call=checks.positive("steps_per_call", steps_per_call))
     checks.one_of("nonfinite", nonfinite, ("stop", "skip"))
+    # By default there is a record after each pass.
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
@@ -147,6 +148,7 @@ def fit(
             return interruption.poll()
 
         while (step := int(snapshot.state.step)) < total and not (stop and snapshot.history and stop(snapshot.history)):
+            # The next multiple of `every`: a resumed run then has its records at the same steps.
             goal, started = min(total, (step // every + 1) * every), time.perf_counter()
             snapshot = snapshot._replace(state=train(task, snapshot.state, snapshot.key, goal, watch))
             if not snapshot.state.finite:

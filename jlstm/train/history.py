@@ -100,6 +100,7 @@ def early_stopping(
 def best(values: Sequence[float], mode: Literal["min", "max"] = "min") -> int:
     """Return the index of the first best value. NaN is worse than any number."""
     sign = 1 if mode == "min" else -1
+    # NaN comes last by the first entry of the key, and `min` returns the first of equal ones.
     return min(range(len(values)), key=lambda index: (math.isnan(values[index]), sign * values[index]))
 
 

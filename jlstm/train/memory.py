@@ -21,4 +21,5 @@ def keep_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
+    # No blocks from mmap, which are unmapped when they are freed, and no trimming of the heap.
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))

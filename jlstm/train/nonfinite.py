@@ -25,6 +25,7 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, state: State, batches: Batches[Any], folder: Path | None) -> None:
         epoch, index = divmod(int(state.step), len(batches))
         self.step, self.params, self.carry = int(state.step), state.params, state.carry
+        # Batches follow from their number, so the one of this step can be read again.
         self.batch = next(batches.epoch(epoch, index))
         where = "in this error's attribute batch" if folder is None else self._keep(folder)
         super().__init__(

@@ -73,6 +73,7 @@ def keras_optimizer(
     clippings = {kind: checks.bound(kind, value) for kind, value in bounds.items() if value is not None}
     if len(clippings) > 1:
         raise ValueError(f"{' and '.join(clippings)} are given, expected at most one kind of clipping, as in Keras")
+    # Clipping comes first, on the gradient itself, as in Keras.
     return optax.chain(*(CLIPPINGS[kind](value) for kind, value in clippings.items()), make(**options))
 
 

@@ -46,6 +46,7 @@ def read(folder: Path) -> Stored:
         raise ValueError(f"the checkpoint in {folder.parent} was not written by jlstm.train.fit: give another folder")
     about = _restore(folder, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
     try:
+        # The missing sum is described like another one, since all sums have the same shape and dtype.
         contents = about["contents"] | {f"training.state.sums.{_SKIPPED}": about["contents"]["training.state.sums.weight"]}
         return Stored(contents, about["history"], folder)
     except (KeyError, TypeError) as error:

@@ -96,6 +96,7 @@ def train(task: Task, state: State, key: Array, goal: int, watch: Callable[[int,
         if task.begin and step % len(task.batches) == 0:  # the first batch of a pass
             state = state._replace(carry=sharding.split(task.mesh, task.carry(task.batches.size)))
         state, status = _call(task, state, key, group)
+        # One call behind, so that the host reads a status while the device computes the next step.
         if previous_status is not None and (not previous_status.finite or watch(step + len(group), previous_status)):
             break
         previous_status = status
@@ -154,6 +155,7 @@ def means(sums: Mapping[str, Array]) -> dict[str, float]:
 def _call(task: Task, state: State, key: Array, group: list[Batch]) -> tuple[State, StepStatus]:
     if len(group) == 1:
         return advance(task.rule, task.mesh, state, key, sharding.feed(task.mesh, group[0]))
+    # (steps, size, …) after stacking: examples are along axis 1.
     batches = sharding.feed(task.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *group), axis=1)
     return advance_several(task.rule, task.mesh, state, key, batches)
 

@@ -40,6 +40,7 @@ class Progress:
     def update(self, step: int, sums: Mapping[str, Array]) -> None:
         """Show the number of steps and the means since the last record. Redraws at most ten times per second."""
         if self._bar is not None and time.monotonic() >= self._due:
+            # `means` below waits for the device, so it is called only when the bar is due.
             self._due = time.monotonic() + 0.1
             speed = self._bar.tasks[self._task].speed
             figures = [f"{name} {value:.4g}" for name, value in means(sums).items() if name != "grad_norm"]

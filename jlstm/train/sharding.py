@@ -172,6 +172,7 @@ def shardings(mesh: Mesh, state: Any) -> Any:
 
 
 def _rows(mesh: Mesh, leaf: Any) -> PartitionSpec:
+    # Whole on every device if its rows cannot be divided evenly, as is a scalar.
     return PartitionSpec(BATCH) if leaf.ndim and leaf.shape[0] % mesh.shape[BATCH] == 0 else PartitionSpec()
 
 

@@ -114,6 +114,7 @@ def _choose(condition: Bool[Array, ""], yes: State, no: State) -> State:
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    # With the dtype, since the list of an optimizer without state is empty, and empty lists become float32.
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in floats], bool))
 
 

@@ -65,6 +65,7 @@ class Stored(NamedTuple):
 def write(folder: Path, contents: Mapping[str, str], history: list[dict[str, Any]], items: Mapping[str, PyTree]) -> None:
     """Write the file of this process. Every process of a run must call this."""
     about = {"contents": contents, "history": history, "processes": jax.process_count()}
+    # Once is enough: `read` takes the description from the file of process 0.
     metadata = {"checkpoint": json.dumps(about)} if jax.process_index() == 0 else {}
     pieces: dict[str, np.ndarray] = {}
     for name, leaf in serialization.by_name(dict(items)).items():
@@ -85,6 +86,7 @@ def read(folder: Path) -> Stored:
         contents, history, processes = about["contents"], about["history"], about["processes"]
     except (KeyError, TypeError, ValueError) as error:  # the digests match, so another program wrote the file
         raise serialization.DamageError("process_0.safetensors is not of a checkpoint") from error
+    # As many files as there were processes then, whatever their number is now.
     for process in range(1, processes):
         arrays |= _read(_file(folder, process))[0]
     return Stored(contents, history, arrays)
@@ -127,6 +129,7 @@ def _pieces(name: str, leaf: Any) -> dict[str, np.ndarray]:
     for shard in leaf.addressable_shards:
         if shard.replica_id == 0:
             unsplit = shard.data.shape == leaf.shape
+            # Start and stop along each axis, such as "0:4,8:16". The slice of an axis that is not split has neither.
             place = ",".join(
                 f"{part.start or 0}:{size if part.stop is None else part.stop}"
                 for part, size in zip(shard.index, leaf.shape, strict=True)

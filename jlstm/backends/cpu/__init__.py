@@ -20,6 +20,7 @@ FEWEST_ROWS = 128  # time · batch
 
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
+    # The kernel takes exactly one batch axis, so all are merged for it and split again.
     *batch, units = inputs.carry.h.shape
     ys, h, c = primitives.run(_inputs(inputs, math.prod(batch)), reverse=options.reverse)
     return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*inputs.xs.shape[:-1], units), None)

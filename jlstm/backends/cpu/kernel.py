@@ -58,6 +58,7 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands)
         time, batch, _ = part.xs.shape
+        # The kernel stores gates and c in padded blocks, see `operands.pack`.
         padded = blocks(part.units, part.xs.dtype) * lanes(part.xs.dtype)
         shapes: list[tuple[int, ...]] = [(time, batch, part.units), (batch, part.units), (batch, part.units)]
         if keep:
@@ -81,6 +82,7 @@ def transposed(
     def call(*operands: Array) -> list[Array]:
         part = Inputs(*operands[: len(inputs)])
         shapes = [array.shape for array in part.differentiable]
+        # An empty result tells the kernel to leave out a gradient.
         if not needs_dxs:
             shapes[0] = (0, 0, 0)
         if not needs_dweights:

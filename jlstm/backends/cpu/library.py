@@ -33,6 +33,7 @@ def load() -> Library:
 
     The environment variable `JLSTM_INSTRUCTIONS` chooses another one: "baseline", "avx2" or "avx512". It is read once.
     """
+    # jlstm/backends/cpu, which is also where the library lies in a folder of installed packages.
     package_path = HERE.relative_to(HERE.parents[2])
     try:
         source_hash = sources(HERE)
@@ -85,5 +86,6 @@ def _path(folder: Path, instructions: str) -> Path:
 
 def _call_text_function(library: ctypes.CDLL, function: str) -> str:
     c_function = library[function]
+    # By default ctypes would take the returned pointer for a C int, which is too narrow for it.
     c_function.restype = ctypes.c_char_p
     return c_function().decode()

@@ -80,6 +80,7 @@ def pack(parts: tuple[Array, ...]) -> Array:
     padding = [(0, 0)] * (parts[0].ndim - 1) + [(0, count * size - units)]
     shape = parts[0].shape[:-1]
     split = [jnp.pad(part, padding).reshape(*shape, count, 1, size) for part in parts]
+    # (…, blocks, arrays, lanes), with the last three axes merged.
     return jnp.concatenate(split, -2).reshape(*shape, count * len(parts) * size)
 
 
@@ -93,6 +94,7 @@ def unpack(packed: Array, number: int, units: int) -> tuple[Array, ...]:
 
 # The batch axis of each operand or result; None if it has none
 Axes = tuple[int | None, ...]
+# In the order of the fields: xs, kernel, recurrent_kernel, bias, h, c, mask, resets.
 INPUT_AXES: Axes = (1, None, None, None, 0, 0, 1, 1)
 TANGENT_AXES: Axes = INPUT_AXES[:6]  # tangents and gradients of `Inputs.differentiable`
 OUTPUT_AXES: Axes = (1, 0, 0)

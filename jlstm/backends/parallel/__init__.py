@@ -22,6 +22,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or ""."""
+    # By the exact type: a subclass may have other equations.
     if type(cell) not in RUNS:
         return f"it is not for {type(cell).__name__}"
     if options.keep:

@@ -22,6 +22,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[HiddenCarry
         steps = select(inputs.resets, reset_steps, steps)
     if inputs.mask is not None:  # after the resets: a masked step ignores its reset and becomes the identity, h' = 1 h + 0
         steps = select(inputs.mask, steps, Linear(jnp.ones_like(steps.decay), jnp.zeros_like(steps.added)))
+    # Step t of the result maps the carry at the start to h after step t.
     decay, added = lax.associative_scan(_compose, steps, reverse=options.reverse)
     hs = decay * inputs.carry.h[None] + added
     last = HiddenCarry(hs[0 if options.reverse else -1])
@@ -30,4 +31,5 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[HiddenCarry
 
 def _compose(first: Linear, second: Linear) -> Linear:
     """Return the linear step that equals `first`, then `second`."""
+    # d₂ (d₁ h + a₁) + a₂, with the products taken apart.
     return Linear(first.decay * second.decay, second.decay * first.added + second.added)

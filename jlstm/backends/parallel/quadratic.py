@@ -56,6 +56,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[MLSTMCarry,
         n0 = jnp.where(was_reset[..., None], inputs.initial.n[None], n0)
     # log of the weight of what step s wrote at step t: (time read, time written, *batch, heads)
     log_weights = jnp.where(reads, log_decay[:, None] - log_decay[None] + log_i[None], -jnp.inf)
+    # The largest exponent at each step, as m' in the cell: no weight is then above 1.
     m = jnp.maximum(log_weights.max(axis=1), log_decay_of_start + m0)
     weights = jnp.exp(log_weights - m[:, None]).astype(q.dtype)
     start_weight = jnp.exp(log_decay_of_start + m0 - m).astype(q.dtype)
@@ -65,6 +66,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[MLSTMCarry,
     # max(|n q|, exp(-m)) with both sides times exp(min(m, 0)), as in the cell: exp(-m) alone could overflow
     scale, bound = (jnp.exp(log).astype(q.dtype) for log in (jnp.minimum(m, 0), -jnp.maximum(m, 0)))
     ys = o * (numerator * (scale / jnp.maximum(jnp.abs(denominator) * scale, bound))[..., None]).reshape(o.shape)
+    # The last row of the weights is what remains of each step in the carry after the last one.
     matrix = jnp.einsum("s...,s...v,s...k->...vk", weights[-1], v, k) + start_weight[-1][..., None, None] * matrix0[-1]
     n = jnp.einsum("s...,s...k->...k", weights[-1], k) + start_weight[-1][..., None] * n0[-1]
     ys = ys if mask is None else jnp.where(mask[..., None], ys, 0)

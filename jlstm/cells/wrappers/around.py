@@ -51,6 +51,7 @@ class Residual(Wrapper):
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
         """Return the inputs for the inner cell, and again for `leave`."""
+        # The second one reaches `leave` as `beside`.
         return xs, xs
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
@@ -117,12 +118,14 @@ class LearnedCarry(Wrapper):
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
         """Draw the parameters of the inner cell, and take its initial carry."""
         inner = self.cell.init(key, features, dtype)
+        # Batch shape (): one carry without batch axes, which `begin` broadcasts to any batch.
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **dropout_masks: Any) -> tuple[PyTree, Nested]:
         """Return the learned carry, for each sequence of the batch, and the contexts."""
         checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
         _, context = super().begin(params, batch_shape, dtype, **dropout_masks)
+        # A reset goes back to this carry too, since a run takes its initial carry from `begin`.
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
@@ -132,4 +135,5 @@ class LearnedCarry(Wrapper):
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
         """Return the run of the inner cell, marked as one with another initial carry."""
         inner = super().reduced(params, context, xs)
+        # With resets `reduce` must keep this wrapper: the inner cell alone would reset to its own initial carry.
         return inner and inner._replace(same_initial_carry=False)

@@ -76,6 +76,7 @@ class Dropout(Wrapper):
         carry, context = super().begin(params, batch_shape, dtype, key=key, dropout_masks=dropout_masks)
         if self.state and not hasattr(carry, "h"):
             raise TypeError(f"state is for a cell that carries h, got {self.cell!r}: leave state out")
+        # The first key is the wrapper's own. The base class gives the second one to the inner cell.
         outer = self._masks(params, batch_shape, dtype, keys(key)[0], dropout_masks) if self.variational else {}
         return carry, context._replace(outer=outer)
 
@@ -83,6 +84,7 @@ class Dropout(Wrapper):
         self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
     ) -> PyTree:
         """Return the masks of each step, or None with `variational`."""
+        # `or None`: for an empty dict the layer would wrap its inputs into `MaskedInputs` for nothing.
         return None if self.variational else self._masks(params, shape, dtype, key, dropout_masks) or None
 
     def _masks(
@@ -115,6 +117,7 @@ class Dropout(Wrapper):
         """Run a step of the inner cell, and mask the h of the new carry."""
         new_carry, y = super().step(params, context, carry, z)
         mask = (context.outer | z.outer).get("state")
+        # Only the carried h is masked: y has a mask of its own, of `outputs`.
         return new_carry if mask is None else new_carry._replace(h=new_carry.h * mask), y
 
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:

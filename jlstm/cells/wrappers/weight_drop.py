@@ -57,6 +57,7 @@ class WeightDrop(Wrapper):
     ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and the factors of the kernel as context."""
         carry, context = super().begin(params, batch_shape, dtype, key=key, dropout_masks=dropout_masks)
+        # The kernel must be at the top of the parameters. Wrappers such as Highway have it one level down, in "cell".
         if not isinstance(params, dict) or "recurrent_kernel" not in params:
             raise TypeError(
                 f"WeightDrop is for a cell with a recurrent_kernel, got {self.cell!r}: put it around the innermost cell"

@@ -45,6 +45,7 @@ class Zoneout(Wrapper):
         super().__post_init__()
         for name in ("h", "c"):
             self._store(**{name: checks.probability(name, getattr(self, name))})
+        # `step` returns the mixed h as output, which is right only if the cell outputs its h.
         if self.h and not self.cell.gives_h:
             raise ValueError(f"Zoneout of h is for a cell whose output is its h, got {self.cell!r}: put Zoneout inside of that")
 
@@ -67,6 +68,7 @@ class Zoneout(Wrapper):
         self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
     ) -> PyTree:
         """Return d, zeros and ones, for each part of the carry that has a rate; None in inference."""
+        # `shape` is (time, *batch), and a carry has no time axis.
         carry = jax.eval_shape(lambda: self.cell.begin(params, shape[1:], dtype)[0])
         shapes = {name: (shape[0], *getattr(carry, name).shape) for name in ("h", "c") if getattr(self, name)}
         if dropout_masks is not None:
@@ -74,6 +76,7 @@ class Zoneout(Wrapper):
         if key is None or not shapes:
             return None
         keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
+        # Zeros and ones, not scaled up as in dropout: inference takes the rate in their place.
         return {name: jax.random.bernoulli(subkey, getattr(self, name), size).astype(dtype) for subkey, (name, size) in keys}
 
     def step(self, params: Params, context: Nested, carry: PyTree, z: Nested) -> tuple[PyTree, Array]:
