@@ -90,7 +90,7 @@ def last_output(layer: Any, carry: Any, mask: Any, zero_output: bool) -> Any:
         zero_output: whether the output is zero if the last step is padding. If not, it is zero only if no step counts.
     """
     if isinstance(layer, Composite):
-        return layer.merge_outputs({k: last_output(child, carry[k], mask, zero_output) for k, child in layer.children.items()})
+        return layer.merge_outputs({k: last_output(layer.children[k], carry[k], mask, zero_output) for k in layer.output_keys})
     # Masked steps pass the carry on, so the last carry holds the output of the last step that counts.
     if mask is None:
         return carry.h[:, None]

@@ -82,7 +82,8 @@ def _ys_shapes(problem: Problem, params: Arrays, xs: np.ndarray) -> Arrays:
     layer = problem.layer
     if layer.time_major:
         xs = xs.swapaxes(0, 1)
-    ys = jax.eval_shape(lambda p, x: layer.apply(p, x)[1], params, xs)
+    with jax.enable_x64(True):  # a layer may be set to compute in float64
+        ys = jax.eval_shape(lambda p, x: layer.apply(p, x)[1], params, xs)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*xs.shape[:2], *leaf.shape[2:]), leaf.dtype), ys)
 
 

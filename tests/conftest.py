@@ -43,7 +43,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before the order is shuffled
 def pytest_collection_modifyitems(items):
-    """Mark the slow cases of tables, and the tests that coverage does not trace."""
+    """Mark the slow cases of tables."""
     tables = defaultdict(list)
     for item in items:
         if item.get_closest_marker("table"):

@@ -52,7 +52,7 @@ FEATURES = (
     Feature("No bias", "use_bias=False", "KPOE", "test_cells_pairs::test_every_pair_equals_numpy"),
     Feature("All options in pairs", "LSTMCell(…)", "", "test_cells_pairs::test_every_pair_equals_numpy"),
     Feature("… of other cells", "GRUCell(…)", "", "test_cells_options::test_every_pair_equals_numpy"),
-    Feature("Dropout of x and h, one mask", "dropout, recurrent_dropout", "TK", "test_dropout::test_noise_equals_the_textbook"),
+    Feature("Dropout of x and h, one mask", "dropout, recurrent_dropout", "TK", "test_dropout::test_masks_equal_the_textbook"),
     Feature("Dropout of g, one mask", 'recurrent_dropout_on="g"', "", "test_cells_pairs::test_every_pair_equals_numpy"),
     Feature("GRU, reset after the product", "GRUCell(units)", "TKPOFE", "test_parity_gru::test_values_and_gradients_equal_keras"),
     Feature(

@@ -130,6 +130,14 @@ TABLE = {
         "params must be what init of this layer returned, got dict",
     ),
     "a layer's params": (lambda: Stack((LAYER,)).initial_carry(PARAMS, (2,)), "params must be a tuple of 1"),
+    "no params of a Stack": (
+        lambda: Stack((LAYER,)).initial_carry(None, (2,)),
+        "params must be what init of this layer returned",
+    ),
+    "empty masks": (
+        lambda: Bidirectional(LAYER).apply({"forward": PARAMS, "backward": PARAMS}, XS, dropout_masks={}),
+        "dropout_masks must be a dict with 'forward' and 'backward', got an empty dict",
+    ),
     "one direction's params": (
         lambda: Bidirectional(LAYER).initial_carry(PARAMS, (2,)),
         "params must be a dict with 'forward' and 'backward', got 'kernel', 'recurrent_kernel', 'bias'",

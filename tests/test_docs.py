@@ -53,7 +53,7 @@ def test_the_page_for_newcomers_runs():
     assert missing <= INSTEAD.keys()
 
 
-def test_the_example_of_inspect_draws(tmp_path, monkeypatch):
+def test_the_example_of_introspect_draws(tmp_path, monkeypatch):
     """The page on introspection draws four pictures."""
     monkeypatch.chdir(tmp_path)
     scope = run("introspect")

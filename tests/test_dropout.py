@@ -44,7 +44,7 @@ def random_masks(rng, masks=MASKS["both"], batch=BATCH):
 @pytest.mark.parametrize(
     "masks", [{}, {"inputs": 1}, {"recurrent": 1}, {"inputs": 4, "recurrent": 4}, {"inputs": 1, "recurrent": 4}]
 )
-def test_noise_equals_the_textbook(masks):
+def test_masks_equal_the_textbook(masks):
     """Values and gradients under given masks, for each gate or for all, with padding, equal float64 NumPy."""
     problem = small_problem(LSTM(UNITS))
     dropout_masks, mask, cotangent = random_masks(np.random.default_rng(0), masks), flags(0.7), cotangent_of(problem)
@@ -52,7 +52,7 @@ def test_noise_equals_the_textbook(masks):
     assert_close(got, textbook_results(*problem, cotangent, mask, dropout_masks=dropout_masks), atol=1e-12)
 
 
-def test_noise_of_wrapped_layers():
+def test_masks_of_wrapped_layers():
     """Bidirectional takes a dict of dropout masks, and Stack a tuple. None in it means no dropout masks."""
     problem = small_problem(Stack((Bidirectional(LSTM(UNITS), "sum"), LSTM(6, reverse=True))))
     dropout_masks = ({"forward": random_masks(np.random.default_rng(0)), "backward": None}, None)
@@ -73,7 +73,7 @@ def test_masks_that_are_drawn(name):
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_a_key_is_the_noise_that_it_draws(name):
+def test_a_key_is_the_masks_that_it_draws(name):
     """Running with a key equals handing in the masks that the key draws, and differs from another key's."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, **RATES[name]))
     with_key = apply(layer, params, xs, carry, key=KEY)

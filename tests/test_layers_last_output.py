@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, Stack, convert
-from jlstm.cells import LSTMCell, Residual
+from jlstm.cells import LSTMCell, MLSTMCell, Residual
 from problems import FEATURES, TIME, UNITS, apply, small_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -135,3 +135,14 @@ def test_another_carry_is_refused(name):
     carry = layer.initial_carry(layer.init(jax.random.key(0), FEATURES), (2,))
     with pytest.raises(ValueError, match=sentence):
         call(carry)
+
+
+@pytest.mark.parametrize(
+    "lower", [RNN(Residual(LSTMCell(FEATURES))), RNN(MLSTMCell(UNITS))], ids=["no h of its own", "no h at all"]
+)
+def test_a_stack_needs_only_the_h_of_its_last_layer(lower):
+    """The last output is that of the top layer, whatever the layers below it carry."""
+    layer = Stack((lower, LSTM(6)))
+    params = layer.init(jax.random.key(0), FEATURES)
+    carry, ys = layer.apply(params, np.ones((2, 3, FEATURES), np.float32))
+    np.testing.assert_array_equal(layer.last_output(carry), ys[:, -1])

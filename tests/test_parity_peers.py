@@ -129,3 +129,29 @@ def test_every_peer_defines_what_the_protocol_asks_for(name):
         assert isinstance(peers.load(name), peers.Peer)
     except peers.MissingPeerError as error:
         pytest.skip(str(error))
+
+
+NESTED = [
+    Stack((Stack((LSTM(3),)), LSTM(4))),
+    Stack((Stack((LSTM(3), LSTM(3))), LSTM(4))),
+    Bidirectional(Stack((LSTM(3), LSTM(4)))),
+]
+
+
+@pytest.mark.parametrize("layer", NESTED, ids=str)
+@pytest.mark.parametrize("name", peers.names())
+def test_a_peer_runs_nested_layers_or_says_why_not(name, layer):
+    """Layers inside layers, which few frameworks have, are refused in a sentence and never end in another error."""
+    try:
+        peer = peers.load(name)
+    except peers.MissingPeerError as error:
+        pytest.skip(str(error))
+    why = peer.lacks(Problem(layer))
+    assert "\n" not in why
+    if not why:
+        assert compare(Problem(layer), name).verdict == "pass"
+
+
+def test_a_layer_that_is_set_to_float64_is_compared():
+    """`Problem` asks for the layer's dtype, and its shapes are found while JAX has float64 off."""
+    assert compare(Problem(LSTM(4, dtype="float64"), dtype="float64"), peer="jax_rnn").verdict == "pass"

@@ -48,11 +48,11 @@ def test_a_cell_that_is_added_by_the_recipe_passes_the_generic_tests(checkout):
     insert(checkout / "jlstm/cells/__init__.py", "from jlstm.cells.slstm", "from jlstm.cells.new import NewCell\n")
     insert(checkout / "jlstm/cells/__init__.py", '    "Residual"', '    "NewCell",\n')
     insert(checkout / "tests/family.py", '    "minLSTM"', '    "New": cells.NewCell(UNITS),\n')
-    insert(checkout / "tests/test_io_layers.py", "    RNN(Highway(", "    RNN(jlstm.cells.NewCell(UNITS)),\n")
+    insert(checkout / "tests/test_serialization_layers.py", "    RNN(Highway(", "    RNN(jlstm.cells.NewCell(UNITS)),\n")
     insert(checkout / "tests/bad_calls.py", '"MinGRUCell", "MinLSTMCell"', '"NewCell", ')
     printed = run(checkout, "pytest", "-q", "-p", "no:randomly", "tests/test_family.py", "-k", "New")
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 8
-    run(checkout, "pytest", "-q", "tests/test_io_layers.py", "-k", "comes_back")
+    run(checkout, "pytest", "-q", "tests/test_serialization_layers.py", "-k", "comes_back")
     run(checkout, "pytest", "-q", "tests/test_bad_inputs.py", "-k", "every_public_name and cells")
     run(checkout, "pytest", "-q", "--doctest-modules", "jlstm/cells/new.py")
 

@@ -16,7 +16,7 @@ class RunInputs(NamedTuple):
         context: what `Cell.begin` returned for the sequence.
         initial: the carry that `resets` puts back.
         carry: the carry to start from.
-        xs: inputs (time, *batch, features), or `MaskedInputs` inputs.
+        xs: inputs (time, *batch, features), or `MaskedInputs`.
         mask: True at the steps that count. None means that all do.
         resets: True at the steps that start from `initial`. None means that none does.
     """

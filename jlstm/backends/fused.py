@@ -87,13 +87,13 @@ def _jvp(
 def tangent(
     options: RunOptions, inputs: RunInputs, residuals: Residuals, inputs_tangent: RunInputs, dzs: Array
 ) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-    """Return the tangents of the results of a run. They are linear in `start_tangent` and `dzs`.
+    """Return the tangents of the results of a run. They are linear in `inputs_tangent` and `dzs`.
 
     Args:
         options: how to run the loop.
-        start: the arguments of the run that is differentiated.
+        inputs: the arguments of the run that is differentiated.
         residuals: values of each step of that run.
-        start_tangent: tangents of `inputs`. Only `initial` and `carry` are read.
+        inputs_tangent: tangents of `inputs`. Only `initial` and `carry` are read.
         dzs: tangents of the pre-activations (time, *batch, 4·units). They include h dU, but not dh U.
 
     Returns:
@@ -102,8 +102,8 @@ def tangent(
     kernel = inputs.params["recurrent_kernel"]
     coefficients = _coefficients(residuals)
 
-    def step(carry: LSTMCarry, inputs: tuple[Any, ...]) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-        dz, (c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c), counts, reset = inputs
+    def step(carry: LSTMCarry, step_inputs: tuple[Any, ...]) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
+        dz, (c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c), counts, reset = step_inputs
         start_carry = carry if reset is None else select(reset, inputs_tangent.initial, carry)
         di, df, dg, do = split_gates(dz + start_carry.h @ kernel)
         # The derivatives of c' = f c + i g and h' = o tanh(c').

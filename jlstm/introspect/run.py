@@ -32,7 +32,7 @@ class Trajectory(NamedTuple):
     finish: Callable[[Array], Array]  # applies the outer cells to the outputs
 
     def step(self, carry: PyTree, z: PyTree) -> tuple[PyTree, Array]:
-        """Trajectory one step of the cell. Return the carry after it and the output."""
+        """Run one step of the cell. Return the carry after it and the output."""
         return self.cell.step(self.params, self.context, carry, z)
 
     def gates(self) -> Any:
@@ -41,7 +41,7 @@ class Trajectory(NamedTuple):
 
 
 def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any) -> Trajectory:
-    """Trajectory an RNN without dropout and return the inputs and outputs of every step.
+    """Run an RNN without dropout and return the inputs and outputs of every step.
 
     The arguments and errors are the same as for `Layer.apply`.
     """

@@ -1,7 +1,7 @@
 """Recurrent layers: a cell over time, two directions, a stack, and functions that inspect a run."""
 
 from jlstm.layers.bidirectional import Bidirectional
-from jlstm.layers.choices import explain
+from jlstm.layers.choices import Explanation, explain
 from jlstm.layers.composite import Composite
 from jlstm.layers.constructors import GRU, LSTM
 from jlstm.layers.layer import Layer
@@ -10,4 +10,16 @@ from jlstm.layers.shapes import param_shapes
 from jlstm.layers.stack import Stack
 from jlstm.layers.states import cell_states
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Composite", "Layer", "Stack", "cell_states", "explain", "param_shapes"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Bidirectional",
+    "Composite",
+    "Explanation",
+    "Layer",
+    "Stack",
+    "cell_states",
+    "explain",
+    "param_shapes",
+]

@@ -92,9 +92,14 @@ class Bidirectional(Composite):
         if tree is None:
             return dict.fromkeys(("forward", "backward"))
         if not isinstance(tree, Mapping) or tree.keys() != {"forward", "backward"}:
-            entries = ", ".join(map(repr, tree)) if isinstance(tree, Mapping) else type(tree).__name__
+            entries = (", ".join(map(repr, tree)) or "an empty dict") if isinstance(tree, Mapping) else type(tree).__name__
             raise ValueError(f"{name} must be a dict with 'forward' and 'backward', got {entries}: {REMEDIES[name]}")
         return dict(tree)
+
+    @property
+    def output_keys(self) -> tuple[Key, ...]:
+        """Both directions."""
+        return "forward", "backward"
 
     def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
         """Return the outputs of both directions, merged."""
@@ -113,13 +118,14 @@ class Bidirectional(Composite):
     def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
         """Yield both directions, with the same inputs."""
         carries = self.split("carry", carry)
-        # Both directions run first: for each one, a loss of the merged outputs then has the other one as a constant.
-        ys = {key: child.apply(params[key], xs, carries[key], **sequence)[1] for key, child in self.children.items()}
-        for key, child in self.children.items():
-            yield key, ChildCall(child, params[key], xs, carries[key], partial(self._merge_with, ys, key))
 
-    def _merge_with(self, outputs: Mapping[Any, Any], key: Key, ys: Any) -> Any:
-        return self.merge_outputs({**outputs, key: ys})
+        def merge_with(key: Key, ys: Any) -> Any:
+            other = "backward" if key == "forward" else "forward"
+            _, other_ys = self.children[other].apply(params[other], xs, carries[other], **sequence)
+            return self.merge_outputs({key: ys, other: other_ys})
+
+        for key, child in self.children.items():
+            yield key, ChildCall(child, params[key], xs, carries[key], partial(merge_with, key))
 
     def draw(self, key: Array, features: int) -> Params:
         """Draw the parameters of both directions."""

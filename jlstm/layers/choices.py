@@ -11,7 +11,7 @@ from jlstm.cell import Params
 from jlstm.layers.layer import Layer
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Which backends run the cells of a layer. It prints as one line for each cell.
 

@@ -64,9 +64,14 @@ class Composite(Layer):
             ValueError: The tree does not have one entry for each child.
         """
 
+    @property
+    @abc.abstractmethod
+    def output_keys(self) -> tuple[Key, ...]:
+        """The keys of the children whose outputs the output of this layer is made of."""
+
     @abc.abstractmethod
     def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
-        """Return the outputs of this layer from the outputs of its children, of all steps or of the last one."""
+        """Return the outputs of this layer from those of the children in `output_keys`, of all steps or of the last one."""
 
     @abc.abstractmethod
     def split_outputs(self, outputs: Any) -> dict[Key, Any]:
@@ -114,10 +119,14 @@ class Composite(Layer):
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
         """Return the initial carries of all children."""
+        if params is None:
+            raise ValueError(f"params must be what init of this layer returned, got None: {REMEDIES['params']}")
         entries = self.split("params", params)
         return self.join({key: child.begin(entries[key], batch_shape, dtype) for key, child in self.children.items()})
 
     def output_of(self, carry: PyTree) -> Any:
-        """Return the last outputs of the children, merged as their outputs are."""
+        """Return the last outputs of the children that the output is made of, merged as their outputs are."""
+        if carry is None:
+            raise TypeError
         entries = self.split("carry", carry)
-        return self.merge_outputs({key: child.output_of(entries[key]) for key, child in self.children.items()})
+        return self.merge_outputs({key: self.children[key].output_of(entries[key]) for key in self.output_keys})

@@ -12,8 +12,7 @@ from jlstm._src import checks
 from jlstm._src.arguments import answered
 from jlstm._src.loop import Results, Steps
 from jlstm.cell import Options, Params, PyTree
-from jlstm.layers import carries
-from jlstm.layers.shapes import check_order, param_shapes
+from jlstm.layers.shapes import check_order, check_trees
 from jlstm.layers.tree import Tree
 
 
@@ -21,8 +20,8 @@ class Layer(Tree, Options, abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
     Callers use `init`, `initial_carry`, `apply`, `step` and `last_output`, which check their arguments. A new kind of layer
-    defines the abstract methods, which get checked arguments: `draw`, `begin`, `run`, `run_step`, `output_of`, `flipped` and the
-    properties. A layer that is made of other layers is a `jlstm.layers.Composite`.
+    defines the abstract methods, which get checked arguments: `features_in`, `draw`, `begin`, `run`, `run_step`, `output_of`,
+    `flipped` and the properties. A layer that is made of other layers is a `jlstm.layers.Composite`.
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -249,25 +248,14 @@ class Layer(Tree, Options, abc.ABC):
         """
         check_order(params, x, "layer.step(params, carry, x)")
         x = checks.inputs("x", x, axes=("features",), spatial=self.spatial_in)
-        self._check_trees(params, carry, x.shape, "x")
+        check_trees(self, params, carry, x.shape, "x")
         if reset is not None:
             reset = checks.flags("reset", reset, x.shape[: -1 - len(self.spatial_in)], "x")
         return self.run_step(params, carry, x, reset)
 
-    def checked_run(
-        self,
-        params: Params,
-        xs: Any,
-        carry: PyTree,
-        lengths: Any,
-        mask: Any,
-        resets: Any,
-        key: Any,
-        dropout_masks: Any,
-        *,
-        states: bool,
-    ) -> Results:
-        """Check the arguments of `apply`, and `run`; `states` asks for the carries after all steps."""
+    def checked_run(self, params: Params, xs: Any, carry: PyTree, *sequence: Any, states: bool) -> Results:
+        """Check the arguments of `apply`, in their order, and `run`; `states` asks for the carries after all steps."""
+        lengths, mask, resets, key, dropout_masks = sequence
         if key is not None and dropout_masks is not None:
             raise ValueError(
                 "key and dropout_masks are both given, expected at most one: dropout_masks holds the masks that a key would draw"
@@ -295,18 +283,11 @@ class Layer(Tree, Options, abc.ABC):
         )
         if not self.time_major:
             xs, mask, resets = _time_first(xs, -1 - step_rank), _time_first(mask, -1), _time_first(resets, -1)
-        self._check_trees(params, carry, xs.shape[1:], "xs")
+        check_trees(self, params, carry, xs.shape[1:], "xs")
         if lengths is not None:
             lengths = checks.lengths(lengths, xs.shape[1:-step_rank], xs.shape[0])
             mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - step_rank)) < jnp.expand_dims(lengths, 0)
         return Steps(xs, mask, resets)
-
-    def _check_trees(self, params: Params, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
-        batch, features = x_shape[: -1 - len(self.spatial_in)], x_shape[-1]
-        remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
-        checks.tree("params", params, param_shapes(self, features), remedy)
-        if carry is not None:
-            carries.check(carry, jax.eval_shape(lambda: self.begin(params, batch, "float32")), batch)
 
 
 def _time_first(leaf: Array | None, axis: int) -> Any:

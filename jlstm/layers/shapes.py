@@ -1,4 +1,4 @@
-"""Shapes of a layer's parameters, and a check that parameters and inputs are not in each other's place."""
+"""Shapes of a layer's parameters, and checks that a call has the right ones, in the right place."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 
+from jlstm._src import checks
 from jlstm.cell import PyTree
+from jlstm.layers import carries
 
 
 @lru_cache(maxsize=1024)
@@ -25,3 +27,20 @@ def check_order(params: Any, xs: Any, example: str) -> None:
     """Raise TypeError if the parameters are an array and the inputs a tree. `example` shows the right call."""
     if hasattr(params, "shape") and isinstance(xs, Mapping | tuple):
         raise TypeError(f"params and inputs are in each other's place, got an array and a {type(xs).__name__}: write {example}")
+
+
+def check_trees(layer: Any, params: Any, carry: PyTree, x_shape: tuple[int, ...], name: str) -> None:
+    """Require that parameters and carry are those of a layer, for inputs of a shape (*batch, *spatial sizes, features).
+
+    Args:
+        layer: a `jlstm.Layer`.
+        params: what the caller passed as parameters.
+        carry: what the caller passed as carry, or None.
+        x_shape: the shape of the inputs of one step.
+        name: the name of the inputs, for the error message.
+    """
+    batch, features = x_shape[: -1 - len(layer.spatial_in)], x_shape[-1]
+    remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
+    checks.tree("params", params, param_shapes(layer, features), remedy)
+    if carry is not None:
+        carries.check(carry, jax.eval_shape(lambda: layer.begin(params, batch, "float32")), batch)

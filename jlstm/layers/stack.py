@@ -99,6 +99,11 @@ class Stack(Composite):
             raise ValueError(f"{name} must be a tuple of {count}, one entry for each layer, got {what}: {REMEDIES[name]}")
         return dict(enumerate(tree))
 
+    @property
+    def output_keys(self) -> tuple[Key, ...]:
+        """The number of the last layer."""
+        return (len(self.layers) - 1,)
+
     def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
         """Return the outputs of the last layer."""
         return outputs[len(self.layers) - 1]
@@ -123,7 +128,8 @@ class Stack(Composite):
         for k, layer in enumerate(self.layers):
             # `run_from` maps the outputs of this layer to those of the stack: a loss of the stack becomes one of this layer.
             yield k, ChildCall(layer, params[k], xs, carries[k], partial(run_from, k + 1))
-            _, xs = layer.apply(params[k], xs, carries[k], **sequence)
+            if k + 1 < len(self.layers):
+                _, xs = layer.apply(params[k], xs, carries[k], **sequence)
 
     def draw(self, key: Array, features: int) -> Params:
         """Draw the parameters of all layers."""

@@ -121,20 +121,16 @@ def lacking(
     """
     if problem.dtype not in dtypes:
         return f"{framework} is not compared in {problem.dtype}, only in {', '.join(dtypes)}"
+    if any(isinstance(key, int) for (part,) in layers(problem.layer) for path, _ in part.leaves() for key in path):
+        return f"{framework} has no stack of layers inside another layer: put all layers into one Stack"
     if problem.layer.stochastic:
         return f"{framework} takes no dropout masks of ours"
     if problem.weights == "initial":
         return f"{framework} draws initial weights of its own"
     if problem.zero_output:
         return f"{framework} has no zero_output"
-    mask = mask_of(problem)
-    if mask is not None:  # the mask must be lengths: no step counts after one that does not
-        if lengths == "none":
-            return f"{framework} takes no lengths"
-        if (mask[:, 1:] > mask[:, :-1]).any():
-            return f"{framework} has no mask but padding on the right"
-        if lengths == "positive" and shortest(problem) == 0:
-            return f"{framework} takes no sequence of length 0"
+    if reason := _mask_obstacle(framework, problem, lengths):
+        return reason
     features = problem.features if problem.xs is None else np.shape(problem.xs)[-1]
     # Only shapes and options decide what `dump` refuses, so zeros do.
     try:
@@ -142,6 +138,18 @@ def lacking(
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _mask_obstacle(framework: str, problem: Problem, lengths: str) -> str:
+    """Return why a framework cannot take the mask of a problem; "" if it can. `lengths` is as in `lacking`."""
+    mask = mask_of(problem)
+    if mask is None:
+        return ""
+    if lengths == "none":
+        return f"{framework} takes no lengths"
+    if (mask[:, 1:] > mask[:, :-1]).any():  # the mask must be lengths: no step counts after one that does not
+        return f"{framework} has no mask but padding on the right"
+    return f"{framework} takes no sequence of length 0" if lengths == "positive" and shortest(problem) == 0 else ""
 
 
 def shortest(problem: Problem) -> int:

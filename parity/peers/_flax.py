@@ -16,7 +16,7 @@ def lacks(dump: Dump, problem: Problem) -> str:
     """Return why Flax cannot run a problem; "" if it can."""
     for (layer,) in layers(problem.layer):
         # Flax' Bidirectional passes reverse=False and reverse=True to its two layers, whatever their own settings are.
-        if layer.children and getattr(layer.children["forward"], "reverse", False):
+        if getattr(layer.children.get("forward"), "reverse", False):
             return "Flax' Bidirectional runs its first layer forwards"
     return lacking("Flax", problem, lambda layer, params: [dump(*part) for part in layers(layer, params)])
 

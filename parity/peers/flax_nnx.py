@@ -47,7 +47,7 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 
 def _dump(layer: Any, params: Any) -> Any:
-    if layer.children:
+    if "forward" in layer.children:
         return {SIDES[side]: _dump(child, params[side]) for side, child in layer.children.items()}
     cell = getattr(layer, "cell", None)
     if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:

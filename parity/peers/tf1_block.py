@@ -34,8 +34,8 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why BlockLSTM cannot run a problem; "" if it can."""
-    leaves = problem.layer.leaves()
-    if problem.step or len(leaves) > len(layers(problem.layer)) or any(leaf.reverse for _, leaf in leaves):
+    parts = [layer for (layer,) in layers(problem.layer)]
+    if problem.step or any(layer.children or layer.reverse for layer in parts):
         return "BlockLSTM runs whole sequences, forwards"
     return lacking("BlockLSTM", problem, dump, dtypes=("float32",), lengths="none")
 

@@ -27,7 +27,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
-    """Return reason the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
+    """Return why the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
     if reason := fused.obstacle(cell, inputs, options):
         return reason
     if (platform := jax.default_backend()) != "cpu":
