@@ -3,7 +3,7 @@ set positional-arguments
 python := ".venv/bin/python"
 parallel := "-n auto --maxprocesses 4 --dist loadgroup"
 loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_cells_lstm.py"
-core := "tests/test_cell.py tests/test_cells_elman.py tests/test_dropout.py tests/test_imports.py tests/test_serialization.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_linen.py tests/test_loop.py tests/test_loop_compile.py tests/test_nnx.py tests/test_train_step.py tests/test_transforms.py"
+core := "tests/test_cell.py tests/test_cells_elman.py tests/test_imports.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_linen.py tests/test_loop.py tests/test_nnx.py tests/test_train_step.py tests/test_transforms.py"
 
 # list the recipes
 default:
