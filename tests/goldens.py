@@ -103,7 +103,7 @@ class Golden(NamedTuple):
 
 
 def load():
-    """Return all cases."""
+    """Return every golden file with its layer options, tolerance and arrays."""
     if not FOLDER.is_dir():
         return []
     cases = []

@@ -19,7 +19,7 @@ def weights(kind="LSTM", *, features=FEATURES, seed=0):
 
 
 def layer(kind="LSTM", *, xs="xs", ys="ys", names=("W", "R", "B"), name="layer", **attributes):
-    """Return a recurrent node."""
+    """Return an ONNX node of an LSTM, GRU or RNN, with the names of its inputs and weights."""
     return make.make_node(kind, [xs, *names], [ys], name, hidden_size=UNITS, **attributes)
 
 

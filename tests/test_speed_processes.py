@@ -82,7 +82,7 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
     for row in made.rows:
         assert 0 < row.low <= row.median <= row.high < row.first_seconds + 60
         assert [turn.calls > 0 for turn in row.rounds] == [True] * 2
-    assert [(job, list(each)) for job, each in made.memory.items()] == [
+    assert [(job, list(bytes_by_framework)) for job, bytes_by_framework in made.memory.items()] == [
         (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
     ]
     printed = capsys.readouterr().out

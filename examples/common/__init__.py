@@ -1,1 +1,1 @@
-"""What the examples share."""
+"""Options, data, models and pictures that several examples use."""

@@ -81,7 +81,7 @@ def without_padding(inputs: RunInputs) -> RunInputs:
     return inputs._replace(xs=select(inputs.mask, inputs.xs, jax.tree.map(jnp.zeros_like, inputs.xs)))
 
 
-def keep_carry(carry: PyTree, z: PyTree, new_carry: PyTree) -> PyTree:  # noqa: ARG001
+def keep_carry(_carry: PyTree, _z: PyTree, new_carry: PyTree) -> PyTree:
     """Return the carry after a step. This is a `keep` function for `RunOptions`."""
     return new_carry
 

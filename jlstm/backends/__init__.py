@@ -63,7 +63,8 @@ class Auto(NamedTuple):
     heeds_drawbacks: bool = True
 
 
-_auto: ContextVar[Auto] = ContextVar("auto", default=Auto())  # noqa: B039, a NamedTuple cannot change
+_AUTO = Auto()
+_auto: ContextVar[Auto] = ContextVar("auto", default=_AUTO)
 
 
 @contextmanager

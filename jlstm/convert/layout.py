@@ -28,13 +28,13 @@ class Part(NamedTuple):
     params: dict[str, np.ndarray]
 
 
-def order(columns: np.ndarray, names: str, wanted: str, axis: int = -1) -> np.ndarray:
+def order(columns: np.ndarray, names: str, new_names: str, axis: int = -1) -> np.ndarray:
     """Return the gates' blocks of an array in another order.
 
     Args:
         columns: an array with one block of equal size per gate along `axis`.
         names: the gates of `columns`, one letter each.
-        wanted: the gates of the result. The block of a gate that is not in `names` is zero.
+        new_names: the gates of the result. The block of a gate that is not in `names` is zero.
         axis: the axis of the gates.
 
     Examples:
@@ -42,7 +42,7 @@ def order(columns: np.ndarray, names: str, wanted: str, axis: int = -1) -> np.nd
         [1, 3, 4, 2]
     """
     blocks = dict(zip(names, np.split(columns, len(names), axis), strict=True))
-    return np.concatenate([blocks.get(gate, np.zeros_like(blocks[names[0]])) for gate in wanted], axis)
+    return np.concatenate([blocks.get(gate, np.zeros_like(blocks[names[0]])) for gate in new_names], axis)
 
 
 def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:

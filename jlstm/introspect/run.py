@@ -53,7 +53,7 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
         outer_inputs = outer_inputs._replace(**dict(zip(("xs", "mask", "resets"), flipped, strict=True)))
     cell, inputs, finish = reduce(layer.cell, outer_inputs)
     zs = cell.project(inputs.params, inputs.context, inputs.xs)
-    _, (_, (before, after)) = scan.loop(cell, inputs, zs, RunOptions(keep=lambda before, z, after: (before, after)))  # noqa: ARG005
+    _, (_, (before, after)) = scan.loop(cell, inputs, zs, RunOptions(keep=lambda before, _, after: (before, after)))
     batch_axes = jnp.ndim(xs) - 2 - len(layer.spatial_in)
     counts = jnp.ones(steps.xs.shape[: 1 + batch_axes], bool) if inputs.mask is None else inputs.mask
     return Trajectory(cell, inputs.params, inputs.context, zs, before, after, counts, inputs.resets, finish)

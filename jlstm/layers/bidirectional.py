@@ -76,7 +76,7 @@ class Bidirectional(Composite):
 
     @property
     def children(self) -> dict[Key, Layer]:
-        """The two directions."""
+        """The layer of each direction, under the keys "forward" and "backward"."""
         return {"forward": self.layer, "backward": self.layer.flipped()}
 
     def with_children(self, children: Mapping[Any, Layer]) -> Self:
@@ -98,7 +98,7 @@ class Bidirectional(Composite):
 
     @property
     def output_keys(self) -> tuple[Key, ...]:
-        """Both directions."""
+        """The keys of both directions, "forward" and "backward": both contribute to the output."""
         return "forward", "backward"
 
     def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:

@@ -83,7 +83,7 @@ class Composite(Layer):
 
     @property
     def stochastic(self) -> bool:
-        """Whether a child has dropout."""
+        """Whether any child has dropout, so that a random key changes the results."""
         return any(child.stochastic for child in self.children.values())
 
     @property

@@ -13,7 +13,7 @@ from jlstm.layers.recurrent import RNN
 
 
 class LoopOptions(TypedDict, total=False):
-    """The options of `RNN`."""
+    """The keyword options of `LSTM` and `GRU` that go to `RNN`, with their types."""
 
     reverse: bool
     time_major: bool

@@ -118,7 +118,7 @@ class RNN(Layer):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Run the cell over time."""
+        """Run the cell over all steps of the sequence."""
         keep = keep_carry if states else None
         options = RunOptions(self.reverse, self.unroll, self.remat, self.backend, keep)
         results = recur(self.cell, self.run_inputs(params, steps, carry, key, dropout_masks), options)

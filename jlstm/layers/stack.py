@@ -95,8 +95,8 @@ class Stack(Composite):
         if tree is None:
             return dict.fromkeys(range(count))
         if not isinstance(tree, tuple) or len(tree) != count:
-            what = f"a tuple of {len(tree)}" if isinstance(tree, tuple) else type(tree).__name__
-            raise ValueError(f"{name} must be a tuple of {count}, one entry for each layer, got {what}: {REMEDIES[name]}")
+            received = f"a tuple of {len(tree)}" if isinstance(tree, tuple) else type(tree).__name__
+            raise ValueError(f"{name} must be a tuple of {count}, one entry for each layer, got {received}: {REMEDIES[name]}")
         return dict(enumerate(tree))
 
     @property

@@ -54,9 +54,9 @@ class Zoneout(Wrapper):
         """Whether units keep their value, or the inner cell uses a random key."""
         return bool(self.h or self.c) or self.cell.stochastic
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **dropout_masks: Any) -> tuple[PyTree, Nested]:
+    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **random_source: Any) -> tuple[PyTree, Nested]:
         """Return the initial carry and the contexts of the inner cell."""
-        carry, context = super().begin(params, batch_shape, dtype, **dropout_masks)
+        carry, context = super().begin(params, batch_shape, dtype, **random_source)
         for name in ("h", "c"):
             if getattr(self, name) and not hasattr(carry, name):
                 raise TypeError(f"{name} is for a cell that carries {name}, got {self.cell!r}: leave {name} out")

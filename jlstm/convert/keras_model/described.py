@@ -1,5 +1,6 @@
 """Conversion of Keras files that contain the model's configuration. It is checked against the weights of each layer."""
 
+from functools import partial
 from typing import Any
 
 from jlstm.convert.keras_model import arrays, config, legacy, places
@@ -40,7 +41,7 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
         if not layer.reason:
             _require_name(result, layer, version.major)
         result.used.update(names)
-        result.convert(layer.name, lambda layer=layer, names=names: _convert_layer(result, layer, names, spatial))  # type: ignore[misc]
+        result.convert(layer.name, partial(_convert_layer, result, layer, names, spatial))
 
 
 def _array_names(result: Result, layer: LayerConfig) -> list[str]:

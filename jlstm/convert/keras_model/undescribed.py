@@ -1,5 +1,6 @@
 """Conversion of weights-only Keras files. The names and shapes of the arrays determine the layers."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from jlstm.convert.keras_model import arrays, legacy, places
@@ -42,7 +43,7 @@ def convert(result: Result, options: dict[str, Any]) -> None:
         # All arrays below the group, so that a layer that is skipped for additional arrays is not reported a second time.
         result.used.update(result.content.names_below(group.base))
         name = group.base if names.count(group.name) > 1 else group.name
-        result.convert(name, lambda group=group, name=name: _convert_layer(result, group, name, defaults))  # type: ignore[misc]
+        result.convert(name, partial(_convert_layer, result, group, name, defaults))
     result.assumed = defaults.sentences()
     result.in_network_order = _are_ordered([group.base for group in groups], numbered=result.content.numbered)
     if result.in_network_order and len(groups) > 1:
