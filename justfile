@@ -1,9 +1,8 @@
 set positional-arguments
 
 python := ".venv/bin/python"
+core := "tests/_src tests/cells tests/flax tests/layers tests/train/test_step.py tests/test_family.py tests/test_sharding.py tests/test_transforms.py tests/project/test_imports.py"
 parallel := "-n auto --maxprocesses 4 --dist loadgroup"
-loops := "tests/test_loop.py tests/test_loop_padding.py tests/test_loop_remat.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_cells_lstm.py"
-core := "tests/test_cell.py tests/test_cells_elman.py tests/test_imports.py tests/test_layers_bidirectional.py tests/test_layers_recurrent.py tests/test_layers_stack.py tests/test_linen.py tests/test_loop.py tests/test_nnx.py tests/test_train_step.py tests/test_transforms.py"
 
 # list the recipes
 default:
@@ -41,14 +40,14 @@ test *args: setup
 test-all: setup
     @{{python}} -m pytest {{parallel}} --cov
 
-# run the tests of the core with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
+# run the tests marked newest_jax with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
 test-newest:
-    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'not slow' {{core}} --backend fused
-    @.venv-newest/bin/python -m pytest {{parallel}} -m 'not slow' tests/test_backends.py tests/test_backends_cpu.py tests/test_sharding.py tests/test_family.py::test_padding_counts_for_nothing
+    @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' {{core}} --backend fused
+    @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends
 
-# run the tests of layers and the loop by plain `lax.scan`
+# run the tests marked every_backend by plain `lax.scan`
 test-scan: setup
-    @{{python}} -m pytest {{parallel}} -m 'not slow' --backend scan {{loops}}
+    @{{python}} -m pytest {{parallel}} -m 'every_backend and not slow' {{core}} --backend scan
 
 # lint, format, types, import contracts, docstring coverage
 check: setup

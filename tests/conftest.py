@@ -17,9 +17,9 @@ import pytest
 from jlstm import backends
 
 PEERS = ("torch", "onnx", "haiku", "equinox")  # the extra "peers", which CI always has
-collect_ignore_glob = [f"test_*_{name}.py" for name in PEERS if find_spec(name) is None]
+collect_ignore_glob = [f"*/test_{name}.py" for name in PEERS if find_spec(name) is None]
 collect_ignore_glob += ["typed_options.py"]  # mypy reads it, and its wrong options raise errors
-collect_ignore_glob += [] if program() else ["test_parity_page.py"]
+collect_ignore_glob += [] if program() else ["*/test_page.py"]
 
 hypothesis.settings.register_profile(
     "jlstm",
@@ -36,6 +36,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", 'every_backend: `just test-scan` runs it again, on the backend "scan"')
+    config.addinivalue_line("markers", "newest_jax: `just test-newest` runs it again, with the newest Python and JAX")
     config.addinivalue_line("markers", "loose: runs optax's adam or nnx.Optimizer, which mix dtypes and ranks")
     config.addinivalue_line("markers", "slow: only `just test-all` runs it, and `just test` with the file's name")
     config.addinivalue_line("markers", "table(quick): a table of cases, all but `quick` of which are slow")

@@ -10,7 +10,7 @@ import jlstm
 from jlstm import LSTM, Bidirectional, Stack
 from problems import FEATURES, TIME, UNITS, apply, cotangent_of, differentiate, flags, small_problem, textbook_results
 
-pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+pytestmark = pytest.mark.no_cover
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 

@@ -13,7 +13,7 @@ from family import CELLS, above
 from jlstm import RNN, Bidirectional, Stack, linen, nnx
 from problems import BATCH, FEATURES, TIME, apply, assert_close, assert_slopes, cotangent_of, flags, normal, small_problem
 
-pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+pytestmark = pytest.mark.no_cover
 
 every = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 ALL, NONE = np.ones((BATCH, TIME), bool), np.zeros((BATCH, TIME), bool)
@@ -57,6 +57,7 @@ def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     assert_close((continued[0], first[:, :2], continued[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
+@pytest.mark.newest_jax
 @pytest.mark.table(quick=10)
 @every
 def test_padding_counts_for_nothing(cell, x64):

@@ -8,7 +8,7 @@ import pytest
 from jlstm import LSTM
 from jlstm.initializers import INITIALIZERS
 
-pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+pytestmark = pytest.mark.no_cover
 
 FEATURES, UNITS = 48, 64  # many enough for statistics
 KEY = jax.random.key(7)

@@ -12,7 +12,10 @@ from jax.sharding import PartitionSpec as P
 from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from problems import TIME, UNITS, assert_close, flags, small_problem
 
-pytestmark = pytest.mark.no_cover  # other tests reach the same lines, and tracing takes a quarter of the time
+pytestmark = [
+    pytest.mark.newest_jax,
+    pytest.mark.no_cover,
+]  # other tests reach the same lines, and tracing takes a quarter of the time
 
 DEVICES, BATCH = 8, 16
 CASES = {  # layer, arguments for padding and resets, whether a carry is given

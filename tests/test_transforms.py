@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from jlstm import LSTM, Bidirectional, Stack
 from problems import FEATURES, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, normal, small_problem
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 LAYERS = {
     "plain": LSTM(UNITS),

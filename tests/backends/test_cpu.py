@@ -1,0 +1,300 @@
+"""The native kernel: results under every transformation, at odd sizes and for extreme numbers, and its refusals."""
+
+import re
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jlstm import LSTM, LSTMCarry
+from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
+
+pytestmark = [pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("native")]
+
+# --- at all sizes ---
+
+SIZES = {  # batch, time, features, units
+    "one": (1, 1, 1, 1),
+    "few": (2, 3, 2, 3),
+    "one block and one unit": (3, 4, 5, 17),
+    "one batch row": (1, 9, 5, 33),
+    "more rows than a tile has": (20, 4, 30, 70),
+    "rows shared out": (64, 3, 16, 24),
+    "weights beyond the cache": (2, 3, 200, 650),
+    "inputs and gradients of weights in pieces": (7, 400, 2, 40),
+    "no rows": (0, 3, 2, 4),
+    "no steps": (2, 0, 3, 4),
+}
+
+
+@pytest.mark.table(quick=12)
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
+@pytest.mark.parametrize("name", SIZES)
+def test_any_size_equals_scan(name, reverse, dtype):
+    """Values and gradients equal those of `scan`: forward without flags, backward with a mask and resets."""
+    batch, time, features, units = SIZES[name]
+    problem = small_problem(LSTM(units, reverse=reverse, backend="cpu"), batch=batch, time=time, features=features)
+    cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
+    params = jax.tree.map(lambda leaf: leaf / np.sqrt(units), params)  # without this, long sums magnify small differences
+    cast = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    shares = {"mask": 0.6, "resets": 0.3} if reverse else {}
+    sequence = {name: flags(share, batch=batch, time=time) for name, share in shares.items()}
+    truth = differentiate(LSTM(units, reverse=reverse, backend="scan"), cotangent, params, xs, carry, **sequence)
+    got = differentiate(problem.layer, *map(cast, (cotangent, params, xs, carry)), **sequence)
+    scale = max([1.0, *(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(truth))])
+    assert_close(got, truth, atol=scale * 50 * np.finfo(dtype).eps)  # sums over up to 650 units and 192 rows
+
+
+def test_programs_call_the_kernel():
+    """The compiled program calls the kernel. The other tests here would pass without it."""
+    layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    loss = lambda params: layer.apply(params, xs, carry)[1].sum()
+    kernel_calls = lambda function: set(re.findall(r"jlstm_\w+", jax.jit(function).lower(params).compile().as_text()))
+    assert "jlstm_forward" in kernel_calls(loss)
+    assert {"jlstm_forward", "jlstm_backward"} <= kernel_calls(jax.grad(loss))
+
+
+# --- under every transformation ---
+
+_, PARAMS, XS, CARRY = PROBLEM = small_problem(LSTM(UNITS, backend="cpu"))
+FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
+
+
+def scalar(layer, sequence):
+    """Return a loss of params, xs and carry whose second derivatives are not zero."""
+    cotangent = cotangent_of(PROBLEM)
+
+    def loss(params, xs, carry):
+        out = layer.apply(params, xs, carry, **sequence)
+        return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, out, cotangent))) ** 2
+
+    return loss
+
+
+def two(tree):
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), tree)
+
+
+def broadcast_leading(primals):
+    return jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)), primals)
+
+
+def hessian_times(outer, inner):
+    """Return a function that multiplies the Hessian by a direction, with one mode of differentiation over another."""
+
+    def product(f):
+        args = tuple(PROBLEM[1:])
+        if inner == "reverse":
+            gradient = lambda *args: jax.grad(f, (0, 1, 2))(*args)
+            if outer == "forward":
+                return jax.jvp(gradient, args, broadcast_leading(args))[1]
+            return jax.vjp(gradient, *args)[1](broadcast_leading(args))
+        slope = lambda *args: jax.jvp(f, args, broadcast_leading(args))[1]
+        return jax.grad(slope, (0, 1, 2))(*args) if outer == "reverse" else jax.jvp(slope, args, broadcast_leading(args))[1]
+
+    return product
+
+
+MODES = {
+    "grad": lambda f: jax.grad(f, (0, 1, 2))(*PROBLEM[1:]),
+    "grad of xs": lambda f: jax.grad(f, 1)(*PROBLEM[1:]),
+    "grad of weights": lambda f: jax.jit(jax.grad(f))(*PROBLEM[1:]),
+    "grad of the bias": lambda f: jax.grad(lambda bias: f(PARAMS | {"bias": bias}, *PROBLEM[2:]))(PARAMS["bias"]),
+    "grad of the carry": lambda f: jax.grad(f, 2)(*PROBLEM[1:]),
+    "jvp": lambda f: jax.jvp(f, tuple(PROBLEM[1:]), broadcast_leading(tuple(PROBLEM[1:]))),
+    "linearize": lambda f: jax.linearize(f, *PROBLEM[1:])[1](*broadcast_leading(tuple(PROBLEM[1:]))),
+    "jacfwd": lambda f: jax.jacfwd(f, 2)(*PROBLEM[1:]),
+    "jacrev": lambda f: jax.jacrev(f, (0, 2))(*PROBLEM[1:]),
+    "forward over reverse": hessian_times("forward", "reverse"),
+    "reverse over reverse": hessian_times("reverse", "reverse"),
+    "reverse over forward": hessian_times("reverse", "forward"),
+    "forward over forward": hessian_times("forward", "forward"),
+    "hessian": lambda f: jax.jit(jax.hessian(f, 2))(*PROBLEM[1:]),
+    "vmap over data": lambda f: jax.vmap(jax.grad(f, (1, 2)), (None, 0, 0))(PARAMS, two(XS), two(CARRY)),
+    "a gradient for each example": lambda f: jax.vmap(jax.grad(f), (None, 0, 0))(PARAMS, two(XS), two(CARRY)),
+    "vmap over inputs only": lambda f: jax.vmap(f, (None, 0, None))(PARAMS, two(XS), CARRY),
+    "vmap over the carry only": lambda f: jax.vmap(jax.grad(f, 2), (None, None, 0))(*PROBLEM[1:3], two(CARRY)),
+    "vmap over another axis": lambda f: jax.vmap(f, (None, 1, None))(PARAMS, jnp.stack([XS, XS + 1], 1), CARRY),
+    "vmap over weights": lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None, None))(two(PARAMS), *PROBLEM[2:]),
+    "vmap over all": lambda f: jax.vmap(jax.grad(f, (0, 1, 2)))(*map(two, PROBLEM[1:])),
+    "vmap twice": lambda f: jax.vmap(jax.vmap(f, (None, 0, 0)), (None, 0, None))(PARAMS, two(two(XS)), two(CARRY)),
+    "grad of vmap": lambda f: jax.grad(lambda *a: jax.vmap(f, (None, 0, 0))(*a).sum())(PARAMS, two(XS), two(CARRY)),
+    "vmap over nothing": lambda f: jax.vmap(jax.grad(f, 1), (None, 0, None))(PARAMS, two(XS)[:0], CARRY),
+    "checkpoint": lambda f: jax.grad(jax.checkpoint(f))(*PROBLEM[1:]),
+    "inside scan": lambda f: jax.grad(lambda p: lax.scan(lambda s, x: (s + f(p, x, CARRY), 0), 0.0, two(XS))[0])(PARAMS),
+    "inside cond": lambda f: jax.jit(jax.grad(lambda p, yes: lax.cond(yes, f, lambda *_: 0.0, p, *PROBLEM[2:])))(PARAMS, True),
+}
+
+
+WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap over weights", "vmap twice")  # each rule once
+
+
+@pytest.mark.table(quick=9)
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mode", MODES)
+def test_every_transformation_equals_scans(mode):
+    """First and second derivatives in all orders, `vmap`, recomputation and control flow equal those of `scan`."""
+    for sequence in (FLAGS, {}) if mode in WITHOUT_FLAGS else (FLAGS,):
+        functions = (scalar(LSTM(UNITS, backend=name), sequence) for name in ("cpu", "scan"))
+        got, expected = (jax.jit(lambda f=function: MODES[mode](f))() for function in functions)
+        scale = max(1.0, *(float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(expected)))
+        assert_close(got, expected, atol=1e-12 * scale)
+
+
+def test_without_jit():
+    """The kernel runs under `jax.disable_jit` too."""
+    layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    with jax.disable_jit():
+        got = layer.apply(params, xs, carry)
+    assert_close(got, apply(layer, params, xs, carry), atol=0)
+
+
+def test_an_exported_program_runs_without_the_kernel():
+    """An exported program is plain JAX, so that it runs on machines without the kernel."""
+    layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    exported = jax.export.export(jax.jit(layer.apply))(params, xs, carry)
+    assert "jlstm_forward" not in exported.mlir_module()
+    assert_close(exported.call(params, xs, carry), apply(layer, params, xs, carry), atol=1e-6)
+
+
+# --- to the bit ---
+
+
+def test_results_are_the_same_to_the_bit_whatever_the_batch():
+    """Bits do not change between runs, with a part of the batch, or when residuals are kept for a gradient."""
+    layer, params, xs, carry = small_problem(LSTM(24, backend="cpu"), batch=70, time=12, features=9, dtype=np.float32)
+    whole = apply(layer, params, xs, carry)
+    assert_close(apply(layer, params, xs, carry), whole, atol=0)
+    for part in (slice(0, 1), slice(3, 8), slice(10, 70)):
+        part_result = apply(layer, params, xs[part], jax.tree.map(lambda leaf, part=part: leaf[part], carry))
+        assert_close(part_result, jax.tree.map(lambda leaf, part=part: leaf[part], whole), atol=0)
+    assert_close(differentiate(layer, whole, params, xs, carry)[0], whole, atol=0)
+
+
+# --- odd numbers ---
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e4, 1e38], ids=str)
+def test_saturated_gates_and_tiny_numbers_equal_scan(scale):
+    """With saturated gates and subnormal numbers there is no NaN, and the results are those of `scan`."""
+    _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
+    args = params, xs * np.float32(scale), carry
+    got, expected = (apply(LSTM(UNITS, backend=name), *args) for name in ("cpu", "scan"))
+    assert_close(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_what_is_not_finite_comes_through_as_in_scan(value):
+    """Numbers that are not finite affect their own sequence alone, as in `scan`."""
+    _, params, xs, carry = small_problem(LSTM(UNITS), batch=3, dtype=np.float32)
+    xs[1, 2, 0] = value
+    got, expected = (apply(LSTM(UNITS, backend=name), params, xs, carry) for name in ("cpu", "scan"))
+    assert_close(got, expected, atol=1e-6)  # equal_nan
+    assert np.isfinite(np.asarray(got[1])[[0, 2]]).all()
+
+
+def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient():
+    """A sequence of length 0 returns its infinite carry, and all gradients stay finite."""
+    _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
+    carry = LSTMCarry(*(np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf) for leaf in carry))
+    layer = LSTM(UNITS, backend="cpu")
+    gradients = jax.grad(lambda params: (layer.apply(params, xs, carry, lengths=np.array([0, TIME]))[1] ** 2).sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in gradients.values())
+
+
+# --- many at once ---
+
+
+def test_calls_from_many_threads_at_once():
+    """Calls from many threads share one pool. They do not block or disturb each other."""
+    cases, wrong, failed = [], [], []
+    for batch, time, features, units in ((64, 20, 8, 24), (1, 50, 8, 96)):  # rows are shared out, and units
+        layer = LSTM(units, backend="cpu")
+        _, params, xs, _ = small_problem(layer, batch=batch, time=time, features=features, dtype=np.float32)
+        gradient = jax.jit(jax.grad(lambda params, xs, layer=layer: (layer.apply(params, xs)[1] ** 2).sum()))
+        cases.append((gradient, params, xs, gradient(params, xs)))
+
+    def call(case):
+        gradient, params, xs, expected = case
+        try:
+            for _ in range(20):
+                got = gradient(params, xs)
+                wrong.extend(name for name in got if not np.array_equal(got[name], expected[name]))
+        except Exception as error:  # a thread would only print it
+            failed.append(error)
+
+    threads = [threading.Thread(target=call, args=(cases[k % 2],), daemon=True) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not failed + wrong
+
+
+# --- how it refuses ---
+
+F32 = jnp.float32
+OPERANDS = {  # of a run with time 3, batch 2, features 5, units 4
+    "xs": (3, 2, 5),
+    "kernel": (5, 16),
+    "recurrent_kernel": (4, 16),
+    "bias": (16,),
+    "h": (2, 4),
+    "c": (2, 4),
+    "mask": (0, 0),
+    "resets": (0, 0),
+}
+WRONG = {
+    "xs": (3, 5),
+    "kernel": (4, 16),
+    "recurrent_kernel": (4, 12),
+    "bias": (12,),
+    "h": (4, 2),
+    "c": (2, 5),
+    "mask": (3, 1),
+    "resets": (2, 2),
+}
+
+
+def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), **shapes):
+    dtypes = {"mask": bool, "resets": bool}
+    operands = [jnp.zeros(shape, dtypes.get(name, F32)) for name, shape in (OPERANDS | shapes).items()]
+    call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(shape, F32) for shape in results])
+    return jax.block_until_ready(call(*operands, reverse=False))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_shapes_are_refused(name):
+    """The kernel's handler checks all shapes before it reads any data."""
+    assert len(call_directly()) == 3
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {name} "):
+        call_directly(**{name: WRONG[name]})
+
+
+@pytest.mark.parametrize(
+    ("results", "result_name"),
+    [
+        (((3, 2, 5), (2, 4), (2, 4)), "ys"),
+        (((3, 2, 4), (2, 4), (4, 2)), "final c"),
+        (((3, 2, 4), (2, 4), (2, 4), (3, 2, 64)), "what is kept"),
+        (((3, 2, 4), (2, 4), (2, 4), (3, 2, 60), (3, 2, 16)), "gates"),
+    ],
+)
+def test_wrong_results_are_refused(results, result_name):
+    """The kernel's handler also checks the shapes of the buffers that it writes."""
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {result_name} "):
+        call_directly(results)
+
+
+def test_other_dtypes_are_refused():
+    """The handler refuses dtypes that the layer would not pass to it."""
+    operands = [jnp.zeros(shape, jnp.bfloat16) for shape in OPERANDS.values()]
+    call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((3, 2, 4), (2, 4), (2, 4))])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xs must be float32 or float64"):
+        jax.block_until_ready(call(*operands, reverse=False))

@@ -1,0 +1,231 @@
+"""The speed benchmarks at work: every framework computes all of it, processes start, fail and are told of."""
+
+import json
+import platform
+
+import numpy as np
+import pytest
+
+from benchmarks.speed import cli, figures, frameworks, measure, memory, page, pool, weigh, worker
+from benchmarks.speed.frameworks import FRAMEWORKS, Setting
+from benchmarks.speed.points import Point
+from benchmarks.speed.pool import WorkerError
+from speeds import SMALL, report
+
+pytestmark = pytest.mark.no_cover
+
+
+@pytest.mark.table(quick=3)
+@pytest.mark.loose
+@pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx"])
+@pytest.mark.parametrize("form", ["bidirectional", "ragged", "step"])
+def test_frameworks_compute_all_of_it(name, form):
+    """Every output comes back, of which padding's are zero, and one gradient a parameter, and none for the inputs."""
+    module, version = frameworks.load(name)
+    small = SMALL[form]
+    jobs = module.build(small, Setting(1, FRAMEWORKS[name].variant))
+    assert version
+    if form == "step":
+        assert jobs.keys() == ({"step", "empty"} if name == "jlstm" else {"step"})
+        return
+    assert jobs.keys() == {"forward", "training"}
+    results = {job: call() for job, call in jobs.items()}
+    for job, result in results.items():
+        fewest, most = small.results(job)
+        assert fewest <= worker.count(result) <= most
+    (ys,) = map(np.asarray, results["forward"])
+    padding = np.arange(small.time)[:, None] >= (small.lengths if form == "ragged" else np.full(small.batch, small.time))
+    assert padding.any() == (form == "ragged")
+    assert (ys[padding] == 0).all()
+    assert (ys[~padding] != 0).all()
+
+
+def test_memory_grows_by_what_is_held():
+    """Forty million bytes show in what is resident, and in a peak that began before. Only Linux with glibc must tell."""
+    before = memory.resident() if memory.forget_peak() else None
+    if before is None:
+        assert platform.libc_ver()[0] != "glibc"
+        return
+    held = np.ones(5_000_000)
+    assert memory._status("VmRSS") - before > 0.8 * held.nbytes
+    assert memory.peak() - before > 0.8 * held.nbytes
+
+
+def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch):
+    """None instead of a number, and no peak that would begin anew."""
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "no folder" / "status")
+    monkeypatch.setattr(memory, "FORGET", tmp_path / "no folder" / "clear_refs")
+    assert not memory.forget_peak()
+    assert memory.resident() is None
+    assert memory.peak() is None
+
+
+@pytest.mark.slow
+def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
+    """Ours and one peer, at a point of the grid and at others: rows, page and picture, which are the same made anew."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compile fast rather than well
+    monkeypatch.setattr(cli, "POINTS", {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]})
+    monkeypatch.setattr(frameworks, "OURS", {"jlstm": FRAMEWORKS["jlstm"]})
+    monkeypatch.setattr(measure, "PEAK", Point(16, 1, 16, (16,), "matrix", "peak"))
+    monkeypatch.setattr(measure, "FULL", measure.Plan(2, 0.001))
+    monkeypatch.setattr(weigh, "peak", lambda framework, *_: None if framework == "numpy" else 1_000_000)
+    out = tmp_path / "new" / "speed.json"
+    assert cli.main(["--peers", "flax-linen", "--threads", "1", "--out", str(out)]) == 0
+    made = page.read(out)
+    assert list(made.frameworks) == ["jlstm", "flax-linen", "numpy"]
+    assert made.errors == []
+    assert made.versions.keys() >= {"jax", "flax", "python"}
+    for where, job in (("2x5x3x4", "forward"), ("2x5x3x4", "training")):
+        assert list(figures.times(made, where, job)) == ["jlstm", "flax-linen"]
+    assert list(figures.times(made, "step", "step")) == ["jlstm", "flax-linen"]
+    assert list(figures.times(made, "step", "empty")) == ["jlstm"]
+    for row in made.rows:
+        assert 0 < row.low <= row.median <= row.high < row.first_seconds + 60
+        assert [turn.calls > 0 for turn in row.rounds] == [True] * 2
+    assert [(job, list(bytes_by_framework)) for job, bytes_by_framework in made.memory.items()] == [
+        (job, ["jlstm", "flax-linen"]) for job in ("forward", "training")
+    ]
+    printed = capsys.readouterr().out
+    assert "Forward and backward, milliseconds" in printed
+    assert "2×5×3×4" in printed
+    written = out.with_suffix(".md").read_text()
+    out.with_suffix(".md").unlink()
+    picture = out.with_suffix(".png").read_bytes()
+    assert cli.main(["--draw", str(out)]) == 0
+    assert out.with_suffix(".md").read_text() == written
+    assert out.with_suffix(".png").read_bytes() == picture
+    for words in ("an empty call", "| 2x5x3x4 | forward | flax-linen |", "![GFLOP/s"):
+        assert words in written
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
+    """Measured again for a report whose times stay: 64 MB of outputs, and little else."""
+    monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
+    wide = Point(1000, 100, 4, (160,))
+    made = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
+    made.points["wide"] = wide
+    del made.frameworks["torch"], made.frameworks["flax-linen"]
+    page.write(out := tmp_path / "speed.json", made)
+    assert cli.main(["--memory", "--out", str(out)]) == 0
+    again = json.loads(out.read_text())
+    if platform.libc_ver()[0] == "glibc":
+        outputs = 4 * 1000 * 100 * 160
+        assert 0.9 * outputs < again.pop("memory")["forward"]["jlstm"]["wide"] < 1.5 * outputs
+        assert "tiny size" in again["notes"].pop("memory")
+        assert again == {name: value for name, value in json.loads(json.dumps(made.to_json())).items() if name != "memory"}
+
+
+def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
+    """The others are measured; one that has no such job, or cannot be imported, has no column."""
+
+    def peak(framework, threads, job, point):
+        if framework == "torch":
+            raise WorkerError("torch: RuntimeError: no")
+        return None if framework == "onnxruntime" else 10_000_000 if point == weigh.TINY else 12_000_000
+
+    monkeypatch.setattr(weigh, "peak", peak)
+    made = report()
+    weigh.run(made, {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]}, ["torch", "onnxruntime", "jlstm"], print)
+    assert made.memory == {job: {"jlstm": {"2x5x3x4": 2_000_000}} for job in ("forward", "training")}
+    assert made.errors == [f"memory, {job}: torch: RuntimeError: no" for job in ("forward", "training")]
+
+
+class Scripted:
+    """A worker without a process, which gives these answers in turn."""
+
+    def __init__(self, *answers):
+        self.answers = iter(answers)
+
+    def __call__(self, name, *_, **__):
+        self.name = name
+        return self
+
+    def tell(self, *_, **__):
+        """Have done whatever it is."""
+
+    def answer(self):
+        if isinstance(answer := next(self.answers), WorkerError):
+            raise answer
+        return answer
+
+    def __exit__(self, *_):
+        """There is nothing to end."""
+
+
+def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
+    """Is left out with a line, and ends the run if it was asked for."""
+    none = {"not_importable": "No module named 'numpy'"}
+    monkeypatch.setattr(pool, "Worker", Scripted(none, none))
+    with pool.start(["numpy"], [], 1, gpu=False) as workers:
+        assert workers == {}
+    assert capsys.readouterr().out == "left out: numpy (No module named 'numpy')\n"
+    with pytest.raises(WorkerError, match=r"numpy cannot be imported \(No module named 'numpy'\): pip install"):
+        pool.start(["numpy"], ["numpy"], 1, gpu=False).__enter__()
+
+
+@pytest.mark.slow
+def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
+    """The same; the line has the framework's own words."""
+    monkeypatch.setattr(pool, "WARM", SMALL["plain"]._replace(units=(-4,)))
+    with pytest.raises(WorkerError, match="a small problem already fails on this device: flax-linen: ") as failed:
+        pool.start(["flax-linen"], ["flax-linen"], 1, gpu=False).__enter__()
+    monkeypatch.setattr(pool, "Worker", Scripted({"version": "1"}, failed.value.__cause__))
+    with pool.start(["flax-linen"], [], 1, gpu=False) as workers:
+        assert workers == {}
+    assert capsys.readouterr().out == f"left out: {failed.value.__cause__}\n"
+
+
+def test_what_fails_is_told_and_the_others_go_on():
+    """A job that raises, and one whose result is too small, are errors of the report; both leave no row."""
+
+    class Failing:
+        def ask(self, do, **more):
+            raise WorkerError("torch: RuntimeError: no")
+
+    class Lazy:
+        def ask(self, do, **more):
+            return {"values": 1, "build_seconds": 1.0, "first_seconds": 1.0}
+
+    class Honest(Lazy):
+        def ask(self, do, **more):
+            return super().ask(do) | {"values": 40} if do == "prepare" else {"calls": 1, "median": 1.0, "lowest": 1.0}
+
+    made = report()
+    workers = {"torch": Failing(), "haiku": Lazy(), "jlstm": Honest()}
+    rows = measure._job(made, "a", SMALL["plain"], "forward", workers)
+    assert [(row.framework, len(row.rounds)) for row in rows] == [("jlstm", 3)]
+    assert made.errors == [
+        "a forward: torch: RuntimeError: no",
+        "a forward: haiku: its result has 1 numbers, expected 40: it does something else",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--points", "1x1"], "there is no point '1x1': choose among 128x28x128x128, "),
+        (["--peers", "caffe"], "there is no peer 'caffe': choose among torch, "),
+        (["--peers", "jax-cudnn"], "jax-cudnn runs on a GPU only: add --gpu"),
+        (["--gpu", "--peers", "keras-tf"], "keras-tf does not run on the GPU here"),
+        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["--threads", "0"], "--threads must be from 1 to "),
+        (["--compare", "a", "b", "c"], "--compare takes one file or two, got 3"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments, words, capsys):
+    """Before anything runs."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_report_is_told(tmp_path, capsys):
+    """That there is none, or that it is something else."""
+    assert cli.main(["--draw", str(tmp_path / "none.json")]) == 1
+    (other := tmp_path / "other.json").write_text("{}")
+    assert cli.main(["--compare", str(other), str(other)]) == 1
+    error = capsys.readouterr().err
+    assert "there is no file" in error
+    assert "other.json is no report of python -m benchmarks" in error

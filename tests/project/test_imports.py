@@ -1,0 +1,59 @@
+"""What `import jlstm` imports, and what it does not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.newest_jax
+
+ROOT = Path(__file__).parents[2]
+ABSENT = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name in {"torch", "onnx", "onnxruntime", "haiku", "equinox"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+HEAVY = ("tensorflow", "keras", "tf_keras", "matplotlib", "torch", "sklearn", "pandas", "parity", "hypothesis")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Return the top-level modules of a new interpreter after `import jlstm` and a run of a layer."""
+    program = (
+        "import sys, jax, jlstm; layer = jlstm.LSTM(2); params = layer.init(jax.random.key(0), 3);"
+        "layer.apply(params, jax.numpy.ones((1, 2, 3))); print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_nothing_heavy_is_imported(loaded, name):
+    """The core imports no framework, no plotting library and no type checker."""
+    assert name not in loaded
+    assert "jax" in loaded
+
+
+def test_flax_is_imported_only_with_its_adapters(loaded):
+    """Flax is imported by `jlstm.linen` and `jlstm.nnx`, not before."""
+    assert "flax" not in loaded
+
+
+def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):
+    """Files that need a missing peer have no doctests, which is no error."""
+    (tmp_path / "absent.py").write_text(ABSENT)
+    files = [
+        "parity/peers/torch.py",
+        "parity/peers/haiku.py",
+        "parity/peers/equinox.py",
+        "parity/peers/onnx.py",
+        "parity/problem.py",
+    ]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "absent", *files]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert process.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, process.stdout

@@ -1,0 +1,126 @@
+"""What `STYLE` rules a program can check: names, comments, the length of files and functions, and the docs of public names."""
+
+import ast
+import importlib
+import inspect
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jlstm
+import parity
+
+pytestmark = pytest.mark.no_cover
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("jlstm", "parity", "benchmarks", "examples", "fuzz", "tests")
+PRONOUNS = {
+    *(
+        "asked",
+        "before",
+        "both",
+        "each",
+        "found",
+        "given",
+        "it",
+        "kept",
+        "known",
+        "left",
+        "more",
+        "now",
+        "one",
+        "other",
+        "others",
+    ),
+    *("others", "own", "rest", "said", "seen", "that", "them", "they", "this", "told", "what", "which", "who"),
+}
+MODULES = ("cells", "convert", "data", "introspect", "layers", "linen", "models", "nnx", "plot", "train")
+
+
+def files(*packages) -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of each Python file."""
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+
+
+def bound_names(tree: ast.AST) -> Iterator[str]:
+    """Yield the names of functions, classes, arguments, variables and fields that a file defines."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                yield name
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+
+
+def test_names_say_what_a_value_is():
+    """At most one name in a hundred is a pronoun or a participle, such as `given` or `one`."""
+    names = [name.strip("_").lower() for _, text in files(*PACKAGES) for name in bound_names(ast.parse(text))]
+    assert len(names) > 20_000
+    assert sum(name in PRONOUNS for name in names) <= len(names) / 100
+
+
+def test_hard_spots_have_comments():
+    """At least six comments for a hundred lines of code in the library; docstrings and blank lines are neither."""
+    comments = code = 0
+    for _, text in files("jlstm", "parity"):
+        docstrings = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+                docstrings |= set(range(node.lineno, node.end_lineno + 1))
+        lines = enumerate(text.splitlines(), 1)
+        code += sum(bool(line.strip()) and not line.strip().startswith("#") and k not in docstrings for k, line in lines)
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        comments += sum(token.type == tokenize.COMMENT and "noqa" not in token.string for token in tokens)
+    assert comments >= 0.06 * code, (comments, code)
+
+
+def test_files_and_functions_are_short():
+    """No file has more than 300 lines, and no function more than 60 beside its docstring."""
+    for path, text in files(*PACKAGES):
+        assert text.count("\n") <= 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[1].lineno if ast.get_docstring(node) and len(node.body) > 1 else node.lineno
+                assert node.end_lineno - first < 60, f"{path}: {node.name}"
+
+
+def test_few_branches_are_on_kinds_of_layers():
+    """A new kind of layer is one file: what goes through layers asks them for their children."""
+    calls = [
+        node
+        for _, text in files("jlstm", "parity")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance"
+    ]
+    kinds = [{getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(call.args[1])} for call in calls]
+    assert sum(bool(names & {"Stack", "Bidirectional"}) for names in kinds) <= 12
+
+
+def public_functions() -> dict[str, object]:
+    """Return the public functions and the public methods of public classes, by name."""
+    functions = {}
+    for module in (jlstm, parity, *(importlib.import_module(f"jlstm.{name}") for name in MODULES)):
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if inspect.isclass(value):
+                members = {f"{name}.{key}": member for key, member in vars(value).items() if not key.startswith("_")}
+            else:
+                members = {name: value}
+            functions |= {f"{module.__name__}.{key}": member for key, member in members.items() if inspect.isfunction(member)}
+    return functions
+
+
+@pytest.mark.parametrize("name", public_functions())
+def test_public_functions_say_what_they_take_and_return(name):
+    """A summary of one sentence; where there is a list of arguments it is complete; and what comes back is said."""
+    function = public_functions()[name]
+    text = inspect.getdoc(function)
+    assert text, "no docstring"
+    assert text.split("\n\n")[0].rstrip().endswith((".", ":")), "the summary is a sentence"
+    if "Args:" in text and "other arguments" not in text.lower():
+        parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
+        assert not [p for p in parameters if p not in text], "arguments that the docstring does not name"
