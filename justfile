@@ -50,6 +50,6 @@ test-newest:
 test-scan: setup
     @{{python}} -m pytest {{parallel}} -m 'not slow' --backend scan {{loops}}
 
-# lint, format, types, import contracts, docstring coverage
+# lint, format, types, import contracts
 check: setup
-    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity benchmarks
+    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports

@@ -128,7 +128,6 @@ class LSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `projection`, or `units`."""
         return self.projection or self.units
 
     @property
@@ -137,7 +136,6 @@ class LSTMCell(StandardCell):
         return len(self.gate_names) if self.recurrent_dropout_on == "h" else 1
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of h and c."""
         return (self.features_out,), (self.units,)
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
@@ -146,7 +144,6 @@ class LSTMCell(StandardCell):
         return {"inputs": params["kernel"].shape[0], "recurrent": size}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and the parameters that the options add."""
         checks.positive("features", features)
         columns = len(self.gate_names) * self.units
         # Always four keys, also without bias or projection: an option then does not change how the other weights are drawn.
@@ -189,7 +186,6 @@ class LSTMCell(StandardCell):
         return self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
     def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        """Compute h' and c' by the equations of the class."""
         gates, c = self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self.output(params, gates.o, c)
         return LSTMCarry(h, c), h

@@ -46,11 +46,9 @@ class _Minimal(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel` and, with `use_bias`, `bias`."""
         checks.positive("features", features)
         for_kernel, for_bias = jax.random.split(key)
         params = {"kernel": draw(self.kernel_init, for_kernel, (features, self.columns * self.units), dtype)}
@@ -59,7 +57,6 @@ class _Minimal(StandardCell):
         return params
 
     def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
-        """Compute h', the last equation of the class."""
         # The backend `parallel` composes the same coefficients by an associative scan.
         h = z.decay * carry.h + z.added
         return HiddenCarry(h), h

@@ -101,11 +101,9 @@ class MLSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `gate_kernel` and, with `use_bias`, their biases."""
         checks.positive("features", features)
         # Always four keys, so that `use_bias` does not change how the kernels are drawn.
         keys = jax.random.split(key, 4)
@@ -126,7 +124,6 @@ class MLSTMCell(StandardCell):
         return params
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of C, n and m."""
         size = self.units // self.heads
         return (self.heads, size, size), (self.heads, size), (self.heads,)
 
@@ -150,7 +147,6 @@ class MLSTMCell(StandardCell):
         return self._stabilized_gates(carry, z)[0]
 
     def step(self, params: Params, context: DropoutMasks, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
-        """Compute C', n', m' and h' by the equations of the class."""
         gates, m = self._stabilized_gates(carry, z)
         f, i = gates.f[..., None], gates.i[..., None]
         # The outer product v kᵀ (equation 19): C' is (*batch, heads, d, d), indexed by value, then by key.

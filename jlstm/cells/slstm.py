@@ -84,11 +84,9 @@ class SLSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""
         checks.positive("features", features)
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
         head = self.units // self.heads
@@ -108,7 +106,6 @@ class SLSTMCell(StandardCell):
         return params
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of h, c, n and m, which are equal."""
         return ((self.units,),) * 4
 
     def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> LSTMGates:
@@ -122,7 +119,6 @@ class SLSTMCell(StandardCell):
         return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only where n is 0, and there it is a factor of zeros
 
     def step(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
-        """Compute h', c', n' and m' by the equations of the class."""
         (i, f, g, o), m = self._stabilized_gates(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i
         # n' is never 0: i or f is exactly 1, so that from the first step on n is at least 1.

@@ -99,7 +99,6 @@ class Minibatches(Batches[T]):
         return -(-self.count // self.size)
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[T]]:
-        """Yield the remaining batches of a pass; see `Batches.epoch`."""
         rows, order = share(self.size, part), shuffled(self.count, self.seed, number)
         for index in remaining(len(self), start):
             positions = np.arange(index * self.size, (index + 1) * self.size)[rows]

@@ -77,34 +77,27 @@ class RNN(Layer):
 
     @property
     def features_out(self) -> int:
-        """Same as `cell.features_out`."""
         return self.cell.features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """Same as `cell.spatial_in`."""
         return self.cell.spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """Same as `cell.spatial_out`."""
         return self.cell.spatial_out
 
     @property
     def stochastic(self) -> bool:
-        """Same as `cell.stochastic`."""
         return self.cell.stochastic
 
     def flipped(self) -> Self:
-        """Return the same layer, run in the other direction."""
         return replace(self, reverse=not self.reverse)
 
     def features_in(self, params: Params) -> int:
-        """Same as `cell.features_in(params)`."""
         return self.cell.features_in(params)
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw the parameters of the cell in `param_dtype`."""
         checks.available("param_dtype", self.param_dtype)
         return self.cell.init(key, features, self.param_dtype)
 
@@ -118,7 +111,6 @@ class RNN(Layer):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Run the cell over all steps of the sequence."""
         keep = keep_carry if states else None
         options = RunOptions(self.reverse, self.unroll, self.remat, self.backend, keep)
         results = recur(self.cell, self.run_inputs(params, steps, carry, key, dropout_masks), options)
@@ -137,7 +129,6 @@ class RNN(Layer):
         return RunInputs(params, context, initial, initial if carry is None else cast_carry, xs, steps.mask, steps.resets)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """Run one step of the cell."""
         if self.reverse:
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
         dtype = self._compute_dtype(x.dtype)

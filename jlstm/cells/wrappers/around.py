@@ -45,17 +45,14 @@ class Residual(Wrapper):
         return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell."""
         _check_sizes(self, features)
         return self.cell.init(key, features, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """Return the inputs for the inner cell, and again for `leave`."""
         # The second one reaches `leave` as `beside`.
         return xs, xs
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Return the sum of output and input."""
         return y + beside
 
 
@@ -82,7 +79,6 @@ class Highway(Wrapper):
         return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell and of the gate."""
         _check_sizes(self, features)
         for_cell, for_kernel = jax.random.split(key)
         # A bias of -1 makes t = σ(-1) ≈ 0.27 at first, so that most of the input passes (Srivastava et al., 2015).
@@ -90,7 +86,6 @@ class Highway(Wrapper):
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """Return the entry `cell`."""
         return params["cell"]
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
@@ -99,7 +94,6 @@ class Highway(Wrapper):
         return xs, (xs, jax.nn.sigmoid(sums + broadcast_leading(params["bias"], sums)))
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Return the gated sum of output and input."""
         x, t = beside
         return t * y + (1 - t) * x
 
@@ -116,7 +110,6 @@ class LearnedCarry(Wrapper):
     """
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell, and take its initial carry."""
         inner = self.cell.init(key, features, dtype)
         # Batch shape (): one carry without batch axes, which `begin` broadcasts to any batch.
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
@@ -129,7 +122,6 @@ class LearnedCarry(Wrapper):
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """Return the entry `cell`."""
         return params["cell"]
 
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:
