@@ -1,4 +1,4 @@
-"""Weight initialisers by name."""
+"""Weight initializers by name."""
 
 from collections.abc import Callable
 
@@ -38,12 +38,12 @@ def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typi
 
 
 def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Array:
-    """Draw a weight with the initialiser `name`.
+    """Draw a weight with the initializer `name`.
 
     16-bit weights are drawn in float32 and rounded, since `orthogonal` needs QR, which has no 16-bit form.
 
     Raises:
-        TypeError: an initialiser of the caller did not return an array of this shape.
+        TypeError: an initializer of the caller did not return an array of this shape.
     """
     wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
     drawn = initializer(name)(key, shape, wide)

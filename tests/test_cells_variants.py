@@ -51,7 +51,7 @@ def test_bounds_bind(x64):
 
 
 def test_normalised_sums_do_not_see_the_size_of_the_inputs(x64):
-    """Layer normalisation makes a kernel ten times as large give the same results."""
+    """Layer normalization makes a kernel ten times as large give the same results."""
     for scheme in ("ba2016", "addons"):
         layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
         larger = params | {"kernel": 10 * params["kernel"], "recurrent_kernel": 7 * params["recurrent_kernel"]}

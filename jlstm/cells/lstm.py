@@ -71,7 +71,7 @@ class LSTMCell(StandardCell):
         Projection: Sak, Senior & Beaufays, 2014, https://arxiv.org/abs/1402.1128.
         Dropout: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287; Semeniuta et al., 2016,
         https://arxiv.org/abs/1603.05118.
-    Differs from: PyTorch has two biases and initialises without a forget bias. TensorFlow 1 has columns i | g | f | o and
+    Differs from: PyTorch has two biases and initializes without a forget bias. TensorFlow 1 has columns i | g | f | o and
     adds the forget bias at run time. ONNX and TensorFlow contrib keep weights for the gate that is computed from the other.
     """
 
@@ -174,7 +174,7 @@ class LSTMCell(StandardCell):
         """
         masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], None if masks is None else jnp.expand_dims(masks, 1))
-        # "products": x W and h U are normalised separately, so that x W can be normalised here, for all steps at once.
+        # "products": x W and h U are normalized separately, so that x W can be normalized here, for all steps at once.
         if self._normalizes == "products":
             zs = normalize(zs, params["kernel_norm"], self._epsilon)
         if self.use_bias and self._normalizes != "sums":  # else the bias is added after the normalization, in `advance`
@@ -202,7 +202,7 @@ class LSTMCell(StandardCell):
         """Return the gates σ(i), σ(f), φ(g), σ(o), and c'. `ConvLSTMCell` calls this too, with the sums of all places.
 
         Args:
-            params: parameters; the peepholes and layer normalisation are read.
+            params: parameters; the peepholes and layer normalization are read.
             context: dropout masks.
             c: the cell state before the step.
             sums: x W + h U + b, split by gate.
@@ -210,7 +210,7 @@ class LSTMCell(StandardCell):
         sigma, phi = activation(self.recurrent_activation), activation(self.activation)
         peepholes, scales, biases = self._gate_weights(params)
 
-        # The order is that of the published schemes: the normalisation includes the peephole, the bias follows it, and the clip
+        # The order is that of the published schemes: the normalization includes the peephole, the bias follows it, and the clip
         # is last, as in ONNX.
         def gate(name: str, function: Callable[[Array], Array], cell_state: Array) -> Array:
             a = getattr(sums, name)
@@ -234,7 +234,7 @@ class LSTMCell(StandardCell):
         if self.recurrent_dropout_on == "g" and "recurrent" in context:
             added = added * context["recurrent"][0]
         c = f * c + added
-        # The output gate and the next step see c after this normalisation and the clip.
+        # The output gate and the next step see c after this normalization and the clip.
         if self._normalized_c == "carried":
             c = normalize(c, params["state_norm"], self._epsilon)
         c = clip(c, self.cell_clip)
@@ -253,7 +253,7 @@ class LSTMCell(StandardCell):
         return h
 
     def _gate_weights(self, params: Params) -> tuple[Params, Params, Params]:
-        """Return peepholes, scales and biases by gate; scales and biases only if sums are normalised."""
+        """Return peepholes, scales and biases by gate; scales and biases only if sums are normalized."""
         names = self.gate_names
         peepholes = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if self.peephole else {}
         if self._normalizes != "sums":

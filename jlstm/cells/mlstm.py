@@ -16,7 +16,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class MLSTMCarry(NamedTuple):
-    """The carry of an mLSTM. The matrix and the normaliser of the paper are C exp(m) and n exp(m)."""
+    """The carry of an mLSTM. The matrix and the normalizer of the paper are C exp(m) and n exp(m)."""
 
     C: Float[Array, "*batch heads size size"]
     n: Float[Array, "*batch heads size"]
@@ -128,7 +128,7 @@ class MLSTMCell(StandardCell):
         return (self.heads, size, size), (self.heads, size), (self.heads,)
 
     def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> Projected:
-        """Return q, k / √d, v and the gates before stabilisation, for all steps at once."""
+        """Return q, k / √d, v and the gates before stabilization, for all steps at once."""
 
         def linear(name: str) -> Array:
             zs = xs @ params[f"{name}kernel"]

@@ -1,4 +1,4 @@
-"""The sLSTM, an LSTM with exponential gates, a normaliser and a stabiliser: its options, parameters and equations."""
+"""The sLSTM, an LSTM with exponential gates, a normalizer and a stabilizer: its options, parameters and equations."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -18,7 +18,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class SLSTMCarry(NamedTuple):
-    """The carry of an sLSTM. The state and the normaliser of the paper are c exp(m) and n exp(m)."""
+    """The carry of an sLSTM. The state and the normalizer of the paper are c exp(m) and n exp(m)."""
 
     h: Float[Array, "*batch units"]
     c: Float[Array, "*batch units"]
@@ -126,7 +126,7 @@ class SLSTMCell(StandardCell):
         return SLSTMCarry(h, c, n, m), h
 
     def _stabilized_gates(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
-        """Return the gates after activation and stabilisation, and m'."""
+        """Return the gates after activation and stabilization, and m'."""
         h, _, n, m = carry
         # (*batch, units) to (*batch, heads, units / heads): the gates of a head see only the h of that head.
         heads = h.reshape(*h.shape[:-1], self.heads, -1)

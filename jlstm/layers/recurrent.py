@@ -30,7 +30,7 @@ class RNN(Layer):
         time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
         unroll: steps per iteration of the compiled loop, or "all" (also True). More steps mean more code and less loop overhead;
             the results are the same.
-        remat: rematerialise in chunks of this many steps, or of √T steps with "sqrt" (also True). Only the carries between
+        remat: rematerialize in chunks of this many steps, or of √T steps with "sqrt" (also True). Only the carries between
             chunks are kept for the backward pass, which computes the rest again. With "sqrt" the recurrence takes O(√T) memory.
             Inputs, outputs that are used, and sequences between layers still take O(T).
         backend: what runs the recurrence. "auto" takes the fastest backend that can run it; see `jlstm.explain`.

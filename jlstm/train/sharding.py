@@ -42,7 +42,7 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else checks.several("devices", devices, "jax.devices()")
     if invalid := [device for device in devices if not hasattr(device, "process_index")]:
         raise TypeError(f"devices must be a list such as jax.devices(), got {checks.brief(invalid[0])} in it")
-    # The devices of a process are neighbours in the mesh. Its share of a batch is then one range of rows, as `part` needs.
+    # The devices of a process are neighbors in the mesh. Its share of a batch is then one range of rows, as `part` needs.
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     if not ordered or len(ordered) % units:
         raise ValueError(f"units must divide the number of devices, {len(ordered)}, got {units}")
