@@ -66,13 +66,24 @@ class LSTMCell(StandardCell):
         Hochreiter & Schmidhuber, 1997, "Long short-term memory", https://doi.org/10.1162/neco.1997.9.8.1735.
         Forget gate: Gers, Schmidhuber & Cummins, 2000, "Learning to forget: continual prediction with LSTM",
         https://doi.org/10.1162/089976600300015015.
-        Forget bias of 1: Jozefowicz, Zaremba & Sutskever, 2015, "An empirical exploration of recurrent network architectures".
-        Peepholes: Gers & Schmidhuber, 2000, "Recurrent nets that time and count".
-        Projection: Sak, Senior & Beaufays, 2014, https://arxiv.org/abs/1402.1128.
-        Dropout: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287; Semeniuta et al., 2016,
+        Forget bias of 1: Jozefowicz, Zaremba & Sutskever, 2015, "An empirical exploration of recurrent network architectures",
+        https://proceedings.mlr.press/v37/jozefowicz15.html.
+        Peepholes: Gers & Schmidhuber, 2000, "Recurrent nets that time and count", https://doi.org/10.1109/IJCNN.2000.861302.
+        Projection: Sak, Senior & Beaufays, 2014, "Long short-term memory based recurrent neural network architectures for large
+        vocabulary speech recognition", https://arxiv.org/abs/1402.1128.
+        Dropout: Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks",
+        https://arxiv.org/abs/1512.05287; Semeniuta et al., 2016, "Recurrent dropout without memory loss",
         https://arxiv.org/abs/1603.05118.
     Differs from: PyTorch has two biases and initializes without a forget bias. TensorFlow 1 has columns i | g | f | o and
     adds the forget bias at run time. ONNX and TensorFlow contrib keep weights for the gate that is computed from the other.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.LSTMCell(4, peephole=True, projection=2))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry.h.shape, carry.c.shape
+        ((2, 5, 2), (2, 2), (2, 4))
     """
 
     units: int

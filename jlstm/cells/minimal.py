@@ -86,6 +86,14 @@ class MinGRUCell(_Minimal):
 
     Reference: Feng et al., 2024, "Were RNNs all we needed?", https://arxiv.org/abs/2410.01201.
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.MinGRUCell(4), backend="parallel")
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, params["kernel"].shape
+        ((2, 5, 4), (3, 8))
     """
 
     columns: ClassVar[int] = 2
@@ -122,6 +130,14 @@ class MinLSTMCell(_Minimal):
 
     Reference: Feng et al., 2024, "Were RNNs all we needed?", https://arxiv.org/abs/2410.01201.
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.MinLSTMCell(4), backend="parallel")
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, params["kernel"].shape
+        ((2, 5, 4), (3, 12))
     """
 
     columns: ClassVar[int] = 3

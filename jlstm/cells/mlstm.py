@@ -78,6 +78,14 @@ class MLSTMCell(StandardCell):
     Reference: Beck et al., 2024, "xLSTM: extended long short-term memory", equations 19 to 27 and, for all steps at once, 62 to
     76, https://arxiv.org/abs/2405.04517.
     Differs from: the authors' code (NX-AI/xlstm) adds 1e-6 to the denominator.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.MLSTMCell(4, heads=2), backend="parallel")
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry.C.shape
+        ((2, 5, 4), (2, 2, 2, 2))
     """
 
     carry_type = MLSTMCarry

@@ -60,6 +60,14 @@ class SLSTMCell(StandardCell):
 
     Reference: Beck et al., 2024, "xLSTM: extended long short-term memory", equations 8 to 17, https://arxiv.org/abs/2405.04517.
     Differs from: the authors' code (NX-AI/xlstm) draws forget biases that rise from unit to unit.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.SLSTMCell(4, heads=2))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, params["recurrent_kernel"].shape
+        ((2, 5, 4), (2, 2, 8))
     """
 
     carry_type = SLSTMCarry

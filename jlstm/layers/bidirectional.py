@@ -43,6 +43,14 @@ class Bidirectional(Composite):
 
     Reference: Schuster & Paliwal, 1997, "Bidirectional recurrent neural networks", https://doi.org/10.1109/78.650093.
     Differs from: PyTorch only concatenates; Keras calls the option `merge_mode` and returns a list for None.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.Bidirectional(jlstm.LSTM(4))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry["backward"].h.shape
+        ((2, 5, 8), (2, 4))
     """
 
     layer: Layer

@@ -40,6 +40,14 @@ class RNN(Layer):
     Raises:
         ValueError: `backend` is unknown, or `unroll` or `remat` is neither its word nor a whole number of at least 1.
         TypeError: a dtype is not floating, or `cell` is not a Cell.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.LSTMCell(4), reverse=True)
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> bool((carry.h == ys[:, 0]).all())  # the step that it runs last is the first one
+        True
     """
 
     cell: Cell

@@ -30,6 +30,14 @@ class Stack(Composite):
         ValueError: there are no layers, the layers disagree on `time_major`, a layer below another one has merge=None, or the
             outputs of a layer have other spatial sizes than the next layer takes.
         TypeError: an entry is not a Layer.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.Stack((jlstm.LSTM(6), jlstm.GRU(4)))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry[0].h.shape, params[1]["kernel"].shape
+        ((2, 5, 4), (2, 6), (6, 12))
     """
 
     layers: tuple[Layer, ...]

@@ -52,6 +52,14 @@ def gates(
         ImportError: matplotlib is not installed.
         TypeError: `trace` is not a trace of a single layer.
         ValueError: A name is unknown, there are more labels than steps, or `sequence` is out of range.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm import introspect, plot
+        >>> layer = jlstm.LSTM(4)
+        >>> trace = introspect.trace(layer, layer.init(jax.random.key(0), features=3), jax.numpy.ones((2, 5, 3)))
+        >>> [label.get_text() for label in plot.gates(trace, "fo").get_yticklabels()]
+        ['forget gate f', 'output gate o']
     """
     check_single("trace", trace, Trace)
     names = trace.gates._fields if names is None else gate_names(names)

@@ -35,6 +35,11 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
         ImportError: matplotlib is not installed.
         TypeError: A record is neither a record nor such a dict.
         ValueError: No record has a measurement of this name.
+
+    Examples:
+        >>> from jlstm import plot
+        >>> plot.curves([{"step": 10, "loss": 0.75}, {"step": 20, "loss": 0.5}]).lines[0].get_ydata().tolist()
+        [0.75, 0.5]
     """
     checks.text("name", name)
     records = [_record(record) for record in checks.several("history", history, "result.history")]
@@ -87,6 +92,14 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
         ImportError: matplotlib is not installed.
         TypeError: `norms` has another form, or does not have one number per step.
         ValueError: `norms` is empty.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm import introspect, plot
+        >>> layer = jlstm.LSTM(4)
+        >>> norms = introspect.gradient_flow(layer, layer.init(jax.random.key(0), features=3), jax.numpy.ones((2, 5, 3)))
+        >>> [line.get_label() for line in plot.flow(norms).lines]
+        ['loss', 'state', 'forget']
     """
     checks.text("label", label)
     floor = checks.bound("floor", floor)
@@ -147,6 +160,12 @@ def scores(
     Raises:
         ImportError: matplotlib is not installed.
         ValueError: There are no words, or not exactly one score per word.
+
+    Examples:
+        >>> from jlstm import plot
+        >>> ax = plot.scores(["a", "great", "film"], [0.4, 0.9, 0.8])
+        >>> [label.get_text() for label in ax.get_xticklabels()]
+        ['a', 'great', 'film']
     """
     text = [checks.text("each of text", word) for word in checks.several("text", text, "['a', 'film']")]
     checks.text("label", label)

@@ -34,6 +34,14 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
         TypeError: `shares` is not the saturation of a single layer.
         ValueError: A name is unknown.
 
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm import introspect, plot
+        >>> layer = jlstm.LSTM(4, forget_bias=5)
+        >>> trace = introspect.trace(layer, layer.init(jax.random.key(0), features=3), jax.numpy.zeros((2, 5, 3)))
+        >>> [text.get_text() for text in plot.saturation(introspect.saturation(trace), "f").get_legend().get_texts()]
+        ['forget gate f: shut 0%, open 100%']
+
     Reference: Karpathy, Johnson & Li 2015, "Visualizing and Understanding Recurrent Networks", figure 3,
     https://arxiv.org/abs/1506.02078.
     """
@@ -75,6 +83,13 @@ def embeddings(
     Raises:
         ImportError: matplotlib is not installed.
         ValueError: There is not one label per vector, there are fewer than two vectors or features, or all vectors are equal.
+
+    Examples:
+        >>> import numpy as np
+        >>> from jlstm import plot
+        >>> ax = plot.embeddings(np.eye(4, 3), ["good", "great", "bad", "film"])
+        >>> sorted(text.get_text() for text in ax.texts)
+        ['bad', 'film', 'good', 'great']
 
     Reference: Pearson 1901, "On Lines and Planes of Closest Fit to Systems of Points in Space",
     https://doi.org/10.1080/14786440109462720.

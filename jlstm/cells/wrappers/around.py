@@ -34,9 +34,19 @@ class Residual(Wrapper):
         cell: a cell that returns as many features as it gets.
 
     Raises:
+        TypeError: `cell` is not a Cell.
         ValueError: at `init`, if the sizes of inputs and outputs differ.
 
     Reference: Wu et al., 2016, "Google's neural machine translation system", https://arxiv.org/abs/1609.08144.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(Residual(jlstm.LSTMCell(3)))
+        >>> params, xs = layer.init(jax.random.key(0), features=3), jax.numpy.ones((2, 5, 3))
+        >>> _, ys = layer.apply(params, xs)
+        >>> _, inner = jlstm.LSTM(3).apply(params, xs)
+        >>> bool(jax.numpy.allclose(ys, inner + xs))
+        True
     """
 
     @property
@@ -67,10 +77,18 @@ class Highway(Wrapper):
         cell: a cell that returns as many features as it gets.
 
     Raises:
+        TypeError: `cell` is not a Cell.
         ValueError: at `init`, if the sizes of inputs and outputs differ.
 
     Reference: Srivastava, Greff & Schmidhuber, 2015, "Highway networks", https://arxiv.org/abs/1505.00387.
     Differs from: TensorFlow contrib's HighwayWrapper computes 1 - t, from weights of the other sign.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(Highway(jlstm.LSTMCell(3)))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> params["kernel"].shape, params["cell"]["kernel"].shape
+        ((3, 3), (3, 12))
     """
 
     @property
@@ -107,6 +125,16 @@ class LearnedCarry(Wrapper):
 
     Args:
         cell: any cell.
+
+    Raises:
+        TypeError: `cell` is not a Cell.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(LearnedCarry(jlstm.LSTMCell(4)))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> params["carry"].h.shape, layer.initial_carry(params, batch_shape=(2,)).h.shape
+        ((4,), (2, 4))
     """
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
