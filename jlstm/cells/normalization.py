@@ -55,7 +55,15 @@ def parameters(scheme: Scheme, columns: int, units: int, dtype: Any) -> Params:
 
 
 def normalize(x: Float[Array, "... size"], weights: Params, epsilon: float) -> Float[Array, "... size"]:
-    """Normalize over the last axis, in float32 at least: float16 can represent neither 1e-12 nor 1 / sqrt(1e-12)."""
+    """Return `x` normalized over its last axis, in the dtype of `x`.
+
+    It is computed in float32 at least: float16 can represent neither 1e-12 nor 1 / sqrt(1e-12).
+
+    Args:
+        x: an array.
+        weights: `scale` and, if any, `offset`.
+        epsilon: ε, which is added to the variance.
+    """
     wide = x.astype(np.promote_types(x.dtype, "float32"))
     centered = wide - jnp.mean(wide, axis=-1, keepdims=True)
     # Divided by the size, not by the size - 1, as in the paper.

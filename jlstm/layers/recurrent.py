@@ -150,7 +150,12 @@ class RNN(Layer):
         return carries.returned(new_carry, carry), y
 
     def output_of(self, carry: PyTree) -> Array:
-        """Return the h of the carry, if that is what the cell outputs."""
+        """Return the h of the carry, if that is what the cell outputs.
+
+        Raises:
+            TypeError: `carry` is that of another layer.
+            ValueError: the cell outputs something else.
+        """
         if not hasattr(carry, "_fields"):
             # `last_output` turns a TypeError into its message for the carry of another layer.
             raise TypeError
