@@ -49,6 +49,6 @@ test-newest:
 test-scan: setup
     @{{python}} -m pytest {{parallel}} -m 'every_backend and not slow' {{core}} --backend scan
 
-# lint, format, types, import contracts, docstring coverage
+# lint, format, types, import contracts
 check: setup
-    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports && .venv/bin/interrogate jlstm parity benchmarks
+    @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports

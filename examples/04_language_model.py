@@ -1,4 +1,4 @@
-"""Language modelling with a two-layer LSTM: words of the Penn Treebank, or characters of Shakespeare.
+"""Language modeling with a two-layer LSTM: words of the Penn Treebank, or characters of Shakespeare.
 
 Network and training follow Zaremba, Sutskever & Vinyals 2014 (https://arxiv.org/abs/1409.2329): dropout on non-recurrent
 connections only, streams of text cut into windows that pass on their carry, the loss summed over the steps of a window, and SGD

@@ -41,14 +41,14 @@ class ForecastOptions(Options):
 
 
 def scale(values: np.ndarray, months: int) -> tuple[np.ndarray, float, float]:
-    """Return the standardised logarithmic growth from month to month.
+    """Return the standardized logarithmic growth from month to month.
 
     Args:
         values: Passengers of each month.
         months: Number of months for testing, which do not enter the mean and the standard deviation.
 
     Returns:
-        The standardised growth, its mean and its standard deviation.
+        The standardized growth, its mean and its standard deviation.
     """
     growth = np.diff(np.log(values))
     past = growth[: len(growth) - months]
@@ -82,7 +82,7 @@ def learn(past: np.ndarray, options: ForecastOptions) -> train.Result:
 
 @jax.jit
 def forecast(params: Any, past: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Forecast the standardised growth in the test months.
+    """Forecast the standardized growth in the test months.
 
     Args:
         params: Parameters.

@@ -86,9 +86,9 @@ def draw(path: Path, results: dict[str, tuple[train.Result, float, Flow]], optio
     """Save a picture: the losses of both networks over the steps, and the derivative of the last state by the state at step t."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss_axes, flow_axes = figure.subplots(1, 2)
-    for (name, (result, *_)), line, colour in zip(results.items(), ("o-", "s--"), plot.COLOURS, strict=False):
+    for (name, (result, *_)), line, color in zip(results.items(), ("o-", "s--"), plot.COLORS, strict=False):
         steps, losses = zip(*((record.step, record.train["loss"]) for record in result.history), strict=True)
-        loss_axes.plot(steps, losses, line, color=colour, markersize=4, linewidth=2, label=name)
+        loss_axes.plot(steps, losses, line, color=color, markersize=4, linewidth=2, label=name)
     loss_axes.axhline(TASKS[options.task][-1], color="black", linewidth=1, linestyle=":", label="remembering nothing")
     loss_axes.set(yscale="log", xlabel="training step", title=f"Loss: {options.task}, T = {options.length}")
     loss_axes.legend()

@@ -31,6 +31,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def activation(name: Activation) -> Callable[[Array], Array]:
     """Return the function that `name` stands for; a callable stands for itself.
 
+    Args:
+        name: a key of `ACTIVATIONS`, or a function of an array.
+
+    Returns:
+        The function.
+
     Raises:
         ValueError: the name is not one of `ACTIVATIONS`.
     """

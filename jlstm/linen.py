@@ -38,7 +38,17 @@ class Recurrent(nn.Module):
 
 
 class Outputs(nn.Module):
-    """A `Recurrent` that returns the outputs alone, as `nn.Sequential` needs."""
+    """A `Recurrent` that returns the outputs alone, as `nn.Sequential` needs.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from flax import linen as nn
+        >>> from jlstm.linen import Outputs
+        >>> model, xs = nn.Sequential([Outputs(jlstm.LSTM(4)), nn.Dense(2)]), jax.numpy.ones((2, 5, 3))
+        >>> ys, variables = model.init_with_output(jax.random.key(0), xs)
+        >>> ys.shape
+        (2, 5, 2)
+    """
 
     layer: Layer
 
@@ -52,6 +62,15 @@ class Step(nn.Module):
     """One time step of a layer without dropout, `(carry, x) -> (carry, y)`, as `nn.scan` needs.
 
     The optional third argument `reset` is that of `Layer.step`.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm.linen import Step
+        >>> model, x = Step(jlstm.LSTM(4)), jax.numpy.ones((2, 3))
+        >>> (carry, y), variables = model.init_with_output(jax.random.key(0), None, x)
+        >>> carry, y = model.apply(variables, carry, x)  # the next step
+        >>> y.shape
+        (2, 4)
     """
 
     layer: Layer

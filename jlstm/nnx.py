@@ -71,15 +71,15 @@ class Recurrent(nnx.Module):
         return self.layer.apply(self.params, xs, carry, **sequence)
 
     def step(self, carry: PyTree | None, x: Array, *, reset: Array | None = None) -> tuple[PyTree, Array]:
-        """`Layer.step`: one time step, without dropout, for `nnx.scan` and streaming."""
+        """Run `Layer.step`: one time step, without dropout, for `nnx.scan` and streaming."""
         return self.layer.step(self.params, carry, x, reset=reset)
 
     def initial_carry(self, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
-        """`Layer.initial_carry`: where a sequence starts from when no carry is given."""
+        """Return `Layer.initial_carry`: where a sequence starts from when no carry is passed."""
         return self.layer.initial_carry(self.params, batch_shape, dtype)
 
     def last_output(self, carry: PyTree) -> Any:
-        """`Layer.last_output`: the output of the last step that counts."""
+        """Return `Layer.last_output`: the output of the last step that counts."""
         return self.layer.last_output(carry)
 
     def set_view(self, deterministic: bool | None = None) -> None:
@@ -141,7 +141,17 @@ def _stream(rngs: nnx.Rngs | None) -> Any:
 
 
 class Outputs(Recurrent):
-    """A `Recurrent` that returns the outputs alone, as `nnx.Sequential` needs."""
+    """A `Recurrent` that returns the outputs alone, as `nnx.Sequential` needs.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from flax import nnx
+        >>> from jlstm.nnx import Outputs
+        >>> rngs = nnx.Rngs(0)
+        >>> model = nnx.Sequential(Outputs(jlstm.LSTM(4), features=3, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
+        >>> model(jax.numpy.ones((2, 5, 3))).shape
+        (2, 5, 2)
+    """
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Array:  # type: ignore[override]  # the purpose of this class
         """Return the outputs `ys` of `Layer.apply`."""

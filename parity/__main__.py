@@ -252,14 +252,14 @@ def with_peers(options: argparse.Namespace) -> list[Case]:
 def show(outcomes: Iterable[report.Outcome], total: int) -> list[report.Outcome]:
     """Print one line per outcome as it arrives, with a progress bar, and return the outcomes as a list."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    colours = {"pass": None, "incomplete": "yellow", "peer-bug": "yellow", "fail": "bold red"}
+    colors = {"pass": None, "incomplete": "yellow", "peer-bug": "yellow", "fail": "bold red"}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     printed = []
     console.print(report.HEAD)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("parity", total=total)
         for outcome in outcomes:
-            console.print(report.line(outcome), style=colours[outcome.comparison.verdict])
+            console.print(report.line(outcome), style=colors[outcome.comparison.verdict])
             if diagnosis_text := report.diagnosis(outcome):
                 console.print(diagnosis_text)
             printed.append(outcome)

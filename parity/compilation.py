@@ -13,7 +13,7 @@ if metadata.version("jax").startswith("0.10."):  # later versions do not know th
 
 
 def compile_fast() -> None:
-    """Set XLA flags that favour compile time over run time.
+    """Set XLA flags that favor compile time over run time.
 
     Call it before the process computes anything with JAX. Flags that the user has set come last, so they win.
     """

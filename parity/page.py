@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from jlstm._src.serialization import write
 
-# Signs beside the colours, for readers who cannot tell the colours apart.
+# Signs beside the colors, for readers who cannot tell the colors apart.
 MARKS = {"pass": "✓", "incomplete": "◐", "peer-bug": "⚑", "fail": "✗"}
 COLUMNS = (
     ("verdict", "verdict"),
@@ -22,7 +22,7 @@ COLUMNS = (
     ("ulp", "ULP"),
     ("ratio", "ours/peer"),
 )
-BIN_EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # in ULP: the limits between the colours
+BIN_EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # in ULP: the limits between the colors
 LONG_CURVE = 20  # curves of at least this many steps are shown below, whatever the verdict
 MOST_POINTS = 120  # of a curve, at most
 MOST_FEATURED = 24  # curves below the table, at most

@@ -22,7 +22,7 @@ TUPLES = {  # tuples of results and states: jit builds them from anything, so th
     *("Flow", "Saturation", "Trace", "Outcome", "Record", "Result", "Comparison", "Diagnosis", "Quantity"),
 }
 ABSTRACT = {"Batches", "Cell", "Layer", "Wrapper"}
-WITHOUT_PARAMETERS = {"COLOURS", "NonFiniteError", "keep_memory", "digits"}  # no function with parameters
+WITHOUT_PARAMETERS = {"COLORS", "NonFiniteError", "keep_memory", "digits"}  # no function with parameters
 
 
 @pytest.mark.table(quick=4)

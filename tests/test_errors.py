@@ -28,7 +28,7 @@ CASES = {
         lambda: LAYER.apply(PARAMS, XS, np.array([5, 2])),
         "got an array of shape (2,): pass lengths by name",
     ),
-    "a misspelt option": (lambda: LSTM(4, dropuot=0.2), "LSTM has no option 'dropuot', perhaps 'dropout'"),
+    "a misspelled option": (lambda: LSTM(4, dropuot=0.2), "LSTM has no option 'dropuot', perhaps 'dropout'"),
     "cell for a layer": (lambda: jlstm.cell_states(LSTMCell(4), PARAMS, XS), "layer must be a Layer such as LSTM(units)"),
     "text for a rate": (lambda: LSTM(4, dropout="a"), "dropout must be a number, got 'a'"),
     "text for a forget bias": (lambda: LSTM(4, forget_bias="a"), "forget_bias must be a number, got 'a'"),

@@ -96,7 +96,7 @@ def test_gradients_are_those_of_finite_differences(cell, x64):
     """Forward and reverse mode are right for parameters, inputs and carry, with a mask and resets."""
     problem = small_problem(RNN(cell))
     layer, mask, resets = problem.layer, flags(0.8), flags(0.2, seed=3)
-    carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, problem.carry)  # a normaliser is positive
+    carry = jax.tree.map(lambda leaf: np.abs(leaf) + 0.5, problem.carry)  # a normalizer is positive
     args = jax.tree.map(lambda leaf: 0.5 * leaf, problem.params), problem.xs, carry
     tangents, cotangent = normal(args, rng=np.random.default_rng(4)), cotangent_of(problem)
     function = lambda *args: run(layer, *args, mask=mask, resets=resets)

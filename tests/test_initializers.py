@@ -40,7 +40,7 @@ def test_forget_bias_is_in_the_second_quarter(forget_bias, expected):
 
 
 def test_forget_bias_is_left_to_bias_init():
-    """`forget_bias=None` leaves all of the bias to its initialiser; a number overrides the second quarter."""
+    """`forget_bias=None` leaves all of the bias to its initializer; a number overrides the second quarter."""
     np.testing.assert_array_equal(LSTM(UNITS, bias_init="ones", forget_bias=None).init(KEY, FEATURES)["bias"], np.ones(4 * UNITS))
     bias = LSTM(UNITS, bias_init="ones", forget_bias=0.5).init(KEY, FEATURES)["bias"]
     np.testing.assert_array_equal(bias, np.repeat([1, 0.5, 1, 1], UNITS).astype(np.float32))
@@ -49,14 +49,14 @@ def test_forget_bias_is_left_to_bias_init():
 @pytest.mark.parametrize("name", sorted(INITIALIZERS))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_name_draws_in_every_dtype(name, dtype):
-    """Each initialiser by name gives finite weights of the shape and dtype asked for."""
+    """Each initializer by name gives finite weights of the shape and dtype asked for."""
     params = LSTM(4, kernel_init=name, recurrent_init=name, param_dtype=dtype).init(KEY, 3)
     assert {leaf.shape: leaf.dtype.name for leaf in params.values()} == {(3, 16): dtype, (4, 16): dtype, (16,): dtype}
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in params.values())
 
 
 def test_a_callable_draws_too():
-    """An initialiser may be any function of key, shape and dtype."""
+    """An initializer may be any function of key, shape and dtype."""
     params = LSTM(4, kernel_init=lambda key, shape, dtype: jnp.full(shape, 7, dtype)).init(KEY, 3)
     np.testing.assert_array_equal(params["kernel"], np.full((3, 16), 7))
 

@@ -92,7 +92,7 @@ def test_checkpoint_changes_nothing():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_export_and_load(name):
-    """An exported and serialised program computes the same, for any batch size."""
+    """An exported and serialized program computes the same, for any batch size."""
     layer, params, xs, carry = small_problem(LAYERS[name])
     (batch,) = jax.export.symbolic_shape("batch")
     free = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.speed import figures
 from benchmarks.speed.report import Report, Row
-from jlstm.plot import COLOURS
-from jlstm.plot.axes import GREY, plain
+from jlstm.plot import COLORS
+from jlstm.plot.axes import GRAY, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, *PEER_COLOURS = COLOURS  # blue is for this library
+BLUE, *PEER_COLORS = COLORS  # blue is for this library
 MARKERS, LINES = "osD^vPX<>*", ("-", "--", ":", "-.")
 TITLES = {"forward": "forward", "training": "forward and backward"}
 
@@ -43,15 +43,15 @@ def save(report: Report, path: Path) -> None:
 
 
 def style(report: Report, name: str) -> dict[str, Any]:
-    """Return matplotlib's options for the line of a framework: ours are thick and blue, peers differ in colour and marker."""
+    """Return matplotlib's options for the line of a framework: ours are thick and blue, peers differ in color and marker."""
     ours = [framework for framework, info in report.frameworks.items() if info.ours]
     if name in ours:
         place = ours.index(name)
         return {"color": BLUE, "linestyle": LINES[place % 4], "marker": MARKERS[place % 10], "linewidth": 2.6, "zorder": 3}
     place = [framework for framework in report.frameworks if framework not in ours].index(name)
-    line = LINES[place // len(PEER_COLOURS) % len(LINES)]
+    line = LINES[place // len(PEER_COLORS) % len(LINES)]
     return {
-        "color": PEER_COLOURS[place % len(PEER_COLOURS)],
+        "color": PEER_COLORS[place % len(PEER_COLORS)],
         "linestyle": line,
         "marker": MARKERS[-1 - place % 10],  # from the end, so that peers do not share the first markers with ours
         "linewidth": 1.2,
@@ -63,7 +63,7 @@ def _sizes(report: Report, job: str, ax: "Axes") -> None:
     ax.set_xscale("linear")  # every size has a place of its own: two sizes may cost the same
     _lines(report, job, points, ax, lambda row: (points.index(row.point), (figures.rate(report, row) or 0) / 1e9))
     if highest := figures.peak(report):
-        ax.axhline(highest / 1e9, color=GREY, linestyle="--", linewidth=1, label="matrix product")
+        ax.axhline(highest / 1e9, color=GRAY, linestyle="--", linewidth=1, label="matrix product")
     ax.set(title=TITLES[job], xlabel="batch × time × features × units, by operations", ylabel="GFLOP/s")
     ax.set_xticks(range(len(points)), [name.replace("x", "×") for name in points], rotation=35, ha="right", fontsize=8)
 

@@ -1,6 +1,6 @@
 """Write the initial weights and the batches of a problem, in the order of training, for the Keras side.
 
-It runs the example with its own data and initialisers, and stops it before any training.
+It runs the example with its own data and initializers, and stops it before any training.
 """
 
 from collections import defaultdict

@@ -60,7 +60,6 @@ class FirstBatches(Batches[Any]):
         return self.count
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Any]]:
-        """Yield the remaining batches of the epoch."""
         batches = self.batches.epoch(number, start, part)
         # `range` comes first, so that zip stops before it draws a batch that is not used.
         return (batch for _, batch in zip(range(start, self.count), batches, strict=False))

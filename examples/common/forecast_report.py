@@ -11,7 +11,7 @@ from jlstm import plot
 from jlstm.data import Series
 
 YEAR = 12
-BLUE, ORANGE, GREEN, _, BLACK, *_ = plot.COLOURS
+BLUE, ORANGE, GREEN, _, BLACK, *_ = plot.COLORS
 
 
 class Errors(NamedTuple):
@@ -83,9 +83,9 @@ def draw(path: Path, series: Series, forecasts: Forecasts, months: int) -> None:
         axes.plot(series.times[-extent:], series.values[-extent:], "-", color=BLACK, linewidth=1.5, label="passengers")
         axes.axvline(times[0], color=BLACK, linewidth=1, linestyle=":")
         styles = {"seasonal naive": ("--", GREEN), "seasonal naive with growth": ("-", ORANGE), "LSTM": (".-", BLUE)}
-        for name, (line, colour) in styles.items():
+        for name, (line, color) in styles.items():
             if name in by_name:
-                axes.plot(times, by_name[name], line, color=colour, markersize=8, linewidth=1.4, label=name)
+                axes.plot(times, by_name[name], line, color=color, markersize=8, linewidth=1.4, label=name)
         axes.set_title(title, fontsize=11)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

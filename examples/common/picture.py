@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from jlstm.data import Split
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # colour-blind readers can distinguish these (Okabe & Ito 2008)
+BLUE, ORANGE = "#0072B2", "#D55E00"  # color-blind readers can distinguish these (Okabe & Ito 2008)
 ROWS, COLUMNS = 5, 8
 
 

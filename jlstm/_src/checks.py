@@ -159,7 +159,7 @@ def counts(name: str, value: Any) -> np.ndarray:
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return the normalised dtype; require a real floating one."""
+    """Return the normalized dtype; require a real floating one."""
     try:
         # `jnp.dtype` takes many other values, None as float64 for example. They become a name that it refuses.
         normal = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else "no dtype")

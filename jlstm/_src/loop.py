@@ -1,4 +1,4 @@
-"""Run a cell over time: choose the backend, keep padding out of the gradients, and rematerialise in chunks on request."""
+"""Run a cell over time: choose the backend, keep padding out of the gradients, and rematerialize in chunks on request."""
 
 import math
 from collections.abc import Callable

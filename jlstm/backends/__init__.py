@@ -69,7 +69,15 @@ _auto: ContextVar[Auto] = ContextVar("auto", default=_AUTO)
 
 @contextmanager
 def auto(first: str = "cpu", *, heeds_drawbacks: bool = True) -> Iterator[None]:
-    """Change how "auto" chooses in the block. Tests use it to run all layers on one backend."""
+    """Change how "auto" chooses in the block. Tests use it to run all layers on one backend.
+
+    Args:
+        first: name of the backend that it tries first.
+        heeds_drawbacks: whether it leaves a call to the next backend where this one has a drawback.
+
+    Returns:
+        A context manager.
+    """
     token = _auto.set(Auto(first, heeds_drawbacks))
     try:
         yield
@@ -83,7 +91,7 @@ def first() -> str:
 
 
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Run a cell by the backend of the options, or by the next backend that can. Results are those of `Backend.run`."""
+    """Run a cell by the backend of the options, or by the next one that can. Arguments and results are those of `Backend.run`."""
     choice, (cell, inputs, finish) = choose(cell, inputs, options)
     LOG.debug("%s", choice)
     if (choices := _choices.get()) is not None:
@@ -97,6 +105,14 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
 
     The backends are tried in the order of `MODULES`, from the backend of the options on. `scan` is the last one and runs every
     call.
+
+    Args:
+        cell: the cell that the caller runs.
+        inputs: the arrays.
+        options: how to run the loop, and by which backend.
+
+    Returns:
+        The choice, and the cell and inputs that the backend runs, which may be those of an inner cell.
     """
     names, preferences = list(MODULES), _auto.get()
     unreduced = Reduction.of(cell, inputs)
@@ -115,7 +131,7 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """Add the name of a layer or a direction to each `Choice` that is made in the block."""
+    """Return a context manager that adds the name of a layer or a direction to each `Choice` that is made in the block."""
     token = _parts.set((*_parts.get(), name))
     try:
         yield
@@ -125,7 +141,7 @@ def part(name: str) -> Iterator[None]:
 
 @contextmanager
 def recorded() -> Iterator[list[Choice]]:
-    """Collect in a list each `Choice` that is made in the block."""
+    """Return a context manager that yields a list, to which each `Choice` that is made in the block is added."""
     choices: list[Choice] = []
     token = _choices.set(choices)
     try:

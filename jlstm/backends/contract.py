@@ -57,12 +57,17 @@ class Backend(Protocol):
 
         A step where `mask` is False does not count: the carry stays unchanged, whatever `resets` says, and its output is zero.
 
+        Args:
+            cell: the cell, which `obstacle` does not refuse.
+            inputs: the arrays.
+            options: how to run the loop.
+
         Returns:
             The last carry, and a pair with the outputs of all steps and what `options.keep` returned at each step.
         """
 
     def obstacle(self, cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
-        """Return why this backend cannot run a call, in one sentence, or ""."""
+        """Return why this backend cannot run a call, in one sentence, or "". The arguments are those of `run`."""
 
     def drawback(self, inputs: RunInputs) -> str:
         """Return why "auto" should prefer the next backend for a call that this one can run, in one sentence, or ""."""

@@ -44,7 +44,6 @@ class StandardCell(Cell):
 
     @property
     def stochastic(self) -> bool:
-        """Whether the cell has dropout."""
         return bool(self.dropout or self.recurrent_dropout)
 
     @property

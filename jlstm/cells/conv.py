@@ -113,7 +113,6 @@ class ConvLSTMCell(StandardCell):
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """The sizes of the spatial axes of the inputs: `spatial`."""
         return self.spatial
 
     @property
@@ -123,7 +122,6 @@ class ConvLSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The number of features of h: `filters`."""
         return self.filters
 
     @property
@@ -132,7 +130,6 @@ class ConvLSTMCell(StandardCell):
         return 4
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of h and c, which are equal."""
         return ((*self.spatial_out, self.filters),) * 2
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
@@ -140,7 +137,6 @@ class ConvLSTMCell(StandardCell):
         return {"inputs": (*self.spatial, self.features_in(params)), "recurrent": (*self.spatial_out, self.filters)}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and the parameters that the options add."""
         checks.positive("features", features)
         window, columns = axes(self.kernel_size, len(self.spatial)), 4 * self.filters
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
@@ -170,7 +166,6 @@ class ConvLSTMCell(StandardCell):
         return self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
     def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        """Compute h' and c' by the equations of the LSTM, at each place."""
         gates, c = self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self._lstm.output(params, gates.o, c)
         return LSTMCarry(h, c), h

@@ -63,11 +63,9 @@ class ElmanCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""
         checks.positive("features", features)
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
         params = {

@@ -84,7 +84,6 @@ class GRUCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     @property
@@ -93,7 +92,6 @@ class GRUCell(StandardCell):
         return 3
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, the biases."""
         checks.positive("features", features)
         # Always four keys, also without biases: an option then does not change how the other weights are drawn.
         for_kernel, for_recurrent, for_bias, for_recurrent_bias = jax.random.split(key, 4)

@@ -66,13 +66,24 @@ class LSTMCell(StandardCell):
         Hochreiter & Schmidhuber, 1997, "Long short-term memory", https://doi.org/10.1162/neco.1997.9.8.1735.
         Forget gate: Gers, Schmidhuber & Cummins, 2000, "Learning to forget: continual prediction with LSTM",
         https://doi.org/10.1162/089976600300015015.
-        Forget bias of 1: Jozefowicz, Zaremba & Sutskever, 2015, "An empirical exploration of recurrent network architectures".
-        Peepholes: Gers & Schmidhuber, 2000, "Recurrent nets that time and count".
-        Projection: Sak, Senior & Beaufays, 2014, https://arxiv.org/abs/1402.1128.
-        Dropout: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287; Semeniuta et al., 2016,
+        Forget bias of 1: Jozefowicz, Zaremba & Sutskever, 2015, "An empirical exploration of recurrent network architectures",
+        https://proceedings.mlr.press/v37/jozefowicz15.html.
+        Peepholes: Gers & Schmidhuber, 2000, "Recurrent nets that time and count", https://doi.org/10.1109/IJCNN.2000.861302.
+        Projection: Sak, Senior & Beaufays, 2014, "Long short-term memory based recurrent neural network architectures for large
+        vocabulary speech recognition", https://arxiv.org/abs/1402.1128.
+        Dropout: Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks",
+        https://arxiv.org/abs/1512.05287; Semeniuta et al., 2016, "Recurrent dropout without memory loss",
         https://arxiv.org/abs/1603.05118.
-    Differs from: PyTorch has two biases and initialises without a forget bias. TensorFlow 1 has columns i | g | f | o and
+    Differs from: PyTorch has two biases and initializes without a forget bias. TensorFlow 1 has columns i | g | f | o and
     adds the forget bias at run time. ONNX and TensorFlow contrib keep weights for the gate that is computed from the other.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.LSTMCell(4, peephole=True, projection=2))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry.h.shape, carry.c.shape
+        ((2, 5, 2), (2, 2), (2, 4))
     """
 
     units: int
@@ -128,7 +139,6 @@ class LSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `projection`, or `units`."""
         return self.projection or self.units
 
     @property
@@ -137,7 +147,6 @@ class LSTMCell(StandardCell):
         return len(self.gate_names) if self.recurrent_dropout_on == "h" else 1
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of h and c."""
         return (self.features_out,), (self.units,)
 
     def mask_sizes(self, params: Params) -> dict[str, int | tuple[int, ...]]:
@@ -146,7 +155,6 @@ class LSTMCell(StandardCell):
         return {"inputs": params["kernel"].shape[0], "recurrent": size}
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and the parameters that the options add."""
         checks.positive("features", features)
         columns = len(self.gate_names) * self.units
         # Always four keys, also without bias or projection: an option then does not change how the other weights are drawn.
@@ -177,7 +185,7 @@ class LSTMCell(StandardCell):
         """
         masks = context.get("inputs")  # (gates, *batch, features): the new axis 1 is time
         zs = masked_matmul(xs, params["kernel"], None if masks is None else jnp.expand_dims(masks, 1))
-        # "products": x W and h U are normalised separately, so that x W can be normalised here, for all steps at once.
+        # "products": x W and h U are normalized separately, so that x W can be normalized here, for all steps at once.
         if self._normalizes == "products":
             zs = normalize(zs, params["kernel_norm"], self._epsilon)
         if self.use_bias and self._normalizes != "sums":  # else the bias is added after the normalization, in `advance`
@@ -189,7 +197,6 @@ class LSTMCell(StandardCell):
         return self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
 
     def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        """Compute h' and c' by the equations of the class."""
         gates, c = self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
         h = self.output(params, gates.o, c)
         return LSTMCarry(h, c), h
@@ -206,7 +213,7 @@ class LSTMCell(StandardCell):
         """Return the gates σ(i), σ(f), φ(g), σ(o), and c'. `ConvLSTMCell` calls this too, with the sums of all places.
 
         Args:
-            params: parameters; the peepholes and layer normalisation are read.
+            params: parameters; the peepholes and layer normalization are read.
             context: dropout masks.
             c: the cell state before the step.
             sums: x W + h U + b, split by gate.
@@ -214,7 +221,7 @@ class LSTMCell(StandardCell):
         sigma, phi = activation(self.recurrent_activation), activation(self.activation)
         peepholes, scales, biases = self._gate_weights(params)
 
-        # The order is that of the published schemes: the normalisation includes the peephole, the bias follows it, and the clip
+        # The order is that of the published schemes: the normalization includes the peephole, the bias follows it, and the clip
         # is last, as in ONNX.
         def gate(name: str, function: Callable[[Array], Array], cell_state: Array) -> Array:
             a = getattr(sums, name)
@@ -238,7 +245,7 @@ class LSTMCell(StandardCell):
         if self.recurrent_dropout_on == "g" and "recurrent" in context:
             added = added * context["recurrent"][0]
         c = f * c + added
-        # The output gate and the next step see c after this normalisation and the clip.
+        # The output gate and the next step see c after this normalization and the clip.
         if self._normalized_c == "carried":
             c = normalize(c, params["state_norm"], self._epsilon)
         c = clip(c, self.cell_clip)
@@ -257,7 +264,7 @@ class LSTMCell(StandardCell):
         return h
 
     def _gate_weights(self, params: Params) -> tuple[Params, Params, Params]:
-        """Return peepholes, scales and biases by gate; scales and biases only if sums are normalised."""
+        """Return peepholes, scales and biases by gate; scales and biases only if sums are normalized."""
         names = self.gate_names
         peepholes = dict(zip(names.replace("g", ""), params["peephole_kernel"], strict=True)) if self.peephole else {}
         if self._normalizes != "sums":

@@ -46,11 +46,9 @@ class _Minimal(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel` and, with `use_bias`, `bias`."""
         checks.positive("features", features)
         for_kernel, for_bias = jax.random.split(key)
         params = {"kernel": draw(self.kernel_init, for_kernel, (features, self.columns * self.units), dtype)}
@@ -59,7 +57,6 @@ class _Minimal(StandardCell):
         return params
 
     def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Linear) -> tuple[HiddenCarry, Array]:
-        """Compute h', the last equation of the class."""
         # The backend `parallel` composes the same coefficients by an associative scan.
         h = z.decay * carry.h + z.added
         return HiddenCarry(h), h
@@ -89,6 +86,14 @@ class MinGRUCell(_Minimal):
 
     Reference: Feng et al., 2024, "Were RNNs all we needed?", https://arxiv.org/abs/2410.01201.
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.MinGRUCell(4), backend="parallel")
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, params["kernel"].shape
+        ((2, 5, 4), (3, 8))
     """
 
     columns: ClassVar[int] = 2
@@ -125,6 +130,14 @@ class MinLSTMCell(_Minimal):
 
     Reference: Feng et al., 2024, "Were RNNs all we needed?", https://arxiv.org/abs/2410.01201.
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.MinLSTMCell(4), backend="parallel")
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, params["kernel"].shape
+        ((2, 5, 4), (3, 12))
     """
 
     columns: ClassVar[int] = 3

@@ -16,7 +16,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class MLSTMCarry(NamedTuple):
-    """The carry of an mLSTM. The matrix and the normaliser of the paper are C exp(m) and n exp(m)."""
+    """The carry of an mLSTM. The matrix and the normalizer of the paper are C exp(m) and n exp(m)."""
 
     C: Float[Array, "*batch heads size size"]
     n: Float[Array, "*batch heads size"]
@@ -78,6 +78,14 @@ class MLSTMCell(StandardCell):
     Reference: Beck et al., 2024, "xLSTM: extended long short-term memory", equations 19 to 27 and, for all steps at once, 62 to
     76, https://arxiv.org/abs/2405.04517.
     Differs from: the authors' code (NX-AI/xlstm) adds 1e-6 to the denominator.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.MLSTMCell(4, heads=2), backend="parallel")
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry.C.shape
+        ((2, 5, 4), (2, 2, 2, 2))
     """
 
     carry_type = MLSTMCarry
@@ -101,11 +109,9 @@ class MLSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `gate_kernel` and, with `use_bias`, their biases."""
         checks.positive("features", features)
         # Always four keys, so that `use_bias` does not change how the kernels are drawn.
         keys = jax.random.split(key, 4)
@@ -126,12 +132,11 @@ class MLSTMCell(StandardCell):
         return params
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of C, n and m."""
         size = self.units // self.heads
         return (self.heads, size, size), (self.heads, size), (self.heads,)
 
     def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> Projected:
-        """Return q, k / √d, v and the gates before stabilisation, for all steps at once."""
+        """Return q, k / √d, v and the gates before stabilization, for all steps at once."""
 
         def linear(name: str) -> Array:
             zs = xs @ params[f"{name}kernel"]
@@ -150,7 +155,6 @@ class MLSTMCell(StandardCell):
         return self._stabilized_gates(carry, z)[0]
 
     def step(self, params: Params, context: DropoutMasks, carry: MLSTMCarry, z: Projected) -> tuple[MLSTMCarry, Array]:
-        """Compute C', n', m' and h' by the equations of the class."""
         gates, m = self._stabilized_gates(carry, z)
         f, i = gates.f[..., None], gates.i[..., None]
         # The outer product v kᵀ (equation 19): C' is (*batch, heads, d, d), indexed by value, then by key.

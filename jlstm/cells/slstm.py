@@ -1,4 +1,4 @@
-"""The sLSTM, an LSTM with exponential gates, a normaliser and a stabiliser: its options, parameters and equations."""
+"""The sLSTM, an LSTM with exponential gates, a normalizer and a stabilizer: its options, parameters and equations."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -18,7 +18,7 @@ from jlstm.initializers import Initializer, draw
 
 
 class SLSTMCarry(NamedTuple):
-    """The carry of an sLSTM. The state and the normaliser of the paper are c exp(m) and n exp(m)."""
+    """The carry of an sLSTM. The state and the normalizer of the paper are c exp(m) and n exp(m)."""
 
     h: Float[Array, "*batch units"]
     c: Float[Array, "*batch units"]
@@ -60,6 +60,14 @@ class SLSTMCell(StandardCell):
 
     Reference: Beck et al., 2024, "xLSTM: extended long short-term memory", equations 8 to 17, https://arxiv.org/abs/2405.04517.
     Differs from: the authors' code (NX-AI/xlstm) draws forget biases that rise from unit to unit.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.SLSTMCell(4, heads=2))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, params["recurrent_kernel"].shape
+        ((2, 5, 4), (2, 2, 8))
     """
 
     carry_type = SLSTMCarry
@@ -84,11 +92,9 @@ class SLSTMCell(StandardCell):
 
     @property
     def features_out(self) -> int:
-        """The size of h: `units`."""
         return self.units
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw `kernel`, `recurrent_kernel` and, with `use_bias`, `bias`."""
         checks.positive("features", features)
         for_kernel, for_recurrent, for_bias = jax.random.split(key, 3)
         head = self.units // self.heads
@@ -108,7 +114,6 @@ class SLSTMCell(StandardCell):
         return params
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of h, c, n and m, which are equal."""
         return ((self.units,),) * 4
 
     def project(self, params: Params, context: DropoutMasks, xs: Float[Array, "time *batch features"]) -> LSTMGates:
@@ -122,7 +127,6 @@ class SLSTMCell(StandardCell):
         return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only where n is 0, and there it is a factor of zeros
 
     def step(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
-        """Compute h', c', n' and m' by the equations of the class."""
         (i, f, g, o), m = self._stabilized_gates(params, carry, z)
         c, n = f * carry.c + i * g, f * carry.n + i
         # n' is never 0: i or f is exactly 1, so that from the first step on n is at least 1.
@@ -130,7 +134,7 @@ class SLSTMCell(StandardCell):
         return SLSTMCarry(h, c, n, m), h
 
     def _stabilized_gates(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
-        """Return the gates after activation and stabilisation, and m'."""
+        """Return the gates after activation and stabilization, and m'."""
         h, _, n, m = carry
         # (*batch, units) to (*batch, heads, units / heads): the gates of a head see only the h of that head.
         heads = h.reshape(*h.shape[:-1], self.heads, -1)

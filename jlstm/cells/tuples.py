@@ -42,7 +42,10 @@ def split_gates(columns: Float[Array, "... columns"], gate_names: str = "ifgo") 
 
     Args:
         columns: an array whose last axis holds the columns of all gates side by side.
-        gate_names: one letter for each gate, in the order of the columns. A gate that is not named is None in the result.
+        gate_names: one letter for each gate, in the order of the columns.
+
+    Returns:
+        The columns of each gate. A gate that is not named is None.
     """
     parts = jnp.split(columns, len(gate_names), axis=-1)
     by_name: dict[str, Any] = dict.fromkeys(LSTMGates._fields) | dict(zip(gate_names, parts, strict=True))

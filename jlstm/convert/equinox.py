@@ -72,9 +72,23 @@ def _arrays(cell: Any) -> dict[str, Any]:
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     """Return the arrays of the Equinox cell that is equal to this layer; `load` restores the same bits.
 
+    Args:
+        layer: a layer of one cell.
+        params: the layer's parameters.
+
+    Returns:
+        The arrays by name.
+
     Raises:
         ValueError: the layer has an option that Equinox does not have, it consists of several layers or directions, or `params`
             do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> {name: array.shape for name, array in weights.items()}
+        {'weight_ih': (16, 3), 'weight_hh': (16, 4), 'bias': (16,)}
     """
     part = layout.only("Equinox", layer, params)
     layout.refuse("Equinox", part.layer.cell)

@@ -146,8 +146,18 @@ def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, An
         module: "linen" for the `LSTMCell`, `OptimizedLSTMCell` and `GRUCell` of linen, "nnx" for the `LSTMCell` and `GRUCell` of
             nnx, "nnx.OptimizedLSTMCell" for that class.
 
+    Returns:
+        A dict of dicts of arrays, without "params" around it.
+
     Raises:
         ValueError: the layer has an option that Flax does not have or is a Stack, or `params` do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> sorted(weights["cell"]), weights["cell"]["hf"]["kernel"].shape
+        (['hf', 'hg', 'hi', 'ho', 'if', 'ig', 'ii', 'io'], (4, 4))
     """
     checks.one_of("module", module, ("linen", "nnx", "nnx.OptimizedLSTMCell"))
     layers = layout.parts(layer, params)

@@ -81,8 +81,22 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray] | list[dict[str,
     The bias of a layer without a bias is zero. `load` restores the same bits, except for the forget bias of an LSTM: `dump`
     subtracts 1 and `load` adds 1, and both may round.
 
+    Args:
+        layer: an RNN or a Stack of them, which run forwards.
+        params: the layer's parameters.
+
+    Returns:
+        The arrays by name, or a list of such dicts, the lowest layer first.
+
     Raises:
         ValueError: the layer has an option that Haiku does not have or a backward direction, or `params` do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> {name: array.shape for name, array in weights.items()}
+        {'w': (7, 16), 'b': (16,)}
     """
     layers = layout.parts(layer, params)
     if any(len(sides) > 1 or sides[0].layer.reverse for sides in layers):

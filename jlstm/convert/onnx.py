@@ -109,8 +109,22 @@ def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
     `load` restores the same bits. Float attributes are float32 in ONNX, so `gate_clip` is rounded to float32.
     The biases of R are zero, except for the candidate of a GRU. With `coupled`, the weights of the forget gate are zero.
 
+    Args:
+        layer: an RNN, a Bidirectional of one, or a Stack of these.
+        params: the layer's parameters.
+
+    Returns:
+        The weights and attributes by ONNX's names, or a list of such dicts, the lowest layer first.
+
     Raises:
         ValueError: the layer has an option that ONNX does not have, or `params` do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> weights["W"].shape, weights["R"].shape, weights["hidden_size"]
+        ((1, 16, 3), (1, 16, 4), 4)
     """
     layers = layout.parts(layer, params)
     layout.concatenated("ONNX", layer)
@@ -166,6 +180,9 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
     Weights may be in external files beside the model, or computed from constants. A DynamicQuantizeLSTM of ONNX Runtime becomes
     an LSTM with dequantized weights. Initial states and lengths are arguments of `apply`.
 
+    Args:
+        path: the file.
+
     Returns:
         Layers and parameters by name. `unused` names floating and 8-bit arrays that no layer uses. `in_network_order` is False
         if a layer is in a branch, because the network runs only one of the branches.
@@ -213,6 +230,10 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
 
     The inputs are `xs`, in the layout of the layer, `lengths` (batch,), int32, and for each layer k the initial states `h_k`
     and, for an LSTM, `c_k` (directions, batch, units). The outputs are `ys`, `last_h_k` and `last_c_k`.
+
+    Args:
+        path: the file.
+        layer, params: as for `dump`.
 
     Raises:
         ImportError: onnx is not installed.

@@ -62,9 +62,19 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
         params: the layer's parameters.
         forget_bias: the `forget_bias` of the TensorFlow cell. It is subtracted from the bias, since that cell adds it.
 
+    Returns:
+        The arrays by the names that `load` takes.
+
     Raises:
         ValueError: the layer has an option that the cells do not have, it consists of several layers or directions, or
             `params` do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> {name: array.shape for name, array in weights.items()}
+        {'kernel': (7, 16), 'bias': (16,)}
     """
     part = layout.only("TensorFlow 1", layer, params)
     cell: Any = part.layer.cell

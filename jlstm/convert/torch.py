@@ -145,8 +145,22 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     `load` restores the same bits. `bias_hh` is zero, except for the GRU's b_hn. Dropout and the RNN's `nonlinearity` are not
     part of the weights.
 
+    Args:
+        layer: an RNN, a Bidirectional of one, or a Stack of equal ones.
+        params: the layer's parameters.
+
+    Returns:
+        The arrays by PyTorch's names.
+
     Raises:
         ValueError: the layer has an option that PyTorch does not have, the layers of a Stack differ, or `params` do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> weights["weight_ih_l0"].shape, sorted(weights)
+        ((16, 3), ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0'])
     """
     layers = layout.parts(layer, params)
     activations = set()
@@ -205,9 +219,21 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         nonlinearity: the `nonlinearity` of the file's `RNN` layers, "tanh" or "relu", which their weights do not determine. If
             None, they are skipped.
 
+    Returns:
+        Layers and parameters by name.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, is damaged, or has no layer that can be converted.
+
+    Examples:
+        >>> import jax, jlstm, tempfile
+        >>> layer = jlstm.LSTM(4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(f"{folder}/lstm.safetensors", layer, layer.init(jax.random.key(0), features=3))
+        ...     layers = read(f"{folder}/lstm.safetensors")
+        >>> layers[""][0]  # the name is empty, since this file has no module around the layer
+        RNN(cell=LSTMCell(units=4))
     """
     _check(nonlinearity)
     path = files.existing_file(path)
@@ -260,6 +286,10 @@ def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], 
 
 def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
     """Write what `dump` returns to a safetensors file, for `module.load_state_dict(safetensors.torch.load_file(path))`.
+
+    Args:
+        path: the file.
+        layer, params: as for `dump`.
 
     Raises:
         OSError: the file cannot be written.

@@ -99,7 +99,6 @@ class Minibatches(Batches[T]):
         return -(-self.count // self.size)
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[T]]:
-        """Yield the remaining batches of a pass; see `Batches.epoch`."""
         rows, order = share(self.size, part), shuffled(self.count, self.seed, number)
         for index in remaining(len(self), start):
             positions = np.arange(index * self.size, (index + 1) * self.size)[rows]
@@ -146,6 +145,10 @@ def share(size: int, part: tuple[int, int]) -> slice:
 
     Raises:
         ValueError: `size` is not divisible by n, or i is not below n.
+
+    Examples:
+        >>> share(8, (1, 4))
+        slice(2, 4, None)
     """
     pair = checks.several("part", part, "(0, 1)")
     if len(pair) != 2 or not all(isinstance(number, int | np.integer) for number in pair) or not 0 <= pair[0] < pair[1]:
@@ -171,6 +174,12 @@ def take(tree: Any, rows: slice | np.ndarray) -> Any:
     Raises:
         TypeError: `tree` has a leaf that is not an array, or `rows` is neither a slice nor integers nor booleans.
         ValueError: A row number is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> images, labels = take((np.eye(3), np.arange(3)), np.array([2, 0]))
+        >>> labels.tolist()
+        [2, 0]
     """
     if not jax.tree.leaves(tree) or not all(getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(tree)):
         raise TypeError(f"tree must be arrays with a row for each example, got {checks.brief(tree)}")

@@ -91,7 +91,6 @@ class Buckets(Batches[Bucketed]):
         return sum(map(len, self._buckets))
 
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch[Bucketed]]:
-        """Yield the remaining batches of a pass; see `Batches.epoch`."""
         schedule = np.repeat(np.arange(len(self._buckets)), [len(bucket) for bucket in self._buckets])
         schedule = schedule[shuffled(len(self), self.seed, number)]
         upcoming = schedule[remaining(len(self), start).start :]

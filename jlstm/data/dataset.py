@@ -1,4 +1,4 @@
-"""Types of labelled image data sets."""
+"""Types of labeled image data sets."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Float32, Int32
 
 
 class Split(NamedTuple):
-    """Labelled images.
+    """Labeled images.
 
     Attributes:
         images: Brightness in [0, 1].

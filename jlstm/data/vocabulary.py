@@ -18,6 +18,12 @@ def words(text: str) -> list[str]:
     Differs from Keras's `Tokenizer` only in the carriage return, which is a space here and a letter there. In the word index of
     IMDB, 21 rare words contain an uppercase accented letter ("Ángela"), so this function never returns them.
 
+    Args:
+        text: A text.
+
+    Returns:
+        The words.
+
     Examples:
         >>> from jlstm.data import words
         >>> words("It's GREAT, isn't it?")

@@ -43,6 +43,14 @@ class Bidirectional(Composite):
 
     Reference: Schuster & Paliwal, 1997, "Bidirectional recurrent neural networks", https://doi.org/10.1109/78.650093.
     Differs from: PyTorch only concatenates; Keras calls the option `merge_mode` and returns a list for None.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.Bidirectional(jlstm.LSTM(4))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry["backward"].h.shape
+        ((2, 5, 8), (2, 4))
     """
 
     layer: Layer
@@ -61,22 +69,18 @@ class Bidirectional(Composite):
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """Same as `layer.spatial_in`."""
         return self.layer.spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """Same as `layer.spatial_out`."""
         return self.layer.spatial_out
 
     @property
     def unmerged(self) -> bool:
-        """Whether the outputs are a dict of two sequences, which is so with merge=None."""
         return self.merge is None
 
     @property
     def children(self) -> dict[Key, Layer]:
-        """The layer of each direction, under the keys "forward" and "backward"."""
         return {"forward": self.layer, "backward": self.layer.flipped()}
 
     def with_children(self, children: Mapping[Any, Layer]) -> Self:
@@ -84,11 +88,9 @@ class Bidirectional(Composite):
         return replace(self, layer=children["forward"])
 
     def join(self, entries: Mapping[Any, Any]) -> PyTree:
-        """Return a dict with an entry for each direction."""
         return dict(entries)
 
     def split(self, name: str, tree: PyTree | None) -> dict[Key, Any]:
-        """Return the entries of a dict by direction."""
         if tree is None:
             return dict.fromkeys(("forward", "backward"))
         if not isinstance(tree, Mapping) or tree.keys() != {"forward", "backward"}:
@@ -98,15 +100,12 @@ class Bidirectional(Composite):
 
     @property
     def output_keys(self) -> tuple[Key, ...]:
-        """The keys of both directions, "forward" and "backward": both contribute to the output."""
         return "forward", "backward"
 
     def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
-        """Return the outputs of both directions, merged."""
         return MERGES[self.merge](outputs["forward"], outputs["backward"])
 
     def split_outputs(self, outputs: Any) -> dict[Key, Any]:
-        """Return the outputs of both directions."""
         return dict(outputs)
 
     def unmerge(self) -> Self:
@@ -116,7 +115,6 @@ class Bidirectional(Composite):
         return replace(self, merge=None)
 
     def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
-        """Yield both directions, with the same inputs."""
         carries = self.split("carry", carry)
 
         def merge_with(key: Key, ys: Any) -> Any:
@@ -128,7 +126,6 @@ class Bidirectional(Composite):
             yield key, ChildCall(child, params[key], xs, carries[key], partial(merge_with, key))
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw the parameters of both directions."""
         return {
             name: layer.draw(k, features) for (name, layer), k in zip(self.children.items(), jax.random.split(key), strict=True)
         }
@@ -136,7 +133,6 @@ class Bidirectional(Composite):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Run both directions and merge their outputs."""
         carries, masks = self.split("carry", carry), self.split("dropout_masks", dropout_masks)
         keys = (None, None) if key is None else jax.random.split(key)
         results = {}

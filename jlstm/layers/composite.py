@@ -83,7 +83,6 @@ class Composite(Layer):
 
     @property
     def stochastic(self) -> bool:
-        """Whether any child has dropout, so that a random key changes the results."""
         return any(child.stochastic for child in self.children.values())
 
     @property
@@ -92,11 +91,9 @@ class Composite(Layer):
         return next(iter(self.children.values())).time_major
 
     def flipped(self) -> Self:
-        """Return the layer with all children run in the other direction."""
         return self.with_children({key: child.flipped() for key, child in self.children.items()})
 
     def map(self, function: Callable[..., Any], *trees: PyTree | None) -> PyTree:
-        """Apply a function to each layer inside this one that has no children, see `Layer.map`."""
         return self.join(
             {
                 key: child.map(function, *(None if tree is None else tree[key] for tree in trees))
@@ -105,20 +102,16 @@ class Composite(Layer):
         )
 
     def map_layers(self, function: Callable[[Layer], Layer]) -> Self:
-        """Replace each layer inside this one that has no children, see `Layer.map_layers`."""
         return self.with_children({key: child.map_layers(function) for key, child in self.children.items()})
 
     def leaves(self) -> list[tuple[tuple[Any, ...], Any]]:
-        """Return the layers inside this one that have no children, see `Layer.leaves`."""
         return [((key, *path), leaf) for key, child in self.children.items() for path, leaf in child.leaves()]
 
     def features_in(self, params: Params) -> int:
-        """Return the number of features of the inputs that the first child's parameters are for."""
         key, child = next(iter(self.children.items()))
         return child.features_in(params[key])
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """Return the initial carries of all children."""
         if params is None:
             raise ValueError(f"params must be what init of this layer returned, got None: {REMEDIES['params']}")
         entries = self.split("params", params)

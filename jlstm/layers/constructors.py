@@ -88,8 +88,8 @@ def LSTM(units: int, **options: Unpack[LSTMOptions]) -> RNN:
         projection=None, projection_bias=False, projection_clip=None: size of h if not `units`, and options of the projection.
         peephole=False, coupled=None: whether the gates see c; whether one gate serves as i and f.
         cell_clip=None, gate_clip=None: bounds of c and of the sums that enter the gates.
-        layer_norm=None, layer_norm_epsilon=None: one of four schemes of layer normalisation, and its ε.
-        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initialisers of the parameters.
+        layer_norm=None, layer_norm_epsilon=None: one of four schemes of layer normalization, and its ε.
+        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initializers of the parameters.
 
     Options of the loop, explained by `help(jlstm.RNN)`:
         reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
@@ -131,7 +131,7 @@ def GRU(units: int, **options: Unpack[GRUOptions]) -> RNN:
         activation="tanh", recurrent_activation="sigmoid": functions of the candidate and the gates.
         use_bias=True: whether there are biases.
         dropout=0.0, recurrent_dropout=0.0: shares of x and h zeroed when `apply` gets a key.
-        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initialisers of the parameters.
+        kernel_init="glorot_uniform", recurrent_init="orthogonal", bias_init="zeros": initializers of the parameters.
 
     Options of the loop, explained by `help(jlstm.RNN)`:
         reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).

@@ -20,8 +20,16 @@ class Layer(Tree, Options, abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
     Callers use `init`, `initial_carry`, `apply`, `step` and `last_output`, which check their arguments. A new kind of layer
-    defines the abstract methods, which get checked arguments: `features_in`, `draw`, `begin`, `run`, `run_step`, `output_of`,
-    `flipped` and the properties. A layer that is made of other layers is a `jlstm.layers.Composite`.
+    defines the abstract methods, which get checked arguments; if it is made of other layers, it is a `jlstm.layers.Composite`.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer, xs = jlstm.LSTM(4), jax.numpy.ones((2, 5, 3))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, xs)
+        >>> carry, y = layer.step(params, carry, xs[:, 0])  # one more step
+        >>> ys.shape, y.shape
+        ((2, 5, 4), (2, 4))
     """
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -130,8 +138,7 @@ class Layer(Tree, Options, abc.ABC):
             dtype: dtype of the carry. None takes the layer's `dtype`, or the dtype of `params` if that is None too.
 
         Returns:
-            The carry of the cell, `LSTMCarry(h, c)` for an LSTM. For a Stack it is a tuple with the carry of each layer, for a
-            Bidirectional a dict with the keys "forward" and "backward".
+            The carry of the cell, `LSTMCarry(h, c)` for an LSTM. For a Stack or a Bidirectional it is a tree like the parameters.
 
         Raises:
             TypeError: `batch_shape` is not a tuple or list, or `dtype` is not floating.
@@ -145,9 +152,8 @@ class Layer(Tree, Options, abc.ABC):
         try:
             return self.begin(params, batch_shape, dtype)
         except (KeyError, IndexError, AttributeError) as error:
-            raise ValueError(
-                f"params must be what init of this layer returned, got {type(params).__name__}: pass that"
-            ) from error
+            received = type(params).__name__
+            raise ValueError(f"params must be what init of this layer returned, got {received}: pass that") from error
 
     @answered("layer.last_output")
     def last_output(self, carry: PyTree) -> Any:

@@ -30,7 +30,7 @@ class RNN(Layer):
         time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
         unroll: steps per iteration of the compiled loop, or "all" (also True). More steps mean more code and less loop overhead;
             the results are the same.
-        remat: rematerialise in chunks of this many steps, or of √T steps with "sqrt" (also True). Only the carries between
+        remat: rematerialize in chunks of this many steps, or of √T steps with "sqrt" (also True). Only the carries between
             chunks are kept for the backward pass, which computes the rest again. With "sqrt" the recurrence takes O(√T) memory.
             Inputs, outputs that are used, and sequences between layers still take O(T).
         backend: what runs the recurrence. "auto" takes the fastest backend that can run it; see `jlstm.explain`.
@@ -40,6 +40,14 @@ class RNN(Layer):
     Raises:
         ValueError: `backend` is unknown, or `unroll` or `remat` is neither its word nor a whole number of at least 1.
         TypeError: a dtype is not floating, or `cell` is not a Cell.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(jlstm.LSTMCell(4), reverse=True)
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> bool((carry.h == ys[:, 0]).all())  # the step that it runs last is the first one
+        True
     """
 
     cell: Cell
@@ -77,34 +85,27 @@ class RNN(Layer):
 
     @property
     def features_out(self) -> int:
-        """Same as `cell.features_out`."""
         return self.cell.features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """Same as `cell.spatial_in`."""
         return self.cell.spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """Same as `cell.spatial_out`."""
         return self.cell.spatial_out
 
     @property
     def stochastic(self) -> bool:
-        """Same as `cell.stochastic`."""
         return self.cell.stochastic
 
     def flipped(self) -> Self:
-        """Return the same layer, run in the other direction."""
         return replace(self, reverse=not self.reverse)
 
     def features_in(self, params: Params) -> int:
-        """Same as `cell.features_in(params)`."""
         return self.cell.features_in(params)
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw the parameters of the cell in `param_dtype`."""
         checks.available("param_dtype", self.param_dtype)
         return self.cell.init(key, features, self.param_dtype)
 
@@ -118,7 +119,6 @@ class RNN(Layer):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Run the cell over all steps of the sequence."""
         keep = keep_carry if states else None
         options = RunOptions(self.reverse, self.unroll, self.remat, self.backend, keep)
         results = recur(self.cell, self.run_inputs(params, steps, carry, key, dropout_masks), options)
@@ -137,7 +137,6 @@ class RNN(Layer):
         return RunInputs(params, context, initial, initial if carry is None else cast_carry, xs, steps.mask, steps.resets)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """Run one step of the cell."""
         if self.reverse:
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
         dtype = self._compute_dtype(x.dtype)
@@ -151,7 +150,12 @@ class RNN(Layer):
         return carries.returned(new_carry, carry), y
 
     def output_of(self, carry: PyTree) -> Array:
-        """Return the h of the carry, if that is what the cell outputs."""
+        """Return the h of the carry, if that is what the cell outputs.
+
+        Raises:
+            TypeError: `carry` is that of another layer.
+            ValueError: the cell outputs something else.
+        """
         if not hasattr(carry, "_fields"):
             # `last_output` turns a TypeError into its message for the carry of another layer.
             raise TypeError

@@ -18,6 +18,14 @@ def param_shapes(layer: Any, features: int) -> PyTree:
     Args:
         layer: a `jlstm.Layer`.
         features: size of the last axis of the inputs.
+
+    Returns:
+        A tree like that of `layer.init`. It can be the argument `like` of `jlstm.load`.
+
+    Examples:
+        >>> import jlstm
+        >>> jlstm.layers.param_shapes(jlstm.LSTM(4), 3)["kernel"]
+        ShapeDtypeStruct(shape=(3, 16), dtype=float32)
     """
     with jax.enable_x64(True):  # the cache must not depend on the caller's setting, on which shapes do not depend either
         return jax.eval_shape(lambda: layer.draw(jax.random.key(0), features))

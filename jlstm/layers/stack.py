@@ -30,6 +30,14 @@ class Stack(Composite):
         ValueError: there are no layers, the layers disagree on `time_major`, a layer below another one has merge=None, or the
             outputs of a layer have other spatial sizes than the next layer takes.
         TypeError: an entry is not a Layer.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.Stack((jlstm.LSTM(6), jlstm.GRU(4)))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
+        >>> ys.shape, carry[0].h.shape, params[1]["kernel"].shape
+        ((2, 5, 4), (2, 6), (6, 12))
     """
 
     layers: tuple[Layer, ...]
@@ -58,39 +66,31 @@ class Stack(Composite):
 
     @property
     def features_out(self) -> int:
-        """Same as `features_out` of the last layer."""
         return self.layers[-1].features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """Same as `spatial_in` of the first layer."""
         return self.layers[0].spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """Same as `spatial_out` of the last layer."""
         return self.layers[-1].spatial_out
 
     @property
     def unmerged(self) -> bool:
-        """Whether the last layer returns a dict of two sequences."""
         return self.layers[-1].unmerged
 
     @property
     def children(self) -> dict[Key, Layer]:
-        """The layers, by their numbers."""
         return dict(enumerate(self.layers))
 
     def with_children(self, children: Mapping[Any, Layer]) -> Self:
-        """Return a stack of other layers."""
         return type(self)(tuple(children.values()))
 
     def join(self, entries: Mapping[Any, Any]) -> PyTree:
-        """Return a tuple with an entry for each layer."""
         return tuple(entries.values())
 
     def split(self, name: str, tree: PyTree | None) -> dict[Key, Any]:
-        """Return the entries of a tuple by the numbers of the layers."""
         count = len(self.layers)
         if tree is None:
             return dict.fromkeys(range(count))
@@ -101,19 +101,15 @@ class Stack(Composite):
 
     @property
     def output_keys(self) -> tuple[Key, ...]:
-        """The number of the last layer."""
         return (len(self.layers) - 1,)
 
     def merge_outputs(self, outputs: Mapping[Any, Any]) -> Any:
-        """Return the outputs of the last layer."""
         return outputs[len(self.layers) - 1]
 
     def split_outputs(self, outputs: Any) -> dict[Key, Any]:
-        """Return the outputs, which are those of the last layer."""
         return {len(self.layers) - 1: outputs}
 
     def unmerge(self) -> Self:
-        """Return the stack with the last layer unmerged."""
         return replace(self, layers=(*self.layers[:-1], self.layers[-1].unmerge()))
 
     def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
@@ -132,7 +128,6 @@ class Stack(Composite):
                 _, xs = layer.apply(params[k], xs, carries[k], **sequence)
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw the parameters of all layers."""
         sizes = (features, *(layer.features_out for layer in self.layers))  # one more than layers: zip drops it
         return tuple(layer.draw(k, size) for layer, k, size in zip(self.layers, self._keys(key), sizes, strict=False))
 
@@ -149,7 +144,6 @@ class Stack(Composite):
         return Results(tuple(result.carry for result in results), steps.xs, tuple(result.states for result in results))
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """Run one step of each layer."""
         carries = self.split("carry", carry)
         for k, layer in enumerate(self.layers):
             carries[k], x = layer.run_step(params[k], carries[k], x, reset)

@@ -1,4 +1,4 @@
-"""Small Flax models for sequence classification and language modelling, sampling, and a summary table."""
+"""Small Flax models for sequence classification and language modeling, sampling, and a summary table."""
 
 from jlstm.models.language_model import LanguageModel
 from jlstm.models.sampling import generate

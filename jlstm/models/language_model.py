@@ -34,10 +34,10 @@ class LanguageModel(nn.Module):
         dropout: Dropout rate of the embedding and of the outputs of each LSTM, with a new mask at every step.
         variational: Use one dropout mask for all steps of a call. `lstm={"recurrent_dropout": rate}` also drops inside the LSTMs.
         tied: Use the embedding as the output matrix. This saves parameters and usually improves the perplexity.
-        init_scale: All parameters are initialised uniformly in ±init_scale. The paper uses 0.1 (small), 0.05 (medium) and 0.04
+        init_scale: All parameters are initialized uniformly in ±init_scale. The paper uses 0.1 (small), 0.05 (medium) and 0.04
             (large).
-        forget_bias: Initial bias of the forget gates. None initialises it like the other parameters, as in the paper.
-        lstm: Further options of every `LSTM(units)`, such as `{"unroll": 5}`, `{"remat": True}` or initialisers.
+        forget_bias: Initial bias of the forget gates. None initializes it like the other parameters, as in the paper.
+        lstm: Further options of every `LSTM(units)`, such as `{"unroll": 5}`, `{"remat": True}` or initializers.
 
     Raises:
         ValueError: A size is below 1, a rate is outside [0, 1), or the LSTMs run backwards or are time-major.
@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
         `tied`: Press & Wolf 2017, "Using the Output Embedding to Improve Language Models", https://arxiv.org/abs/1608.05859;
         Inan, Khosravi & Socher 2017, "Tying Word Vectors and Word Classifiers", https://arxiv.org/abs/1611.01462.
 
-    Differs from: Gal & Ghahramani also drop whole words of the embedding. TensorFlow 1's tutorial initialises biases to zero.
+    Differs from: Gal & Ghahramani also drop whole words of the embedding. TensorFlow 1's tutorial initializes biases to zero.
 
     Examples:
         >>> import jax

@@ -30,7 +30,7 @@ def generate(
         key: Random key.
         prompt: Tokens that the model reads first, at least one per row.
         length: Number of tokens to draw.
-        temperature: Values below 1 favour likely tokens. 0 always takes the likeliest token, the first one of equals.
+        temperature: Values below 1 favor likely tokens. 0 always takes the likeliest token, the first one of equals.
 
     Returns:
         The drawn tokens, without the prompt, in the dtype of the prompt.

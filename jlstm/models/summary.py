@@ -39,7 +39,7 @@ def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: A
         module = Recurrent(module)
     if not isinstance(module, nn.Module | nnx.Module):
         raise TypeError(f"module must be a Flax module or a layer such as LSTM(units), got {checks.brief(module)}")
-    # Without these options rich would adapt the table to the terminal, and add colours.
+    # Without these options rich would adapt the table to the terminal, and add colors.
     plain = {"width": 100, "force_terminal": False, "color_system": None}
     inputs, arguments = jax.tree.map(_filled, (inputs, arguments))
     options: dict[str, Any] = {"console_kwargs": plain, "column_kwargs": {"overflow": "fold"}}

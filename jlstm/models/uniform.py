@@ -1,4 +1,4 @@
-"""Symmetric uniform initialiser, as used by Keras embeddings and by Zaremba et al. 2014."""
+"""Symmetric uniform initializer, as used by Keras embeddings and by Zaremba et al. 2014."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from jlstm._src import checks
 
 @dataclass(frozen=True)
 class Uniform:
-    """An initialiser that draws from [-scale, scale).
+    """An initializer that draws from [-scale, scale).
 
     Instances with the same scale are equal, and so are layers made with them.
 

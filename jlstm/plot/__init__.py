@@ -2,12 +2,12 @@
 
 Each function draws into the axes `ax`, or into the axes of a new figure, and returns the axes.
 `gates(trace).figure.savefig("gates.png")` thus saves a picture.
-Colour-blind readers can distinguish the colours (Okabe & Ito 2008). `import jlstm` does not import this package.
+Color-blind readers can distinguish the colors (Okabe & Ito 2008). `import jlstm` does not import this package.
 """
 
-from jlstm.plot.axes import COLOURS
+from jlstm.plot.axes import COLORS
 from jlstm.plot.heat import gates
 from jlstm.plot.lines import curves, flow, scores
 from jlstm.plot.points import embeddings, saturation
 
-__all__ = ["COLOURS", "curves", "embeddings", "flow", "gates", "saturation", "scores"]
+__all__ = ["COLORS", "curves", "embeddings", "flow", "gates", "saturation", "scores"]

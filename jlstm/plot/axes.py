@@ -1,4 +1,4 @@
-"""Helpers for all plots: axes, colours and word labels."""
+"""Helpers for all plots: axes, colors and word labels."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from jlstm._src import checks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The palette of Okabe & Ito, whose colours stay apart for people who are colour-blind.
-BLUE, ORANGE, GREEN, PINK, BLACK, SKY = COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")
-GREY = "#777777"
+# The palette of Okabe & Ito, whose colors stay apart for people who are color-blind.
+BLUE, ORANGE, GREEN, PINK, BLACK, SKY = COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")
+GRAY = "#777777"
 
 
 def axes(ax: "Axes | None", width: float, height: float) -> "Axes":

@@ -7,7 +7,7 @@ import numpy as np
 
 from jlstm._src import checks
 from jlstm.introspect import Trace
-from jlstm.plot.axes import GREY, axes, check_single, label_steps
+from jlstm.plot.axes import GRAY, axes, check_single, label_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def gates(
     Args:
         trace: A trace of one layer, batch first, from `jlstm.introspect.trace`.
         names: Names to show, from `trace.names`; for an LSTM i, f, g, o, c, h. None shows all gates.
-        labels: Labels of the steps, for example the words of a text. Only labelled steps are drawn.
+        labels: Labels of the steps, for example the words of a text. Only labeled steps are drawn.
         sequence: Index of the sequence in the batch.
         ax: Axes to draw into. None makes a new figure.
 
@@ -52,6 +52,14 @@ def gates(
         ImportError: matplotlib is not installed.
         TypeError: `trace` is not a trace of a single layer.
         ValueError: A name is unknown, there are more labels than steps, or `sequence` is out of range.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm import introspect, plot
+        >>> layer = jlstm.LSTM(4)
+        >>> trace = introspect.trace(layer, layer.init(jax.random.key(0), features=3), jax.numpy.ones((2, 5, 3)))
+        >>> [label.get_text() for label in plot.gates(trace, "fo").get_yticklabels()]
+        ['forget gate f', 'output gate o']
     """
     check_single("trace", trace, Trace)
     names = trace.gates._fields if names is None else gate_names(names)
@@ -88,14 +96,14 @@ def _blocks(ax: Any, blocks: dict[str, np.ma.MaskedArray], counts: np.ndarray) -
     scales: dict[tuple, list[str]] = {}
     images = {}
     for k, (name, values) in enumerate(blocks.items()):
-        scale = colours, low, high = _scale(name, values)
+        scale = colors, low, high = _scale(name, values)
         # left, right, bottom, top: y grows downwards, so that the first block and its first unit are at the top.
         extent = (-0.5, time - 0.5, k * pitch + 1, k * pitch)
-        images[scale] = ax.imshow(values.T, colours, aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
-        # Blocks with the same scale share a colour bar.
+        images[scale] = ax.imshow(values.T, colors, aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
+        # Blocks with the same scale share a color bar.
         scales.setdefault(scale, []).append(name)
         _hatch(ax, counts, k * pitch)
-    for scale in reversed(scales):  # each new colour bar is placed next to the map, so the last one drawn is the innermost
+    for scale in reversed(scales):  # each new color bar is placed next to the map, so the last one drawn is the innermost
         ax.figure.colorbar(images[scale], ax=ax, pad=0.01, aspect=30).ax.set_title(", ".join(scales[scale]), fontsize=10)
     ax.set(xlim=(-0.5, time - 0.5), ylim=((len(blocks) - 1) * pitch + 1, 0))
     ax.set_yticks([k * pitch + 0.5 for k in range(len(blocks))], [NAMES.get(name, name) for name in blocks])
@@ -108,7 +116,7 @@ def _hatch(ax: Any, counts: np.ndarray, top: float) -> None:
     # Padding begins and ends where the flag changes. The added ends make every span have both.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~counts, [False]])))
     spans = [(begin - 0.5, end - begin) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
-    ax.broken_barh(spans, (top, 1), facecolor="#f4f4f4", edgecolor=GREY, hatch="////", linewidth=0)
+    ax.broken_barh(spans, (top, 1), facecolor="#f4f4f4", edgecolor=GRAY, hatch="////", linewidth=0)
 
 
 def _scale(name: str, values: np.ma.MaskedArray) -> tuple[str, float, float]:

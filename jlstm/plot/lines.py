@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from jlstm._src import checks
-from jlstm.plot.axes import BLUE, COLOURS, GREY, ORANGE, axes, label_steps, plain
+from jlstm.plot.axes import BLUE, COLORS, GRAY, ORANGE, axes, label_steps, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PARTS = {  # fields of a record: line style, colour, label
+PARTS = {  # fields of a record: line style, color, label
     "train": ("-", BLUE, "training, mean since the point before"),
     "validation": ("--", ORANGE, "validation"),
 }
@@ -35,6 +35,11 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
         ImportError: matplotlib is not installed.
         TypeError: A record is neither a record nor such a dict.
         ValueError: No record has a measurement of this name.
+
+    Examples:
+        >>> from jlstm import plot
+        >>> plot.curves([{"step": 10, "loss": 0.75}, {"step": 20, "loss": 0.5}]).lines[0].get_ydata().tolist()
+        [0.75, 0.5]
     """
     checks.text("name", name)
     records = [_record(record) for record in checks.several("history", history, "result.history")]
@@ -44,11 +49,11 @@ def curves(history: Sequence[Any], name: str = "loss", *, ax: "Axes | None" = No
         recorded = ", ".join(names[:10]) or "but nothing was"
         raise ValueError(f"name must be of something that was recorded, {recorded}, got {checks.brief(name)}")
     ax = axes(ax, 6.4, 4)
-    for part, (style, colour, label) in PARTS.items():
+    for part, (style, color, label) in PARTS.items():
         if points[part]:
             steps, values = zip(*points[part], strict=True)
             marker = "o" if len(steps) <= 50 else ""
-            ax.plot(steps, values, style, color=colour, marker=marker, markersize=4, linewidth=2, label=label)
+            ax.plot(steps, values, style, color=color, marker=marker, markersize=4, linewidth=2, label=label)
     ax.set_xlabel("training step")
     ax.set_ylabel(name.replace("_", " "))
     ax.legend()
@@ -87,6 +92,14 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
         ImportError: matplotlib is not installed.
         TypeError: `norms` has another form, or does not have one number per step.
         ValueError: `norms` is empty.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm import introspect, plot
+        >>> layer = jlstm.LSTM(4)
+        >>> norms = introspect.gradient_flow(layer, layer.init(jax.random.key(0), features=3), jax.numpy.ones((2, 5, 3)))
+        >>> [line.get_label() for line in plot.flow(norms).lines]
+        ['loss', 'state', 'forget']
     """
     checks.text("label", label)
     floor = checks.bound("floor", floor)
@@ -94,9 +107,9 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
     if not lines:
         raise ValueError("norms must hold at least one line, got none: pass {'LSTM': gradient_flow(…).state}, say")
     ax = axes(ax, 7, 4)
-    for (name, values), colour, style in zip(lines.items(), cycle(COLOURS), cycle(["-", "--", "-.", ":"]), strict=False):
+    for (name, values), color, style in zip(lines.items(), cycle(COLORS), cycle(["-", "--", "-.", ":"]), strict=False):
         # A logarithmic axis has no place for zeros, so the line has gaps there.
-        ax.plot(np.where(values > 0, values, np.nan), style, color=colour, linewidth=2, label=name)
+        ax.plot(np.where(values > 0, values, np.nan), style, color=color, linewidth=2, label=name)
     ax.set_yscale("log")
     ax.set_ylim(bottom=max(floor, ax.get_ylim()[0]))
     ax.set_xlabel("step t")
@@ -107,7 +120,7 @@ def flow(norms: Any, *, floor: float = 1e-12, label: str = "norm", ax: "Axes | N
 
 
 def _lines(norms: Any, label: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield all lines with their labels. The layers of a tuple are labelled with numbers."""
+    """Yield all lines with their labels. The layers of a tuple are labeled with numbers."""
     if isinstance(norms, Mapping) or hasattr(norms, "_asdict"):
         parts = dict(norms if isinstance(norms, Mapping) else norms._asdict()).items()
     elif isinstance(norms, tuple | list) and all(isinstance(part, Mapping | tuple) for part in norms):
@@ -147,6 +160,12 @@ def scores(
     Raises:
         ImportError: matplotlib is not installed.
         ValueError: There are no words, or not exactly one score per word.
+
+    Examples:
+        >>> from jlstm import plot
+        >>> ax = plot.scores(["a", "great", "film"], [0.4, 0.9, 0.8])
+        >>> [label.get_text() for label in ax.get_xticklabels()]
+        ['a', 'great', 'film']
     """
     text = [checks.text("each of text", word) for word in checks.several("text", text, "['a', 'film']")]
     checks.text("label", label)
@@ -158,11 +177,11 @@ def scores(
         )
     ax = axes(ax, min(24, max(5, 1.5 + 0.22 * len(text))), 3.6)
     steps, above = np.arange(len(text)), values >= threshold
-    ax.axhline(threshold, color=GREY, linewidth=1)
-    ax.plot(steps, values, "-", color=GREY, linewidth=1)
+    ax.axhline(threshold, color=GRAY, linewidth=1)
+    ax.plot(steps, values, "-", color=GRAY, linewidth=1)
     ax.vlines(steps, threshold, values, colors=[BLUE if up else ORANGE for up in above], linewidth=2)
-    for selected, marker, colour in ((above, "^", BLUE), (~above, "v", ORANGE)):
-        ax.plot(steps[selected], values[selected], marker, color=colour, markersize=6)
+    for selected, marker, color in ((above, "^", BLUE), (~above, "v", ORANGE)):
+        ax.plot(steps[selected], values[selected], marker, color=color, markersize=6)
     ax.set(ylim=(-0.03, 1.03), xlim=(-0.7, len(text) - 0.3), ylabel=label)
     plain(ax)
     label_steps(ax, text)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jlstm._src import checks
 from jlstm.introspect import Saturation
-from jlstm.plot.axes import BLACK, BLUE, COLOURS, GREY, axes, check_single, plain, size_in_points
+from jlstm.plot.axes import BLACK, BLUE, COLORS, GRAY, axes, check_single, plain, size_in_points
 from jlstm.plot.heat import NAMES, gate_names
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
         TypeError: `shares` is not the saturation of a single layer.
         ValueError: A name is unknown.
 
+    Examples:
+        >>> import jax, jlstm
+        >>> from jlstm import introspect, plot
+        >>> layer = jlstm.LSTM(4, forget_bias=5)
+        >>> trace = introspect.trace(layer, layer.init(jax.random.key(0), features=3), jax.numpy.zeros((2, 5, 3)))
+        >>> [text.get_text() for text in plot.saturation(introspect.saturation(trace), "f").get_legend().get_texts()]
+        ['forget gate f: shut 0%, open 100%']
+
     Reference: Karpathy, Johnson & Li 2015, "Visualizing and Understanding Recurrent Networks", figure 3,
     https://arxiv.org/abs/1506.02078.
     """
@@ -43,11 +51,11 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
         checks.one_of("a name", name, shares.below._fields)
     ax = axes(ax, 5.2, 5)
     # No step is both nearly shut and nearly open, so both shares add up to at most 1: all points are below this line.
-    ax.plot([0, 1], [1, 0], "-", color=GREY, linewidth=1)
-    for name, colour, marker in zip(names, cycle(COLOURS), cycle("osD^"), strict=False):
+    ax.plot([0, 1], [1, 0], "-", color=GRAY, linewidth=1)
+    for name, color, marker in zip(names, cycle(COLORS), cycle("osD^"), strict=False):
         below, above = (np.asarray(getattr(side, name), float) for side in shares)
         means = f"{NAMES.get(name, name)}: shut {below.mean():.0%}, open {above.mean():.0%}"
-        ax.plot(below, above, marker, color=colour, markersize=6, alpha=0.6, markeredgewidth=0, label=means)
+        ax.plot(below, above, marker, color=color, markersize=6, alpha=0.6, markeredgewidth=0, label=means)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel("share of steps nearly shut")
     ax.set_ylabel("share of steps nearly open")
@@ -59,9 +67,9 @@ def saturation(shares: Saturation, names: str | Sequence[str] | None = None, *, 
 def embeddings(
     vectors: Float[np.ndarray, "size features"], labels: Sequence[str], *, most: int = 60, ax: "Axes | None" = None
 ) -> "Axes":
-    """Draw word embeddings in the plane of their first two principal components, and label the words farthest from the centre.
+    """Draw word embeddings in the plane of their first two principal components, and label the words farthest from the center.
 
-    The components come from a singular value decomposition of the centred vectors.
+    The components come from a singular value decomposition of the centered vectors.
 
     Args:
         vectors: One row per word.
@@ -76,6 +84,13 @@ def embeddings(
         ImportError: matplotlib is not installed.
         ValueError: There is not one label per vector, there are fewer than two vectors or features, or all vectors are equal.
 
+    Examples:
+        >>> import numpy as np
+        >>> from jlstm import plot
+        >>> ax = plot.embeddings(np.eye(4, 3), ["good", "great", "bad", "film"])
+        >>> sorted(text.get_text() for text in ax.texts)
+        ['bad', 'film', 'good', 'great']
+
     Reference: Pearson 1901, "On Lines and Planes of Closest Fit to Systems of Points in Space",
     https://doi.org/10.1080/14786440109462720.
     """
@@ -85,7 +100,7 @@ def embeddings(
         raise ValueError(
             f"vectors must be a matrix of at least 2 by 2 with a label for each row, got {vectors.shape} and {len(labels)} labels"
         )
-    # Principal components are the right singular vectors of the centred data; U Σ are the coordinates in them.
+    # Principal components are the right singular vectors of the centered data; U Σ are the coordinates in them.
     u, singular, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     if not singular[0]:
         raise ValueError("vectors must differ from each other, got all the same: train first")

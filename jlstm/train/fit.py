@@ -65,7 +65,7 @@ def fit(
     nonfinite: Literal["stop", "skip"] = "stop",
     progress: bool = False,
 ) -> Result:
-    """Minimise the mean of a loss over batches.
+    """Minimize the mean of a loss over batches.
 
     A step depends only on the state, on `key` and on its number. A run that is killed and started again with the same arguments
     and `checkpoints` therefore ends with the same bits as an uninterrupted run. Use optax to clip gradients and to schedule the

@@ -30,7 +30,6 @@ class SharedInterruption(Interruption):
     counts = itertools.count()  # never reset: all processes must use the same counts, over all runs
 
     def poll(self) -> bool:
-        """Return whether to stop now. All processes of a run must call this at the same points."""
         self.requested = self.requested or multihost_utils.reached_preemption_sync_point(next(self.counts))
         return self.requested
 

@@ -61,8 +61,13 @@ def keras_optimizer(
     Keras itself keeps the learning rate in float32 for every parameter dtype, and on TensorFlow also the momentum and betas.
 
     Examples:
+        >>> import numpy as np
         >>> from jlstm.train import keras_optimizer
         >>> optimizer = keras_optimizer("adam", learning_rate=0.002, global_clipnorm=5.0)
+        >>> params = {"slope": np.float32(1)}
+        >>> updates, state = optimizer.update({"slope": np.float32(3)}, optimizer.init(params), params)
+        >>> round(float(updates["slope"]), 6)  # the first step of Adam has the size of the learning rate
+        -0.002
     """
     make = OPTIMIZERS.get(checks.text("name", name).lower())
     if make is None:

@@ -16,7 +16,7 @@ class Outcome(NamedTuple):
     """The result of a loss function.
 
     Attributes:
-        losses: One loss per example. Training minimises their weighted mean.
+        losses: One loss per example. Training minimizes their weighted mean.
         metrics: Other measurements by name, each with one number or boolean per example, averaged in the same way.
         carry: Carry for the next batch of the pass, as in truncated backpropagation through time, or None.
     """

@@ -42,7 +42,7 @@ def mesh(units: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else checks.several("devices", devices, "jax.devices()")
     if invalid := [device for device in devices if not hasattr(device, "process_index")]:
         raise TypeError(f"devices must be a list such as jax.devices(), got {checks.brief(invalid[0])} in it")
-    # The devices of a process are neighbours in the mesh. Its share of a batch is then one range of rows, as `part` needs.
+    # The devices of a process are neighbors in the mesh. Its share of a batch is then one range of rows, as `part` needs.
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     if not ordered or len(ordered) % units:
         raise ValueError(f"units must divide the number of devices, {len(ordered)}, got {units}")
@@ -87,12 +87,12 @@ def part(mesh: Mesh | None, size: int) -> tuple[int, int]:
 
 
 def constrain(mesh: Mesh | None, state: Any) -> Any:
-    """Constrain a traced state to the shardings of `place`, so that every step gets the same input shardings."""
+    """Return a traced state constrained to the shardings of `place`, so that every step gets the same input shardings."""
     return state if mesh is None else jax.lax.with_sharding_constraint(state, shardings(mesh, state))
 
 
 def place(mesh: Mesh | None, state: Any) -> Any:
-    """Copy the arrays of a state to their devices.
+    """Return copies of the arrays of a state on their devices.
 
     Raises:
         ValueError: There are several processes and no mesh, or the arrays differ between processes.
@@ -106,7 +106,7 @@ def place(mesh: Mesh | None, state: Any) -> Any:
 
 
 def replicate(mesh: Mesh | None, key: jax.Array) -> jax.Array:
-    """Copy a key to all devices.
+    """Return a copy of a key on all devices.
 
     Raises:
         ValueError: The key differs between processes.
@@ -118,14 +118,14 @@ def replicate(mesh: Mesh | None, key: jax.Array) -> jax.Array:
 
 
 def spread(mesh: Mesh | None, params: PyTree) -> PyTree:
-    """Copy parameters to the placement that training uses, unless they are on the mesh already."""
+    """Return parameters as training places them: copies, unless they are on the mesh already."""
     if mesh is None or mesh_of(params) == mesh:
         return params
     return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _columns(mesh, leaf))), params)
 
 
 def split(mesh: Mesh | None, carry: PyTree) -> PyTree:
-    """Split the arrays of a carry along the batch axis."""
+    """Return copies of the arrays of a carry, split along the batch axis."""
     if mesh is None:
         return jax.tree.map(jnp.array, carry)
     return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _rows(mesh, leaf))), carry)
@@ -182,7 +182,7 @@ def _columns(mesh: Mesh, leaf: Any) -> PartitionSpec:
 
 
 def feed(mesh: Mesh | None, batch: PyTree, axis: int = 0) -> PyTree:
-    """Copy this process's share of a batch to its devices. Examples are along `axis`."""
+    """Return copies of this process's share of a batch on its devices. Examples are along `axis`."""
     if mesh is None:
         return batch
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH))

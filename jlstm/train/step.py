@@ -54,13 +54,24 @@ class Rule(NamedTuple):
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance(rule: Rule, mesh: Mesh | None, state: State, key: Array, batch: Batch) -> tuple[State, StepStatus]:
-    """Take one step. The buffers of `state` are donated."""
+    """Take one step. The buffers of `state` are donated.
+
+    Args:
+        rule: Loss function and optimizer.
+        mesh: Devices, or None.
+        state: State before the step.
+        key: Random key for dropout, from which the key of this step is made.
+        batch: One batch.
+
+    Returns:
+        The state after the step, and its status, which stays readable when the next step donates that state.
+    """
     return _with_status(mesh, _step(rule, state, key, batch))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance_several(rule: Rule, mesh: Mesh | None, state: State, key: Array, batches: Batch) -> tuple[State, StepStatus]:
-    """Take one step per batch. The batches are stacked along a new first axis. The buffers of `state` are donated."""
+    """Take one step per batch. The batches are stacked along a new first axis. Other arguments and results as for `advance`."""
 
     def step(state: State, batch: Batch) -> tuple[State, None]:
         return _step(rule, state, key, batch), None

@@ -67,7 +67,7 @@ def _run_textbook(problem: Problem, values: Values, dtype: Any) -> Quantities:
 def _widened(quantity: Quantity, distances: np.ndarray) -> Quantity:
     if not is_sequence(quantity.name):
         return replace(quantity, limit=max(quantity.limit, FACTOR * float(distances.max(initial=0))))
-    # The largest rounding in a window of 5 steps, because two programs may have their peaks at neighbouring steps. Zeros fill up
+    # The largest rounding in a window of 5 steps, because two programs may have their peaks at neighboring steps. Zeros fill up
     # the windows at both ends.
     by_time = np.pad(errors_by_time(distances, np.zeros_like(distances)), _NEAR)
     window_max = np.lib.stride_tricks.sliding_window_view(by_time, 2 * _NEAR + 1).max(-1)

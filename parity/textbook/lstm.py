@@ -23,7 +23,7 @@ Carry = jlstm.LSTMCarry
 
 
 def knows(cell: Any) -> bool:
-    """Whether the textbook supports the cell: known activations, no layer normalisation."""
+    """Whether the textbook supports the cell: known activations, no layer normalization."""
     return cell.layer_norm is None and all_known((cell.recurrent_activation, cell.activation, cell.output_activation or "tanh"))
 
 

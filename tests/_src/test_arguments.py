@@ -61,7 +61,7 @@ def test_every_foreign_name_is_answered(name):
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_any_other_name_is_answered_too(name):
-    """A misspelt or unknown name is answered with the name that may be meant, or where to look."""
+    """A misspelled or unknown name is answered with the name that may be meant, or where to look."""
     message = sentence_of(lambda: CALLABLES[name](zzz=1))
     assert "has no " in message
     assert "it takes " in message or "lists them" in message
@@ -83,8 +83,8 @@ TABLE = {
     ),
     "no inputs": (lambda: LAYER.apply(PARAMS), "layer.apply needs xs"),
     "lengths by position": (lambda: LAYER.apply(PARAMS, XS, None, [5, 2]), "layer.apply takes no more than params, xs, carry"),
-    "a misspelt option": (lambda: LSTM(4, dropuot=0.2), "perhaps 'dropout': see help(LSTM)"),
-    "a misspelt argument": (lambda: LAYER.apply(PARAMS, XS, length=[5, 2]), "perhaps 'lengths'"),
+    "a misspelled option": (lambda: LSTM(4, dropuot=0.2), "perhaps 'dropout': see help(LSTM)"),
+    "a misspelled argument": (lambda: LAYER.apply(PARAMS, XS, length=[5, 2]), "perhaps 'lengths'"),
     "units of a layer": (lambda: LAYER.units, "it is an option of its cell, layer.cell.units"),
     "an attribute": (lambda: LAYER.weights, "a layer has no attribute 'weights'"),
     # kinds of things

@@ -121,7 +121,7 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path):
         ({"layer": '{"kind": "os.system", "command": "ls"}'}, "there is no kind 'os.system'"),
         ({"layer": '{"kind": ["RNN"]}'}, "there is no kind"),
         ({"layer": '{"kind": "RNN"}'}, "RNN cannot have the options that are described"),
-        ({"layer": '{"kind": "RNN", "cell": {"kind": "LSTMCell", "units": 4, "colour": 1}}'}, "LSTMCell has no option 'colour'"),
+        ({"layer": '{"kind": "RNN", "cell": {"kind": "LSTMCell", "units": 4, "color": 1}}'}, "LSTMCell has no option 'color'"),
         ({"layer": '{"kind": "RNN", "cell": {"kind": "LSTMCell", "units": 1e400}}'}, "units must be a whole number"),
         ({"layer": json.dumps({"kind": "RNN", "cell": {"kind": "LSTMCell", "units": 10**18}})}, "a.safetensors"),
         (

@@ -62,7 +62,7 @@ def test_older_instructions_can_be_chosen(loaded, copies, instructions):
 
 
 def test_instructions_that_do_not_exist_are_refused(copies):
-    """A misspelt instruction set is refused: the speed of a fallback would be taken for its own."""
+    """A misspelled instruction set is refused: the speed of a fallback would be taken for its own."""
     chosen = library.find((copies,), library.sources(library.HERE), "avx3")
     assert chosen.functions is None
     assert chosen.reason.endswith("on this machine, got 'avx3'")

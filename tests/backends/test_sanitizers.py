@@ -1,4 +1,4 @@
-"""The kernel's C++ tests, compiled with sanitizers for memory, undefined behaviour and data races."""
+"""The kernel's C++ tests, compiled with sanitizers for memory, undefined behavior and data races."""
 
 import shutil
 import subprocess

@@ -34,7 +34,7 @@ OPTIONS = {  # the first of each is the default
     partial(MLSTMCell, UNITS): EXPONENTIAL,
 }
 KEY = jax.random.key(3)
-UNSTABLE = {SLSTMCell: slstm, MLSTMCell: mlstm}  # in NumPy, which has no stabiliser
+UNSTABLE = {SLSTMCell: slstm, MLSTMCell: mlstm}  # in NumPy, which has no stabilizer
 BIASED = {"use_bias": False, "forget_bias": 0.5}  # the only pair that is refused
 
 
@@ -80,7 +80,7 @@ def everything(layer, cotangent, offsets, xs, carry):
 def test_every_pair_equals_numpy(cell, x64):
     """Initial biases, masks and outputs equal NumPy's. Each gradient equals a slope by central differences.
 
-    The initial and last carry are compared too, except for cells with a stabiliser, whose carry is not that of the equations.
+    The initial and last carry are compared too, except for cells with a stabilizer, whose carry is not that of the equations.
     """
     layer = RNN(replace(cell, kernel_init="zeros"), param_dtype="float64")  # zeros compile fast; random numbers are added below
     problem = small_problem(layer)

@@ -50,8 +50,8 @@ def test_bounds_bind(x64):
         assert leaf.max() == pytest.approx(high)
 
 
-def test_normalised_sums_do_not_see_the_size_of_the_inputs(x64):
-    """Layer normalisation makes a kernel ten times as large give the same results."""
+def test_normalized_sums_do_not_see_the_size_of_the_inputs(x64):
+    """Layer normalization makes a kernel ten times as large give the same results."""
     for scheme in ("ba2016", "addons"):
         layer, params, xs, _ = small_problem(RNN(LSTMCell(UNITS, layer_norm=scheme, layer_norm_epsilon=1e-30)))
         larger = params | {"kernel": 10 * params["kernel"], "recurrent_kernel": 7 * params["recurrent_kernel"]}
@@ -104,7 +104,7 @@ def test_all_steps_at_once_are_as_exact_as_one_by_one():
 @pytest.mark.table(quick=3)
 @pytest.mark.parametrize("scheme", ["ba2016", "tf_contrib", "addons", "tflite"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_normalised_zeros_have_gradients(scheme, dtype):
+def test_normalized_zeros_have_gradients(scheme, dtype):
     """Gradients are finite in 16 bits, where ε is 0 and the root's derivative infinite, with padding too."""
     layer = RNN(LSTMCell(UNITS, layer_norm=scheme), param_dtype=dtype)
     params = layer.init(jax.random.key(0), FEATURES)

@@ -1,4 +1,4 @@
-"""Behaviour that all converters share. It needs no other framework."""
+"""Behavior that all converters share. It needs no other framework."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -221,4 +221,4 @@ def test_options_that_keras_lacks_are_refused():
     ):
         layer = LSTM(UNITS, **options)
         assert complaint in refusal(lambda layer=layer: convert.dump(layer, small_problem(layer).params))
-    assert "no option 'colour'" in refusal(lambda: convert.load(list(WEIGHTS["LSTM"].values()), colour=1))
+    assert "no option 'color'" in refusal(lambda: convert.load(list(WEIGHTS["LSTM"].values()), color=1))

@@ -157,7 +157,7 @@ def test_weights_that_do_not_fit_are_one_sentence(weights):
         ("LSTM", {"activations": ["Tanh"]}, "activations must be 3 names"),
         ("LSTM", {"activations": ["Sigmoid", "ScaledTanh", "Tanh"]}, "we have no activation 'ScaledTanh'"),
         ("LSTM", {"activations": ["Sigmoid", "Elu", "Tanh"], "activation_alpha": [0.5]}, "'Elu' with alpha=0.5"),
-        ("LSTM", {"colour": 1}, "LSTM nodes have no 'colour'"),
+        ("LSTM", {"color": 1}, "LSTM nodes have no 'color'"),
         ("LSTM", {"clip": -1.0}, "gate_clip must be above 0"),
         ("LSTM", {"clip": [1.0] * 1000}, "clip must be a number, got list"),
         ("LSTM", {"input_forget": [0]}, "input_forget must be 0 or 1, got [0]"),

@@ -201,7 +201,7 @@ def test_modules_that_pytorch_writes_out_are_listed(tmp_path):
         (lambda graph: setattr(graph.initializer[0], "data_type", 99), "of another size or type than it declares"),
         (lambda graph: graph.node[0].input.extend(["", "", "", "", "xs"]), "it has 9 inputs, expected at most 8"),
         (lambda graph: graph.node[0].attribute.append(make.make_attribute("layout", 2)), "it has layout=2"),
-        (lambda graph: graph.node[0].attribute.append(make.make_attribute("colour", 1)), "LSTM nodes have no 'colour'"),
+        (lambda graph: graph.node[0].attribute.append(make.make_attribute("color", 1)), "LSTM nodes have no 'color'"),
         (lambda graph: graph.node[0].attribute.append(make.make_attribute("direction", b"\xff")), "has no text that can be read"),
         (
             lambda graph: graph.node[0].attribute.append(make.make_attribute("clip", graph.output[0].type)),

@@ -52,7 +52,7 @@ def test_the_types_of_options_are_complete(cell, options):
         assert {word for part in get_args(types["coupled"]) for word in get_args(part)} == set(GATE_NAMES) - {None}
 
 
-def test_dtypes_are_normalised():
+def test_dtypes_are_normalized():
     """A dtype by name, as a NumPy or as a JAX type is the same option."""
     assert LSTM(UNITS, dtype="float32") == LSTM(UNITS, dtype=np.float32) == LSTM(UNITS, dtype=jax.numpy.float32)
     assert hash(LSTM(UNITS, param_dtype="bfloat16")) == hash(LSTM(UNITS, param_dtype=jax.numpy.bfloat16))

@@ -47,7 +47,7 @@ def test_the_imdb_model_part_by_part():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_table_is_plain_text_of_at_most_100_columns(name, monkeypatch):
-    """It has no escape codes, even if the environment asks for colours, and no cut-off names."""
+    """It has no escape codes, even if the environment asks for colors, and no cut-off names."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     table = summary(MODELS[name][0], TOKENS)
     assert "\x1b" not in table

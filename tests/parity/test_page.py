@@ -112,7 +112,7 @@ def test_what_is_hidden_is_not_seen(report_page, browser, width):
 
 
 def test_the_page_is_dark_where_the_system_is(report_page, browser):
-    """Text contrasts with the background in both colour schemes."""
+    """Text contrasts with the background in both color schemes."""
     question = (
         "[window.getComputedStyle(document.body).backgroundColor, window.getComputedStyle(document.body).color].join(' on ')"
     )

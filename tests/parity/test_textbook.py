@@ -113,7 +113,7 @@ def test_unknown_layers_are_refused():
 
 
 def test_all_cells_that_can_be_compared_are_known():
-    """Unknown are only layer normalisation, wrappers and the families that no peer has."""
+    """Unknown are only layer normalization, wrappers and the families that no peer has."""
     assert {name for name in CELLS if isinstance(CELLS[name], GRUCell | ConvLSTMCell | ElmanCell)} <= SUPPORTED.keys()
     assert {name for name, cell in CELLS.items() if isinstance(cell, LSTMCell) and not cell.layer_norm} <= SUPPORTED.keys()
     assert len(SUPPORTED) >= 17

@@ -53,8 +53,8 @@ def test_every_picture_is_drawn_where_it_should_be(name):
     assert len(content.getvalue()) > 5_000
 
 
-def colours(ax, text):
-    """Return the colours of all artists with this label."""
+def colors(ax, text):
+    """Return the colors of all artists with this label."""
     return {to_hex(line.get_color()) for line in ax.lines if text in line.get_label()}
 
 
@@ -90,7 +90,7 @@ def test_curves_have_the_records_points():
     """Training and validation are drawn against the step. A metric without validation has one curve."""
     loss_axes, grad_norm_axes = plot.curves(HISTORY), plot.curves(HISTORY, "grad_norm")
     np.testing.assert_array_equal([line.get_xydata() for line in loss_axes.lines], [[[10, 3], [20, 2]], [[10, 2.5], [20, 2.4]]])
-    assert (colours(loss_axes, "training"), colours(loss_axes, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
+    assert (colors(loss_axes, "training"), colors(loss_axes, "validation")) == ({BLUE.lower()}, {ORANGE.lower()})
     np.testing.assert_array_equal([line.get_xydata() for line in grad_norm_axes.lines], [[[10, 1], [20, 0.5]]])
     assert grad_norm_axes.get_ylabel() == "grad norm"
 
@@ -106,7 +106,7 @@ def test_loops_of_ones_own_have_curves():
             np.testing.assert_array_equal(line.get_xydata(), expected.get_xydata())
 
 
-def test_padding_is_hatched_and_not_the_colour_of_a_shut_gate():
+def test_padding_is_hatched_and_not_the_color_of_a_shut_gate():
     """Padded cells are masked, a hatched span covers each run of them, and the title counts them."""
     mask = np.array([[False, True, True, False, False, True]])
     gate_trace = trace(LAYER, PARAMS, np.ones((1, 6, 3), np.float32), mask=mask)
@@ -163,7 +163,7 @@ def test_scores_are_blue_from_the_threshold_upwards():
 
 
 def test_saturation_has_points_for_every_gate_of_any_cell():
-    """Gates beyond the number of colours and markers are drawn too."""
+    """Gates beyond the number of colors and markers are drawn too."""
     names = [f"gate{k}" for k in range(8)]
     gates = NamedTuple("Gates", [(name, np.ndarray) for name in names])
     shares = [gates(*np.full((8, 3), 0.5)) for _ in range(2)]

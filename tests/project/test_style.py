@@ -124,3 +124,43 @@ def test_public_functions_say_what_they_take_and_return(name):
     if "Args:" in text and "other arguments" not in text.lower():
         parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
         assert not [p for p in parameters if p not in text], "arguments that the docstring does not name"
+
+
+def definitions(tree: ast.AST, *owners: ast.ClassDef) -> Iterator[tuple[tuple[ast.ClassDef, ...], ast.stmt]]:
+    """Yield the classes, functions and methods of a file with the classes around them; not what is local to a function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield owners, node
+        if isinstance(node, ast.ClassDef):
+            yield from definitions(node, *owners, node)
+        elif isinstance(node, ast.If | ast.Try):
+            yield from definitions(node, *owners)
+
+
+def bases(owner: ast.ClassDef, classes: list[ast.ClassDef]) -> Iterator[ast.ClassDef]:
+    """Yield what a class inherits from. A name stands for all classes with that name, since imports are not followed."""
+    for expression in owner.bases:
+        outermost = next(node for node in ast.walk(expression) if isinstance(node, ast.Name | ast.Attribute))
+        name = outermost.attr if isinstance(outermost, ast.Attribute) else outermost.id
+        for base in classes:
+            if base.name == name != owner.name:
+                yield base
+                yield from bases(base, classes)
+
+
+def documents(base: ast.ClassDef, name: str) -> bool:
+    """Return whether a class has a method of this name with a docstring, which `inspect.getdoc` shows for overrides too."""
+    return any(isinstance(node, ast.FunctionDef) and node.name == name and ast.get_docstring(node) for node in base.body)
+
+
+def test_public_names_have_docstrings():
+    """Every public module, class, function and method has one, but for overrides of a method that a base class documents."""
+    trees = {path: ast.parse(text) for path, text in files("jlstm", "parity", "benchmarks")}
+    classes = [node for tree in trees.values() for _, node in definitions(tree) if isinstance(node, ast.ClassDef)]
+    missing = [path for path, tree in trees.items() if not ast.get_docstring(tree)]
+    for path, tree in trees.items():
+        for owners, node in definitions(tree):
+            inherited = owners and any(documents(base, node.name) for base in bases(owners[-1], classes))
+            if not (node.name.startswith("_") or ast.get_docstring(node) or inherited):
+                missing.append(f"{path}:{node.lineno}: {node.name}")
+    assert not missing

@@ -26,7 +26,7 @@ def elman(cell, params, xs, carry, mask=None, dropout_masks=None):
 
 
 def slstm(cell, params, xs):
-    """Return the outputs from a carry of zeros: Beck et al. 2024, equations 8 to 14, without the stabiliser."""
+    """Return the outputs from a carry of zeros: Beck et al. 2024, equations 8 to 14, without the stabilizer."""
     phi, batch = _forget(cell), len(xs)
     h = c = n = np.zeros((batch, cell.units))
     ys = []
@@ -42,7 +42,7 @@ def slstm(cell, params, xs):
 
 
 def mlstm(cell, params, xs):
-    """Return the outputs from a carry of zeros: equations 19 to 27 of the same paper, without the stabiliser, head by head."""
+    """Return the outputs from a carry of zeros: equations 19 to 27 of the same paper, without the stabilizer, head by head."""
     phi, batch, size = _forget(cell), len(xs), cell.units // cell.heads
     matrix, n = np.zeros((cell.heads, batch, size, size)), np.zeros((cell.heads, batch, size))
     ys = []

@@ -38,7 +38,7 @@ FEATURES = (
     Feature("Bound of the gates' sums", "gate_clip", "O", "test_goldens::test_outputs_last_carry_and_gradients"),
     Feature("Coupled gates, f = 1 - i", 'coupled="f=1-i"', "O", "test_goldens::test_outputs_last_carry_and_gradients"),
     Feature("Coupled gates, i = 1 - f", 'coupled="i=1-f"', "TL", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("Layer normalisation", 'layer_norm="ba2016"', "", "cells/test_pairs::test_every_pair_equals_numpy"),
+    Feature("Layer normalization", 'layer_norm="ba2016"', "", "cells/test_pairs::test_every_pair_equals_numpy"),
     Feature("… of TensorFlow contrib", 'layer_norm="tf_contrib"', "T", "test_goldens::test_outputs_last_carry_and_gradients"),
     Feature("… of TensorFlow Addons", 'layer_norm="addons"', "", "test_goldens::test_outputs_last_carry_and_gradients"),
     Feature("… of TensorFlow Lite", 'layer_norm="tflite"', "L", "test_goldens::test_outputs_last_carry_and_gradients"),

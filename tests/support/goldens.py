@@ -114,7 +114,7 @@ def load():
 
 
 def norms(w, columns, scheme):
-    """Return the parameters of a layer normalisation scheme."""
+    """Return the parameters of a layer normalization scheme."""
     if scheme in ("ba2016", "addons"):
         sums = {ours: {"scale": columns(w[f"{theirs}_gain"]), "offset": columns(w[f"{theirs}_bias"])} for ours, theirs in SUMS}
         return sums | {"state_norm": {"scale": w["lnc_gain"], "offset": w["lnc_bias"]}}

@@ -1,7 +1,7 @@
 """A second implementation of the LSTM's variants: float64 NumPy, step by step and gate by gate, without gradients.
 
 It is written from the papers and shares no code with `jlstm`. Peepholes: Gers & Schmidhuber 2000. Projection: Sak, Senior &
-Beaufays 2014. Layer normalisation: Ba, Kiros & Hinton 2016, and the schemes of TensorFlow contrib, TensorFlow Addons and
+Beaufays 2014. Layer normalization: Ba, Kiros & Hinton 2016, and the schemes of TensorFlow contrib, TensorFlow Addons and
 TensorFlow Lite. Dropout: Gal & Ghahramani 2016 on x and h, Semeniuta, Severyn & Barth 2016 on g.
 """
 
@@ -46,7 +46,7 @@ def step(options, params, x, h, c, masks):
     of_x = product(x, params["kernel"], names, masks.get("inputs"))
     of_h = product(h, params["recurrent_kernel"], names, None if on_g else masks.get("recurrent"))
     if scheme in ("ba2016", "addons"):  # each product over all its columns, before the bias
-        of_x, of_h = normalised(of_x, params["kernel_norm"], epsilon), normalised(of_h, params["recurrent_norm"], epsilon)
+        of_x, of_h = normalized(of_x, params["kernel_norm"], epsilon), normalized(of_h, params["recurrent_norm"], epsilon)
     sums = columns(of_x + of_h, names)
     let = partial(gate, options, params, sums)
     i = None if options["coupled"] == "i=1-f" else let("i", c)
@@ -54,11 +54,11 @@ def step(options, params, x, h, c, masks):
     i = 1 - f if options["coupled"] == "i=1-f" else i
     g = let("g", c) * (masks["recurrent"][0] if on_g and "recurrent" in masks else 1.0)
     c = f * c + i * g
-    if scheme in ("tf_contrib", "addons"):  # the carried c is the normalised one
-        c = normalised(c, params["state_norm"], epsilon)
+    if scheme in ("tf_contrib", "addons"):  # the carried c is the normalized one
+        c = normalized(c, params["state_norm"], epsilon)
     c = clipped(c, options["cell_clip"])
     o = let("o", c)
-    shown = normalised(c, params["state_norm"], epsilon) if scheme == "ba2016" else c  # only what is shown is
+    shown = normalized(c, params["state_norm"], epsilon) if scheme == "ba2016" else c  # only what is shown is
     h = o * ACTIVATIONS[options["output_activation"] or options["activation"]][0](shown)
     if options["projection"]:
         h = h @ params["projection_kernel"] + params.get("projection_bias", 0.0)
@@ -72,7 +72,7 @@ def gate(options, params, sums, name, c):
         total = total + params["peephole_kernel"][names.replace("g", "").index(name)] * c
     if options["layer_norm"] in ("tf_contrib", "tflite"):  # the sum of each gate, without its bias
         scale = columns(params["gate_norm"]["scale"], names)[name]
-        total = normalised(total, {"scale": scale, "offset": 0.0}, epsilon_of(options))
+        total = normalized(total, {"scale": scale, "offset": 0.0}, epsilon_of(options))
     if options["use_bias"]:
         total = total + columns(params["bias"], names)[name]
     function = options["activation" if name == "g" else "recurrent_activation"]
@@ -101,7 +101,7 @@ def product(x, kernel, names, masks):
     return np.concatenate([masked_x @ parts[name] for masked_x, name in zip(masked_xs, names, strict=True)], -1)
 
 
-def normalised(a, weights, epsilon):
-    """Normalise the last axis to mean 0 and variance 1, then apply scale and offset."""
+def normalized(a, weights, epsilon):
+    """Normalize the last axis to mean 0 and variance 1, then apply scale and offset."""
     mean, variance = a.mean(-1, keepdims=True), a.var(-1, keepdims=True)
     return (a - mean) / np.sqrt(variance + epsilon) * weights["scale"] + weights["offset"]

@@ -1,6 +1,9 @@
 """Run cells whose step is linear in the carry as an associative scan, which is O(log time) steps deep.
 
 Two steps h' = a h + b and h'' = a' h' + b' make one linear step with the factor a' a and the summand a' b + b'.
+
+Reference: Martin & Cundy, 2018, "Parallelizing linear recurrent neural nets over sequence length",
+https://arxiv.org/abs/1709.04057.
 """
 
 import jax.numpy as jnp

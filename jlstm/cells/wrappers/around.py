@@ -34,9 +34,19 @@ class Residual(Wrapper):
         cell: a cell that returns as many features as it gets.
 
     Raises:
+        TypeError: `cell` is not a Cell.
         ValueError: at `init`, if the sizes of inputs and outputs differ.
 
     Reference: Wu et al., 2016, "Google's neural machine translation system", https://arxiv.org/abs/1609.08144.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(Residual(jlstm.LSTMCell(3)))
+        >>> params, xs = layer.init(jax.random.key(0), features=3), jax.numpy.ones((2, 5, 3))
+        >>> _, ys = layer.apply(params, xs)
+        >>> _, inner = jlstm.LSTM(3).apply(params, xs)
+        >>> bool(jax.numpy.allclose(ys, inner + xs))
+        True
     """
 
     @property
@@ -45,17 +55,14 @@ class Residual(Wrapper):
         return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell."""
         _check_sizes(self, features)
         return self.cell.init(key, features, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
-        """Return the inputs for the inner cell, and again for `leave`."""
         # The second one reaches `leave` as `beside`.
         return xs, xs
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Return the sum of output and input."""
         return y + beside
 
 
@@ -70,10 +77,18 @@ class Highway(Wrapper):
         cell: a cell that returns as many features as it gets.
 
     Raises:
+        TypeError: `cell` is not a Cell.
         ValueError: at `init`, if the sizes of inputs and outputs differ.
 
     Reference: Srivastava, Greff & Schmidhuber, 2015, "Highway networks", https://arxiv.org/abs/1505.00387.
     Differs from: TensorFlow contrib's HighwayWrapper computes 1 - t, from weights of the other sign.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(Highway(jlstm.LSTMCell(3)))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> params["kernel"].shape, params["cell"]["kernel"].shape
+        ((3, 3), (3, 12))
     """
 
     @property
@@ -82,7 +97,6 @@ class Highway(Wrapper):
         return False
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell and of the gate."""
         _check_sizes(self, features)
         for_cell, for_kernel = jax.random.split(key)
         # A bias of -1 makes t = σ(-1) ≈ 0.27 at first, so that most of the input passes (Srivastava et al., 2015).
@@ -90,7 +104,6 @@ class Highway(Wrapper):
         return {"cell": self.cell.init(for_cell, features, dtype), "kernel": kernel, "bias": -jnp.ones(features, dtype)}
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """Return the entry `cell`."""
         return params["cell"]
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:
@@ -99,7 +112,6 @@ class Highway(Wrapper):
         return xs, (xs, jax.nn.sigmoid(sums + broadcast_leading(params["bias"], sums)))
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Return the gated sum of output and input."""
         x, t = beside
         return t * y + (1 - t) * x
 
@@ -113,10 +125,19 @@ class LearnedCarry(Wrapper):
 
     Args:
         cell: any cell.
+
+    Raises:
+        TypeError: `cell` is not a Cell.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(LearnedCarry(jlstm.LSTMCell(4)))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> params["carry"].h.shape, layer.initial_carry(params, batch_shape=(2,)).h.shape
+        ((4,), (2, 4))
     """
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell, and take its initial carry."""
         inner = self.cell.init(key, features, dtype)
         # Batch shape (): one carry without batch axes, which `begin` broadcasts to any batch.
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
@@ -129,7 +150,6 @@ class LearnedCarry(Wrapper):
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
-        """Return the entry `cell`."""
         return params["cell"]
 
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:

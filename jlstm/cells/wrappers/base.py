@@ -46,35 +46,28 @@ class Wrapper(Cell):
 
     @property
     def features_out(self) -> int:
-        """Same as `cell.features_out`."""
         return self.cell.features_out
 
     @property
     def spatial_in(self) -> tuple[int, ...]:
-        """Same as `cell.spatial_in`."""
         return self.cell.spatial_in
 
     @property
     def spatial_out(self) -> tuple[int, ...]:
-        """Same as `cell.spatial_out`."""
         return self.cell.spatial_out
 
     @property
     def gives_h(self) -> bool:
-        """Whether the output of a step is the h of the new carry."""
         return self.cell.gives_h
 
     @property
     def stochastic(self) -> bool:
-        """Whether a random key changes the results of the wrapper or the inner cell."""
         return self.cell.stochastic
 
     def features_in(self, params: Params) -> int:
-        """Return `cell.features_in` for the parameters of the inner cell."""
         return self.cell.features_in(self.inner_params(params, None))
 
     def init(self, key: Array, features: int, dtype: jax.typing.DTypeLike = "float32") -> Params:
-        """Draw the parameters of the inner cell."""
         return self.cell.init(key, features, dtype)
 
     def begin(
@@ -143,7 +136,6 @@ class Wrapper(Cell):
         return new_carry, self.leave(context.outer, z.outer, y)
 
     def gates(self, params: Params, context: Nested, carry: PyTree, z: Nested) -> Any:
-        """Return the gates of the inner cell."""
         return self.cell.gates(self.inner_params(params, context.outer), context.inner, carry, z.inner)
 
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:

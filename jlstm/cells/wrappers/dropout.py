@@ -109,7 +109,6 @@ class Dropout(Wrapper):
         return xs, {name: mask for name, mask in fresh.items() if name != "inputs"}
 
     def leave(self, drawn: PyTree, beside: PyTree, y: Array) -> Array:
-        """Return the masked outputs."""
         mask = (drawn | beside).get("outputs")
         return y if mask is None else y * broadcast_leading(mask, y)
 

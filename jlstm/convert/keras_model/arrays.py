@@ -209,8 +209,22 @@ def dump(layer: Layer, params: Params) -> list[Any]:
     `load` restores the same bits. The arrays do not contain the activations, directions, `reset_after`, dropout, or the strides
     and padding of a ConvLSTM: pass these to the Keras layer.
 
+    Args:
+        layer: an RNN, a Bidirectional of one, or a Stack of these.
+        params: the layer's parameters.
+
+    Returns:
+        The kernel, the recurrent kernel and, if any, the bias, twice for two directions.
+
     Raises:
         ValueError: the layer has an option that Keras does not have, or `params` do not fit it.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.LSTM(4)
+        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> [array.shape for array in weights]
+        [(3, 16), (4, 16), (16,)]
     """
     layers = layout.parts(layer, params)
     for _, _, side in layout.each(layers):
