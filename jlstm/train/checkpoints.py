@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -137,7 +138,8 @@ class Checkpoints:
         items = _items(like)
         expected = {**self._facts, **stored.contents(items)}
 
-        def snapshot(checkpoint: Any) -> Snapshot:
+        def snapshot(step: int) -> Snapshot:
+            checkpoint = self._read(step)
             self._compare(checkpoint.contents, expected)
             restored = checkpoint.restored(items)
             state = restored["training"]["state"]._replace(params=restored["params"])
@@ -148,7 +150,7 @@ class Checkpoints:
         # All processes go through the same steps: if the file of one process is damaged, `_together` makes all try the next step.
         for step in self._steps():
             try:
-                result = _together(lambda step=step: snapshot(self._read(step)))  # type: ignore[misc]
+                result = _together(partial(snapshot, step))
             except serialization.DamageError as error:
                 damage = damage or (self._damage(step, error), error)
                 continue

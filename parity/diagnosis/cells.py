@@ -42,7 +42,8 @@ FORMULAS = {
 
 def _with_activations(options: dict[str, str]) -> Before:
     def changed(cell: jlstm.LSTMCell) -> jlstm.LSTMCell:
-        return replace(cell, **{"output_activation": cell.output_function} | options)  # type: ignore[arg-type]
+        changes: dict[str, Any] = {"output_activation": cell.output_function, **options}
+        return replace(cell, **changes)
 
     return lambda problem, values: (replace(problem, layer=on_cells(problem.layer, changed)), values)
 

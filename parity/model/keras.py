@@ -46,9 +46,9 @@ def originals(
     keras_module = framework(version, options)
     _refuse_code(path, config)
     peer, arrays = keras_module.__name__.split(".")[0], keras_arrays.read(path)
+    if config is None:
+        return keras_weights.originals(keras_module, path, version, arrays, names, options, partial(original, peer))
     try:
-        if config is None:
-            return keras_weights.originals(keras_module, path, version, arrays, names, options, partial(original, peer))
         model = keras_module.models.load_model(path, compile=False, safe_mode=True)
         layers = {name: _layer(model, name) for name in names}
     except _FAILURES as error:

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from parity.model.leftovers import Contents, sort_out
+from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original
 
 Cells = list[dict[str, np.ndarray]]  # the weights of every cell by role
@@ -17,6 +17,10 @@ _ORDER = tuple(_ROLES.values())
 _KINDS = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
 # Every version of Keras calls its own function hard_sigmoid, so `framework` decides which of the two it is.
 _GATES = {"hard_sigmoid": "hard_sigmoid", "hard_sigmoid_0.2": "hard_sigmoid"}
+
+
+class NoLayerError(ValueError):
+    """Keras has no layer with the weights of a group."""
 
 
 def originals(
@@ -46,25 +50,25 @@ def originals(
         OSError: the file cannot be read.
     """
     layer_options = {**_defaults(version), **options}
-    built, scopes, incomplete_layers = {}, {}, {}
+    originals, scopes, incomplete_layers = {}, {}, {}
     for name in names:
         try:
-            scope = _place(path, name)
-            built[name], scopes[scope] = layer(framework, arrays, scope, layer_options)
-        except (ValueError, KeyError, TypeError) as error:
-            incomplete_layers[name] = f"Keras makes no layer of its weights ({str(error).splitlines()[0][:120]})"
+            scopes[name] = _place(path, name)
+            built, used = layer(framework, arrays, scopes[name], layer_options)
+        except NoLayerError as error:
+            incomplete_layers[name] = str(error)
             continue
-        if why := _undecided(version, options, type(built[name]).__name__):
+        originals[name] = make(built, frozenset(used))
+        if why := _undecided(version, options, type(built).__name__):
             incomplete_layers[name] = why
     assumed = [
         "the file holds weights alone: their layers' options are the defaults of "
         + (f"Keras {version}, which wrote it" if version else "Keras 2.3 and later")
         + "".join(f", {name}={value!r} was given" for name, value in options.items())
     ]
-    contents = sort_out(arrays, scopes, assumed)
-    names_by_scope = dict(zip(scopes, built, strict=True))
+    contents = sort_out(arrays, {scopes[name]: original.arrays for name, original in originals.items()}, assumed)
+    names_by_scope = {scopes[name]: name for name in originals}
     incomplete = {names_by_scope.get(scope, scope): why for scope, why in contents.incomplete.items()}
-    originals = {name: make(built[name], frozenset(used)) for name, used in zip(built, scopes.values(), strict=True)}
     return originals, contents._replace(incomplete=incomplete_layers | incomplete)
 
 
@@ -78,12 +82,30 @@ def layer(framework: Any, arrays: Mapping[str, np.ndarray], scope: str, options:
         options: options of the layer that no array shows.
 
     Raises:
-        ValueError: the weights are not those of one layer.
+        NoLayerError: the weights are not those of one layer, or Keras refuses an option.
     """
     forward, backward, used = _cells(arrays, scope)
     if not forward:
-        raise ValueError(f"{scope!r} has no recurrent_kernel: compare it by hand")
-    return _layer(framework, forward, backward, options), used
+        raise NoLayerError(f"{scope!r} has no recurrent_kernel: compare it by hand")
+    layer_classes = framework.layers
+    cells = [_class_and_options(scope, cell, options) for cell in forward]
+    # Keras lists weights cell by cell, forward before backward, and in each cell in the order of `_ORDER`.
+    weights = [array for cell in (*forward, *backward) for array in cell.values()]
+    dtype, merge = {"dtype": weights[0].dtype.name}, {"merge_mode": options["merge"]} if "merge" in options else {}
+    try:
+        if len(cells) > 1:
+            built = layer_classes.RNN([getattr(layer_classes, f"{kind}Cell")(**values) for kind, values in cells], **dtype)
+        else:
+            ((kind, values),) = cells
+            built = getattr(layer_classes, kind)(**values, go_backwards=bool(options.get("reverse")))
+        if backward:
+            built = layer_classes.Bidirectional(built, **dtype, **merge)
+        built.build((None, None, len(weights[0])))
+        built.set_weights(weights)
+    except (ValueError, TypeError) as error:  # of Keras, such as for an activation that it does not have
+        reason = str(error).strip().split("\n")[0][:120]
+        raise NoLayerError(f"Keras makes no layer of the weights of {scope!r} ({reason}): compare it by hand") from error
+    return built, used
 
 
 def _defaults(version: str) -> dict[str, Any]:
@@ -109,14 +131,20 @@ def _undecided(version: str, options: Mapping[str, Any], kind: str) -> str:
 
 
 def _place(path: Path, name: str) -> str:
-    """Return the path of the group that holds a layer's arrays."""
+    """Return the path of the group that holds a layer's arrays.
+
+    Raises:
+        NoLayerError: no group has the layer's name, or several groups have it.
+    """
     with h5py.File(path) as file:
         groups: dict[str, h5py.Group] = {}
         file.visititems(lambda array_path, item: groups.update({array_path: item}) if isinstance(item, h5py.Group) else None)
         places = [array_path for array_path, group in groups.items() if array_path == name or _name(array_path, group) == name]
-    if not places:
-        raise ValueError(f"there is no group of {name!r} in the file")
-    return max(places, key=len)  # a group and a group inside it may have the same name: the inner one holds the arrays
+    # A group and a group inside it may have the same name: the inner one holds the arrays.
+    place = max(places, key=len, default="")
+    if not place or not all(inside(place, outer) for outer in places if outer != place):
+        raise NoLayerError(f"{len(places)} groups of the file have the name {name!r}, expected one: compare it by hand")
+    return place
 
 
 def _name(array_path: str, group: Any) -> str:
@@ -143,31 +171,29 @@ def _cells(arrays: Mapping[str, np.ndarray], scope: str) -> tuple[Cells, Cells, 
     return *sides, [array_path for folder in order for array_path in recurrent[folder].values()]
 
 
-def _layer(framework: Any, forward: Cells, backward: Cells, options: Mapping[str, Any]) -> Any:
-    layer_classes, merge = framework.layers, {"merge_mode": options["merge"]} if "merge" in options else {}
-    dtype = forward[0]["kernel"].dtype.name
-    if len(forward) > 1:
-        layer = layer_classes.RNN([_build(layer_classes, "Cell", cell, options) for cell in forward], dtype=dtype)
-    else:
-        layer = _build(layer_classes, "", forward[0], options)
-    if backward:
-        layer = layer_classes.Bidirectional(layer, dtype=dtype, **merge)
-    layer.build((None, None, len(forward[0]["kernel"])))
-    # Keras lists weights cell by cell, forward before backward, and in each cell in the order of `_ORDER`.
-    layer.set_weights([array for cell in (*forward, *backward) for array in cell.values()])
-    return layer
+def _kind(scope: str, weights: Mapping[str, np.ndarray]) -> str:
+    """Return the class of the Keras layer that has weights of these shapes.
+
+    Raises:
+        NoLayerError: there is none.
+    """
+    shape = weights["recurrent_kernel"].shape
+    kinds = [kind for gates, kind in _KINDS.items() if len(shape) == 2 and shape[1] == gates * shape[0]]
+    if not kinds or "kernel" not in weights:
+        shapes = ", ".join(f"{role} {array.shape}" for role, array in weights.items())
+        classes = ", ".join(_KINDS.values())
+        raise NoLayerError(f"{scope!r} has {shapes}, which are not the weights of {classes}: compare it by hand")
+    return kinds[0]
 
 
-def _build(layer_classes: Any, suffix: str, weights: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Any:
-    units, columns = weights["recurrent_kernel"].shape
-    kind = _KINDS[columns // units]  # the number of gates
-    layer_options: dict[str, Any] = {"use_bias": "bias" in weights, "dtype": weights["kernel"].dtype.name}
-    layer_options["recurrent_initializer"] = "zeros"  # QR has no bfloat16
-    layer_options |= {"activation": options["activation"]} if "activation" in options else {}
+def _class_and_options(scope: str, weights: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the class of the Keras layer that has the weights, and its arguments, which are also those of its cell."""
+    kind, units = _kind(scope, weights), len(weights["recurrent_kernel"])
+    cell_options: dict[str, Any] = {"units": units, "use_bias": "bias" in weights, "dtype": weights["kernel"].dtype.name}
+    cell_options["recurrent_initializer"] = "zeros"  # QR has no bfloat16
+    cell_options |= {"activation": options["activation"]} if "activation" in options else {}
     if kind != "SimpleRNN" and "recurrent_activation" in options:
-        layer_options["recurrent_activation"] = _GATES.get(options["recurrent_activation"], options["recurrent_activation"])
+        cell_options["recurrent_activation"] = _GATES.get(options["recurrent_activation"], options["recurrent_activation"])
     if kind == "GRU":
-        layer_options["reset_after"] = weights["bias"].ndim == 2 if "bias" in weights else options.get("reset_after", True)
-    if options.get("reverse") and not suffix:
-        layer_options["go_backwards"] = True
-    return getattr(layer_classes, f"{kind}{suffix}")(units, **layer_options)
+        cell_options["reset_after"] = weights["bias"].ndim == 2 if "bias" in weights else options.get("reset_after", True)
+    return kind, cell_options

@@ -7,7 +7,7 @@ import pytest
 
 from jlstm import RNN
 from jlstm.cells import GRUCell, LSTMCell
-from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
+from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
 from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
 
 pytestmark = pytest.mark.no_cover
@@ -156,6 +156,30 @@ def test_a_wrapper_needs_a_cell():
     """A wrapper refuses a layer."""
     with pytest.raises(TypeError, match=r"cell must be a Cell such as LSTMCell\(units\)"):
         Zoneout(RNN(CELL))
+
+
+def test_a_wrapper_draws_only_its_own_part():
+    """`outer_context` gets the first half of the key and the wrapper's own masks; the inner cell gets the others."""
+    calls = []
+
+    class Observer(Wrapper):
+        mask_names = ("own",)
+
+        def outer_context(self, params, batch_shape, dtype, key, dropout_masks):
+            calls.append((key, dropout_masks))
+            return "drawn"
+
+    cell, key = Observer(WeightDrop(CELL)), jax.random.key(3)
+    params = cell.init(jax.random.key(0), FEATURES)
+    factors = 2 * jnp.eye(UNITS, 4 * UNITS)
+    with_key = cell.begin(params, (BATCH,), "float32", key=key)[1]
+    with_masks = cell.begin(params, (BATCH,), "float32", dropout_masks={"own": 1, "cell": {"recurrent_kernel": factors}})[1]
+    outer_key, inner_key = jax.random.split(key)
+    assert calls == [(outer_key, None), (None, {"own": 1})]
+    assert with_key.outer == with_masks.outer == "drawn"
+    inner = cell.cell.begin(params, (BATCH,), "float32", key=inner_key)[1]
+    np.testing.assert_array_equal(with_key.inner.outer, inner.outer)
+    np.testing.assert_array_equal(with_masks.inner.outer, factors)
 
 
 WRAPPERS = {

@@ -48,6 +48,43 @@ def archive(path, config=CONFIG, compression=zipfile.ZIP_STORED, **extra_members
     return path
 
 
+def old(path, cells, *more_names, described):
+    """Write an old file with a layer of cells, in groups of these names, with or without the model's configuration."""
+    names = [f"{cell}/{role}" for cell in cells for role in ("kernel", "recurrent_kernel", "bias")] + list(more_names)
+    with h5py.File(path, "w") as file:
+        weights_group = file.create_group("model_weights") if described else file
+        weights_group.attrs["layer_names"] = ["one"]
+        layer = weights_group.create_group("one")
+        layer.attrs["weight_names"] = names
+        for name in names:
+            layer[name] = np.ones(SHAPES["2"] if name.endswith("bias") else SHAPES["1"], "f4")
+        file.attrs["keras_version"] = "3.15.1"
+        if described:
+            entries = [{"class_name": "LSTMCell", "config": CONFIG["config"] | {"name": cell.split("/")[-1]}} for cell in cells]
+            stack = {"class_name": "StackedRNNCells", "config": {"cells": entries}}
+            layers = [{"class_name": "RNN", "config": {"name": "one", "cell": stack}}]
+            file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": layers}})
+    return path
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_cells_of_one_name_are_refused(tmp_path, described):
+    """Two groups of one layer with the same last name are refused by both names: one cell would hide the other."""
+    stack = "one/stacked_rnn_cells"
+    layers = convert.read(old(tmp_path / "a.h5", [f"{stack}/lstm_cell", f"{stack}/lstm_cell_1"], described=described))
+    assert len(layers["one"][0].layers) == 2
+    path = old(tmp_path / "b.h5", [f"{stack}/lstm_cell", f"{stack}_1/lstm_cell"], described=described)
+    complaint = f"it has two cells of one name, in the groups 'one/{stack}/lstm_cell' and 'one/{stack}_1/lstm_cell'"
+    assert complaint in refusal(lambda: convert.read(path))
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_arrays_of_one_role_are_refused(tmp_path, described):
+    """Old files write `kernel` or `kernel:0`. If a cell has both, neither hides the other."""
+    path = old(tmp_path / "a.h5", ["one/lstm_cell"], "one/lstm_cell/kernel:0", described=described)
+    assert "the array 'one/one/lstm_cell/kernel:0' besides kernel" in refusal(lambda: convert.read(path))
+
+
 def test_the_files_of_these_tests_are_whole(tmp_path):
     """The files are readable before the other tests damage them."""
     assert convert.read(weights(tmp_path / "a.weights.h5")).keys() == {"layers/lstm"}

@@ -69,3 +69,18 @@ def test_quantized_weights_of_another_type_are_refused(tmp_path):
     node = make.make_node("DynamicQuantizeLSTM", places, ["ys"], "layer", domain="com.microsoft", hidden_size=UNITS)
     path = saved(tmp_path / "a.onnx", graph([node], constants))
     assert "its W is of float32, expected int8 or uint8" in refusal(lambda: convert.read(path))
+
+
+def test_each_layer_may_compute_its_weights(tmp_path):
+    """The memory for computed weights is that of one layer, so that a file may have many layers of 8-bit weights."""
+    units, rng = 256, np.random.default_rng(0)
+    constants, nodes = {"scale": np.float32(0.01), "zero": np.int8(0), "axis": np.array([0])}, []
+    for k in range(3):
+        for name in (f"W{k}", f"R{k}"):
+            constants[f"{name}q"] = rng.integers(-127, 127, (units, 4 * units)).astype(np.int8)
+            nodes.append(make.make_node("DequantizeLinear", [f"{name}q", "scale", "zero"], [f"{name}d"]))
+            nodes.append(make.make_node("Transpose", [f"{name}d"], [f"{name}t"]))
+            nodes.append(make.make_node("Unsqueeze", [f"{name}t", "axis"], [name]))
+        nodes.append(make.make_node("LSTM", ["xs", f"W{k}", f"R{k}"], [f"ys{k}"], f"layer{k}", hidden_size=units))
+    layers = convert.read(saved(tmp_path / "a.onnx", graph(nodes, constants, outputs=("ys0",))))
+    assert list(layers) == ["layer0", "layer1", "layer2"]

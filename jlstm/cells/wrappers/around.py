@@ -142,14 +142,13 @@ class LearnedCarry(Wrapper):
         # Batch shape (): one carry without batch axes, which `begin` broadcasts to any batch.
         return {"cell": inner, "carry": self.cell.begin(inner, (), dtype)[0]}
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **random_source: Any) -> tuple[PyTree, Nested]:
-        """Return the learned carry, for each sequence of the batch, and the contexts."""
-        checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
-        _, context = super().begin(params, batch_shape, dtype, **random_source)
+    def outer_carry(self, params: Params, batch_shape: tuple[int, ...], carry: PyTree) -> PyTree:
+        """Return the learned carry, for each sequence of the batch."""
         # A reset goes back to this carry too, since a run takes its initial carry from `begin`.
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"]), context
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params["carry"])
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
+        checks.instance("params", params, dict, "{'cell': …, 'carry': …}")
         return params["cell"]
 
     def reduced(self, params: Params, context: Nested, xs: Any) -> Reduced | None:

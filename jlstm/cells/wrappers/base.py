@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array
 
 from jlstm._src import checks
-from jlstm.cell import Cell, MaskedInputs, Params, PyTree, Reduced
+from jlstm.cell import Cell, DropoutMasks, MaskedInputs, Params, PyTree, Reduced
 
 
 class Nested(NamedTuple):
@@ -25,7 +25,8 @@ class Wrapper(Cell):
     A wrapper overrides what happens around the inner cell. `inner_params` returns the parameters that the inner cell runs with,
     `enter` changes the inputs, and `leave` changes the outputs. They work on one step and on all steps at once, so that
     `reduced` can take them out of the loop. A wrapper that changes the carry overrides `step`, and `reduced` to return None when
-    it does so.
+    it does so. `outer_carry` changes or refuses the initial carry. `outer_context` and `outer_step_masks` draw what is random in
+    the wrapper itself, once for a sequence or at each step.
 
     Parameters and carry are those of the inner cell, unless a wrapper changes them. The context, the masks of each step and the
     projected inputs are `Nested`. `dropout_masks` is a dict with the keys in `mask_names`, and `cell` for the masks of the inner
@@ -80,11 +81,11 @@ class Wrapper(Cell):
         dropout_masks: PyTree | None = None,
     ) -> tuple[PyTree, Nested]:
         """Return the initial carry of the inner cell, and the contexts of both."""
-        inner = self.inner_params(params, None)
-        carry, context = self.cell.begin(
-            inner, batch_shape, dtype, key=keys(key)[1], dropout_masks=_inner_masks(self, dropout_masks)
-        )
-        return carry, Nested(None, context)
+        (outer_key, inner_key), (outer_masks, inner_masks) = _split_key(key), _split_masks(self, dropout_masks)
+        inner_params = self.inner_params(params, None)
+        carry, context = self.cell.begin(inner_params, batch_shape, dtype, key=inner_key, dropout_masks=inner_masks)
+        carry = self.outer_carry(params, batch_shape, carry)
+        return carry, Nested(self.outer_context(params, batch_shape, dtype, outer_key, outer_masks), context)
 
     def step_masks(
         self,
@@ -96,13 +97,24 @@ class Wrapper(Cell):
         dropout_masks: PyTree | None = None,
     ) -> Nested | None:
         """Return the dropout masks that the wrapper and the inner cell draw again at each step, or None if there is none."""
-        inner_params, inner_masks = self.inner_params(params, None), _inner_masks(self, dropout_masks)
-        inner = self.cell.step_masks(inner_params, shape, dtype, key=keys(key)[1], dropout_masks=inner_masks)
-        outer = self.outer_step_masks(params, shape, dtype, keys(key)[0], dropout_masks)
+        (outer_key, inner_key), (outer_masks, inner_masks) = _split_key(key), _split_masks(self, dropout_masks)
+        inner_params = self.inner_params(params, None)
+        inner = self.cell.step_masks(inner_params, shape, dtype, key=inner_key, dropout_masks=inner_masks)
+        outer = self.outer_step_masks(params, shape, dtype, outer_key, outer_masks)
         return None if inner is None and outer is None else Nested(outer, inner)
 
+    def outer_carry(self, params: Params, batch_shape: tuple[int, ...], carry: PyTree) -> PyTree:
+        """Return the initial carry of the wrapper, from that of the inner cell, or refuse a cell with such a carry."""
+        return carry
+
+    def outer_context(
+        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
+    ) -> PyTree:
+        """Return the context of the wrapper itself, or None. `dropout_masks` has no masks of the inner cell."""
+        return None
+
     def outer_step_masks(
-        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
     ) -> PyTree:
         """Return the dropout masks that the wrapper itself draws again at each step, or None."""
         return None
@@ -151,18 +163,19 @@ class Wrapper(Cell):
         return (entered if fresh.inner is None else MaskedInputs(entered, fresh.inner)), beside
 
 
-def keys(key: Array | None) -> tuple[Array | None, Array | None]:
+def _split_key(key: Array | None) -> tuple[Array | None, Array | None]:
     """Return a key for the wrapper and a key for its inner cell, both None without a key."""
     # A layer calls `begin` and `step_masks` with the same key. So a wrapper must draw in only one of them. In both it would draw
     # the same numbers.
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 
-def _inner_masks(cell: Wrapper, dropout_masks: PyTree | None) -> PyTree | None:
+def _split_masks(cell: Wrapper, dropout_masks: PyTree | None) -> tuple[DropoutMasks | None, PyTree | None]:
+    """Return the dropout masks for the wrapper and those for its inner cell."""
     if dropout_masks is None:
-        return None
+        return None, None
     if not isinstance(dropout_masks, dict):
         raise TypeError(f"dropout masks of {type(cell).__name__} must be a dict, got {type(dropout_masks).__name__}")
     for name in dropout_masks:
         checks.one_of(f"a key of the dropout masks of {type(cell).__name__}", name, (*cell.mask_names, "cell"))
-    return dropout_masks.get("cell")
+    return {name: mask for name, mask in dropout_masks.items() if name != "cell"}, dropout_masks.get("cell")

@@ -9,8 +9,8 @@ from jaxtyping import Array
 from jlstm._src import checks
 from jlstm._src.arrays import broadcast_leading
 from jlstm._src.dropout import bernoulli_masks
-from jlstm.cell import MaskedInputs, Params, PyTree, Reduced
-from jlstm.cells.wrappers.base import Nested, Wrapper, keys
+from jlstm.cell import DropoutMasks, MaskedInputs, Params, PyTree, Reduced
+from jlstm.cells.wrappers.base import Nested, Wrapper
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,32 +63,27 @@ class Dropout(Wrapper):
         """Whether a rate is not 0, or the inner cell uses a random key."""
         return bool(self.inputs or self.outputs or self.state) or self.cell.stochastic
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: Any,
-        *,
-        key: Array | None = None,
-        dropout_masks: PyTree | None = None,
-    ) -> tuple[PyTree, Nested]:
-        """Return the initial carry of the inner cell, and with `variational` the masks as context."""
-        carry, context = super().begin(params, batch_shape, dtype, key=key, dropout_masks=dropout_masks)
+    def outer_carry(self, params: Params, batch_shape: tuple[int, ...], carry: PyTree) -> PyTree:
+        """Return the initial carry of the inner cell. It must have h if `state` is not 0."""
         if self.state and not hasattr(carry, "h"):
             raise TypeError(f"state is for a cell that carries h, got {self.cell!r}: leave state out")
-        # The first key is the wrapper's own. The base class gives the second one to the inner cell.
-        outer = self._masks(params, batch_shape, dtype, keys(key)[0], dropout_masks) if self.variational else {}
-        return carry, context._replace(outer=outer)
+        return carry
+
+    def outer_context(
+        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
+    ) -> PyTree:
+        """Return the masks of a sequence with `variational`, else none."""
+        return self._masks(params, batch_shape, dtype, key, dropout_masks) if self.variational else {}
 
     def outer_step_masks(
-        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
     ) -> PyTree:
         """Return the masks of each step, or None with `variational`."""
         # `or None`: for an empty dict the layer would wrap its inputs into `MaskedInputs` for nothing.
         return None if self.variational else self._masks(params, shape, dtype, key, dropout_masks) or None
 
     def _masks(
-        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
     ) -> dict[str, Array]:
         carry = jax.eval_shape(lambda: self.cell.begin(params, (), dtype)[0])  # only for the size of h
         sizes = {
@@ -98,7 +93,7 @@ class Dropout(Wrapper):
         }
         shapes = {name: (*shape, *size) for name, size in sizes.items() if getattr(self, name)}
         if dropout_masks is not None:
-            return checks.masks({name: mask for name, mask in dropout_masks.items() if name != "cell"}, shapes, dtype)
+            return checks.masks(dropout_masks, shapes, dtype)
         return bernoulli_masks(key, {name: getattr(self, name) for name in shapes}, shapes, dtype)
 
     def enter(self, params: Params, drawn: PyTree, xs: Array, fresh: PyTree) -> tuple[Array, PyTree]:

@@ -7,8 +7,8 @@ from jaxtyping import Array
 
 from jlstm._src import checks
 from jlstm._src.dropout import bernoulli_masks
-from jlstm.cell import Params, PyTree
-from jlstm.cells.wrappers.base import Nested, Wrapper, keys
+from jlstm.cell import DropoutMasks, Params, PyTree
+from jlstm.cells.wrappers.base import Wrapper
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,29 +46,21 @@ class WeightDrop(Wrapper):
         """Whether weights are dropped, or the inner cell uses a random key."""
         return bool(self.rate) or self.cell.stochastic
 
-    def begin(
-        self,
-        params: Params,
-        batch_shape: tuple[int, ...],
-        dtype: Any,
-        *,
-        key: Array | None = None,
-        dropout_masks: PyTree | None = None,
-    ) -> tuple[PyTree, Nested]:
-        """Return the initial carry of the inner cell, and the factors of the kernel as context."""
-        carry, context = super().begin(params, batch_shape, dtype, key=key, dropout_masks=dropout_masks)
+    def outer_context(
+        self, params: Params, batch_shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
+    ) -> PyTree:
+        """Return the factors of the kernel, or None."""
         # The kernel must be at the top of the parameters. Wrappers such as Highway have it one level down, in "cell".
         if not isinstance(params, dict) or "recurrent_kernel" not in params:
             raise TypeError(
                 f"WeightDrop is for a cell with a recurrent_kernel, got {self.cell!r}: put it around the innermost cell"
             )
-        shape = params["recurrent_kernel"].shape
-        if dropout_masks is not None:
-            factors = {name: value for name, value in dropout_masks.items() if name != "cell"}
-            masks = checks.masks(factors, {"recurrent_kernel": shape}, dtype)
-            return carry, context._replace(outer=masks.get("recurrent_kernel"))
-        masks = bernoulli_masks(keys(key)[0], {"recurrent_kernel": self.rate}, {"recurrent_kernel": shape}, dtype)
-        return carry, context._replace(outer=masks.get("recurrent_kernel"))
+        shapes = {"recurrent_kernel": params["recurrent_kernel"].shape}
+        if dropout_masks is None:
+            masks = bernoulli_masks(key, {"recurrent_kernel": self.rate}, shapes, dtype)
+        else:
+            masks = checks.masks(dropout_masks, shapes, dtype)
+        return masks.get("recurrent_kernel")
 
     def inner_params(self, params: Params, drawn: PyTree) -> Params:
         """Return the parameters, with the masked recurrent kernel if there are factors."""

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array
 
 from jlstm._src import checks
-from jlstm.cell import Params, PyTree, Reduced
+from jlstm.cell import DropoutMasks, Params, PyTree, Reduced
 from jlstm.cells.wrappers.base import Nested, Wrapper
 
 
@@ -54,25 +54,24 @@ class Zoneout(Wrapper):
         """Whether units keep their value, or the inner cell uses a random key."""
         return bool(self.h or self.c) or self.cell.stochastic
 
-    def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any, **random_source: Any) -> tuple[PyTree, Nested]:
-        """Return the initial carry and the contexts of the inner cell."""
-        carry, context = super().begin(params, batch_shape, dtype, **random_source)
+    def outer_carry(self, params: Params, batch_shape: tuple[int, ...], carry: PyTree) -> PyTree:
+        """Return the initial carry of the inner cell. It must have what has a rate, in the same scale at every step."""
         for name in ("h", "c"):
             if getattr(self, name) and not hasattr(carry, name):
                 raise TypeError(f"{name} is for a cell that carries {name}, got {self.cell!r}: leave {name} out")
         if self.c and hasattr(carry, "m"):
             raise ValueError(f"c of {self.cell!r} has another scale at every step, exp(m): zone out h only")
-        return carry, context
+        return carry
 
     def outer_step_masks(
-        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: PyTree
+        self, params: Params, shape: tuple[int, ...], dtype: Any, key: Array | None, dropout_masks: DropoutMasks | None
     ) -> PyTree:
         """Return d, zeros and ones, for each part of the carry that has a rate; None in inference."""
         # `shape` is (time, *batch), and a carry has no time axis.
         carry = jax.eval_shape(lambda: self.cell.begin(params, shape[1:], dtype)[0])
         shapes = {name: (shape[0], *getattr(carry, name).shape) for name in ("h", "c") if getattr(self, name)}
         if dropout_masks is not None:
-            return checks.masks({name: mask for name, mask in dropout_masks.items() if name != "cell"}, shapes, dtype) or None
+            return checks.masks(dropout_masks, shapes, dtype) or None
         if key is None or not shapes:
             return None
         keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)

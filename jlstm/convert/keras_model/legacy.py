@@ -60,7 +60,7 @@ def assign(weights: list[str], layer: LayerConfig, *, ordered: bool) -> Place:
             return Place([], extra, f"{reason}, so that the order of its cells is not told")
         order = list(cells)
         by_side = [order[k * count : (k + 1) * count] for k in range(sides)]
-    return Place([{group.rpartition("/")[2]: cells[group] for group in part} for part in by_side], extra, "", sides)
+    return _by_cell(by_side, cells, extra, directions=sides)
 
 
 def _has_unique_cell_names(layer: LayerConfig) -> bool:
@@ -95,11 +95,11 @@ def layers(weights: list[str]) -> Iterator[tuple[str, Place]]:
         elif {name: len(part) for name, part in sides.items()} == {"forward": 1, "backward": 1}:
             if base == next(iter(sides.values()))[0]:  # yield the pair once, where its first direction is
                 side_cells = [bases[sides[name][0]] for name in ("forward", "backward")]
-                yield parent, _place(side_cells, cells, weights, parent)._replace(directions=2)
+                yield parent, _place(side_cells, cells, weights, parent, directions=2)
         elif base.rpartition("/")[2] == base.split("/")[0]:  # a layer that the user named "forward…", in its own group
             yield base, _place([members], cells, weights, base)
         else:
-            obstacle = "its weights are named as one direction of a Bidirectional layer, and the other direction is not there"
+            obstacle = "has weights named as one direction of a Bidirectional layer, and the other direction is not there"
             yield base, Place([], [], obstacle)
 
 
@@ -122,9 +122,20 @@ def _bases(cells: list[str]) -> dict[str, list[str]]:
     return {base: layers[base] for base in sorted(layers, key=lambda base: cells.index(layers[base][0]))}
 
 
-def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str) -> Place:
+def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str, directions: int = 0) -> Place:
     """Return the arrays of a layer, given the names of the cells of each direction."""
     cell_groups = {group for side in sides for group in side}
     extra = [name for name in weights if name.startswith(f"{base}/") and name.rpartition("/")[0] not in cell_groups]
     extra += [name for group in cell_groups for role, name in cells[group].items() if role not in ROLES]
-    return Place([{group.rpartition("/")[2]: cells[group] for group in side} for side in sides], extra)
+    return _by_cell(sides, cells, extra, directions)
+
+
+def _by_cell(sides: list[list[str]], cells: Cells, extra: list[str], directions: int) -> Place:
+    """Return the arrays of each direction by the names of its cells, which are the last parts of the names of their groups."""
+    named = [{group.rpartition("/")[2]: group for group in side} for side in sides]
+    for side, groups_by_name in zip(sides, named, strict=True):
+        for group in side:
+            if (other := groups_by_name[group.rpartition("/")[2]]) != group:
+                obstacle = f"has two cells of one name, in the groups {group[-80:]!r} and {other[-80:]!r}"
+                return Place([], extra, obstacle, directions)
+    return Place([{name: cells[group] for name, group in side.items()} for side in named], extra, "", directions)

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     Attributes:
         sides: the cells by name, for one or two directions.
         extra: the names of other arrays in the layer's group.
-        obstacle: why the arrays cannot be assigned to cells; "" if they can.
+        obstacle: why the arrays cannot be assigned to cells, as a clause after "it"; "" if they can.
         directions: the number of directions according to the names of the group and its parts; 0 if unknown.
     """
 
@@ -107,7 +107,8 @@ def groups(names: Iterable[str]) -> Cells:
     arrays: Cells = {}
     for name in names:
         group, _, role = name.rpartition("/")
-        arrays.setdefault(group, {})[role.removesuffix(":0")] = name
+        roles, role = arrays.setdefault(group, {}), role.removesuffix(":0")
+        roles[name if role in roles else role] = name  # a group with "kernel" and "kernel:0" has one array too many
     return arrays
 
 

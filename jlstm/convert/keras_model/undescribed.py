@@ -81,7 +81,7 @@ def _convert_layer(result: Result, group: _Group, name: str, defaults: Defaults)
     """
     base, _, place = group
     if place.obstacle:
-        raise UnsupportedError(place.obstacle)
+        raise UnsupportedError(f"it {place.obstacle}")
     kind = None
     if result.content.numbered:
         kind = defaults.kind_of_class(base)

@@ -93,6 +93,7 @@ class Layers:
             UnsupportedError: the node cannot be converted.
             ValueError: the file is damaged, or contradicts itself.
         """
+        # One for each node, since its memory is bounded: one for all would refuse files of several layers of 8-bit weights.
         inputs, constants = self._inputs(node), Constants(self._used)
         arrays = {
             name: _constant(constants, node, name, inputs[name]) for name in ("W", "R", "B", "P", *_SCALES) if name in inputs

@@ -9,6 +9,7 @@ from conversions import refusal
 from jlstm._src.description import features_in
 from jlstm.convert import hdf5_format
 from jlstm.convert import keras as convert
+from parity.model import keras_weights
 from parity.peers.keras import keras  # imported first: it configures TensorFlow
 
 import tf_keras  # isort: skip  # after these
@@ -83,6 +84,41 @@ def test_layers_of_one_name_go_by_their_paths(capsys, tmp_path):
     }
     assert cli.main([str(tmp_path / "a.weights.h5"), "--dtype", "float64"]) == 0
     assert capsys.readouterr().out.count("pass       float64") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "complaint"),
+    [
+        ({"kernel": None}, {}, "has recurrent_kernel (4, 16), bias (16,), which are not the weights of LSTM, GRU, SimpleRNN: "),
+        ({"recurrent_kernel": (4, 17)}, {}, "has kernel (3, 16), recurrent_kernel (4, 17), bias (16,), which are not"),
+        ({"recurrent_kernel": (3, 3, 4, 16)}, {}, "recurrent_kernel (3, 3, 4, 16)"),
+        ({"recurrent_kernel": None}, {}, "has no recurrent_kernel: "),
+        ({"bias": (15,)}, {}, "Keras makes no layer of the weights of 'lstm' ("),
+        ({}, {"activation": "mine"}, "Keras makes no layer of the weights of 'lstm' ("),
+    ],
+)
+def test_weights_of_no_layer_are_refused(change, options, complaint):
+    """The sentence names the group and, if Keras was asked, its reason."""
+    shapes = {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)} | change
+    arrays = {f"lstm/{role}": np.ones(shape, "f4") for role, shape in shapes.items() if shape}
+    for framework in (keras, tf_keras):
+        assert complaint in refusal(lambda framework=framework: keras_weights.layer(framework, arrays, "lstm", options))
+
+
+def test_groups_of_one_name_are_not_confused(capsys, tmp_path):
+    """A layer of another kind in an inner model may have the same name. Its weights are not taken for the layer's."""
+    inner = keras.Sequential([keras.Input((None, 3)), keras.layers.Dense(3, name="same")])
+    keras.Sequential([inner, keras.layers.LSTM(4, name="same")]).save_weights(tmp_path / "a.weights.h5")
+    assert cli.main([str(tmp_path / "a.weights.h5")]) == 2
+    assert "2 groups of the file have the name 'same', expected one" in capsys.readouterr().err
+
+
+def test_a_mistake_of_parity_is_not_reported_as_one_of_the_file(monkeypatch, tmp_path):
+    """Only what Keras and the file lack is a reason not to compare a layer."""
+    keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4)]).save_weights(tmp_path / "a.weights.h5")
+    monkeypatch.setattr(keras_weights, "_GATES", None)
+    with pytest.raises(AttributeError):
+        cli.main([str(tmp_path / "a.weights.h5"), "--option", "recurrent_activation=sigmoid"])
 
 
 def test_cells_without_an_order_are_refused(tmp_path):
