@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jlstm import LSTM, LSTMCarry
+from jlstm import GRU, LSTM
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
 
 pytestmark = [pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("native")]
+
+LAYERS = {"LSTM": LSTM, "GRU": GRU}
 
 # --- at all sizes ---
 
@@ -30,29 +32,31 @@ SIZES = {  # batch, time, features, units
 }
 
 
-@pytest.mark.table(quick=12)
+@pytest.mark.table(quick=16)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
 @pytest.mark.parametrize("name", SIZES)
-def test_any_size_equals_scan(name, reverse, dtype):
+@pytest.mark.parametrize("kind", LAYERS)
+def test_any_size_equals_scan(kind, name, reverse, dtype):
     """Values and gradients equal those of `scan`: forward without flags, backward with a mask and resets."""
     batch, time, features, units = SIZES[name]
-    problem = small_problem(LSTM(units, reverse=reverse, backend="cpu"), batch=batch, time=time, features=features)
+    problem = small_problem(LAYERS[kind](units, reverse=reverse, backend="cpu"), batch=batch, time=time, features=features)
     cotangent, (_, params, xs, carry) = cotangent_of(problem), problem
     params = jax.tree.map(lambda leaf: leaf / np.sqrt(units), params)  # without this, long sums magnify small differences
     cast = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
     shares = {"mask": 0.6, "resets": 0.3} if reverse else {}
     sequence = {name: flags(share, batch=batch, time=time) for name, share in shares.items()}
-    truth = differentiate(LSTM(units, reverse=reverse, backend="scan"), cotangent, params, xs, carry, **sequence)
+    truth = differentiate(LAYERS[kind](units, reverse=reverse, backend="scan"), cotangent, params, xs, carry, **sequence)
     got = differentiate(problem.layer, *map(cast, (cotangent, params, xs, carry)), **sequence)
     scale = max([1.0, *(np.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(truth))])
     assert_close(got, truth, atol=scale * 50 * np.finfo(dtype).eps)  # sums over up to 650 units and 192 rows
 
 
-def test_programs_call_the_kernel():
+@pytest.mark.parametrize("kind", LAYERS)
+def test_programs_call_the_kernel(kind):
     """The compiled program calls the kernel. The other tests here would pass without it."""
-    layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    layer, params, xs, carry = small_problem(LAYERS[kind](UNITS, backend="cpu"), dtype=np.float32)
     loss = lambda params: layer.apply(params, xs, carry)[1].sum()
     kernel_calls = lambda function: set(re.findall(r"jlstm_\w+", jax.jit(function).lower(params).compile().as_text()))
     assert "jlstm_forward" in kernel_calls(loss)
@@ -61,13 +65,11 @@ def test_programs_call_the_kernel():
 
 # --- under every transformation ---
 
-_, PARAMS, XS, CARRY = PROBLEM = small_problem(LSTM(UNITS, backend="cpu"))
 FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
 
 
-def scalar(layer, sequence):
+def scalar(layer, cotangent, sequence):
     """Return a loss of params, xs and carry whose second derivatives are not zero."""
-    cotangent = cotangent_of(PROBLEM)
 
     def loss(params, xs, carry):
         out = layer.apply(params, xs, carry, **sequence)
@@ -87,8 +89,7 @@ def broadcast_leading(primals):
 def hessian_times(outer, inner):
     """Return a function that multiplies the Hessian by a direction, with one mode of differentiation over another."""
 
-    def product(f):
-        args = tuple(PROBLEM[1:])
+    def product(f, *args):
         if inner == "reverse":
             gradient = lambda *args: jax.grad(f, (0, 1, 2))(*args)
             if outer == "forward":
@@ -100,48 +101,50 @@ def hessian_times(outer, inner):
     return product
 
 
-MODES = {
-    "grad": lambda f: jax.grad(f, (0, 1, 2))(*PROBLEM[1:]),
-    "grad of xs": lambda f: jax.grad(f, 1)(*PROBLEM[1:]),
-    "grad of weights": lambda f: jax.jit(jax.grad(f))(*PROBLEM[1:]),
-    "grad of the bias": lambda f: jax.grad(lambda bias: f(PARAMS | {"bias": bias}, *PROBLEM[2:]))(PARAMS["bias"]),
-    "grad of the carry": lambda f: jax.grad(f, 2)(*PROBLEM[1:]),
-    "jvp": lambda f: jax.jvp(f, tuple(PROBLEM[1:]), broadcast_leading(tuple(PROBLEM[1:]))),
-    "linearize": lambda f: jax.linearize(f, *PROBLEM[1:])[1](*broadcast_leading(tuple(PROBLEM[1:]))),
-    "jacfwd": lambda f: jax.jacfwd(f, 2)(*PROBLEM[1:]),
-    "jacrev": lambda f: jax.jacrev(f, (0, 2))(*PROBLEM[1:]),
+MODES = {  # w, c: the parameters and the carry
+    "grad": lambda f, w, xs, c: jax.grad(f, (0, 1, 2))(w, xs, c),
+    "grad of xs": lambda f, w, xs, c: jax.grad(f, 1)(w, xs, c),
+    "grad of weights": lambda f, w, xs, c: jax.jit(jax.grad(f))(w, xs, c),
+    "grad of the bias": lambda f, w, xs, c: jax.grad(lambda bias: f(w | {"bias": bias}, xs, c))(w["bias"]),
+    "grad of the carry": lambda f, w, xs, c: jax.grad(f, 2)(w, xs, c),
+    "jvp": lambda f, w, xs, c: jax.jvp(f, (w, xs, c), broadcast_leading((w, xs, c))),
+    "linearize": lambda f, w, xs, c: jax.linearize(f, w, xs, c)[1](*broadcast_leading((w, xs, c))),
+    "jacfwd": lambda f, w, xs, c: jax.jacfwd(f, 2)(w, xs, c),
+    "jacrev": lambda f, w, xs, c: jax.jacrev(f, (0, 2))(w, xs, c),
     "forward over reverse": hessian_times("forward", "reverse"),
     "reverse over reverse": hessian_times("reverse", "reverse"),
     "reverse over forward": hessian_times("reverse", "forward"),
     "forward over forward": hessian_times("forward", "forward"),
-    "hessian": lambda f: jax.jit(jax.hessian(f, 2))(*PROBLEM[1:]),
-    "vmap over data": lambda f: jax.vmap(jax.grad(f, (1, 2)), (None, 0, 0))(PARAMS, two(XS), two(CARRY)),
-    "a gradient for each example": lambda f: jax.vmap(jax.grad(f), (None, 0, 0))(PARAMS, two(XS), two(CARRY)),
-    "vmap over inputs only": lambda f: jax.vmap(f, (None, 0, None))(PARAMS, two(XS), CARRY),
-    "vmap over the carry only": lambda f: jax.vmap(jax.grad(f, 2), (None, None, 0))(*PROBLEM[1:3], two(CARRY)),
-    "vmap over another axis": lambda f: jax.vmap(f, (None, 1, None))(PARAMS, jnp.stack([XS, XS + 1], 1), CARRY),
-    "vmap over weights": lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None, None))(two(PARAMS), *PROBLEM[2:]),
-    "vmap over all": lambda f: jax.vmap(jax.grad(f, (0, 1, 2)))(*map(two, PROBLEM[1:])),
-    "vmap twice": lambda f: jax.vmap(jax.vmap(f, (None, 0, 0)), (None, 0, None))(PARAMS, two(two(XS)), two(CARRY)),
-    "grad of vmap": lambda f: jax.grad(lambda *a: jax.vmap(f, (None, 0, 0))(*a).sum())(PARAMS, two(XS), two(CARRY)),
-    "vmap over nothing": lambda f: jax.vmap(jax.grad(f, 1), (None, 0, None))(PARAMS, two(XS)[:0], CARRY),
-    "checkpoint": lambda f: jax.grad(jax.checkpoint(f))(*PROBLEM[1:]),
-    "inside scan": lambda f: jax.grad(lambda p: lax.scan(lambda s, x: (s + f(p, x, CARRY), 0), 0.0, two(XS))[0])(PARAMS),
-    "inside cond": lambda f: jax.jit(jax.grad(lambda p, yes: lax.cond(yes, f, lambda *_: 0.0, p, *PROBLEM[2:])))(PARAMS, True),
+    "hessian": lambda f, w, xs, c: jax.jit(jax.hessian(f, 2))(w, xs, c),
+    "vmap over data": lambda f, w, xs, c: jax.vmap(jax.grad(f, (1, 2)), (None, 0, 0))(w, two(xs), two(c)),
+    "a gradient for each example": lambda f, w, xs, c: jax.vmap(jax.grad(f), (None, 0, 0))(w, two(xs), two(c)),
+    "vmap over inputs only": lambda f, w, xs, c: jax.vmap(f, (None, 0, None))(w, two(xs), c),
+    "vmap over the carry only": lambda f, w, xs, c: jax.vmap(jax.grad(f, 2), (None, None, 0))(w, xs, two(c)),
+    "vmap over another axis": lambda f, w, xs, c: jax.vmap(f, (None, 1, None))(w, jnp.stack([xs, xs + 1], 1), c),
+    "vmap over weights": lambda f, w, xs, c: jax.vmap(jax.grad(f, (0, 1)), (0, None, None))(two(w), xs, c),
+    "vmap over all": lambda f, w, xs, c: jax.vmap(jax.grad(f, (0, 1, 2)))(*map(two, (w, xs, c))),
+    "vmap twice": lambda f, w, xs, c: jax.vmap(jax.vmap(f, (None, 0, 0)), (None, 0, None))(w, two(two(xs)), two(c)),
+    "grad of vmap": lambda f, w, xs, c: jax.grad(lambda *a: jax.vmap(f, (None, 0, 0))(*a).sum())(w, two(xs), two(c)),
+    "vmap over nothing": lambda f, w, xs, c: jax.vmap(jax.grad(f, 1), (None, 0, None))(w, two(xs)[:0], c),
+    "checkpoint": lambda f, w, xs, c: jax.grad(jax.checkpoint(f))(w, xs, c),
+    "inside scan": lambda f, w, xs, c: jax.grad(lambda p: lax.scan(lambda s, x: (s + f(p, x, c), 0), 0.0, two(xs))[0])(w),
+    "inside cond": lambda f, w, xs, c: jax.jit(jax.grad(lambda p, yes: lax.cond(yes, f, lambda *_: 0.0, p, xs, c)))(w, True),
 }
 
 
 WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap over weights", "vmap twice")  # each rule once
 
 
-@pytest.mark.table(quick=9)
+@pytest.mark.table(quick=12)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
-def test_every_transformation_equals_scans(mode):
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_transformation_equals_scans(kind, mode):
     """First and second derivatives in all orders, `vmap`, recomputation and control flow equal those of `scan`."""
+    _, *args = problem = small_problem(LAYERS[kind](UNITS, backend="cpu"))
     for sequence in (FLAGS, {}) if mode in WITHOUT_FLAGS else (FLAGS,):
-        functions = (scalar(LSTM(UNITS, backend=name), sequence) for name in ("cpu", "scan"))
-        got, expected = (jax.jit(lambda f=function: MODES[mode](f))() for function in functions)
+        functions = (scalar(LAYERS[kind](UNITS, backend=name), cotangent_of(problem), sequence) for name in ("cpu", "scan"))
+        got, expected = (jax.jit(lambda f=function: MODES[mode](f, *args))() for function in functions)
         scale = max(1.0, *(float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(expected)))
         assert_close(got, expected, atol=1e-12 * scale)
 
@@ -165,9 +168,10 @@ def test_an_exported_program_runs_without_the_kernel():
 # --- to the bit ---
 
 
-def test_results_are_the_same_to_the_bit_whatever_the_batch():
+@pytest.mark.parametrize("kind", LAYERS)
+def test_results_are_the_same_to_the_bit_whatever_the_batch(kind):
     """Bits do not change between runs, with a part of the batch, or when residuals are kept for a gradient."""
-    layer, params, xs, carry = small_problem(LSTM(24, backend="cpu"), batch=70, time=12, features=9, dtype=np.float32)
+    layer, params, xs, carry = small_problem(LAYERS[kind](24, backend="cpu"), batch=70, time=12, features=9, dtype=np.float32)
     whole = apply(layer, params, xs, carry)
     assert_close(apply(layer, params, xs, carry), whole, atol=0)
     for part in (slice(0, 1), slice(3, 8), slice(10, 70)):
@@ -180,29 +184,31 @@ def test_results_are_the_same_to_the_bit_whatever_the_batch():
 
 
 @pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e4, 1e38], ids=str)
-def test_saturated_gates_and_tiny_numbers_equal_scan(scale):
+@pytest.mark.parametrize("kind", LAYERS)
+def test_saturated_gates_and_tiny_numbers_equal_scan(kind, scale):
     """With saturated gates and subnormal numbers there is no NaN, and the results are those of `scan`."""
-    _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
+    _, params, xs, carry = small_problem(LAYERS[kind](UNITS), dtype=np.float32)
     args = params, xs * np.float32(scale), carry
-    got, expected = (apply(LSTM(UNITS, backend=name), *args) for name in ("cpu", "scan"))
+    got, expected = (apply(LAYERS[kind](UNITS, backend=name), *args) for name in ("cpu", "scan"))
     assert_close(got, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-def test_what_is_not_finite_comes_through_as_in_scan(value):
+@pytest.mark.parametrize("kind", LAYERS)
+def test_what_is_not_finite_comes_through_as_in_scan(kind, value):
     """Numbers that are not finite affect their own sequence alone, as in `scan`."""
-    _, params, xs, carry = small_problem(LSTM(UNITS), batch=3, dtype=np.float32)
+    _, params, xs, carry = small_problem(LAYERS[kind](UNITS), batch=3, dtype=np.float32)
     xs[1, 2, 0] = value
-    got, expected = (apply(LSTM(UNITS, backend=name), params, xs, carry) for name in ("cpu", "scan"))
+    got, expected = (apply(LAYERS[kind](UNITS, backend=name), params, xs, carry) for name in ("cpu", "scan"))
     assert_close(got, expected, atol=1e-6)  # equal_nan
     assert np.isfinite(np.asarray(got[1])[[0, 2]]).all()
 
 
-def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient():
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient(kind):
     """A sequence of length 0 returns its infinite carry, and all gradients stay finite."""
-    _, params, xs, carry = small_problem(LSTM(UNITS), dtype=np.float32)
-    carry = LSTMCarry(*(np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf) for leaf in carry))
-    layer = LSTM(UNITS, backend="cpu")
+    layer, params, xs, carry = small_problem(LAYERS[kind](UNITS, backend="cpu"), dtype=np.float32)
+    carry = jax.tree.map(lambda leaf: np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf), carry)
     gradients = jax.grad(lambda params: (layer.apply(params, xs, carry, lengths=np.array([0, TIME]))[1] ** 2).sum())(params)
     assert all(np.isfinite(leaf).all() for leaf in gradients.values())
 
@@ -262,11 +268,11 @@ WRONG = {
 }
 
 
-def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), **shapes):
+def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), cell="lstm", **shapes):
     dtypes = {"mask": bool, "resets": bool}
     operands = [jnp.zeros(shape, dtypes.get(name, F32)) for name, shape in (OPERANDS | shapes).items()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(shape, F32) for shape in results])
-    return jax.block_until_ready(call(*operands, reverse=False))
+    return jax.block_until_ready(call(*operands, cell=cell, reverse=False))
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -292,9 +298,19 @@ def test_wrong_results_are_refused(results, result_name):
         call_directly(results)
 
 
+def test_a_gru_has_no_c():
+    """The handler refuses a GRU with a c, and a cell that it does not know."""
+    results = (3, 2, 4), (2, 4), (2, 0)
+    assert len(call_directly(results, cell="gru", c=(2, 0))) == 3
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: c "):
+        call_directly(results, cell="gru")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="there is no such cell"):
+        call_directly(results, cell="elman")
+
+
 def test_other_dtypes_are_refused():
     """The handler refuses dtypes that the layer would not pass to it."""
     operands = [jnp.zeros(shape, jnp.bfloat16) for shape in OPERANDS.values()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((3, 2, 4), (2, 4), (2, 4))])
     with pytest.raises(jax.errors.JaxRuntimeError, match="xs must be float32 or float64"):
-        jax.block_until_ready(call(*operands, reverse=False))
+        jax.block_until_ready(call(*operands, cell="lstm", reverse=False))

@@ -1,4 +1,4 @@
-"""The backend `cpu`: the plain LSTM by a native kernel, if one is built. `fused` serves the calls that it cannot run."""
+"""The backend `cpu`: the plain LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
 
 import math
 
@@ -11,7 +11,8 @@ from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu import kernel, primitives
 from jlstm.backends.cpu.operands import Inputs
 from jlstm.cell import Cell, PyTree
-from jlstm.cells.tuples import LSTMCarry
+from jlstm.cells.gru import GRUCell
+from jlstm.cells.tuples import HiddenCarry, LSTMCarry
 
 # Below these numbers XLA is faster: measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
 FEWEST_STEPS = 4
@@ -20,15 +21,17 @@ FEWEST_ROWS = 128  # time · batch
 
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    # The kernel takes exactly one batch axis, so all are merged for it and split again.
-    *batch, units = inputs.carry.h.shape
-    ys, h, c = primitives.run(_inputs(inputs, math.prod(batch)), reverse=options.reverse)
-    return LSTMCarry(h.reshape(*batch, units), c.reshape(*batch, units)), (ys.reshape(*inputs.xs.shape[:-1], units), None)
+    is_gru = isinstance(cell, GRUCell)
+    operands = (_gru_inputs if is_gru else _lstm_inputs)(inputs)
+    ys, h, c = primitives.run(operands, cell="gru" if is_gru else "lstm", reverse=options.reverse)
+    shape = inputs.carry.h.shape
+    carry = HiddenCarry(h.reshape(shape)) if is_gru else LSTMCarry(h.reshape(shape), c.reshape(shape))
+    return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out), None)
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
-    """Return why the kernel cannot run a call, or "": it is for the plain LSTM in float32 and float64."""
-    if reason := fused.obstacle(cell, inputs, options):
+    """Return why the kernel cannot run a call, or "": it is for the plain LSTM and GRU in float32 and float64."""
+    if reason := _gru_obstacle(cell, inputs) if type(cell) is GRUCell else fused.obstacle(cell, inputs, options):
         return reason
     if (platform := jax.default_backend()) != "cpu":
         return f"JAX computes on {platform}"
@@ -43,6 +46,14 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
         "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_has_unsupported_mesh, leaves)),
     }
     return next((reason for reason, applies in obstacles.items() if applies), "")
+
+
+def _gru_obstacle(cell: GRUCell, inputs: RunInputs) -> str:
+    if not cell.reset_after:
+        return "it is for GRUs with reset_after"
+    if (cell.recurrent_activation, cell.activation) != ("sigmoid", "tanh"):
+        return "it is for the activations sigmoid and tanh"
+    return "h has dropout" if "recurrent" in inputs.context else ""
 
 
 def drawback(inputs: RunInputs) -> str:
@@ -65,20 +76,40 @@ def _has_unsupported_mesh(leaf: Array) -> bool:
     return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
 
 
-def _inputs(inputs: RunInputs, batch: int) -> Inputs:
-    xs, params = inputs.xs, inputs.params
-    time, features = xs.shape[0], xs.shape[-1]
+def _lstm_inputs(inputs: RunInputs) -> Inputs:
+    kernel, recurrent_kernel = inputs.params["kernel"], inputs.params["recurrent_kernel"]
+    bias = inputs.params.get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
+    return _operands(inputs, kernel, recurrent_kernel, bias, inputs.carry.c)
+
+
+def _gru_inputs(inputs: RunInputs) -> Inputs:
+    """Return the operands for the columns z, r, a and b of `operands`."""
+    kernel, recurrent_kernel = inputs.params["kernel"], inputs.params["recurrent_kernel"]
+    units = recurrent_kernel.shape[0]
+    candidate = recurrent_kernel[:, 2 * units :]
+    biases = [
+        inputs.params.get(name, jnp.zeros(size, kernel.dtype)) for name, size in (("bias", 3 * units), ("recurrent_bias", units))
+    ]
+    return _operands(
+        inputs,
+        jnp.concatenate([kernel, jnp.zeros((kernel.shape[0], units), kernel.dtype)], axis=1),
+        jnp.concatenate([recurrent_kernel[:, : 2 * units], jnp.zeros_like(candidate), candidate], axis=1),
+        jnp.concatenate(biases),
+        inputs.carry.h[..., :0],
+    )
+
+
+def _operands(inputs: RunInputs, kernel: Array, recurrent_kernel: Array, bias: Array, c: Array) -> Inputs:
+    xs, h = inputs.xs, inputs.carry.h
     if inputs.context:
         xs = xs * inputs.context["inputs"]  # one mask for all gates and steps
-    units = params["recurrent_kernel"].shape[0]
-    bias = params.get("bias", jnp.zeros(4 * units, xs.dtype))
+    # The kernel takes exactly one batch axis, so all are merged for it and split again.
+    time, batch = xs.shape[0], math.prod(h.shape[:-1])
+    xs, h, c = xs.reshape(time, batch, xs.shape[-1]), h.reshape(batch, h.shape[-1]), c.reshape(batch, c.shape[-1])
     mask, resets = (
         jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (inputs.mask, inputs.resets)
     )
-    h, c = (leaf.reshape(batch, units) for leaf in inputs.carry)
-    return _vary_over_the_same_axes(
-        Inputs(xs.reshape(time, batch, features), params["kernel"], params["recurrent_kernel"], bias, h, c, mask, resets)
-    )
+    return _vary_over_the_same_axes(Inputs(xs, kernel, recurrent_kernel, bias, h, c, mask, resets))
 
 
 def _vary_over_the_same_axes(inputs: Inputs) -> Inputs:

@@ -51,8 +51,8 @@ def is_callable(context: Any) -> bool:
     return not module.lowering_parameters.for_export and (has_one_device or axis_context.abstract_mesh is not None)
 
 
-def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
-    """Run the LSTM by the native kernel. Arguments and results are those of `reference.forward`."""
+def forward(inputs: Inputs, *, keep: bool, cell: str, reverse: bool) -> tuple[Array, ...]:
+    """Run a cell by the native kernel. Arguments and results are those of `reference.forward`."""
     has_hs = inputs.stores_h and keep
 
     def call(*operands: Array) -> list[Array]:
@@ -60,10 +60,11 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
         time, batch, _ = part.xs.shape
         # The kernel stores gates and c in padded blocks, see `operands.pack`.
         padded = blocks(part.units, part.xs.dtype) * lanes(part.xs.dtype)
-        shapes: list[tuple[int, ...]] = [(time, batch, part.units), (batch, part.units), (batch, part.units)]
+        shapes: list[tuple[int, ...]] = [(time, batch, part.units), part.h.shape, part.c.shape]
         if keep:
-            shapes += [(time, batch, 4 * padded), (time, batch, padded)] + [(time, batch, part.units)] * has_hs
-        return _call("jlstm_forward", shapes, part, reverse)
+            shapes += [(time, batch, 4 * padded), (time, batch, padded if part.has_c else 0)]
+            shapes += [(time, batch, part.units)] * has_hs
+        return _call("jlstm_forward", shapes, part, {"cell": cell, "reverse": reverse})
 
     result_axes = OUTPUT_AXES + (RESIDUAL_AXES if has_hs else RESIDUAL_AXES[:2]) * keep
     out = _partition_batch(call, inputs, INPUT_AXES, result_axes)
@@ -71,7 +72,15 @@ def forward(inputs: Inputs, *, keep: bool, reverse: bool) -> tuple[Array, ...]:
 
 
 def transposed(
-    inputs: Inputs, ys: Array, residuals: Residuals, cotangents: Outputs, *, reverse: bool, needs_dxs: bool, needs_dweights: bool
+    inputs: Inputs,
+    ys: Array,
+    residuals: Residuals,
+    cotangents: Outputs,
+    *,
+    cell: str,
+    reverse: bool,
+    needs_dxs: bool,
+    needs_dweights: bool,
 ) -> tuple[Array, ...]:
     """Compute gradients by the native kernel. Arguments and results are those of `reference.transposed`.
 
@@ -90,7 +99,8 @@ def transposed(
         # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates. The code
         # below drops it.
         gates = operands[len(inputs) + 1]
-        return _call("jlstm_backward", [gates.shape, *shapes], operands, reverse, {len(inputs) + 1: 0})
+        options = {"cell": cell, "reverse": reverse}
+        return _call("jlstm_backward", [gates.shape, *shapes], operands, options, aliases={len(inputs) + 1: 0})
 
     operands = (*inputs, residuals.hs if inputs.stores_h else ys, residuals.gates, residuals.cs, *cotangents)
     result_axes = (RESIDUAL_AXES[0], *TANGENT_AXES)
@@ -98,10 +108,14 @@ def transposed(
 
 
 def _call(
-    name: str, shapes: Sequence[tuple[int, ...]], operands: Sequence[Array], reverse: bool, aliases: dict[int, int] | None = None
+    name: str,
+    shapes: Sequence[tuple[int, ...]],
+    operands: Sequence[Array],
+    options: dict[str, Any],
+    aliases: dict[int, int] | None = None,
 ) -> list[Array]:
     results = [jax.ShapeDtypeStruct(shape, operands[0].dtype) for shape in shapes]
-    return list(jax.ffi.ffi_call(name, results, input_output_aliases=aliases)(*operands, reverse=reverse))
+    return list(jax.ffi.ffi_call(name, results, input_output_aliases=aliases)(*operands, **options))
 
 
 def _partition_batch(call: Callable, operands: Sequence[Array], operand_axes: Axes, result_axes: Axes) -> list[Array]:

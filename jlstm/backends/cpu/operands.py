@@ -1,4 +1,9 @@
-"""The operands and results of the primitives and kernels of the plain LSTM, as flat NamedTuples of arrays."""
+"""The operands and results of the primitives and kernels, as flat NamedTuples of arrays.
+
+A cell has four columns for each unit. The LSTM's are i, f, g and o. Those of the GRU are z, r, a and b, with which its candidate
+is tanh(a + r b): a depends on x and b on h, so that kernel has zeros in the columns of b, and the recurrent kernel in those of a.
+The GRU has no c, and its arrays of c have no elements.
+"""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +22,7 @@ class Inputs(NamedTuple):
     recurrent_kernel: Float[Array, "units columns"]
     bias: Float[Array, " columns"]
     h: Float[Array, "batch units"]
-    c: Float[Array, "batch units"]
+    c: Float[Array, "batch units"]  # (batch, 0) for a cell without c
     mask: Bool[Array, "time batch"]
     resets: Bool[Array, "time batch"]
 
@@ -30,6 +35,11 @@ class Inputs(NamedTuple):
     def units(self) -> int:
         """The size of h."""
         return self.recurrent_kernel.shape[0]
+
+    @property
+    def has_c(self) -> bool:
+        """Whether the cell carries c."""
+        return self.c.shape[-1] > 0
 
     @property
     def stores_h(self) -> bool:

@@ -1,4 +1,4 @@
-"""Two JAX primitives, a run of the LSTM and its tangent map, with rules for every transformation.
+"""Two JAX primitives, a run of a cell and its tangent map, with rules for every transformation.
 
 `run_p` maps inputs to outputs. Its tangent map is the primitive `linear_p`. The first operands of `linear_p` are constants: the
 inputs, outputs and residuals of the run. It is linear in the last operands, the tangents. The transpose of the tangent map is
@@ -30,9 +30,9 @@ CONSTANT_COUNT = INPUT_COUNT + 1 + len(Residuals._fields)  # constant operands o
 ALL_WANTED = (True,) * 6  # one for each of `Inputs.differentiable`
 
 
-def run(inputs: Inputs, *, reverse: bool) -> Outputs:
-    """Run the plain LSTM over time."""
-    return Outputs(*_bind(run_p, *inputs, keep=False, reverse=reverse))
+def run(inputs: Inputs, *, cell: str, reverse: bool) -> Outputs:
+    """Run the plain LSTM or GRU over time. `cell` is "lstm" or "gru"."""
+    return Outputs(*_bind(run_p, *inputs, keep=False, cell=cell, reverse=reverse))
 
 
 def _bind(primitive: Primitive, *operands: Array, **options: Any) -> list[Array]:
@@ -46,23 +46,24 @@ def _bind_linear(constants: Sequence[Array], tangents: Sequence[Array], **option
 # --- the primitives in JAX ---
 
 
-def _run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
-    return list(reference.forward(Inputs(*operands), keep=keep, reverse=reverse))
+def _run(*operands: Array, keep: bool, cell: str, reverse: bool) -> list[Array]:
+    return list(reference.forward(Inputs(*operands), keep=keep, cell=cell, reverse=reverse))
 
 
-def _linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
+def _linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], cell: str, reverse: bool) -> list[Array]:
     """Apply the tangent map or, with `transposed`, its transpose.
 
     Args:
         operands: the constants, and then the tangents or, with `transposed`, the cotangents.
         transposed: whether to apply the transpose.
         wanted: for each of `Inputs.differentiable`, whether the transpose returns its gradient.
+        cell: the cell of the run, "lstm" or "gru".
         reverse: whether the run goes from the last step to the first.
     """
     inputs, ys, residuals, tangents = _parts(operands)
     if not transposed:
-        return list(reference.tangent(inputs, ys, residuals, tangents, reverse=reverse))
-    results = reference.transposed(inputs, ys, residuals, Outputs(*tangents), reverse=reverse)
+        return list(reference.tangent(inputs, ys, residuals, tangents, cell=cell, reverse=reverse))
+    results = reference.transposed(inputs, ys, residuals, Outputs(*tangents), cell=cell, reverse=reverse)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
@@ -75,27 +76,27 @@ def _parts(operands: Sequence[Array]) -> tuple[Inputs, Array, Residuals, Sequenc
 # --- the primitives by the native kernel ---
 
 
-def _native_run(*operands: Array, keep: bool, reverse: bool) -> list[Array]:
-    return list(kernel.forward(Inputs(*operands), keep=keep, reverse=reverse))
+def _native_run(*operands: Array, keep: bool, cell: str, reverse: bool) -> list[Array]:
+    return list(kernel.forward(Inputs(*operands), keep=keep, cell=cell, reverse=reverse))
 
 
-def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Array]:
+def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], cell: str, reverse: bool) -> list[Array]:
     if not transposed:
-        return _linear_map(*operands, transposed=transposed, wanted=wanted, reverse=reverse)
+        return _linear_map(*operands, transposed=transposed, wanted=wanted, cell=cell, reverse=reverse)
     inputs, ys, residuals, cotangents = _parts(operands)
     gradients = {"needs_dxs": wanted[0], "needs_dweights": any(wanted[1:4])}  # the costly matmuls, left out if not wanted
-    results = kernel.transposed(inputs, ys, residuals, Outputs(*cotangents), reverse=reverse, **gradients)
+    results = kernel.transposed(inputs, ys, residuals, Outputs(*cotangents), cell=cell, reverse=reverse, **gradients)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
 # --- derivatives ---
 
 
-def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, reverse: bool) -> tuple[Any, Any]:
-    ys, h, c, *residuals = out = _bind(run_p, *primals, keep=True, reverse=reverse)
+def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, **options: Any) -> tuple[Any, Any]:
+    ys, h, c, *residuals = out = _bind(run_p, *primals, keep=True, **options)
     if keep:  # the derivative of a derivative: the residuals have tangents too, which only the reference computes
-        return out, _jvp(partial(_run, keep=keep, reverse=reverse), primals, tangents)
-    options = {"transposed": False, "wanted": ALL_WANTED, "reverse": reverse}
+        return out, _jvp(partial(_run, keep=keep, **options), primals, tangents)
+    options |= {"transposed": False, "wanted": ALL_WANTED}
     return [ys, h, c], _bind_linear((*primals, ys, *residuals), tangents[:6], **options)
 
 
@@ -115,7 +116,7 @@ def _jvp(function: Callable[..., list[Array]], primals: Sequence[Array], tangent
     return jax.jvp(function, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))[1]
 
 
-def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted: tuple[bool, ...], reverse: bool) -> list[Any]:
+def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted: tuple[bool, ...], **options: Any) -> list[Any]:
     """Return the cotangents of the operands, for `results`, the cotangents of the results. Constants have none.
 
     The transpose of the tangent map is the same primitive with `transposed=True`, and the other way round.
@@ -127,18 +128,18 @@ def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted:
         cotangents = iter(results)
         # The tangent map takes all six tangents. The results that were not wanted have no cotangents, which means zero.
         results = [next(cotangents) if is_wanted else jnp.zeros_like(leaf) for is_wanted, leaf in zip(wanted, like, strict=True)]
-        out = iter(_bind_linear(constants, results, transposed=False, wanted=ALL_WANTED, reverse=reverse))
+        out = iter(_bind_linear(constants, results, transposed=False, wanted=ALL_WANTED, **options))
         return [None] * CONSTANT_COUNT + [leaf if is_linear else None for is_linear, leaf in zip(linear, out, strict=True)]
-    out = iter(_bind_linear(constants, results, transposed=True, wanted=linear, reverse=reverse))
+    out = iter(_bind_linear(constants, results, transposed=True, wanted=linear, **options))
     return [None] * CONSTANT_COUNT + [next(out) if is_linear else None for is_linear in linear]
 
 
 # --- vmap ---
 
 
-def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, reverse: bool) -> tuple[Any, Any]:
+def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, **options: Any) -> tuple[Any, Any]:
     result_axes = OUTPUT_AXES + RESIDUAL_AXES * keep
-    return fold(partial(_bind, run_p, keep=keep, reverse=reverse), operands, axes, INPUT_AXES, result_axes)
+    return fold(partial(_bind, run_p, keep=keep, **options), operands, axes, INPUT_AXES, result_axes)
 
 
 def _batch_linear(operands: Sequence[Array], axes: Axes, **options: Any) -> tuple[Any, Any]:

@@ -4,12 +4,13 @@
 
 #pragma once
 
+#include "cells.h"
 #include "recurrence.h"
 
 namespace jlstm {
 
 // Computes zs = xs W + b for some rows and blocks.
-template <class T>
+template <class Cell, class T>
 void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs, int64_t row_begin, int64_t row_end,
              int64_t block_begin, int64_t block_end) {
   const int64_t gate_width = columns<T>(n);
@@ -24,7 +25,7 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
           const Vector<T> b = load<T>(panel_of<T>(bias, 1, block, part) + gate * kLanes<T>);
           for (int r = 0; r < R; ++r) sums[r][gate] = b;
         }
-        multiply<T, R, 4>(x, n.features, panel_of<T>(kernel, n.features, block, part), sums);
+        multiply<T, R, 4, Cell::input_gates>(x, n.features, panel_of<T>(kernel, n.features, block, part), sums);
         for (int r = 0; r < R; ++r) {
           T* to = zs + (row + r) * gate_width + block * kColumns<T> + part * kLanes<T>;
           for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, sums[r][gate]);
@@ -35,7 +36,7 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
 }
 
 // Computes dxs = dzs Wᵀ for some rows and all features.
-template <class T>
+template <class Cell, class T>
 void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dxs, int64_t row_begin, int64_t row_end) {
   const int64_t gate_width = columns<T>(n);
   for_groups(0, (n.features + kLanes<T> - 1) / kLanes<T>, [&](auto group, int64_t vector) {
@@ -44,7 +45,7 @@ void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dx
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * gate_width;
       Vector<T> sums[R][N] = {};
-      multiply<T, R, N>(dz, gate_width, in_panel<T>(transposed, gate_width, vector), sums);
+      multiply_gates<T, R, N, Cell::input_gates>(dz, blocks<T>(n), in_panel<T>(transposed, gate_width, vector), sums);
       for (int r = 0; r < R; ++r) {
         for (int v = 0; v < N; ++v) {
           const int64_t first = (vector + v) * kLanes<T>;
@@ -60,7 +61,7 @@ constexpr int64_t kDepth = 768;  // rows that are added up in registers before t
 // The gradient of kernel, recurrent kernel and bias as one matrix product, [x, h, 1]ᵀ dz, where h is the one before each step. It
 // is summed over chunks of kDepth rows. For each chunk all threads first pack the left matrix in the order in which tiles read it,
 // kRows of its columns at a time. Then each thread computes some blocks of the result.
-template <class T>
+template <class Cell, class T>
 struct WeightsGradient {
   Forward<T> f;
   const T* dzs;
@@ -127,7 +128,16 @@ struct WeightsGradient {
       for (int part = 0; part < kParts<T>; ++part) {
         const int64_t unit = block * kUnits<T> + part * kLanes<T>, lanes = f.n.units - unit;
         Vector<T> sums[kRows][4] = {};
-        multiply<T, kRows, 4>(packed, depth(chunk), panels + part * kDepth * kPanel<T>, sums);
+        // A tile may have rows of both kernels, and then needs the gates of both.
+        const T* panel = panels + part * kDepth * kPanel<T>;
+        const int64_t begin = tile * kRows, end = begin + kRows;
+        if (Cell::input_gates != kAllGates && end <= f.n.features) {
+          multiply<T, kRows, 4, Cell::input_gates>(packed, depth(chunk), panel, sums);
+        } else if (Cell::recurrent_gates != kAllGates && begin >= f.n.features && end < count()) {
+          multiply<T, kRows, 4, Cell::recurrent_gates>(packed, depth(chunk), panel, sums);
+        } else {
+          multiply<T, kRows, 4>(packed, depth(chunk), panel, sums);
+        }
         for (int r = 0; r < kRows; ++r) {
           if (tile * kRows + r >= count()) break;
           for (int gate = 0; gate < 4; ++gate) {

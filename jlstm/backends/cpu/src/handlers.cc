@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pages.h"
@@ -130,11 +131,21 @@ T* result_data(Buffer& buffer) {
   return result;
 }
 
+// Calls f(a cell, a number) with values of the types that a call is for.
+template <class F>
+ffi::Error with_types(std::string_view cell, ffi::DataType type, F&& f) {
+  if (type != ffi::F32 && type != ffi::F64) return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
+  const auto with_number = [&](auto cell_value) { return type == ffi::F32 ? f(cell_value, float{}) : f(cell_value, double{}); };
+  if (cell == "lstm") return with_number(Lstm{});
+  if (cell == "gru") return with_number(Gru{});
+  return ffi::Error::InvalidArgument("jlstm's kernel: there is no such cell");
+}
+
 struct Inputs {
   ffi::AnyBuffer xs, kernel, recurrent, bias, h0, c0, mask, resets;
 };
 
-template <class T>
+template <class Cell, class T>
 Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
   const auto xs_shape = in.xs.dimensions(), recurrent_shape = in.recurrent.dimensions();
   if (xs_shape.size() != 3) check.complain("xs", "is not (time, batch, features)");
@@ -145,7 +156,7 @@ Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
   check("recurrent_kernel", in.recurrent, kType<T>, {n.units, 4 * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
   check("h", in.h0, kType<T>, {n.batch, n.units});
-  check("c", in.c0, kType<T>, {n.batch, n.units});
+  check("c", in.c0, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   check.optional("mask", in.mask, ffi::PRED, {n.time, n.batch});
   check.optional("resets", in.resets, ffi::PRED, {n.time, n.batch});
   return n;
@@ -166,23 +177,23 @@ Weights<T> weights(const Inputs& in) {
   return {data<T>(in.kernel), data<T>(in.recurrent), data<T>(in.bias)};
 }
 
-template <class T>
+template <class Cell, class T>
 ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys, ffi::Result<ffi::AnyBuffer> h,
                        ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
   Checks check;
-  const Sizes n = check_inputs<T>(in, reverse, check);
+  const Sizes n = check_inputs<Cell, T>(in, reverse, check);
   if (check.failed()) return check.error();
   Forward<T> f = forward_of<T>(in, n);
   check("ys", *ys, kType<T>, {n.time, n.batch, n.units});
   check("final h", *h, kType<T>, {n.batch, n.units});
-  check("final c", *c, kType<T>, {n.batch, n.units});
+  check("final c", *c, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
   if (residuals.size() != 0) {
     if (residuals.size() != (f.stores_h() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
     if (check.failed()) return check.error();
     auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
     check("gates", *gates, kType<T>, {n.time, n.batch, columns<T>(n)});
-    check("cs", *cs, kType<T>, {n.time, n.batch, padded<T>(n)});
+    check("cs", *cs, kType<T>, {n.time, n.batch, Cell::has_c ? padded<T>(n) : 0});
     f.gates = result_data<T>(*gates), f.cs = result_data<T>(*cs);
     if (f.stores_h()) {
       auto hs = *residuals.get<ffi::AnyBuffer>(2);
@@ -191,16 +202,17 @@ ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::
     }
   }
   if (check.failed()) return check.error();
-  return with_memory([&](const Allocate& allocate) { forward<T>(f, weights<T>(in), team_for<T>(n, pool), allocate); });
+  return with_memory([&](const Allocate& allocate) { forward<Cell, T>(f, weights<T>(in), team_for<T>(n, pool), allocate); });
 }
 
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
                ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets, ffi::Result<ffi::AnyBuffer> ys,
-               ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
+               ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, std::string_view cell,
+               bool reverse) {
   const Inputs in{xs, kernel, recurrent, bias, h0, c0, mask, resets};
-  if (xs.element_type() == ffi::F32) return run_forward<float>(pool, in, ys, h, c, residuals, reverse);
-  if (xs.element_type() == ffi::F64) return run_forward<double>(pool, in, ys, h, c, residuals, reverse);
-  return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
+  return with_types(cell, xs.element_type(), [&](auto cell_type, auto number) {
+    return run_forward<decltype(cell_type), decltype(number)>(pool, in, ys, h, c, residuals, reverse);
+  });
 }
 
 // The arrays of the forward run that its derivative reads.
@@ -216,19 +228,19 @@ struct InputGradients {
   ffi::Result<ffi::AnyBuffer> dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0;
 };
 
-template <class T>
+template <class Cell, class T>
 ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals& residuals, const OutputGradients& from,
                         InputGradients to, bool reverse) {
   Checks check;
-  const Sizes n = check_inputs<T>(in, reverse, check);
+  const Sizes n = check_inputs<Cell, T>(in, reverse, check);
   if (check.failed()) return check.error();
   Forward<T> f = forward_of<T>(in, n);
   check("hs", residuals.hs, kType<T>, {n.time, n.batch, n.units});
   check("gates", residuals.gates, kType<T>, {n.time, n.batch, columns<T>(n)});
-  check("cs", residuals.cs, kType<T>, {n.time, n.batch, padded<T>(n)});
+  check("cs", residuals.cs, kType<T>, {n.time, n.batch, Cell::has_c ? padded<T>(n) : 0});
   check("dys", from.dys, kType<T>, {n.time, n.batch, n.units});
   check("dh", from.dh, kType<T>, {n.batch, n.units});
-  check("dc", from.dc, kType<T>, {n.batch, n.units});
+  check("dc", from.dc, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   check("dzs", *to.dzs, kType<T>, {n.time, n.batch, columns<T>(n)});
   check.optional("dxs", *to.dxs, kType<T>, {n.time, n.batch, n.features});
   if (to.drecurrent->element_count() != 0) {
@@ -237,14 +249,15 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals&
     check("dbias", *to.dbias, kType<T>, {4 * n.units});
   }
   check("dh0", *to.dh0, kType<T>, {n.batch, n.units});
-  check("dc0", *to.dc0, kType<T>, {n.batch, n.units});
+  check("dc0", *to.dc0, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   if (check.failed()) return check.error();
   (f.stores_h() ? f.hs : f.ys) = data<T>(residuals.hs);
   f.gates = data<T>(residuals.gates), f.cs = data<T>(residuals.cs);
   const Gradients<T> gradients{data<T>(*to.dzs),     result_data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
                                data<T>(*to.dbias), data<T>(*to.dh0), data<T>(*to.dc0)};
   return with_memory([&](const Allocate& allocate) {
-    backward<T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool), allocate);
+    backward<Cell, T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool),
+                      allocate);
   });
 }
 
@@ -253,14 +266,14 @@ ffi::Error run_back(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kern
                     ffi::AnyBuffer gates, ffi::AnyBuffer cs, ffi::AnyBuffer dys, ffi::AnyBuffer dh, ffi::AnyBuffer dc,
                     ffi::Result<ffi::AnyBuffer> dzs, ffi::Result<ffi::AnyBuffer> dxs, ffi::Result<ffi::AnyBuffer> dkernel,
                     ffi::Result<ffi::AnyBuffer> drecurrent, ffi::Result<ffi::AnyBuffer> dbias, ffi::Result<ffi::AnyBuffer> dh0,
-                    ffi::Result<ffi::AnyBuffer> dc0, bool reverse) {
+                    ffi::Result<ffi::AnyBuffer> dc0, std::string_view cell, bool reverse) {
   const Inputs in{xs, kernel, recurrent, bias, h0, c0, mask, resets};
   const Residuals residuals{hs, gates, cs};
   const OutputGradients from{dys, dh, dc};
   const InputGradients to{dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0};
-  if (xs.element_type() == ffi::F32) return run_backward<float>(pool, in, residuals, from, to, reverse);
-  if (xs.element_type() == ffi::F64) return run_backward<double>(pool, in, residuals, from, to, reverse);
-  return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
+  return with_types(cell, xs.element_type(), [&](auto cell_type, auto number) {
+    return run_backward<decltype(cell_type), decltype(number)>(pool, in, residuals, from, to, reverse);
+  });
 }
 
 using Any = ffi::AnyBuffer;
@@ -271,11 +284,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
                                   .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
-                                  .Attr<bool>("reverse"));
+                                  .Attr<std::string_view>("cell").Attr<bool>("reverse"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmBackward, run_back,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
                                   .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>()
-                                  .Attr<bool>("reverse"));
+                                  .Attr<std::string_view>("cell").Attr<bool>("reverse"));

@@ -38,26 +38,57 @@ constexpr int kRows = 6;
 constexpr int kRows = 3;
 #endif
 
-// sums[r][v] += a(r, k) w[k][v] over k, for V neighbouring vectors of a panel.
-template <class T, int R, int V, class A>
+// Some of the four gates, one bit for each.
+using Gates = unsigned;
+constexpr Gates kAllGates = 0b1111;
+
+constexpr bool has(Gates gates, int gate) { return gates >> gate & 1; }
+
+// sums[r][v] += a(r, k) w[k][v] over k, for V neighboring vectors of a panel. Of four vectors, only those in `used` are computed: the
+// weights of the others are zero.
+template <class T, int R, int V, Gates used = kAllGates, class A>
 inline __attribute__((always_inline)) void multiply(const A& a, int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
   for (int64_t k = 0; k < depth; ++k, w += kPanel<T>) {
     Vector<T> weights[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) weights[v] = load<T>(w + v * kLanes<T>);
+    for (int v = 0; v < V; ++v) {
+      if (has(used, v)) weights[v] = load<T>(w + v * kLanes<T>);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vector<T> x = fill<T>(a(r, k));
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sums[r][v] += x * weights[v];
+      for (int v = 0; v < V; ++v) {
+        if (has(used, v)) sums[r][v] += x * weights[v];
+      }
     }
   }
 }
 
 // The same, where a is an array of pointers to rows.
-template <class T, int R, int V>
+template <class T, int R, int V, Gates used = kAllGates>
 inline __attribute__((always_inline)) void multiply(const T* const (&a)[R], int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
-  multiply<T, R, V>([&](int r, int64_t k) __attribute__((always_inline)) { return a[r][k]; }, depth, w, sums);
+  multiply<T, R, V, used>([&](int r, int64_t k) __attribute__((always_inline)) { return a[r][k]; }, depth, w, sums);
+}
+
+// sums[r][v] += dz[r][k] w[k][v], where dz are rows of arrays with gates and w is transposed weights. Only the gates in `used` are
+// summed over: the weights of the others are zero.
+template <class T, int R, int V, Gates used>
+inline __attribute__((always_inline)) void multiply_gates(const T* const (&dz)[R], int64_t blocks, const T* w,
+                                                          Vector<T> (&sums)[R][V]) {
+  if constexpr (used == kAllGates) {
+    multiply<T, R, V>(dz, blocks * kColumns<T>, w, sums);
+  } else {
+    for (int64_t block = 0; block < blocks; ++block) {
+#pragma GCC unroll 4
+      for (int gate = 0; gate < 4; ++gate) {
+        if (!has(used, gate)) continue;
+        const int64_t first = block * kColumns<T> + gate * kUnits<T>;
+        multiply<T, R, V>([&](int r, int64_t k) __attribute__((always_inline)) { return dz[r][first + k]; }, kUnits<T>,
+                          w + first * kPanel<T>, sums);
+      }
+    }
+  }
 }
 
 // Calls f(number of rows as a type, first row) for tiles of nearly equal height that cover the rows from `begin` to `end`.

@@ -1,8 +1,8 @@
-// One step of the LSTM, forward and backward.
+// One step of a cell, forward and backward.
 //
 // Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o), and in a gate by
-// unit. One tile of a matrix product thus computes all four pre-activations of its units. They are in registers, and c and h are
-// computed from them there. If `units` is not a multiple of kUnits, the last block is filled up with zeros.
+// unit. One tile of a matrix product thus computes all four pre-activations of its units. They are in registers, and the cell computes
+// c and h from them there (cells.h). If `units` is not a multiple of kUnits, the last block is filled up with zeros.
 //
 // In the names of variables k counts the steps in the order in which they are run, and t is the position of a step in the arrays.
 
@@ -113,7 +113,7 @@ struct Forward {
   T* ys;
   T *h, *c;  // the last carry (batch, units)
   T* gates;  // gates after their functions (time, batch, columns). Null if there is no backward run
-  T* cs;     // c before each step (time, batch, padded). Without gates only before the next step (batch, padded)
+  T* cs;     // c before each step (time, batch, padded). Without gates only before the next step (batch, padded). Null without c
   T* hs;     // with a mask or resets: h before each step (time, batch, units). Without gates only of two steps (2, batch, units)
 
   int64_t step_of(int64_t k) const { return n.reverse ? n.time - 1 - k : k; }
@@ -132,7 +132,7 @@ struct Forward {
 };
 
 // Writes the carry before the first step, for the rows of the batch from `begin` to `end`.
-template <class T>
+template <class Cell, class T>
 void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
   const int64_t units = f.n.units, unit_width = padded<T>(f.n), first = f.step_of(0);
   const auto copy = [&](const T* from, T* to, int64_t row) {
@@ -141,16 +141,18 @@ void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
     if (!from) std::fill(to, to + units, T(0));
   };
   for (int64_t row = begin; row < end; ++row) {
-    T* c = f.c_before(0) + row * unit_width;
-    copy(f.c0 + row * units, c, row);
-    std::fill(c + units, c + unit_width, T(0));
+    if constexpr (Cell::has_c) {
+      T* c = f.c_before(0) + row * unit_width;
+      copy(f.c0 + row * units, c, row);
+      std::fill(c + units, c + unit_width, T(0));
+    }
     if (f.stores_h()) copy(f.h0 + row * units, f.h_stored(0) + row * units, row);
   }
 }
 
 // Runs the k-th step for some rows of the batch and some blocks of units. It reads all of h before the step, and writes only the
 // units of its blocks.
-template <class T>
+template <class Cell, class T>
 void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
   using V = Vector<T>;
   const Sizes& n = f.n;
@@ -175,35 +177,30 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
           const T* bias = panel_of<T>(f.bias, 1, block, part);
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
-        if (!f.zs) multiply<T, R, 4>(x, n.features, panel_of<T>(f.kernel, n.features, block, part), sums);
-        multiply<T, R, 4>(h, units, panel_of<T>(f.recurrent, units, block, part), sums);
+        if (!f.zs) multiply<T, R, 4, Cell::input_gates>(x, n.features, panel_of<T>(f.kernel, n.features, block, part), sums);
+        multiply<T, R, 4, Cell::recurrent_gates>(h, units, panel_of<T>(f.recurrent, units, block, part), sums);
         for (int r = 0; r < R; ++r) {
           const int64_t sequence = row + r;
           T* gates = f.gates ? f.gates + (t * n.batch + sequence) * gate_width + block * kColumns<T> + offset : nullptr;
-          V c = load<T>(f.c_before(k) + sequence * unit_width + unit), y{}, new_h;
+          V c{}, y{}, new_h;
+          if constexpr (Cell::has_c) c = load<T>(f.c_before(k) + sequence * unit_width + unit);
           if (f.counts(t, sequence)) {
-            const V i = sigmoid<T>(sums[r][0]), forget = sigmoid<T>(sums[r][1]);
-            const V g = tanh<T>(sums[r][2]), o = sigmoid<T>(sums[r][3]);
-            c = forget * c + i * g;
-            new_h = y = o * tanh<T>(c);
-            if (gates) {
-              store<T>(gates, i);
-              store<T>(gates + kUnits<T>, forget);
-              store<T>(gates + 2 * kUnits<T>, g);
-              store<T>(gates + 3 * kUnits<T>, o);
-            }
+            V own_h{};
+            if constexpr (Cell::keeps_h) own_h = load_some<T>(h_before + sequence * units + unit, lanes);
+            new_h = y = Cell::template step<T>(sums[r], own_h, c);
+            for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, sums[r][gate]);
           } else {  // a masked step: the carry stays, the output is zero, and the gates, which the backward run skips, are finite
             new_h = load_some<T>(h_before + sequence * units + unit, lanes);
             for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, V{});
           }
           store_some<T>(f.ys + (t * n.batch + sequence) * units + unit, y, lanes);
           if (last) {
-            store_some<T>(f.c + sequence * units + unit, c, lanes);
+            if constexpr (Cell::has_c) store_some<T>(f.c + sequence * units + unit, c, lanes);
             store_some<T>(f.h + sequence * units + unit, new_h, lanes);
             continue;
           }
           if (f.starts(next, sequence)) c = new_h = V{};  // the next step is a reset: it starts from zeros
-          store<T>(f.c_before(k + 1) + sequence * unit_width + unit, c);
+          if constexpr (Cell::has_c) store<T>(f.c_before(k + 1) + sequence * unit_width + unit, c);
           if (f.stores_h()) store_some<T>(f.h_stored(k + 1) + sequence * units + unit, new_h, lanes);
         }
       }
@@ -218,17 +215,15 @@ struct Backward {
   const T* transposed;  // the recurrent kernel as pack_transposed packs it
   const T* dys;
   T* dzs;               // (time, batch, columns). May be the memory of the gates
-  T *dh, *dc;           // gradients of the carry (batch, padded): first of the last carry, finally of the initial one
+  T *dh, *dc;           // gradients of the carry (batch, padded): first of the last carry, finally of the initial one. dc is null
+                        // for a cell without c
 };
 
-// The derivative of the k-th step for some rows and blocks. k goes from time - 1 down to -1. With c' = f c + i g and h' = o tanh(c'):
-//
-//   dc' = dc' + dh' o (1 - tanh(c')²)     dz_i = dc' g i (1 - i)     dz_g = dc' i (1 - g²)
-//   dc  = dc' f                           dz_f = dc' c f (1 - f)     dz_o = dh' tanh(c') o (1 - o)
+// The derivative of the k-th step for some rows and blocks. k goes from time - 1 down to -1.
 //
 // dh = dz Uᵀ needs the dz of all units, which several threads compute. So a call first computes dh from the dz of step k + 1, which
 // the previous call computed, and then the dz of step k. The call with k = -1 computes only the dh of the initial carry.
-template <class T>
+template <class Cell, class T>
 void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
   using V = Vector<T>;
   const Forward<T>& f = b.f;
@@ -241,7 +236,9 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
       const T* dz[R];
       for (int r = 0; r < R; ++r) dz[r] = next < 0 ? nullptr : b.dzs + (next * n.batch + row + r) * gate_width;
       V sums[R][N] = {};
-      if (next >= 0) multiply<T, R, N>(dz, gate_width, in_panel<T>(b.transposed, gate_width, first), sums);
+      if (next >= 0) {
+        multiply_gates<T, R, N, Cell::recurrent_gates>(dz, blocks<T>(n), in_panel<T>(b.transposed, gate_width, first), sums);
+      }
       for (int v = 0; v < N; ++v) {
         const int64_t block = (first + v) / kParts<T>, part = (first + v) % kParts<T>;
         const int64_t unit = (first + v) * kLanes<T>, lanes = n.units - unit;
@@ -249,8 +246,11 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
           const int64_t sequence = row + r;
           T* dh_at = b.dh + sequence * unit_width + unit;
           // A step that does not count passes the carry on, and so its dh. A reset step does not depend on the carry before it.
+          // In a cell that keeps some of h, the previous call has left the gradient by that way.
           V dh = load<T>(dh_at);
-          if (next >= 0 && f.counts(next, sequence)) dh = f.starts(next, sequence) ? V{} : sums[r][v];
+          if (next >= 0 && f.counts(next, sequence)) {
+            dh = f.starts(next, sequence) ? V{} : Cell::keeps_h ? dh + sums[r][v] : sums[r][v];
+          }
           store<T>(dh_at, dh);
           if (t < 0) continue;
           const int64_t offset = (t * n.batch + sequence) * gate_width + block * kColumns<T> + part * kLanes<T>;
@@ -260,18 +260,19 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
             continue;
           }
           dh += load_some<T>(b.dys + (t * n.batch + sequence) * n.units + unit, lanes);
-          const T* gates = f.gates + offset;  // read before dz is written, which may be in the same place
-          const V i = load<T>(gates), forget = load<T>(gates + kUnits<T>), g = load<T>(gates + 2 * kUnits<T>),
-                  o = load<T>(gates + 3 * kUnits<T>);
-          const V c_before = load<T>(f.c_before(k) + sequence * unit_width + unit);
-          const V y = tanh<T>(forget * c_before + i * g);
+          const T* gates_at = f.gates + offset;  // read before dz is written, which may be in the same place
+          V gates[4], dzs[4], h_before{}, c_before{}, dc{};
+          for (int gate = 0; gate < 4; ++gate) gates[gate] = load<T>(gates_at + gate * kUnits<T>);
           T* dc_at = b.dc + sequence * unit_width + unit;
-          const V dc = load<T>(dc_at) + dh * o * (1 - y * y);
-          store<T>(to, dc * g * i * (1 - i));
-          store<T>(to + kUnits<T>, dc * c_before * forget * (1 - forget));
-          store<T>(to + 2 * kUnits<T>, dc * i * (1 - g * g));
-          store<T>(to + 3 * kUnits<T>, dh * y * o * (1 - o));
-          store<T>(dc_at, f.starts(t, sequence) ? V{} : dc * forget);
+          if constexpr (Cell::keeps_h) h_before = load_some<T>(f.h_before(k) + sequence * n.units + unit, lanes);
+          if constexpr (Cell::has_c) {
+            c_before = load<T>(f.c_before(k) + sequence * unit_width + unit);
+            dc = load<T>(dc_at);
+          }
+          Cell::template differentiate<T>(gates, h_before, c_before, dh, dc, dzs);
+          for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, dzs[gate]);
+          if constexpr (Cell::keeps_h) store<T>(dh_at, dh);
+          if constexpr (Cell::has_c) store<T>(dc_at, f.starts(t, sequence) ? V{} : dc);
         }
       }
     });

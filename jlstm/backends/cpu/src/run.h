@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include "cells.h"
 #include "gradient.h"
 #include "recurrence.h"
 #include "team.h"
@@ -64,14 +65,14 @@ void pack_all(const Sizes& n, const Weights<T>& w, T* kernel, T* recurrent, T* b
 }
 
 // Runs the layer over all steps. On entry f has sizes, inputs and results; this function sets its weights, bias and zs.
-template <class T>
+template <class Cell, class T>
 void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
   const int64_t gate_width = columns<T>(n), threads = team.threads();
   if (n.batch == 0) return;
   if (n.time == 0) {
     std::copy(f.h0, f.h0 + n.batch * n.units, f.h);
-    std::copy(f.c0, f.c0 + n.batch * n.units, f.c);
+    if constexpr (Cell::has_c) std::copy(f.c0, f.c0 + n.batch * n.units, f.c);
     return;
   }
   T* kernel = make<T>(allocate, n.features * gate_width);
@@ -79,15 +80,15 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
   T* bias = make<T>(allocate, gate_width);
   pack_all<T>(n, w, kernel, recurrent, bias, team);
   f.kernel = kernel, f.recurrent = recurrent, f.bias = bias;
-  if (!f.gates) f.cs = make<T>(allocate, n.batch * padded<T>(n));
+  if (Cell::has_c && !f.gates) f.cs = make<T>(allocate, n.batch * padded<T>(n));
   if (!f.gates && f.stores_h()) f.hs = make<T>(allocate, 2 * n.batch * n.units);
 
   if (by_rows<T>(n, threads)) {
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);
     team.run(1, items, [&](int64_t, int64_t item) {
       const int64_t begin = share(n.batch, item, items), end = share(n.batch, item + 1, items);
-      begin_forward<T>(f, begin, end);
-      for (int64_t k = 0; k < n.time; ++k) forward_step<T>(f, k, begin, end, 0, blocks<T>(n));
+      begin_forward<Cell, T>(f, begin, end);
+      for (int64_t k = 0; k < n.time; ++k) forward_step<Cell, T>(f, k, begin, end, 0, blocks<T>(n));
     });
     return;
   }
@@ -97,7 +98,7 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
   const int64_t items = shares_of_units<T>(n, threads);
   // With gates for the backward run the pre-activations are computed in their memory, and then overwritten by them.
   T* zs = f.gates ? f.gates : make<T>(allocate, span * n.batch * gate_width);
-  team.run(1, 1, [&](int64_t, int64_t) { begin_forward<T>(f, 0, n.batch); });
+  team.run(1, 1, [&](int64_t, int64_t) { begin_forward<Cell, T>(f, 0, n.batch); });
   // A chunk has span + 1 phases: the projection of its steps, and then each step.
   team.run(chunks + n.time, items, [&](int64_t phase, int64_t item) {
     const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
@@ -107,9 +108,9 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
     part.zs = zs, part.zs_first = f.gates ? 0 : first;
     if (phase % (span + 1) == 0) {
       const T* xs = f.xs + first * n.batch * n.features;
-      project<T>(n, xs, kernel, bias, zs + (first - part.zs_first) * n.batch * gate_width, 0, steps * n.batch, begin, end);
+      project<Cell, T>(n, xs, kernel, bias, zs + (first - part.zs_first) * n.batch * gate_width, 0, steps * n.batch, begin, end);
     } else {
-      forward_step<T>(part, phase - chunk - 1, 0, n.batch, begin, end);
+      forward_step<Cell, T>(part, phase - chunk - 1, 0, n.batch, begin, end);
     }
   });
 }
@@ -123,7 +124,7 @@ struct Gradients {
 };
 
 // Computes the gradients of a run. f has the arrays that `forward` filled. dys, dh and dc are the gradients of its results.
-template <class T>
+template <class Cell, class T>
 void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* dh, const T* dc, const Gradients<T>& to,
               const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
@@ -131,7 +132,8 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
   const int64_t panels = (blocks<T>(n) * kParts<T> + 3) / 4, input_panels = (n.features + kPanel<T> - 1) / kPanel<T>;
   T* transposed = make<T>(allocate, panels * gate_width * kPanel<T>);
   T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * gate_width * kPanel<T>) : nullptr;
-  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * unit_width), make<T>(allocate, n.batch * unit_width)};
+  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * unit_width), nullptr};
+  if constexpr (Cell::has_c) b.dc = make<T>(allocate, n.batch * unit_width);
   team.run(1, panels + (to.dxs ? input_panels : 0), [&](int64_t, int64_t panel) {
     if (panel < panels) {
       pack_transposed<T>(w.recurrent, n.units, n, panel * kPanel<T>, transposed + panel * gate_width * kPanel<T>);
@@ -140,37 +142,42 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
       pack_transposed<T>(w.kernel, n.features, n, p * kPanel<T>, transposed_kernel + p * gate_width * kPanel<T>);
     }
   });
-  for (int64_t row = 0; row < n.batch; ++row) {
-    std::fill(b.dh + row * unit_width, b.dh + (row + 1) * unit_width, T(0));
-    std::fill(b.dc + row * unit_width, b.dc + (row + 1) * unit_width, T(0));
-    std::copy(dh + row * n.units, dh + (row + 1) * n.units, b.dh + row * unit_width);
-    std::copy(dc + row * n.units, dc + (row + 1) * n.units, b.dc + row * unit_width);
-  }
+  const auto pad = [&](const T* from, T* padded_to) {
+    for (int64_t row = 0; row < n.batch; ++row) {
+      std::copy(from + row * n.units, from + (row + 1) * n.units, padded_to + row * unit_width);
+      std::fill(padded_to + row * unit_width + n.units, padded_to + (row + 1) * unit_width, T(0));
+    }
+  };
+  pad(dh, b.dh);
+  if constexpr (Cell::has_c) pad(dc, b.dc);
   if (by_rows<T>(n, threads)) {
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);
     team.run(1, items, [&](int64_t, int64_t item) {
       const int64_t begin = share(n.batch, item, items), end = share(n.batch, item + 1, items);
-      for (int64_t k = n.time - 1; k >= -1; --k) backward_step<T>(b, k, begin, end, 0, blocks<T>(n));
+      for (int64_t k = n.time - 1; k >= -1; --k) backward_step<Cell, T>(b, k, begin, end, 0, blocks<T>(n));
     });
   } else {
     const int64_t items = shares_of_units<T>(n, threads);
     team.run(n.time + 1, items, [&](int64_t phase, int64_t item) {
       const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
-      backward_step<T>(b, n.time - 1 - phase, 0, n.batch, begin, end);
+      backward_step<Cell, T>(b, n.time - 1 - phase, 0, n.batch, begin, end);
     });
   }
-  for (int64_t row = 0; row < n.batch; ++row) {
-    std::copy(b.dh + row * unit_width, b.dh + row * unit_width + n.units, to.dh0 + row * n.units);
-    std::copy(b.dc + row * unit_width, b.dc + row * unit_width + n.units, to.dc0 + row * n.units);
-  }
+  const auto unpad = [&](const T* padded_from, T* to_units) {
+    for (int64_t row = 0; row < n.batch; ++row) {
+      std::copy(padded_from + row * unit_width, padded_from + row * unit_width + n.units, to_units + row * n.units);
+    }
+  };
+  unpad(b.dh, to.dh0);
+  if constexpr (Cell::has_c) unpad(b.dc, to.dc0);
   if (to.dxs) {
     team.run(1, threads, [&](int64_t, int64_t item) {
       const int64_t begin = share(rows, item, threads), end = share(rows, item + 1, threads);
-      gradient_of_inputs<T>(n, b.dzs, transposed_kernel, to.dxs, begin, end);
+      gradient_of_inputs<Cell, T>(n, b.dzs, transposed_kernel, to.dxs, begin, end);
     });
   }
   if (!to.drecurrent) return;
-  WeightsGradient<T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr};
+  WeightsGradient<Cell, T> g{f, b.dzs, to.dkernel, to.drecurrent, to.dbias, nullptr};
   if (rows == 0) {
     for (int64_t m = 0; m < g.count(); ++m) std::fill(g.result_row(m), g.result_row(m) + 4 * n.units, T(0));
     return;

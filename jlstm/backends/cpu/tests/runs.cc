@@ -69,7 +69,7 @@ struct Problem {
 };
 
 // The results of a run and, with `differentiate`, its gradients.
-template <class T>
+template <class Cell, class T>
 std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differentiate) {
   const Sizes& n = p.n;
   const auto make = [](int64_t count) { return Array<T>(static_cast<size_t>(count)); };
@@ -81,26 +81,26 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
   f.ys = ys.data(), f.h = h.data(), f.c = c.data();
   if (!differentiate) {
     Resources resources(threads);
-    forward<T>(f, weights, resources.team(), resources.allocate());
+    forward<Cell, T>(f, weights, resources.team(), resources.allocate());
     return {ys, h, c};
   }
-  Array<T> gates = make(n.time * n.batch * columns<T>(n)), cs = make(n.time * n.batch * padded<T>(n)), hs = ys;
+  Array<T> gates = make(n.time * n.batch * columns<T>(n)), cs = make(Cell::has_c ? n.time * n.batch * padded<T>(n) : 0), hs = ys;
   f.gates = gates.data(), f.cs = cs.data(), f.hs = f.stores_h() ? hs.data() : nullptr;
   {
     Resources resources(threads);
-    forward<T>(f, weights, resources.team(), resources.allocate());
+    forward<Cell, T>(f, weights, resources.team(), resources.allocate());
   }
   Array<T> dxs = p.xs, dkernel = p.kernel, drecurrent = p.recurrent, dbias = p.bias, dh = p.h, dc = p.c;
   const Gradients<T> to{gates.data(), dxs.data(), dkernel.data(), drecurrent.data(), dbias.data(), dh.data(), dc.data()};
   Resources resources(threads);
-  backward<T>(f, weights, p.dys.data(), p.dh.data(), p.dc.data(), to, resources.team(), resources.allocate());
+  backward<Cell, T>(f, weights, p.dys.data(), p.dh.data(), p.dc.data(), to, resources.team(), resources.allocate());
   return {ys, h, c, dxs, dkernel, drecurrent, dbias, dh, dc};
 }
 
-template <class T>
+template <class Cell, class T>
 void check(const Sizes& n, bool masked, bool reset) {
   const Problem<T> p(n, masked, reset);
-  const auto alone = results(p, 1, true), together = results(p, 3, true), without_residuals = results(p, 2, false);
+  const auto alone = results<Cell>(p, 1, true), together = results<Cell>(p, 3, true), without_residuals = results<Cell>(p, 2, false);
   for (size_t k = 0; k < alone.size(); ++k) {
     expect(same(alone[k], together[k]), "three threads compute what one does, to the bit");
     if (k < without_residuals.size()) expect(same(alone[k], without_residuals[k]), "the same without residuals, to the bit");
@@ -131,8 +131,10 @@ void test_runs() {
     const int step = time * batch > 100 ? 7 : 1;  // large sizes only with none of mask, resets and reverse, and with all three
     for (int kind = 0; kind < 8; kind += step) {
       const Sizes n{time, batch, features, units, kind % 2 == 1};
-      check<float>(n, kind & 2, kind & 4);
-      check<double>(n, kind & 2, kind & 4);
+      check<Lstm, float>(n, kind & 2, kind & 4);
+      check<Lstm, double>(n, kind & 2, kind & 4);
+      check<Gru, float>(n, kind & 2, kind & 4);
+      check<Gru, double>(n, kind & 2, kind & 4);
     }
   }
 }
