@@ -116,4 +116,4 @@ def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **op
         ValueError: the checkpoint is damaged, or has no recurrent layer that can be converted.
     """
     layers = tf_checkpoint.read(path, forget_bias, options)
-    return layers.checked(path, "recurrent layer that is found by its name", "pass its variables to load")
+    return layers.warn_about_skipped(path, "recurrent layer that is found by its name", "pass its variables to load")

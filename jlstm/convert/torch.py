@@ -235,7 +235,9 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
     # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
     file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
-    return file_layers.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
+    return file_layers.warn_about_skipped(
+        path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names"
+    )
 
 
 def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:

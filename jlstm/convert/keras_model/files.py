@@ -46,7 +46,8 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         if options:
             raise ValueError(f"{path} describes its layers, got {', '.join(options)} besides: leave the options out")
         described.convert(result, description, spatial)
-    return result.layers().checked(path, "LSTM, GRU, SimpleRNN or ConvLSTM layer", "read the file of a model that has one")
+    kinds = "LSTM, GRU, SimpleRNN or ConvLSTM layer"
+    return result.layers().warn_about_skipped(path, kinds, "read the file of a model that has one")
 
 
 def _plain(path: Path) -> tuple[Content, str | bytes | None]:
