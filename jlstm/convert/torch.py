@@ -73,7 +73,11 @@ def _check(nonlinearity: str | None) -> None:
 
 
 def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
-    """Return the kind and the converted layer of the weights of one module."""
+    """Return the kind and the converted layer of the weights of one module.
+
+    Raises:
+        ValueError: as for `load`.
+    """
     # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
@@ -97,7 +101,15 @@ def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tu
 
 
 def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer."""
+    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer.
+
+    Args:
+        weights: the weights of one module by PyTorch's names.
+        grid: the suffixes of the names, such as "_l0_reverse": a row for each layer, with one or two directions.
+
+    Raises:
+        ValueError: a weight that determines the other shapes is missing, or is not that of such a layer.
+    """
     first = grid[0][0]
     recurrent = arrays.matrix("weights", weights, f"{_ANCHOR}{first}", "(gates·units, size of h)")
     features = arrays.matrix("weights", weights, f"weight_ih{first}", "(gates·units, features)").shape[1]
