@@ -1,4 +1,7 @@
-"""Checks of arguments: each error is one sentence that says what was expected, what was passed and what to do."""
+"""Checks of arguments: each error is one sentence that says what was expected, what was passed and what to do.
+
+In all of them, `name` is what the message calls the argument. Those of plain values come from `jlstm._src.values`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +73,7 @@ __all__ = [
 
 
 def key(name: str, value: Any) -> None:
-    """Require a single JAX random key."""
+    """Require a single JAX random key, or raise TypeError (no key) or ValueError (several keys)."""
     is_array = isinstance(getattr(value, "shape", None), tuple)
     size = value.shape if is_array else ()
     # A new-style key has a dtype of its own and no axes. An old one is a vector of uint32.
@@ -83,7 +86,7 @@ def key(name: str, value: Any) -> None:
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return sizes as a tuple; require a tuple or list of whole numbers."""
+    """Return sizes as a tuple. Raise TypeError if they are no tuple or list, and ValueError if one is not a whole number."""
     if not isinstance(value, tuple | list):
         remedy = f"write ({value},)" if isinstance(value, int) else "write xs.shape[:1], say"
         raise TypeError(f"{name} must be a tuple of sizes such as (2,), got {brief(value)}: {remedy}")
@@ -91,7 +94,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def array(name: str, value: Any) -> Array:
-    """Return a value as a JAX array; require numbers."""
+    """Return a value as a JAX array; require numbers or booleans, or raise TypeError."""
     # A tensor of PyTorch, which refuses to become an array while it is part of a graph.
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
@@ -104,7 +107,10 @@ def array(name: str, value: Any) -> Array:
 
 
 def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
-    """Require a tree of arrays or numbers. A tree without leaves must be a dict, a tuple or a list."""
+    """Require a tree of arrays or numbers, or raise TypeError. A tree without leaves must be a dict, a tuple or a list.
+
+    `floating` requires floating dtypes too.
+    """
     leaves = jax.tree.leaves(tree)
     if not leaves and not isinstance(tree, dict | tuple | list):
         raise TypeError(f"{name} must be a tree of arrays, got {brief(tree)}")
@@ -118,7 +124,7 @@ def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
 
 
 def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
-    """Return real numbers as a NumPy array in float64; require that none is NaN, unless `nan` allows it."""
+    """Return real numbers as a NumPy array in float64, or raise TypeError. Raise ValueError for NaN, unless `nan` allows it."""
     try:
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iufb" and not jnp.issubdtype(numbers.dtype, jnp.floating):
@@ -132,7 +138,10 @@ def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
 
 
 def rows(name: str, value: Any) -> np.ndarray:
-    """Return a value as a NumPy array with a row for each example; require numbers, booleans or text, and no NaN."""
+    """Return a value as a NumPy array with a row for each example; require numbers, booleans or text, and no NaN.
+
+    Raise TypeError if it has no axis or holds something else, and ValueError if there is a NaN.
+    """
     try:
         values = np.asarray(value)
     except (TypeError, ValueError) as error:  # lists of several lengths
@@ -145,7 +154,10 @@ def rows(name: str, value: Any) -> np.ndarray:
 
 
 def counts(name: str, value: Any) -> np.ndarray:
-    """Return a value as a NumPy array; require whole numbers from 0 to the largest int32. The number of axes is not checked."""
+    """Return a value as a NumPy array; require whole numbers (or raise TypeError) from 0 to the largest int32 (or ValueError).
+
+    The number of axes is not checked. A single number, without an axis, is returned unchecked: callers refuse it by its axes.
+    """
     try:
         numbers = np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -159,7 +171,7 @@ def counts(name: str, value: Any) -> np.ndarray:
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return the normalised dtype; require a real floating one."""
+    """Return a dtype as `np.dtype`; require a real floating one, or raise TypeError."""
     try:
         # `jnp.dtype` takes many other values, None as float64 for example. They become a name that it refuses.
         normal = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else "no dtype")
@@ -171,13 +183,25 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def available(name: str, dtype: np.dtype) -> None:
-    """Refuse float64 while JAX would silently make it float32."""
+    """Raise ValueError for float64 while JAX would silently make it float32."""
     if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError(f"{name} is float64 but JAX computes in float32: call jax.config.update('jax_enable_x64', True) first")
 
 
 def inputs(name: str, xs: Any, *, axes: tuple[str, ...], spatial: tuple[int, ...] = ()) -> Array:
-    """Return the inputs as an array; require floats, at least the named axes, and `spatial` sizes before the last of them."""
+    """Return the inputs as a JAX array; require floats, enough axes, and the spatial sizes of the cell.
+
+    Args:
+        name: what the message calls the inputs.
+        xs: the inputs (*batch, *axes but the last, *spatial, features).
+        axes: the names of the axes that the inputs must have, without the spatial ones; the last one is that of the features.
+            The names are only for the message, and their number for the check. Batch axes may come before them.
+        spatial: the sizes of the axes just before the features.
+
+    Raises:
+        TypeError: the inputs are not an array of floats.
+        ValueError: they have too few axes, or other spatial sizes.
+    """
     xs = array(name, xs)
     if xs.ndim < len(axes) + len(spatial):
         shown = (*axes[:-1], *map(str, spatial), axes[-1])
@@ -194,7 +218,10 @@ def inputs(name: str, xs: Any, *, axes: tuple[str, ...], spatial: tuple[int, ...
 
 
 def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
-    """Require the same structure and shapes as `expected`, a tree of arrays or of their shapes."""
+    """Require the structure and shapes of `expected`, a tree of arrays or of their shapes, or raise ValueError.
+
+    Raise TypeError if an array is not floating where that of `expected` is. `remedy` says in the message what to do.
+    """
     got_leaves, expected_leaves = (dict(jax.tree_util.tree_flatten_with_path(t)[0]) for t in (got, expected))
     for place in [*expected_leaves, *got_leaves]:
         label = name + jax.tree_util.keystr(place)
@@ -216,7 +243,11 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
 
 
 def flags(name: str, value: Any, shape: tuple[int, ...], inputs: str) -> Array:
-    """Return `mask`, `resets` or `reset` as an array; require booleans, one for each step of each sequence."""
+    """Return `mask`, `resets` or `reset` as an array; require booleans, or raise TypeError, one for each step of each sequence.
+
+    Raise ValueError for another shape than `shape`, that of the inputs without spatial axes and features. The message calls the
+    inputs `inputs`.
+    """
     value = array(name, value)
     if value.dtype != jnp.bool_:
         raise TypeError(f"{name} must be boolean, got {value.dtype}: pass {name}.astype(bool)")
@@ -228,7 +259,11 @@ def flags(name: str, value: Any, shape: tuple[int, ...], inputs: str) -> Array:
 def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     """Return `lengths` as an array of the default integer dtype; require one whole number in [0, time] for each sequence.
 
-    The range of lengths that cannot be read, because they are traced, is not checked. Negative ones become 0.
+    The range of lengths that cannot be read, because they are traced, is not checked. They are clipped to be at least 0.
+
+    Raises:
+        TypeError: the lengths are not integers.
+        ValueError: they have another shape, or one is out of range.
     """
     counts = array("lengths", value)
     if not jnp.issubdtype(counts.dtype, jnp.integer):
@@ -259,7 +294,20 @@ def dropout_masks(
     sizes: Mapping[str, int | tuple[int, ...]],
     dtype: Any,
 ) -> dict[str, Array]:
-    """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, *size)."""
+    """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, *size).
+
+    Args:
+        value: the masks that the caller passed, by name.
+        gates: the number of gates. A mask has one entry for each gate, or one for all gates.
+        batch_shape: the sizes of the batch axes.
+        sizes: the size of the last axis, or the sizes of the last axes, of each mask that the cell has. It is empty for a cell
+            without dropout.
+        dtype: the compute dtype.
+
+    Raises:
+        TypeError: the masks are not a dict.
+        ValueError: the cell has no mask of this name, or a mask has another shape.
+    """
     if not isinstance(value, Mapping):
         raise TypeError(f"dropout_masks must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
     masks = {}

@@ -36,7 +36,7 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
 
     Raises:
         OSError: the file cannot be written.
-        TypeError: `path` is not a path, or `params` has no arrays.
+        TypeError: `path` is not a path, `params` has no arrays, or `layer` is not a Layer.
         ValueError: two arrays would have the same name, an array has a dtype that safetensors files do not have, `params` are not
             those of the layer, or the layer has an option that is a function or a class that is not part of jlstm.
 
