@@ -51,7 +51,10 @@ class Checkpoint(NamedTuple):
     loaded: set[str]
 
     def arrays(self, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Load variables. `names` maps each name in the result to the variable's name in the checkpoint.
+        """Load variables.
+
+        Args:
+            names: for each name in the result, the variable's name in the checkpoint.
 
         Raises:
             RefusalError: the checkpoint is damaged, or declares more data than it holds.
@@ -83,7 +86,7 @@ class Checkpoint(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[str, Any]) -> FileLayers:
-    """Return all recurrent layers of a checkpoint.
+    """Return all recurrent layers of a checkpoint, also if there are none. The arguments are those of `tf1.read`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -231,7 +234,8 @@ class _Layers:
                 f"{self.checkpoint.path}: forget_bias={forget_bias} is not used for {cudnn_cells[0]!r}, which adds none: "
                 "leave it out",
                 UserWarning,
-                stacklevel=5,  # the caller of `tf1.read`
+                # Level 1 is this line, 2 `add_scopes`, 3 `read` in this file, 4 `tf1.read`, and 5 the caller of `tf1.read`.
+                stacklevel=5,
             )
         defaults = TF1_DEFAULTS | ({"merge": "concat"} if any(_SIDE.search(scope) for scope in scopes) else {})
         self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)

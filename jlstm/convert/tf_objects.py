@@ -49,7 +49,11 @@ class Objects(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]
 
     def path(self, number: int) -> str:
-        """Return the shortest path from the root to an object."""
+        """Return the shortest path from the root to an object.
+
+        Raises:
+            RefusalError: the path is too long.
+        """
         names: list[str] = []
         while number in self.parents:
             number, name = self.parents[number]
@@ -59,7 +63,14 @@ class Objects(NamedTuple):
         return "/".join(reversed(names))
 
     def variables_below(self, number: int, without: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
-        """Yield the path and number of each variable below an object, nearest first. Children in `without` are not searched."""
+        """Yield the path and number of each variable below an object, nearest first.
+
+        The search stops after `_MAX_VISITS` objects. Of a long path, only the end is returned.
+
+        Args:
+            number: the object.
+            without: the names of children of the object that are not searched.
+        """
         visited = {number}
         queue = deque((name, child) for name, child in self.children[number].items() if name not in without)
         for _ in range(_MAX_VISITS):
@@ -75,7 +86,10 @@ class Objects(NamedTuple):
             queue.extend((f"{name[-80:]}/{last[-80:]}", grandchild) for last, grandchild in self.children[child].items())
 
     def variable_names(self, number: int, without: tuple[str, ...] = ()) -> list[str]:
-        """Return the paths of the first few variables below an object, without the random state of a dropout."""
+        """Return the paths of the first few variables below an object, without the random state of a dropout.
+
+        The arguments are those of `variables_below`.
+        """
         return [name for name, _ in islice(self.variables_below(number, (*without, "seed_generator")), 6)]
 
     def arrays(self, number: int) -> set[str]:
@@ -117,7 +131,7 @@ def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
 
 
 def model_variables(tree: Objects) -> set[str]:
-    """Return the names of the arrays that are reachable without passing through an optimizer."""
+    """Return the names of the arrays that can be reached from the root without passing through an optimizer."""
     visited, queue, names = {0}, deque([0][: len(tree.children)]), set()
     while queue:
         number = queue.popleft()
@@ -139,22 +153,27 @@ def layers(tree: Objects, load: Loader, options: dict[str, Any]) -> Iterator[tup
 
     Yields:
         For each layer its path, the layer or the reason why it is skipped, and the names of the arrays that it takes.
+
+    Raises:
+        RefusalError: the checkpoint is damaged.
     """
     cells = {number for number in tree.parents if _weights(tree, number).keys() & {"recurrent_kernel"}}
-    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _is_layer_with_cell(tree, number)}
+    # {layer in one direction: its cell, which may be a StackedRNNCells}
+    layer_cells = {number: child["cell"] for number, child in enumerate(tree.children) if _is_layer_with_cell(tree, number)}
+    # {Bidirectional: its two layers; None for one that is missing}
     sides = {
         number: tuple(child.get(name) for name in _SIDES)
         for number, child in enumerate(tree.children)
-        if any(child.get(name) in holders for name in _SIDES)
+        if any(child.get(name) in layer_cells for name in _SIDES)
     }
     inner = {side for pair in sides.values() for side in pair}
-    cells_in_layers = {cell for holder in holders.values() for cell in _cells_of(tree, holder)}
+    cells_in_layers = {cell for layer_cell in layer_cells.values() for cell in _cells_of(tree, layer_cell)}
     # Bidirectional layers, layers that are no direction of one, and cells outside any layer.
-    top_level = [*sides, *(holders.keys() - inner), *(cells - cells_in_layers)]
+    top_level = [*sides, *(layer_cells.keys() - inner), *(cells - cells_in_layers)]
     for number in sorted(top_level):
         parts = [side for side in sides.get(number, (number,)) if side is not None]
-        layer = _layer(tree, number, sides, holders, load, options)
-        used_cells = [cell for part in parts for cell in _cells_of(tree, holders.get(part, part))]
+        layer = _layer(tree, number, sides, layer_cells, load, options)
+        used_cells = [cell for part in parts for cell in _cells_of(tree, layer_cells.get(part, part))]
         used = {array for cell in used_cells for array in _weights(tree, cell).values()}
         # A skipped layer takes all arrays below it, so that the search by scopes does not find its cells a second time.
         yield tree.path(number) or "rnn", layer, tree.arrays(number) if isinstance(layer, str) else used
@@ -175,23 +194,35 @@ def _cells_of(tree: Objects, cell: int) -> list[int]:
 
 
 def _is_layer_with_cell(tree: Objects, number: int) -> bool:
-    """Return whether an object is a layer that runs a cell, such as Keras's LSTM and RNN."""
+    """Return whether an object is a layer that runs a cell in one direction, such as Keras's LSTM and RNN."""
     # The root is no layer: its children have the names of the arguments of `tf.train.Checkpoint`, which may be "cell".
     cell = tree.children[number].get("cell") if number else None
     return cell is not None and cell not in tree.variables and "cell" not in tree.children[cell]
 
 
 def _layer(
-    tree: Objects, number: int, sides: Mapping[int, Any], holders: Mapping[int, int], load: Loader, options: dict[str, Any]
+    tree: Objects, number: int, sides: Mapping[int, Any], layer_cells: Mapping[int, int], load: Loader, options: dict[str, Any]
 ) -> Result:
-    """Convert a layer, or a cell without a layer, or return the reason why it is skipped."""
+    """Convert a layer, or a cell without a layer, or return the reason why it is skipped.
+
+    Args:
+        tree: the object graph.
+        number: the layer or cell.
+        sides: the two layers of each Bidirectional.
+        layer_cells: the cell of each layer in one direction.
+        load: loads arrays of the checkpoint by name.
+        options: as for `layers`.
+
+    Raises:
+        RefusalError: the checkpoint is damaged.
+    """
     try:
         obstacle = _wrapper_obstacle(tree, number)
         if obstacle:
             return obstacle
         if number not in sides:
-            return _single_direction(tree, number, holders, load, options)
-        forward, backward = (_direction(tree, side, holders, load, options) for side in sides[number])
+            return _single_direction(tree, number, layer_cells, load, options)
+        forward, backward = (_direction(tree, side, layer_cells, load, options) for side in sides[number])
         if isinstance(forward, str) or isinstance(backward, str):
             return forward if isinstance(forward, str) else backward
         return tf_scopes.bidirectional(forward, backward, options.get("merge", "concat"))
@@ -201,11 +232,13 @@ def _layer(
         return str(error)
 
 
-def _direction(tree: Objects, number: int | None, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
-    if number is None or number not in holders:
+def _direction(
+    tree: Objects, number: int | None, layer_cells: Mapping[int, int], load: Loader, options: dict[str, Any]
+) -> Result:
+    if number is None or number not in layer_cells:
         missing = "is not in the checkpoint" if number is None else "has no cell that jlstm reads"
         return f"one of its two directions {missing}: pass the weights of the other to keras.load"
-    return _single_direction(tree, number, holders, load, options)
+    return _single_direction(tree, number, layer_cells, load, options)
 
 
 def _wrapper_obstacle(tree: Objects, number: int) -> str:
@@ -218,14 +251,17 @@ def _wrapper_obstacle(tree: Objects, number: int) -> str:
     return f"the layer around it has {extra[0][:80]!r} too: pass its weights to keras.load, as they are after it" if extra else ""
 
 
-def _single_direction(tree: Objects, number: int, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
+def _single_direction(
+    tree: Objects, number: int, layer_cells: Mapping[int, int], load: Loader, options: dict[str, Any]
+) -> Result:
     """Convert a layer of one direction, with one or several cells, or return the reason why it is skipped."""
-    holder = holders.get(number)
-    extra = [] if holder is None else tree.variable_names(number, ("cell", "states", "state_spec", "keras_api"))
+    layer_cell = layer_cells.get(number)  # None for a cell without a layer
+    extra = [] if layer_cell is None else tree.variable_names(number, ("cell", "states", "state_spec", "keras_api"))
     if extra:
         return f"it has {', '.join(map(repr, extra[:3]))} beside its cell: pass the cell's weights to keras.load"
     converted = [
-        _convert_cell(tree, cell, holder is None, load, options) for cell in _cells_of(tree, number if holder is None else holder)
+        _convert_cell(tree, cell, layer_cell is None, load, options)
+        for cell in _cells_of(tree, number if layer_cell is None else layer_cell)
     ]
     for layer in converted:
         if isinstance(layer, str):
@@ -286,7 +322,11 @@ def _load_cell(weights: dict[str, np.ndarray], gates: int, options: dict[str, An
 
 
 def in_network_order(paths: list[str]) -> tuple[list[str], bool]:
-    """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted."""
+    """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted.
+
+    Keras numbers the layers of a Sequential or functional model, as in "layer_with_weights-0/…". The order is known if all paths
+    have such a number in the same model.
+    """
     matches = [_ORDER.fullmatch(path) for path in paths]
     if paths and all(matches) and len({match["model"] for match in matches if match}) == 1:
         return sorted(paths, key=lambda path: (len(path), path)), True  # by length first: 10 comes after 2

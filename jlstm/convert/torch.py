@@ -73,7 +73,11 @@ def _check(nonlinearity: str | None) -> None:
 
 
 def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
-    """Return the kind and the converted layer of the weights of one module."""
+    """Return the kind and the converted layer of the weights of one module.
+
+    Raises:
+        ValueError: as for `load`.
+    """
     # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
@@ -97,7 +101,15 @@ def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tu
 
 
 def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer."""
+    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer.
+
+    Args:
+        weights: the weights of one module by PyTorch's names.
+        grid: the suffixes of the names, such as "_l0_reverse": a row for each layer, with one or two directions.
+
+    Raises:
+        ValueError: a weight that determines the other shapes is missing, or is not that of such a layer.
+    """
     first = grid[0][0]
     recurrent = arrays.matrix("weights", weights, f"{_ANCHOR}{first}", "(gates·units, size of h)")
     features = arrays.matrix("weights", weights, f"weight_ih{first}", "(gates·units, features)").shape[1]
@@ -261,7 +273,9 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
     # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
     file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
-    return file_layers.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
+    return file_layers.warn_about_skipped(
+        path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names"
+    )
 
 
 def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:
