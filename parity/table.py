@@ -229,7 +229,7 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
 
 
 def bug_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
-    """Yield a case for each problem that a peer, the module `framework`, is known to get wrong, in the highest dtype that it has."""
+    """Yield a case for each problem that the peer `framework` is known to get wrong, in the highest dtype that it has."""
     return (case for case in highest_dtype_cases(named, peer, framework) if case.known_bug)
 
 

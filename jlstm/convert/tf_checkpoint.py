@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jlstm._src import checks
-from jlstm.convert import files, layout, tf1_cells, tf_index, tf_objects, tf_scopes
+from jlstm.convert import files, layout, tf1_cells, tf_index, tf_object_graph, tf_objects, tf_scopes
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.files import RefusalError
 from jlstm.convert.result import FileLayers
-from jlstm.convert.tf_objects import Objects
+from jlstm.convert.tf_object_graph import Objects
 from jlstm.convert.tf_scopes import Result
 
 KERAS_DEFAULTS = {"activation": "tanh", "recurrent_activation": "sigmoid", "reverse": "False", "merge": "concat"}
@@ -122,7 +122,7 @@ def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
         reader = tf.train.load_checkpoint(str(path))
         dtypes = reader.get_variable_to_dtype_map()
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name != tf_index.GRAPH}
-        tree = tf_objects.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
+        tree = tf_object_graph.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
     except (*errors, decode_error) as error:
         raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
     return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
@@ -165,7 +165,7 @@ class _Layers:
             self.results[path] = layer
             self.object_arrays |= names
             self.used |= set() if isinstance(layer, str) else names
-        self.optimizer_arrays = self.checkpoint.shapes.keys() - tf_objects.model_variables(self.tree)
+        self.optimizer_arrays = self.checkpoint.shapes.keys() - tf_object_graph.model_variables(self.tree)
         if self.used:
             self.assumed += _defaults("a checkpoint states no options of Keras's layers", KERAS_DEFAULTS, self.options)
 

@@ -93,10 +93,7 @@ class Layer(Tree, Options, abc.ABC):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Do what `apply` does, for checked arguments, with time first. If `states`, also return the carries after all steps.
-
-        If `carry` is None, the run starts from what `begin` returns. Without `key` and `dropout_masks` there is no dropout.
-        """
+        """Do what `apply` does, for checked arguments, with time first. With `states`, also return the carries after all steps."""
 
     @abc.abstractmethod
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
@@ -115,8 +112,7 @@ class Layer(Tree, Options, abc.ABC):
             features: size of the last axis of the inputs.
 
         Returns:
-            A dict of arrays. For a Stack it is a tuple with the parameters of each layer, for a Bidirectional a dict with the
-            keys "forward" and "backward".
+            A dict of arrays; a tuple of such dicts for a Stack, a dict of them by direction for a Bidirectional.
 
         Raises:
             TypeError: `key` is not a random key.
@@ -155,8 +151,8 @@ class Layer(Tree, Options, abc.ABC):
         try:
             return self.begin(params, batch_shape, dtype)
         except (KeyError, IndexError, AttributeError) as error:
-            received = type(params).__name__
-            raise ValueError(f"params must be what init of this layer returned, got {received}: pass that") from error
+            got = type(params).__name__
+            raise ValueError(f"params must be what init of this layer returned, got {got}: pass that") from error
 
     @answered("layer.last_output")
     def last_output(self, carry: PyTree) -> Any:
