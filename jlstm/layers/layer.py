@@ -93,7 +93,7 @@ class Layer(Tree, Options, abc.ABC):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Do what `apply` does, for checked arguments, with time first. With `states`, also return the carries after all steps."""
+        """Do what `apply` does, for checked arguments with time first; return the carries after all steps if `states`."""
 
     @abc.abstractmethod
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
