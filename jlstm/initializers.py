@@ -34,41 +34,43 @@ INITIALIZERS: dict[str, Callable[[Array, tuple[int, ...], jax.typing.DTypeLike],
 }
 
 
-def initializer(name: Initializer) -> Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]:
-    """Return the function `(key, shape, dtype) -> array` that `name` stands for; a callable stands for itself.
+def initializer(name_or_function: Initializer) -> Callable[[Array, tuple[int, ...], jax.typing.DTypeLike], Array]:
+    """Return the function `(key, shape, dtype) -> array` that a name stands for; a function stands for itself.
 
     Args:
-        name: a key of `INITIALIZERS`, or such a function.
+        name_or_function: a name in `INITIALIZERS`, or such a function.
 
     Returns:
         The function.
 
     Raises:
-        ValueError: the name is not one of `INITIALIZERS`.
+        ValueError: the argument is neither a function nor a name in `INITIALIZERS`.
     """
-    if callable(name):
-        return name
-    if not isinstance(name, str) or name not in INITIALIZERS:
-        raise ValueError(f"unknown initializer {values.brief(name)}: use a callable or one of {', '.join(sorted(INITIALIZERS))}")
-    return INITIALIZERS[name]
+    if callable(name_or_function):
+        return name_or_function
+    if not isinstance(name_or_function, str) or name_or_function not in INITIALIZERS:
+        got = values.brief(name_or_function)
+        raise ValueError(f"unknown initializer {got}: use a callable or one of {', '.join(sorted(INITIALIZERS))}")
+    return INITIALIZERS[name_or_function]
 
 
-def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Array:
-    """Draw a weight with the initializer `name`.
+def draw(name_or_function: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Array:
+    """Draw a weight.
 
-    16-bit weights are drawn in float32 and rounded, since `orthogonal` needs QR, which has no 16-bit form.
+    Weights of fewer than 32 bits, such as bfloat16 and float16, are drawn in float32 and rounded, since `orthogonal` needs the QR
+    decomposition, which JAX does not have for them.
 
     Args:
-        name: a key of `INITIALIZERS`, or a function `(key, shape, dtype) -> array`.
-        key: random key.
-        shape: shape of the weight.
-        dtype: dtype of the weight.
+        name_or_function: a name in `INITIALIZERS`, or a function `(key, shape, dtype) -> array`.
+        key: a random key.
+        shape: the shape of the weight.
+        dtype: the dtype of the weight. A function gets this dtype, or float32 if this has fewer than 32 bits.
 
     Returns:
         The weight.
 
     Raises:
-        TypeError: an initializer of the caller did not return an array of this shape.
+        TypeError: the function did not return an array of this shape.
         ValueError: the name is not one of `INITIALIZERS`.
 
     Examples:
@@ -78,7 +80,7 @@ def draw(name: Initializer, key: Array, shape: tuple[int, ...], dtype: jax.typin
         True
     """
     wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
-    drawn = initializer(name)(key, shape, wide)
+    drawn = initializer(name_or_function)(key, shape, wide)
     if not hasattr(drawn, "astype") or drawn.shape != shape:
         got = f"shape {drawn.shape}" if hasattr(drawn, "astype") else type(drawn).__name__
         raise TypeError(

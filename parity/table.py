@@ -34,7 +34,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 BASE: dict[str, Any] = {name: values[0] for name, values in OPTIONS.items()}
 BIDIRECTIONAL = ("concat", "sum", "mul", "ave", "unmerged")
-KERAS_ISSUES = {
+KERAS_ISSUES = {  # the bug that `keras_unroll_bug` describes, for each peer that has it
     "keras": "https://github.com/keras-team/keras/issues/17596",
     "tf_keras": "https://github.com/keras-team/tf-keras/issues/252",
 }
@@ -67,47 +67,57 @@ class Case:
 
 
 def makes_sense(row: dict[str, Any]) -> bool:
-    """Whether a row of options can be run in Keras.
+    """Whether Keras can run a row of options, and is not known to compute it wrongly.
 
     The row may be partial: an option that it does not have yet contradicts nothing.
     """
 
-    def has_any(**wanted: Any) -> bool:
+    def has(**wanted: Any) -> bool:
+        """Whether the row has each of these options, with one of its values."""
         return all(row.get(name) in values for name, values in wanted.items())
 
     if not possible(row):
         return False
-    # Keras's Bidirectional sets zero_output_for_mask itself: to return_sequences
-    bidirectional_masked = has_any(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
-    if bidirectional_masked and (has_any(outputs=["all"], zero_output=[False]) or has_any(outputs=["last"], zero_output=[True])):
+    # Keras's Bidirectional sets zero_output_for_mask itself, to return_sequences: it is True for all outputs, False for the last.
+    bidirectional_masked = has(layer=BIDIRECTIONAL, mask=[m for m in OPTIONS["mask"] if m != "none"])
+    if bidirectional_masked and (has(outputs=["all"], zero_output=[False]) or has(outputs=["last"], zero_output=[True])):
         return False
     return not keras_unroll_bug(row)
 
 
 def possible(row: dict[str, Any]) -> bool:
-    """Whether a complete or partial row of options can be run in any framework."""
+    """Whether the options of a complete or partial row fit each other, so that some framework may run it.
+
+    A single step has no sequence, and without a mask there are no outputs of padding to be zeroed.
+    """
     if row.get("layer") == "step" and any(row.get(name, value) != value for name, value in ALONE.items()):
         return False
     return row.get("mask") != "none" or not row.get("zero_output")
 
 
 def keras_unroll_bug(row: dict[str, Any]) -> bool:
-    """Whether Keras applies the mask in the wrong direction.
+    """Whether Keras would zero the outputs of wrong steps in a complete or partial row of options.
 
-    It does so in an unrolled backward run with `zero_output_for_mask`.
+    Keras zeroes the outputs of padding if `zero_output_for_mask` is set. In an unrolled backward run, the outputs are in backward
+    order and the mask is in forward order. The last output alone is right, so all outputs must be used. Keras 3.15.1 and tf-keras
+    2.21.0 have this bug, and `KERAS_ISSUES` has links to it.
+
+    `makes_sense` leaves such rows out of the table. `_bugs_of_keras` yields two of them as cases with a `known_bug`, which fail
+    once Keras is right.
     """
     backward = row.get("direction") == "backward" or row.get("layer") in BIDIRECTIONAL
-    # All outputs go to the caller or, inside a stack, to the next layer.
+    # All outputs are used by the caller or, inside a stack, by the next layer.
     all_outputs_used = row.get("outputs") == "all" or row.get("layer") in ("stack2", "stack3")
     return bool(backward and all_outputs_used and row.get("unroll") and row.get("zero_output"))
 
 
 @cache
 def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
-    """Return rows of options that together hold every sensible pair.
+    """Return rows of options that together hold every pair of `sensible_pairs`. A row has a value for every option.
 
     Args:
-        framework: the peer's module, whose `lacks` says what it cannot run; None returns the rows of Keras.
+        framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run and gets wrong. None stands for a peer
+            that has all options, as Keras.
     """
     # For Keras, `makes_sense` decides on whole rows. A peer that lacks something is asked pair by pair, and a row is allowed if
     # all of its pairs are.
@@ -125,14 +135,17 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
 
 @cache
 def restricted(framework: Peer | None) -> bool:
-    """Whether a peer lacks any option of this table. Keras has all of them."""
+    """Whether a peer lacks an option of this table, or is known to get one wrong. Keras does not, nor does None."""
     candidates = (BASE | {name: value} for name, values in OPTIONS.items() for value in values)
     return framework is not None and any(reason_left_out(framework, problem(row)) for row in candidates if possible(row))
 
 
 @cache
 def sensible_pairs(framework: Peer | None = None) -> frozenset:
-    """Return all pairs of options that occur together in some valid row that the peer can run."""
+    """Return all pairs of options, ((name, value), (name, value)), that occur together in some row that the peer can run.
+
+    A pair of options that the peer is known to get wrong is left out. `framework` is as for `rows`.
+    """
     if restricted(framework):
         settings = [(name, value) for name, values in OPTIONS.items() for value in values]
         partial_rows = (dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0])
@@ -158,12 +171,12 @@ def reason_left_out(framework: Peer | None, problem_: Problem) -> str:
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
-    """Return the rows by the names of their cases."""
+    """Return the rows by the names of their cases. "lstm backward mask-right" names the values that are not those of `BASE`."""
     return {" ".join(_words(row)): row for row in rows(framework)}
 
 
 def coverage(cases: Iterable[dict[str, Any]], framework: Peer | None = None) -> tuple[int, int]:
-    """Return how many of the sensible pairs the rows hold, and how many there are."""
+    """Return how many of the sensible pairs the rows `cases` hold, and how many there are. `framework` is as for `rows`."""
     covered, sensible = set().union(*map(pairs, cases)), sensible_pairs(framework)
     return len(covered & sensible), len(sensible)
 
@@ -197,7 +210,7 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
 
     Args:
         peer: the peer's name.
-        framework: its module; None takes everything that Keras has.
+        framework: its module; None stands for a peer that has all options, as Keras.
     """
     named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows(framework).items())}
     named["lstm wide"] = Problem(LSTM(128), batch=5, time=28, features=40)
@@ -216,12 +229,12 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
 
 
 def bug_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
-    """Yield a case for each problem that the peer is known to get wrong."""
+    """Yield a case for each problem that the peer `framework` is known to get wrong, in the highest dtype that it has."""
     return (case for case in highest_dtype_cases(named, peer, framework) if case.known_bug)
 
 
 def highest_dtype_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
-    """Yield a case for each problem that the peer can run, in the highest dtype that it offers."""
+    """Yield a case for each problem that the peer can run, in the highest dtype that it offers. See `bug_cases`."""
     for name, problem_ in named.items():
         candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)
         runnable = next((candidate for candidate in candidates if framework is None or not framework.lacks(candidate)), None)
@@ -230,6 +243,7 @@ def highest_dtype_cases(named: Mapping[str, Problem], peer: str, framework: Peer
 
 
 def _padded_with_nan() -> Problem:
+    """Return a problem whose inputs are NaN at the steps that do not count."""
     padded_problem = problem(BASE | {"mask": "right"})
     xs = np.random.default_rng(0).standard_normal((padded_problem.batch, padded_problem.time, padded_problem.features))
     xs[~np.asarray(mask_of(padded_problem))] = np.nan
@@ -237,6 +251,7 @@ def _padded_with_nan() -> Problem:
 
 
 def _bugs_of_keras(peer: str) -> Iterator[Case]:
+    """Yield two of the cases that `keras_unroll_bug` leaves out of the rows, for "keras" or "tf_keras"."""
     bug = f"Keras with unroll=True masks the outputs of a backward run in forward order ({KERAS_ISSUES[peer]})"
     for layer in ("lstm", "concat"):
         row = BASE | {"layer": layer, "direction": "backward", "unroll": True, "mask": "right", "zero_output": True}
@@ -263,6 +278,7 @@ def _layer(row: dict[str, Any], units: int) -> Layer:
 
 
 def _words(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the words of the name of a row's case: the layer, and each other option that is not the first of `OPTIONS`."""
     yield f"bidirectional-{row['layer']}" if row["layer"] in BIDIRECTIONAL else row["layer"]
     templates = {
         "direction": "{}",

@@ -15,7 +15,8 @@ from jlstm.layers import RNN, Bidirectional, Layer, Stack
 
 _CELLS = [value for module in (cells, wrappers) for name in module.__all__ if isinstance(value := getattr(module, name), type)]
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (RNN, Bidirectional, Stack, *_CELLS) if issubclass(kind, Layer | Cell)}
-# The depth to which a file is read: without a limit it could exhaust Python's stack.
+# The largest depth of layers, cells and lists in one another that is read from a file: without a limit, reading could exhaust
+# Python's stack.
 _MOST = 64
 
 
@@ -23,13 +24,15 @@ def describe(layer: Layer) -> str:
     """Return a layer's classes and options as JSON.
 
     Raises:
-        ValueError: an option is a function, or a class is not one of jlstm.
+        TypeError: `layer` is not a Layer.
+        ValueError: an option is a function or another value that JSON does not have, or a class is not one of jlstm.
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
     return json.dumps(_described(layer, "layer"))
 
 
 def _described(value: Any, name: str) -> Any:
+    """Return a layer, a cell or the value of the option `name` in terms of JSON. The errors are those of `describe`."""
     if isinstance(value, Layer | Cell):
         kind = type(value).__name__
         if KINDS.get(kind) is not type(value):
@@ -65,6 +68,7 @@ def build(text: str) -> Layer:
 
 
 def _built(value: Any, depth: int) -> Any:
+    """Return what `_described` described. `depth` is how much deeper it may be. The errors are those of `build`."""
     if depth == 0:
         raise ValueError(f"layers must be nested at most {_MOST} deep, got more: save it again")
     if isinstance(value, list):

@@ -14,7 +14,7 @@ _WHOLE, _ARRAY = "sha256", "sha256."
 
 
 def signed(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata with the digests of all arrays and of all entries added. The arrays must be C-contiguous."""
+    """Return a copy of the metadata with the digests of all arrays and of all entries added. The arrays must be C-contiguous."""
     entries = {**metadata, **{_ARRAY + name: _of_array(array) for name, array in arrays.items()}}
     return {**entries, _WHOLE: _of_entries(entries)}
 

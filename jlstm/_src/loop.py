@@ -17,15 +17,27 @@ from jlstm.cell import Cell, PyTree
 
 
 class Steps(NamedTuple):
-    """The time steps of a sequence. `mask` None means that all steps count, `resets` None that none resets the carry."""
+    """The inputs of all time steps, with time as their first axis, whatever the layer's `time_major` is.
 
-    xs: Any  # (time, *batch, features), or MaskedInputs
+    Attributes:
+        xs: inputs (time, *batch, features), or `MaskedInputs`.
+        mask: True at each step that counts; the others are padding. None means that all count.
+        resets: True at each step before which the carry becomes the initial carry again. None means that none does.
+    """
+
+    xs: Any
     mask: Bool[Array, " time *batch"] | None = None
     resets: Bool[Array, " time *batch"] | None = None
 
 
 class Results(NamedTuple):
-    """The results of a run: the last carry, the outputs of all steps, and the carries after all steps or None."""
+    """The results of a run over all time steps. Time is the first axis of `ys` and `states`.
+
+    Attributes:
+        carry: the last carry.
+        ys: the outputs of all steps.
+        states: the carries after all steps, a tree like the carry. Without arrays if the caller did not ask for them.
+    """
 
     carry: PyTree
     ys: Array
@@ -59,7 +71,14 @@ def lengths_to_mask(lengths: Int[Array, "*batch"], time: int) -> Bool[Array, "*b
 
 
 def recur(cell: Cell, inputs: RunInputs, options: RunOptions) -> Results:
-    """Run a cell over time-major inputs by the backend that the options ask for, in chunks if they ask for `remat`."""
+    """Run a cell over time-major inputs by the backend that the options ask for, in chunks if they ask for `remat`.
+
+    Returns:
+        The results. `states` is what `options.keep` returned at each step.
+
+    Raises:
+        ValueError: `remat` is on, and the number of steps is symbolic.
+    """
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, tuple[Array, PyTree]]:
         return backends.run(cell, without_padding(inputs._replace(carry=carry, **steps._asdict())), options)

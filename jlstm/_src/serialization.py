@@ -36,9 +36,9 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
 
     Raises:
         OSError: the file cannot be written.
-        TypeError: `params` has no arrays.
-        ValueError: two arrays would have the same name, `params` are not those of the layer, or the layer has an option that is
-            a function or a class that is not part of jlstm.
+        TypeError: `path` is not a path, `params` has no arrays, or `layer` is not a Layer.
+        ValueError: two arrays would have the same name, an array has a dtype that safetensors files do not have, `params` are not
+            those of the layer, or the layer has an option that is a function or a class that is not part of jlstm.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -73,8 +73,9 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
 
     Raises:
         FileNotFoundError: there is no such file.
-        TypeError: `like` is not a tree of arrays or shapes.
-        ValueError: the file is not a safetensors file, or a name, shape or dtype in it differs from that in `like`.
+        TypeError: `path` is not a path, or `like` is not a tree of arrays or shapes.
+        ValueError: the file is damaged or is not a safetensors file, a name, shape or dtype in it differs from that in `like`, or
+            it has float64 arrays while JAX has float64 off.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -92,9 +93,9 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     expected = by_name(like)
     for name, leaf in expected.items():
         if name in arrays and arrays[name].dtype != leaf.dtype:
-            raise ValueError(
-                f"{os.fspath(path)} has {name} in {arrays[name].dtype}, expected {leaf.dtype}: load like that and cast"
-            )
+            stored = arrays[name].dtype
+            problem = f"{os.fspath(path)} has {name} in {stored}, expected {leaf.dtype}"
+            raise ValueError(f"{problem}: pass {stored} arrays as like, and cast the result")
     checks.tree(os.fspath(path), arrays, expected, "load with the layer that the file was saved from")
     return jax.tree.unflatten(jax.tree.structure(like), [_on_device(path, arrays[name]) for name in expected])
 
@@ -110,8 +111,9 @@ def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a safetensors file, has no layer, has another format version, has arrays that are not those of
-            the layer, or has float64 arrays while JAX has float64 off.
+        TypeError: `path` is not a path.
+        ValueError: the file is damaged or is not a safetensors file, has no layer, has another format version, has arrays that
+            are not those of the layer, or has float64 arrays while JAX has float64 off.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -141,6 +143,12 @@ def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or is not a safetensors file.
+    """
     if not checks.path("path", path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
     try:
@@ -200,6 +208,7 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 
 def _on_device(path: str | os.PathLike[str], array: np.ndarray) -> Array:
+    """Return a JAX array. Raise ValueError for float64 while JAX has it off."""
     checks.available(os.fspath(path), array.dtype)
     return jnp.array(array)
 
@@ -213,7 +222,9 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file atomically: write a temporary file beside `path` and rename it. An interrupted write leaves the old file.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. It is a FileNotFoundError if there is no such folder, and an IsADirectoryError if
+            `path` is a folder.
+        TypeError: `path` is not a path.
     """
     if not checks.path("path", path).parent.is_dir():
         raise FileNotFoundError(f"there is no folder {Path(path).parent} to write {Path(path).name} to: make it first")

@@ -131,7 +131,10 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """Return a context manager that adds the name of a layer or a direction to each `Choice` that is made in the block."""
+    """Add the name of a layer or a direction to each `Choice` that is made in the block, and so to the lines of `jlstm.explain`.
+
+    Blocks may be nested: "layer 0" around "forward" gives the parts ("layer 0", "forward").
+    """
     token = _parts.set((*_parts.get(), name))
     try:
         yield

@@ -1,8 +1,8 @@
 """The contents of Keras's HDF5 files: the arrays by name, the order in which they are listed, and the model's configuration.
 
-There are two layouts. Old files ("legacy") have one group per layer, under the layer's name, and attributes that list the
-layers and weights in order. New files number the layers of each class, and the arrays of a layer by position:
-"layers/lstm_1/cell/vars/0".
+There are two layouts, which `jlstm.convert.keras_model` explains. A numbered file has arrays such as
+"layers/lstm_1/cell/vars/0". A legacy file has arrays such as "encoder/encoder/lstm_cell/kernel:0", and attributes that list the
+layers and their arrays in order.
 """
 
 import re
@@ -16,10 +16,11 @@ from jlstm.convert import files
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.hdf5_format import Dataset, File
 
-_LEGACY = "model_weights"  # the group of the weights in the `.h5` file of a whole model
+_LEGACY = "model_weights"  # the group around all weights in the legacy file of a whole model
 _MAX_AXES = 8
 _NUMBERED = re.compile(r"(?:.*/)?vars/\d+")
-_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")  # of new files; in old files the optimizer is outside "model_weights"
+# Only numbered files need this pattern: in legacy files the optimizer is outside "model_weights".
+_OPTIMIZER = re.compile(r"optimizer/(?:.*/)?vars/\d+")
 
 
 class Content:
@@ -30,10 +31,10 @@ class Content:
         size: the size of the file in bytes. The arrays that are read may not exceed it in total.
 
     Attributes:
-        datasets: the arrays by name, without those of an optimizer.
+        datasets: the arrays by name, without those of an optimizer. The prefix "model_weights/" of a legacy file is removed.
         config: the model's configuration in JSON, or None if the file has none.
         version: the version of Keras that the file states, or "".
-        numbered: whether the file has the new layout.
+        numbered: whether this is a numbered file. Otherwise it is a legacy file.
     """
 
     def __init__(self, file: File, size: int) -> None:
@@ -54,14 +55,21 @@ class Content:
         value = self._file.attributes.get(group, {}).get(name)
         return value if isinstance(value, str) else None
 
-    def stored_name(self, base: str) -> str | None:
-        """Return the name of the layer at the numbered group `base`, or None. Keras 3 stores it beside the variables."""
-        return self._string(f"{base}/vars".removeprefix("/"), "name")
+    def stored_name(self, group: str) -> str | None:
+        """Return the name that the user gave to the layer in a group of a numbered file, or None if the file does not state it.
+
+        Keras 3 stores it beside the arrays, and Keras 2 does not.
+        """
+        return self._string(f"{group}/vars".removeprefix("/"), "name")
 
     def string_list(self, group: str, name: str) -> list[str] | None:
         """Return an attribute that is a list of strings, or None if there is none.
 
         Keras splits a long list over several attributes: "weight_names0", "weight_names1", …
+
+        Args:
+            group: the group that has the attribute; "" for the group around all layers.
+            name: the attribute without a number, such as "weight_names".
         """
         attributes = self._file.attributes.get(f"{self._prefix}{group}".removesuffix("/"), {})
         if isinstance(words := attributes.get(name), tuple):
@@ -71,10 +79,10 @@ class Content:
             parts.append(words)
         return [word for part in parts for word in part] if parts else None
 
-    def names_below(self, base: str) -> list[str]:
-        """Return the sorted names of all arrays below a group."""
+    def names_below(self, group: str) -> list[str]:
+        """Return the sorted names of all arrays in a group and in the groups inside it. The group "" has all arrays."""
         # Names with a common prefix are neighbors in sorted order. U+10FFFF sorts behind every other character.
-        prefix = f"{base}/" if base else ""
+        prefix = f"{group}/" if group else ""
         first = bisect_left(self._sorted, prefix)
         last = bisect_left(self._sorted, f"{prefix}\U0010ffff") if prefix else len(self._sorted)
         return self._sorted[first:last]

@@ -46,17 +46,26 @@ def order(columns: np.ndarray, names: str, new_names: str, axis: int = -1) -> np
 
 
 def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the sum of two biases. Adding zeros changes no bit, whereas -0.0 + 0.0 would be 0.0."""
+    """Return the sum of two biases. Where `second` is zero, `first` stays as it is, to the bit: -0.0 + 0.0 would be 0.0."""
     return np.where(second == 0, first, first + second)
 
 
 def kind(cell: Cell) -> str:
-    """Return "LSTM", "GRU" or, for an ElmanCell, "RNN"."""
+    """Return "LSTM", "GRU" or, for an ElmanCell, "RNN". Call `refuse` first: any other cell would be called an "LSTM" here."""
     return "GRU" if isinstance(cell, GRUCell) else "RNN" if isinstance(cell, ElmanCell) else "LSTM"
 
 
 def gates(name: str, coupled: str | None = None) -> str:
-    """Return the gates that have weights, in the order of jlstm."""
+    """Return the gates that have weights, one letter each, in the order of jlstm.
+
+    Args:
+        name: "LSTM", "GRU" or "RNN".
+        coupled: the option `coupled` of an LSTM, in which one gate serves as i and f and the other has no weights.
+
+    Examples:
+        >>> gates("LSTM"), gates("LSTM", coupled="f=1-i")
+        ('ifgo', 'igo')
+    """
     return GATE_NAMES[coupled] if name == "LSTM" else OURS[name]
 
 
@@ -86,7 +95,15 @@ def _elman(units: int, **options: Any) -> RNN:
 
 
 def assemble(layers: Sequence[Sequence[Part]], merge: str | None = "concat") -> tuple[Layer, Params]:
-    """Return the layer and parameters made of one or more layers, the lowest first, with one or two directions each."""
+    """Return the layer and parameters made of one or more layers, the lowest first, with one or two directions each.
+
+    Args:
+        layers: the one or two directions of each layer, forward before backward.
+        merge: how the outputs of two directions are merged.
+
+    Raises:
+        ValueError: `merge` is unknown, or is None although there is a layer above that would get two sequences.
+    """
     checks.one_of("merge", merge, MERGES)
     return stack([_sides(*parts, merge=merge) for parts in layers])
 
@@ -129,7 +146,9 @@ def _directions(layer: Layer, params: Params) -> list[Part]:
 
 
 def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[type[Cell], ...] = (LSTMCell, GRUCell)) -> None:
-    """Raise an error if a cell has an option that the framework does not have and that changes the result.
+    """Require that the framework has each option of a cell, if it changes the result and differs from its default.
+
+    Options of training, such as dropout and initializers, are ignored.
 
     Args:
         framework: the name of the framework, for error messages.
@@ -153,7 +172,11 @@ def refuse(framework: str, cell: Cell, *, but: Sequence[str] = (), kinds: tuple[
 
 
 def uniform(framework: str, layers: Sequence[Sequence[Part]]) -> None:
-    """Raise an error if layers differ in kind, size, bias or directions, for a framework with one setting for all layers."""
+    """Require that layers agree in kind, size, bias and directions, for a framework with one setting for all layers.
+
+    Raises:
+        ValueError: they differ.
+    """
 
     def setting(part: Part) -> tuple[Any, ...]:
         cell: Any = part.layer.cell
@@ -164,7 +187,11 @@ def uniform(framework: str, layers: Sequence[Sequence[Part]]) -> None:
 
 
 def concatenated(framework: str, layer: Layer) -> None:
-    """Raise an error if the outputs of two directions are not merged by concatenation."""
+    """Require that a layer, and each layer of a Stack, concatenates the outputs of its two directions, if it has two.
+
+    Raises:
+        ValueError: one has another `merge`.
+    """
     for part in (layer, *layer.children.values()):
         if (merge := getattr(part, "merge", "concat")) != "concat":
             raise ValueError(f"{framework} has no merge={merge!r}, only 'concat': convert both directions one by one")

@@ -194,7 +194,7 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
     """
     path = files.existing_file(path)
     remedy = "read the file of a model that has one, or pass the weights of what it has instead to load"
-    return _read(Model(path)).checked(path, "LSTM, GRU or RNN node", remedy)
+    return _read(Model(path)).warn_about_skipped(path, "LSTM, GRU or RNN node", remedy)
 
 
 def _read(model: Model) -> FileLayers:

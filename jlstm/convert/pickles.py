@@ -142,7 +142,12 @@ class _Machine:
         self.references = list[Value]()
 
     def run(self, content: bytes | mmap) -> Any:
-        """Interpret the instructions up to STOP, and return the value on top of the stack."""
+        """Interpret the instructions up to STOP, and return the value on top of the stack.
+
+        Raises:
+            RefusalError: the tuples have too many parts in total, or something is called that is neither a class nor a function.
+            ValueError, LookupError, TypeError or AttributeError: the content is not a complete pickle.
+        """
         for code, argument, _ in pickletools.genops(cast(Any, content)):
             if code.name == "STOP":
                 return self.stack.pop()

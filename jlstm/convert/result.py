@@ -55,17 +55,21 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
             raise KeyError(f"{name!r} was not converted: {self.skipped[name]}")
         raise KeyError(name)
 
-    def checked(self, path: str | os.PathLike[str], kinds: str, remedy: str) -> "FileLayers":
-        """Return this result, after a warning for each skipped layer.
+    def warn_about_skipped(self, path: str | os.PathLike[str], kinds: str, remedy: str) -> "FileLayers":
+        """Warn about each skipped layer, and return this result, which must have a layer.
+
+        Only the `read` of a converter calls this, and calls it directly: the warnings then point to the line of the user's code
+        that called `read`.
 
         Args:
             path: the file, for the messages.
             kinds: the kinds of layers that are read, such as "LSTM, GRU or RNN layer", for the message on a file without any.
-            remedy: what to do with such a file.
+            remedy: what to do with such a file, for the same message.
 
         Raises:
-            ValueError: no layer was converted. If layers were skipped, the message names them with the reason, instead of
-                stating that the file has no layers.
+            ValueError: no layer was converted. If layers were skipped, the message has the name of the first one and the reason,
+                the names of at most two more, and the number of the rest. If none was skipped, it states that the file has no
+                `kinds`, and the `remedy`.
         """
         name = os.fspath(path)
         if not self and not self.skipped:
@@ -76,5 +80,6 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
             also += f" and {len(remaining) - 2} more" if len(remaining) > 2 else ""
             raise ValueError(f"{name} has no layer that can be converted: {first!r}: {reason}{also}")
         for layer, reason in self.skipped.items():
-            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)  # 3: the caller of `read`
+            # Level 1 is this line, 2 is `read`, and 3 the caller of `read`.
+            warnings.warn(f"{name}: {layer!r} is not converted: {reason}", UserWarning, stacklevel=3)
         return self

@@ -115,7 +115,7 @@ def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **op
         forget_bias: the `forget_bias` of the TensorFlow 1 LSTM cells that have this option, which no checkpoint states. None is
             their default, 1.
         **options: as for `load` or `jlstm.convert.keras.load`, for all layers. `recurrent_activation` is required where the
-            checkpoint may be of an old Keras with another default, and `reset_after` for a GRU without bias.
+            checkpoint may be of TensorFlow 1, whose Keras has another default, and `reset_after` for a GRU without bias.
 
     Returns:
         Layers and parameters by name. `unused` names all other variables, except those of optimizers.
@@ -126,4 +126,4 @@ def read(path: str | os.PathLike[str], *, forget_bias: float | None = None, **op
         ValueError: the checkpoint is damaged, or has no recurrent layer that can be converted.
     """
     layers = tf_checkpoint.read(path, forget_bias, options)
-    return layers.checked(path, "recurrent layer that is found by its name", "pass its variables to load")
+    return layers.warn_about_skipped(path, "recurrent layer that is found by its name", "pass its variables to load")

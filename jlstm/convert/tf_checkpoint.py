@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jlstm._src import checks
-from jlstm.convert import files, layout, tf1_cells, tf_index, tf_objects, tf_scopes
+from jlstm.convert import files, layout, tf1_cells, tf_index, tf_object_graph, tf_objects, tf_scopes
 from jlstm.convert.arrays import FLOATS
 from jlstm.convert.files import RefusalError
 from jlstm.convert.result import FileLayers
-from jlstm.convert.tf_objects import Objects
+from jlstm.convert.tf_object_graph import Objects
 from jlstm.convert.tf_scopes import Result
 
 KERAS_DEFAULTS = {"activation": "tanh", "recurrent_activation": "sigmoid", "reverse": "False", "merge": "concat"}
@@ -51,7 +51,10 @@ class Checkpoint(NamedTuple):
     loaded: set[str]
 
     def arrays(self, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Load variables. `names` maps each name in the result to the variable's name in the checkpoint.
+        """Load variables.
+
+        Args:
+            names: for each name in the result, the variable's name in the checkpoint.
 
         Raises:
             RefusalError: the checkpoint is damaged, or declares more data than it holds.
@@ -83,7 +86,7 @@ class Checkpoint(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[str, Any]) -> FileLayers:
-    """Return all recurrent layers of a checkpoint.
+    """Return all recurrent layers of a checkpoint, also if there are none. The arguments are those of `tf1.read`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -119,7 +122,7 @@ def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
         reader = tf.train.load_checkpoint(str(path))
         dtypes = reader.get_variable_to_dtype_map()
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name != tf_index.GRAPH}
-        tree = tf_objects.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
+        tree = tf_object_graph.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
     except (*errors, decode_error) as error:
         raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
     return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
@@ -162,7 +165,7 @@ class _Layers:
             self.results[path] = layer
             self.object_arrays |= names
             self.used |= set() if isinstance(layer, str) else names
-        self.optimizer_arrays = self.checkpoint.shapes.keys() - tf_objects.model_variables(self.tree)
+        self.optimizer_arrays = self.checkpoint.shapes.keys() - tf_object_graph.model_variables(self.tree)
         if self.used:
             self.assumed += _defaults("a checkpoint states no options of Keras's layers", KERAS_DEFAULTS, self.options)
 
@@ -231,7 +234,8 @@ class _Layers:
                 f"{self.checkpoint.path}: forget_bias={forget_bias} is not used for {cudnn_cells[0]!r}, which adds none: "
                 "leave it out",
                 UserWarning,
-                stacklevel=5,  # the caller of `tf1.read`
+                # Level 1 is this line, 2 `add_scopes`, 3 `read` in this file, 4 `tf1.read`, and 5 the caller of `tf1.read`.
+                stacklevel=5,
             )
         defaults = TF1_DEFAULTS | ({"merge": "concat"} if any(_SIDE.search(scope) for scope in scopes) else {})
         self.assumed += _defaults("a checkpoint states no options of TensorFlow 1's cells", defaults, self.options)

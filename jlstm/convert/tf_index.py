@@ -4,6 +4,9 @@ TensorFlow aborts the process on an invalid description of an array, even if all
 checked first. It is a table of names and descriptions in uncompressed blocks. Each block is read once, and all blocks together
 may be no longer than the file. TensorFlow itself verifies the checksums.
 
+Each private function raises a RefusalError if the part of the file that it reads is not valid, and `check` makes a ValueError of
+it.
+
 Reference: LevelDB, doc/table_format.md; TensorFlow, tensorflow/core/protobuf/tensor_bundle.proto.
 """
 

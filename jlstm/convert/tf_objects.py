@@ -1,22 +1,18 @@
-"""Search for Keras's recurrent layers in a TensorFlow 2 checkpoint by its graph of saved objects.
+"""Search for Keras's recurrent layers in the object graph of a TensorFlow 2 checkpoint.
 
-The graph lists the children of each object by attribute name. For each variable, it states the name of its array and the full
-name of the variable, such as "encoder/lstm/lstm_cell/kernel". The part before the last is the name of the cell, which tells the
-cell's class. The graph may have cycles and several paths to one object, but it lists each object once.
-
-Reference: TensorFlow, tensorflow/core/protobuf/trackable_object_graph.proto.
+The part before the last of a variable's full name, such as "encoder/lstm/lstm_cell/kernel", is the name of the cell, which tells
+the cell's class.
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jlstm.convert import keras, layout, tf_scopes
 from jlstm.convert.files import RefusalError
+from jlstm.convert.tf_object_graph import Objects
 from jlstm.convert.tf_scopes import LayerAndParams, Result
 
 # Loads arrays of the checkpoint. It maps {name in the result: name in the checkpoint} to {name in the result: array}.
@@ -29,104 +25,6 @@ _GATES_BY_CELL = {"lstm_cell": 4, "gru_cell": 3, "simple_rnn_cell": 1}  # blocks
 _GATES_BY_LAYER = {"lstm": 4, "gru": 3, "simple_rnn": 1}  # TensorFlow up to 2.1 names variables after the layer, not the cell
 _NUMBER = re.compile(r"_\d+$")
 _ORDER = re.compile(r"(?P<model>.*)(?:layer_with_weights-|/_operations/|/_layers/)(?P<number>\d+)", re.DOTALL)
-# Limits on untrusted graphs: the letters of a path, and the objects visited below one object.
-_MAX_PATH_LENGTH, _MAX_VISITS = 1024, 10_000
-
-
-class Objects(NamedTuple):
-    """The object graph of a checkpoint. Objects are identified by their numbers, and the root is number 0.
-
-    Attributes:
-        children: for each object, the numbers of its children by attribute name.
-        parents: for each object but the root, its parent on the shortest path from the root, and its name there.
-        variables: for each variable, the name of its array in the checkpoint and the full name of the variable.
-        shapes: the shapes of the checkpoint's arrays by name.
-    """
-
-    children: list[dict[str, int]]
-    parents: dict[int, tuple[int, str]]
-    variables: dict[int, tuple[str, str]]
-    shapes: Mapping[str, tuple[int, ...]]
-
-    def path(self, number: int) -> str:
-        """Return the shortest path from the root to an object."""
-        names: list[str] = []
-        while number in self.parents:
-            number, name = self.parents[number]
-            names.append(name)
-            if sum(map(len, names)) > _MAX_PATH_LENGTH:
-                raise RefusalError("it has paths of more than a thousand letters")
-        return "/".join(reversed(names))
-
-    def variables_below(self, number: int, without: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
-        """Yield the path and number of each variable below an object, nearest first. Children in `without` are not searched."""
-        visited = {number}
-        queue = deque((name, child) for name, child in self.children[number].items() if name not in without)
-        for _ in range(_MAX_VISITS):
-            if not queue:
-                return
-            name, child = queue.popleft()
-            if child in visited:
-                continue
-            visited.add(child)
-            if child in self.variables:
-                yield name, child
-            # Only the ends of paths are kept: names come from the file and would grow with every level.
-            queue.extend((f"{name[-80:]}/{last[-80:]}", grandchild) for last, grandchild in self.children[child].items())
-
-    def variable_names(self, number: int, without: tuple[str, ...] = ()) -> list[str]:
-        """Return the paths of the first few variables below an object, without the random state of a dropout."""
-        return [name for name, _ in islice(self.variables_below(number, (*without, "seed_generator")), 6)]
-
-    def arrays(self, number: int) -> set[str]:
-        """Return the names of the arrays below an object."""
-        return {self.variables[child][0] for _, child in self.variables_below(number)}
-
-
-def parse(description: bytes, message: Any, shapes: Mapping[str, tuple[int, ...]]) -> Objects:
-    """Parse `description`, a serialized `TrackableObjectGraph`, with that protobuf class as `message`.
-
-    Raises:
-        RefusalError: an object has a child that does not exist.
-    """
-    nodes = message.FromString(description).nodes
-    children: list[dict[str, int]] = []
-    variables = {}
-    no_children: dict[str, int] = {}  # shared by all leaves, of which a graph has many
-    for number, node in enumerate(nodes):
-        children.append({child.local_name: child.node_id for child in node.children} or no_children)
-        if any(not 0 <= child < len(nodes) for child in children[-1].values()):
-            raise RefusalError("the description of its objects has a child that is not there")
-        for attribute in node.attributes:
-            if attribute.name == "VARIABLE_VALUE":
-                variables[number] = attribute.checkpoint_key, attribute.full_name
-    return Objects(children, _shortest(children), variables, shapes)
-
-
-def _shortest(children: list[dict[str, int]]) -> dict[int, tuple[int, str]]:
-    """Return the parent of each object on its shortest path from the root, by a breadth-first search."""
-    parents: dict[int, tuple[int, str]] = {}
-    queue = deque([0][: len(children)])
-    while queue:
-        number = queue.popleft()
-        for name, child in children[number].items():
-            if child and child not in parents:
-                parents[child] = number, name
-                queue.append(child)
-    return parents
-
-
-def model_variables(tree: Objects) -> set[str]:
-    """Return the names of the arrays that are reachable without passing through an optimizer."""
-    visited, queue, names = {0}, deque([0][: len(tree.children)]), set()
-    while queue:
-        number = queue.popleft()
-        names |= {tree.variables[number][0]} if number in tree.variables else set()
-        for name, child in tree.children[number].items():
-            if child not in visited and name.strip("_") != "optimizer":
-                visited.add(child)
-                queue.append(child)
-    return names
 
 
 def layers(tree: Objects, load: Loader, options: dict[str, Any]) -> Iterator[tuple[str, Result, set[str]]]:
@@ -139,22 +37,27 @@ def layers(tree: Objects, load: Loader, options: dict[str, Any]) -> Iterator[tup
 
     Yields:
         For each layer its path, the layer or the reason why it is skipped, and the names of the arrays that it takes.
+
+    Raises:
+        RefusalError: the checkpoint is damaged.
     """
     cells = {number for number in tree.parents if _weights(tree, number).keys() & {"recurrent_kernel"}}
-    holders = {number: child["cell"] for number, child in enumerate(tree.children) if _is_layer_with_cell(tree, number)}
+    # {layer in one direction: its cell, which may be a StackedRNNCells}
+    layer_cells = {number: child["cell"] for number, child in enumerate(tree.children) if _is_layer_with_cell(tree, number)}
+    # {Bidirectional: its two layers; None for one that is missing}
     sides = {
         number: tuple(child.get(name) for name in _SIDES)
         for number, child in enumerate(tree.children)
-        if any(child.get(name) in holders for name in _SIDES)
+        if any(child.get(name) in layer_cells for name in _SIDES)
     }
     inner = {side for pair in sides.values() for side in pair}
-    cells_in_layers = {cell for holder in holders.values() for cell in _cells_of(tree, holder)}
+    cells_in_layers = {cell for layer_cell in layer_cells.values() for cell in _cells_of(tree, layer_cell)}
     # Bidirectional layers, layers that are no direction of one, and cells outside any layer.
-    top_level = [*sides, *(holders.keys() - inner), *(cells - cells_in_layers)]
+    top_level = [*sides, *(layer_cells.keys() - inner), *(cells - cells_in_layers)]
     for number in sorted(top_level):
         parts = [side for side in sides.get(number, (number,)) if side is not None]
-        layer = _layer(tree, number, sides, holders, load, options)
-        used_cells = [cell for part in parts for cell in _cells_of(tree, holders.get(part, part))]
+        layer = _layer(tree, number, sides, layer_cells, load, options)
+        used_cells = [cell for part in parts for cell in _cells_of(tree, layer_cells.get(part, part))]
         used = {array for cell in used_cells for array in _weights(tree, cell).values()}
         # A skipped layer takes all arrays below it, so that the search by scopes does not find its cells a second time.
         yield tree.path(number) or "rnn", layer, tree.arrays(number) if isinstance(layer, str) else used
@@ -175,23 +78,35 @@ def _cells_of(tree: Objects, cell: int) -> list[int]:
 
 
 def _is_layer_with_cell(tree: Objects, number: int) -> bool:
-    """Return whether an object is a layer that runs a cell, such as Keras's LSTM and RNN."""
+    """Return whether an object is a layer that runs a cell in one direction, such as Keras's LSTM and RNN."""
     # The root is no layer: its children have the names of the arguments of `tf.train.Checkpoint`, which may be "cell".
     cell = tree.children[number].get("cell") if number else None
     return cell is not None and cell not in tree.variables and "cell" not in tree.children[cell]
 
 
 def _layer(
-    tree: Objects, number: int, sides: Mapping[int, Any], holders: Mapping[int, int], load: Loader, options: dict[str, Any]
+    tree: Objects, number: int, sides: Mapping[int, Any], layer_cells: Mapping[int, int], load: Loader, options: dict[str, Any]
 ) -> Result:
-    """Convert a layer, or a cell without a layer, or return the reason why it is skipped."""
+    """Convert a layer, or a cell without a layer, or return the reason why it is skipped.
+
+    Args:
+        tree: the object graph.
+        number: the layer or cell.
+        sides: the two layers of each Bidirectional.
+        layer_cells: the cell of each layer in one direction.
+        load: loads arrays of the checkpoint by name.
+        options: as for `layers`.
+
+    Raises:
+        RefusalError: the checkpoint is damaged.
+    """
     try:
         obstacle = _wrapper_obstacle(tree, number)
         if obstacle:
             return obstacle
         if number not in sides:
-            return _single_direction(tree, number, holders, load, options)
-        forward, backward = (_direction(tree, side, holders, load, options) for side in sides[number])
+            return _single_direction(tree, number, layer_cells, load, options)
+        forward, backward = (_direction(tree, side, layer_cells, load, options) for side in sides[number])
         if isinstance(forward, str) or isinstance(backward, str):
             return forward if isinstance(forward, str) else backward
         return tf_scopes.bidirectional(forward, backward, options.get("merge", "concat"))
@@ -201,11 +116,13 @@ def _layer(
         return str(error)
 
 
-def _direction(tree: Objects, number: int | None, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
-    if number is None or number not in holders:
+def _direction(
+    tree: Objects, number: int | None, layer_cells: Mapping[int, int], load: Loader, options: dict[str, Any]
+) -> Result:
+    if number is None or number not in layer_cells:
         missing = "is not in the checkpoint" if number is None else "has no cell that jlstm reads"
         return f"one of its two directions {missing}: pass the weights of the other to keras.load"
-    return _single_direction(tree, number, holders, load, options)
+    return _single_direction(tree, number, layer_cells, load, options)
 
 
 def _wrapper_obstacle(tree: Objects, number: int) -> str:
@@ -218,14 +135,17 @@ def _wrapper_obstacle(tree: Objects, number: int) -> str:
     return f"the layer around it has {extra[0][:80]!r} too: pass its weights to keras.load, as they are after it" if extra else ""
 
 
-def _single_direction(tree: Objects, number: int, holders: Mapping[int, int], load: Loader, options: dict[str, Any]) -> Result:
+def _single_direction(
+    tree: Objects, number: int, layer_cells: Mapping[int, int], load: Loader, options: dict[str, Any]
+) -> Result:
     """Convert a layer of one direction, with one or several cells, or return the reason why it is skipped."""
-    holder = holders.get(number)
-    extra = [] if holder is None else tree.variable_names(number, ("cell", "states", "state_spec", "keras_api"))
+    layer_cell = layer_cells.get(number)  # None for a cell without a layer
+    extra = [] if layer_cell is None else tree.variable_names(number, ("cell", "states", "state_spec", "keras_api"))
     if extra:
         return f"it has {', '.join(map(repr, extra[:3]))} beside its cell: pass the cell's weights to keras.load"
     converted = [
-        _convert_cell(tree, cell, holder is None, load, options) for cell in _cells_of(tree, number if holder is None else holder)
+        _convert_cell(tree, cell, layer_cell is None, load, options)
+        for cell in _cells_of(tree, number if layer_cell is None else layer_cell)
     ]
     for layer in converted:
         if isinstance(layer, str):
@@ -286,7 +206,11 @@ def _load_cell(weights: dict[str, np.ndarray], gates: int, options: dict[str, An
 
 
 def in_network_order(paths: list[str]) -> tuple[list[str], bool]:
-    """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted."""
+    """Return paths in the order in which the model runs the layers, and whether it is known; if not, paths are sorted.
+
+    Keras numbers the layers of a Sequential or functional model, as in "layer_with_weights-0/…". The order is known if all paths
+    have such a number in the same model.
+    """
     matches = [_ORDER.fullmatch(path) for path in paths]
     if paths and all(matches) and len({match["model"] for match in matches if match}) == 1:
         return sorted(paths, key=lambda path: (len(path), path)), True  # by length first: 10 comes after 2

@@ -61,7 +61,11 @@ class Scopes(NamedTuple):
 
 
 def scopes(ranks: Mapping[str, int]) -> Scopes:
-    """Group the variables of a checkpoint by scope. `ranks` maps the name of each variable to its number of axes."""
+    """Group the variables of a checkpoint by scope.
+
+    Args:
+        ranks: the number of axes of each variable by name.
+    """
     slots = {name for name in ranks if _slot(name, ranks)}
     parents = {name.rpartition("/")[0] for name in ranks.keys() - slots}
     cells: dict[str, dict[str, str]] = {}
@@ -149,7 +153,10 @@ def sounds_recurrent(scope: str) -> bool:
 
 
 def kind(scope: str) -> str:
-    """Return the class of the cell at a scope, as the scope's name states it; "" if the scope is not that of a cell."""
+    """Return the class of the cell at a scope, as the scope's name states it: that of "rnn/lstm_cell_1" is "lstm_cell".
+
+    Return "" if the scope is not that of a cell.
+    """
     match = _CELL.fullmatch(scope.rpartition("/")[2])
     return match["kind"] if match else ""
 
@@ -207,23 +214,28 @@ def combine(cells: Mapping[str, Result], merge: str | None = "concat") -> dict[s
     return layers
 
 
-def _numbered(members: Mapping[str, Result], group: str) -> dict[str, LayerAndParams] | str:
-    """Return the members by number or direction, or the reason why they cannot be combined."""
-    numbered: dict[str, LayerAndParams] = {}
+def _by_position(members: Mapping[str, Result], position: str) -> dict[str, LayerAndParams] | str:
+    """Return the members by number or direction, or the reason why they cannot be combined.
+
+    Args:
+        members: the layers by scope, such as "…/multi_rnn_cell/cell_0/lstm_cell" or "…/bidirectional_rnn/fw/lstm_cell".
+        position: which part of the scope is the key of the result: "depth" for the number, "0", or "side" for "fw" and "bw".
+    """
+    by_position: dict[str, LayerAndParams] = {}
     for scope, layer in members.items():
         joint = cast(re.Match[str], _JOINT.fullmatch(scope))
-        label = f"cell_{joint['depth']}" if group == "depth" else joint["side"]
+        label = f"cell_{joint['depth']}" if position == "depth" else joint["side"]
         if isinstance(layer, str):
             return f"in {label}, {layer}"
-        if joint[group] in numbered:
+        if joint[position] in by_position:
             return f"its {label} has two cells: pass their variables to load one by one"
-        numbered[joint[group]] = layer
-    return numbered
+        by_position[joint[position]] = layer
+    return by_position
 
 
 def _stack(members: Mapping[str, Result]) -> Result:
     """Return a Stack of the cells of a `MultiRNNCell`, or the reason why they cannot be combined."""
-    layers = _numbered(members, "depth")
+    layers = _by_position(members, "depth")
     if isinstance(layers, str):
         return layers
     missing = next((k for k in range(len(layers)) if str(k) not in layers), None)
@@ -234,7 +246,7 @@ def _stack(members: Mapping[str, Result]) -> Result:
 
 def _directions(members: Mapping[str, Result], merge: str | None) -> Result:
     """Return a Bidirectional of the members fw and bw, or the reason why they cannot be combined."""
-    sides = _numbered(members, "side")
+    sides = _by_position(members, "side")
     if isinstance(sides, str):
         return sides
     for name in ("fw", "bw"):
@@ -263,7 +275,10 @@ def bidirectional(forward: LayerAndParams, backward: LayerAndParams, merge: str 
 
 
 def layer_names(layers: Iterable[str]) -> dict[str, str]:
-    """Return a name for the layer at each scope: the parent scope if it contains no other layer, else the scope itself."""
+    """Return a name for the layer at each scope: the parent scope if it contains no other layer, else the scope itself.
+
+    A layer without any scope around it, "lstm_cell", is named by its own scope. The empty scope becomes "rnn".
+    """
     parents = {scope: match["parent"] if (match := _OF_LAYER.fullmatch(scope)) else scope for scope in layers}
     counts = Counter([*parents.values(), *(scope for scope, parent in parents.items() if parent != scope)])
     return {scope: (parent if counts[parent] == 1 else scope) or "rnn" for scope, parent in parents.items()}

@@ -73,7 +73,7 @@ def _check(nonlinearity: str | None) -> None:
 
 
 def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tuple[str, tuple[Layer, Params]]:
-    """Return the kind and the converted layer of the weights of one module."""
+    """Return the kind and the converted layer of the weights of one module, or raise what `load` raises."""
     # The suffixes of the names: a row for each layer, with one or two directions. The names of a cell have no suffix.
     if _ANCHOR in weights:
         grid = [[""]]
@@ -97,7 +97,11 @@ def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tu
 
 
 def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer."""
+    """Return the kind of the layers, and the shapes that all weights must have according to those of the first layer.
+
+    `grid` has the suffixes of the names, such as "_l0_reverse": a row for each layer, with one or two directions. A weight that
+    is missing, or is not that of such a layer, raises ValueError.
+    """
     first = grid[0][0]
     recurrent = arrays.matrix("weights", weights, f"{_ANCHOR}{first}", "(gates·units, size of h)")
     features = arrays.matrix("weights", weights, f"weight_ih{first}", "(gates·units, features)").shape[1]
@@ -146,8 +150,7 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     part of the weights.
 
     Args:
-        layer: an RNN, a Bidirectional of one, or a Stack of equal ones.
-        params: the layer's parameters.
+        layer, params: an RNN, a Bidirectional of one, or a Stack of equal ones, and its parameters.
 
     Returns:
         The arrays by PyTorch's names.
@@ -157,8 +160,7 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
 
     Examples:
         >>> import jax, jlstm
-        >>> layer = jlstm.LSTM(4)
-        >>> weights = dump(layer, layer.init(jax.random.key(0), features=3))
+        >>> weights = dump(layer := jlstm.LSTM(4), layer.init(jax.random.key(0), features=3))
         >>> weights["weight_ih_l0"].shape, sorted(weights)
         ((16, 3), ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0'])
     """
@@ -232,7 +234,7 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write(f"{folder}/lstm.safetensors", layer, layer.init(jax.random.key(0), features=3))
         ...     layers = read(f"{folder}/lstm.safetensors")
-        >>> layers[""][0]  # the name is empty, since this file has no module around the layer
+        >>> print(layers[""][0])  # the name is empty, since this file has no module around the layer
         RNN(cell=LSTMCell(units=4))
     """
     _check(nonlinearity)
@@ -261,7 +263,8 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
     # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
     file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
-    return file_layers.checked(path, kinds, f"it has {listed}; pass the weights of such a layer to load by these names")
+    remedy = f"it has {listed}; pass the weights of such a layer to load by these names"
+    return file_layers.warn_about_skipped(path, kinds, remedy)
 
 
 def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], kind: str | None) -> str:
@@ -288,8 +291,7 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
     """Write what `dump` returns to a safetensors file, for `module.load_state_dict(safetensors.torch.load_file(path))`.
 
     Args:
-        path: the file.
-        layer, params: as for `dump`.
+        path, layer, params: the file, and the arguments of `dump`.
 
     Raises:
         OSError: the file cannot be written.

@@ -75,7 +75,11 @@ def open_file(path: Path) -> Iterator[TensorFile]:
 
 @contextmanager
 def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive, after a check that it is not one of another framework or another format of PyTorch."""
+    """Open a zip archive, after a check that it is not one of another framework or another format of PyTorch.
+
+    Raises:
+        ValueError: it is such an archive, or is not a whole zip file.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             # Names relative to the archive's only folder, except those of NumPy's archives, which have no such folder.
@@ -103,7 +107,11 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _read_zip(path: Path, archive: zipfile.ZipFile) -> TensorFile:
-    """Read the format since PyTorch 1.6: an archive with a pickle in data.pkl, and each storage in a member of its own."""
+    """Read the format since PyTorch 1.6: an archive with a pickle in data.pkl, and each storage in a member of its own.
+
+    Raises:
+        ValueError: the archive has no pickle, is damaged, or was written on a big-endian machine.
+    """
     names = archive.namelist()
     folder = names[0].partition("/")[0] if names else ""
     if f"{folder}/data.pkl" not in names:
@@ -125,6 +133,9 @@ def _read_legacy(path: Path, content: mmap) -> TensorFile:
 
     It has five pickles: a magic number, the version, facts about the system, the saved object, and the keys of the storages. The
     storages follow in the order of the keys. Each begins with its number of elements, in 8 bytes.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     with _name_file(path):
         # Each call leaves the memory map at the end of its pickle.
@@ -168,7 +179,8 @@ def _fetch(path: Path, read_storage: Callable[[Storage], bytes]) -> Callable[[Te
         read_storage: returns the bytes of a storage.
 
     Returns:
-        A function from a Tensor to its array. It refuses to read more than `_MAX_READS` times the elements of any storage.
+        A function from a Tensor to its array. It raises ValueError if the tensor reaches beyond its storage, or if all tensors so
+        far have more than `_MAX_READS` times the elements of a storage.
     """
     # Both caches matter: tied tensors are equal, so they become one array, and views of one storage read the file once.
     read_storage, elements_read = cache(read_storage), dict[str, int]()
@@ -197,6 +209,9 @@ def _safetensors(path: Path) -> Iterator[TensorFile]:
     """Open a safetensors file. Its reader checks the declared sizes.
 
     `safetensors.torch.save_model` writes tied tensors once, and maps their other names to the saved name in the metadata.
+
+    Raises:
+        ValueError: the file is not a whole safetensors file.
     """
     try:
         with safe_open(path, "np") as file:

@@ -8,15 +8,20 @@ from jaxtyping import Int
 
 from jlstm._src import checks
 
-# The default `filters` of the Tokenizer of Keras, and the carriage return.
+# The default `filters` of the Tokenizer of Keras, which include tab and newline, and the carriage return.
 SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
 
 
 def words(text: str) -> list[str]:
-    """Split a text into lowercase words. Punctuation other than the apostrophe is treated as a space.
+    """Split a text into lowercase words, at spaces, tabs, newlines, carriage returns and ASCII punctuation.
 
-    Differs from Keras's `Tokenizer` only in the carriage return, which is a space here and a letter there. In the word index of
-    IMDB, 21 rare words contain an uppercase accented letter ("Ángela"), so this function never returns them.
+    The apostrophe does not split words, nor does any other character, such as "–", which is not ASCII, or a non-breaking space.
+
+    Differs from Keras's `Tokenizer` only in the carriage return, which is a letter there. In the word index of IMDB, 21 rare
+    words contain an uppercase accented letter ("Ángela"), so this function never returns them.
+
+    Raises:
+        TypeError: `text` is not a string.
 
     Args:
         text: A text.
@@ -46,8 +51,8 @@ def vocabulary(texts: Iterable[str], num_words: int | None = None) -> dict[str, 
         The index of each word.
 
     Raises:
-        TypeError: `texts` is a single text.
-        ValueError: `num_words` is below 1.
+        TypeError: `texts` is a single text, or an entry is not a string.
+        ValueError: `num_words` is not a whole number of at least 1.
 
     Examples:
         >>> from jlstm.data import encode, vocabulary
@@ -89,6 +94,10 @@ def encode(
 
     Returns:
         A list of tokens.
+
+    Raises:
+        TypeError: `text` is not a string, or `index` is not a dict from words to whole numbers.
+        ValueError: another argument is not a whole number in its range.
 
     Examples:
         >>> from jlstm.data import encode
@@ -133,7 +142,8 @@ def decode(
         The text.
 
     Raises:
-        ValueError: `tokens` has more than one axis.
+        TypeError: `tokens` are not whole numbers, `index` is not a dict from words to whole numbers, or `unknown` is not text.
+        ValueError: `tokens` has more than one axis, or a number is out of range.
 
     Examples:
         >>> from jlstm.data import decode

@@ -91,6 +91,11 @@ class Bidirectional(Composite):
         return dict(entries)
 
     def split(self, name: str, tree: PyTree | None) -> dict[Key, Any]:
+        """Return the entries of a dict by direction, or None for each direction if `tree` is None.
+
+        Raises:
+            ValueError: `tree` is not a dict with the keys "forward" and "backward".
+        """
         if tree is None:
             return dict.fromkeys(("forward", "backward"))
         if not isinstance(tree, Mapping) or tree.keys() != {"forward", "backward"}:
@@ -117,6 +122,7 @@ class Bidirectional(Composite):
     def calls(self, params: Params, xs: Any, carry: PyTree | None, **sequence: Any) -> Iterator[tuple[Key, ChildCall]]:
         carries = self.split("carry", carry)
 
+        # The outputs of this layer as a function of those of one direction: a loss of this layer becomes one of the direction.
         def merge_with(key: Key, ys: Any) -> Any:
             other = "backward" if key == "forward" else "forward"
             _, other_ys = self.children[other].apply(params[other], xs, carries[other], **sequence)
@@ -133,11 +139,18 @@ class Bidirectional(Composite):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
+        """Run both directions and merge their outputs; see `Layer.run` for the arguments.
+
+        The carry and the states of the results are dicts with the keys "forward" and "backward".
+
+        Raises:
+            ValueError: `carry` or `dropout_masks` is not such a dict.
+        """
         carries, masks = self.split("carry", carry), self.split("dropout_masks", dropout_masks)
         keys = (None, None) if key is None else jax.random.split(key)
         results = {}
         for (name, layer), k in zip(self.children.items(), keys, strict=True):
-            with backends.part(str(name)):
+            with backends.part(str(name)):  # `jlstm.explain` says "forward" or "backward" in its lines on this direction
                 results[name] = layer.run(params[name], steps, carries[name], k, masks[name], states)
         ys = self.merge_outputs({name: result.ys for name, result in results.items()})
         all_carries, all_states = (

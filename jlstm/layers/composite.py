@@ -105,20 +105,35 @@ class Composite(Layer):
         return self.with_children({key: child.map_layers(function) for key, child in self.children.items()})
 
     def leaves(self) -> list[tuple[tuple[Any, ...], Any]]:
+        """Return the layers inside this one that have no children, with their paths, see `Layer.leaves`."""
         return [((key, *path), leaf) for key, child in self.children.items() for path, leaf in child.leaves()]
 
     def features_in(self, params: Params) -> int:
+        """Return the number of features of the inputs that the first child's parameters are for.
+
+        This is right for a Stack, whose first layer gets the inputs, and for a Bidirectional, whose directions both do.
+        """
         key, child = next(iter(self.children.items()))
         return child.features_in(params[key])
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
+        """Return the initial carries of all children, in a tree like the parameters.
+
+        Raises:
+            ValueError: `params` does not have one entry for each child.
+        """
         if params is None:
             raise ValueError(f"params must be what init of this layer returned, got None: {REMEDIES['params']}")
         entries = self.split("params", params)
         return self.join({key: child.begin(entries[key], batch_shape, dtype) for key, child in self.children.items()})
 
     def output_of(self, carry: PyTree) -> Any:
-        """Return the last outputs of the children that the output is made of, merged as their outputs are."""
+        """Return the last outputs of the children that the output is made of, merged as their outputs are.
+
+        Raises:
+            TypeError: `carry` is None.
+            ValueError: `carry` does not have one entry for each child.
+        """
         if carry is None:
             raise TypeError
         entries = self.split("carry", carry)

@@ -93,7 +93,7 @@ class Layer(Tree, Options, abc.ABC):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Do what `apply` does, for checked, time-major steps; `states` asks for the carries after all steps."""
+        """Do what `apply` does, for checked arguments with time first; return the carries after all steps if `states`."""
 
     @abc.abstractmethod
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
@@ -112,8 +112,7 @@ class Layer(Tree, Options, abc.ABC):
             features: size of the last axis of the inputs.
 
         Returns:
-            A dict of arrays. For a Stack it is a tuple with the parameters of each layer, for a Bidirectional a dict with the
-            keys "forward" and "backward".
+            A dict of arrays; a tuple of such dicts for a Stack, a dict of them by direction for a Bidirectional.
 
         Raises:
             TypeError: `key` is not a random key.
@@ -152,8 +151,8 @@ class Layer(Tree, Options, abc.ABC):
         try:
             return self.begin(params, batch_shape, dtype)
         except (KeyError, IndexError, AttributeError) as error:
-            received = type(params).__name__
-            raise ValueError(f"params must be what init of this layer returned, got {received}: pass that") from error
+            got = type(params).__name__
+            raise ValueError(f"params must be what init of this layer returned, got {got}: pass that") from error
 
     @answered("layer.last_output")
     def last_output(self, carry: PyTree) -> Any:
@@ -260,12 +259,13 @@ class Layer(Tree, Options, abc.ABC):
         return self.run_step(params, carry, x, reset)
 
     def checked_run(self, params: Params, xs: Any, carry: PyTree, *sequence: Any, states: bool) -> Results:
-        """Check the arguments of `apply`, in their order, and `run`; `states` asks for the carries after all steps."""
+        """Check the arguments of `apply`, whose keyword arguments are `sequence`, and `run`. It raises what `apply` raises.
+
+        The time axis of `ys` and `states` stands where it is in `xs`.
+        """
         lengths, mask, resets, key, dropout_masks = sequence
         if key is not None and dropout_masks is not None:
-            raise ValueError(
-                "key and dropout_masks are both given, expected at most one: dropout_masks holds the masks that a key would draw"
-            )
+            raise ValueError("key and dropout_masks are both given, expected one: dropout_masks are what a key would draw")
         if key is not None:
             checks.key("key", key)
         steps = self.checked_steps(params, xs, carry, lengths, mask, resets)
@@ -277,7 +277,7 @@ class Layer(Tree, Options, abc.ABC):
         return Results(results.carry, *batch_first)
 
     def checked_steps(self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any) -> Steps:
-        """Check the arguments of `apply`. Return inputs, mask and resets with time first, the lengths as a mask."""
+        """Check the arguments of `apply`, and raise what it raises. Return them with time first, and the lengths as a mask."""
         check_order(params, xs, "layer.apply(params, xs)")
         xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=self.spatial_in)
         step_rank = len(self.spatial_in) + 1  # axes of one step of one sequence

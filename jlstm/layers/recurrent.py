@@ -106,11 +106,21 @@ class RNN(Layer):
         return self.cell.features_in(params)
 
     def draw(self, key: Array, features: int) -> Params:
+        """Draw the parameters of the cell in `param_dtype`.
+
+        Raises:
+            ValueError: `param_dtype` is float64 while JAX has it off.
+        """
         checks.available("param_dtype", self.param_dtype)
         return self.cell.init(key, features, self.param_dtype)
 
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """Return the initial carry of the cell, in `dtype`, or in the layer's `dtype`, or in the dtype of the parameters."""
+        """Return the initial carry of the cell: in `dtype`, else in the layer's `dtype`, else in the dtype of the parameters.
+
+        Raises:
+            TypeError: `params` is not a dict, or the dtype is not floating.
+            ValueError: the dtype is float64 while JAX has it off.
+        """
         checks.instance("params", params, Mapping, "layer.init returns")
         dtype = checks.float_dtype("dtype", dtype or self.dtype or jnp.result_type(*jax.tree.leaves(params)))
         checks.available("dtype", dtype)
@@ -119,6 +129,13 @@ class RNN(Layer):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
+        """Run the cell over all steps of the sequence; see `Layer.run` for the arguments.
+
+        The last carry has the dtype of `carry`, if that is wider than the compute dtype.
+
+        Raises:
+            ValueError: the compute dtype is float64 while JAX has it off, or a dropout mask does not fit.
+        """
         keep = keep_carry if states else None
         options = RunOptions(self.reverse, self.unroll, self.remat, self.backend, keep)
         results = recur(self.cell, self.run_inputs(params, steps, carry, key, dropout_masks), options)
@@ -127,7 +144,13 @@ class RNN(Layer):
     def run_inputs(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None = None, dropout_masks: PyTree = None
     ) -> RunInputs:
-        """Cast all arrays to the compute dtype, and take the initial carry and the dropout masks from the cell."""
+        """Return what a backend gets: all arrays in the compute dtype, the initial carry, and the dropout masks.
+
+        The arguments are those of `Layer.run`. The cell draws the masks from `key`, or takes them from `dropout_masks`.
+
+        Raises:
+            ValueError: as for `run`.
+        """
         dtype = self._compute_dtype(steps.xs.dtype)
         params, cast_carry, xs = _cast((params, carry, steps.xs), dtype)
         time_and_batch = xs.shape[: -1 - len(self.spatial_in)]
@@ -137,6 +160,11 @@ class RNN(Layer):
         return RunInputs(params, context, initial, initial if carry is None else cast_carry, xs, steps.mask, steps.resets)
 
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
+        """Run one step of the cell.
+
+        Raises:
+            ValueError: the layer has `reverse`, or the compute dtype is float64 while JAX has it off.
+        """
         if self.reverse:
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
         dtype = self._compute_dtype(x.dtype)
@@ -153,8 +181,8 @@ class RNN(Layer):
         """Return the h of the carry, if that is what the cell outputs.
 
         Raises:
-            TypeError: `carry` is that of another layer.
-            ValueError: the cell outputs something else.
+            ValueError: the output of the cell is not the h of its carry.
+            TypeError: the carry is that of another layer.
         """
         if not hasattr(carry, "_fields"):
             # `last_output` turns a TypeError into its message for the carry of another layer.

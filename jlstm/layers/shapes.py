@@ -46,6 +46,10 @@ def check_trees(layer: Any, params: Any, carry: PyTree, x_shape: tuple[int, ...]
         carry: what the caller passed as carry, or None.
         x_shape: the shape of the inputs of one step.
         name: the name of the inputs, for the error message.
+
+    Raises:
+        ValueError: a tree has another structure or another shape.
+        TypeError: an array is not floating.
     """
     batch, features = x_shape[: -1 - len(layer.spatial_in)], x_shape[-1]
     remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"

@@ -91,6 +91,11 @@ class Stack(Composite):
         return tuple(entries.values())
 
     def split(self, name: str, tree: PyTree | None) -> dict[Key, Any]:
+        """Return the entries of a tuple by the numbers of the layers, or None for each layer if `tree` is None.
+
+        Raises:
+            ValueError: `tree` is not a tuple with an entry for each layer.
+        """
         count = len(self.layers)
         if tree is None:
             return dict.fromkeys(range(count))
@@ -134,11 +139,17 @@ class Stack(Composite):
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Run each layer over the whole sequence before the next one."""
+        """Run each layer over the whole sequence before the next one; see `Layer.run` for the arguments.
+
+        The carry and the states of the results are tuples with an entry for each layer.
+
+        Raises:
+            ValueError: `carry` or `dropout_masks` is not such a tuple.
+        """
         carries, masks, keys = self.split("carry", carry), self.split("dropout_masks", dropout_masks), self._keys(key)
         results = []
         for k, layer in enumerate(self.layers):
-            with backends.part(f"layer {k}"):
+            with backends.part(f"layer {k}"):  # `jlstm.explain` says "layer 0", … in its lines on this layer
                 results.append(layer.run(params[k], steps, carries[k], keys[k], masks[k], states))
             steps = steps._replace(xs=results[-1].ys)
         return Results(tuple(result.carry for result in results), steps.xs, tuple(result.states for result in results))
@@ -150,4 +161,5 @@ class Stack(Composite):
         return self.join(carries), x
 
     def _keys(self, key: Array | None) -> Any:
+        """Return a random key for each layer, or None for each if there is no key."""
         return (None,) * len(self.layers) if key is None else jax.random.split(key, len(self.layers))

@@ -107,7 +107,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "lstm.safetensors"
     params = LSTM(UNITS).init(jax.random.key(0), FEATURES)
     jlstm.save(path, params)
-    with pytest.raises(ValueError, match=r"has bias in float32, expected bfloat16: load like that and cast"):
+    with pytest.raises(ValueError, match=r"has bias in float32, expected bfloat16: pass float32 arrays as like, and cast"):
         jlstm.load(path, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params))
     with pytest.raises(ValueError, match=r"two arrays would be called 'a\.b'"):
         jlstm.save(path, {"a.b": np.ones(1), "a": {"b": np.ones(1)}})

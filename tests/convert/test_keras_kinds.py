@@ -145,7 +145,7 @@ def test_layers_stand_in_the_order_of_the_network(framework, tmp_path):
 
 @FRAMEWORKS
 def test_an_order_that_the_file_does_not_tell_is_not_claimed(framework, tmp_path):
-    """New files of weights number layers by class, so layers of several classes have no order."""
+    """A `.weights.h5` file numbers layers by class, so layers of several classes have no order."""
     keras_layers = framework.layers
     model = sequential(framework, [keras_layers.LSTM(3, **ALL), keras_layers.GRU(3, **ALL), keras_layers.LSTM(3, **ALL)], SERIES)
     for ending, path in files(framework, model, tmp_path).items():

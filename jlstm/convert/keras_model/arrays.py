@@ -57,7 +57,11 @@ def load(weights: Sequence[Any], *, merge: str | None = "concat", **options: Any
 
 
 def _directions(weights: Sequence[Any], options: dict[str, Any]) -> list[Part]:
-    """Return the one or two directions of a layer from its `get_weights()`, whose length tells which of these it has."""
+    """Return the one or two directions of a layer from its `get_weights()`, whose length tells which of these it has.
+
+    Raises:
+        ValueError: as for `load`.
+    """
     if not isinstance(weights, list | tuple) or len(weights) not in (2, 3, 4, 6):
         got = len(weights) if isinstance(weights, list | tuple) else type(weights).__name__
         raise ValueError(
@@ -97,13 +101,17 @@ def stacked(parts: Sequence[Part]) -> tuple[Layer, Params]:
 
 
 def bidirectional(forward: tuple[Layer, Params], backward: tuple[Layer, Params], merge: str | None) -> tuple[Layer, Params]:
-    """Return a Bidirectional of two converted layers, and its parameters."""
+    """Return a Bidirectional of two converted layers, and its parameters.
+
+    Raises:
+        ValueError: the layers differ in more than their direction.
+    """
     same_directions(forward[0], backward[0])
     return Bidirectional(forward[0], merge), {"forward": forward[1], "backward": backward[1]}
 
 
 def kind(recurrent_kernel: np.ndarray) -> str:
-    """Return the kind of layer, such as "LSTM", that has a recurrent kernel of this shape.
+    """Return the kind of layer that has a recurrent kernel of this shape: "LSTM", "GRU", "RNN" or "ConvLSTM".
 
     Raises:
         ValueError: no kind of layer has such a kernel.
@@ -117,7 +125,11 @@ def kind(recurrent_kernel: np.ndarray) -> str:
 
 
 def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
-    """Return one direction of a layer from its kernel, recurrent kernel and, if any, bias.
+    """Return one direction of a layer, or one cell.
+
+    Args:
+        weights: the arrays by role: "kernel", "recurrent_kernel" and, if any, "bias".
+        options: as for `load`.
 
     Raises:
         ValueError: as for `load`.
@@ -166,7 +178,16 @@ def _from_cudnn(params: dict[str, np.ndarray], gates: int) -> dict[str, np.ndarr
 
 
 def _reset_after(bias: np.ndarray | None, two_biases: bool, option: bool | None) -> bool:
-    """Return the `reset_after` of a GRU. Two biases tell that it is True, and one bias that it is False."""
+    """Return the `reset_after` of a GRU. Two biases tell that it is True, and one bias that it is False.
+
+    Args:
+        bias: the bias of the GRU, or None.
+        two_biases: whether `bias` has two rows, or is that of a CuDNNGRU.
+        option: the `reset_after` that the caller passed or the configuration states, or None.
+
+    Raises:
+        ValueError: the bias contradicts `option`, or there is neither.
+    """
     if bias is None and option is None:
         raise ValueError(
             "weights of a GRU without bias do not tell when it resets h, and Keras's default was changed in TensorFlow 2: pass "
@@ -185,7 +206,11 @@ def _merge_gru_biases(params: dict[str, np.ndarray], units: int) -> dict[str, np
 
 
 def _convolutional(params: dict[str, np.ndarray], options: dict[str, Any]) -> Part:
-    """Return one direction of a ConvLSTM. Its kernels already have the axes and gates of jlstm."""
+    """Return one direction of a ConvLSTM. Its kernels already have the axes and gates of jlstm.
+
+    Raises:
+        ValueError: as for `load`.
+    """
     axes = params["recurrent_kernel"].ndim
     recurrent = arrays.matrix("weights", params, "recurrent_kernel", "(*window, filters, 4·filters)", axes)
     kernel = arrays.matrix("weights", params, "kernel", "(*window, features, 4·filters)", axes)

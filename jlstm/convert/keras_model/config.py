@@ -16,14 +16,15 @@ class LayerConfig(NamedTuple):
     """The configuration of one layer.
 
     Attributes:
-        path: the layer's group in new files, such as "layers/lstm_1".
+        path: the layer's group in a numbered file, such as "layers/lstm_1", or in a model inside the model
+            "layers/functional/layers/lstm".
         name: the layer's own name, after those of the models around it: "outer/inner".
         recurrent: whether the layer's class is recurrent, or has a name like that of a recurrent class.
         reason: why a recurrent layer is skipped; "" if it is not.
         sides: the one or two directions of a recurrent layer.
         merge: how the outputs of two directions are merged.
         spatial: the spatial sizes of the inputs, or None if the configuration does not state them.
-        frozen: whether some of its weights are trainable and some are not. Old files then list the weights in another order.
+        frozen: whether some of its weights are trainable and some are not. A legacy file then lists the weights in another order.
     """
 
     path: str
@@ -49,7 +50,7 @@ class Model(NamedTuple):
 
 
 def parse(path: Path, text: str | bytes, version: Version) -> Model:
-    """Parse the configuration of a model.
+    """Parse the configuration of a model. A recurrent layer that cannot be converted gets a `reason`.
 
     Args:
         path: the file, for messages.
@@ -57,7 +58,8 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
         version: the version of Keras that wrote it.
 
     Raises:
-        ValueError: the text is not a configuration of a model, or the options of a layer contradict each other.
+        ValueError: the text is not a configuration of a model as Keras writes it, the options of a layer contradict each other or
+            the version, or models are nested too deeply or have too long names.
     """
     try:
         model = json.loads(text)
@@ -75,7 +77,18 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
 
 
 def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) -> Iterator[LayerConfig]:
-    """Yield the layers of a model and, recursively, those of the models inside it."""
+    """Yield the layers of a model and, recursively, those of the models inside it.
+
+    Args:
+        model: the configuration of the model.
+        path: the prefix of the groups of its layers in a numbered file, "" or "layers/functional/", say.
+        name: the prefix of the names of its layers, "" or "outer/", say.
+        version: the version of Keras that wrote the configuration.
+
+    Raises:
+        ValueError: as for `parse`.
+        KeyError, TypeError, AttributeError or IndexError: the configuration is not as Keras writes it.
+    """
     if path.count("/") > _MAX_DEPTH:
         raise ValueError(f"its models are nested more than {_MAX_DEPTH} deep: read the inner one")
     used: dict[str, int] = {}  # Keras numbers all layers of a model by class, so layers that are not recurrent count too

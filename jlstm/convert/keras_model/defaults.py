@@ -18,7 +18,7 @@ _KINDS_OF_OPTION = {  # the kinds of layers that have an option; all kinds have 
     **dict.fromkeys(("spatial", "strides", "padding", "dilation"), ("ConvLSTM",)),
     "reset_after": ("GRU",),
 }
-_KINDS_OF_GROUP = {  # the kind of layer by the name of its group, which is its class in snake case
+_KINDS_OF_GROUP = {  # the kind of layer by the name of its group in a numbered file, which is its class in snake case
     "lstm": "LSTM",
     "gru": "GRU",
     "simple_rnn": "RNN",
@@ -45,27 +45,35 @@ class Defaults:
         self._kinds: set[str] = set()
 
     def merge(self, name: str) -> str | None:
-        """Return how the directions of a layer are merged."""
+        """Return how the directions of a layer are merged, and record what is assumed.
+
+        Args:
+            name: the layer's name, for the sentence on the assumption.
+        """
         if not self._states_merge:
             self._assumed["merge='concat', Keras's default merge_mode"] = None
         if not self._content.numbered or "bidirectional" not in name:
             self._assumed[f"{name!r} is Bidirectional, as the names of its two directions say"] = None
         return self._merge
 
-    def kind_of_class(self, base: str) -> str | None:
-        """Return the kind of layer that the name of a numbered group states, or None if it does not state one.
+    def kind_of_class(self, layer_group: str) -> str | None:
+        """Return the kind of layer, such as "LSTM", that the name of its group in a numbered file states.
 
         Args:
-            base: the layer's group, such as "layers/lstm_1".
+            layer_group: the layer's group. That of "layers/lstm_1" states its class. That of an attribute of a user's class, such
+                as "encoder/rnn", does not, nor do "layers/rnn" and "layers/bidirectional".
+
+        Returns:
+            "LSTM", "GRU", "RNN" or "ConvLSTM", or None if the name does not state it.
 
         Raises:
             UnsupportedError: the layer is of a class that is not read, or is inside TimeDistributed.
         """
-        groups = ["", *base.split("/")]
+        groups = ["", *layer_group.split("/")]
         container, last = groups[-2:]
-        if any(places.number(group)[0] == "time_distributed" for group in groups):
+        if any(places.split_number(group)[0] == "time_distributed" for group in groups):
             raise UnsupportedError("it is inside TimeDistributed: take it apart")
-        name = places.number(last)[0]
+        name = places.split_number(last)[0]
         # Outside a list of layers, a group has the name of an attribute. RNN and Bidirectional do not state the kind of a cell.
         if container != "layers" or name in ("rnn", "bidirectional"):
             return None
@@ -76,7 +84,9 @@ class Defaults:
     def cell_options(
         self, name: str, kind: str | None, shape: tuple[int, ...], roles: Mapping[str, str], side: int
     ) -> dict[str, Any]:
-        """Return the options of a cell.
+        """Return the options of a cell: those of the caller that its kind has, and the default of `recurrent_activation`.
+
+        All assumed defaults are recorded, and so is a kind that the file does not state.
 
         Args:
             name: the layer's name.
@@ -122,9 +132,13 @@ class Defaults:
         return options | {"reverse": options.get("reverse", False) != bool(side)}
 
     def _gate(self, kind: str) -> str:
-        """Return the default `recurrent_activation`, and record that it is assumed.
+        """Return the default `recurrent_activation` of the version of Keras that wrote the file, and record that it is assumed.
 
-        Keras 2.3 and TensorFlow 2.0 changed it from hard_sigmoid to sigmoid, and Keras 3 changed it for ConvLSTM.
+        Keras 2.3 and TensorFlow 2.0 changed it from hard_sigmoid to sigmoid, and Keras 3 changed it for ConvLSTM. This is the
+        hard_sigmoid of Keras 2, with the slope 0.2: no layer of Keras 3 has a hard_sigmoid by default.
+
+        Args:
+            kind: "LSTM", "GRU" or "ConvLSTM".
 
         Raises:
             UnsupportedError: the version of Keras does not tell the default.
@@ -137,7 +151,7 @@ class Defaults:
                     f"the file does not tell its version of Keras, and gates are hard_sigmoid before Keras 3: {ask}"
                 )
             is_older = version.major < 3
-        elif self._content.numbered:  # the new layout of files is younger than the change
+        elif self._content.numbered:  # versions of Keras that write numbered files are newer than the change
             is_older = False
         elif version is None:
             raise UnsupportedError(
@@ -155,7 +169,7 @@ class Defaults:
         return value
 
     def sentences(self) -> tuple[str, ...]:
-        """Return one sentence for each assumption.
+        """Return one sentence for each assumption. Call it after all layers were converted.
 
         Raises:
             ValueError: an option is for a kind of layer that the file does not have.

@@ -13,16 +13,20 @@ from jlstm.convert.keras_model.result import LayerAndParams, Result, require_who
 def convert(result: Result, description: str | bytes, spatial: Any) -> None:
     """Convert the recurrent layers that a model's configuration lists.
 
+    Layers that cannot be converted are skipped: `result.skipped` gets the reason.
+
     Args:
         result: the layers are added to it.
         description: the configuration in JSON.
         spatial: the spatial sizes of a ConvLSTM's inputs, for layers whose configuration does not state them.
 
     Raises:
-        ValueError: the configuration contradicts itself or the weights.
+        ValueError: the file does not state a version of Keras from 1 to 3, the text is not a configuration of a model, two layers
+            have the same name, or the configuration contradicts itself or the weights.
     """
     stated = result.content.version
     version = keras_options.version(stated)
+    # hard_sigmoid has the slope 0.2 in Keras 2 and 1/6 in Keras 3, under the same name, so the version must be known.
     if version is None:
         raise ValueError(
             f"{result.path} states keras_version {quoted(stated)}, expected one such as 2.15.0 or 3.4.1, which says what "
@@ -30,22 +34,29 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
         )
     model = config.parse(result.path, description, version)
     result.in_network_order = model.listed
-    recurrent = {name for names in places.recurrent_groups(result.content).values() for name in names}
+    recurrent_arrays = {name for names in places.recurrent_groups(result.content).values() for name in names}
     for layer in model.layers:
-        names = _array_names(result, layer)
+        array_names = _array_names(result, layer)
         if layer.name in result.converted or layer.name in result.skipped:
             raise ValueError(f"{result.path} has two layers of the name {quoted(layer.name)}: rename one")
-        # A layer of any class that holds weights of a recurrent cell is converted or skipped, and never ignored.
-        if not layer.recurrent and recurrent.isdisjoint(names):
+        # Only a layer that is recurrent neither by its class nor by its arrays is left out. All others are converted or skipped.
+        if not layer.recurrent and recurrent_arrays.isdisjoint(array_names):
             continue
         if not layer.reason:
             _require_name(result, layer, version.major)
-        result.used.update(names)
-        result.convert(layer.name, partial(_convert_layer, result, layer, names, spatial))
+        result.used.update(array_names)
+        # An UnsupportedError, such as that for a `layer.reason`, is caught there and skips the layer. Other errors are raised.
+        result.convert(layer.name, partial(_convert_layer, result, layer, array_names, spatial))
 
 
 def _array_names(result: Result, layer: LayerConfig) -> list[str]:
-    """Return the names of a layer's arrays. An old file has one group for a model inside the model, with all its layers."""
+    """Return the names of a layer's arrays.
+
+    A legacy file has one group for a whole model inside the model, so the arrays of the layer are found in it by their names.
+
+    Raises:
+        ValueError: the file lists an array that does not exist.
+    """
     if result.content.numbered:
         return result.content.names_below(layer.path)
     chain = layer.name.split("/")  # the first name is that of the group, and the others are within it
@@ -54,11 +65,12 @@ def _array_names(result: Result, layer: LayerConfig) -> list[str]:
 
 
 def _is_within(name: str, chain: list[str]) -> bool:
-    """Return whether an array of an old file belongs to a nested layer.
+    """Return whether an array of a legacy file belongs to a layer in a model inside the model.
 
     Args:
-        name: the name of the array. Its groups are the layer, and before it some of the models around the layer, in order.
-        chain: the names of the models around the layer, and of the layer.
+        name: the name of the array. Behind its first group, that of the outermost model, there are some of the models around the
+            layer, in order, and then the layer.
+        chain: the names of the models around the layer, from the outermost, and of the layer.
     """
     groups = name.split("/")[1:]
     if chain[-1] not in groups:
@@ -68,7 +80,9 @@ def _is_within(name: str, chain: list[str]) -> bool:
 
 
 def _require_name(result: Result, layer: LayerConfig, major: int) -> None:
-    """Check that a numbered group has the name of its layer, if the file states the name, as Keras 3 does.
+    """Check that the layer's group in a numbered file is that of a layer of this name, if the file states the name.
+
+    Keras 3 states it. Without this check, layers that were numbered in another order would get the weights of each other.
 
     Raises:
         ValueError: the group has another name, or Keras 2 wrote the configuration.
@@ -87,6 +101,12 @@ def _require_name(result: Result, layer: LayerConfig, major: int) -> None:
 def _convert_layer(result: Result, layer: LayerConfig, names: list[str], spatial: Any) -> LayerAndParams:
     """Convert a layer, after checks that its arrays match its configuration.
 
+    Args:
+        result: reads the arrays.
+        layer: the configuration of the layer.
+        names: the names of all arrays of the layer.
+        spatial: the spatial sizes that the caller passed for a ConvLSTM, or None.
+
     Raises:
         UnsupportedError: the layer cannot be converted.
         ValueError: the arrays contradict the configuration.
@@ -94,7 +114,7 @@ def _convert_layer(result: Result, layer: LayerConfig, names: list[str], spatial
     if layer.reason:
         raise UnsupportedError(layer.reason)
     if result.content.numbered:
-        place = places.numbered(result.content, layer.path, cudnn=layer.sides[0].cells[0].cudnn)
+        place = places.in_numbered_file(result.content, layer.path, cudnn=layer.sides[0].cells[0].cudnn)
     else:
         ordered = result.content.string_list(layer.name.split("/")[0], "weight_names") is not None
         place = legacy.assign(names, layer, ordered=ordered)
@@ -111,8 +131,11 @@ def _convert_layer(result: Result, layer: LayerConfig, names: list[str], spatial
 def _in_order(cells: tuple[Cell, ...], groups: list[str]) -> list[str]:
     """Return the names of the groups in the order of the cells.
 
-    New files name the group of a cell by class and number, and old files by the cell's own name. If neither fits, the groups are
-    in the order in which Keras lists them.
+    A numbered file names the group of a cell by class and number, "lstm_cell_1", and a legacy file by the cell's own name. If
+    neither fits, the groups are in the order in which Keras lists them.
+
+    Raises:
+        ValueError: there are more or fewer groups than cells.
     """
     if len(cells) == 1 and len(groups) == 1:
         return groups
@@ -125,7 +148,16 @@ def _in_order(cells: tuple[Cell, ...], groups: list[str]) -> list[str]:
 
 
 def _with_spatial(cell: Cell, spatial: Any, described: Any) -> dict[str, Any]:
-    """Return the options of a cell. A ConvLSTM also needs the spatial sizes of its inputs, from the file or the caller."""
+    """Return the options of a cell. A ConvLSTM also needs the spatial sizes of its inputs, from the file or the caller.
+
+    Args:
+        cell: the configuration of the cell.
+        spatial: the sizes from the caller, or None.
+        described: the sizes from the file, which take precedence, or None.
+
+    Raises:
+        UnsupportedError: neither states the sizes.
+    """
     if cell.kind != "ConvLSTM":
         return cell.options
     if described is None and spatial is None:

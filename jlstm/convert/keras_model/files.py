@@ -21,7 +21,8 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
     decides. If the file states none, the option is required.
 
     Layers are in the order in which Keras lists those of a Sequential or functional model, which is the order in which they run.
-    A numbered weights-only file has this order only for layers of one class in one model; else `in_network_order` is False.
+    A `.weights.h5` file, in which Keras numbers layers by class, has this order only for layers of one class in one model; else
+    `in_network_order` is False.
 
     Args:
         path: the file.
@@ -45,17 +46,26 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         if options:
             raise ValueError(f"{path} describes its layers, got {', '.join(options)} besides: leave the options out")
         described.convert(result, description, spatial)
-    return result.layers().checked(path, "LSTM, GRU, SimpleRNN or ConvLSTM layer", "read the file of a model that has one")
+    kinds = "LSTM, GRU, SimpleRNN or ConvLSTM layer"
+    return result.layers().warn_about_skipped(path, kinds, "read the file of a model that has one")
 
 
 def _plain(path: Path) -> tuple[Content, str | bytes | None]:
-    """Return the contents and the configuration of an HDF5 file. A weights-only file has no configuration."""
+    """Return the contents and the configuration of an HDF5 file. A weights-only file has no configuration.
+
+    Raises:
+        ValueError: the file is not a complete HDF5 file as Keras writes it.
+    """
     content = hdf5.read(path, files.memory_map(path))
     return content, content.config
 
 
 def _archive(path: Path) -> tuple[Content, bytes]:
-    """Return the contents and the configuration of a `.keras` file, a zip archive."""
+    """Return the contents and the configuration of a `.keras` file, a zip archive.
+
+    Raises:
+        ValueError: the archive is damaged, or has no weights, no configuration or no version of Keras.
+    """
     with files.open_zip(path) as archive:
         members = {name: files.read_member(path, archive, name) for name in ("config.json", "metadata.json", "model.weights.h5")}
     config, metadata, weights = members.values()

@@ -1,7 +1,8 @@
-"""Search for the arrays of each recurrent cell in Keras's old HDF5 files.
+"""Search for the arrays of each recurrent cell in legacy files, which the package docstring explains.
 
 These files have one group per layer, with the layer's name, and a list of the layer's weights. The result lists every array in
-the group. Arrays that are not the kernel, recurrent kernel or bias of a cell are `extra`.
+the group. Arrays that are not the kernel, recurrent kernel or bias of a cell are `extra`. Here, a cell is named by its full
+group, such as "encoder/encoder/lstm_cell".
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from jlstm.convert.hdf5 import Content
 from jlstm.convert.keras_model.arrays import ROLES
 from jlstm.convert.keras_model.config import LayerConfig
-from jlstm.convert.keras_model.places import Cells, Place, groups, is_cell
+from jlstm.convert.keras_model.places import Cells, Place, by_group_and_role, is_cell
 from jlstm.convert.keras_model.sides import Side
 
 _STACK = re.compile(r"stacked_rnn_cells(_\d+)?")  # numbered if a program creates several
@@ -19,7 +20,13 @@ _SIDE = re.compile(r"(forward|backward)(_.*)?")
 
 
 def weights_of(content: Content, layer: str) -> list[str]:
-    """Return the names of a layer's arrays in an old file, in the order in which Keras lists them.
+    """Return the names of a layer's arrays in a legacy file, in the order in which Keras lists them.
+
+    Without the attribute `weight_names`, they are sorted by name.
+
+    Args:
+        content: the file.
+        layer: the layer's group, which is its name, such as "encoder".
 
     Raises:
         ValueError: a listed array does not exist.
@@ -42,8 +49,11 @@ def assign(weights: list[str], layer: LayerConfig, *, ordered: bool) -> Place:
         weights: the names of the layer's arrays.
         layer: the layer's configuration.
         ordered: whether the arrays are in the order of Keras's list.
+
+    Returns:
+        The arrays of each cell. If they cannot be assigned, the `obstacle` of the result says why.
     """
-    cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
+    cells = {group: roles for group, roles in by_group_and_role(weights).items() if is_cell(roles)}
     extra = [name for name in weights if name.rpartition("/")[0] not in cells]
     extra += [name for roles in cells.values() for role, name in roles.items() if role not in ROLES]
     count, sides = len(layer.sides[0].cells), len(layer.sides)
@@ -74,39 +84,46 @@ def _belongs_to(group: str, side: Side) -> bool:
 
 
 def layers(weights: list[str]) -> Iterator[tuple[str, Place]]:
-    """Yield the path and the arrays of each recurrent layer in one group of a weights-only old file, in the order of the arrays.
+    """Yield the recurrent layers in one of the outermost groups of a weights-only legacy file, in the order of the arrays.
 
-    A group holds several recurrent layers if, for example, it is that of a model inside the model.
+    There are several, for example, in the group of a model inside the model.
+
+    Args:
+        weights: the names of all arrays in that group, as `weights_of` returns them.
+
+    Yields:
+        For each layer its inner group and its arrays. The inner group of "encoder/encoder/lstm_cell/kernel:0" is
+        "encoder/encoder": Keras repeats the name of a layer. A layer without its other direction has an `obstacle`.
     """
-    cells = {group: roles for group, roles in groups(weights).items() if is_cell(roles)}
-    bases = _bases(list(cells))
-    # The layers that may be directions of one Bidirectional: {parent: {"forward": paths, "backward": paths}}.
+    cells = {group: roles for group, roles in by_group_and_role(weights).items() if is_cell(roles)}
+    cells_by_layer = _cells_by_layer(list(cells))
+    # The layers that may be directions of one Bidirectional: {its group: {"forward": groups, "backward": groups}}.
     pairs: dict[str, dict[str, list[str]]] = {}
-    for base in bases:
-        parent, _, last = base.rpartition("/")
+    for group in cells_by_layer:
+        parent, _, last = group.rpartition("/")
         match = _SIDE.fullmatch(last)
         if match is not None and "/" in parent:
-            pairs.setdefault(parent, {}).setdefault(match[1], []).append(base)
-    for base, members in bases.items():
-        parent = base.rpartition("/")[0]
+            pairs.setdefault(parent, {}).setdefault(match[1], []).append(group)
+    for group, layer_cells in cells_by_layer.items():
+        parent = group.rpartition("/")[0]
         sides = pairs.get(parent, {})
-        if not any(base in part for part in sides.values()):
-            yield base, _place([members], cells, weights, base)
+        if not any(group in part for part in sides.values()):
+            yield group, _place([layer_cells], cells, weights, group)
         elif {name: len(part) for name, part in sides.items()} == {"forward": 1, "backward": 1}:
-            if base == next(iter(sides.values()))[0]:  # yield the pair once, where its first direction is
-                side_cells = [bases[sides[name][0]] for name in ("forward", "backward")]
+            if group == next(iter(sides.values()))[0]:  # yield the pair once, where its first direction is
+                side_cells = [cells_by_layer[sides[name][0]] for name in ("forward", "backward")]
                 yield parent, _place(side_cells, cells, weights, parent, directions=2)
-        elif base.rpartition("/")[2] == base.split("/")[0]:  # a layer that the user named "forward…", in its own group
-            yield base, _place([members], cells, weights, base)
+        elif group.rpartition("/")[2] == group.split("/")[0]:  # a layer that the user named "forward…", in its own group
+            yield group, _place([layer_cells], cells, weights, group)
         else:
             obstacle = "has weights named as one direction of a Bidirectional layer, and the other direction is not there"
-            yield base, Place([], [], obstacle)
+            yield group, Place([], [], obstacle)
 
 
-def _bases(cells: list[str]) -> dict[str, list[str]]:
-    """Return the cells by the path of their layer: that of "rnn/rnn/stacked_rnn_cells/lstm_cell" is "rnn/rnn".
+def _cells_by_layer(cells: list[str]) -> dict[str, list[str]]:
+    """Return the cells by the group of their layer: that of "rnn/rnn/stacked_rnn_cells/lstm_cell" is "rnn/rnn".
 
-    Two cells that are not in the group of a stack are two layers.
+    Two cells that are not in the group of a stack are two layers. Each is then named by the group of its cell.
     """
     layers: dict[str, list[str]] = {}
     alone: dict[str, list[str]] = {}
@@ -115,17 +132,25 @@ def _bases(cells: list[str]) -> dict[str, list[str]]:
         if len(parts) > 2 and _STACK.fullmatch(parts[-2]):
             layers.setdefault("/".join(parts[:-2]), []).append(cell)
         else:
-            base = "/".join(parts[:-1]) if len(parts) > 2 and _CELL.fullmatch(parts[-1]) else cell
-            alone.setdefault(base, []).append(cell)
-    for base, members in alone.items():
-        layers |= {base: members} if len(members) == 1 and base not in layers else {member: [member] for member in members}
-    return {base: layers[base] for base in sorted(layers, key=lambda base: cells.index(layers[base][0]))}
+            layer_group = "/".join(parts[:-1]) if len(parts) > 2 and _CELL.fullmatch(parts[-1]) else cell
+            alone.setdefault(layer_group, []).append(cell)
+    for group, members in alone.items():
+        layers |= {group: members} if len(members) == 1 and group not in layers else {member: [member] for member in members}
+    return {group: layers[group] for group in sorted(layers, key=lambda group: cells.index(layers[group][0]))}
 
 
-def _place(sides: list[list[str]], cells: Cells, weights: list[str], base: str, directions: int = 0) -> Place:
-    """Return the arrays of a layer, given the names of the cells of each direction."""
+def _place(sides: list[list[str]], cells: Cells, weights: list[str], layer_group: str, directions: int = 0) -> Place:
+    """Return where the arrays of a layer are.
+
+    Args:
+        sides: the cells of each direction.
+        cells: the arrays of all cells by role.
+        weights: the names of all arrays, those of other layers too.
+        layer_group: the layer's group. All arrays in it that are not those of a cell are `extra`.
+        directions: see `Place`.
+    """
     cell_groups = {group for side in sides for group in side}
-    extra = [name for name in weights if name.startswith(f"{base}/") and name.rpartition("/")[0] not in cell_groups]
+    extra = [name for name in weights if name.startswith(f"{layer_group}/") and name.rpartition("/")[0] not in cell_groups]
     extra += [name for group in cell_groups for role, name in cells[group].items() if role not in ROLES]
     return _by_cell(sides, cells, extra, directions)
 

@@ -75,8 +75,9 @@ class Cell(NamedTuple):
 
     Attributes:
         kind: "LSTM", "GRU", "RNN" or "ConvLSTM".
-        group: the name of the cell's group in new files, such as "lstm_cell_1".
-        name: the cell's own name, which old files use.
+        group: the name of the cell's group in a numbered file, such as "lstm_cell_1". It is "" for a layer such as LSTM, which
+            has a single cell.
+        name: the cell's own name, which is that of its group in a legacy file.
         units: the size of h.
         use_bias: whether the cell has a bias.
         dtype: the dtype of the cell's variables; "" if the configuration does not state it.
@@ -148,7 +149,7 @@ def _activations(kind: str, config: Mapping[str, Any], keras: Version) -> dict[s
 
 
 def _activation(option: str, value: Any, keras: Version) -> str:
-    """Return the name in jlstm of an activation.
+    """Return the name in jlstm of an activation. That of "hard_sigmoid" depends on the version of Keras.
 
     Raises:
         UnsupportedError: jlstm does not have this activation.
@@ -166,7 +167,11 @@ def _activation(option: str, value: Any, keras: Version) -> str:
 
 
 def _window(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the convolutions of a ConvLSTM. The weights tell the size of its window."""
+    """Return the options of the convolutions of a ConvLSTM. The weights tell the size of its window.
+
+    Raises:
+        UnsupportedError: the features are not the last axis of its inputs.
+    """
     if config.get("data_format") not in (None, "channels_last"):
         raise UnsupportedError(f"it has data_format={quoted(config['data_format'])}, and ours have features last")
     sizes = {"strides": config["strides"], "dilation": config["dilation_rate"]}
@@ -178,9 +183,9 @@ def _same_version(config: Mapping[str, Any], loop: Mapping[str, Any], keras: Ver
     """Check that the options fit the version of Keras, because the version determines the meaning of hard_sigmoid.
 
     Raises:
-        ValueError: a configuration of version 3 has an option that only Keras 2 writes, or the other way round.
+        ValueError: a configuration of Keras 3 has an option that only Keras 2 writes, or the other way round.
     """
-    # Keras 2 may write zero_output_for_mask too, but then it also writes an option of the first kind.
+    # Keras 2 may write zero_output_for_mask too, but then it also writes implementation or time_major.
     older = [name for name in ("implementation", "time_major") if name in config or name in loop]
     newer = ["zero_output_for_mask"] if "zero_output_for_mask" in loop and not older else []
     for names, major in ((older, 3), (newer, 2)):

@@ -40,14 +40,15 @@ class Result:
         self.used: set[str] = set()
 
     def convert(self, name: str, make: Callable[[], LayerAndParams]) -> None:
-        """Convert a layer, or skip it and record the reason.
+        """Convert a layer. An UnsupportedError is caught: the layer is then skipped, and the error's message is the reason.
 
         Args:
             name: the layer's name.
             make: converts the layer. It raises an UnsupportedError to skip the layer.
 
         Raises:
-            ValueError: the weights and the configuration of the layer contradict each other.
+            ValueError: the weights and the configuration of the layer contradict each other. This is any other ValueError of
+                `make`, with the file and the layer in front of its message.
         """
         try:
             self.converted[name] = make()
@@ -57,10 +58,13 @@ class Result:
             raise ValueError(f"{self.path}: {quoted(name)}: {error}") from error
 
     def weight_names(self, layer: str) -> list[str]:
-        """Return the names of a layer's arrays in an old file, in the order in which Keras lists them.
+        """Return the names of a layer's arrays in a legacy file, in the order in which Keras lists them.
+
+        Args:
+            layer: the layer's group, which is its name, such as "encoder".
 
         Raises:
-            ValueError: a listed array does not exist.
+            ValueError: a listed array does not exist. The message names the file and the layer.
         """
         try:
             return legacy.weights_of(self.content, layer)
@@ -71,9 +75,9 @@ class Result:
         """Convert one cell of a layer.
 
         Args:
-            roles: the names of the cell's arrays by role.
-            options: options of the layer.
-            cell: the cell's configuration, if the file has one.
+            roles: the names of the cell's arrays by role, "kernel", "recurrent_kernel" and "bias".
+            options: the options of `arrays.load` for a layer of this cell.
+            cell: the cell's configuration, which must match the arrays; None if the file has none.
 
         Raises:
             ValueError: an array is missing or damaged, or contradicts the configuration.
@@ -86,12 +90,15 @@ class Result:
         return arrays.part(weights, options)
 
     def layers(self) -> FileLayers:
-        """Return the result. Recurrent cells that no layer uses are added to the skipped layers, by the names of their groups."""
+        """Return the result, for the caller of `read`. Call it after all layers were converted.
+
+        Recurrent cells that no layer uses are added to the skipped layers, by the names of their groups.
+        """
         for group, names in places.recurrent_groups(self.content).items():
             if self.used.isdisjoint(names):
-                base = group.removesuffix("/vars").removesuffix("/cell") or group
+                layer_group = group.removesuffix("/vars").removesuffix("/cell") or group
                 reason = "it has the weights of a recurrent cell, but is no layer of Keras whose options are told"
-                self.skipped.setdefault(base, reason)
+                self.skipped.setdefault(layer_group, reason)
                 self.in_network_order = False  # the place of this cell in the network is not known
                 self.used.update(names)
         return FileLayers(
@@ -123,6 +130,10 @@ def require_whole(place: Place, expectation: str, directions: int, extra_error: 
         directions: the expected number of directions.
         extra_error: the error for additional arrays. They contradict a configuration. Without one, they may be those of a layer
             that is not read, which is an UnsupportedError.
+
+    Raises:
+        ValueError: arrays are missing or cannot be assigned to cells, or the number of directions is not the expected one.
+        extra_error: there are additional arrays.
     """
     if place.obstacle:
         raise ValueError(f"it {place.obstacle}: save the model again")

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from jlstm.convert.keras_model import options as keras_options
 from jlstm.convert.keras_model.options import CELLS, KINDS, Cell, UnsupportedError, Version, quoted
 
-_KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow")  # packages of Keras's own classes; old files do not state the package
+# Packages of Keras's own classes. The configuration in an `.h5` file does not state the package of a class.
+_KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow")
 RECURRENT = re.compile(r"lstm|gru|rnn|recurrent", re.IGNORECASE)
 
 
@@ -15,7 +16,8 @@ class Side(NamedTuple):
     """One direction of a layer.
 
     Attributes:
-        names: the names of groups that may hold its weights in old files.
+        names: the names of groups that may hold its weights in a legacy file, such as "forward_lstm". There are none for a layer
+            of one direction.
         cells: its cells, the lowest first.
     """
 
@@ -24,13 +26,16 @@ class Side(NamedTuple):
 
 
 def group_name(class_name: str, used: dict[str, int]) -> str:
-    """Return the name of a layer's group in new files: its class in snake case, with _1, _2, … from the second on.
+    """Return the name that Keras gives to a group in a numbered file: the class in snake case, with _1, _2, … from the second on.
+
+    The second LSTM of a model is "lstm_1". Keras numbers the layers of each model, and the cells of each StackedRNNCells, apart.
 
     Args:
-        class_name: the layer's class.
-        used: the last number of each class so far. The number of this class is counted up.
+        class_name: the class of the layer or cell, such as "LSTM".
+        used: the numbers used so far in this model or StackedRNNCells: by class in snake case the last number, which is 0 for the
+            first layer. Pass an empty dict for the first layer, and the same dict for the others. It is updated in place.
     """
-    # The same steps as in Keras's `to_snake_case`, which makes "cu_dnnlstm" of CuDNNLSTM, for example.
+    # Keras's `to_snake_case`. It makes "cu_dnnlstm" of CuDNNLSTM, for example.
     plain = re.sub(r"\W+", "", class_name)
     plain = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", plain)).lower()
     used[plain] = used.get(plain, -1) + 1
@@ -40,11 +45,17 @@ def group_name(class_name: str, used: dict[str, int]) -> str:
 def directions(entry: Mapping[str, Any], version: Version) -> tuple[tuple[Side, ...], str | None]:
     """Parse the configuration of a layer.
 
+    Args:
+        entry: the layer's entry in the model's list of layers, with "class_name" and "config".
+        version: the version of Keras that wrote it.
+
     Returns:
-        One or two directions, and how they are merged. There are no directions if the layer is not recurrent.
+        One or two directions, and how two directions are merged. There are no directions if the layer is not recurrent.
 
     Raises:
         UnsupportedError: the layer is recurrent and cannot be converted.
+        ValueError: its options contradict each other or the version.
+        KeyError, TypeError or AttributeError: the configuration is not as Keras writes it.
     """
     class_name, config = entry["class_name"], entry["config"]
     if class_name == "Bidirectional":
@@ -58,7 +69,11 @@ def directions(entry: Mapping[str, Any], version: Version) -> tuple[tuple[Side, 
 
 
 def _require_builtin(entry: Mapping[str, Any]) -> None:
-    """Check that a class is one of Keras's own. A custom class may have the same name and compute something else."""
+    """Check that a class is one of Keras's own. A custom class may have the same name and compute something else.
+
+    Raises:
+        UnsupportedError: it is a custom class.
+    """
     module, registered = entry.get("module"), entry.get("registered_name")
     name = entry["class_name"]
     if module is not None and str(module).split(".")[0] not in _KERAS_PACKAGES:
@@ -68,7 +83,12 @@ def _require_builtin(entry: Mapping[str, Any]) -> None:
 
 
 def _cells(entry: Mapping[str, Any], version: Version) -> tuple[Cell, ...]:
-    """Return the cells of a layer in one direction, the lowest first."""
+    """Return the cells of a layer in one direction, the lowest first.
+
+    Raises:
+        UnsupportedError: the layer cannot be converted.
+        ValueError: as for `directions`.
+    """
     class_name, config = entry["class_name"], entry["config"]
     _require_builtin(entry)
     if version.major == 1:
@@ -98,7 +118,12 @@ def _cells(entry: Mapping[str, Any], version: Version) -> tuple[Cell, ...]:
 
 
 def _bidirectional(config: Mapping[str, Any], version: Version) -> tuple[tuple[Side, ...], str | None]:
-    """Parse the configuration of a Bidirectional. Its backward layer is the mirror image of `layer` unless it is stated."""
+    """Parse the configuration of a Bidirectional. Its backward layer is the mirror image of `layer` unless it is stated.
+
+    Raises:
+        UnsupportedError: the layer cannot be converted, or its backward layer is not the mirror image.
+        ValueError: as for `directions`.
+    """
     layer, backward_layer = config["layer"], config.get("backward_layer")
     keras_options.require_known(config, keras_options.WRAPPER)
     forward, merge = _cells(layer, version), config["merge_mode"]
@@ -129,6 +154,9 @@ def _require_mirrored(forward: Cell, backward: Cell, place: str) -> None:
         forward: a cell of the layer.
         backward: the cell at the same position of the backward layer.
         place: which cell of a stack it is, for the message.
+
+    Raises:
+        UnsupportedError: they differ in anything else.
     """
     sides = [{"class": cell.kind, "units": cell.units, "use_bias": cell.use_bias, **cell.options} for cell in (forward, backward)]
     sides[0]["reverse"] = not sides[0]["reverse"]

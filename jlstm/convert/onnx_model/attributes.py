@@ -86,7 +86,12 @@ def options(kind: str, attributes: Mapping[str, Any], units: int) -> dict[str, A
 
 
 def _clip(kind: str, clip: Any) -> dict[str, Any]:
-    """Return the option for the attribute `clip`. In jlstm, only an LSTM has such an option."""
+    """Return the option for the attribute `clip`. In jlstm, only an LSTM has such an option.
+
+    Raises:
+        UnsupportedError: a GRU or RNN has a clip that changes the result.
+        ValueError: `clip` is not a number.
+    """
     if clip is None:
         return {}
     if not isinstance(clip, float | int):

@@ -57,7 +57,7 @@ class Constants:
         return self._array(scope, name, 0)
 
     def _array(self, scope: Scope, name: str, depth: int) -> np.ndarray:
-        """Return the value of a name. `depth` is the number of operators that were passed on the way to it."""
+        """Return the value of a name, as `array` does. `depth` is the number of operators that were passed on the way to it."""
         source = scope.find(name)
         if source is None:
             raise UnsupportedError(f"{quoted(name)} is left out where a function is called: export the model again")
@@ -70,7 +70,11 @@ class Constants:
         return self._arrays[place]
 
     def _compute(self, source: Source, depth: int) -> np.ndarray:
-        """Return the value of a source: a tensor, an output of a function, or an output of an operator."""
+        """Return the value of a source: a tensor, an output of a function, or an output of an operator.
+
+        Raises:
+            UnsupportedError: the source is an input of the graph, or the operator is not supported.
+        """
         scope, node = source.scope, source.node
         if source.tensor is not None:
             self._used.add((scope, source.name))
@@ -89,7 +93,15 @@ class Constants:
         return results[source.output]
 
     def _run(self, source: Source, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
-        """Run the operator of a node, and return all of its outputs."""
+        """Run the operator of a node, and return all of its outputs.
+
+        Args:
+            source: the output of the node that is needed.
+            inputs: the values of the node's inputs, with None for an optional one that is left out.
+
+        Raises:
+            UnsupportedError: the operator does not support an attribute or these values, or would take too much memory.
+        """
         scope, node = source.scope, source.node
         operator, values = OPERATORS[node.op_type], scope.values(node)
         if node.op_type == "Cast":
@@ -111,7 +123,11 @@ class Constants:
         return results
 
     def _guarded(self, source: Source, compute: Callable[[], Any]) -> Any:
-        """Return the result of a function. NumPy's errors on values from the file become an UnsupportedError."""
+        """Return the result of a function.
+
+        Raises:
+            UnsupportedError: NumPy raised an error on values from the file.
+        """
         try:
             with np.errstate(all="ignore"):
                 return compute()
@@ -120,7 +136,11 @@ class Constants:
             raise UnsupportedError(f"{problem}: {REMEDY}") from error
 
     def _spend(self, source: Source, size: int) -> None:
-        """Count the bytes of a computed value, and the time that they take."""
+        """Count the bytes of a computed value, and the time that they take.
+
+        Raises:
+            UnsupportedError: all values so far take more memory than a file of this size justifies.
+        """
         self._bytes_computed += size
         if self._bytes_computed > _ALLOWANCE + _BYTES_PER_FILE_BYTE * source.scope.model.tensors.size:
             raise UnsupportedError(f"{quoted(source.name)} is computed in more memory than the file justifies: {REMEDY}")
@@ -172,7 +192,11 @@ def _input_names(source: Source) -> Any:
 
 
 def _dtype(scope: Scope, number: Any) -> Any:
-    """Return the NumPy dtype of a type number of ONNX."""
+    """Return the NumPy dtype of a type number of ONNX.
+
+    Raises:
+        UnsupportedError: there is no dtype of this number.
+    """
     try:
         return scope.model.onnx.helper.tensor_dtype_to_np_dtype(number)
     except (KeyError, TypeError, ValueError) as error:

@@ -80,7 +80,11 @@ class Layers:
                 )
 
     def place(self, node: Node) -> Any:
-        """Return a key that is equal for nodes with the same weights and attributes, which are calls of the same layer."""
+        """Return a key that is equal for nodes with the same weights and attributes, which are calls of the same layer.
+
+        Raises:
+            UnsupportedError or ValueError: an attribute of the node cannot be read.
+        """
         # Inputs 0 and 4 to 6 are X, the lengths and the initial states, which differ between calls.
         sources = [node.scope.find(name) if name else None for name in node.proto.input]
         weights = [(k, source.scope, source.name) for k, source in enumerate(sources) if source and not 4 <= k <= 6 and k]
@@ -156,6 +160,11 @@ class Layers:
         return unused
 
     def _inputs(self, node: Node) -> dict[str, str]:
+        """Return the names of a node's inputs by role, such as W, without those that are left out.
+
+        Raises:
+            UnsupportedError: the node has more inputs than its operator.
+        """
         places = _PLACES[key(node.proto)[:2]]
         if len(node.proto.input) > len(places):
             raise UnsupportedError(f"it has {len(node.proto.input)} inputs, expected at most {len(places)}: export it again")
@@ -173,7 +182,18 @@ class Layers:
 
 
 def _constant(constants: Constants, node: Node, role: str, name: str) -> np.ndarray:
-    """Return the value of an input of a node, such as W. An error names the input."""
+    """Return the value of an input of a node.
+
+    Args:
+        constants: computes the value.
+        node: the node.
+        role: what the input is to the operator, such as "W", for the message.
+        name: the name of the value in the graph.
+
+    Raises:
+        UnsupportedError: the value is not constant. The message names the input by its role.
+        ValueError: the file is damaged.
+    """
     try:
         return constants.array(node.scope, name)
     except UnsupportedError as error:
@@ -187,7 +207,7 @@ def _has_default(scope: Scope, name: str) -> bool:
 
 
 def _is_constant(constants: Constants, scope: Scope, name: str) -> bool:
-    """Return whether the value of a name can be computed without running the model."""
+    """Return whether the value of a name can be computed without running the model, by operators that are supported."""
     try:
         constants.array(scope, name)
     except UnsupportedError:

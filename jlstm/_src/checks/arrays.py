@@ -1,6 +1,5 @@
-"""Checks of arguments: each error is one sentence that says what was expected, what was passed and what to do."""
+"""Checks of arrays, trees of arrays, dtypes and random keys."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,69 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jlstm._src.values import (
-    LARGEST,
-    bound,
-    brief,
-    flag,
-    forget_bias,
-    function,
-    instance,
-    mapping,
-    needs,
-    number,
-    one_of,
-    path,
-    per_axis,
-    positive,
-    probability,
-    rate,
-    several,
-    text,
-    whole,
-)
-
-__all__ = [
-    "LARGEST",
-    "array",
-    "arrays",
-    "available",
-    "bound",
-    "brief",
-    "counts",
-    "dropout_masks",
-    "flag",
-    "flags",
-    "float_dtype",
-    "forget_bias",
-    "function",
-    "inputs",
-    "instance",
-    "key",
-    "lengths",
-    "mapping",
-    "masks",
-    "needs",
-    "number",
-    "one_of",
-    "path",
-    "per_axis",
-    "positive",
-    "probability",
-    "rate",
-    "readable",
-    "real",
-    "rows",
-    "several",
-    "shape",
-    "text",
-    "tree",
-    "whole",
-]
+from jlstm._src.values import brief, whole
 
 
 def key(name: str, value: Any) -> None:
-    """Require a single JAX random key."""
+    """Require a single JAX random key, or raise TypeError (no key) or ValueError (several keys)."""
     is_array = isinstance(getattr(value, "shape", None), tuple)
     size = value.shape if is_array else ()
     # A new-style key has a dtype of its own and no axes. An old one is a vector of uint32.
@@ -83,7 +24,7 @@ def key(name: str, value: Any) -> None:
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return sizes as a tuple; require a tuple or list of whole numbers."""
+    """Return sizes as a tuple. Raise TypeError if they are no tuple or list, and ValueError if one is not a whole number."""
     if not isinstance(value, tuple | list):
         remedy = f"write ({value},)" if isinstance(value, int) else "write xs.shape[:1], say"
         raise TypeError(f"{name} must be a tuple of sizes such as (2,), got {brief(value)}: {remedy}")
@@ -91,7 +32,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def array(name: str, value: Any) -> Array:
-    """Return a value as a JAX array; require numbers."""
+    """Return a value as a JAX array; require numbers or booleans, or raise TypeError."""
     # A tensor of PyTorch, which refuses to become an array while it is part of a graph.
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name} must be an array, got a tensor that requires a gradient: pass {name}.detach()")
@@ -104,7 +45,10 @@ def array(name: str, value: Any) -> Array:
 
 
 def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
-    """Require a tree of arrays or numbers. A tree without leaves must be a dict, a tuple or a list."""
+    """Require a tree of arrays or numbers, or raise TypeError. A tree without leaves must be a dict, a tuple or a list.
+
+    `floating` requires floating dtypes too.
+    """
     leaves = jax.tree.leaves(tree)
     if not leaves and not isinstance(tree, dict | tuple | list):
         raise TypeError(f"{name} must be a tree of arrays, got {brief(tree)}")
@@ -118,7 +62,7 @@ def arrays(name: str, tree: Any, *, floating: bool = False) -> None:
 
 
 def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
-    """Return real numbers as a NumPy array in float64; require that none is NaN, unless `nan` allows it."""
+    """Return real numbers as a NumPy array in float64, or raise TypeError. Raise ValueError for NaN, unless `nan` allows it."""
     try:
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iufb" and not jnp.issubdtype(numbers.dtype, jnp.floating):
@@ -132,7 +76,10 @@ def real(name: str, value: Any, *, nan: bool = False) -> np.ndarray:
 
 
 def rows(name: str, value: Any) -> np.ndarray:
-    """Return a value as a NumPy array with a row for each example; require numbers, booleans or text, and no NaN."""
+    """Return a value as a NumPy array with a row for each example; require numbers, booleans or text, and no NaN.
+
+    Raise TypeError if it has no axis or holds something else, and ValueError if there is a NaN.
+    """
     try:
         values = np.asarray(value)
     except (TypeError, ValueError) as error:  # lists of several lengths
@@ -145,7 +92,10 @@ def rows(name: str, value: Any) -> np.ndarray:
 
 
 def counts(name: str, value: Any) -> np.ndarray:
-    """Return a value as a NumPy array; require whole numbers from 0 to the largest int32. The number of axes is not checked."""
+    """Return a value as a NumPy array; require whole numbers (or raise TypeError) from 0 to the largest int32 (or ValueError).
+
+    The number of axes is not checked. A single number, without an axis, is returned unchecked: callers refuse it by its axes.
+    """
     try:
         numbers = np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -159,7 +109,7 @@ def counts(name: str, value: Any) -> np.ndarray:
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return the normalized dtype; require a real floating one."""
+    """Return a dtype as `np.dtype`; require a real floating one, or raise TypeError."""
     try:
         # `jnp.dtype` takes many other values, None as float64 for example. They become a name that it refuses.
         normal = jnp.dtype(dtype if isinstance(dtype, str | type | np.dtype) else "no dtype")
@@ -171,30 +121,16 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def available(name: str, dtype: np.dtype) -> None:
-    """Refuse float64 while JAX would silently make it float32."""
+    """Raise ValueError for float64 while JAX would silently make it float32."""
     if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError(f"{name} is float64 but JAX computes in float32: call jax.config.update('jax_enable_x64', True) first")
 
 
-def inputs(name: str, xs: Any, *, axes: tuple[str, ...], spatial: tuple[int, ...] = ()) -> Array:
-    """Return the inputs as an array; require floats, at least the named axes, and `spatial` sizes before the last of them."""
-    xs = array(name, xs)
-    if xs.ndim < len(axes) + len(spatial):
-        shown = (*axes[:-1], *map(str, spatial), axes[-1])
-        raise ValueError(f"{name} must have at least the axes ({', '.join(shown)}), got shape {xs.shape}")
-    if (got := xs.shape[-1 - len(spatial) : -1]) != spatial:
-        raise ValueError(
-            f"{name} must have the spatial sizes {spatial} before its features, got {got} in shape {xs.shape}: resize {name}, "
-            f"or make the cell with spatial={got}"
-        )
-    if not jnp.issubdtype(xs.dtype, jnp.floating):
-        remedy = "embed token indices" if jnp.issubdtype(xs.dtype, jnp.integer) else "pass real numbers"
-        raise TypeError(f"{name} must be floating, got {xs.dtype}: {remedy} or cast with {name}.astype('float32')")
-    return xs
-
-
 def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
-    """Require the same structure and shapes as `expected`, a tree of arrays or of their shapes."""
+    """Require the structure and shapes of `expected`, a tree of arrays or of their shapes, or raise ValueError.
+
+    Raise TypeError if an array is not floating where that of `expected` is. `remedy` says in the message what to do.
+    """
     got_leaves, expected_leaves = (dict(jax.tree_util.tree_flatten_with_path(t)[0]) for t in (got, expected))
     for place in [*expected_leaves, *got_leaves]:
         label = name + jax.tree_util.keystr(place)
@@ -215,81 +151,6 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
         raise ValueError(f"{name} must have the structure {structures[1]}, got {structures[0]}: {remedy}")
 
 
-def flags(name: str, value: Any, shape: tuple[int, ...], inputs: str) -> Array:
-    """Return `mask`, `resets` or `reset` as an array; require booleans, one for each step of each sequence."""
-    value = array(name, value)
-    if value.dtype != jnp.bool_:
-        raise TypeError(f"{name} must be boolean, got {value.dtype}: pass {name}.astype(bool)")
-    if value.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, that of {inputs} without its features, got {value.shape}")
-    return value
-
-
-def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
-    """Return `lengths` as an array of the default integer dtype; require one whole number in [0, time] for each sequence.
-
-    The range of lengths that cannot be read, because they are traced, is not checked. Negative ones become 0.
-    """
-    counts = array("lengths", value)
-    if not jnp.issubdtype(counts.dtype, jnp.integer):
-        raise TypeError(f"lengths must be whole numbers, got {counts.dtype}: cast them with lengths.astype('int32')")
-    if counts.shape != batch_shape:
-        raise ValueError(f"lengths must have shape {batch_shape}, one for each sequence, got {counts.shape}")
-    # `value` decides whether the lengths can be checked, not `counts`: under `jit` even an array made from constants is traced.
-    if isinstance(time, int) and all(readable(leaf) for leaf in jax.tree.leaves(value)):
-        concrete = np.asarray(value)
-        bad = concrete[(concrete < 0) | (concrete > time)]
-        if bad.size:
-            raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
-    # The clip comes before the cast, so that a large unsigned number does not become negative. The cast comes since lengths are
-    # compared with step numbers, and int8, for example, cannot hold step 200.
-    return jnp.clip(counts, 0, min(jnp.iinfo(counts.dtype).max, 2**31 - 1)).astype(int)
-
-
 def readable(value: Any) -> bool:
     """Whether this process can read the numbers of an array. It cannot if the array is traced or partly on other processes."""
     return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
-
-
-def dropout_masks(
-    value: Mapping[str, Array],
-    *,
-    gates: int,
-    batch_shape: tuple[int, ...],
-    sizes: Mapping[str, int | tuple[int, ...]],
-    dtype: Any,
-) -> dict[str, Array]:
-    """Return a cell's dropout masks in the compute dtype; require known names and shapes (gates or 1, *batch, *size)."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"dropout_masks must be a dict with some of {', '.join(map(repr, sizes))}, got {type(value).__name__}")
-    masks = {}
-    for name, mask in value.items():
-        if not sizes:
-            raise ValueError(f"dropout_masks is for a cell with dropout, and this one has none, got {name!r}: leave it out")
-        one_of("a key of dropout_masks", name, sizes)
-        size = sizes[name]
-        shapes = [(g, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for g in (gates, 1)]
-        if jnp.shape(mask) not in shapes:
-            raise ValueError(f"dropout_masks[{name!r}] must have shape {shapes[0]} or {shapes[1]}, got {jnp.shape(mask)}")
-        masks[name] = jnp.asarray(mask, dtype)
-    return masks
-
-
-def masks(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> dict[str, Array]:
-    """Return a wrapper's masks in the compute dtype, broadcast to `shapes`.
-
-    Args:
-        arrays: the masks that the caller passed, by name. Any axis may have size 1.
-        shapes: the shapes of the masks that have a rate, by name.
-        dtype: the compute dtype.
-
-    Raises:
-        ValueError: a mask has no rate, or its shape does not fit.
-    """
-    for name, mask in arrays.items():
-        if name not in shapes:
-            raise ValueError(f"dropout_masks has {name!r}, whose rate is 0: leave it out, or give a rate")
-        size, expected = jnp.shape(mask), shapes[name]
-        if len(size) != len(expected) or any(n not in (1, m) for n, m in zip(size, expected, strict=True)):
-            raise ValueError(f"dropout_masks[{name!r}] must have shape {expected}, got {size}")
-    return {name: jnp.broadcast_to(jnp.asarray(mask, dtype), shapes[name]) for name, mask in arrays.items()}

@@ -1,0 +1,66 @@
+"""Checks of arguments: each error is one sentence that says what was expected, what was passed and what to do.
+
+In all of them, `name` is what the message calls the argument. Those of plain values are in `jlstm._src.values`.
+"""
+
+from jlstm._src.checks.arrays import array, arrays, available, counts, float_dtype, key, readable, real, rows, shape, tree
+from jlstm._src.checks.sequences import dropout_masks, flags, inputs, lengths, masks
+from jlstm._src.values import (
+    LARGEST,
+    bound,
+    brief,
+    flag,
+    forget_bias,
+    function,
+    instance,
+    mapping,
+    needs,
+    number,
+    one_of,
+    path,
+    per_axis,
+    positive,
+    probability,
+    rate,
+    several,
+    text,
+    whole,
+)
+
+__all__ = [
+    "LARGEST",
+    "array",
+    "arrays",
+    "available",
+    "bound",
+    "brief",
+    "counts",
+    "dropout_masks",
+    "flag",
+    "flags",
+    "float_dtype",
+    "forget_bias",
+    "function",
+    "inputs",
+    "instance",
+    "key",
+    "lengths",
+    "mapping",
+    "masks",
+    "needs",
+    "number",
+    "one_of",
+    "path",
+    "per_axis",
+    "positive",
+    "probability",
+    "rate",
+    "readable",
+    "real",
+    "rows",
+    "several",
+    "shape",
+    "text",
+    "tree",
+    "whole",
+]
