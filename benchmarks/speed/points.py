@@ -27,6 +27,7 @@ class Point(NamedTuple):
         units: number of units of each layer.
         form: "plain", "ragged", "bidirectional", "step" (one step from a given carry) or "matrix" (a product, no LSTM).
         group: points of "grid" are in the means; those of "besides", "long" and "peak" are not.
+        cell: "lstm", or "gru" for the GRU whose reset gate acts after the matrix product, as in cuDNN.
     """
 
     batch: int
@@ -35,11 +36,18 @@ class Point(NamedTuple):
     units: Sequence[int]
     form: str = "plain"
     group: str = "grid"
+    cell: str = "lstm"
+
+    @property
+    def gates(self) -> int:
+        """The number of gates, each of which has a column of the weights for each unit."""
+        return 3 if self.cell == "gru" else 4
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Return the point that an entry of the JSON file, or a request to a worker, describes."""
-        return cls(**{name: entry[name] for name in cls._fields} | {"units": tuple(entry["units"])})
+        fields = {name: entry[name] for name in cls._fields if name in entry}  # older files have no cell
+        return cls(**fields | {"units": tuple(entry["units"])})
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of the JSON file: the fields, and the number of operations of each job."""
@@ -83,7 +91,7 @@ class Point(NamedTuple):
     def flops(self, job: str) -> int | None:
         """Return the floating-point operations in the matrix products of a job; None for a single step and for an empty call.
 
-        Forward: 2 · steps · (features + units) · 4 units in each layer and direction.
+        Forward: 2 · steps · (features + units) · gates · units in each layer and direction.
 
         Training: the forward products and those of the backward pass, which are the gradients of both weights (features + units),
         of h before each step (units) and of the layer's inputs (features). The first layer's inputs need no gradient.
@@ -97,7 +105,7 @@ class Point(NamedTuple):
         widths = 0
         for number, (features, units, directions) in enumerate(self.layers):
             backward = (features + units) + units + (features if number else 0)
-            widths += directions * 4 * units * (features + units + (backward if job == "training" else 0))
+            widths += directions * self.gates * units * (features + units + (backward if job == "training" else 0))
         return 2 * self.steps * widths
 
     def results(self, job: str) -> tuple[int, int] | None:
@@ -106,8 +114,8 @@ class Point(NamedTuple):
             outputs = self.batch * self.time * self.units[-1] * self.layers[-1].directions
             return outputs, outputs
         if job == "training":
-            kernels = sum(directions * 4 * units * (features + units) for features, units, directions in self.layers)
-            biases = sum(directions * 4 * units for _, units, directions in self.layers)
+            kernels = sum(directions * self.gates * units * (features + units) for features, units, directions in self.layers)
+            biases = sum(directions * self.gates * units for _, units, directions in self.layers)
             return kernels + biases, kernels + 2 * biases
         return None
 
@@ -128,6 +136,9 @@ BESIDES = {
     "ragged": Point(32, 200, 300, (128,), "ragged", "besides"),
     "bidirectional": Point(32, 200, 300, (128,), "bidirectional", "besides"),
     "two-layers": Point(32, 200, 300, (128, 64), "plain", "besides"),
+    "gru": Point(32, 200, 300, (128,), "plain", "besides", "gru"),
+    "wide-gru": Point(64, 100, 512, (512,), "plain", "besides", "gru"),
+    "small-gru": Point(128, 300, 15, (10,), "plain", "besides", "gru"),
     "step": Point(1, 1, 64, (256,), "step", "besides"),
     "small-step": Point(1, 1, 64, (64,), "step", "besides"),
 }

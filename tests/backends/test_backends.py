@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jlstm
-from jlstm import LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
+from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
 from jlstm.backends.cpu import kernel, library
 from problems import FEATURES, TIME, UNITS, assert_close, small_problem
 
@@ -26,6 +26,7 @@ def explained(layer, xs=XS, **options):
 def test_auto_takes_the_native_kernel_on_a_cpu():
     """`auto` takes the fastest backend that can serve the call, for each run of a cell."""
     assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
+    assert explained(GRU(UNITS)) == "GRUCell(units=4) is run by cpu"
     lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
     assert lines == [
         "layer 0, forward: LSTMCell(units=4) is run by cpu",
@@ -38,6 +39,9 @@ NOT_BY_THE_KERNEL = {
     "float16": (LSTM(UNITS, dtype="float16"), "it computes in float32 and float64"),
     "another activation": (LSTM(UNITS, activation="relu"), "it is for the activations sigmoid and tanh"),
     "another cell": (RNN(ElmanCell(UNITS)), "it is not for ElmanCell"),
+    "a GRU that resets before the product": (GRU(UNITS, reset_after=False), "it is for GRUs with reset_after"),
+    "a GRU with another activation": (GRU(UNITS, activation="relu"), "it is for the activations sigmoid and tanh"),
+    "a GRU with dropout of h": (GRU(UNITS, recurrent_dropout=0.5), "h has dropout"),
     "dropout of h": (LSTM(UNITS, recurrent_dropout=0.5), "h has dropout"),
 }
 

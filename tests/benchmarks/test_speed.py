@@ -33,6 +33,7 @@ def test_operations_are_those_of_the_products():
     assert SMALL["two-layers"].flops("training") == plain.flops("training") + 3 * second
     ragged = SMALL["ragged"]
     assert ragged.flops("forward") == 2 * int(ragged.lengths.sum()) * 16 * (3 + 4)
+    assert SMALL["gru"].flops("training") == plain.flops("training") * 3 // 4
     assert Point(2, 1, 3, (4,), "matrix").flops("product") == 2 * 2 * 3 * 4
     assert SMALL["step"].flops("step") is None
 

@@ -9,6 +9,7 @@ SMALL = {
     "ragged": Point(2, 5, 3, (4,), "ragged", "besides"),
     "bidirectional": Point(2, 5, 3, (4,), "bidirectional", "besides"),
     "two-layers": Point(2, 5, 3, (4, 6), "plain", "besides"),
+    "gru": Point(2, 5, 3, (4,), "plain", "besides", "gru"),
     "step": Point(1, 1, 3, (4,), "step", "besides"),
 }
 

@@ -1,4 +1,4 @@
-"""Equinox: `eqx.nn.LSTMCell` in `lax.scan`, as in its documentation, and `vmap` over the batch. One bias.
+"""Equinox: `eqx.nn.LSTMCell` or `GRUCell` in `lax.scan`, as in its documentation, and `vmap` over the batch. One bias.
 
 It has nothing for ragged batches.
 """
@@ -20,7 +20,8 @@ def build(point: Point, setting: Setting) -> Jobs:
     if point.form in ("matrix", "ragged"):
         return {}
     keys = iter(jax.random.split(jax.random.key(0), 2 * len(point.layers)))
-    layers = [[eqx.nn.LSTMCell(f, units, key=next(keys)) for _ in range(directions)] for f, units, directions in point.layers]
+    kind = eqx.nn.GRUCell if point.cell == "gru" else eqx.nn.LSTMCell
+    layers = [[kind(f, units, key=next(keys)) for _ in range(directions)] for f, units, directions in point.layers]
     params, static = eqx.partition(layers, eqx.is_array)
     if point.form == "step":
         state = tuple(jnp.zeros((point.batch, point.units[0])) for _ in range(2))
@@ -42,7 +43,8 @@ def build(point: Point, setting: Setting) -> Jobs:
 def _run(cell: Any, xs: jax.Array, *, reverse: bool) -> jax.Array:
     def step(state: Any, x: jax.Array) -> Any:
         state = cell(x, state)
-        return state, state[0]
+        return state, state[0] if isinstance(state, tuple) else state
 
-    start = jnp.zeros(cell.hidden_size), jnp.zeros(cell.hidden_size)
+    start: Any = jnp.zeros(cell.hidden_size)
+    start = (start, start) if isinstance(cell, eqx.nn.LSTMCell) else start
     return lax.scan(step, start, xs, reverse=reverse)[1]

@@ -1,4 +1,4 @@
-"""Flax linen: `nn.RNN(nn.OptimizedLSTMCell)`, time-major, under `jax.jit`. One bias."""
+"""Flax linen: `nn.RNN(nn.OptimizedLSTMCell)` or `nn.GRUCell`, time-major, under `jax.jit`. One bias."""
 
 from typing import Any
 
@@ -19,10 +19,11 @@ class Model(nn.Module):
     def __call__(self, xs: jax.Array) -> jax.Array:
         """Return the outputs of all steps, time-major."""
         lengths = self.point.lengths if self.point.form == "ragged" else None
+        kind = nn.GRUCell if self.point.cell == "gru" else nn.OptimizedLSTMCell
         for units in self.point.units:
-            layer: Any = nn.RNN(nn.OptimizedLSTMCell(units))
+            layer: Any = nn.RNN(kind(units))
             if self.point.form == "bidirectional":
-                layer = nn.Bidirectional(layer, nn.RNN(nn.OptimizedLSTMCell(units)))
+                layer = nn.Bidirectional(layer, nn.RNN(kind(units)))
             xs = layer(xs, seq_lengths=lengths, time_major=True)
         return unpadded(xs, self.point) if self.point.form == "ragged" else xs
 

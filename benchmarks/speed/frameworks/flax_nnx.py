@@ -1,4 +1,4 @@
-"""Flax nnx: `nnx.RNN(nnx.OptimizedLSTMCell)`, time-major, split into graph and parameters under `jax.jit`. One bias."""
+"""Flax nnx: `nnx.RNN(nnx.OptimizedLSTMCell)` or `nnx.GRUCell`, time-major, split into graph and parameters under `jax.jit`. One bias."""
 
 from typing import Any
 
@@ -27,7 +27,8 @@ def build(point: Point, setting: Setting) -> Jobs:
             return nnx.merge(graph, params, counters, copy=True)(carry, x)
 
         return {"step": blocking_call(step, params, carry, xs[0])}
-    layers = nnx.List([_layer(size, rngs) for size in point.layers])
+    kind = nnx.GRUCell if point.cell == "gru" else nnx.OptimizedLSTMCell
+    layers = nnx.List([_layer(kind, size, rngs) for size in point.layers])
     graph, params, counters = _split(layers)
     lengths = point.lengths if point.form == "ragged" else None
 
@@ -39,8 +40,8 @@ def build(point: Point, setting: Setting) -> Jobs:
     return sequence(outputs, params, point)
 
 
-def _layer(size: Size, rngs: nnx.Rngs) -> Any:
-    forward, backward = (nnx.RNN(nnx.OptimizedLSTMCell(size.features, size.units, rngs=rngs), rngs=rngs) for _ in range(2))
+def _layer(kind: Any, size: Size, rngs: nnx.Rngs) -> Any:
+    forward, backward = (nnx.RNN(kind(size.features, size.units, rngs=rngs), rngs=rngs) for _ in range(2))
     return nnx.Bidirectional(forward, backward, rngs=rngs) if size.directions == 2 else forward
 
 

@@ -9,11 +9,12 @@ from benchmarks.speed.points import Point
 
 
 def sequential(point: Point) -> keras.Model:
-    """Return a model of stacked LSTM layers. Each returns the outputs of all steps, with zeros at padded steps."""
+    """Return a model of stacked LSTM or GRU layers. Each returns the outputs of all steps, with zeros at padded steps."""
     layers: list[Any] = []
     for units in point.units:
         options = {"zero_output_for_mask": True} if point.form == "ragged" else {}
-        layer = keras.layers.LSTM(units, return_sequences=True, **options)
+        kind = keras.layers.GRU if point.cell == "gru" else keras.layers.LSTM
+        layer = kind(units, return_sequences=True, **options)
         layers.append(keras.layers.Bidirectional(layer) if point.form == "bidirectional" else layer)
     inputs = keras.Input((point.time, point.features), batch_size=point.batch)
     ys: Any = inputs

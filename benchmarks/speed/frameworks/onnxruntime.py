@@ -1,4 +1,4 @@
-"""ONNX Runtime: the LSTM operator, time-major, two biases, one node per layer. Forward only."""
+"""ONNX Runtime: the LSTM and GRU operators, time-major, two biases, one node per layer. Forward only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,14 +35,15 @@ def _model(point: Point) -> bytes:
     states = {"ragged": ["lengths"], "step": ["", "h", "c"]}.get(point.form, [])
     last_states = ["h_after", "c_after"] if point.form == "step" else []
     for number, size in enumerate(point.layers):
-        arrays = {f"{name}{number}": array for name, array in _weights(size, rng).items()}
+        arrays = {f"{name}{number}": array for name, array in _weights(size, point.gates, rng).items()}
         weights += [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-        direction = "bidirectional" if size.directions == 2 else "forward"
+        options = {"hidden_size": size.units, "direction": "bidirectional" if size.directions == 2 else "forward"}
+        options |= {"linear_before_reset": 1} if point.cell == "gru" else {}
         inputs = [layer_inputs, *(name for name in arrays if name[0] in "WRB"), *states]
         results = [f"Y{number}", *last_states]
         layer_inputs = f"ys{number}"
         nodes += [
-            helper.make_node("LSTM", inputs, results, hidden_size=size.units, direction=direction),
+            helper.make_node(point.cell.upper(), inputs, results, **options),
             # (time, directions, batch, units) to (time, batch, directions · units)
             helper.make_node("Transpose", [f"Y{number}"], [f"transposed{number}"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", [f"transposed{number}", f"shape{number}"], [layer_inputs]),
@@ -63,12 +64,12 @@ def _inputs(point: Point) -> list[Any]:
     return infos
 
 
-def _weights(size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _weights(size: Size, gates: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     features, units, directions = size
     shapes = {
-        "W": (directions, 4 * units, features),
-        "R": (directions, 4 * units, units),
-        "B": (directions, 8 * units),  # two biases of four gates
+        "W": (directions, gates * units, features),
+        "R": (directions, gates * units, units),
+        "B": (directions, 2 * gates * units),  # two biases
     }
     limit = units**-0.5
     drawn = {name: rng.uniform(-limit, limit, shape).astype(np.float32) for name, shape in shapes.items()}

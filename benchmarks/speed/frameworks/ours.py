@@ -1,4 +1,4 @@
-"""Our own LSTM, time-major, compiled by `jax.jit`. The variant is the backend."""
+"""Our own LSTM and GRU, time-major, compiled by `jax.jit`. The variant is the backend."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence
 from benchmarks.speed.points import Point
-from jlstm import LSTM, Bidirectional, Stack
+from jlstm import GRU, LSTM, Bidirectional, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
@@ -16,7 +16,8 @@ def build(point: Point, setting: Setting) -> Jobs:
     if point.form == "matrix":
         return {"product": blocking_call(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
     backend: Any = setting.variant
-    layers = [LSTM(units, time_major=True, backend=backend) for units in point.units]
+    make = GRU if point.cell == "gru" else LSTM
+    layers = [make(units, time_major=True, backend=backend) for units in point.units]
     layer = Stack(tuple(Bidirectional(rnn) if point.form == "bidirectional" else rnn for rnn in layers))
     params = layer.init(jax.random.key(0), point.features)
     if point.form == "step":

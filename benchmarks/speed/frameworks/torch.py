@@ -1,4 +1,4 @@
-"""PyTorch: `nn.LSTM`, time-major, which is cuDNN's on a GPU; one step by `nn.LSTMCell`. Two biases."""
+"""PyTorch: `nn.LSTM` and `nn.GRU`, time-major, which is cuDNN's on a GPU; one step by `nn.LSTMCell`. Two biases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,8 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     xs = torch.from_numpy(point.inputs()).to(device)
     if point.form == "step":
         return {"step": _blocking_call(_step(nn.LSTMCell(point.features, point.units[0]).to(device), xs[0]), setting)}
-    layers = nn.ModuleList(nn.LSTM(f, units, bidirectional=directions == 2) for f, units, directions in point.layers).to(device)
+    kind = nn.GRU if point.cell == "gru" else nn.LSTM
+    layers = nn.ModuleList(kind(f, units, bidirectional=directions == 2) for f, units, directions in point.layers).to(device)
     parameters, lengths = list(layers.parameters()), torch.from_numpy(point.lengths)
 
     def outputs() -> torch.Tensor:
