@@ -67,10 +67,7 @@ class Case:
 
 
 def makes_sense(row: dict[str, Any]) -> bool:
-    """Whether Keras can run a row of options, and is not known to compute it wrongly.
-
-    The row may be partial: an option that it does not have yet contradicts nothing.
-    """
+    """Whether Keras can run a row and is not known to compute it wrongly. Options that a partial row lacks contradict nothing."""
 
     def has(**wanted: Any) -> bool:
         """Whether the row has each of these options, with one of its values."""
@@ -113,7 +110,7 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
 
 @cache
 def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
-    """Return rows of options that together hold every pair of `sensible_pairs`. A row has a value for every option.
+    """Return rows that together hold every pair of `sensible_pairs`. A row has a value of `OPTIONS` for every option.
 
     Args:
         framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run and gets wrong. None stands for a peer
@@ -259,6 +256,7 @@ def _bugs_of_keras(peer: str) -> Iterator[Case]:
 
 
 def _layer(row: dict[str, Any], units: int) -> Layer:
+    """Return the layer of a row. Layers of a stack differ in size, so that no test passes if they are mixed up."""
     options: dict[str, Any] = {
         "reverse": row["direction"] == "backward",
         "unroll": row["unroll"] or 1,

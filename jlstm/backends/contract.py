@@ -63,7 +63,8 @@ class Backend(Protocol):
             options: how to run the loop.
 
         Returns:
-            The last carry, and a pair with the outputs of all steps and what `options.keep` returned at each step.
+            The last carry, which with `reverse` is that after step 0, and a pair with the outputs of all steps and what
+            `options.keep` returned at each step. Both have time first, in the order of the inputs, and are zero at masked steps.
         """
 
     def obstacle(self, cell: Cell, inputs: RunInputs, options: RunOptions) -> str:

@@ -168,7 +168,11 @@ def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, An
 
 
 def _dump_direction(part: Part, module: str) -> dict[str, Any]:
-    """Return the arrays of one direction of one layer, by the framework's names."""
+    """Return the arrays of one direction of one layer, by the names of `module`, which is as for `dump`.
+
+    Raises:
+        ValueError: Flax's cells lack an option of the cell. Flax takes activations as arguments of a cell, so any may be used.
+    """
     cell: Any = part.layer.cell
     layout.refuse("Flax", cell, but=("activation", "recurrent_activation"))
     name, params = layout.kind(cell), part.params

@@ -110,7 +110,7 @@ def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
     """Open a checkpoint, and parse its object graph if it has one.
 
     Raises:
-        RefusalError: the checkpoint is damaged.
+        RefusalError: the checkpoint is damaged. The caller puts the path in front of the message.
     """
     tf = files.import_package("tensorflow", path)
     # The index is checked before TensorFlow reads it, because TensorFlow aborts the process on some damaged indices.
@@ -125,7 +125,7 @@ def _open(path: Path) -> tuple[Checkpoint, Objects | None]:
         tree = tf_object_graph.parse(reader.get_tensor(tf_index.GRAPH), message, shapes) if has_objects else None
     except (*errors, decode_error) as error:
         raise RefusalError(f"is not a whole checkpoint ({files.reason(error)})") from error
-    return Checkpoint(path, reader, errors, shapes, dtypes, set()), tree
+    return Checkpoint(path, reader, errors, shapes, dtypes, loaded=set()), tree
 
 
 class _Layers:

@@ -17,7 +17,7 @@ from parity.values import Values
 
 
 def structures(problem: Problem, values: Values) -> Iterator[Fault]:
-    """Try layers and directions in another order, in the weights and in the results."""
+    """Yield the mistakes in the order of layers and directions that a side may have made, for the search to try."""
     layer = problem.layer
     if isinstance(layer, jlstm.Stack):
         yield from _stack_faults(values)

@@ -59,7 +59,7 @@ def dump(layer: Any, params: Any, **options: Any) -> list[dict[str, np.ndarray]]
 
 
 def sequences(problem: Problem, values: Values, operation: Callable[..., Any], dump: Dump) -> Quantities:
-    """Compute all quantities with an operation that runs whole sequences.
+    """Compute the outputs, the last carry and all gradients with an operation that runs whole sequences.
 
     Args:
         problem: what to compute.
@@ -67,7 +67,7 @@ def sequences(problem: Problem, values: Values, operation: Callable[..., Any], d
         operation: `tf.raw_ops.BlockLSTM` or one with the same arguments.
         dump: converts a layer's parameters to the operation's weights.
     """
-    return in_pieces(problem, values, partial(_run, problem, operation, dump), None)
+    return in_pieces(problem, values, partial(_run, problem, operation, dump), initial_bias=None)
 
 
 def _run(problem: Problem, operation: Callable[..., Any], dump: Dump, piece: Values) -> tuple[Any, ...]:
