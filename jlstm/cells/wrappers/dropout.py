@@ -38,6 +38,14 @@ class Dropout(Wrapper):
         `variational`: Gal & Ghahramani, 2016, https://arxiv.org/abs/1512.05287.
     Differs from: TensorFlow 1's DropoutWrapper takes the rates of what is kept. With `variational` it draws one mask for the
     whole batch; pass `dropout_masks` with a batch of 1 for that.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(Dropout(jlstm.LSTMCell(4), outputs=0.5))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> _, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)), key=jax.random.key(1))
+        >>> int((ys == 0).sum())  # of 40 outputs
+        20
     """
 
     _: KW_ONLY

@@ -31,6 +31,14 @@ class WeightDrop(Wrapper):
         Wan et al., 2013, "Regularization of neural networks using DropConnect".
         For LSTMs: Merity, Keskar & Socher, 2018, "Regularizing and optimizing LSTM language models",
         https://arxiv.org/abs/1708.02182.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(WeightDrop(jlstm.LSTMCell(4), rate=0.5))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> _, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)), key=jax.random.key(1))
+        >>> bool((ys[0] == ys[1]).all())  # both sequences run with the same weights
+        True
     """
 
     _: KW_ONLY

@@ -34,6 +34,14 @@ class Zoneout(Wrapper):
 
     Reference: Krueger et al., 2017, "Zoneout: regularizing RNNs by randomly preserving hidden activations",
     https://arxiv.org/abs/1606.01305.
+
+    Examples:
+        >>> import jax, jlstm
+        >>> layer = jlstm.RNN(Zoneout(jlstm.LSTMCell(4), h=1.0))
+        >>> params = layer.init(jax.random.key(0), features=3)
+        >>> carry, _ = layer.apply(params, jax.numpy.ones((2, 5, 3)), key=jax.random.key(1))
+        >>> float(abs(carry.h).max())  # h keeps its initial value, zero
+        0.0
     """
 
     _: KW_ONLY
