@@ -9,7 +9,7 @@ import jlstm
 from jlstm import LSTM, Bidirectional, Stack
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem, textbook_results
 
-pytestmark = [pytest.mark.every_backend, pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.every_backend, pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 STEPS = np.arange(TIME)
 MASKS = {

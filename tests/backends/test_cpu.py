@@ -12,7 +12,7 @@ from jax import lax
 from jlstm import GRU, LSTM
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
 
-pytestmark = [pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("native")]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
 
 LAYERS = {"LSTM": LSTM, "GRU": GRU}
 
@@ -53,6 +53,7 @@ def test_any_size_equals_scan(kind, name, reverse, dtype):
     assert_close(got, truth, atol=scale * 50 * np.finfo(dtype).eps)  # sums over up to 650 units and 192 rows
 
 
+@pytest.mark.newest_jax
 @pytest.mark.parametrize("kind", LAYERS)
 def test_programs_call_the_kernel(kind):
     """The compiled program calls the kernel. The other tests here would pass without it."""
@@ -135,6 +136,7 @@ MODES = {  # w, c: the parameters and the carry
 WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap over weights", "vmap twice")  # each rule once
 
 
+@pytest.mark.newest_jax
 @pytest.mark.table(quick=12)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
@@ -149,6 +151,7 @@ def test_every_transformation_equals_scans(kind, mode):
         assert_close(got, expected, atol=1e-12 * scale)
 
 
+@pytest.mark.newest_jax
 def test_without_jit():
     """The kernel runs under `jax.disable_jit` too."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
@@ -157,6 +160,7 @@ def test_without_jit():
     assert_close(got, apply(layer, params, xs, carry), atol=0)
 
 
+@pytest.mark.newest_jax
 def test_an_exported_program_runs_without_the_kernel():
     """An exported program is plain JAX, so that it runs on machines without the kernel."""
     layer, params, xs, carry = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
@@ -216,6 +220,7 @@ def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient(kind):
 # --- many at once ---
 
 
+@pytest.mark.newest_jax
 def test_calls_from_many_threads_at_once():
     """Calls from many threads share one pool. They do not block or disturb each other."""
     cases, wrong, failed = [], [], []
@@ -275,6 +280,7 @@ def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), cell="lstm", **shapes):
     return jax.block_until_ready(call(*operands, cell=cell, reverse=False))
 
 
+@pytest.mark.newest_jax
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_shapes_are_refused(name):
     """The kernel's handler checks all shapes before it reads any data."""
