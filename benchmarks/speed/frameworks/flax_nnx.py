@@ -1,4 +1,7 @@
-"""Flax nnx: `nnx.RNN(nnx.OptimizedLSTMCell)` or `nnx.GRUCell`, time-major, split into graph and parameters under `jax.jit`. One bias."""
+"""Flax nnx: `nnx.RNN` of `nnx.OptimizedLSTMCell` or `GRUCell`, time-major, split into graph and parameters under `jax.jit`.
+
+It has one bias.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Haiku: `hk.dynamic_unroll(hk.LSTM)`, time-major, transformed, under `jax.jit`. One bias. It has no ragged batches, and another GRU."""
+"""Haiku: `hk.dynamic_unroll(hk.LSTM)`, time-major, transformed, under `jax.jit`. One bias.
+
+It has no ragged batches, and its GRU resets before the matrix product.
+"""
 
 import haiku as hk
 import jax
