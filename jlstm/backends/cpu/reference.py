@@ -79,7 +79,7 @@ def transposed(
 
 def _outputs(inputs: Inputs, **options: Any) -> Callable[..., tuple[Array, ...]]:
     """Return the outputs of a run as a function of `inputs.differentiable`."""
-    return lambda *operands: forward(Inputs(*operands, inputs.mask, inputs.resets), keep=False, **options)
+    return lambda *operands: forward(Inputs(*(*operands, inputs.mask, inputs.resets)), keep=False, **options)
 
 
 def h_before(inputs: Inputs, ys: Array, residuals: Residuals, *, reverse: bool) -> Array:
