@@ -1,7 +1,7 @@
 set positional-arguments
 
 python := ".venv/bin/python"
-core := "tests/_src tests/cells tests/flax tests/layers tests/train/test_step.py tests/test_family.py tests/test_sharding.py tests/test_transforms.py tests/project/test_imports.py"
+core := "tests/_src tests/cells tests/flax tests/layers tests/train/test_step.py tests/test_transforms.py tests/project/test_imports.py"
 parallel := "-n auto --maxprocesses 4 --dist loadgroup"
 
 # list the recipes
@@ -43,7 +43,7 @@ test-all: setup
 # run the tests marked newest_jax with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
 test-newest:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' {{core}} --backend fused
-    @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends
+    @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends tests/test_sharding.py tests/test_family.py
 
 # run the tests marked every_backend by plain `lax.scan`
 test-scan: setup

@@ -9,13 +9,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jlstm import LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from problems import TIME, UNITS, assert_close, flags, small_problem
 
-pytestmark = [
-    pytest.mark.newest_jax,
-    pytest.mark.no_cover,
-]  # other tests reach the same lines, and tracing takes a quarter of the time
+pytestmark = [pytest.mark.newest_jax, pytest.mark.no_cover]
 
 DEVICES, BATCH = 8, 16
 CASES = {  # layer, arguments for padding and resets, whether a carry is given
@@ -25,6 +22,7 @@ CASES = {  # layer, arguments for padding and resets, whether a carry is given
     "resets, remat": (LSTM(UNITS, remat=2), {"resets": flags(0.4, batch=BATCH)}, False),
     "mask, reverse, unrolled": (LSTM(UNITS, reverse=True, unroll=2), {"mask": flags(0.6, batch=BATCH)}, True),
     "bidirectional": (Bidirectional(LSTM(UNITS)), {"lengths": np.arange(BATCH) % (TIME + 1)}, False),
+    "GRU": (GRU(UNITS), {"lengths": np.arange(BATCH) % (TIME + 1)}, True),
     "stack": (Stack((LSTM(UNITS), LSTM(6, use_bias=False))), {}, True),
     "convolutional": (
         RNN(ConvLSTMCell(UNITS, 2, (3, 2), padding="same")),

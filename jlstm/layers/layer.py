@@ -265,7 +265,7 @@ class Layer(Tree, Options, abc.ABC):
         """
         lengths, mask, resets, key, dropout_masks = sequence
         if key is not None and dropout_masks is not None:
-            raise ValueError("key and dropout_masks are both given, expected one: dropout_masks are what a key would draw")
+            raise ValueError("key and dropout_masks are both given, expected at most one: a key draws such masks")
         if key is not None:
             checks.key("key", key)
         steps = self.checked_steps(params, xs, carry, lengths, mask, resets)

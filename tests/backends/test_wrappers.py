@@ -34,7 +34,7 @@ IN_INFERENCE = {
 NEVER = {
     "Zoneout": (Zoneout(CELL, h=0.3), "it is not for Zoneout"),
     "around Zoneout": (Residual(Zoneout(SQUARE, c=0.3)), "it is not for Zoneout"),
-    "GRU": (WeightDrop(GRUCell(UNITS)), "it is not for GRUCell"),
+    "another GRU": (WeightDrop(GRUCell(UNITS, reset_after=False)), "it is not for GRUCell"),
 }
 
 
@@ -54,6 +54,7 @@ RUNS = {  # every way to run with every kind of wrapper, not with every wrapper
     **{f"{name}, key": (cell, "cpu", KEY) for name, cell in ALWAYS.items()},
     **{name: (cell, "cpu", {}) for name, cell in IN_INFERENCE.items()},
     **{name: (ALWAYS[name], "cpu", {}) for name in ("Residual", "AWD")},
+    "GRU, key": (Residual(WeightDrop(GRUCell(FEATURES), rate=0.4)), "cpu", KEY),
     **{f"{name}, fused": (ALWAYS[name], "fused", {}) for name in ("all around", "WeightDrop")},
     **{f"{name}, fused, key": (ALWAYS[name], "fused", KEY) for name in ("all around", "AWD")},
 }

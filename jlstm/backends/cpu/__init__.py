@@ -1,6 +1,8 @@
 """The backend `cpu`: the plain LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
 
 import math
+from dataclasses import fields
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,14 @@ from jlstm.cells.tuples import HiddenCarry, LSTMCarry
 FEWEST_STEPS = 4
 FEWEST_ROWS = 128  # time · batch
 
+# Options of a GRU that may have any value. Recurrent dropout has an effect only if the context holds its masks.
+GRU_OPTIONS = {"units", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"}
+
 
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
     is_gru = isinstance(cell, GRUCell)
-    operands = (_gru_inputs if is_gru else _lstm_inputs)(inputs)
+    operands = (_gru_inputs if is_gru else _lstm_inputs)(cell, inputs)
     ys, h, c = primitives.run(operands, cell="gru" if is_gru else "lstm", reverse=options.reverse)
     shape = inputs.carry.h.shape
     carry = HiddenCarry(h.reshape(shape)) if is_gru else LSTMCarry(h.reshape(shape), c.reshape(shape))
@@ -49,10 +54,11 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
 
 
 def _gru_obstacle(cell: GRUCell, inputs: RunInputs) -> str:
-    if not cell.reset_after:
-        return "it is for GRUs with reset_after"
     if (cell.recurrent_activation, cell.activation) != ("sigmoid", "tanh"):
         return "it is for the activations sigmoid and tanh"
+    for option in fields(cell):  # by name, so that a new option is refused until the kernel supports it
+        if option.name not in GRU_OPTIONS and getattr(cell, option.name) != option.default:
+            return f"it is for GRUs with {option.name}={option.default}"
     return "h has dropout" if "recurrent" in inputs.context else ""
 
 
@@ -76,20 +82,18 @@ def _has_unsupported_mesh(leaf: Array) -> bool:
     return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
 
 
-def _lstm_inputs(inputs: RunInputs) -> Inputs:
+def _lstm_inputs(cell: Any, inputs: RunInputs) -> Inputs:
     kernel, recurrent_kernel = inputs.params["kernel"], inputs.params["recurrent_kernel"]
-    bias = inputs.params.get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
+    bias = inputs.params["bias"] if cell.use_bias else jnp.zeros(kernel.shape[-1], kernel.dtype)
     return _operands(inputs, kernel, recurrent_kernel, bias, inputs.carry.c)
 
 
-def _gru_inputs(inputs: RunInputs) -> Inputs:
+def _gru_inputs(cell: Any, inputs: RunInputs) -> Inputs:
     """Return the operands for the columns z, r, a and b of `operands`."""
     kernel, recurrent_kernel = inputs.params["kernel"], inputs.params["recurrent_kernel"]
     units = recurrent_kernel.shape[0]
     candidate = recurrent_kernel[:, 2 * units :]
-    biases = [
-        inputs.params.get(name, jnp.zeros(size, kernel.dtype)) for name, size in (("bias", 3 * units), ("recurrent_bias", units))
-    ]
+    biases = [inputs.params["bias"], inputs.params["recurrent_bias"]] if cell.use_bias else [jnp.zeros(4 * units, kernel.dtype)]
     return _operands(
         inputs,
         jnp.concatenate([kernel, jnp.zeros((kernel.shape[0], units), kernel.dtype)], axis=1),

@@ -2,7 +2,7 @@
 
 A cell has four columns for each unit. The LSTM's are i, f, g and o. Those of the GRU are z, r, a and b, with which its candidate
 is tanh(a + r b): a depends on x and b on h, so that kernel has zeros in the columns of b, and the recurrent kernel in those of a.
-The GRU has no c, and its arrays of c have no elements.
+In the gradients of the weights these columns have no meaning. The GRU has no c, and its arrays of c have no elements.
 """
 
 from typing import Any, NamedTuple
@@ -62,6 +62,7 @@ class Residuals(NamedTuple):
     """The values of a run that its derivative needs.
 
     `gates` and `cs` have the layout of `pack`. At steps that do not count the values are finite and have no meaning.
+    For a GRU the gates are z, r, g and b, and `cs` has no elements.
     """
 
     gates: Float[Array, "time batch blocks*4*lanes"]

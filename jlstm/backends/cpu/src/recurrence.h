@@ -1,7 +1,7 @@
 // One step of a cell, forward and backward.
 //
-// Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o), and in a gate by
-// unit. One tile of a matrix product thus computes all four pre-activations of its units. They are in registers, and the cell computes
+// Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o for an LSTM), and
+// in a gate by unit. One tile of a matrix product thus computes all four pre-activations of its units. They are in registers, and the cell computes
 // c and h from them there (cells.h). If `units` is not a multiple of kUnits, the last block is filled up with zeros.
 //
 // In the names of variables k counts the steps in the order in which they are run, and t is the position of a step in the arrays.
@@ -263,16 +263,16 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
           const T* gates_at = f.gates + offset;  // read before dz is written, which may be in the same place
           V gates[4], dzs[4], h_before{}, c_before{}, dc{};
           for (int gate = 0; gate < 4; ++gate) gates[gate] = load<T>(gates_at + gate * kUnits<T>);
-          T* dc_at = b.dc + sequence * unit_width + unit;
+          const int64_t own = sequence * unit_width + unit;
           if constexpr (Cell::keeps_h) h_before = load_some<T>(f.h_before(k) + sequence * n.units + unit, lanes);
           if constexpr (Cell::has_c) {
-            c_before = load<T>(f.c_before(k) + sequence * unit_width + unit);
-            dc = load<T>(dc_at);
+            c_before = load<T>(f.c_before(k) + own);
+            dc = load<T>(b.dc + own);
           }
           Cell::template differentiate<T>(gates, h_before, c_before, dh, dc, dzs);
           for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, dzs[gate]);
           if constexpr (Cell::keeps_h) store<T>(dh_at, dh);
-          if constexpr (Cell::has_c) store<T>(dc_at, f.starts(t, sequence) ? V{} : dc);
+          if constexpr (Cell::has_c) store<T>(b.dc + own, f.starts(t, sequence) ? V{} : dc);
         }
       }
     });
