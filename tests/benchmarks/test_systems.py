@@ -59,7 +59,7 @@ SMALL = {
 }
 
 
-@pytest.mark.table(quick=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
     """Five steps from the same weights have the same losses to a few roundings of float32, and so do the weights at the end.

@@ -70,6 +70,7 @@ def test_training_by_steps_prints_and_saves_what_it_says(tmp_path):
     assert weights["lstm.recurrent_kernel"].shape == (128, 512)
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
     """Each line has the test accuracy, and the last one is the result."""

@@ -63,6 +63,7 @@ def test_what_was_trained_is_restored_tested_and_asked(example, tmp_path, capsys
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_a_few_steps_are_logged_as_part_of_an_epoch(example, tmp_path, capsys):
     """The log has the number of the last batch."""

@@ -114,6 +114,7 @@ def test_a_scan_over_windows_goes_with_inputs_of_any_width(dtype, name):
     assert ys.dtype == (jnp.bfloat16 if name == "Stack" else dtype)
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_windows_equal_the_whole(dtype):
     """A wider carry between them holds the same numbers, in steps too, and their gradient is the same."""

@@ -98,12 +98,14 @@ def test_clicks_and_typing_do_the_same(report_page, browser):
     assert '<body data-side="peer">' in dom
 
 
+@pytest.mark.slow
 def test_a_narrow_screen_needs_no_sideways_scrolling(report_page, browser):
     """At 390 pixels the page is as wide as the screen. Wider parts scroll in their own frame."""
     question = "[document.documentElement.scrollWidth, window.innerWidth]"
     assert browser.evaluate(report_page, question, width=390) == "390,390"
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("width", [390, 1200])
 def test_what_is_hidden_is_not_seen(report_page, browser, width):
     """No style shows a hidden row."""

@@ -117,7 +117,7 @@ def assert_as_one_device(outcome, job, expected):
         assert outcome.text(job, process) == outcome.text(job, 0)
 
 
-@pytest.mark.table(quick=1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "name"), list(enumerate(scaling.PROBLEMS)))
 def test_two_processes_are_one_device(two, one_device, job, name):
     """Losses, metrics and parameters agree to rounding, and `evaluate` gives the last record's metrics."""
