@@ -1,9 +1,12 @@
 """What all tests share: eight simulated devices, strict arithmetic, float64 on request."""
 
+import ast
 import gc
 import os
 from collections import defaultdict
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 from browser import program
 from compilation import DEVICES, FAST
@@ -16,9 +19,9 @@ import pytest
 
 from jlstm import backends
 
-PEERS = ("torch", "onnx", "haiku", "equinox")  # the extra "peers", which CI always has
-collect_ignore_glob = [f"*/test_{name}*.py" for name in PEERS if find_spec(name) is None]
-collect_ignore_glob += ["typed_options.py"]  # mypy reads it, and its wrong options raise errors
+SUPPORT = Path(__file__).parent / "support"
+MISSING = {name for name in ("torch", "onnx", "onnxruntime", "haiku", "equinox") if find_spec(name) is None}  # the extra "peers"
+collect_ignore_glob = ["typed_options.py"]  # mypy reads it, and its wrong options raise errors
 collect_ignore_glob += [] if program() else ["*/test_page.py"]
 
 hypothesis.settings.register_profile(
@@ -33,6 +36,21 @@ hypothesis.settings.load_profile("jlstm")
 
 def pytest_addoption(parser):
     parser.addoption("--backend", default=backends.first(), help='the one that "auto" takes, or, where it cannot, the next')
+
+
+def pytest_ignore_collect(collection_path):
+    """Leave out files that need a peer that is not installed. CI has all of them."""
+    return True if MISSING and collection_path.suffix == ".py" and needs_missing(collection_path) else None
+
+
+@cache
+def needs_missing(path):
+    """Return whether a file imports a peer that is not installed, itself or through a helper."""
+    imports = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in imports if isinstance(node, ast.ImportFrom) and node.module]
+    helpers = [path for module in modules if (path := SUPPORT / f"{module}.py").exists()]
+    return any(module.split(".")[0] in MISSING for module in modules) or any(map(needs_missing, helpers))
 
 
 def pytest_configure(config):
