@@ -33,7 +33,7 @@ class System(NamedTuple):
 SYSTEMS = {
     "mnist": System("MNIST, row by row", "01_mnist", ("--steps", "300"), ("--dataset", "digits", "--steps", "20"), 3),
     "sentiment": System("IMDB, two layers", "02_sentiment", ("--epochs", "2"), ("--steps", "5"), 1, exact=False),
-    "imdb": System("IMDB, Keras' classifier", "03_imdb", ("--epochs", "5"), ("--steps", "5"), 5),
+    "imdb": System("IMDB, Keras's classifier", "03_imdb", ("--epochs", "5"), ("--steps", "5"), 5),
     "language": System(
         "Penn Treebank, small LSTM", "04_language_model", ("--epochs", "1", "--sample", "1"), ("--steps", "10"), 1, "perplexity"
     ),

@@ -181,7 +181,7 @@ def _dump_direction(part: Part, module: str) -> dict[str, Any]:
     biased = "dense_h" if name == "LSTM" else "dense_i"
     if module == "nnx.OptimizedLSTMCell" or (module == "nnx" and name == "GRU"):
         if name == "GRU" and recurrent_bias.any():
-            raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, got one that is not zero: use module='linen'")
+            raise ValueError("Flax nnx.GRUCell has no recurrent_bias, got one that is not zero: use module='linen'")
         inputs, recurrent, bias = (layout.order(array, layout.OURS[name], _FUSED[name]) for array in kernels)
         tree = {"dense_i": {"kernel": inputs}, "dense_h": {"kernel": recurrent}}
         tree[biased]["bias"] = bias

@@ -15,9 +15,9 @@ from parity.problem import Problem
 def lacks(dump: Dump, problem: Problem) -> str:
     """Return why Flax cannot run a problem; "" if it can."""
     for (layer,) in layers(problem.layer):
-        # Flax' Bidirectional passes reverse=False and reverse=True to its two layers, whatever their own settings are.
+        # Flax's Bidirectional passes reverse=False and reverse=True to its two layers, whatever their own settings are.
         if getattr(layer.children.get("forward"), "reverse", False):
-            return "Flax' Bidirectional runs its first layer forwards"
+            return "Flax's Bidirectional runs its first layer forwards"
     return lacking("Flax", problem, lambda layer, params: [dump(*part) for part in layers(layer, params)])
 
 

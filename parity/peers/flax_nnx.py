@@ -51,7 +51,7 @@ def _dump(layer: Any, params: Any) -> Any:
         return {SIDES[side]: _dump(child, params[side]) for side, child in layer.children.items()}
     cell = getattr(layer, "cell", None)
     if isinstance(cell, GRUCell) and cell.reset_after and cell.use_bias:
-        raise ValueError("Flax' nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
+        raise ValueError("Flax nnx.GRUCell has no recurrent_bias, as linen's has: take use_bias=False")
     # Both classes are used, since their code differs: the fused one has two dense layers, the other one eight.
     fused = isinstance(cell, jlstm.LSTMCell) and not layer.reverse
     return convert.dump(layer, params, module="nnx.OptimizedLSTMCell" if fused else "nnx")

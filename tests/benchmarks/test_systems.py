@@ -17,13 +17,13 @@ pytestmark = [
     pytest.mark.no_cover,
     pytest.mark.xdist_group("tensorflow"),
     pytest.mark.loose,
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras' LearningRateScheduler and NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's LearningRateScheduler and NumPy 2
 ]
 
 
 @pytest.fixture
 def theirs():
-    """Keras' side, with TensorFlow started as the parity tests, which run in the same process, want it."""
+    """Keras's side, with TensorFlow started as the parity tests, which run in the same process, want it."""
     peers.load("keras")
     return importlib.import_module("benchmarks.systems.theirs")
 
@@ -80,7 +80,7 @@ def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
-    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras' own takes 3."""
+    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras's own takes 3."""
     keras, tf, optimizers = theirs.keras, theirs.tf, theirs.optimizers
     moments = []
     for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):

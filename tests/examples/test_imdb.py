@@ -45,7 +45,7 @@ def test_help_explains_every_option(example, capsys):
         tyro.cli(example.ImdbOptions, args=["--help"])
     printed = capsys.readouterr().out
     assert end.value.code == 0
-    for text in ("the defaults are Keras'", "--masked", "--best", "--seeds", "--predict", "--steps", "--devices"):
+    for text in ("the defaults are Keras's", "--masked", "--best", "--seeds", "--predict", "--steps", "--devices"):
         assert text in printed
 
 

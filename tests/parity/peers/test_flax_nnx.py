@@ -34,9 +34,9 @@ def test_its_table_is_complete():
 @pytest.mark.parametrize(
     ("words", "layer", "options"),
     [
-        ("Flax' Bidirectional runs its first layer forwards", Bidirectional(LSTM(4, reverse=True)), {}),
+        ("Flax's Bidirectional runs its first layer forwards", Bidirectional(LSTM(4, reverse=True)), {}),
         ("Flax has no peephole=True", LSTM(4, peephole=True), {}),
-        ("Flax' nnx.GRUCell has no recurrent_bias", GRU(4), {}),
+        ("Flax nnx.GRUCell has no recurrent_bias", GRU(4), {}),
         ("Flax takes no dropout masks", LSTM(4, dropout=0.5), {}),
         ("Flax has no mask but padding on the right", LSTM(4), {"mask": "holes"}),
     ],
