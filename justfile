@@ -43,7 +43,7 @@ test-all: setup
 # run the tests marked newest_jax with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
 test-newest:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' {{core}} --backend fused
-    @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends tests/test_sharding.py tests/test_family.py
+    @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends tests/test_sharding.py
 
 # run the tests marked every_backend by plain `lax.scan`
 test-scan: setup

@@ -57,8 +57,7 @@ def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     assert_close((continued[0], first[:, :2], continued[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
-@pytest.mark.newest_jax
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=6)
 @every
 def test_padding_counts_for_nothing(cell, x64):
     """A padded sequence gives its own results and then zeros, and NaN in padding harms nothing."""
@@ -79,7 +78,7 @@ def test_padding_counts_for_nothing(cell, x64):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=6)
 @every
 def test_resets_start_anew(cell, x64):
     """A sequence from a reset on equals a new sequence."""
@@ -90,7 +89,7 @@ def test_resets_start_anew(cell, x64):
     assert_close(ys[:, :2], steps(layer, params, xs[:, :2], start)[1], atol=1e-13)
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=6)
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
     """Forward and reverse mode are right for parameters, inputs and carry, with a mask and resets."""
@@ -118,7 +117,7 @@ def test_the_last_output_is_the_h_that_it_carries(cell, x64):
             layer.last_output(last)
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=6)
 @every
 def test_every_example_of_a_batch_is_on_its_own(cell, x64):
     """`vmap` over examples, and more batch axes, equal the batch."""
@@ -134,7 +133,7 @@ def test_every_example_of_a_batch_is_on_its_own(cell, x64):
     assert_close(batched(params, xs), (expected, expected), atol=1e-13)
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=6)
 @every
 def test_results_have_the_dtype_of_the_inputs(cell, x64):
     """They are close to float64, even in float16, which ends at 65504."""
@@ -147,7 +146,7 @@ def test_results_have_the_dtype_of_the_inputs(cell, x64):
     assert_close(apply(layer, narrow, jnp.asarray(xs, "float16"))[1], run(layer, params, xs)[1], atol=0.02)
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=6)
 @every
 def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     """The cell works backward, bidirectional, stacked, with remat, in linen and NNX, and on disk."""
@@ -170,7 +169,7 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     assert_close(of_nnx, run(RNN(cell), jax.tree.map(np.float64, model.params), xs), atol=1e-6)
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.stochastic])
 def test_dropout_is_drawn_from_a_key(name):
     """The same key gives the same result, another key another one, and no key no dropout."""

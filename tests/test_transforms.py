@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from jlstm import LSTM, Bidirectional, Stack
 from problems import FEATURES, TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, normal, small_problem
 
-pytestmark = [pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 LAYERS = {
     "plain": LSTM(UNITS),
@@ -29,6 +29,7 @@ def test_derivatives_of_first_and_second_order(name):
     check_grads(f, (params, xs, carry), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)  # of differences with step 1e-6
 
 
+@pytest.mark.newest_jax
 @pytest.mark.parametrize("name", LAYERS)
 def test_vmap_over_sequences(name):
     """One sequence at a time under vmap equals the batch, values and gradients alike."""
@@ -59,6 +60,7 @@ def test_vmap_over_init():
     assert_close(jax.tree.map(lambda leaf: leaf[1], many), layer.init(keys[1], FEATURES), atol=1e-15)
 
 
+@pytest.mark.newest_jax
 @pytest.mark.parametrize("name", LAYERS)
 def test_jvp_and_vjp_are_transposes(name):
     """<w, J v> equals <J' w, v> for random tangents and cotangents."""
@@ -71,6 +73,7 @@ def test_jvp_and_vjp_are_transposes(name):
     np.testing.assert_allclose(inner(cotangent, pushed), inner(pulled, tangent), rtol=1e-11)
 
 
+@pytest.mark.newest_jax
 def test_hessian_is_symmetric_and_true():
     """The Hessian is symmetric and its product with a direction is the difference of two gradients."""
     layer, params, xs, carry = small_problem(LSTM(2), time=3)
@@ -103,6 +106,7 @@ def test_export_and_load(name):
     assert_close(got, f(params, xs, carry, lengths), atol=1e-14)  # compiled apart, with sums in another order
 
 
+@pytest.mark.newest_jax
 def test_export_with_time_left_open():
     """One program serves any number of steps, with lengths. `remat` cuts time into chunks and refuses."""
     layer, params, xs, _ = small_problem(Bidirectional(LSTM(UNITS)))

@@ -32,7 +32,7 @@ SIZES = {  # batch, time, features, units
 }
 
 
-@pytest.mark.table(quick=16)
+@pytest.mark.table(quick=12)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
@@ -137,7 +137,7 @@ WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap 
 
 
 @pytest.mark.newest_jax
-@pytest.mark.table(quick=12)
+@pytest.mark.table(quick=10)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", LAYERS)

@@ -10,7 +10,7 @@ from equations import elman
 from jlstm import RNN, ElmanCell
 from problems import BATCH, FEATURES, TIME, UNITS, apply, assert_close, flags, small_problem
 
-pytestmark = [pytest.mark.newest_jax, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.usefixtures("x64")]
 
 
 def by_hand(problem, mask=None, dropout_masks=None):

@@ -75,7 +75,7 @@ def everything(layer, cotangent, offsets, xs, carry):
     return initial, masks, params, *differentiate(layer, cotangent, params, xs, carry, key=KEY)
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=7)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_every_pair_equals_numpy(cell, x64):
     """Initial biases, masks and outputs equal NumPy's. Each gradient equals a slope by central differences.

@@ -105,7 +105,7 @@ def bits(layers):
     return [(layer, [leaf.tobytes() for leaf in jax.tree.leaves(params)]) for layer, params in layers.values()]
 
 
-@pytest.mark.table(quick=8)
+@pytest.mark.table(quick=5)
 @FRAMEWORKS
 @pytest.mark.parametrize("kinds", groups(), ids=lambda kinds: ", ".join(kinds))
 def test_every_layer_comes_from_every_file(framework, kinds, tmp_path):

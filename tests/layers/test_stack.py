@@ -19,7 +19,7 @@ from problems import (
     textbook_results,
 )
 
-pytestmark = [pytest.mark.every_backend, pytest.mark.newest_jax, pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.every_backend, pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 STACKS = {
     "one": Stack((LSTM(UNITS),)),

@@ -69,7 +69,7 @@ def theirs(problem, cotangent, mask=None, dropout_masks=None):
     return results, dict(zip(names, initial, strict=True))
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("options", "reverse"), [(case, k % 2 == 1) for k, case in enumerate(CASES.values())], ids=CASES)
 def test_values_and_gradients_equal_keras(options, reverse, masked):

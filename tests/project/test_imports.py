@@ -32,7 +32,6 @@ def loaded():
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
 
-@pytest.mark.newest_jax
 @pytest.mark.parametrize("name", HEAVY)
 def test_nothing_heavy_is_imported(loaded, name):
     """The core imports no framework, no plotting library and no type checker."""

@@ -16,8 +16,6 @@ from jlstm.train.outcome import mean
 from jlstm.train.step import advance, advance_several, measure
 from training import SGD, assert_equal, batches, begin, by_hand, init, loss_fn, weighted
 
-pytestmark = pytest.mark.newest_jax
-
 KEY = jax.random.key(3)
 ROUNDING = 2e-6  # float32, over two passes
 
@@ -39,6 +37,7 @@ def classifier(layer):
     return loss_fn, params, lambda size: layer.initial_carry(params["lstm"], (size,))
 
 
+@pytest.mark.newest_jax
 @pytest.mark.loose
 @pytest.mark.parametrize(
     ("model", "optimizer", "steps_per_call"),
