@@ -28,7 +28,6 @@ def facts() -> dict[str, dict[str, Any]]:
         "jax": {
             "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
             "float64": bool(jax.config.read("jax_enable_x64")),
-            "matmul precision": jax.config.jax_default_matmul_precision or "the platform's default",
         },
         "backends": {
             "auto tries": ", ".join(list(backends.MODULES)[list(backends.MODULES).index(backends.first()) :]),

@@ -20,6 +20,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("name", ["plain", "remat"])
 def test_derivatives_of_first_and_second_order(name):
     """Forward and reverse mode, once and twice, agree with finite differences."""

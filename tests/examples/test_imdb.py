@@ -49,6 +49,7 @@ def test_help_explains_every_option(example, capsys):
         assert text in printed
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_measured_and_averaged(example, tmp_path, capsys):
     """There is a line for each epoch and seed, and the mean with its standard error. The first seed is saved."""
     run(example, "--epochs", "2", "--batch", "20", "--learning-rate", "0.03", "--seeds", "2", out=tmp_path)
@@ -122,7 +123,7 @@ def test_adam_is_that_of_keras(example, keras):
     assert np.abs(ours(optax.adam(1e-3, eps=1e-7)) - theirs).max() > 1e-5
 
 
-@pytest.mark.table(quick=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 def test_training_ends_in_the_weights_of_keras(example, keras, masked):
     """Ten steps of Keras's `fit` and of ours agree, from the same weights and on the same batches.

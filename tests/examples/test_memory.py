@@ -104,6 +104,7 @@ def losses(printed, folder):
     return [float(word.strip(",")) for word in last.split() if word[0].isdigit()]
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_copying_prints_and_saves_what_it_says(example, tmp_path, capsys):
     """Guessing among eight symbols has a loss of ln 8."""

@@ -43,6 +43,7 @@ def test_help_explains_every_option(example, capsys):
         assert text in printed
 
 
+@pytest.mark.slow
 @pytest.mark.loose
 def test_what_was_trained_is_restored_tested_and_asked(example, tmp_path, capsys):
     """A second run finds the same accuracy, and a third prints and draws the curve of a text."""

@@ -137,6 +137,7 @@ def test_processes_that_begin_differently_are_refused(two):
         assert "the same seed in each" in two.text(2, process)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_from_their_checkpoint(two):
     """SIGTERM to one stops both at one step. Started again, they reach the same bits."""
     for process in two.processes:

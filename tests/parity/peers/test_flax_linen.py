@@ -51,6 +51,7 @@ def test_its_faults_are_caught(monkeypatch):
     check_faults("flax_linen", monkeypatch)
 
 
+@pytest.mark.slow
 def test_padding_is_its_bug():
     """It runs over the padding of a sequence of length 0, and NaN there reaches the gradients."""
     check_known_bugs("flax_linen", "runs over the padding", "lets NaN in padding into gradients")

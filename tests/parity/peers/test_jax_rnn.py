@@ -54,6 +54,7 @@ def test_its_faults_are_caught(monkeypatch):
     check_faults("jax_rnn", monkeypatch)
 
 
+@pytest.mark.slow
 def test_padding_is_its_bug():
     """It runs over the padding of a sequence of length 0, and NaN there reaches the gradients."""
     check_known_bugs("jax_rnn", "runs over the padding", "lets NaN in padding into gradients")

@@ -134,7 +134,6 @@ void test_runs() {
       check<Lstm, float>(n, kind & 2, kind & 4);
       check<Lstm, double>(n, kind & 2, kind & 4);
       check<Gru, float>(n, kind & 2, kind & 4);
-      check<Gru, double>(n, kind & 2, kind & 4);
     }
   }
 }
