@@ -32,7 +32,7 @@ def test_help_explains_every_option(tmp_path):
         assert text in result.stdout
 
 
-@pytest.mark.table(quick=1)
+@pytest.mark.slow
 @NEEDS_DATA
 @pytest.mark.parametrize("dataset", ["ptb", "shakespeare"])
 def test_a_few_steps_beat_guessing_and_end_with_text(script, tmp_path, capsys, dataset, monkeypatch):

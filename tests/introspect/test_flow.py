@@ -145,6 +145,7 @@ def test_a_reversed_layer_flows_the_other_way():
     assert float(backward.state[0]) == pytest.approx(1, abs=1e-15)
 
 
+@pytest.mark.slow
 def test_in_layers_the_loss_is_that_of_the_whole():
     """The gradient reaches a lower layer through the upper ones, and each direction has its share."""
     lower, upper = Bidirectional(LSTM(UNITS), "mul"), LSTM(6)

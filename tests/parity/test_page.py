@@ -113,6 +113,7 @@ def test_what_is_hidden_is_not_seen(report_page, browser, width):
     assert browser.evaluate(report_page, hide, width=width) == "none"
 
 
+@pytest.mark.slow
 def test_the_page_is_dark_where_the_system_is(report_page, browser):
     """Text contrasts with the background in both color schemes."""
     question = (

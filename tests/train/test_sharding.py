@@ -53,6 +53,7 @@ def test_eight_devices_are_one(name, units):
     assert measured == result.history[-1].validation  # without `mesh`, since `evaluate` finds it
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_one_device_goes_on_from_the_checkpoint_of_eight(tmp_path):
     """A checkpoint does not depend on devices or on split columns."""

@@ -43,7 +43,7 @@ def model(framework):
 NAMES = {"both", "cells", "gated", "inner/deep"}
 
 
-@pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.fixture(scope="module", params=[keras, pytest.param(tf_keras, marks=pytest.mark.slow)], ids=["keras", "tf_keras"])
 def saved(request, tmp_path_factory):
     """The folder of a model's files, and the name of its framework."""
     folder = tmp_path_factory.mktemp("models")
