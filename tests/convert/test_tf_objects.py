@@ -59,7 +59,6 @@ def around(**children):
     return module
 
 
-@pytest.mark.table(quick=1)
 @FRAMEWORKS
 def test_layers_of_a_model_are_read_in_its_order(tmp_path, framework):
     """Twelve layers of all kinds keep their order, which differs from a sort by name."""
