@@ -55,7 +55,7 @@ def text(topics: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print the facts."""
+    """Read the command line, and print the facts as text or, with `--json`, as JSON."""
     parser = argparse.ArgumentParser(prog="python -m jlstm", description="Print what a bug report needs.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     topics = facts()

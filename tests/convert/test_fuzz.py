@@ -94,9 +94,9 @@ def test_changes_are_made_where_they_belong():
     made = [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
     assert made == [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
     assert b"bytes" in made
-    assert any(len(one) == len(given) and one != given for one in made)
-    changed = [one.split(SEPARATOR)[0] for one in made if one != b"bytes" and one.endswith(b"\0" * 64)]
-    assert any(b'\\"c\\": ' in one and b'\\"c\\": 1' not in one for one in changed)
+    assert any(len(mutated) == len(given) and mutated != given for mutated in made)
+    changed = [mutated.split(SEPARATOR)[0] for mutated in made if mutated != b"bytes" and mutated.endswith(b"\0" * 64)]
+    assert any(b'\\"c\\": ' in mutated and b'\\"c\\": 1' not in mutated for mutated in changed)
     assert max(map(len, made)) <= 200
 
 

@@ -38,7 +38,7 @@ class Inputs(NamedTuple):
 
     @property
     def has_c(self) -> bool:
-        """Whether the cell carries c."""
+        """Whether the carry has a cell state c beside h, as that of the LSTM. That of the GRU has none."""
         return self.c.shape[-1] > 0
 
     @property

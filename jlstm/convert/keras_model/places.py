@@ -100,15 +100,17 @@ def recurrent_layers_by_number(content: Content) -> list[str]:
     An array of a cell without any group around it, "cell/vars/0", belongs to no layer. `Result.layers` lists such a cell as
     skipped.
     """
-    found: dict[str, None] = {}  # an ordered set
+    matched_groups: dict[str, None] = {}  # an ordered set
     for name in content.datasets:
         match = _LAYER.fullmatch(f"/{name}") or _CUDNN_LAYER.fullmatch(f"/{name}")
         if match is not None and match[1]:
-            found[match[1].removeprefix("/")] = None
+            matched_groups[match[1].removeprefix("/")] = None
     # The patterns find each direction of a Bidirectional. They are replaced by the group of the Bidirectional itself.
-    around = {group.rpartition("/")[0] for group in found if group.rpartition("/")[2] in ("forward_layer", "backward_layer")}
+    around = {
+        group.rpartition("/")[0] for group in matched_groups if group.rpartition("/")[2] in ("forward_layer", "backward_layer")
+    }
     bidirectional = {group for group in around if group and _is_bidirectional(group)}
-    layer_groups = [group for group in found if group.rpartition("/")[0] not in bidirectional] + sorted(bidirectional)
+    layer_groups = [group for group in matched_groups if group.rpartition("/")[0] not in bidirectional] + sorted(bidirectional)
     return sorted(layer_groups, key=lambda group: [split_number(part) for part in group.split("/")])
 
 
