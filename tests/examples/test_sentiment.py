@@ -14,7 +14,8 @@ import tyro
 
 import synthetic_reviews
 from jlstm import train
-from synthetic_reviews import EXAMPLES, imported
+from scripts import EXAMPLES
+from synthetic_reviews import with_random_reviews
 
 pytestmark = pytest.mark.no_cover
 
@@ -25,22 +26,12 @@ LINE = r"Epoch: (\d)/(?:1|2|4) Batch: (\d+)/(\d+) Train Loss: 0\.\d{3} Train Acc
 @pytest.fixture
 def example(monkeypatch) -> ModuleType:
     """The module of 02_sentiment.py, on random reviews."""
-    return imported(monkeypatch, "02_sentiment")
+    return with_random_reviews(monkeypatch, "02_sentiment")
 
 
 def run(example: ModuleType, *arguments: str, out) -> None:
     """Run `python 02_sentiment.py` with these arguments."""
     example.main(tyro.cli(example.SentimentOptions, args=[*SMALL, "--out", str(out), *arguments]))
-
-
-def test_help_explains_every_option(example, capsys):
-    """`--help` lists all options and says what the script does."""
-    with pytest.raises(SystemExit) as end:
-        tyro.cli(example.SentimentOptions, args=["--help"])
-    printed = capsys.readouterr().out
-    assert end.value.code == 0
-    for text in ("Train the two-layer network", "--keep", "--learning-rate", "--test", "--predict", "--steps", "--data-dir"):
-        assert text in printed
 
 
 @pytest.mark.slow
