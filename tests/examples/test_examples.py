@@ -160,7 +160,7 @@ def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_pa
         options.out.mkdir(parents=True)
         jlstm.save(options.out / "weights.safetensors", params)
 
-    params = training.Classifier().init(jax.random.key(0), training.digits().test.images[:1])["params"]
+    params = jax.jit(training.Classifier().init)(jax.random.key(0), training.digits().test.images[:1])["params"]
     monkeypatch.setattr(keras.Model, "set_weights", swapped)
     monkeypatch.setattr(training, "main", untrained)
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import jax
@@ -102,12 +103,15 @@ def test_adam_is_that_of_keras(example, keras):
     for gradient in gradients:
         optimizer.apply([keras.ops.convert_to_tensor(gradient)], [theirs])
 
-    def ours(adam: optax.GradientTransformation) -> np.ndarray:
-        weights, moments = jnp.zeros(10), adam.init(jnp.zeros(10))
-        for gradient in gradients:
-            changes, moments = adam.update(gradient, moments)
-            weights = weights + changes
-        return np.asarray(weights)
+    @partial(jax.jit, static_argnums=0)
+    def ours(adam: optax.GradientTransformation) -> jax.Array:
+        def step(state, gradient):
+            weights, opt_state = state
+            updates, opt_state = adam.update(gradient, opt_state)
+            return (weights + updates, opt_state), None
+
+        initial = jnp.zeros(10)
+        return jax.lax.scan(step, (initial, adam.init(initial)), gradients)[0][0]
 
     np.testing.assert_allclose(ours(example.adam(1e-3)), theirs, rtol=1e-4, atol=1e-8)  # float32, thirty roundings
     assert np.abs(ours(optax.adam(1e-3, eps=1e-7)) - theirs).max() > 1e-5
