@@ -1,6 +1,6 @@
 """Train a digit classifier in JAX, load its weights into TensorFlow, and compare outputs and gradients.
 
-Needs `pip install 'jlstm[examples,parity]'` and no download. Weights and picture are saved in results/demo. The exit status is 1
+Needs `pip install "jlstm[examples,parity]"` and no download. Weights and picture are saved in results/demo. The exit status is 1
 if the frameworks disagree.
 """
 

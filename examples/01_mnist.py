@@ -1,7 +1,7 @@
 """Digit classification, row by row: Dense 128, LSTM(128), Dense 10, trained with Adam on softmax cross-entropy.
 
 An image is a sequence of 28 steps with 28 pixels each. With `--permuted` it is a sequence of 784 single pixels in a random order
-(Le, Jaitly & Hinton 2015, https://arxiv.org/abs/1504.00941). Needs `pip install 'jlstm[examples]'`. `--dataset digits` needs no
+(Le, Jaitly & Hinton 2015, https://arxiv.org/abs/1504.00941). Needs `pip install "jlstm[examples]"`. `--dataset digits` needs no
 download.
 
     python examples/01_mnist.py --epochs 10          ten passes over the training images

@@ -1,7 +1,7 @@
 """Sentiment classification on IMDB with two LSTM layers, trained with Adadelta on the squared error.
 
 The network has an embedding, an LSTM of 128 units and one of 64 units with dropout on their outputs, and a sigmoid of the last
-output. Padding is masked, and a batch holds reviews of similar length. Needs `pip install 'jlstm[examples]'`.
+output. Padding is masked, and a batch holds reviews of similar length. Needs `pip install "jlstm[examples]"`.
 
     python examples/02_sentiment.py                             train, and save a checkpoint in --out
     python examples/02_sentiment.py --test                      restore the checkpoint in a new process, and test

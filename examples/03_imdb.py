@@ -2,7 +2,7 @@
 
 The first uses the 5,000 most frequent words and the last 300 words of a review, padded in front and not masked. It has an
 embedding of 15 features and an LSTM of 10 units. It is trained on binary cross-entropy with the Adam of Keras, for 5 epochs in
-batches of 128. The last fifth of the training reviews is for validation. Needs `pip install 'jlstm[examples]'`.
+batches of 128. The last fifth of the training reviews is for validation. Needs `pip install "jlstm[examples]"`.
 
     python examples/03_imdb.py --seeds 5                    the first classifier with five seeds: mean and standard error
     python examples/03_imdb.py --best                       bidirectional, masked, with dropout, an ensemble of five networks

@@ -3,7 +3,7 @@
 The last three years are for testing. They are not used for scaling or training, and the options were chosen on the two years
 before them (`--hide 36 --months 24`). There are two kinds of forecasts: of each month from all months before it, and of all
 months at once, where the network reads its own forecasts. They are compared with naive forecasts: the last month, or the same
-month of the last year, with or without the average growth. Needs `pip install 'jlstm[examples]'`.
+month of the last year, with or without the average growth. Needs `pip install "jlstm[examples]"`.
 
     python examples/05_forecast.py
 """

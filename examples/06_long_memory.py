@@ -2,7 +2,7 @@
 
 Adding: two of T random numbers are marked, and the network outputs their sum. A constant answer of 1 has a mean squared error of
 1/6. Copy: ten symbols of eight kinds are shown, then T blanks, and then the network repeats the symbols. Without memory the
-cross-entropy is ln 8. Needs `pip install 'jlstm[examples]'` and no data.
+cross-entropy is ln 8. Needs `pip install "jlstm[examples]"` and no data.
 
     python examples/06_long_memory.py --length 400
     python examples/06_long_memory.py --task copy --epochs 50

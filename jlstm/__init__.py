@@ -12,6 +12,8 @@ from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_state
 
 _MODULES = ("cells", "convert", "data", "introspect", "linen", "models", "nnx", "plot", "train")  # imported at their first use
 
+__version__: str  # of the installed package: its one place is pyproject.toml
+
 __all__ = [
     "GRU",
     "LSTM",
@@ -45,7 +47,10 @@ if not TYPE_CHECKING:  # if a type checker saw __getattr__, it would accept any 
         if name == "__version__":
             return metadata.version("jlstm")
         if name in _MODULES:
-            return importlib.import_module(f"jlstm.{name}")
+            try:
+                return importlib.import_module(f"jlstm.{name}")
+            except ImportError as error:  # of a package that is not installed; `hasattr` and `help` expect an AttributeError
+                raise AttributeError(str(error), name=name) from error
         raise AttributeError(f"module 'jlstm' has no attribute {name!r}", name=name)
 
 

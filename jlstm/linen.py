@@ -2,17 +2,22 @@
 
 `Recurrent` returns `(carry, ys)`. `Outputs` returns only the outputs, as `nn.Sequential` needs. `Step` runs one step, as
 `nn.scan` needs. All three have the same parameters; those of a Stack are called `"0"`, `"1"`, ….
+
+This module needs `pip install "jlstm[flax]"`.
 """
 
 from typing import Any
 
 import jax
-from flax import linen as nn
 from jaxtyping import Array
 
 from jlstm._src import checks
+from jlstm._src.packages import needed_by
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer
+
+with needed_by("jlstm.linen", "jlstm[flax]"):
+    from flax import linen as nn
 
 
 class Recurrent(nn.Module):

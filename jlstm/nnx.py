@@ -2,20 +2,25 @@
 
 `Recurrent` returns `(carry, ys)`. `Outputs` returns only the outputs, as `nnx.Sequential` needs. Parameters are `nnx.Param`s with
 the names that they have in the layer; those of a Stack are called `"0"`, `"1"`, ….
+
+This module needs `pip install "jlstm[flax]"`.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array
 
 from jlstm._src import checks
 from jlstm._src.arguments import answered
 from jlstm._src.description import features_in
+from jlstm._src.packages import needed_by
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer, param_shapes
+
+with needed_by("jlstm.nnx", "jlstm[flax]"):
+    from flax import nnx
 
 
 class Recurrent(nnx.Module):

@@ -15,14 +15,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from jlstm._src.packages import needed_by
 from jlstm.backends import BACKENDS
-from parity import junit, model, ours, page, peers, report, table, variants_table
+from parity import junit, model, ours, peers, report, table, variants_table
 from parity.pool import run
 from parity.problem import Problem
 from parity.table import DTYPES, Case
+
+with needed_by("python -m parity", "jlstm[parity]"):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from parity import page
 
 TABLES: tuple[Any, ...] = (table, variants_table)  # every table has named_rows, coverage and cases
 

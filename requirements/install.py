@@ -18,7 +18,7 @@ NEWEST = "--newest" in sys.argv[1:]
 PEERS = "--peers" in sys.argv[1:]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
 KERNEL = ROOT / "jlstm" / "backends" / "cpu"
-EXTRAS = "train,dev" if NEWEST else "parity,examples,dev" + (",peers" if PEERS else "")
+EXTRAS = "flax,train,dev" if NEWEST else "parity,examples,dev" + (",peers" if PEERS else "")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.speed import figures
 from benchmarks.speed.report import Report, Row
+from jlstm._src.packages import needed_by
 from jlstm.plot import COLORS
 from jlstm.plot.axes import GRAY, plain
 
@@ -23,10 +24,8 @@ def save(report: Report, path: Path) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
+    with needed_by("drawing", "jlstm[plot]"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib, which is missing: pip install 'jlstm[examples]'") from error
     panels = [(_sizes, job) for job in TITLES if figures.names(report, job, "grid")]
     panels += [(panel, job) for panel in (_steps, _first) for job in TITLES if figures.names(report, job, "long")]
     rows = max(1, (len(panels) + 1) // 2)

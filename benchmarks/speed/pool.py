@@ -135,7 +135,7 @@ def _imported(worker: Worker, is_required: bool) -> bool:
     answer = worker.answer()
     worker.version = answer.get("version", "")
     if "not_importable" in answer and is_required:
-        remedy = "pip install 'jlstm[peers,parity]', or leave it out"
+        remedy = 'pip install "jlstm[peers,parity]", or leave it out'
         raise WorkerError(f"{worker.name} cannot be imported ({answer['not_importable']}): {remedy}")
     if "not_importable" in answer:
         print(f"left out: {worker.name} ({answer['not_importable']})", flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jlstm._src import checks
+from jlstm._src.packages import needed_by
 
 
 class RefusalError(ValueError):
@@ -45,11 +46,8 @@ def import_package(module: str, path: Path) -> Any:
     Raises:
         ImportError: the module is not installed.
     """
-    try:
+    with needed_by(path.name, module.split(".")[0]):
         return import_module(module)
-    except ImportError as error:
-        package = module.split(".")[0]
-        raise ImportError(f"{path.name} is read with {package}, which is not installed: pip install {package}") from error
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

@@ -1,6 +1,7 @@
 """Small real data sets as NumPy arrays, and iterators over batches.
 
-Each data set is one function. `import jlstm` does not import this package.
+Each data set is one function. Downloads and `digits` need `pip install "jlstm[data]"`.
+`import jlstm` does not import this package.
 """
 
 from jlstm.data.batches import Batch, Batches, Minibatches, share, take

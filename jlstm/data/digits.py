@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jlstm._src.packages import needed_by
 from jlstm.data.dataset import Dataset, Split
 
 TRAIN = 1_437
@@ -23,10 +24,8 @@ def digits() -> Dataset:
         >>> digits().test.images.shape
         (360, 8, 8)
     """
-    try:
+    with needed_by("jlstm.data.digits", "jlstm[data]"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("the digits come with scikit-learn, which is missing: pip install 'jlstm[examples]'") from error
     bunch = load_digits()
     # Pixels are from 0 to 16.
     images, labels = bunch.images.astype(np.float32) / 16, bunch.target.astype(np.int32)

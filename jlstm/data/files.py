@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jlstm._src import checks
+from jlstm._src.packages import needed_by
 
 
 def locate(
@@ -110,10 +111,8 @@ def read(path: Path, expected: Mapping[str, Array]) -> dict[str, np.ndarray]:
 
 
 def _download(name: str, url: str, sha256: str) -> Path:
-    try:
+    with needed_by("downloading a data set", "jlstm[data]"):
         import pooch
-    except ImportError as error:
-        raise ImportError("downloading a data set needs pooch: pip install 'jlstm[examples]'") from error
     remedy = "give the folder that has it as data_dir or JLSTM_DATA, or begin with jlstm.data.digits, which needs no download"
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=pooch.os_cache("jlstm")))

@@ -1,9 +1,15 @@
-"""Small Flax models for sequence classification and language modeling, sampling, and a summary table."""
+"""Small Flax models for sequence classification and language modeling, sampling, and a summary table.
 
-from jlstm.models.language_model import LanguageModel
-from jlstm.models.sampling import generate
-from jlstm.models.sequence_classifier import SequenceClassifier
-from jlstm.models.summary import summary
-from jlstm.models.uniform import Uniform
+The package needs `pip install "jlstm[flax]"`.
+"""
+
+from jlstm._src.packages import needed_by
+
+with needed_by("jlstm.models", "jlstm[flax]"):
+    from jlstm.models.language_model import LanguageModel
+    from jlstm.models.sampling import generate
+    from jlstm.models.sequence_classifier import SequenceClassifier
+    from jlstm.models.summary import summary
+    from jlstm.models.uniform import Uniform
 
 __all__ = ["LanguageModel", "SequenceClassifier", "Uniform", "generate", "summary"]

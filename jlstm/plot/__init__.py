@@ -2,7 +2,9 @@
 
 Each function draws into the axes `ax`, or into the axes of a new figure, and returns the axes.
 `gates(trace).figure.savefig("gates.png")` thus saves a picture.
-Color-blind readers can distinguish the colors (Okabe & Ito 2008). `import jlstm` does not import this package.
+Color-blind readers can distinguish the colors (Okabe & Ito 2008).
+
+Drawing needs `pip install "jlstm[plot]"`. `import jlstm` does not import this package.
 """
 
 from jlstm.plot.axes import COLORS

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jlstm._src import checks
+from jlstm._src.packages import needed_by
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,10 +33,8 @@ def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
         if not hasattr(ax, "set_xlabel"):
             raise TypeError(f"ax must be axes of matplotlib, got {checks.brief(ax)}: pass plt.gca(), or leave it out")
         return ax
-    try:
+    with needed_by("drawing", "jlstm[plot]"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib, which is missing: pip install 'jlstm[examples]'") from error
     # Not `plt.subplots`: pyplot would keep the figure until it is closed.
     return Figure(figsize=(width, height), layout="constrained").subplots()
 

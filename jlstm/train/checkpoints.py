@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from jlstm._src import checks, serialization
+from jlstm._src.packages import needed_by
 from jlstm.cell import Params, PyTree
 from jlstm.train import stored
 from jlstm.train.arguments import check_tree
@@ -202,8 +203,8 @@ class Checkpoints:
     def _read(self, step: int) -> Any:
         folder = self.folder / str(step)
         if (folder / "_CHECKPOINT_METADATA").exists() or (folder / "about").is_dir():
-            from jlstm.train import orbax_checkpoints  # imported here, since orbax takes a second to import
-
+            with needed_by("a checkpoint of an earlier version", "jlstm[train]"):  # orbax takes a second to import
+                from jlstm.train import orbax_checkpoints
             return orbax_checkpoints.read(folder)
         return stored.read(folder)
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from jaxtyping import Array
 
+from jlstm._src.packages import needed_by
 from jlstm.train.passes import means
 
 
@@ -50,11 +51,9 @@ class Progress:
 
 def _bar() -> Any:
     """Return a rich progress bar, or None without a terminal."""
-    try:
+    with needed_by("the progress bar", "jlstm[train]"):
         from rich import progress
         from rich.console import Console
-    except ImportError as error:
-        raise ImportError("the progress bar needs rich: pip install 'jlstm[train]', or give progress=False") from error
     columns = (
         progress.BarColumn(bar_width=15),
         progress.MofNCompleteColumn(),

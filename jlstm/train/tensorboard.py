@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jlstm._src import checks
+from jlstm._src.packages import needed_by
 from jlstm.cell import Params
 from jlstm.train.history import Record
 
@@ -28,10 +29,8 @@ def tensorboard(folder: str | os.PathLike[str]) -> Callable[[Record, Params], No
         ImportError: tensorboardX is not installed.
     """
     checks.path("folder", folder)
-    try:
+    with needed_by("writing for TensorBoard", "jlstm[train]"):
         from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ImportError("writing for TensorBoard needs tensorboardX: pip install 'jlstm[train]'") from error
     writer: Any = None
 
     def write(record: Record, _: Params) -> None:

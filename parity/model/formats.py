@@ -135,4 +135,4 @@ def _peer(name: str) -> Any:
     try:
         return import_module(f"parity.model.{name}")
     except ImportError as error:
-        raise peers.MissingPeerError(f"{name} cannot be imported ({error}): pip install 'jlstm[parity,peers]'") from error
+        raise peers.MissingPeerError(f'{name} cannot be imported ({error}): pip install "jlstm[parity,peers]"') from error

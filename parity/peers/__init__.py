@@ -71,8 +71,8 @@ def load(name: str) -> Peer:
             module: Any = importlib.import_module(f"parity.peers.{name}")
             return module
     except ImportError as error:
-        extra = "parity" if (error.name or "").split(".")[0] in ("tensorflow", "keras", "tf_keras") else "peers"
-        remedy = f": pip install 'jlstm[{extra}]'" if isinstance(error, ModuleNotFoundError) else ""
+        extra = "parity" if (error.name or "").split(".")[0] in ("tensorflow", "keras", "tf_keras", "flax") else "peers"
+        remedy = f': pip install "jlstm[{extra}]"' if isinstance(error, ModuleNotFoundError) else ""
         raise MissingPeerError(f"peer {name!r} cannot be imported ({error}){remedy}") from error
 
 

@@ -51,5 +51,5 @@ def test_a_missing_extra_is_named(monkeypatch, module, load):
     """`import jlstm.data` needs neither package, and a missing one is named."""
     monkeypatch.delenv("JLSTM_DATA", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r"pip install 'jlstm\[examples\]'"):
+    with pytest.raises(ImportError, match=r'pip install "jlstm\[data\]"'):
         load()

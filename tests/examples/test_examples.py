@@ -175,7 +175,7 @@ def test_the_demo_without_tensorflow_is_one_sentence(tmp_path):
     result = run(DEMO, cwd=tmp_path, setup="sys.modules['tensorflow'] = None")
     assert result.returncode == 1
     assert result.stdout == ""
-    message = r"error: peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'\n"
+    message = r"""error: peer 'keras' cannot be imported \(.*tensorflow.*\): pip install "jlstm\[parity\]"\n"""
     assert re.fullmatch(message, result.stderr)
 
 

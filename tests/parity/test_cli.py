@@ -152,7 +152,7 @@ def test_missing_tensorflow_is_one_sentence_and_exit_status_2(capsys, monkeypatc
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert cli.main(["--peer", "keras"]) == 2
     message = capsys.readouterr().err
-    assert re.search(r"peer 'keras' cannot be imported \(.*tensorflow.*\): pip install 'jlstm\[parity\]'", message)
+    assert re.search(r'''peer 'keras' cannot be imported \(.*tensorflow.*\): pip install "jlstm\[parity\]"''', message)
     assert "Traceback" not in message
 
 

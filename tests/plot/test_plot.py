@@ -239,7 +239,7 @@ def test_matplotlib_is_needed_only_to_draw(monkeypatch):
     )
     assert loaded.stdout == "False\n"
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pictures need matplotlib, which is missing: pip install 'jlstm\[examples\]'"):
+    with pytest.raises(ImportError, match=r'drawing needs matplotlib, which is not installed: pip install "jlstm\[plot\]"'):
         plot.gates(TRACE)
 
 

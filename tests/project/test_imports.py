@@ -19,6 +19,15 @@ sys.meta_path.insert(0, Absent())
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *package: None if name in peers else find(name, *package)
 """
+CORE = {"jax", "jaxlib", "numpy", "jaxtyping", "safetensors", "ml_dtypes", "opt_einsum", "scipy", "wadler_lindig"}
+ONLY_CORE = f"""
+import runpy, sys
+from importlib.machinery import PathFinder
+visible = sys.stdlib_module_names | {CORE | {"jlstm", "parity"}}
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: find(name, *rest) if name[0] == "_" or name.split(".")[0] in visible else None
+runpy.run_path({str(ROOT / "tests" / "support" / "core_only.py")!r})
+"""
 HEAVY = ("tensorflow", "keras", "tf_keras", "matplotlib", "torch", "sklearn", "pandas", "parity", "hypothesis")
 
 
@@ -43,6 +52,14 @@ def test_nothing_heavy_is_imported(loaded, name):
 def test_flax_is_imported_only_with_its_adapters(loaded):
     """Flax is imported by `jlstm.linen` and `jlstm.nnx`, not before."""
     assert "flax" not in loaded
+
+
+def test_the_core_needs_few_packages(tmp_path):
+    """Without other packages the core works, and what needs one of them says so in one sentence."""
+    command = [sys.executable, "-c", ONLY_CORE]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}"}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert process.returncode == 0, process.stderr
 
 
 def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):

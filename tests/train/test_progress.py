@@ -10,8 +10,9 @@ from functools import partial
 
 import pytest
 
+import jlstm
 from jlstm.data import Minibatches
-from jlstm.train import Record, fit, tensorboard
+from jlstm.train import Record, fit, restore, tensorboard
 from training import SGD, batches, init, loss_fn
 
 run = partial(fit, loss_fn, init(), SGD, epochs=2, validation=batches(7))
@@ -56,18 +57,28 @@ def test_elsewhere_nothing_is_shown(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def restore_orbax(folder):
+    """Restore a checkpoint of a version that wrote with orbax, of which only the folder's name matters here."""
+    (folder / "1" / "about").mkdir(parents=True)
+    restore(folder, init())
+
+
 @pytest.mark.parametrize(
-    ("module", "use", "sentence"),
+    ("module", "use", "beginning"),
     [
-        ("rich", lambda folder: run(batches=batches(), progress=True), "the progress bar needs rich: pip install 'jlstm"),
-        ("tensorboardX", tensorboard, "writing for TensorBoard needs tensorboardX: pip install 'jlstm"),
+        ("rich", lambda folder: run(batches=batches(), progress=True), "the progress bar needs rich"),
+        ("tensorboardX", tensorboard, "writing for TensorBoard needs tensorboardX"),
+        ("orbax.checkpoint", restore_orbax, "a checkpoint of an earlier version needs orbax"),
     ],
 )
-def test_what_is_not_installed_gets_one_sentence(module, use, sentence, monkeypatch, tmp_path):
+def test_what_is_not_installed_gets_one_sentence(module, use, beginning, monkeypatch, tmp_path):
     """The sentence names the missing package and what installs it."""
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=sentence):
+    monkeypatch.delitem(sys.modules, "jlstm.train.orbax_checkpoints", raising=False)  # other tests may have imported it
+    monkeypatch.delattr(jlstm.train, "orbax_checkpoints", raising=False)
+    with pytest.raises(ImportError) as caught:
         use(tmp_path)
+    assert str(caught.value) == f'{beginning}, which is not installed: pip install "jlstm[train]"'
 
 
 def curves(folder):
