@@ -41,7 +41,7 @@ test-all: setup
     @{{python}} -m pytest {{parallel}} --cov
 
 # run the tests marked newest_jax with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
-test-newest:
+test-newest: setup
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' {{core}} --backend fused
     @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends tests/test_sharding.py
 

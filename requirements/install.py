@@ -3,6 +3,8 @@
 python3 requirements/install.py            .venv, with this Python
 python3 requirements/install.py --peers    .venv, with the frameworks that the speed is compared with
 python3 requirements/install.py --newest   .venv-newest, with the newest Python of this machine, for the tests of the core
+
+The kernel is compiled once: .venv-newest loads that of .venv.
 """
 
 import hashlib
@@ -25,23 +27,30 @@ def main() -> None:
     """Install, unless the same pins and sources have been installed before."""
     if sys.version_info < (3, 11):  # noqa: UP036  # pip refuses too, with a longer message
         sys.exit(f"jlstm needs Python 3.11 or newer and this is {sys.version.split()[0]}: run it with a newer python3")
+    if NEWEST and not (ROOT / ".venv" / "bin" / "python").exists():
+        sys.exit("there is no .venv, whose kernel .venv-newest loads: run this first without --newest")
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         make_environment()
     is_new = version(python, remedy=f"delete the folder {ENVIRONMENT.name} and run this again") >= (3, 12)
     pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
-    files = [ROOT / "pyproject.toml", pins, KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))]
+    files = [ROOT / "pyproject.toml", pins, *([] if NEWEST else [KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))])]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = ENVIRONMENT / ("peers.sha256" if PEERS else "installed.sha256")
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"Installing {'more ' if PEERS else ''}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    pip += ["--config-settings", "wheel.cmake=false"] if NEWEST else []  # the kernel is not compiled again
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
     if failed:
         sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")
+    if NEWEST:
+        share_kernel(python)
     for name in ("installed.sha256", stamp.name):  # an environment with the peers has everything that one without them has
         (ENVIRONMENT / name).write_text(wanted)
+    if NEWEST:
+        return  # the kernel of .venv may not be built yet
     report = "kernel = library.load(); print(kernel.reason or f'The kernel is built, for {kernel.instructions} on this machine')"
     subprocess.run([python, "-c", f"from jlstm.backends.cpu import library; {report}"], cwd=ROOT)
 
@@ -58,6 +67,21 @@ def make_environment() -> None:
         if subprocess.run([python, "-m", "venv", ENVIRONMENT], capture_output=True).returncode == 0:
             return
     sys.exit("there is no Python 3.12 or 3.13 here that could run the core's tests with the newest JAX: install one")
+
+
+def share_kernel(python: Path) -> None:
+    """Make the folder of the kernel in the environment of `python` a link to that in .venv, which may be built later.
+
+    Both kernels would have the same sources, and the same headers of XLA: see `requires` in pyproject.toml. A kernel that was
+    built from other sources is refused when it is loaded.
+    """
+    code = "import sysconfig; print(sysconfig.get_path('platlib'), end='')"
+    pythons = (python, ROOT / ".venv" / "bin" / "python")
+    link, folder = (Path(subprocess.check_output([path, "-c", code], text=True), "jlstm/backends/cpu") for path in pythons)
+    if not link.is_symlink():
+        shutil.rmtree(link, ignore_errors=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(folder)
 
 
 def version(python: Path, remedy: str) -> tuple[int, ...]:
