@@ -49,6 +49,10 @@ test-newest: setup
 test-scan: setup
     @{{python}} -m pytest {{parallel}} -m 'every_backend and not slow' {{core}} --backend scan
 
+# build the sdist and the wheel in dist, and test the wheel in an environment with nothing else
+wheel:
+    @python3 requirements/wheel.py
+
 # lint, format, types, import contracts
 check: setup
     @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports

@@ -28,7 +28,10 @@ find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: find(name, *rest) if name[0] == "_" or name.split(".")[0] in visible else None
 runpy.run_path({str(ROOT / "tests" / "support" / "core_only.py")!r})
 """
-HEAVY = ("tensorflow", "keras", "tf_keras", "matplotlib", "torch", "sklearn", "pandas", "parity", "hypothesis")
+HEAVY = (
+    *("tensorflow", "keras", "tf_keras", "matplotlib", "torch", "sklearn", "pandas", "parity", "hypothesis"),
+    *("optax", "orbax", "h5py", "rich", "tensorboardX", "pooch", "onnx"),
+)
 
 
 @pytest.fixture(scope="module")

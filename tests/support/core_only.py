@@ -48,11 +48,12 @@ def check_sentences() -> None:
 
 
 def check_core() -> None:
-    """A layer runs, and can be saved and loaded with its parameters."""
+    """A layer runs, and can be saved and loaded with its parameters. The report of `python -m jlstm` needs no other package."""
     with tempfile.TemporaryDirectory() as folder:
         jlstm.save(f"{folder}/a.safetensors", PARAMS, layer=LAYER)
         layer, params = jlstm.load_layer(f"{folder}/a.safetensors")
     np.testing.assert_array_equal(layer.apply(params, XS)[1], LAYER.apply(PARAMS, XS)[1])
+    assert import_module("jlstm.__main__").facts()["versions"]["jax"] == jax.__version__
 
 
 def check_wheel() -> None:
