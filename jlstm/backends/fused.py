@@ -1,63 +1,42 @@
-"""The backend `fused`: the recurrence of the LSTM with a custom derivative, which computes the weight gradient in one matmul.
+"""The backend `fused`: the recurrence with a custom derivative, which computes the gradient of recurrent weights in one matmul.
 
 The derivative of a plain `lax.scan` adds up the gradient of the recurrent kernel U step by step, with a small matmul at each
-step. The tangent of the pre-activations of a step is dz + dh U + h dU. Here the term h dU is computed for all steps in one
-matmul, whose transpose, the weight gradient, is one matmul too. The rest is a loop that is linear in (dz, dh, dc). JAX
-differentiates and transposes that loop itself, so that forward and reverse mode work at every order.
+step. The tangent of the product h U is dh U + h dU. Here the term h dU is computed for all steps in one matmul, whose transpose,
+the weight gradient, is one matmul too. The rest is a loop that is linear in the tangents. JAX transposes that loop itself, so
+that forward and reverse mode work at every order.
 
 Reference: Appleyard, Kočiský & Blunsom, 2016, "Optimizing performance of recurrent neural networks on GPUs",
 https://arxiv.org/abs/1604.01946.
 """
 
-from dataclasses import fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jlstm._src.arrays import select
 from jlstm.backends import scan
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, PyTree
-from jlstm.cells.lstm import LSTMCell
-from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
+from jlstm.cells.base import RecurrentCell
 
-FUNCTIONS = {"activation", "recurrent_activation", "output_activation"}
-# Options without effect in the loop. Recurrent dropout has one only if the context holds its masks, which `obstacle` checks.
-NOT_IN_LOOP = {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}
-INITIAL = {"kernel_init", "recurrent_init", "bias_init"}
+Results = tuple[PyTree, tuple[Array, PyTree]]  # what `scan.run` returns
 
 
-class Residuals(NamedTuple):
-    """Values of each step that the linear recurrence needs: the carry before it, the gates after activation, and tanh(c')."""
-
-    carry: LSTMCarry
-    gates: LSTMGates
-    output: Float[Array, "time *batch units"]
-
-
-def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> Results:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    kernel = {"recurrent_kernel": inputs.params["recurrent_kernel"]}
     zs = cell.project(inputs.params, inputs.context, inputs.xs)
-    # Only what the loop reads: JAX itself derives the projection, outside of the custom derivative.
-    return _recurrence(cell, options, inputs._replace(params=kernel, context={}, xs=inputs.xs[:0]), zs)
+    # JAX itself derives the projection, outside of the custom derivative. The loop does not read xs.
+    return _recurrence(cell, options, inputs._replace(xs=inputs.xs[:0]), zs)
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
-    """Return why this backend cannot run a call, or "": it is for the plain LSTM."""
-    # Not isinstance: a subclass may override the step, whose derivative is written out below.
-    if type(cell) is not LSTMCell:
+    """Return why this backend cannot run a call, or ""."""
+    if not isinstance(cell, RecurrentCell) or type(cell).step is not RecurrentCell.step:  # a subclass may override the step
         return f"it is not for {type(cell).__name__}"
-    if (cell.recurrent_activation, cell.activation, cell.output_function) != ("sigmoid", "tanh", "tanh"):
-        return "it is for the activations sigmoid and tanh"
-    # Options are allowed by name, so that a new option of the cell is refused until this backend supports it
-    for option in fields(cell):
-        if option.name not in FUNCTIONS | NOT_IN_LOOP | INITIAL and getattr(cell, option.name) != option.default:
-            return f"it is for LSTMs without {option.name}"
-    return f"{cell.recurrent_dropout_on} has dropout" if "recurrent" in inputs.context else ""
+    return cell.inseparable
 
 
 def drawback(inputs: RunInputs) -> str:
@@ -66,65 +45,48 @@ def drawback(inputs: RunInputs) -> str:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(cell: LSTMCell, options: RunOptions, inputs: RunInputs, zs: LSTMGates) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
+def _recurrence(cell: RecurrentCell, options: RunOptions, inputs: RunInputs, zs: PyTree) -> Results:
     return scan.loop(cell, inputs, zs, options)
 
 
 @_recurrence.defjvp
 def _jvp(
-    cell: LSTMCell, options: RunOptions, primals: tuple[RunInputs, LSTMGates], tangents: tuple[RunInputs, LSTMGates]
-) -> tuple[tuple[LSTMCarry, tuple[Array, PyTree]], tuple[LSTMCarry, tuple[Array, PyTree]]]:
-    (inputs, zs), (inputs_tangent, dzs) = primals, tangents
+    cell: RecurrentCell, options: RunOptions, primals: tuple[RunInputs, PyTree], tangents: tuple[RunInputs, PyTree]
+) -> tuple[Results, Results]:
+    (inputs, zs), (inputs_tangent, zs_tangent) = primals, tangents
+    weights, weights_tangent = (inputs.params, inputs.context), (inputs_tangent.params, inputs_tangent.context)
 
-    # `cell.step` has already computed these gates and tanh(c'): XLA finds the common subexpressions and computes them once.
-    def keep(carry: LSTMCarry, z: LSTMGates, new_carry: LSTMCarry) -> tuple[Residuals, PyTree]:
-        gates = cell.gates(inputs.params, {}, carry, z)
-        return Residuals(carry, gates, jnp.tanh(new_carry.c)), options.keep(carry, z, new_carry) if options.keep else None
+    # `cell.step` has already computed these sums: XLA finds the common subexpressions and computes them once.
+    def keep(carry: PyTree, z: PyTree, new_carry: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        return carry, cell.sums(*weights, carry, z), options.keep(carry, z, new_carry) if options.keep else None
 
-    carry, (ys, (residuals, step_values)) = scan.loop(cell, inputs, zs, options._replace(keep=keep))
-    # h dU for all steps in one matmul. Its transpose is one matmul too: the gradient of U, hᵀ dz summed over time and batch.
-    columns = jnp.concatenate(dzs, axis=-1) + residuals.carry.h @ inputs_tangent.params["recurrent_kernel"]
-    return (carry, (ys, step_values)), tangent(options, inputs, residuals, inputs_tangent, columns)
+    last_carry, (ys, (carries, sums, step_values)) = scan.loop(cell, inputs, zs, options._replace(keep=keep))
 
+    # The tangent of the sums without the part by the tangent of the carry, dz + h dU, for all steps in one matmul. Its transpose
+    # is one matmul too: the gradient of U, hᵀ dz summed over time and batch.
+    @jax.vmap
+    def hoisted(carry: PyTree, z: PyTree, z_tangent: PyTree) -> PyTree:
+        def sums(params: PyTree, context: PyTree, z: PyTree) -> PyTree:
+            return cell.sums(params, context, carry, z)
 
-def tangent(
-    options: RunOptions, inputs: RunInputs, residuals: Residuals, inputs_tangent: RunInputs, dzs: Array
-) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-    """Return the tangents of the results of a run. They are linear in `inputs_tangent` and `dzs`.
+        return jax.jvp(sums, (*weights, z), (*weights_tangent, z_tangent))[1]
 
-    Args:
-        options: how to run the loop.
-        inputs: the arguments of the run that is differentiated.
-        residuals: values of each step of that run.
-        inputs_tangent: tangents of `inputs`. Only `initial` and `carry` are read.
-        dzs: tangents of the pre-activations (time, *batch, 4·units). They include h dU, but not dh U.
+    def advance(params: PyTree, context: PyTree, carry: PyTree, z: PyTree, sums: PyTree) -> tuple[PyTree, tuple[Array, PyTree]]:
+        new_carry, y = cell.advance(params, context, carry, sums)
+        return new_carry, (y, options.keep(carry, z, new_carry) if options.keep else None)
 
-    Returns:
-        The tangent of the last carry, and a pair with the tangents of the outputs and of the results of `options.keep`.
-    """
-    kernel = inputs.params["recurrent_kernel"]
-    coefficients = _coefficients(residuals)
-
-    def step(carry: LSTMCarry, step_inputs: tuple[Any, ...]) -> tuple[LSTMCarry, tuple[Array, PyTree]]:
-        dz, (c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c), counts, reset = step_inputs
-        start_carry = carry if reset is None else select(reset, inputs_tangent.initial, carry)
-        di, df, dg, do = split_gates(dz + start_carry.h @ kernel)
-        # The derivatives of c' = f c + i g and h' = o tanh(c').
-        dc = c_by_c * start_carry.c + c_by_i * di + c_by_f * df + c_by_g * dg
-        end_carry = LSTMCarry(h_by_o * do + h_by_c * dc, dc)
-        out = (end_carry.h, options.keep(start_carry, dz, end_carry) if options.keep else None)
+    # The backward pass computes the activation functions of a step again: they are cheaper than to store all their derivatives.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def step(carry_tangent: PyTree, step_inputs: tuple[Any, ...]) -> tuple[PyTree, tuple[Array, PyTree]]:
+        carry, z, sums, z_tangent, sums_tangent, counts, reset = step_inputs
+        start = carry_tangent if reset is None else select(reset, inputs_tangent.initial, carry_tangent)
+        by_carry = jax.jvp(lambda carry: cell.sums(*weights, carry, z), (carry,), (start,))[1]
+        sums_tangent = jax.tree.map(jnp.add, sums_tangent, by_carry)
+        operands, operands_tangent = (*weights, carry, z, sums), (*weights_tangent, start, z_tangent, sums_tangent)
+        end, out = jax.jvp(advance, operands, operands_tangent)[1]
         if counts is None:
-            return end_carry, out
-        return select(counts, end_carry, carry), select(counts, out, jax.tree.map(jnp.zeros_like, out))
+            return end, out
+        return select(counts, end, carry_tangent), select(counts, out, jax.tree.map(jnp.zeros_like, out))
 
-    return scan.scan(step, inputs_tangent.carry, (dzs, coefficients, inputs.mask, inputs.resets), options)
-
-
-def _coefficients(residuals: Residuals) -> tuple[Array, ...]:
-    """Return the derivatives of c' by z_i, z_f, z_g and c, and of h' by z_o and c', in this order.
-
-    They follow from c' = f c + i g and h' = o tanh(c'), with σ' = σ (1 - σ) and tanh' = 1 - tanh².
-    """
-    (_, c), (i, f, g, o), output = residuals
-    # σ' = σ (1 - σ) and tanh' = 1 - tanh², both by the values that the step has computed anyway.
-    return g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), f, output * o * (1 - o), o * (1 - output**2)
+    steps = (carries, zs, sums, zs_tangent, hoisted(carries, zs, zs_tangent), inputs.mask, inputs.resets)
+    return (last_carry, (ys, step_values)), scan.scan(step, inputs_tangent.carry, steps, options)

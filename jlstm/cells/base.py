@@ -1,5 +1,6 @@
 """The base class of most cells: it checks the options, starts from zeros, and draws dropout masks for x and h."""
 
+import abc
 from dataclasses import fields
 from typing import Any, ClassVar, cast
 
@@ -82,3 +83,29 @@ class StandardCell(Cell):
         gates = self.mask_gates if self.recurrent_dropout else 1
         shapes = {name: (gates, *batch_shape, *(size if isinstance(size, tuple) else (size,))) for name, size in sizes.items()}
         return carry, bernoulli_masks(key, {"inputs": self.dropout, "recurrent": self.recurrent_dropout}, shapes, dtype)
+
+
+class RecurrentCell(StandardCell):
+    """A cell whose step has two parts: the sums that enter its gates, x W + h U + b, and what it computes from them.
+
+    The backend `fused` differentiates the two parts on their own: that of the sums by U for all steps at once.
+    """
+
+    @property
+    def inseparable(self) -> str:
+        """Why the two parts should not be differentiated on their own, or "".
+
+        They can if `sums` is linear in h and `advance` does not read U.
+        """
+        return ""
+
+    @abc.abstractmethod
+    def sums(self, params: Params, context: DropoutMasks, carry: PyTree, z: PyTree) -> PyTree:
+        """Return x W + h U + b for one step. The arguments are those of `step`."""
+
+    @abc.abstractmethod
+    def advance(self, params: Params, context: DropoutMasks, carry: PyTree, sums: PyTree) -> tuple[PyTree, Array]:
+        """Return the new carry and the output of a step, from what `sums` returned. Other arguments are those of `step`."""
+
+    def step(self, params: Params, context: DropoutMasks, carry: PyTree, z: PyTree) -> tuple[PyTree, Array]:
+        return self.advance(params, context, carry, self.sums(params, context, carry, z))

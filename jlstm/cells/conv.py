@@ -12,7 +12,7 @@ from jlstm._src import checks
 from jlstm._src.arrays import broadcast_leading, masked_matmul
 from jlstm.activations import Activation
 from jlstm.cell import DropoutMasks, Params
-from jlstm.cells.base import StandardCell
+from jlstm.cells.base import RecurrentCell
 from jlstm.cells.convolution import Sizes, axes, convolve, convolve_steps, sizes_after, split_gates_merged
 from jlstm.cells.lstm import LSTMCell
 from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
@@ -20,7 +20,7 @@ from jlstm.initializers import Initializer, draw
 
 
 @dataclass(frozen=True, repr=False)
-class ConvLSTMCell(StandardCell):
+class ConvLSTMCell(RecurrentCell):
     """Convolutional LSTM for sequences of images, lines or volumes: convolutions take the place of the matrix products.
 
     With * a convolution over the spatial axes, σ the recurrent activation and φ the activation, one step is
@@ -163,22 +163,20 @@ class ConvLSTMCell(StandardCell):
 
     def gates(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return σ(i), σ(f), φ(g) and σ(o)."""
-        return self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
+        return self._lstm.activate(params, context, carry.c, self.sums(params, context, carry, z))[0]
 
-    def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        gates, c = self._lstm.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
-        h = self._lstm.output(params, gates.o, c)
-        return LSTMCarry(h, c), h
+    def sums(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
+        """Return x * W + h * U + b, split by gate."""
+        # By default `convolve` pads with zeros and has no strides, so that h keeps its spatial sizes.
+        products = masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"), convolve)
+        return jax.tree.map(jnp.add, z, split_gates_merged(products, len(self.spatial)))
+
+    def advance(self, params: Params, context: DropoutMasks, carry: LSTMCarry, sums: LSTMGates) -> tuple[LSTMCarry, Array]:
+        return self._lstm.advance(params, context, carry, sums)
 
     # The LSTM whose equations hold at each place, once the sums that enter the gates are known.
     @property
     def _lstm(self) -> LSTMCell:
-        # Only the options that `advance` and `output` read. Kernels, bias and dropout have acted on the sums already.
+        # Only the options that `advance` reads. Kernels, bias and dropout have acted on the sums already.
         options = {name: getattr(self, name) for name in ("activation", "recurrent_activation", "peephole")}
         return LSTMCell(self.filters, **options)
-
-    def _sums(self, params: Params, context: DropoutMasks, h: Array, z: LSTMGates) -> LSTMGates:
-        """Return x * W + h * U + b, split by gate."""
-        # By default `convolve` pads with zeros and has no strides, so that h keeps its spatial sizes.
-        products = masked_matmul(h, params["recurrent_kernel"], context.get("recurrent"), convolve)
-        return jax.tree.map(jnp.add, z, split_gates_merged(products, len(self.spatial)))

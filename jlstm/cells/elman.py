@@ -10,13 +10,13 @@ from jlstm._src import checks
 from jlstm._src.arrays import broadcast_leading, masked_matmul
 from jlstm.activations import Activation, activation
 from jlstm.cell import DropoutMasks, Params
-from jlstm.cells.base import StandardCell
+from jlstm.cells.base import RecurrentCell
 from jlstm.cells.tuples import HiddenCarry
 from jlstm.initializers import Initializer, draw
 
 
 @dataclass(frozen=True, repr=False)
-class ElmanCell(StandardCell):
+class ElmanCell(RecurrentCell):
     """Plain recurrent cell, a baseline for LSTMs.
 
     With φ the activation, one step is
@@ -88,9 +88,14 @@ class ElmanCell(StandardCell):
         zs = masked_matmul(xs, params["kernel"], masks if masks is None else jnp.expand_dims(masks, 1))
         return zs + broadcast_leading(params["bias"], zs) if self.use_bias else zs
 
-    def step(
+    def sums(
         self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Float[Array, "*batch units"]
+    ) -> Float[Array, "*batch units"]:
+        """Return x W + h U + b."""
+        return z + masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"))
+
+    def advance(
+        self, params: Params, context: DropoutMasks, carry: HiddenCarry, sums: Float[Array, "*batch units"]
     ) -> tuple[HiddenCarry, Array]:
-        """Compute h' = φ(x W + h U + b)."""
-        h = activation(self.activation)(z + masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent")))
+        h = activation(self.activation)(sums)
         return HiddenCarry(h), h

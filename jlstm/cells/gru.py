@@ -1,7 +1,7 @@
 """The gated recurrent unit: its options, parameters and equations."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jlstm._src import checks
 from jlstm._src.arrays import broadcast_leading, masked_matmul
 from jlstm.activations import Activation, activation
 from jlstm.cell import DropoutMasks, Params
-from jlstm.cells.base import StandardCell
+from jlstm.cells.base import RecurrentCell
 from jlstm.cells.tuples import HiddenCarry
 from jlstm.initializers import Initializer, draw
 
@@ -24,8 +24,17 @@ class GRUGates(NamedTuple):
     g: Float[Array, "*batch units"]
 
 
+class GRUSums(NamedTuple):
+    """The sums x W + h U + b of a step. Those of the candidate are apart, since the reset gate acts on the one with h."""
+
+    z: Float[Array, "*batch units"]
+    r: Float[Array, "*batch units"]
+    x_g: Float[Array, "*batch units"]
+    h_g: Any  # an array (*batch, units); None without `reset_after`, since it then depends on r
+
+
 @dataclass(frozen=True, repr=False)
-class GRUCell(StandardCell):
+class GRUCell(RecurrentCell):
     """Gated recurrent unit.
 
     With σ the recurrent activation and φ the activation, one step is
@@ -87,6 +96,10 @@ class GRUCell(StandardCell):
         return self.units
 
     @property
+    def inseparable(self) -> str:
+        return "" if self.reset_after else "the reset gate acts before the product with U"
+
+    @property
     def mask_gates(self) -> int:
         """3, for the gates z, r and g."""
         return 3
@@ -118,23 +131,33 @@ class GRUCell(StandardCell):
 
     def gates(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: GRUGates) -> GRUGates:
         """Return σ(z), σ(r) and φ(g)."""
-        gate, candidate = activation(self.recurrent_activation), activation(self.activation)
-        masks, h, kernel = context.get("recurrent"), carry.h, params["recurrent_kernel"]
-        gate_masks = None if masks is None else masks[:2]  # the shared mask, or the masks of z and r
-        candidate_masks = None if masks is None else masks[-1:]  # the shared mask, or the mask of g
+        return self._activate(params, context, carry, self.sums(params, context, carry, z))
+
+    def sums(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: GRUGates) -> GRUSums:
+        """Return x W + h U + b, of which the two terms of g are apart."""
+        masks, kernel = context.get("recurrent"), params["recurrent_kernel"]
         # With `reset_after` all of h U is one matmul, since r is applied to its result. Else r must be known before h U_g.
         if self.reset_after:
-            h_z, h_r, h_g = jnp.split(masked_matmul(h, kernel, masks), 3, axis=-1)
+            h_z, h_r, h_g = jnp.split(masked_matmul(carry.h, kernel, masks), 3, axis=-1)
             h_g = h_g + broadcast_leading(params["recurrent_bias"], h_g) if self.use_bias else h_g
-            r = gate(z.r + h_r)
-            return GRUGates(gate(z.z + h_z), r, candidate(z.g + r * h_g))
-        h_z, h_r = jnp.split(masked_matmul(h, kernel[:, : 2 * self.units], gate_masks), 2, axis=-1)
-        r = gate(z.r + h_r)
-        return GRUGates(gate(z.z + h_z), r, candidate(z.g + masked_matmul(r * h, kernel[:, 2 * self.units :], candidate_masks)))
+            return GRUSums(z.z + h_z, z.r + h_r, z.g, h_g)
+        gate_masks = None if masks is None else masks[:2]  # the shared mask, or the masks of z and r
+        h_z, h_r = jnp.split(masked_matmul(carry.h, kernel[:, : 2 * self.units], gate_masks), 2, axis=-1)
+        return GRUSums(z.z + h_z, z.r + h_r, z.g, None)
 
-    def step(self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: GRUGates) -> tuple[HiddenCarry, Array]:
+    def _activate(self, params: Params, context: DropoutMasks, carry: HiddenCarry, sums: GRUSums) -> GRUGates:
+        gate, candidate = activation(self.recurrent_activation), activation(self.activation)
+        r = gate(sums.r)
+        if self.reset_after:
+            return GRUGates(gate(sums.z), r, candidate(sums.x_g + r * sums.h_g))
+        masks = context.get("recurrent")
+        candidate_masks = None if masks is None else masks[-1:]  # the shared mask, or the mask of g
+        h_g = masked_matmul(r * carry.h, params["recurrent_kernel"][:, 2 * self.units :], candidate_masks)
+        return GRUGates(gate(sums.z), r, candidate(sums.x_g + h_g))
+
+    def advance(self, params: Params, context: DropoutMasks, carry: HiddenCarry, sums: GRUSums) -> tuple[HiddenCarry, Array]:
         """Compute h' = z ⊙ h + (1 - z) ⊙ g."""
-        update, _, g = self.gates(params, context, carry, z)
+        update, _, g = self._activate(params, context, carry, sums)
         # z keeps the old h, as in equation 7 of Cho et al. In other papers, and in `MinGRUCell`, z lets the new value in.
         h = update * carry.h + (1 - update) * g
         return HiddenCarry(h), h

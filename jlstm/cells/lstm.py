@@ -12,7 +12,7 @@ from jlstm._src.arrays import broadcast_leading, clip, masked_matmul
 from jlstm.activations import Activation, activation
 from jlstm.cell import DropoutMasks, Params
 from jlstm.cells import normalization
-from jlstm.cells.base import StandardCell
+from jlstm.cells.base import RecurrentCell
 from jlstm.cells.normalization import SCHEMES, normalize
 from jlstm.cells.tuples import LSTMCarry, LSTMGates, split_gates
 from jlstm.initializers import Initializer, draw
@@ -21,7 +21,7 @@ GATE_NAMES = {None: "ifgo", "f=1-i": "igo", "i=1-f": "fgo"}  # by the option `co
 
 
 @dataclass(frozen=True, repr=False)
-class LSTMCell(StandardCell):
+class LSTMCell(RecurrentCell):
     r"""Long short-term memory with a forget gate.
 
     With σ the recurrent activation, φ the activation and ψ the output activation, one step is
@@ -146,6 +146,10 @@ class LSTMCell(StandardCell):
         """The number of gates with weights, or 1 if recurrent dropout is on g."""
         return len(self.gate_names) if self.recurrent_dropout_on == "h" else 1
 
+    @property
+    def inseparable(self) -> str:
+        return "the products of h are normalized" if self._normalizes == "products" else ""
+
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:
         return (self.features_out,), (self.units,)
 
@@ -194,22 +198,22 @@ class LSTMCell(StandardCell):
 
     def gates(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return σ(i), σ(f), φ(g) and σ(o)."""
-        return self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))[0]
+        return self.activate(params, context, carry.c, self.sums(params, context, carry, z))[0]
 
-    def step(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> tuple[LSTMCarry, Array]:
-        gates, c = self.advance(params, context, carry.c, self._sums(params, context, carry.h, z))
-        h = self.output(params, gates.o, c)
-        return LSTMCarry(h, c), h
-
-    def _sums(self, params: Params, context: DropoutMasks, h: Array, z: LSTMGates) -> LSTMGates:
+    def sums(self, params: Params, context: DropoutMasks, carry: LSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return x W + h U + b, split by gate."""
         masks = context.get("recurrent") if self.recurrent_dropout_on == "h" else None
-        products = masked_matmul(h, params["recurrent_kernel"], masks)
+        products = masked_matmul(carry.h, params["recurrent_kernel"], masks)
         if self._normalizes == "products":
             products = normalize(products, params["recurrent_norm"], self._epsilon)
         return jax.tree.map(jnp.add, z, split_gates(products, self.gate_names))
 
-    def advance(self, params: Params, context: DropoutMasks, c: Array, sums: LSTMGates) -> tuple[LSTMGates, Array]:
+    def advance(self, params: Params, context: DropoutMasks, carry: LSTMCarry, sums: LSTMGates) -> tuple[LSTMCarry, Array]:
+        gates, c = self.activate(params, context, carry.c, sums)
+        h = self.output(params, gates.o, c)
+        return LSTMCarry(h, c), h
+
+    def activate(self, params: Params, context: DropoutMasks, c: Array, sums: LSTMGates) -> tuple[LSTMGates, Array]:
         """Return the gates σ(i), σ(f), φ(g), σ(o), and c'. `ConvLSTMCell` calls this too, with the sums of all places.
 
         Args:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jlstm._src import checks
 from jlstm._src.arrays import broadcast_leading
 from jlstm.cell import DropoutMasks, Params
-from jlstm.cells.base import StandardCell
+from jlstm.cells.base import RecurrentCell
 from jlstm.cells.tuples import LSTMGates, split_gates
 from jlstm.initializers import Initializer, draw
 
@@ -31,7 +31,7 @@ jax.export.register_namedtuple_serialization(SLSTMCarry, serialized_name="jlstm.
 
 
 @dataclass(frozen=True, repr=False)
-class SLSTMCell(StandardCell):
+class SLSTMCell(RecurrentCell):
     """The scalar LSTM of xLSTM.
 
     With φ the function of the forget gate, one step is
@@ -123,23 +123,26 @@ class SLSTMCell(StandardCell):
 
     def gates(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
         """Return exp(i - m'), φ(f) exp(m - m'), tanh(g) and σ(o)."""
-        gates, _ = self._stabilized_gates(params, carry, z)
+        gates, _ = self._stabilized_gates(carry, self.sums(params, context, carry, z))
         return gates._replace(f=jnp.minimum(gates.f, 1))  # above 1 only where n is 0, and there it is a factor of zeros
 
-    def step(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> tuple[SLSTMCarry, Array]:
-        (i, f, g, o), m = self._stabilized_gates(params, carry, z)
+    def sums(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, z: LSTMGates) -> LSTMGates:
+        """Return x W + h U + b, split by gate."""
+        # (*batch, units) to (*batch, heads, units / heads): the gates of a head see only the h of that head.
+        heads = carry.h.reshape(*carry.h.shape[:-1], self.heads, -1)
+        products = split_gates(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
+        return LSTMGates(*(a + b.reshape(a.shape) for a, b in zip(z, products, strict=True)))
+
+    def advance(self, params: Params, context: DropoutMasks, carry: SLSTMCarry, sums: LSTMGates) -> tuple[SLSTMCarry, Array]:
+        (i, f, g, o), m = self._stabilized_gates(carry, sums)
         c, n = f * carry.c + i * g, f * carry.n + i
         # n' is never 0: i or f is exactly 1, so that from the first step on n is at least 1.
         h = o * c / n
         return SLSTMCarry(h, c, n, m), h
 
-    def _stabilized_gates(self, params: Params, carry: SLSTMCarry, z: LSTMGates) -> tuple[LSTMGates, Array]:
+    def _stabilized_gates(self, carry: SLSTMCarry, sums: LSTMGates) -> tuple[LSTMGates, Array]:
         """Return the gates after activation and stabilization, and m'."""
-        h, _, n, m = carry
-        # (*batch, units) to (*batch, heads, units / heads): the gates of a head see only the h of that head.
-        heads = h.reshape(*h.shape[:-1], self.heads, -1)
-        recurrent = split_gates(jnp.einsum("...hk,hkc->...hc", heads, params["recurrent_kernel"]))
-        i, f, g, o = (a + b.reshape(h.shape) for a, b in zip(z, recurrent, strict=True))
+        (_, _, n, m), (i, f, g, o) = carry, sums
         decayed_m = m + (f if self.forget_gate == "exp" else jax.nn.log_sigmoid(f))
         # Where n is 0 the state is empty, and its m has no meaning. Then m' = i, so that n' = 1. With a larger m' the new n could
         # underflow to 0, and h' = c' / n' would be NaN.

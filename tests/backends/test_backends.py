@@ -37,12 +37,15 @@ def test_auto_takes_the_native_kernel_on_a_cpu():
 
 NOT_BY_THE_KERNEL = {
     "float16": (LSTM(UNITS, dtype="float16"), "it computes in float32 and float64"),
-    "another activation": (LSTM(UNITS, activation="relu"), "it is for the activations sigmoid and tanh"),
+    "another activation": (LSTM(UNITS, activation="gelu"), "it has no activation function gelu"),
+    "a function": (LSTM(UNITS, recurrent_activation=jax.nn.silu), "it has no activation function silu"),
+    "a projection": (LSTM(UNITS, projection=2), "it is not for projection=2"),
+    "layer normalization": (LSTM(UNITS, layer_norm="ba2016"), "it is not for layer_norm='ba2016'"),
     "another cell": (RNN(ElmanCell(UNITS)), "it is not for ElmanCell"),
-    "a GRU that resets before the product": (GRU(UNITS, reset_after=False), "it is for GRUs with reset_after"),
-    "a GRU with another activation": (GRU(UNITS, activation="relu"), "it is for the activations sigmoid and tanh"),
-    "a GRU with dropout of h": (GRU(UNITS, recurrent_dropout=0.5), "h has dropout"),
-    "dropout of h": (LSTM(UNITS, recurrent_dropout=0.5), "h has dropout"),
+    "a GRU that resets before the product": (GRU(UNITS, reset_after=False), "it is not for reset_after=False"),
+    "a GRU with another activation": (GRU(UNITS, activation="relu"), "it is not for activation='relu'"),
+    "a GRU with dropout of h": (GRU(UNITS, recurrent_dropout=0.5), "h or g has dropout"),
+    "dropout of h": (LSTM(UNITS, recurrent_dropout=0.5), "h or g has dropout"),
 }
 
 

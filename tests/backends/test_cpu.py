@@ -2,6 +2,7 @@
 
 import re
 import threading
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,12 @@ from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentia
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
 
-LAYERS = {"LSTM": LSTM, "GRU": GRU}
+LAYERS = {
+    "LSTM": LSTM,
+    "GRU": GRU,
+    "peephole": partial(LSTM, peephole=True, cell_clip=0.5),
+    "coupled": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
+}
 
 # --- at all sizes ---
 

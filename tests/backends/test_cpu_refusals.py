@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jlstm import LSTMCell
+from jlstm.backends.cpu.columns import attributes
+
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
 
 F32 = jnp.float32
@@ -12,6 +15,7 @@ OPERANDS = {  # of a run with time 3, batch 2, features 5, units 4
     "kernel": (5, 16),
     "recurrent_kernel": (4, 16),
     "bias": (16,),
+    "peepholes": (0, 0),
     "h": (2, 4),
     "c": (2, 4),
     "mask": (0, 0),
@@ -22,6 +26,7 @@ WRONG = {
     "kernel": (4, 16),
     "recurrent_kernel": (4, 12),
     "bias": (12,),
+    "peepholes": (4, 3),
     "h": (4, 2),
     "c": (2, 5),
     "mask": (3, 1),
@@ -33,7 +38,7 @@ def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), cell="lstm", **shapes):
     dtypes = {"mask": bool, "resets": bool}
     operands = [jnp.zeros(shape, dtypes.get(name, F32)) for name, shape in (OPERANDS | shapes).items()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(shape, F32) for shape in results])
-    return jax.block_until_ready(call(*operands, cell=cell, reverse=False))
+    return jax.block_until_ready(call(*operands, **(attributes(LSTMCell(4), reverse=False) | {"cell": cell})))
 
 
 @pytest.mark.newest_jax
@@ -75,4 +80,4 @@ def test_other_dtypes_are_refused():
     operands = [jnp.zeros(shape, jnp.bfloat16) for shape in OPERANDS.values()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((3, 2, 4), (2, 4), (2, 4))])
     with pytest.raises(jax.errors.JaxRuntimeError, match="xs must be float32 or float64"):
-        jax.block_until_ready(call(*operands, cell="lstm", reverse=False))
+        jax.block_until_ready(call(*operands, **attributes(LSTMCell(4), reverse=False)))

@@ -29,12 +29,12 @@ ALWAYS = {  # these run as the inner cell with a key too
 IN_INFERENCE = {
     "Dropout of h": Dropout(CELL, inputs=0.3, state=0.2),
     "variational Dropout of h": Residual(Dropout(SQUARE, state=0.2, variational=True)),
-    "recurrent dropout inside": WeightDrop(LSTMCell(UNITS, recurrent_dropout=0.3)),
 }
+RECURRENT_DROPOUT = WeightDrop(LSTMCell(UNITS, recurrent_dropout=0.3))  # with a key `fused` runs it
 NEVER = {
     "Zoneout": (Zoneout(CELL, h=0.3), "it is not for Zoneout"),
     "around Zoneout": (Residual(Zoneout(SQUARE, c=0.3)), "it is not for Zoneout"),
-    "another GRU": (WeightDrop(GRUCell(UNITS, reset_after=False)), "it is not for GRUCell"),
+    "another GRU": (WeightDrop(GRUCell(UNITS, reset_after=False)), "the reset gate acts before the product with U"),
 }
 
 
@@ -53,6 +53,8 @@ def assert_like_scan(cell, backend, **options):
 RUNS = {  # every way to run with every kind of wrapper, not with every wrapper
     **{f"{name}, key": (cell, "cpu", KEY) for name, cell in ALWAYS.items()},
     **{name: (cell, "cpu", {}) for name, cell in IN_INFERENCE.items()},
+    "recurrent dropout": (RECURRENT_DROPOUT, "cpu", {}),
+    "recurrent dropout, key": (RECURRENT_DROPOUT, "fused", KEY),
     **{name: (ALWAYS[name], "cpu", {}) for name in ("Residual", "AWD")},
     "GRU, key": (Residual(WeightDrop(GRUCell(FEATURES), rate=0.4)), "cpu", KEY),
     **{f"{name}, fused": (ALWAYS[name], "fused", {}) for name in ("all around", "WeightDrop")},
@@ -92,6 +94,14 @@ def test_a_fast_backend_runs_the_inner_cell(name, drawn, backend):
     else:
         off = "\ndropout is off, since no key is given" if RNN(cell).stochastic and not drawn else ""
         assert explanation == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}{off}"
+
+
+@pytest.mark.usefixtures("native")
+def test_recurrent_dropout_is_run_by_fused():
+    """The kernel has no dropout of h. Without a key there is none."""
+    assert f"{RECURRENT_DROPOUT} is run by cpu as LSTMCell" in explained(RNN(RECURRENT_DROPOUT))
+    assert explained(RNN(RECURRENT_DROPOUT), **KEY).endswith("not by cpu: h or g has dropout")
+    assert f"{RECURRENT_DROPOUT} is run by fused as LSTMCell" in explained(RNN(RECURRENT_DROPOUT), **KEY)
 
 
 @pytest.mark.parametrize("name", NEVER)

@@ -82,7 +82,7 @@ def test_a_callable_is_its_own_name():
     """A function given as activation is the same as its name."""
     _, params, xs, _ = small_problem(LSTM(UNITS))
     by_callable, by_name = LSTM(UNITS, activation=jax.nn.relu), LSTM(UNITS, activation="relu")
-    assert_close(by_callable.apply(params, xs), by_name.apply(params, xs), atol=0)
+    assert_close(by_callable.apply(params, xs), by_name.apply(params, xs), atol=1e-14)  # the name may be run by the kernel
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The backend `cpu`: the plain LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
+"""The backend `cpu`: LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
 
 import math
 from dataclasses import fields
@@ -8,35 +8,40 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm.backends import fused
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu import kernel, primitives
 from jlstm.backends.cpu.operands import Inputs
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.gru import GRUCell
-from jlstm.cells.tuples import HiddenCarry, LSTMCarry
+from jlstm.cells.lstm import LSTMCell
 
 # Below these numbers XLA is faster: measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
 FEWEST_STEPS = 4
 FEWEST_ROWS = 128  # time · batch
 
-# Options of a GRU that may have any value. Recurrent dropout has an effect only if the context holds its masks.
-GRU_OPTIONS = {"units", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"}
+# Options that the kernel has, or that have no effect on the run. Recurrent dropout has one only if the context holds its masks.
+OPTIONS: dict[type, set[str]] = {
+    LSTMCell: {"activation", "recurrent_activation", "output_activation", "peephole", "coupled", "cell_clip", "gate_clip"}
+    | {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}
+    | {"kernel_init", "recurrent_init", "bias_init"},
+    GRUCell: {"units", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"},
+}
+FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in handlers.cc
 
 
-def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`."""
-    is_gru = isinstance(cell, GRUCell)
-    operands = (_gru_inputs if is_gru else _lstm_inputs)(cell, inputs)
-    ys, h, c = primitives.run(operands, cell="gru" if is_gru else "lstm", reverse=options.reverse)
-    shape = inputs.carry.h.shape
-    carry = HiddenCarry(h.reshape(shape)) if is_gru else LSTMCarry(h.reshape(shape), c.reshape(shape))
+    ys, carry = primitives.run(_inputs(inputs), cell, reverse=options.reverse)
+    carry = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), carry, inputs.carry)
     return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out), None)
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
-    """Return why the kernel cannot run a call, or "": it is for the plain LSTM and GRU in float32 and float64."""
-    if reason := _gru_obstacle(cell, inputs) if type(cell) is GRUCell else fused.obstacle(cell, inputs, options):
+    """Return why the kernel cannot run a call, or ""."""
+    # Not isinstance: a subclass may override the step.
+    if type(cell) not in OPTIONS:
+        return f"it is not for {type(cell).__name__}"
+    if reason := _option_obstacle(cell):
         return reason
     if (platform := jax.default_backend()) != "cpu":
         return f"JAX computes on {platform}"
@@ -44,6 +49,7 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
         return reason
     masks, leaves = inputs.context.get("inputs"), jax.tree.leaves((inputs.params, inputs.carry, inputs.xs))
     obstacles = {
+        "h or g has dropout": "recurrent" in inputs.context,
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
         "the carries of all steps are asked for": options.keep is not None,
         "it computes in float32 and float64": inputs.xs.dtype not in (jnp.float32, jnp.float64),
@@ -53,13 +59,15 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     return next((reason for reason, applies in obstacles.items() if applies), "")
 
 
-def _gru_obstacle(cell: GRUCell, inputs: RunInputs) -> str:
-    if (cell.recurrent_activation, cell.activation) != ("sigmoid", "tanh"):
-        return "it is for the activations sigmoid and tanh"
-    for option in fields(cell):  # by name, so that a new option is refused until the kernel supports it
-        if option.name not in GRU_OPTIONS and getattr(cell, option.name) != option.default:
-            return f"it is for GRUs with {option.name}={option.default}"
-    return "h has dropout" if "recurrent" in inputs.context else ""
+def _option_obstacle(cell: Any) -> str:
+    # By name, so that a new option is refused until the kernel supports it.
+    for option in fields(cell):
+        if option.name not in OPTIONS[type(cell)] and (value := getattr(cell, option.name)) != option.default:
+            return f"it is not for {option.name}={value!r}"
+    for function in (cell.activation, cell.recurrent_activation, getattr(cell, "output_function", "tanh")):
+        if not isinstance(function, str) or function not in FUNCTIONS:
+            return f"it has no activation function {getattr(function, '__name__', function)}"
+    return ""
 
 
 def drawback(inputs: RunInputs) -> str:
@@ -82,38 +90,15 @@ def _has_unsupported_mesh(leaf: Array) -> bool:
     return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
 
 
-def _lstm_inputs(cell: Any, inputs: RunInputs) -> Inputs:
-    kernel, recurrent_kernel = inputs.params["kernel"], inputs.params["recurrent_kernel"]
-    bias = inputs.params["bias"] if cell.use_bias else jnp.zeros(kernel.shape[-1], kernel.dtype)
-    return _operands(inputs, kernel, recurrent_kernel, bias, inputs.carry.c)
-
-
-def _gru_inputs(cell: Any, inputs: RunInputs) -> Inputs:
-    """Return the operands for the columns z, r, a and b of `operands`."""
-    kernel, recurrent_kernel = inputs.params["kernel"], inputs.params["recurrent_kernel"]
-    units = recurrent_kernel.shape[0]
-    candidate = recurrent_kernel[:, 2 * units :]
-    biases = [inputs.params["bias"], inputs.params["recurrent_bias"]] if cell.use_bias else [jnp.zeros(4 * units, kernel.dtype)]
-    return _operands(
-        inputs,
-        jnp.concatenate([kernel, jnp.zeros((kernel.shape[0], units), kernel.dtype)], axis=1),
-        jnp.concatenate([recurrent_kernel[:, : 2 * units], jnp.zeros_like(candidate), candidate], axis=1),
-        jnp.concatenate(biases),
-        inputs.carry.h[..., :0],
-    )
-
-
-def _operands(inputs: RunInputs, kernel: Array, recurrent_kernel: Array, bias: Array, c: Array) -> Inputs:
-    xs, h = inputs.xs, inputs.carry.h
-    if inputs.context:
-        xs = xs * inputs.context["inputs"]  # one mask for all gates and steps
+def _inputs(inputs: RunInputs) -> Inputs:
+    xs = inputs.xs * inputs.context["inputs"] if inputs.context else inputs.xs  # one mask for all gates and steps
     # The kernel takes exactly one batch axis, so all are merged for it and split again.
-    time, batch = xs.shape[0], math.prod(h.shape[:-1])
-    xs, h, c = xs.reshape(time, batch, xs.shape[-1]), h.reshape(batch, h.shape[-1]), c.reshape(batch, c.shape[-1])
+    time, batch = xs.shape[0], math.prod(inputs.carry.h.shape[:-1])
+    carry = jax.tree.map(lambda leaf: leaf.reshape(batch, leaf.shape[-1]), inputs.carry)
     mask, resets = (
         jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (inputs.mask, inputs.resets)
     )
-    return _vary_over_the_same_axes(Inputs(xs, kernel, recurrent_kernel, bias, h, c, mask, resets))
+    return _vary_over_the_same_axes(Inputs(xs.reshape(time, batch, xs.shape[-1]), inputs.params, carry, mask, resets))
 
 
 def _vary_over_the_same_axes(inputs: Inputs) -> Inputs:
@@ -122,9 +107,10 @@ def _vary_over_the_same_axes(inputs: Inputs) -> Inputs:
     The transpose of this cast is a sum over the added axes. Weights that are equal on all devices thus get the sum of the
     gradients of all devices.
     """
-    varying = [jax.typeof(leaf).manual_axis_type.varying for leaf in inputs]
-    all_axes = frozenset().union(*varying)
-    missing = (tuple(sorted(all_axes - leaf_axes)) for leaf_axes in varying)
-    return Inputs(
-        *(jax.lax.pcast(leaf, axes, to="varying") if axes else leaf for leaf, axes in zip(inputs, missing, strict=True))
-    )
+    all_axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(inputs)))
+
+    def cast_leaf(leaf: Array) -> Array:
+        missing = tuple(sorted(all_axes - jax.typeof(leaf).manual_axis_type.varying))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast_leaf, inputs)

@@ -11,18 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jlstm.backends.cpu import library
-from jlstm.backends.cpu.operands import (
-    INPUT_AXES,
-    OUTPUT_AXES,
-    RESIDUAL_AXES,
-    TANGENT_AXES,
-    Axes,
-    Inputs,
-    Outputs,
-    Residuals,
-    blocks,
-    lanes,
-)
+from jlstm.backends.cpu.columns import Weights, attributes, weights
+from jlstm.backends.cpu.operands import Axes, Inputs, Run, residual_shapes
 
 
 @cache
@@ -51,60 +41,65 @@ def is_callable(context: Any) -> bool:
     return not module.lowering_parameters.for_export and (has_one_device or axis_context.abstract_mesh is not None)
 
 
-def forward(inputs: Inputs, *, keep: bool, cell: str, reverse: bool) -> tuple[Array, ...]:
-    """Run a cell by the native kernel. Arguments and results are those of `reference.forward`."""
+def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
+    """Run a cell by the native kernel. Return the fields of `Outputs` and, with `keep`, those of `Residuals`."""
     has_hs = inputs.stores_h and keep
 
     def call(*operands: Array) -> list[Array]:
-        part = Inputs(*operands)
+        part = run.inputs(operands)
         time, batch, _ = part.xs.shape
-        # The kernel stores gates and c in padded blocks, see `operands.pack`.
-        padded = blocks(part.units, part.xs.dtype) * lanes(part.xs.dtype)
-        shapes: list[tuple[int, ...]] = [(time, batch, part.units), part.h.shape, part.c.shape]
-        if keep:
-            shapes += [(time, batch, 4 * padded), (time, batch, padded if part.has_c else 0)]
-            shapes += [(time, batch, part.units)] * has_hs
-        return _call("jlstm_forward", shapes, part, {"cell": cell, "reverse": reverse})
+        shapes = [(time, batch, part.carry.h.shape[-1]), *(array.shape for array in _h_and_c(part.carry))]
+        shapes += residual_shapes(part)[: 2 + has_hs] if keep else []
+        options = attributes(run.cell, reverse=run.reverse)
+        ys, h, c, *residuals = _call("jlstm_forward", shapes, _kernel_operands(run, part), options)
+        return [ys, *(h, c)[: len(part.carry)], *residuals]
 
-    result_axes = OUTPUT_AXES + (RESIDUAL_AXES if has_hs else RESIDUAL_AXES[:2]) * keep
-    out = _partition_batch(call, inputs, INPUT_AXES, result_axes)
-    return (*out, jnp.zeros((0, 0, 0), inputs.xs.dtype)) if keep and not has_hs else tuple(out)
+    result_axes = run.output_axes + run.residual_axes[: 2 + has_hs] * keep
+    out = _partition_batch(call, run.flat(inputs), run.input_axes, result_axes)
+    return [*out, jnp.zeros((0, 0, 0), inputs.xs.dtype)] if keep and not has_hs else out
 
 
-def transposed(
-    inputs: Inputs,
-    ys: Array,
-    residuals: Residuals,
-    cotangents: Outputs,
-    *,
-    cell: str,
-    reverse: bool,
-    needs_dxs: bool,
-    needs_dweights: bool,
-) -> tuple[Array, ...]:
-    """Compute gradients by the native kernel. Arguments and results are those of `reference.transposed`.
+def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dweights: bool) -> list[Array]:
+    """Return the gradients of the leaves of `Inputs.differentiable` by the native kernel.
 
-    Without `needs_dxs` the gradient of xs is empty, and without `needs_dweights` those of the weights are. The kernel then leaves
-    out the matmul that computes them.
+    Without `needs_dxs` the gradient of xs is empty, and without `needs_dweights` those of the weights are zero. The kernel then
+    leaves out the matmul that computes them.
+
+    Args:
+        run: the run.
+        operands: its inputs, h before each step, its gates and c, and the gradients of its outputs.
+        needs_dxs: whether the gradient of xs is needed.
+        needs_dweights: whether those of the weights are.
     """
 
     def call(*operands: Array) -> list[Array]:
-        part = Inputs(*operands[: len(inputs)])
-        shapes = [array.shape for array in part.differentiable]
+        part, count = run.inputs(operands), len(run.input_axes)
+        hs, gates, cs, dys, *dcarry = operands[count:]
+        own_weights, pull_back = jax.vjp(lambda params: weights(run.cell, params), part.params)
         # An empty result tells the kernel to leave out a gradient.
-        if not needs_dxs:
-            shapes[0] = (0, 0, 0)
-        if not needs_dweights:
-            shapes[1:4] = [(0, 0), (0, 0), (0,)]
-        # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates. The code
-        # below drops it.
-        gates = operands[len(inputs) + 1]
-        options = {"cell": cell, "reverse": reverse}
-        return _call("jlstm_backward", [gates.shape, *shapes], operands, options, aliases={len(inputs) + 1: 0})
+        dxs_shape = part.xs.shape if needs_dxs else (0, 0, 0)
+        weights_shapes = [array.shape if needs_dweights else (0,) * array.ndim for array in own_weights]
+        # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates.
+        shapes = [gates.shape, dxs_shape, *weights_shapes, *(array.shape for array in _h_and_c(part.carry))]
+        before = _kernel_operands(run, part)
+        kernel_operands = [*before, hs, gates, cs, dys, *_h_and_c(run.cell.carry_type(*dcarry))]
+        options, aliases = attributes(run.cell, reverse=run.reverse), {len(before) + 1: 0}
+        _, dxs, *rest = _call("jlstm_backward", shapes, kernel_operands, options, aliases)
+        dweights, dh_and_dc = rest[: len(own_weights)], rest[len(own_weights) :]
+        dparams = pull_back(Weights(*dweights))[0] if needs_dweights else jax.tree.map(jnp.zeros_like, part.params)
+        return [dxs, *run.flat(dparams), *dh_and_dc[: len(part.carry)]]
 
-    operands = (*inputs, residuals.hs if inputs.stores_h else ys, residuals.gates, residuals.cs, *cotangents)
-    result_axes = (RESIDUAL_AXES[0], *TANGENT_AXES)
-    return tuple(_partition_batch(call, operands, (*INPUT_AXES, *RESIDUAL_AXES, *OUTPUT_AXES), result_axes)[1:])
+    operand_axes = (*run.input_axes, *run.residual_axes, *run.output_axes)
+    return _partition_batch(call, operands, operand_axes, run.tangent_axes)
+
+
+def _kernel_operands(run: Run, inputs: Inputs) -> list[Array]:
+    return [inputs.xs, *weights(run.cell, inputs.params), *_h_and_c(inputs.carry), inputs.mask, inputs.resets]
+
+
+def _h_and_c(carry: Any) -> tuple[Array, Array]:
+    """Return the arrays of a carry. A GRU has no c: it is an array without elements."""
+    return carry.h, getattr(carry, "c", carry.h[:, :0])
 
 
 def _call(

@@ -1,14 +1,16 @@
-"""The operands and results of the primitives and kernels, as flat NamedTuples of arrays.
-
-A cell has four columns for each unit. The LSTM's are i, f, g and o. Those of the GRU are z, r, a and b, with which its candidate
-is tanh(a + r b): a depends on x and b on h, so that kernel has zeros in the columns of b, and the recurrent kernel in those of a.
-In the gradients of the weights these columns have no meaning. The GRU has no c, and its arrays of c have no elements.
-"""
+"""The operands and results of the primitives, as flat sequences of arrays."""
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from jlstm.cell import Params, PyTree
+from jlstm.cells.base import RecurrentCell
+
+# The batch axis of each operand or result; None if it has none
+Axes = tuple[int | None, ...]
 
 
 class Inputs(NamedTuple):
@@ -18,28 +20,15 @@ class Inputs(NamedTuple):
     """
 
     xs: Float[Array, "time batch features"]
-    kernel: Float[Array, "features columns"]
-    recurrent_kernel: Float[Array, "units columns"]
-    bias: Float[Array, " columns"]
-    h: Float[Array, "batch units"]
-    c: Float[Array, "batch units"]  # (batch, 0) for a cell without c
+    params: Params
+    carry: PyTree  # a NamedTuple of arrays (batch, size)
     mask: Bool[Array, "time batch"]
     resets: Bool[Array, "time batch"]
 
     @property
     def differentiable(self) -> tuple[Any, ...]:
         """All operands but the boolean ones."""
-        return self[:6]
-
-    @property
-    def units(self) -> int:
-        """The size of h."""
-        return self.recurrent_kernel.shape[0]
-
-    @property
-    def has_c(self) -> bool:
-        """Whether the carry has a cell state c beside h, as that of the LSTM. That of the GRU has none."""
-        return self.c.shape[-1] > 0
+        return self[:3]
 
     @property
     def stores_h(self) -> bool:
@@ -54,15 +43,15 @@ class Outputs(NamedTuple):
     """The results of a run: the outputs of all steps, and the last carry."""
 
     ys: Float[Array, "time batch units"]
-    h: Float[Array, "batch units"]
-    c: Float[Array, "batch units"]
+    carry: PyTree
 
 
 class Residuals(NamedTuple):
-    """The values of a run that its derivative needs.
+    """The values of a run that its derivative by the native kernel needs.
 
-    `gates` and `cs` have the layout of `pack`. At steps that do not count the values are finite and have no meaning.
-    For a GRU the gates are z, r, g and b, and `cs` has no elements.
+    Units lie in blocks. A block has the four gates of its units one after the other, and zeros fill up the last block. At steps
+    that do not count the values are finite and have no meaning. For a GRU the gates are z, r, g and b, see `columns`, and `cs`
+    has no elements.
     """
 
     gates: Float[Array, "time batch blocks*4*lanes"]
@@ -70,43 +59,66 @@ class Residuals(NamedTuple):
     hs: Float[Array, "time batch units"]  # h before each step; (0, 0, 0) if not `Inputs.stores_h`
 
 
-def lanes(dtype: Any) -> int:
-    """Return the number of units in a block, which is how many numbers 64 bytes hold."""
-    # kUnits in product.h. Kernels with narrower registers use the same blocks, so that the layout is the same for all of them.
-    return 64 // jnp.dtype(dtype).itemsize
+class Run(NamedTuple):
+    """What is constant in a compiled run, and how its operands are told apart in a flat sequence.
 
-
-def blocks(units: int, dtype: Any) -> int:
-    """Return the number of blocks for `units` units. The last block may be padded."""
-    return -(-units // lanes(dtype))
-
-
-def pack(parts: tuple[Array, ...]) -> Array:
-    """Interleave arrays (…, units) by blocks: each block holds its units of the first array, then of the second, and so on.
-
-    Zeros fill up the last block. The result has the shape (…, blocks · number of arrays · lanes).
+    Attributes:
+        cell: the cell.
+        names: the names of its parameters.
+        reverse: whether the run goes from the last step to the first.
     """
-    units, dtype = parts[0].shape[-1], parts[0].dtype
-    size, count = lanes(dtype), blocks(units, dtype)
-    padding = [(0, 0)] * (parts[0].ndim - 1) + [(0, count * size - units)]
-    shape = parts[0].shape[:-1]
-    split = [jnp.pad(part, padding).reshape(*shape, count, 1, size) for part in parts]
-    # (…, blocks, arrays, lanes), with the last three axes merged.
-    return jnp.concatenate(split, -2).reshape(*shape, count * len(parts) * size)
+
+    cell: RecurrentCell
+    names: tuple[str, ...]
+    reverse: bool
+
+    def inputs(self, operands: Any) -> Inputs:
+        """Return the operands of a run from a flat sequence. Others may follow, and are left out."""
+        xs, *rest = operands
+        count = len(self.names)
+        carry = self._carry(rest[count:])
+        mask, resets = rest[count + len(carry) : count + len(carry) + 2]
+        return Inputs(xs, dict(zip(self.names, rest[:count], strict=True)), carry, mask, resets)
+
+    def outputs(self, results: Any) -> Outputs:
+        """Return the results of a run from a flat sequence. Residuals may follow, and are left out."""
+        return Outputs(results[0], self._carry(results[1:]))
+
+    def flat(self, tree: Any) -> list[Any]:
+        """Return `Inputs`, `Outputs` or a part of them as a flat sequence."""
+        return jax.tree.leaves(tree)
+
+    def _carry(self, leaves: Any) -> Any:
+        kind = self.cell.carry_type
+        return kind(*leaves[: len(kind._fields)])
+
+    @property
+    def tangent_axes(self) -> Axes:
+        """The axes of `Inputs.differentiable`."""
+        return (1, *(None,) * len(self.names), *self.output_axes[1:])
+
+    @property
+    def input_axes(self) -> Axes:
+        """The axes of `Inputs`."""
+        return (*self.tangent_axes, 1, 1)
+
+    @property
+    def output_axes(self) -> Axes:
+        """The axes of `Outputs`."""
+        return (1, *(0,) * len(self.cell.carry_type._fields))
+
+    @property
+    def residual_axes(self) -> Axes:
+        """The axes of `Residuals`."""
+        return (1, 1, 1)
 
 
-def unpack(packed: Array, number: int, units: int) -> tuple[Array, ...]:
-    """Return the `number` arrays (…, units) that `pack` packed."""
-    size, shape = lanes(packed.dtype), packed.shape[:-1]
-    count = blocks(units, packed.dtype)
-    split = packed.reshape(*shape, count, number, size)
-    return tuple(split[..., k, :].reshape(*shape, count * size)[..., :units] for k in range(number))
-
-
-# The batch axis of each operand or result; None if it has none
-Axes = tuple[int | None, ...]
-# In the order of the fields: xs, kernel, recurrent_kernel, bias, h, c, mask, resets.
-INPUT_AXES: Axes = (1, None, None, None, 0, 0, 1, 1)
-TANGENT_AXES: Axes = INPUT_AXES[:6]  # tangents and gradients of `Inputs.differentiable`
-OUTPUT_AXES: Axes = (1, 0, 0)
-RESIDUAL_AXES: Axes = (1, 1, 1)
+def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
+    """Return the shapes of `Residuals`."""
+    time, batch, _ = inputs.xs.shape
+    units = inputs.carry.h.shape[-1]
+    # kUnits in product.h: as many units as 64 bytes hold. Kernels with narrower registers use the same blocks.
+    lanes = 64 // jnp.dtype(inputs.xs.dtype).itemsize
+    padded = -(-units // lanes) * lanes
+    hs = (time, batch, units) if inputs.stores_h else (0, 0, 0)
+    return [(time, batch, 4 * padded), (time, batch, padded if hasattr(inputs.carry, "c") else 0), hs]

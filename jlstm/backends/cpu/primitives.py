@@ -21,18 +21,17 @@ from jaxtyping import Array
 
 from jlstm.backends.cpu import kernel, reference
 from jlstm.backends.cpu.folding import fold
-from jlstm.backends.cpu.operands import INPUT_AXES, OUTPUT_AXES, RESIDUAL_AXES, TANGENT_AXES, Axes, Inputs, Outputs, Residuals
+from jlstm.backends.cpu.operands import Axes, Inputs, Outputs, Run
+from jlstm.cells.base import RecurrentCell
 
 run_p, linear_p = Primitive("jlstm_run"), Primitive("jlstm_linear")
 run_p.multiple_results = linear_p.multiple_results = True
-INPUT_COUNT = len(Inputs._fields)
-CONSTANT_COUNT = INPUT_COUNT + 1 + len(Residuals._fields)  # constant operands of `linear_p`: inputs, ys, residuals
-ALL_WANTED = (True,) * 6  # one for each of `Inputs.differentiable`
 
 
-def run(inputs: Inputs, *, cell: str, reverse: bool) -> Outputs:
-    """Run the plain LSTM or GRU over time. `cell` is "lstm" or "gru"."""
-    return Outputs(*_bind(run_p, *inputs, keep=False, cell=cell, reverse=reverse))
+def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
+    """Run an LSTM or GRU over time."""
+    constant = Run(cell, tuple(sorted(inputs.params)), reverse)
+    return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 
 
 def _bind(primitive: Primitive, *operands: Array, **options: Any) -> list[Array]:
@@ -46,68 +45,74 @@ def _bind_linear(constants: Sequence[Array], tangents: Sequence[Array], **option
 # --- the primitives in JAX ---
 
 
-def _run(*operands: Array, keep: bool, cell: str, reverse: bool) -> list[Array]:
-    return list(reference.forward(Inputs(*operands), keep=keep, cell=cell, reverse=reverse))
+def _run(*operands: Array, keep: bool, run: Run) -> list[Array]:
+    return reference.forward(run, run.inputs(operands), keep=keep)
 
 
-def _linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], cell: str, reverse: bool) -> list[Array]:
+def _linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Array]:
     """Apply the tangent map or, with `transposed`, its transpose.
 
     Args:
         operands: the constants, and then the tangents or, with `transposed`, the cotangents.
         transposed: whether to apply the transpose.
-        wanted: for each of `Inputs.differentiable`, whether the transpose returns its gradient.
-        cell: the cell of the run, "lstm" or "gru".
-        reverse: whether the run goes from the last step to the first.
+        wanted: for each leaf of `Inputs.differentiable`, whether the transpose returns its gradient.
+        run: the run.
     """
-    inputs, ys, residuals, tangents = _parts(operands)
+    inputs, tangents = run.inputs(operands), operands[_constant_count(run) :]
     if not transposed:
-        return list(reference.tangent(inputs, ys, residuals, tangents, cell=cell, reverse=reverse))
-    results = reference.transposed(inputs, ys, residuals, Outputs(*tangents), cell=cell, reverse=reverse)
+        return reference.tangent(run, inputs, tangents)
+    results = reference.transposed(run, inputs, tangents)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
-def _parts(operands: Sequence[Array]) -> tuple[Inputs, Array, Residuals, Sequence[Array]]:
-    """Split the operands of `linear_p` into inputs, ys, residuals, and tangents or cotangents."""
-    residuals = Residuals(*operands[INPUT_COUNT + 1 : CONSTANT_COUNT])
-    return Inputs(*operands[:INPUT_COUNT]), operands[INPUT_COUNT], residuals, operands[CONSTANT_COUNT:]
+def _constant_count(run: Run) -> int:
+    """Return the number of constant operands of `linear_p`: inputs, ys, and residuals."""
+    return len(run.input_axes) + 1 + len(run.residual_axes)
 
 
 # --- the primitives by the native kernel ---
 
 
-def _native_run(*operands: Array, keep: bool, cell: str, reverse: bool) -> list[Array]:
-    return list(kernel.forward(Inputs(*operands), keep=keep, cell=cell, reverse=reverse))
+def _native_run(*operands: Array, keep: bool, run: Run) -> list[Array]:
+    return kernel.forward(run, run.inputs(operands), keep=keep)
 
 
-def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], cell: str, reverse: bool) -> list[Array]:
+def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Array]:
     if not transposed:
-        return _linear_map(*operands, transposed=transposed, wanted=wanted, cell=cell, reverse=reverse)
-    inputs, ys, residuals, cotangents = _parts(operands)
-    gradients = {"needs_dxs": wanted[0], "needs_dweights": any(wanted[1:4])}  # the costly matmuls, left out if not wanted
-    results = kernel.transposed(inputs, ys, residuals, Outputs(*cotangents), cell=cell, reverse=reverse, **gradients)
+        return _linear_map(*operands, transposed=transposed, wanted=wanted, run=run)
+    inputs, count = run.inputs(operands), len(run.input_axes)
+    ys, gates, cs, hs, *cotangents = operands[count:]
+    # Without a mask and resets the h before a step is the previous output.
+    kernel_operands = (*operands[:count], hs if inputs.stores_h else ys, gates, cs, *cotangents)
+    # The costly matmuls, left out if not wanted.
+    needs = {"needs_dxs": wanted[0], "needs_dweights": any(wanted[1 : 1 + len(run.names)])}
+    results = kernel.transposed(run, kernel_operands, **needs)
     return [result for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
 
 # --- derivatives ---
 
 
-def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, **options: Any) -> tuple[Any, Any]:
-    ys, h, c, *residuals = out = _bind(run_p, *primals, keep=True, **options)
-    if keep:  # the derivative of a derivative: the residuals have tangents too, which only the reference computes
-        return out, _jvp(partial(_run, keep=keep, **options), primals, tangents)
-    options |= {"transposed": False, "wanted": ALL_WANTED}
-    return [ys, h, c], _bind_linear((*primals, ys, *residuals), tangents[:6], **options)
+def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, run: Run) -> tuple[Any, Any]:
+    out = _bind(run_p, *primals, keep=True, run=run)
+    outputs, residuals = out[: len(run.output_axes)], out[len(run.output_axes) :]
+    linear = tangents[: len(run.tangent_axes)]
+    wanted = (True,) * len(linear)
+    outputs_tangents = _bind_linear((*primals, out[0], *residuals), linear, transposed=False, wanted=wanted, run=run)
+    if not keep:
+        return outputs, outputs_tangents
+    # `_linear_map` does not read the residuals, which the kernel computes from the inputs: as functions of both, the results of
+    # `linear_p` depend only on the inputs.
+    return out, [*outputs_tangents, *map(jnp.zeros_like, residuals)]
 
 
 def _jvp_of_linear(primals: Sequence[Array], tangents: Sequence[Any], **options: Any) -> tuple[Any, Any]:
     # The product rule: a map that is linear in x, L(w) x, has the tangent L(w) dx + dL(w) x.
-    constants, linear_operands = primals[:CONSTANT_COUNT], primals[CONSTANT_COUNT:]
-    out = _bind_linear(constants, tangents[CONSTANT_COUNT:], **options)
-    if any(type(tangent) is not ad.Zero for tangent in tangents[:CONSTANT_COUNT]):  # a second derivative
-        second_terms = _jvp(
-            lambda *constants: _linear_map(*constants, *linear_operands, **options), constants, tangents[:CONSTANT_COUNT]
-        )
+    count = _constant_count(options["run"])
+    constants, linear_operands = primals[:count], primals[count:]
+    out = _bind_linear(constants, tangents[count:], **options)
+    if any(type(tangent) is not ad.Zero for tangent in tangents[:count]):  # a second derivative
+        second_terms = _jvp(lambda *constants: _linear_map(*constants, *linear_operands, **options), constants, tangents[:count])
         out = [first_term + second_term for first_term, second_term in zip(out, second_terms, strict=True)]
     return _bind(linear_p, *primals, **options), out
 
@@ -116,39 +121,40 @@ def _jvp(function: Callable[..., list[Array]], primals: Sequence[Array], tangent
     return jax.jvp(function, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))[1]
 
 
-def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted: tuple[bool, ...], **options: Any) -> list[Any]:
+def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Any]:
     """Return the cotangents of the operands, for `results`, the cotangents of the results. Constants have none.
 
     The transpose of the tangent map is the same primitive with `transposed=True`, and the other way round.
     """
-    constants, linear_operands = operands[:CONSTANT_COUNT], operands[CONSTANT_COUNT:]
+    count = _constant_count(run)
+    constants, linear_operands = operands[:count], operands[count:]
     linear = tuple(map(ad.is_undefined_primal, linear_operands))  # the operands whose cotangents JAX asks for
     if transposed:
-        like = Inputs(*constants[:INPUT_COUNT]).differentiable
+        like = run.flat(run.inputs(constants).differentiable)
         cotangents = iter(results)
-        # The tangent map takes all six tangents. The results that were not wanted have no cotangents, which means zero.
+        # The tangent map takes all tangents. The results that were not wanted have no cotangents, which means zero.
         results = [next(cotangents) if is_wanted else jnp.zeros_like(leaf) for is_wanted, leaf in zip(wanted, like, strict=True)]
-        out = iter(_bind_linear(constants, results, transposed=False, wanted=ALL_WANTED, **options))
-        return [None] * CONSTANT_COUNT + [leaf if is_linear else None for is_linear, leaf in zip(linear, out, strict=True)]
-    out = iter(_bind_linear(constants, results, transposed=True, wanted=linear, **options))
-    return [None] * CONSTANT_COUNT + [next(out) if is_linear else None for is_linear in linear]
+        out = iter(_bind_linear(constants, results, transposed=False, wanted=(True,) * len(like), run=run))
+        return [None] * count + [leaf if is_linear else None for is_linear, leaf in zip(linear, out, strict=True)]
+    out = iter(_bind_linear(constants, results, transposed=True, wanted=linear, run=run))
+    return [None] * count + [next(out) if is_linear else None for is_linear in linear]
 
 
 # --- vmap ---
 
 
-def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, **options: Any) -> tuple[Any, Any]:
-    result_axes = OUTPUT_AXES + RESIDUAL_AXES * keep
-    return fold(partial(_bind, run_p, keep=keep, **options), operands, axes, INPUT_AXES, result_axes)
+def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, run: Run) -> tuple[Any, Any]:
+    result_axes = run.output_axes + run.residual_axes * keep
+    return fold(partial(_bind, run_p, keep=keep, run=run), operands, axes, run.input_axes, result_axes)
 
 
-def _batch_linear(operands: Sequence[Array], axes: Axes, **options: Any) -> tuple[Any, Any]:
-    tangent_axes, result_axes = TANGENT_AXES, OUTPUT_AXES
+def _batch_linear(operands: Sequence[Array], axes: Axes, *, run: Run, **options: Any) -> tuple[Any, Any]:
+    tangent_axes, result_axes = run.tangent_axes, run.output_axes
     if options["transposed"]:
-        result_axes = tuple(axis for axis, is_wanted in zip(TANGENT_AXES, options["wanted"], strict=True) if is_wanted)
-        tangent_axes = OUTPUT_AXES
-    operand_axes = (*INPUT_AXES, 1, *RESIDUAL_AXES, *tangent_axes)  # 1: the batch axis of ys
-    return fold(partial(_bind, linear_p, **options), operands, axes, operand_axes, result_axes)
+        result_axes = tuple(axis for axis, is_wanted in zip(run.tangent_axes, options["wanted"], strict=True) if is_wanted)
+        tangent_axes = run.output_axes
+    operand_axes = (*run.input_axes, 1, *run.residual_axes, *tangent_axes)  # 1: the batch axis of ys
+    return fold(partial(_bind, linear_p, run=run, **options), operands, axes, operand_axes, result_axes)
 
 
 # --- registration, and lowering by platform ---

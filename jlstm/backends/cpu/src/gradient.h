@@ -15,18 +15,17 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
              int64_t block_begin, int64_t block_end) {
   const int64_t gate_width = columns<T>(n);
   for (int64_t block = block_begin; block < block_end; ++block) {
-    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
-      constexpr int R = decltype(rows)::value;
-      const T* x[R];
-      for (int r = 0; r < R; ++r) x[r] = xs + (row + r) * n.features;
+    for_tiles(row_begin, row_end, [&](int rows, int64_t row) {
+      const T* x[kRows];
+      for (int r = 0; r < rows; ++r) x[r] = xs + (row + r) * n.features;
       for (int part = 0; part < kParts<T>; ++part) {
-        Vector<T> sums[R][4];
+        Vector<T> sums[kRows][4];
         for (int gate = 0; gate < 4; ++gate) {
           const Vector<T> b = load<T>(panel_of<T>(bias, 1, block, part) + gate * kLanes<T>);
-          for (int r = 0; r < R; ++r) sums[r][gate] = b;
+          for (int r = 0; r < rows; ++r) sums[r][gate] = b;
         }
-        multiply<T, R, 4, Cell::input_gates>(x, n.features, panel_of<T>(kernel, n.features, block, part), sums);
-        for (int r = 0; r < R; ++r) {
+        multiply<T, Cell::input_gates>(rows, x, n.features, panel_of<T>(kernel, n.features, block, part), sums[0]);
+        for (int r = 0; r < rows; ++r) {
           T* to = zs + (row + r) * gate_width + block * kColumns<T> + part * kLanes<T>;
           for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, sums[r][gate]);
         }
@@ -39,17 +38,17 @@ void project(const Sizes& n, const T* xs, const T* kernel, const T* bias, T* zs,
 template <class Cell, class T>
 void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dxs, int64_t row_begin, int64_t row_end) {
   const int64_t gate_width = columns<T>(n);
-  for_groups(0, (n.features + kLanes<T> - 1) / kLanes<T>, [&](auto group, int64_t vector) {
-    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
-      constexpr int R = decltype(rows)::value, N = decltype(group)::value;
-      const T* dz[R];
-      for (int r = 0; r < R; ++r) dz[r] = dzs + (row + r) * gate_width;
-      Vector<T> sums[R][N] = {};
-      multiply_gates<T, R, N, Cell::input_gates>(dz, blocks<T>(n), in_panel<T>(transposed, gate_width, vector), sums);
-      for (int r = 0; r < R; ++r) {
-        for (int v = 0; v < N; ++v) {
+  for_groups(0, (n.features + kLanes<T> - 1) / kLanes<T>, [&](int vectors, int64_t vector) {
+    for_tiles(row_begin, row_end, [&](int rows, int64_t row) {
+      const T* dz[kRows];
+      for (int r = 0; r < rows; ++r) dz[r] = dzs + (row + r) * gate_width;
+      Vector<T> sums[kRows * 4] = {};
+      const T* panel = in_panel<T>(transposed, gate_width, vector);
+      multiply_gates<T, Cell::input_gates>(vectors, rows, dz, blocks<T>(n), panel, sums);
+      for (int r = 0; r < rows; ++r) {
+        for (int v = 0; v < vectors; ++v) {
           const int64_t first = (vector + v) * kLanes<T>;
-          store_some<T>(dxs + (row + r) * n.features + first, sums[r][v], n.features - first);
+          store_some<T>(dxs + (row + r) * n.features + first, sums[r * vectors + v], n.features - first);
         }
       }
     });
@@ -123,8 +122,8 @@ struct WeightsGradient {
       }
     }
     for (int64_t tile = 0; tile < tiles(); ++tile) {
-      const T* a = lhs + tile * kDepth * kRows;
-      const auto packed = [&](int r, int64_t k) __attribute__((always_inline)) { return a[k * kRows + r]; };
+      const T* a[kRows];
+      for (int r = 0; r < kRows; ++r) a[r] = lhs + tile * kDepth * kRows + r;
       for (int part = 0; part < kParts<T>; ++part) {
         const int64_t unit = block * kUnits<T> + part * kLanes<T>, lanes = f.n.units - unit;
         Vector<T> sums[kRows][4] = {};
@@ -132,11 +131,11 @@ struct WeightsGradient {
         const T* panel = panels + part * kDepth * kPanel<T>;
         const int64_t begin = tile * kRows, end = begin + kRows;
         if (Cell::input_gates != kAllGates && end <= f.n.features) {
-          multiply<T, kRows, 4, Cell::input_gates>(packed, depth(chunk), panel, sums);
+          multiply<T, Cell::input_gates, kRows>(kRows, a, depth(chunk), panel, sums[0]);
         } else if (Cell::recurrent_gates != kAllGates && begin >= f.n.features && end < count()) {
-          multiply<T, kRows, 4, Cell::recurrent_gates>(packed, depth(chunk), panel, sums);
+          multiply<T, Cell::recurrent_gates, kRows>(kRows, a, depth(chunk), panel, sums[0]);
         } else {
-          multiply<T, kRows, 4>(packed, depth(chunk), panel, sums);
+          multiply<T, kAllGates, kRows>(kRows, a, depth(chunk), panel, sums[0]);
         }
         for (int r = 0; r < kRows; ++r) {
           if (tile * kRows + r >= count()) break;

@@ -1,12 +1,10 @@
 // The functions that XLA calls. They check the shapes and types of all arrays, so that the other files need no checks.
 
-#include <cstdlib>
 #include <initializer_list>
-#include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "arena.h"
 #include "pages.h"
 #include "run.h"
 #include "xla/ffi/api/ffi.h"
@@ -15,53 +13,6 @@ namespace {
 
 namespace ffi = xla::ffi;
 using namespace jlstm;
-
-// Scratch memory that a thread keeps from call to call. Fresh memory costs a page fault for every 4 KiB, at every call, and XLA's
-// scratch allocator gives none on the CPU. A thread keeps at most kKeptBytes; a call that needs more frees the rest when it ends.
-constexpr size_t kKeptBytes = 64 << 20;
-
-class Arena {
- public:
-  // Returns memory that is aligned to 64 bytes, the largest register. If the block is too small, the memory is a block of its own:
-  // the first one cannot grow, since pointers into it are in use.
-  void* take(size_t bytes) {
-    bytes = (bytes + 63) / 64 * 64;
-    if (used_ + bytes <= size_) {
-      used_ += bytes;
-      return block_.get() + used_ - bytes;
-    }
-    overflow_.push_back(allocate(bytes));
-    spilled_ += bytes;
-    return overflow_.back().get();
-  }
-
-  // Takes all memory back. If the call needed more than the block, the block grows to that size, at most to kKeptBytes, so that the
-  // next call of this size finds all of it in one block.
-  void release() {
-    const size_t needed = std::min(used_ + spilled_, kKeptBytes);
-    overflow_.clear();
-    used_ = spilled_ = 0;
-    if (needed <= size_) return;
-    size_ = 0;  // before the allocation, which may throw: then the arena is empty
-    block_.reset();
-    block_ = allocate(needed);
-    size_ = needed;
-  }
-
- private:
-  using Block = std::unique_ptr<char, decltype(&std::free)>;
-
-  static Block allocate(size_t bytes) {
-    Block block(static_cast<char*>(std::aligned_alloc(64, bytes)), &std::free);
-    if (!block) throw std::bad_alloc();
-    prefer_large_pages(block.get(), bytes);
-    return block;
-  }
-
-  Block block_{nullptr, &std::free};
-  std::vector<Block> overflow_;
-  size_t size_ = 0, used_ = 0, spilled_ = 0;
-};
 
 thread_local Arena arena;
 
@@ -131,19 +82,42 @@ T* result_data(Buffer& buffer) {
   return result;
 }
 
-// Calls f(a cell, a number) with values of the types that a call is for.
-template <class F>
-ffi::Error with_types(std::string_view cell, ffi::DataType type, F&& f) {
-  if (type != ffi::F32 && type != ffi::F64) return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
-  const auto with_number = [&](auto cell_value) { return type == ffi::F32 ? f(cell_value, float{}) : f(cell_value, double{}); };
-  if (cell == "lstm") return with_number(Lstm{});
-  if (cell == "gru") return with_number(Gru{});
-  return ffi::Error::InvalidArgument("jlstm's kernel: there is no such cell");
+struct Inputs {
+  ffi::AnyBuffer xs, kernel, recurrent, bias, peepholes, h0, c0, mask, resets;
+};
+
+// The options of a call, by the names that they have in Python.
+struct Options {
+  std::string_view cell;
+  bool reverse;
+  std::string_view activation, recurrent_activation, output_activation, coupled;
+  double cell_clip, gate_clip;  // infinite if there is none
+};
+
+// Calls f(a cell, a number) with the cell of a call, and any number of its type.
+template <class T, class F>
+ffi::Error with_cell(const Inputs& in, const Options& o, F&& f) {
+  if (o.cell == "lstm") return f(Lstm<T>{}, T{});
+  if (o.cell == "gru") return f(Gru<T>{}, T{});
+  if (o.cell != "lstm variant") return ffi::Error::InvalidArgument("jlstm's kernel: there is no such cell");
+  LstmVariant<T> cell;
+  cell.recurrent = function_of<T>(o.recurrent_activation, o.gate_clip);
+  cell.activation = function_of<T>(o.activation, o.gate_clip);
+  cell.output = function_of<T>(o.output_activation, std::numeric_limits<double>::infinity());
+  cell.cell_clip = T(o.cell_clip);
+  using Coupled = typename LstmVariant<T>::Coupled;
+  cell.coupled = o.coupled == "f=1-i" ? Coupled::kForget : o.coupled == "i=1-f" ? Coupled::kInput : Coupled::kNone;
+  cell.weights = data<T>(in.peepholes);
+  cell.units = in.recurrent.dimensions().size() == 2 ? in.recurrent.dimensions()[0] : 0;
+  return f(cell, T{});
 }
 
-struct Inputs {
-  ffi::AnyBuffer xs, kernel, recurrent, bias, h0, c0, mask, resets;
-};
+template <class F>
+ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
+  if (in.xs.element_type() == ffi::F32) return with_cell<float>(in, o, f);
+  if (in.xs.element_type() == ffi::F64) return with_cell<double>(in, o, f);
+  return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
+}
 
 template <class Cell, class T>
 Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
@@ -155,6 +129,7 @@ Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
   check("kernel", in.kernel, kType<T>, {n.features, 4 * n.units});
   check("recurrent_kernel", in.recurrent, kType<T>, {n.units, 4 * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
+  check.optional("peepholes", in.peepholes, kType<T>, {Cell::peepholes, n.units});
   check("h", in.h0, kType<T>, {n.batch, n.units});
   check("c", in.c0, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   check.optional("mask", in.mask, ffi::PRED, {n.time, n.batch});
@@ -178,8 +153,8 @@ Weights<T> weights(const Inputs& in) {
 }
 
 template <class Cell, class T>
-ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys, ffi::Result<ffi::AnyBuffer> h,
-                       ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
+ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys,
+                       ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
   Checks check;
   const Sizes n = check_inputs<Cell, T>(in, reverse, check);
   if (check.failed()) return check.error();
@@ -202,16 +177,16 @@ ffi::Error run_forward(ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::
     }
   }
   if (check.failed()) return check.error();
-  return with_memory([&](const Allocate& allocate) { forward<Cell, T>(f, weights<T>(in), team_for<T>(n, pool), allocate); });
+  return with_memory([&](const Allocate& allocate) { forward<Cell, T>(cell, f, weights<T>(in), team_for<T>(n, pool), allocate); });
 }
 
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
-               ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets, ffi::Result<ffi::AnyBuffer> ys,
-               ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, std::string_view cell,
-               bool reverse) {
-  const Inputs in{xs, kernel, recurrent, bias, h0, c0, mask, resets};
-  return with_types(cell, xs.element_type(), [&](auto cell_type, auto number) {
-    return run_forward<decltype(cell_type), decltype(number)>(pool, in, ys, h, c, residuals, reverse);
+               ffi::AnyBuffer peepholes, ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets,
+               ffi::Result<ffi::AnyBuffer> ys, ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c,
+               ffi::RemainingRets residuals, Options options) {
+  const Inputs in{xs, kernel, recurrent, bias, peepholes, h0, c0, mask, resets};
+  return with_types(in, options, [&](const auto& cell, auto number) {
+    return run_forward<std::decay_t<decltype(cell)>, decltype(number)>(cell, pool, in, ys, h, c, residuals, options.reverse);
   });
 }
 
@@ -225,11 +200,11 @@ struct OutputGradients {
 };
 
 struct InputGradients {
-  ffi::Result<ffi::AnyBuffer> dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0;
+  ffi::Result<ffi::AnyBuffer> dzs, dxs, dkernel, drecurrent, dbias, dpeepholes, dh0, dc0;
 };
 
 template <class Cell, class T>
-ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals& residuals, const OutputGradients& from,
+ffi::Error run_backward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, const Residuals& residuals, const OutputGradients& from,
                         InputGradients to, bool reverse) {
   Checks check;
   const Sizes n = check_inputs<Cell, T>(in, reverse, check);
@@ -247,6 +222,7 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals&
     check("dkernel", *to.dkernel, kType<T>, {n.features, 4 * n.units});
     check("drecurrent", *to.drecurrent, kType<T>, {n.units, 4 * n.units});
     check("dbias", *to.dbias, kType<T>, {4 * n.units});
+    check.optional("dpeepholes", *to.dpeepholes, kType<T>, {Cell::peepholes, n.units});
   }
   check("dh0", *to.dh0, kType<T>, {n.batch, n.units});
   check("dc0", *to.dc0, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
@@ -254,27 +230,39 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Inputs& in, const Residuals&
   (f.stores_h() ? f.hs : f.ys) = data<T>(residuals.hs);
   f.gates = data<T>(residuals.gates), f.cs = data<T>(residuals.cs);
   const Gradients<T> gradients{data<T>(*to.dzs),     result_data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
-                               data<T>(*to.dbias), data<T>(*to.dh0), data<T>(*to.dc0)};
+                               data<T>(*to.dbias),  data<T>(*to.dpeepholes),  data<T>(*to.dh0),     data<T>(*to.dc0)};
   return with_memory([&](const Allocate& allocate) {
-    backward<Cell, T>(f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool),
+    backward<Cell, T>(cell, f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool),
                       allocate);
   });
 }
 
 ffi::Error run_back(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
-                    ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets, ffi::AnyBuffer hs,
-                    ffi::AnyBuffer gates, ffi::AnyBuffer cs, ffi::AnyBuffer dys, ffi::AnyBuffer dh, ffi::AnyBuffer dc,
-                    ffi::Result<ffi::AnyBuffer> dzs, ffi::Result<ffi::AnyBuffer> dxs, ffi::Result<ffi::AnyBuffer> dkernel,
-                    ffi::Result<ffi::AnyBuffer> drecurrent, ffi::Result<ffi::AnyBuffer> dbias, ffi::Result<ffi::AnyBuffer> dh0,
-                    ffi::Result<ffi::AnyBuffer> dc0, std::string_view cell, bool reverse) {
-  const Inputs in{xs, kernel, recurrent, bias, h0, c0, mask, resets};
+                    ffi::AnyBuffer peepholes, ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets,
+                    ffi::AnyBuffer hs, ffi::AnyBuffer gates, ffi::AnyBuffer cs, ffi::AnyBuffer dys, ffi::AnyBuffer dh,
+                    ffi::AnyBuffer dc, ffi::Result<ffi::AnyBuffer> dzs, ffi::Result<ffi::AnyBuffer> dxs,
+                    ffi::Result<ffi::AnyBuffer> dkernel, ffi::Result<ffi::AnyBuffer> drecurrent, ffi::Result<ffi::AnyBuffer> dbias,
+                    ffi::Result<ffi::AnyBuffer> dpeepholes, ffi::Result<ffi::AnyBuffer> dh0, ffi::Result<ffi::AnyBuffer> dc0,
+                    Options options) {
+  const Inputs in{xs, kernel, recurrent, bias, peepholes, h0, c0, mask, resets};
   const Residuals residuals{hs, gates, cs};
   const OutputGradients from{dys, dh, dc};
-  const InputGradients to{dzs, dxs, dkernel, drecurrent, dbias, dh0, dc0};
-  return with_types(cell, xs.element_type(), [&](auto cell_type, auto number) {
-    return run_backward<decltype(cell_type), decltype(number)>(pool, in, residuals, from, to, reverse);
+  const InputGradients to{dzs, dxs, dkernel, drecurrent, dbias, dpeepholes, dh0, dc0};
+  return with_types(in, options, [&](const auto& cell, auto number) {
+    return run_backward<std::decay_t<decltype(cell)>, decltype(number)>(cell, pool, in, residuals, from, to, options.reverse);
   });
 }
+
+}  // namespace
+
+XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(Options, ffi::StructMember<std::string_view>("cell"), ffi::StructMember<bool>("reverse"),
+                                      ffi::StructMember<std::string_view>("activation"),
+                                      ffi::StructMember<std::string_view>("recurrent_activation"),
+                                      ffi::StructMember<std::string_view>("output_activation"),
+                                      ffi::StructMember<std::string_view>("coupled"), ffi::StructMember<double>("cell_clip"),
+                                      ffi::StructMember<double>("gate_clip"));
+
+namespace {
 
 using Any = ffi::AnyBuffer;
 
@@ -282,13 +270,13 @@ using Any = ffi::AnyBuffer;
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
-                                  .Attr<std::string_view>("cell").Attr<bool>("reverse"));
+                                  .Attrs<Options>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmBackward, run_back,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
-                                  .Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>()
-                                  .Attr<std::string_view>("cell").Attr<bool>("reverse"));
+                                  .Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>()
+                                  .Attrs<Options>());

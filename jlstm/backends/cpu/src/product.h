@@ -44,19 +44,20 @@ constexpr Gates kAllGates = 0b1111;
 
 constexpr bool has(Gates gates, int gate) { return gates >> gate & 1; }
 
-// sums[r][v] += a(r, k) w[k][v] over k, for V neighboring vectors of a panel. Of four vectors, only those in `used` are computed: the
-// weights of the others are zero.
-template <class T, int R, int V, Gates used = kAllGates, class A>
-inline __attribute__((always_inline)) void multiply(const A& a, int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
-  for (int64_t k = 0; k < depth; ++k, w += kPanel<T>) {
+// sums[r][v] += a[r][k stride] w[k][v] for k from `begin` to `end`, for R rows and V neighboring vectors of a panel. Of four vectors,
+// only those in `used` are computed: the weights of the others are zero.
+template <class T, int R, int V, Gates used, int stride>
+inline __attribute__((always_inline)) void accumulate(const T* const (&a)[R], int64_t begin, int64_t end, const T* w,
+                                                      Vector<T> (&sums)[R][V]) {
+  for (int64_t k = begin; k < end; ++k) {
     Vector<T> weights[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      if (has(used, v)) weights[v] = load<T>(w + v * kLanes<T>);
+      if (has(used, v)) weights[v] = load<T>(w + k * kPanel<T> + v * kLanes<T>);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Vector<T> x = fill<T>(a(r, k));
+      const Vector<T> x = fill<T>(a[r][k * stride]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         if (has(used, v)) sums[r][v] += x * weights[v];
@@ -65,68 +66,127 @@ inline __attribute__((always_inline)) void multiply(const A& a, int64_t depth, c
   }
 }
 
-// The same, where a is an array of pointers to rows.
-template <class T, int R, int V, Gates used = kAllGates>
-inline __attribute__((always_inline)) void multiply(const T* const (&a)[R], int64_t depth, const T* w, Vector<T> (&sums)[R][V]) {
-  multiply<T, R, V, used>([&](int r, int64_t k) __attribute__((always_inline)) { return a[r][k]; }, depth, w, sums);
-}
-
-// sums[r][v] += dz[r][k] w[k][v], where dz are rows of arrays with gates and w is transposed weights. Only the gates in `used` are
-// summed over: the weights of the others are zero.
-template <class T, int R, int V, Gates used>
-inline __attribute__((always_inline)) void multiply_gates(const T* const (&dz)[R], int64_t blocks, const T* w,
-                                                          Vector<T> (&sums)[R][V]) {
-  if constexpr (used == kAllGates) {
-    multiply<T, R, V>(dz, blocks * kColumns<T>, w, sums);
-  } else {
-    for (int64_t block = 0; block < blocks; ++block) {
-#pragma GCC unroll 4
-      for (int gate = 0; gate < 4; ++gate) {
-        if (!has(used, gate)) continue;
-        const int64_t first = block * kColumns<T> + gate * kUnits<T>;
-        multiply<T, R, V>([&](int r, int64_t k) __attribute__((always_inline)) { return dz[r][first + k]; }, kUnits<T>,
-                          w + first * kPanel<T>, sums);
-      }
-    }
+// Calls f(sums), with the sums in registers. What calls it must not be inlined: else the caller, which reads the sums by an index,
+// would keep them in memory while they are computed.
+template <class T, int R, int V, class F>
+inline __attribute__((always_inline)) void in_registers(Vector<T>* results, F&& f) {
+  Vector<T> sums[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sums[r][v] = results[r * V + v];
+  }
+  f(sums);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) results[r * V + v] = sums[r][v];
   }
 }
 
-// Calls f(number of rows as a type, first row) for tiles of nearly equal height that cover the rows from `begin` to `end`.
-template <int R>
-using Rows = std::integral_constant<int, R>;
+template <class T, int R>
+struct RowsOf {  // copies of pointers, which stay in registers
+  const T* rows[R];
+  explicit RowsOf(const T* const* a) { std::copy(a, a + R, rows); }
+};
 
+template <class T, int R, int V, Gates used, int stride>
+__attribute__((noinline)) void multiply_tile(const T* const* a, int64_t depth, const T* w, Vector<T>* sums) {
+  const RowsOf<T, R> copies(a);
+  in_registers<T, R, V>(sums, [&](auto& s) __attribute__((always_inline)) {
+    accumulate<T, R, V, used, stride>(copies.rows, 0, depth, w, s);
+  });
+}
+
+// The sum of two products.
+template <class T, int R, Gates used_x, Gates used_h>
+__attribute__((noinline)) void multiply_two_tiles(const T* const* x, int64_t features, const T* kernel, const T* const* h,
+                                                  int64_t units, const T* recurrent, Vector<T>* sums) {
+  const RowsOf<T, R> xs(x), hs(h);
+  in_registers<T, R, 4>(sums, [&](auto& s) __attribute__((always_inline)) {
+    accumulate<T, R, 4, used_x, 1>(xs.rows, 0, features, kernel, s);
+    accumulate<T, R, 4, used_h, 1>(hs.rows, 0, units, recurrent, s);
+  });
+}
+
+// The same, where a is rows of arrays with gates and w is transposed weights. It sums only over the gates in `used`.
+template <class T, int R, int V, Gates used>
+__attribute__((noinline)) void multiply_gates_tile(const T* const* a, int64_t blocks, const T* w, Vector<T>* sums) {
+  const RowsOf<T, R> copies(a);
+  in_registers<T, R, V>(sums, [&](auto& s) __attribute__((always_inline)) {
+    for (int64_t part = 0; part < blocks * 4; ++part) {
+      if (has(used, part % 4)) accumulate<T, R, V, kAllGates, 1>(copies.rows, part * kUnits<T>, (part + 1) * kUnits<T>, w, s);
+    }
+  });
+}
+
+// Calls f(rows as a constant) for a number of rows that a tile may have.
+template <class F>
+inline void with_rows(int rows, F&& f) {
+  switch (rows) {
+    case 6: if constexpr (kRows >= 6) f(std::integral_constant<int, 6>{}); break;
+    case 5: if constexpr (kRows >= 5) f(std::integral_constant<int, 5>{}); break;
+    case 4: if constexpr (kRows >= 4) f(std::integral_constant<int, 4>{}); break;
+    case 3: if constexpr (kRows >= 3) f(std::integral_constant<int, 3>{}); break;
+    case 2: f(std::integral_constant<int, 2>{}); break;
+    case 1: f(std::integral_constant<int, 1>{}); break;
+  }
+}
+
+// sums[r][v] += a[r][k stride] w[k][v] over all k, for four vectors, where `sums` has four vectors for each row.
+template <class T, Gates used = kAllGates, int stride = 1>
+inline void multiply(int rows, const T* const* a, int64_t depth, const T* w, Vector<T>* sums) {
+  with_rows(rows, [&](auto count) { multiply_tile<T, count, 4, used, stride>(a, depth, w, sums); });
+}
+
+template <class T, Gates used_x, Gates used_h>
+inline void multiply_two(int rows, const T* const* x, int64_t features, const T* kernel, const T* const* h, int64_t units,
+                         const T* recurrent, Vector<T>* sums) {
+  with_rows(rows, [&](auto count) {
+    multiply_two_tiles<T, count, used_x, used_h>(x, features, kernel, h, units, recurrent, sums);
+  });
+}
+
+// The same for 4, 2 or 1 vectors.
+template <class T>
+inline void multiply_group(int vectors, int rows, const T* const* a, int64_t depth, const T* w, Vector<T>* sums) {
+  with_rows(rows, [&](auto count) {
+    if (vectors == 4) return multiply_tile<T, count, 4, kAllGates, 1>(a, depth, w, sums);
+    if (vectors == 2) return multiply_tile<T, count, 2, kAllGates, 1>(a, depth, w, sums);
+    multiply_tile<T, count, 1, kAllGates, 1>(a, depth, w, sums);
+  });
+}
+
+// The same, where a is rows of arrays with gates, w is transposed weights, and the weights of gates that are not in `used` are zero.
+template <class T, Gates used>
+inline void multiply_gates(int vectors, int rows, const T* const* a, int64_t blocks, const T* w, Vector<T>* sums) {
+  if constexpr (used == kAllGates) return multiply_group<T>(vectors, rows, a, blocks * kColumns<T>, w, sums);
+  with_rows(rows, [&](auto count) {
+    if (vectors == 4) return multiply_gates_tile<T, count, 4, used>(a, blocks, w, sums);
+    if (vectors == 2) return multiply_gates_tile<T, count, 2, used>(a, blocks, w, sums);
+    multiply_gates_tile<T, count, 1, used>(a, blocks, w, sums);
+  });
+}
+
+// Calls f(number of rows, first row) for tiles of nearly equal height that cover the rows from `begin` to `end`.
 template <class F>
 inline void for_tiles(int64_t begin, int64_t end, F&& f) {
   const int64_t tiles = (end - begin + kRows - 1) / kRows;
   for (int64_t tile = 0, row = begin; tile < tiles; ++tile) {
     const int64_t next = begin + (end - begin) * (tile + 1) / tiles;
-    switch (next - row) {
-      case 6: if constexpr (kRows >= 6) f(Rows<6>{}, row); break;
-      case 5: if constexpr (kRows >= 5) f(Rows<5>{}, row); break;
-      case 4: if constexpr (kRows >= 4) f(Rows<4>{}, row); break;
-      case 3: if constexpr (kRows >= 3) f(Rows<3>{}, row); break;
-      case 2: f(Rows<2>{}, row); break;
-      case 1: f(Rows<1>{}, row); break;
-    }
+    f(int(next - row), row);
     row = next;
   }
 }
 
-// Calls f(number of vectors as a type, first vector) for groups of 4, 2 or 1 vectors that cover the range from `begin` to `end`. A
-// group lies in one panel, which has 4 vectors.
+// Calls f(number of vectors, first vector) for groups of 4, 2 or 1 vectors that cover the range from `begin` to `end`. A group lies in
+// one panel, which has 4 vectors.
 template <class F>
 inline void for_groups(int64_t begin, int64_t end, F&& f) {
   for (int64_t vector = begin; vector < end;) {
-    if (vector % 4 == 0 && end - vector >= 4) {
-      f(std::integral_constant<int, 4>{}, vector);
-      vector += 4;
-    } else if (vector % 2 == 0 && end - vector >= 2) {
-      f(std::integral_constant<int, 2>{}, vector);
-      vector += 2;
-    } else {
-      f(std::integral_constant<int, 1>{}, vector);
-      vector += 1;
-    }
+    const int vectors = vector % 4 == 0 && end - vector >= 4 ? 4 : vector % 2 == 0 && end - vector >= 2 ? 2 : 1;
+    f(vectors, vector);
+    vector += vectors;
   }
 }
 

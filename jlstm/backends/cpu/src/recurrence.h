@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include "product.h"
 #include "vector.h"
@@ -37,22 +36,6 @@ inline int64_t columns(const Sizes& n) {
 template <class T>
 inline int64_t padded(const Sizes& n) {
   return blocks<T>(n) * kUnits<T>;
-}
-
-// Stores the first `lanes` numbers of a vector; `lanes` may be negative, or larger than a vector. Arrays without padding, such as
-// ys, end inside of the last vector.
-template <class T>
-inline void store_some(T* to, const Vector<T>& v, int64_t lanes) {
-  if (lanes >= kLanes<T>) return store<T>(to, v);
-  if (lanes > 0) std::memcpy(to, &v, size_t(lanes) * sizeof(T));
-}
-
-template <class T>
-inline Vector<T> load_some(const T* from, int64_t lanes) {
-  if (lanes >= kLanes<T>) return load<T>(from);
-  Vector<T> v{};
-  if (lanes > 0) std::memcpy(&v, from, size_t(lanes) * sizeof(T));
-  return v;
 }
 
 // Packs one block of weights (rows, 4 units), whose columns are i | f | g | o. The order of the result is part, row, gate, unit.
@@ -153,7 +136,8 @@ void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
 // Runs the k-th step for some rows of the batch and some blocks of units. It reads all of h before the step, and writes only the
 // units of its blocks.
 template <class Cell, class T>
-void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
+void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin,
+                  int64_t block_end) {
   using V = Vector<T>;
   const Sizes& n = f.n;
   const int64_t t = f.step_of(k), units = n.units, unit_width = padded<T>(n), gate_width = columns<T>(n);
@@ -162,24 +146,24 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
   const int64_t next = last ? t : f.step_of(k + 1);
 
   for (int64_t block = block_begin; block < block_end; ++block) {
-    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
-      constexpr int R = decltype(rows)::value;
-      const T *x[R], *h[R];
-      for (int r = 0; r < R; ++r) {
+    for_tiles(row_begin, row_end, [&](int rows, int64_t row) {
+      const T *x[kRows], *h[kRows];
+      for (int r = 0; r < rows; ++r) {
         x[r] = f.xs + (t * n.batch + row + r) * n.features;
         h[r] = h_before + (row + r) * units;
       }
       for (int part = 0; part < kParts<T>; ++part) {
         const int64_t offset = part * kLanes<T>, unit = block * kUnits<T> + offset, lanes = units - unit;
-        V sums[R][4];
-        for (int r = 0; r < R; ++r) {
+        V sums[kRows][4];
+        for (int r = 0; r < rows; ++r) {
           const T* z = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * gate_width + block * kColumns<T> + offset : nullptr;
           const T* bias = panel_of<T>(f.bias, 1, block, part);
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
-        if (!f.zs) multiply<T, R, 4, Cell::input_gates>(x, n.features, panel_of<T>(f.kernel, n.features, block, part), sums);
-        multiply<T, R, 4, Cell::recurrent_gates>(h, units, panel_of<T>(f.recurrent, units, block, part), sums);
-        for (int r = 0; r < R; ++r) {
+        const T *kernel = panel_of<T>(f.kernel, n.features, block, part), *recurrent = panel_of<T>(f.recurrent, units, block, part);
+        multiply_two<T, Cell::input_gates, Cell::recurrent_gates>(rows, x, f.zs ? 0 : n.features, kernel, h, units, recurrent,
+                                                                  sums[0]);
+        for (int r = 0; r < rows; ++r) {
           const int64_t sequence = row + r;
           T* gates = f.gates ? f.gates + (t * n.batch + sequence) * gate_width + block * kColumns<T> + offset : nullptr;
           V c{}, y{}, new_h;
@@ -187,7 +171,7 @@ void forward_step(const Forward<T>& f, int64_t k, int64_t row_begin, int64_t row
           if (f.counts(t, sequence)) {
             V own_h{};
             if constexpr (Cell::keeps_h) own_h = load_some<T>(h_before + sequence * units + unit, lanes);
-            new_h = y = Cell::template step<T>(sums[r], own_h, c);
+            new_h = y = cell.step(sums[r], own_h, c, unit, lanes);
             for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, sums[r][gate]);
           } else {  // a masked step: the carry stays, the output is zero, and the gates, which the backward run skips, are finite
             new_h = load_some<T>(h_before + sequence * units + unit, lanes);
@@ -217,6 +201,7 @@ struct Backward {
   T* dzs;               // (time, batch, columns). May be the memory of the gates
   T *dh, *dc;           // gradients of the carry (batch, padded): first of the last carry, finally of the initial one. dc is null
                         // for a cell without c
+  T* dpeepholes;        // gradients of the peepholes by each sequence (batch, peepholes, padded), first zeros
 };
 
 // The derivative of the k-th step for some rows and blocks. k goes from time - 1 down to -1.
@@ -224,32 +209,34 @@ struct Backward {
 // dh = dz Uᵀ needs the dz of all units, which several threads compute. So a call first computes dh from the dz of step k + 1, which
 // the previous call computed, and then the dz of step k. The call with k = -1 computes only the dh of the initial carry.
 template <class Cell, class T>
-void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end) {
+void backward_step(const Cell& cell, const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin,
+                   int64_t block_end) {
   using V = Vector<T>;
   const Forward<T>& f = b.f;
   const Sizes& n = f.n;
   const int64_t unit_width = padded<T>(n), gate_width = columns<T>(n), next = k + 1 < n.time ? f.step_of(k + 1) : -1;
   const int64_t t = k >= 0 ? f.step_of(k) : -1;
-  for_groups(block_begin * kParts<T>, block_end * kParts<T>, [&](auto group, int64_t first) {
-    for_tiles(row_begin, row_end, [&](auto rows, int64_t row) {
-      constexpr int R = decltype(rows)::value, N = decltype(group)::value;
-      const T* dz[R];
-      for (int r = 0; r < R; ++r) dz[r] = next < 0 ? nullptr : b.dzs + (next * n.batch + row + r) * gate_width;
-      V sums[R][N] = {};
+  for_groups(block_begin * kParts<T>, block_end * kParts<T>, [&](int vectors, int64_t first) {
+    for_tiles(row_begin, row_end, [&](int rows, int64_t row) {
+      const T* dz[kRows];
+      for (int r = 0; r < rows; ++r) dz[r] = next < 0 ? nullptr : b.dzs + (next * n.batch + row + r) * gate_width;
+      V sums[kRows * 4] = {};
       if (next >= 0) {
-        multiply_gates<T, R, N, Cell::recurrent_gates>(dz, blocks<T>(n), in_panel<T>(b.transposed, gate_width, first), sums);
+        const T* panel = in_panel<T>(b.transposed, gate_width, first);
+        multiply_gates<T, Cell::recurrent_gates>(vectors, rows, dz, blocks<T>(n), panel, sums);
       }
-      for (int v = 0; v < N; ++v) {
+      for (int v = 0; v < vectors; ++v) {
         const int64_t block = (first + v) / kParts<T>, part = (first + v) % kParts<T>;
         const int64_t unit = (first + v) * kLanes<T>, lanes = n.units - unit;
-        for (int r = 0; r < R; ++r) {
+        for (int r = 0; r < rows; ++r) {
           const int64_t sequence = row + r;
           T* dh_at = b.dh + sequence * unit_width + unit;
           // A step that does not count passes the carry on, and so its dh. A reset step does not depend on the carry before it.
           // In a cell that keeps some of h, the previous call has left the gradient by that way.
           V dh = load<T>(dh_at);
           if (next >= 0 && f.counts(next, sequence)) {
-            dh = f.starts(next, sequence) ? V{} : Cell::keeps_h ? dh + sums[r][v] : sums[r][v];
+            const V by_product = sums[r * vectors + v];
+            dh = f.starts(next, sequence) ? V{} : Cell::keeps_h ? dh + by_product : by_product;
           }
           store<T>(dh_at, dh);
           if (t < 0) continue;
@@ -269,7 +256,11 @@ void backward_step(const Backward<T>& b, int64_t k, int64_t row_begin, int64_t r
             c_before = load<T>(f.c_before(k) + own);
             dc = load<T>(b.dc + own);
           }
-          Cell::template differentiate<T>(gates, h_before, c_before, dh, dc, dzs);
+          V dpeepholes[std::max(Cell::peepholes, 1)];
+          T* dpeepholes_at = b.dpeepholes + sequence * Cell::peepholes * unit_width + unit;
+          for (int p = 0; p < Cell::peepholes; ++p) dpeepholes[p] = load<T>(dpeepholes_at + p * unit_width);
+          cell.differentiate(gates, h_before, c_before, dh, dc, dzs, dpeepholes, unit, lanes);
+          for (int p = 0; p < Cell::peepholes; ++p) store<T>(dpeepholes_at + p * unit_width, dpeepholes[p]);
           for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, dzs[gate]);
           if constexpr (Cell::keeps_h) store<T>(dh_at, dh);
           if constexpr (Cell::has_c) store<T>(b.dc + own, f.starts(t, sequence) ? V{} : dc);

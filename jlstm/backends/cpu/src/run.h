@@ -66,7 +66,7 @@ void pack_all(const Sizes& n, const Weights<T>& w, T* kernel, T* recurrent, T* b
 
 // Runs the layer over all steps. On entry f has sizes, inputs and results; this function sets its weights, bias and zs.
 template <class Cell, class T>
-void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate& allocate) {
+void forward(const Cell& cell, Forward<T> f, const Weights<T>& w, const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
   const int64_t gate_width = columns<T>(n), threads = team.threads();
   if (n.batch == 0) return;
@@ -88,7 +88,7 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
     team.run(1, items, [&](int64_t, int64_t item) {
       const int64_t begin = share(n.batch, item, items), end = share(n.batch, item + 1, items);
       begin_forward<Cell, T>(f, begin, end);
-      for (int64_t k = 0; k < n.time; ++k) forward_step<Cell, T>(f, k, begin, end, 0, blocks<T>(n));
+      for (int64_t k = 0; k < n.time; ++k) forward_step<Cell, T>(cell, f, k, begin, end, 0, blocks<T>(n));
     });
     return;
   }
@@ -110,7 +110,7 @@ void forward(Forward<T> f, const Weights<T>& w, const Team& team, const Allocate
       const T* xs = f.xs + first * n.batch * n.features;
       project<Cell, T>(n, xs, kernel, bias, zs + (first - part.zs_first) * n.batch * gate_width, 0, steps * n.batch, begin, end);
     } else {
-      forward_step<Cell, T>(part, phase - chunk - 1, 0, n.batch, begin, end);
+      forward_step<Cell, T>(cell, part, phase - chunk - 1, 0, n.batch, begin, end);
     }
   });
 }
@@ -120,19 +120,20 @@ struct Gradients {
   T *dzs;                              // (time, batch, columns). May be the memory of the gates
   T *dxs;                              // null if not needed
   T *dkernel, *drecurrent, *dbias;     // null if not needed
+  T* dpeepholes;
   T *dh0, *dc0;
 };
 
 // Computes the gradients of a run. f has the arrays that `forward` filled. dys, dh and dc are the gradients of its results.
 template <class Cell, class T>
-void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* dh, const T* dc, const Gradients<T>& to,
+void backward(const Cell& cell, const Forward<T>& f, const Weights<T>& w, const T* dys, const T* dh, const T* dc, const Gradients<T>& to,
               const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
   const int64_t gate_width = columns<T>(n), unit_width = padded<T>(n), threads = team.threads(), rows = n.time * n.batch;
   const int64_t panels = (blocks<T>(n) * kParts<T> + 3) / 4, input_panels = (n.features + kPanel<T> - 1) / kPanel<T>;
   T* transposed = make<T>(allocate, panels * gate_width * kPanel<T>);
   T* transposed_kernel = to.dxs ? make<T>(allocate, input_panels * gate_width * kPanel<T>) : nullptr;
-  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * unit_width), nullptr};
+  Backward<T> b{f, transposed, dys, to.dzs, make<T>(allocate, n.batch * unit_width), nullptr, nullptr};
   if constexpr (Cell::has_c) b.dc = make<T>(allocate, n.batch * unit_width);
   team.run(1, panels + (to.dxs ? input_panels : 0), [&](int64_t, int64_t panel) {
     if (panel < panels) {
@@ -150,18 +151,29 @@ void backward(const Forward<T>& f, const Weights<T>& w, const T* dys, const T* d
   };
   pad(dh, b.dh);
   if constexpr (Cell::has_c) pad(dc, b.dc);
+  const int64_t peepholes_width = Cell::peepholes * unit_width;
+  b.dpeepholes = make<T>(allocate, n.batch * peepholes_width);
+  std::fill(b.dpeepholes, b.dpeepholes + n.batch * peepholes_width, T(0));
   if (by_rows<T>(n, threads)) {
     const int64_t items = std::min(threads, (n.batch + kRows - 1) / kRows);
     team.run(1, items, [&](int64_t, int64_t item) {
       const int64_t begin = share(n.batch, item, items), end = share(n.batch, item + 1, items);
-      for (int64_t k = n.time - 1; k >= -1; --k) backward_step<Cell, T>(b, k, begin, end, 0, blocks<T>(n));
+      for (int64_t k = n.time - 1; k >= -1; --k) backward_step<Cell, T>(cell, b, k, begin, end, 0, blocks<T>(n));
     });
   } else {
     const int64_t items = shares_of_units<T>(n, threads);
     team.run(n.time + 1, items, [&](int64_t phase, int64_t item) {
       const int64_t begin = share(blocks<T>(n), item, items), end = share(blocks<T>(n), item + 1, items);
-      backward_step<Cell, T>(b, n.time - 1 - phase, 0, n.batch, begin, end);
+      backward_step<Cell, T>(cell, b, n.time - 1 - phase, 0, n.batch, begin, end);
     });
+  }
+  for (int64_t row = 0; to.dpeepholes && row < Cell::peepholes; ++row) {
+    T* sum = to.dpeepholes + row * n.units;
+    std::fill(sum, sum + n.units, T(0));
+    for (int64_t sequence = 0; sequence < n.batch; ++sequence) {
+      const T* part = b.dpeepholes + sequence * peepholes_width + row * unit_width;
+      for (int64_t unit = 0; unit < n.units; ++unit) sum[unit] += part[unit];
+    }
   }
   const auto unpad = [&](const T* padded_from, T* to_units) {
     for (int64_t row = 0; row < n.batch; ++row) {

@@ -82,6 +82,28 @@ inline void store(T* to, const Vector<T>& v) {
   std::memcpy(to, &v, sizeof v);
 }
 
+// Loads or stores the first `lanes` numbers of a vector; `lanes` may be negative, or larger than a vector. Arrays without padding, such
+// as ys, end inside of the last vector.
+template <class T>
+inline void store_some(T* to, const Vector<T>& v, int64_t lanes) {
+  if (lanes >= kLanes<T>) return store<T>(to, v);
+  if (lanes > 0) std::memcpy(to, &v, size_t(lanes) * sizeof(T));
+}
+
+template <class T>
+inline Vector<T> load_some(const T* from, int64_t lanes) {
+  if (lanes >= kLanes<T>) return load<T>(from);
+  Vector<T> v{};
+  if (lanes > 0) std::memcpy(&v, from, size_t(lanes) * sizeof(T));
+  return v;
+}
+
+template <class T>
+inline Vector<T> clamp(const Vector<T>& x, T low, T high) {
+  const Vector<T> at_least = x < low ? fill<T>(low) : x;
+  return at_least > high ? fill<T>(high) : at_least;
+}
+
 // Evaluates a polynomial by Horner's rule.
 template <class T, int N>
 inline Vector<T> polynomial(const T (&coefficients)[N], Vector<T> x) {

@@ -58,20 +58,32 @@ class Resources {
 template <class T>
 struct Problem {
   Sizes n;
-  Array<T> xs, kernel, recurrent, bias, h, c, dys, dh, dc;
+  Array<T> xs, kernel, recurrent, bias, peepholes, h, c, dys, dh, dc;
   Array<uint8_t> mask, resets;
 
   explicit Problem(const Sizes& n, bool masked, bool reset)
       : n(n), xs(random<T>(n.time * n.batch * n.features)), kernel(random<T>(n.features * 4 * n.units)),
-        recurrent(random<T>(n.units * 4 * n.units)), bias(random<T>(4 * n.units)), h(random<T>(n.batch * n.units)),
+        recurrent(random<T>(n.units * 4 * n.units)), bias(random<T>(4 * n.units)), peepholes(random<T>(3 * n.units)), h(random<T>(n.batch * n.units)),
         c(random<T>(n.batch * n.units)), dys(random<T>(n.time * n.batch * n.units)), dh(random<T>(n.batch * n.units)),
         dc(random<T>(n.batch * n.units)), mask(flags(masked ? n.time * n.batch : 0)), resets(flags(reset ? n.time * n.batch : 0)) {}
 };
+
+// Any of the cells, with the options of a variant that has most of the branches.
+template <class Cell, class T>
+Cell cell_of(const Problem<T>& p) {
+  if constexpr (Cell::peepholes == 0) {
+    return Cell{};
+  } else {
+    const auto sigma = function_of<T>("hard_sigmoid", 0.8), phi = function_of<T>("relu", 0.9), psi = function_of<T>("tanh", INFINITY);
+    return Cell{sigma, phi, psi, T(0.5), Cell::kForget, p.peepholes.data(), p.n.units};
+  }
+}
 
 // The results of a run and, with `differentiate`, its gradients.
 template <class Cell, class T>
 std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differentiate) {
   const Sizes& n = p.n;
+  const Cell cell = cell_of<Cell>(p);
   const auto make = [](int64_t count) { return Array<T>(static_cast<size_t>(count)); };
   const Weights<T> weights{p.kernel.data(), p.recurrent.data(), p.bias.data()};
   Array<T> ys = make(n.time * n.batch * n.units), h = make(n.batch * n.units), c = h;
@@ -81,20 +93,21 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
   f.ys = ys.data(), f.h = h.data(), f.c = c.data();
   if (!differentiate) {
     Resources resources(threads);
-    forward<Cell, T>(f, weights, resources.team(), resources.allocate());
+    forward<Cell, T>(cell, f, weights, resources.team(), resources.allocate());
     return {ys, h, c};
   }
   Array<T> gates = make(n.time * n.batch * columns<T>(n)), cs = make(Cell::has_c ? n.time * n.batch * padded<T>(n) : 0), hs = ys;
   f.gates = gates.data(), f.cs = cs.data(), f.hs = f.stores_h() ? hs.data() : nullptr;
   {
     Resources resources(threads);
-    forward<Cell, T>(f, weights, resources.team(), resources.allocate());
+    forward<Cell, T>(cell, f, weights, resources.team(), resources.allocate());
   }
-  Array<T> dxs = p.xs, dkernel = p.kernel, drecurrent = p.recurrent, dbias = p.bias, dh = p.h, dc = p.c;
-  const Gradients<T> to{gates.data(), dxs.data(), dkernel.data(), drecurrent.data(), dbias.data(), dh.data(), dc.data()};
+  Array<T> dxs = p.xs, dkernel = p.kernel, drecurrent = p.recurrent, dbias = p.bias, dpeepholes = p.peepholes, dh = p.h, dc = p.c;
+  const Gradients<T> to{gates.data(), dxs.data(),        dkernel.data(), drecurrent.data(),
+                        dbias.data(), dpeepholes.data(), dh.data(),      dc.data()};
   Resources resources(threads);
-  backward<Cell, T>(f, weights, p.dys.data(), p.dh.data(), p.dc.data(), to, resources.team(), resources.allocate());
-  return {ys, h, c, dxs, dkernel, drecurrent, dbias, dh, dc};
+  backward<Cell, T>(cell, f, weights, p.dys.data(), p.dh.data(), p.dc.data(), to, resources.team(), resources.allocate());
+  return {ys, h, c, dxs, dkernel, drecurrent, dbias, dpeepholes, dh, dc};
 }
 
 template <class Cell, class T>
@@ -131,9 +144,10 @@ void test_runs() {
     const int step = time * batch > 100 ? 7 : 1;  // large sizes only with none of mask, resets and reverse, and with all three
     for (int kind = 0; kind < 8; kind += step) {
       const Sizes n{time, batch, features, units, kind % 2 == 1};
-      check<Lstm, float>(n, kind & 2, kind & 4);
-      check<Lstm, double>(n, kind & 2, kind & 4);
-      check<Gru, float>(n, kind & 2, kind & 4);
+      check<Lstm<float>, float>(n, kind & 2, kind & 4);
+      check<Lstm<double>, double>(n, kind & 2, kind & 4);
+      check<Gru<float>, float>(n, kind & 2, kind & 4);
+      check<LstmVariant<float>, float>(n, kind & 2, kind & 4);
     }
   }
 }
