@@ -22,7 +22,7 @@ DOCS = PAGE.parent
 TESTS = DOCS.parent / "tests"
 CHECKED = ("convert", "export", "introspect", "training")  # pages with tests of their own below, which also check the results
 # Arguments that are no options: what is run, and what Python or the framework needs for itself.
-NOT_OPTIONS = {"self", "args", "kwargs", "parent", "mode", "cell", "core", "inputs", "input_sequence", "sequences"}
+NOT_OPTIONS = {"self", "args", "kwargs", "name", "parent", "mode", "cell", "core", "inputs", "input_sequence", "sequences"}
 NOT_OPTIONS |= {"kernel_metadata", "recurrent_kernel_metadata", "bias_metadata", "promote_dtype", "keep_rngs", "init_key"}
 MISSING = [name for name in ("torch", "onnx", "haiku", "equinox") if find_spec(name) is None]  # in the extra "peers"
 
