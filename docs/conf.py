@@ -24,6 +24,7 @@ extensions = [
     "api_coverage",
 ]
 exclude_patterns = ["_build"]
+smartquotes_action = "D"  # only dashes: h' is the next h
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3  # headings are link targets, as on a code host

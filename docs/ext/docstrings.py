@@ -36,6 +36,7 @@ def convert(lines: list[str], links: dict[str, str]) -> list[str]:
 def structured(lines: list[str]) -> Iterator[tuple[str, str]]:
     """Yield each line with its kind, and with the marks of literal blocks, remarks and lists."""
     above, is_after_blank, in_example = "", True, False  # the last line with text, and what holds for the current line
+    section = ""
     literal = listed = -1  # indentation of the text before the literal block, and of the items of the list; -1 outside
     for line in lines:
         text, indent, indent_above = line.strip(), _indent(line), _indent(above)
@@ -46,11 +47,12 @@ def structured(lines: list[str]) -> Iterator[tuple[str, str]]:
         is_deeper, is_header_above = indent > indent_above and bool(above), above.strip() in SECTIONS
         literal = literal if indent > literal >= 0 else -1
         listed = listed if indent >= listed >= 0 else -1
+        section = text if text in SECTIONS else section if indent else ""
         if in_example := in_example or text.startswith(">>>"):
             yield CODE, line
         elif literal < 0 and is_deeper and is_after_blank and not is_header_above:
             literal = indent_above
-            yield from ((CODE, " " * literal + "::"), (CODE, ""), (CODE, line))
+            yield from ((CODE, " " * literal + ".. code-block:: text"), (CODE, ""), (CODE, line))
         elif literal >= 0:
             yield CODE, line
         elif (remark := REMARK.fullmatch(text)) and indent == 0:
@@ -60,6 +62,8 @@ def structured(lines: list[str]) -> Iterator[tuple[str, str]]:
         elif is_deeper and indent_above == 0 and above.endswith(":") and not is_header_above and not is_after_blank:
             listed = indent
             yield from ((CODE, ""), (PROSE, _item(line)))
+        elif section == "References:" and indent > 0:  # one work after the other, each of which ends with a period
+            yield PROSE, f"    - {text}" if is_header_above or above.endswith(".") else f"      {text}"
         elif listed >= 0:
             yield PROSE, _item(line) if indent == listed else f"  {text}"
         else:
@@ -97,7 +101,8 @@ def links() -> dict[str, str]:
     by_name: dict[str, set[str]] = {}
     for name, value in public_names():
         target = documented.setdefault(id(value), name)
-        for short_name in (name, name.rpartition(".")[2]):
+        by_name.setdefault(name, set()).add(target)
+        if (short_name := name.rpartition(".")[2])[0].isupper():  # others may be names of arguments
             by_name.setdefault(short_name, set()).add(target)
     return {name: targets.pop() for name, targets in by_name.items() if len(targets) == 1}
 

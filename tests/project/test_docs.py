@@ -87,6 +87,12 @@ def pages():
         yield pytest.param(page, marks=marks)
 
 
+def test_code_fits_the_pages():
+    """No line of code is wider than the text of the site, so that readers see all of it."""
+    wide = [line for path in DOCS.rglob("*.md") for line in code(path).splitlines() if len(line) > 92]
+    assert not wide
+
+
 @pytest.mark.loose
 @pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in a future version:UserWarning")  # TensorFlow 1's cells
 @pytest.mark.parametrize("page", list(pages()))
