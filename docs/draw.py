@@ -37,21 +37,42 @@ CALLS: dict[str, tuple[LSTM, dict[str, Any]]] = {
 def draw_sequences(path: Path) -> None:
     """Draw h, c and outputs of one sequence for each call: a row of numbers for each, and hatched steps that do not count."""
     figure = Figure(figsize=(8, 9.2), layout="constrained")
-    for ax, (title, (layer, options)) in zip(figure.subplots(len(CALLS)), CALLS.items(), strict=True):
+    for ax, (title, (layer, options)) in zip(
+        figure.subplots(len(CALLS)), CALLS.items(), strict=True
+    ):
         xs = jnp.ones((1, TIME, 1))
-        counts = options.get("mask", lengths_to_mask(options.get("lengths", jnp.array([TIME])), TIME))[0]
+        counts = options.get(
+            "mask", lengths_to_mask(options.get("lengths", jnp.array([TIME])), TIME)
+        )[0]
         carry, states = cell_states(layer, PARAMS, xs, **options)
         _, ys = layer.apply(PARAMS, xs, **options)
         c = frozen(np.asarray(states.c[0, :, 0]), np.asarray(counts), layer.reverse)
         rows = {"c": c, "h": np.tanh(c), "y": np.asarray(ys[0, :, 0])}
         end = 0 if layer.reverse else -1
-        np.testing.assert_allclose([c[end], rows["h"][end]], [carry.c[0, 0], carry.h[0, 0]], rtol=1e-5)
+        np.testing.assert_allclose(
+            [c[end], rows["h"][end]], [carry.c[0, 0], carry.h[0, 0]], rtol=1e-5
+        )
         ax.imshow(np.stack(list(rows.values())), "Blues", aspect="auto", vmin=0, vmax=6)
         for row, values in enumerate(rows.values()):
             for step, value in enumerate(values):
-                ax.text(step, row, f"{value:.2f}".removesuffix("0"), ha="center", va="center", fontsize=10)
+                ax.text(
+                    step,
+                    row,
+                    f"{value:.2f}".removesuffix("0"),
+                    ha="center",
+                    va="center",
+                    fontsize=10,
+                )
         spans = [(step - 0.5, 1) for step in np.flatnonzero(~np.asarray(counts))]
-        ax.broken_barh(spans, (-0.5, 3), facecolor="none", edgecolor="#777777", hatch="////", linewidth=0, alpha=0.35)
+        ax.broken_barh(
+            spans,
+            (-0.5, 3),
+            facecolor="none",
+            edgecolor="#777777",
+            hatch="////",
+            linewidth=0,
+            alpha=0.35,
+        )
         for step in np.flatnonzero(options.get("resets", np.zeros((1, TIME)))[0]):
             ax.axvline(step - 0.5, color="#D55E00", linewidth=3)
         ax.set_yticks(range(3), ["c after the step", "h after the step", "output y"])
@@ -72,7 +93,11 @@ def frozen(values: np.ndarray, counts: np.ndarray, is_reverse: bool) -> np.ndarr
 
 def draw_gallery() -> None:
     """Run the Python blocks of the gallery in the folder of the pictures."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "gallery.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (DOCS / "gallery.md").read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
     os.chdir(PICTURES)
     exec(compile("\n".join(blocks), "gallery.md", "exec"), {})
 

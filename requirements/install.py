@@ -37,7 +37,8 @@ def main() -> None:
     stamps = [ENVIRONMENT / f"{name}.sha256" for name in (*OPTIONAL, "installed")]
     if all(stamp.exists() and stamp.read_text() == wanted for stamp in stamps):
         return
-    print(f"Installing {'more ' if OPTIONAL else ''}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
+    amount = "more " if OPTIONAL else ""
+    print(f"Installing {amount}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
     if failed:

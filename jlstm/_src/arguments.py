@@ -64,9 +64,9 @@ INSTEAD = {
     "proj_clip": "write projection_clip=",
     "initializer": "write kernel_init= and recurrent_init=",
     "state_is_tuple": "the carry of an LSTM is always jlstm.LSTMCarry(h, c): leave it out",
-    **dict.fromkeys(("num_unit_shards", "num_proj_shards"), "use jlstm.train.mesh(units=…), which splits wide layers over devices"),
+    **dict.fromkeys(("num_unit_shards", "num_proj_shards"), "jlstm.train.mesh(units=…) splits wide layers over devices"),
     **dict.fromkeys(("reuse", "name", "scope"), _NAMES),
-    "swap_memory": "write remat=\"sqrt\", which saves memory by computing again",
+    "swap_memory": 'write remat="sqrt", which saves memory by computing again',
     "parallel_iterations": "a loop over time has no parallel iterations: leave it out",
     "cell_dim": "write the number of units first, as in LSTM(20)",
     # Flax, Haiku and Equinox

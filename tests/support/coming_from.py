@@ -16,7 +16,9 @@ from jlstm import cells, data, layers, models, train
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "coming_from"
 # A sentence that begins with none of these continues the one before.
-SUBJECT = re.compile(r"(Keras|PyTorch|Flax|Haiku|Equinox|TensorFlow|ONNX|The |the authors|Gal|`optax|`DropoutWrapper|For|for a length)")
+SUBJECT = re.compile(
+    r"(Keras|PyTorch|Flax|Haiku|Equinox|TensorFlow|ONNX|The |the (authors|carry)|Gal|`optax|`DropoutWrapper|For)"
+)
 
 
 def arguments(framework: Framework) -> str:
@@ -27,7 +29,8 @@ def arguments(framework: Framework) -> str:
 
 def options(framework: Framework) -> str:
     """Return the table from the options of `LSTM` and the arguments of `apply` to the framework's."""
-    names = [*inspect.signature(jlstm.LSTM).parameters, *list(inspect.signature(jlstm.Layer.apply).parameters)[3:]]  # without self, params and xs
+    of_apply = list(inspect.signature(jlstm.Layer.apply).parameters)[3:]  # without self, params and xs
+    names = [*inspect.signature(jlstm.LSTM).parameters, *of_apply]
     lines = []
     for name in names:
         theirs = [f"`{row.theirs}`" for row in framework.rows if name in row.options]
@@ -37,11 +40,8 @@ def options(framework: Framework) -> str:
 
 def differences(framework: Framework) -> str:
     """Return the sentences on the framework from the lines "Differs from" of all public docstrings, as a list."""
-    lines = []
-    for name, text in documented():
-        for sentence in sentences(text):
-            if re.search(framework.pattern, sentence):
-                lines.append(f"- `{name}`: {sentence}")
+    all_sentences = ((name, sentence) for name, text in documented() for sentence in sentences(text))
+    lines = [f"- `{name}`: {sentence}" for name, sentence in all_sentences if re.search(framework.pattern, sentence)]
     return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
