@@ -20,7 +20,7 @@ from jlstm._src.arguments import INSTEAD
 
 DOCS = PAGE.parent
 TESTS = DOCS.parent / "tests"
-CHECKED = ("convert", "export", "introspect", "training")  # pages with tests of their own below, which also check the results
+CHECKED = ("convert", "export", "gallery", "introspect", "training")  # pages with tests of their own below, which also check the results
 # Arguments that are no options: what is run, and what Python or the framework needs for itself.
 NOT_OPTIONS = {"self", "args", "kwargs", "name", "parent", "mode", "cell", "core", "inputs", "input_sequence", "sequences"}
 NOT_OPTIONS |= {"kernel_metadata", "recurrent_kernel_metadata", "bias_metadata", "promote_dtype", "keep_rngs", "init_key"}
@@ -87,6 +87,13 @@ def pages():
         yield pytest.param(page, marks=marks)
 
 
+def test_links_work_on_a_code_host():
+    """Each relative link in README, CONTRIBUTING, CHANGELOG and the pages leads to a file. Sphinx checks those of the site."""
+    for path in (*DOCS.parent.glob("*.md"), *DOCS.rglob("*.md")):
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
 def test_code_fits_the_pages():
     """No line of code is wider than the text of the site, so that readers see all of it."""
     wide = [line for path in DOCS.rglob("*.md") for line in code(path).splitlines() if len(line) > 92]
@@ -108,6 +115,15 @@ def test_the_example_of_introspect_draws(tmp_path, monkeypatch):
     scope = run("introspect")
     assert scope["upper"].f.shape == (2, 96, 8)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "flow.png", "gates.png", "saturation.png"]
+
+
+def test_the_gallery_shows_what_its_code_draws(tmp_path, monkeypatch):
+    """The pictures on the page are those that its code saves, and they are committed: `python docs/draw.py` draws them."""
+    monkeypatch.chdir(tmp_path)
+    run("gallery")
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == set(re.findall(r"\(pictures/(.*?)\)", (DOCS / "gallery.md").read_text(encoding="utf-8")))
+    assert drawn <= {path.name for path in (DOCS / "pictures").iterdir()}
 
 
 @pytest.mark.loose
