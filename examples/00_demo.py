@@ -59,7 +59,7 @@ def run_jlstm(weights: Arrays, test: Split) -> Arrays:
     params, images = unflatten_dict(weights, sep="."), test.images.astype(weights["lstm.kernel"].dtype)
     logits, (h, c) = training.forward(params, images)
     loss = lambda params, images: training.loss_fn(params, Split(images, test.labels), None, None).losses.mean()  # noqa: E731
-    param_grads, image_grads = jax.grad(loss, argnums=(0, 1))(params, images)
+    param_grads, image_grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, images)
     weight_grads = flatten_dict(param_grads, sep=".")
     return _by_name(logits, h, c, image_grads, *(weight_grads[name] for name in WEIGHTS))
 

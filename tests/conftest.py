@@ -20,6 +20,7 @@ import pytest
 from jlstm import backends
 
 SUPPORT = Path(__file__).parent / "support"
+PEERS = Path(__file__).parents[1] / "parity" / "peers"
 MISSING = {name for name in ("torch", "onnx", "onnxruntime", "haiku", "equinox") if find_spec(name) is None}  # the extra "peers"
 collect_ignore_glob = ["typed_options.py"]  # mypy reads it, and its wrong options raise errors
 collect_ignore_glob += [] if program() else ["*/test_page.py"]
@@ -45,12 +46,14 @@ def pytest_ignore_collect(collection_path):
 
 @cache
 def needs_missing(path):
-    """Return whether a file imports a peer that is not installed, itself or through a helper."""
+    """Return whether a file imports a peer that is not installed: itself, through a helper, or through `parity.peers`."""
     imports = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = [alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names]
     modules += [node.module for node in imports if isinstance(node, ast.ImportFrom) and node.module]
-    helpers = [path for module in modules if (path := SUPPORT / f"{module}.py").exists()]
-    return any(module.split(".")[0] in MISSING for module in modules) or any(map(needs_missing, helpers))
+    helpers = [SUPPORT / f"{module}.py" for module in modules]
+    if path.parent.name == "peers" and path.name.startswith("test_"):
+        helpers.append(PEERS / path.name.removeprefix("test_"))
+    return any(module.split(".")[0] in MISSING for module in modules) or any(map(needs_missing, filter(Path.exists, helpers)))
 
 
 def pytest_configure(config):

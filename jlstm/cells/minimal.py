@@ -132,12 +132,12 @@ class MinLSTMCell(_Minimal):
     Differs from: the authors' code trains another form, with a positive candidate and sums of logarithms.
 
     Examples:
+        `MinGRUCell` shows a run over a sequence.
+
         >>> import jax, jlstm
-        >>> layer = jlstm.RNN(jlstm.MinLSTMCell(4), backend="parallel")
-        >>> params = layer.init(jax.random.key(0), features=3)
-        >>> carry, ys = layer.apply(params, jax.numpy.ones((2, 5, 3)))
-        >>> ys.shape, params["kernel"].shape
-        ((2, 5, 4), (3, 12))
+        >>> params = jlstm.MinLSTMCell(4).init(jax.random.key(0), features=3)
+        >>> params["kernel"].shape, params["bias"].shape
+        ((3, 12), (12,))
     """
 
     columns: ClassVar[int] = 3

@@ -5,7 +5,6 @@ from functools import partial
 from itertools import combinations, product
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from equations import elman, mlstm, slstm
 from jlstm import RNN, ConvLSTMCell, ElmanCell, GRUCell, MLSTMCell, SLSTMCell
 from parity import textbook
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
+from problems import UNITS, assert_close, assert_slopes, cotangent_of, differentiate_drawn, small_problem
 
 pytestmark = pytest.mark.no_cover
 
@@ -33,7 +32,6 @@ OPTIONS = {  # the first of each is the default
     partial(SLSTMCell, UNITS): EXPONENTIAL,
     partial(MLSTMCell, UNITS): EXPONENTIAL,
 }
-KEY = jax.random.key(3)
 UNSTABLE = {SLSTMCell: slstm, MLSTMCell: mlstm}  # in NumPy, which has no stabilizer
 BIASED = {"use_bias": False, "forget_bias": 0.5}  # the only pair that is refused
 
@@ -66,15 +64,6 @@ def test_the_options_are_all_there_are(make):
     assert defaults == make()
 
 
-@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
-def everything(layer, cotangent, offsets, xs, carry):
-    """Return initial parameters, masks, parameters to compute with, results and gradients, from one program."""
-    initial = layer.init(KEY, FEATURES)
-    params = jax.tree.map(jnp.add, initial, offsets)
-    masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
-    return initial, masks, params, *differentiate(layer, cotangent, params, xs, carry, key=KEY)
-
-
 @pytest.mark.table(quick=7)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_every_pair_equals_numpy(cell, x64):
@@ -87,7 +76,8 @@ def test_every_pair_equals_numpy(cell, x64):
     cotangent = cotangent_of(problem)
     if type(cell) in UNSTABLE:  # the NumPy equations start from zeros and return only outputs
         problem, cotangent = problem._replace(carry=None), (jax.tree.map(np.zeros_like, cotangent[0]), cotangent[1])
-    initial, masks, params, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
+    drawn = differentiate_drawn(layer, cotangent, jax.random.key(3), *problem[1:])
+    initial, masks, values, out, gradients = jax.tree.map(np.asarray, drawn)
     for name in initial.keys() - {"kernel", "recurrent_kernel", "gate_kernel", "peephole_kernel"}:
         np.testing.assert_array_equal(initial[name], first_bias(cell, name, initial[name].size))
     assert any("bias" in name for name in initial) == cell.use_bias
@@ -102,7 +92,6 @@ def test_every_pair_equals_numpy(cell, x64):
             return elman(cell, params, xs, carry, dropout_masks=masks)
         return textbook.run(layer, params, xs, carry, dropout_masks=masks)[:2]
 
-    values = (params, problem.xs, problem.carry)
     assert_close(out, expected(*values), atol=1e-12, rtol=1e-12)
     assert_slopes(expected, values, gradients, cotangent)
 

@@ -1,17 +1,15 @@
 """Every valid pair of the LSTM's options, in at least one row, against NumPy. Invalid pairs are refused."""
 
-from functools import partial
 from itertools import combinations, product
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import variants
 from jlstm import RNN, LSTMCarry, LSTMCell
 from parity.covering import covering, pairs
-from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate, small_problem
+from problems import BATCH, FEATURES, UNITS, assert_close, assert_slopes, cotangent_of, differentiate_drawn, small_problem
 
 pytestmark = pytest.mark.no_cover
 
@@ -42,7 +40,6 @@ SENSELESS = {  # and what the refusal says
     (("use_bias", False), ("forget_bias", 0.5)): "forget_bias is for a forget gate with a bias, which this cell has none of",
     (("coupled", "f=1-i"), ("forget_bias", 0.5)): "forget_bias is for a forget gate with a bias, which this cell has none of",
 }
-KEY = jax.random.key(3)
 
 
 def makes_sense(row):
@@ -72,16 +69,6 @@ def test_the_rows_hold_every_pair():
     assert {name: getattr(LSTMCell(UNITS), name) for name in OPTIONS} == DEFAULTS
 
 
-@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
-def everything(layer, cotangent, offsets, xs, carry):
-    """Return initial parameters, masks, values to compute with, results and gradients, from one program."""
-    initial = layer.init(KEY, FEATURES)
-    params = jax.tree.map(jnp.add, initial, offsets)
-    masks = layer.cell.begin(params, (BATCH,), "float64", key=KEY)[1]
-    out, gradients = differentiate(layer, cotangent, params, xs, carry, key=KEY)
-    return initial, masks, (params, xs, carry), out, gradients
-
-
 @pytest.mark.table(quick=6)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in options_of(row).items()))
 def test_every_pair_equals_numpy(row, x64):
@@ -89,7 +76,8 @@ def test_every_pair_equals_numpy(row, x64):
     layer = RNN(LSTMCell(UNITS, kernel_init="zeros", recurrent_init="zeros", **row), param_dtype="float64")
     problem = small_problem(layer)
     cotangent = cotangent_of(problem)
-    initial, masks, values, out, gradients = jax.tree.map(np.asarray, everything(layer, cotangent, *problem[1:]))
+    drawn = differentiate_drawn(layer, cotangent, jax.random.key(3), *problem[1:])
+    initial, masks, values, out, gradients = jax.tree.map(np.asarray, drawn)
     assert ("bias" in initial) == row["use_bias"]
     if row["use_bias"]:
         np.testing.assert_array_equal(initial["bias"], variants.initial_bias(row, UNITS))

@@ -10,7 +10,7 @@ from flax import linen, nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversions import refusal, spoiled
+from conversions import assert_same_bits, refusal, spoiled, with_negative_zeros
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import flax as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
@@ -67,19 +67,13 @@ def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu)
 @pytest.mark.parametrize("layer", [LSTM(UNITS), GRU(UNITS), Bidirectional(LSTM(UNITS))], ids=repr)
 def test_what_is_dumped_comes_back(layer, module):
     """Dumped weights load bit by bit, including the signs of zeros."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
+    params = with_negative_zeros(small_problem(layer).params)
     if module != "linen" and "recurrent_bias" in params:
         assert "nnx.GRUCell has no recurrent_bias" in refusal(lambda: convert.dump(layer, params, module=module))
         params["recurrent_bias"] = np.zeros(UNITS)
     again, back = convert.load(convert.dump(layer, params, module=module))
     assert again == (Bidirectional(LSTM(UNITS, param_dtype="float64")) if isinstance(layer, Bidirectional) else again)
-    assert jax.tree.structure(back) == jax.tree.structure(params)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), *map(whole, (back, params)))
-
-
-def whole(tree):
-    """Return a copy that is contiguous in memory."""
-    return jax.tree.map(np.ascontiguousarray, tree)
+    assert_same_bits(back, params)
 
 
 @pytest.mark.parametrize(

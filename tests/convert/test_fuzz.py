@@ -11,13 +11,9 @@ import pytest
 from fuzz import check, mutate, table
 from fuzz.__main__ import watch
 from fuzz.targets import SEPARATOR, TARGETS, Target
+from tensorflow_modules import MARKS
 
-pytestmark = [
-    pytest.mark.no_cover,
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = [pytest.mark.no_cover, *MARKS]
 
 
 @pytest.mark.table(quick=3)

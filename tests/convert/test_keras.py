@@ -6,21 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversions import refusal, spoiled
+from conversions import assert_same_bits, refusal, spoiled, with_negative_zeros
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply, normal, small_problem
+from tensorflow_modules import MARKS, keras, tf, tf_keras
 
-import tf_keras  # isort: skip  # after the environment is set
-
-pytestmark = [
-    pytest.mark.no_cover,
-    pytest.mark.usefixtures("x64"),
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64"), *MARKS]
 CLOSE = {"rtol": 0, "atol": 1e-12}  # float64 rounding over a few steps
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 OPTIONS = [
@@ -104,11 +96,10 @@ def test_the_same_weights_give_the_same_outputs(kind, options, bidirectional, de
 )
 def test_what_is_dumped_comes_back(layer):
     """Dumped weights load bit by bit, including the signs of zeros."""
-    params = jax.tree.map(lambda leaf: np.where(leaf > 0.2, -0.0, leaf), small_problem(layer).params)
+    params = with_negative_zeros(small_problem(layer).params)
     options = {"reverse": True, "activation": "relu"} if getattr(layer, "reverse", False) else {}
     _, back = convert.load(convert.dump(layer, params), **options)
-    assert jax.tree.structure(back) == jax.tree.structure(params)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64)), back, params)
+    assert_same_bits(back, params)
 
 
 def test_dumped_weights_are_theirs():

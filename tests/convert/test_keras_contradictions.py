@@ -12,16 +12,9 @@ import pytest
 
 from conversions import refusal
 from jlstm.convert import keras as convert
-from parity.peers.keras import keras  # imported first: it configures TensorFlow
+from tensorflow_modules import MARKS, keras, tf_keras
 
-import tf_keras  # isort: skip  # after these
-
-
-pytestmark = [
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = MARKS
 LSTM, GRU = "layers/lstm/cell/vars", "layers/gru/cell/vars"
 
 

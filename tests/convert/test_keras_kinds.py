@@ -8,17 +8,10 @@ from conversions import refusal
 from jlstm.cells import ConvLSTMCell, ElmanCell
 from jlstm.convert import keras as convert
 from keras_models import ALL, CLOSE, LINES, PICTURES, SERIES, VOLUMES, save_model, sequential
-from parity.peers.keras import keras, tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import apply
+from tensorflow_modules import MARKS, keras, tf, tf_keras
 
-import tf_keras  # isort: skip  # after the environment is set
-
-pytestmark = [
-    pytest.mark.usefixtures("x64"),
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = [pytest.mark.usefixtures("x64"), *MARKS]
 WINDOW = {"strides": 2, "padding": "same"}
 AVERAGED = {"spatial": (6, 4), "merge": "ave"}
 LAYERS = {

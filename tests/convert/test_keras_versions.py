@@ -7,17 +7,10 @@ import pytest
 from conversions import refusal
 from jlstm.convert import keras as convert
 from keras_models import ALL, CLOSE, SERIES, save_model, sequential
-from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import apply, normal
+from tensorflow_modules import MARKS, tf, tf_keras
 
-import tf_keras  # isort: skip  # after the environment is set
-
-pytestmark = [
-    pytest.mark.usefixtures("x64"),
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = [pytest.mark.usefixtures("x64"), *MARKS]
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])

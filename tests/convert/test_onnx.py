@@ -1,6 +1,5 @@
 """ONNX nodes are read and whole models are written. ONNX Runtime, which has float32 only, runs both."""
 
-import jax
 import numpy as np
 import onnx
 import onnxruntime
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversions import damaged, refusal, spoiled, survives
+from conversions import assert_same_bits, damaged, refusal, spoiled, survives, with_negative_zeros
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack
 from jlstm.convert import onnx as convert
 from problems import BATCH, FEATURES, TIME, UNITS, apply, small_problem
@@ -73,23 +72,15 @@ def test_models_compute_what_the_layer_does(tmp_path, layer):
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_what_is_written_or_dumped_comes_back(tmp_path, layer):
     """Written and dumped layers load bit by bit, including the signs of zeros."""
-    params = jax.tree.map(
-        lambda leaf: np.where(leaf > 0.2, np.float32(-0.0), leaf), small_problem(layer, dtype=np.float32).params
-    )
+    params = with_negative_zeros(small_problem(layer, dtype=np.float32).params)
     again, back = convert.load(convert.dump(layer, params))
-    assert jax.tree.structure(back) == jax.tree.structure(params)
-    jax.tree.map(assert_same_bits, back, params)
+    assert_same_bits(back, params)
     convert.write(tmp_path / "model.onnx", layer, params)
     converted = list(convert.read(tmp_path / "model.onnx").values())
     layers, trees = (again.layers, back) if isinstance(layer, Stack) else ((again,), (back,))
     for (read_layer, tree), expected, leaves in zip(converted, layers, trees, strict=True):
         assert read_layer == expected
-        jax.tree.map(assert_same_bits, tree, leaves)
-
-
-def assert_same_bits(a, b):
-    """Assert that two arrays have the same bytes, not only equal numbers."""
-    np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.int32), np.ascontiguousarray(b).view(np.int32))
+        assert_same_bits(tree, leaves)
 
 
 def node(kind, *, directions=1, peephole=False, **attributes):

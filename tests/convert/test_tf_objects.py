@@ -6,17 +6,10 @@ import pytest
 from conversions import refusal
 from jlstm import Bidirectional, Stack
 from jlstm.convert import tf1 as convert
-from parity.peers.keras import tf  # first: sets TensorFlow to the CPU, with kernels that round alike everywhere
 from problems import BATCH, FEATURES, TIME, UNITS, apply
+from tensorflow_modules import MARKS, keras, tf, tf_keras
 
-import keras  # isort: skip  # after the environment is set
-import tf_keras  # isort: skip
-
-pytestmark = [
-    pytest.mark.usefixtures("x64"),
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = [pytest.mark.usefixtures("x64"), *MARKS]
 RNG = np.random.default_rng(7)
 XS = RNG.normal(size=(BATCH, TIME, FEATURES)).astype("f")
 FLOAT32 = {"rtol": 0, "atol": 1e-5}  # Keras computes in float32

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlstm.data import Batch, Buckets, Minibatches, Ragged, Split, Windows
+from jlstm.data import Buckets, Minibatches, Ragged, Split, Windows
 from jlstm.data.batches import share, take
+from problems import assert_equal
 
 
 @st.composite
@@ -37,11 +38,6 @@ def kinds(draw, divisor=1):
         draw(st.none() | st.integers(0, 3)),
     )
     return lambda: KINDS[kind](size, seed), draw(st.integers(0, 3))
-
-
-def assert_equal(got: list[Batch], expected: list[Batch]) -> None:
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 @given(problems())

@@ -1,7 +1,6 @@
 """The examples run as scripts and write what they print, and the demo notices when the two sides differ."""
 
 import dataclasses
-import importlib
 import os
 import re
 from functools import partial
@@ -10,11 +9,10 @@ from types import ModuleType
 import jax
 import numpy as np
 import pytest
-import tyro
 from safetensors.numpy import load_file
 
 import jlstm
-from scripts import EXAMPLES, is_picture, run
+from scripts import EXAMPLES, imported, is_picture, run
 
 pytestmark = pytest.mark.no_cover
 
@@ -24,30 +22,14 @@ DEMO, MNIST = EXAMPLES / "00_demo.py", EXAMPLES / "01_mnist.py"
 @pytest.fixture
 def training(monkeypatch) -> ModuleType:
     """The module of 01_mnist.py."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("01_mnist")
+    return imported(monkeypatch, "01_mnist")
 
 
 @pytest.fixture
 def demo(monkeypatch) -> ModuleType:
     """The module of 00_demo.py."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("00_demo")
-
-
-def test_help_explains_every_option(training, capsys):
-    """`--help` lists all options and says what the script does."""
-    with pytest.raises(SystemExit) as end:
-        tyro.cli(training.MnistOptions, args=["--help"])
-    assert end.value.code == 0
-    printed = capsys.readouterr().out
-    mnist_options, shared = (
-        ("--dataset {mnist,digits}", "--permuted", "--seeds"),
-        ("--data-dir", "--steps", "--epochs", "--seed", "--out", "--resume"),
-    )
-    for text in (*mnist_options, *shared, "Train an LSTM"):
-        assert text in printed
+    return imported(monkeypatch, "00_demo")
 
 
 @pytest.mark.slow
@@ -178,7 +160,7 @@ def test_the_demo_fails_when_tensorflow_has_other_weights(demo, training, tmp_pa
         options.out.mkdir(parents=True)
         jlstm.save(options.out / "weights.safetensors", params)
 
-    params = training.Classifier().init(jax.random.key(0), training.digits().test.images[:1])["params"]
+    params = jax.jit(training.Classifier().init)(jax.random.key(0), training.digits().test.images[:1])["params"]
     monkeypatch.setattr(keras.Model, "set_weights", swapped)
     monkeypatch.setattr(training, "main", untrained)
     monkeypatch.chdir(tmp_path)

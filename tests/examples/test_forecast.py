@@ -3,7 +3,6 @@
 import importlib
 import os
 import re
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,8 +13,8 @@ from safetensors.numpy import load_file
 from jlstm import train
 from jlstm.data import Series
 from problems import normal
+from scripts import imported
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with the airline's series")
 MONTHS = np.arange("1949-01", "1961-01", dtype="datetime64[M]")
 STEPS = np.arange(len(MONTHS))
@@ -27,8 +26,7 @@ pytestmark = [pytest.mark.no_cover, pytest.mark.loose]
 @pytest.fixture
 def example(monkeypatch):
     """The module of 05_forecast.py, with a series that needs no file."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    module = importlib.import_module("05_forecast")
+    module = imported(monkeypatch, "05_forecast")
     monkeypatch.setattr(module, "airline", lambda data_dir: Series(MONTHS, GROWING.astype(np.float32)))
     return module
 
@@ -36,8 +34,7 @@ def example(monkeypatch):
 @pytest.fixture
 def report(monkeypatch):
     """The module of forecast_report.py."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("common.forecast_report")
+    return imported(monkeypatch, "common.forecast_report")
 
 
 def random_params(example):
@@ -134,8 +131,7 @@ def test_hidden_months_play_no_part(example, tmp_path, capsys, monkeypatch):
 @NEEDS_DATA
 def test_it_beats_naive_forecasts_of_the_airline(monkeypatch, tmp_path, capsys):
     """A hundred and fifty steps are enough, for forecasts of one month and of three years."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    module = importlib.reload(importlib.import_module("05_forecast"))
+    module = importlib.reload(imported(monkeypatch, "05_forecast"))
     module.main(module.ForecastOptions(steps=150, out=tmp_path))
     figures = [float(value) for value in re.findall(r"ahead: .*? +│ +([\d.]+) +│", capsys.readouterr().out)]
     assert figures[1:3] + figures[4:6] == [50.3, 42.0, 121.1, 73.6]  # naive and seasonal naive, by hand
@@ -155,8 +151,7 @@ def test_months_that_do_not_fit_are_one_sentence(example, tmp_path, options):
 
 def test_a_missing_file_is_one_sentence(monkeypatch, tmp_path):
     """The sentence names the folder."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    module = importlib.reload(importlib.import_module("05_forecast"))
+    module = importlib.reload(imported(monkeypatch, "05_forecast"))
     message = r"there is no airline-passengers.csv in the folder .*nowhere: put it there"
     with pytest.raises(FileNotFoundError, match=message):
         module.main(module.ForecastOptions(data_dir=tmp_path / "nowhere", out=tmp_path / "out"))

@@ -10,7 +10,7 @@ import pytest
 
 from jlstm.data import Windows
 from jlstm.train import Record
-from scripts import EXAMPLES, is_picture, run
+from scripts import EXAMPLES, imported, is_picture, run
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.loose]
 SCRIPT = EXAMPLES / "04_language_model.py"
@@ -20,8 +20,7 @@ NEEDS_DATA = pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_
 @pytest.fixture
 def script(monkeypatch):
     """The module of 04_language_model.py."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("04_language_model")
+    return imported(monkeypatch, "04_language_model")
 
 
 def test_help_explains_every_option(tmp_path):

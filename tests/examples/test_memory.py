@@ -1,31 +1,27 @@
 """The memory tasks are those of the literature, and the example shows which networks can remember."""
 
-import importlib
 import re
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import tyro
 
-pytestmark = pytest.mark.no_cover
+from scripts import imported
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.no_cover
 
 
 @pytest.fixture
 def example(monkeypatch):
     """The module of 06_long_memory.py."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("06_long_memory")
+    return imported(monkeypatch, "06_long_memory")
 
 
 @pytest.fixture
 def tasks(monkeypatch):
     """The module of memory_tasks.py."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("common.memory_tasks")
+    return imported(monkeypatch, "common.memory_tasks")
 
 
 def draw():

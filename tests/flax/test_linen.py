@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jlstm import LSTM, Bidirectional, LSTMCell, Stack
 from jlstm.linen import Outputs, Recurrent, Step
+from problems import assert_equal
 
 pytestmark = pytest.mark.newest_jax
 
@@ -18,10 +19,6 @@ LAYERS = {
     "one in a stack": Stack((LSTM(4),)),
 }
 XS = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
-
-
-def equal(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def named(params):
@@ -36,8 +33,8 @@ def test_parameters_are_the_layers_own(name):
     params = layer.init(key, 3)
     variables = Recurrent(layer).init(key, XS)
     assert jax.tree.map(jnp.shape, variables) == {"params": jax.tree.map(jnp.shape, named(params))}
-    equal(Recurrent(layer).apply({"params": named(params)}, XS), layer.apply(params, XS))
-    equal(Outputs(layer).apply({"params": named(params)}, XS), layer.apply(params, XS)[1])
+    assert_equal(Recurrent(layer).apply({"params": named(params)}, XS), layer.apply(params, XS))
+    assert_equal(Outputs(layer).apply({"params": named(params)}, XS), layer.apply(params, XS)[1])
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -54,9 +51,9 @@ def test_lengths_carry_and_the_rest_pass_through():
     params = layer.init(jax.random.key(0), 3)
     carry = jax.tree.map(lambda leaf: leaf + 0.5, layer.initial_carry(params, (2,)))
     sequence = {"lengths": np.array([5, 2]), "resets": np.eye(2, 5, dtype=bool)}
-    equal(Recurrent(layer).apply({"params": params}, XS, carry, **sequence), layer.apply(params, XS, carry, **sequence))
+    assert_equal(Recurrent(layer).apply({"params": params}, XS, carry, **sequence), layer.apply(params, XS, carry, **sequence))
     mask = {"mask": np.array([[True] * 5, [False] * 3 + [True] * 2])}
-    equal(Outputs(layer).apply({"params": params}, XS, **mask), layer.apply(params, XS, **mask)[1])
+    assert_equal(Outputs(layer).apply({"params": params}, XS, **mask), layer.apply(params, XS, **mask)[1])
 
 
 def test_dropout_is_on_with_a_key_and_off_without():
@@ -64,12 +61,12 @@ def test_dropout_is_on_with_a_key_and_off_without():
     layer = LSTM(4, dropout=0.5, recurrent_dropout=0.5)
     params = layer.init(jax.random.key(0), 3)
     model, variables, key = Recurrent(layer), {"params": params}, jax.random.key(7)
-    equal(model.apply(variables, XS), layer.apply(params, XS))
-    equal(model.apply(variables, XS, key=key), layer.apply(params, XS, key=key))
+    assert_equal(model.apply(variables, XS), layer.apply(params, XS))
+    assert_equal(model.apply(variables, XS, key=key), layer.apply(params, XS, key=key))
     dropout_masks = {"inputs": np.zeros((1, 2, 3), np.float32)}
-    equal(model.apply(variables, XS, dropout_masks=dropout_masks), layer.apply(params, XS, dropout_masks=dropout_masks))
+    assert_equal(model.apply(variables, XS, dropout_masks=dropout_masks), layer.apply(params, XS, dropout_masks=dropout_masks))
     dropped, again, different = (model.apply(variables, XS, rngs={"dropout": jax.random.key(k)})[1] for k in (1, 1, 2))
-    equal(dropped, again)
+    assert_equal(dropped, again)
     assert (dropped != different).any()
     assert (dropped != layer.apply(params, XS)[1]).any()
 
@@ -79,7 +76,7 @@ def test_layers_without_dropout_draw_no_key():
     layer = LSTM(4)
     params = layer.init(jax.random.key(0), 3)
     rngs = {"dropout": jax.random.key(1)}
-    equal(Recurrent(layer).apply({"params": params}, XS, rngs=rngs), layer.apply(params, XS))
+    assert_equal(Recurrent(layer).apply({"params": params}, XS, rngs=rngs), layer.apply(params, XS))
 
 
 def test_outputs_compose_with_sequential():
@@ -88,7 +85,7 @@ def test_outputs_compose_with_sequential():
     variables = model.init(jax.random.key(0), XS)
     params = variables["params"]["layers_1"]
     dense = [nn.Dense(size).bind({"params": variables["params"][f"layers_{k}"]}) for k, size in ((0, 6), (2, 2))]
-    equal(model.apply(variables, XS), dense[1](LSTM(4).apply(params, dense[0](XS))[1]))
+    assert_equal(model.apply(variables, XS), dense[1](LSTM(4).apply(params, dense[0](XS))[1]))
 
 
 def test_step_composes_with_scan():
@@ -120,8 +117,8 @@ def test_the_rest_of_the_protocol(name):
     layer, key = LAYERS[name], jax.random.key(1)
     module = Recurrent(layer)
     variables = module.init(key, XS)
-    equal(module.bind(variables)(XS), module.apply(variables, XS))
-    equal(module.clone().apply(variables, XS), module.apply(variables, XS))
+    assert_equal(module.bind(variables)(XS), module.apply(variables, XS))
+    assert_equal(module.clone().apply(variables, XS), module.apply(variables, XS))
     sizes = sum(leaf.size for leaf in jax.tree.leaves(variables))
     assert f"Total Parameters: {sizes}" in module.tabulate(key, XS)
     assert jax.tree.map(jnp.shape, jax.eval_shape(module.init, key, XS)) == jax.tree.map(jnp.shape, variables)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jlstm import LSTM, RNN, Bidirectional, LSTMCell, Stack
 from jlstm.nnx import Outputs, Recurrent
+from problems import assert_equal
 
 pytestmark = pytest.mark.newest_jax
 
@@ -18,10 +19,6 @@ LAYERS = {
     "stack": Stack((Bidirectional(LSTM(4)), LSTM(5, use_bias=False))),
 }
 XS = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
-
-
-def equal(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def recurrent(layer, **streams):
@@ -39,7 +36,7 @@ def test_parameters_are_the_layers_own(name):
     names = {str(k) for k in range(len(expected))} if isinstance(expected, tuple) else set(expected)
     assert {str(name) for name in state} == names
     assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(model.params))
-    equal(model(XS), layer.apply(model.params, XS))
+    assert_equal(model(XS), layer.apply(model.params, XS))
 
 
 def test_lengths_carry_and_the_rest_pass_through():
@@ -48,9 +45,9 @@ def test_lengths_carry_and_the_rest_pass_through():
     model = recurrent(layer)
     carry = jax.tree.map(lambda leaf: leaf + 0.5, layer.initial_carry(model.params, (2,)))
     sequence = {"lengths": np.array([5, 2]), "resets": np.eye(2, 5, dtype=bool)}
-    equal(model(XS, carry, **sequence), layer.apply(model.params, XS, carry, **sequence))
+    assert_equal(model(XS, carry, **sequence), layer.apply(model.params, XS, carry, **sequence))
     mask = {"mask": np.array([[True] * 5, [False] * 3 + [True] * 2])}
-    equal(model(XS, **mask), layer.apply(model.params, XS, **mask))
+    assert_equal(model(XS, **mask), layer.apply(model.params, XS, **mask))
 
 
 def test_dropout_follows_train_and_eval():
@@ -59,11 +56,11 @@ def test_dropout_follows_train_and_eval():
     model, key = recurrent(layer, dropout=3), jax.random.key(7)
     first, second = model(XS)[1], model(XS)[1]
     assert (first != second).any()
-    equal(model(XS, key=key), layer.apply(model.params, XS, key=key))
+    assert_equal(model(XS, key=key), layer.apply(model.params, XS, key=key))
     dropout_masks = {"inputs": np.zeros((1, 2, 3), np.float32)}
-    equal(model(XS, dropout_masks=dropout_masks), layer.apply(model.params, XS, dropout_masks=dropout_masks))
+    assert_equal(model(XS, dropout_masks=dropout_masks), layer.apply(model.params, XS, dropout_masks=dropout_masks))
     model.eval()
-    equal(model(XS), layer.apply(model.params, XS))
+    assert_equal(model(XS), layer.apply(model.params, XS))
     model.train()
     assert (model(XS)[1] != model(XS)[1]).any()
 
@@ -82,7 +79,7 @@ def test_outputs_compose_with_sequential_and_jit():
     model = nnx.Sequential(nnx.Linear(3, 6, rngs=nnx.Rngs(0)), inner, nnx.Linear(4, 2, rngs=nnx.Rngs(2)))
     first, _, last = model.layers
     got = model(XS)
-    equal(got, last(LSTM(4).apply(inner.params, first(XS))[1]))
+    assert_equal(got, last(LSTM(4).apply(inner.params, first(XS))[1]))
     np.testing.assert_allclose(nnx.jit(lambda model, xs: model(xs))(model, XS), got, rtol=0, atol=1e-6)
 
 

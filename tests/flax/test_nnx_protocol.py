@@ -13,6 +13,7 @@ from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.cells import LearnedCarry, LSTMCell
 from jlstm.layers import RNN
 from jlstm.nnx import Outputs, Recurrent
+from problems import assert_equal
 
 LAYERS = {
     "lstm": LSTM(4),
@@ -22,10 +23,6 @@ LAYERS = {
     "learned carry": RNN(LearnedCarry(LSTMCell(4))),
 }
 XS = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
-
-
-def equal(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def recurrent(layer, **streams):
@@ -48,14 +45,14 @@ def test_a_view_turns_dropout_off_and_on(build):
     """`nnx.view` works as for `nnx.Dropout`, and leaves the model unchanged."""
     model = build(nnx.Rngs(0))
     evaluated = nnx.view(model, deterministic=True)
-    equal(evaluated(XS), evaluated(XS))
+    assert_equal(evaluated(XS), evaluated(XS))
     differs = jax.tree.map(lambda a, b: bool((a != b).any()), jax.tree.leaves(model(XS)), jax.tree.leaves(model(XS)))
     assert all(differs)
     model.eval()
-    equal(evaluated(XS), model(XS))
+    assert_equal(evaluated(XS), model(XS))
     trained = nnx.view(model, deterministic=False)
     assert (jax.tree.leaves(trained(XS))[-1] != jax.tree.leaves(trained(XS))[-1]).any()
-    equal(model(XS), model(XS))
+    assert_equal(model(XS), model(XS))
 
 
 def test_a_view_goes_by_filters():
@@ -85,7 +82,7 @@ def test_copies_compute_the_same(name, way):
     model = recurrent(LAYERS[name])
     again = WAYS[way](model)
     assert again.layer == model.layer
-    equal(again(XS), model(XS))
+    assert_equal(again(XS), model(XS))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -151,11 +148,11 @@ def test_made_from_parameters(name):
     layer = LAYERS[name]
     first, second = (jax.tree.map(np.asarray, layer.init(jax.random.key(k), 3)) for k in (1, 2))
     made = Recurrent(layer, params=first)
-    equal(made(XS), layer.apply(first, XS))
+    assert_equal(made(XS), layer.apply(first, XS))
     for model in (made, recurrent(layer)):  # these modules hold their parameters in other orders
         variables = nnx.state(model, nnx.Param)
         model.params = second
-        equal(model(XS), layer.apply(second, XS))
+        assert_equal(model(XS), layer.apply(second, XS))
         assert jax.tree.structure(nnx.state(model, nnx.Param)) == jax.tree.structure(variables)
         assert model.features_out == layer.features_out
 
@@ -165,13 +162,13 @@ def test_carries_are_the_layers(name):
     """`initial_carry`, `last_output` and a step with `reset` equal those of the layer."""
     layer = LAYERS[name]
     model = recurrent(layer)
-    equal(model.initial_carry((2,)), layer.initial_carry(model.params, (2,)))
+    assert_equal(model.initial_carry((2,)), layer.initial_carry(model.params, (2,)))
     assert {leaf.dtype.name for leaf in jax.tree.leaves(model.initial_carry((2,), "bfloat16"))} == {"bfloat16"}
     carry, _ = model(XS, lengths=np.array([5, 2]))
-    equal(model.last_output(carry), layer.last_output(carry))
+    assert_equal(model.last_output(carry), layer.last_output(carry))
     if "bidirectional" not in name and name != "stack":
         reset = np.array([True, False])
-        equal(model.step(carry, XS[:, 0], reset=reset), layer.step(model.params, carry, XS[:, 0], reset=reset))
+        assert_equal(model.step(carry, XS[:, 0], reset=reset), layer.step(model.params, carry, XS[:, 0], reset=reset))
 
 
 REFUSED = {

@@ -12,6 +12,7 @@ from jlstm import LSTM
 from jlstm.cells.tuples import LSTMCarry
 from jlstm.models import LanguageModel, generate
 from parity import textbook
+from problems import assert_equal
 
 VOCABULARY, UNITS = 11, 4
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, 6)).astype(np.int32)
@@ -29,10 +30,6 @@ def small_model(**options):
 @partial(jax.jit, static_argnums=0)
 def run(model, params, *args, **kwargs):
     return model.apply({"params": params}, *args, **kwargs)
-
-
-def equal(got, expected):
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def captured(model, params, *args, **kwargs):
@@ -97,8 +94,8 @@ def test_the_initial_carry_needs_no_parameters():
     """It is zeros in the layers' dtype for each layer, and None means the same."""
     model, params = small_model()
     carry = model.initial_carry(3)
-    equal(carry, (LSTMCarry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
-    equal(run(model, params, TOKENS, carry), run(model, params, TOKENS))
+    assert_equal(carry, (LSTMCarry(*np.zeros((2, 3, UNITS), np.float32)),) * 2)
+    assert_equal(run(model, params, TOKENS, carry), run(model, params, TOKENS))
     half = LanguageModel(VOCABULARY, UNITS, lstm={"dtype": "bfloat16"}).initial_carry(2)
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("bfloat16")}
 
@@ -119,12 +116,12 @@ def test_all_parameters_start_uniform():
     """Parameters, biases too, are uniform in ±init_scale. `forget_bias` moves the forget gates' biases."""
     model = partial(LanguageModel, 500, 50, layers=1, init_scale=0.04)
     for tied in (False, True):
-        params = jax.jit(model(tied=tied).init)(jax.random.key(0), TOKENS)["params"]
+        params = jax.tree.map(np.asarray, jax.jit(model(tied=tied).init)(jax.random.key(0), TOKENS)["params"])
         for path, leaf in traverse_util.flatten_dict(params).items():
             assert 0.037 < abs(leaf).max() <= 0.04, path
             assert abs(leaf.std() - 0.04 / 3**0.5) < 0.004, path
-    bias = model(forget_bias=1).layer.init(jax.random.key(0), 50)["bias"]
-    i, f, g, o = np.split(bias, 4)
+    bias = jax.jit(model(forget_bias=1).layer.init, static_argnums=1)(jax.random.key(0), 50)["bias"]
+    i, f, g, o = np.split(np.asarray(bias), 4)
     assert (f == 1).all()
     assert max(abs(gate).max() for gate in (i, g, o)) <= 0.04
 
@@ -156,7 +153,7 @@ def test_a_key_or_an_rng_turns_dropout_on():
     """The same key gives the same result. Without a key there is no dropout."""
     model, params = small_model(dropout=0.5, lstm={"recurrent_dropout": 0.3})
     plain = run(small_model()[0], params, TOKENS)
-    equal(run(model, params, TOKENS), plain)
+    assert_equal(run(model, params, TOKENS), plain)
     first, again, different = (run(model, params, TOKENS, key=jax.random.key(k))[0] for k in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != different).any()

@@ -7,8 +7,9 @@ import pytest
 from flax import linen
 
 from jlstm import RNN, ConvLSTMCell, LSTMCarry
-from parity import peers
+from keras_oracle import differentiate_keras
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, normal, small_problem
+from tensorflow_modules import keras
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow")]
 
@@ -28,9 +29,6 @@ CASES = {
 
 def keras_layer(cell, reverse):
     """Return the Keras layer with the options of our cell."""
-    peers.load("keras")
-    import keras
-
     options = {name: getattr(cell, name) for name in ("filters", "kernel_size", "strides", "padding", "use_bias", "activation")}
     return getattr(keras.layers, f"ConvLSTM{len(cell.spatial)}D")(
         **options,
@@ -50,23 +48,13 @@ def keras_layer(cell, reverse):
 def theirs(problem, cotangent, mask=None, dropout_masks=None):
     """Return the results of Keras with their gradients, and the initial weights."""
     layer = keras_layer(problem.layer.cell, problem.layer.reverse)
-    import tensorflow as tf
-
     layer.build(problem.xs.shape)
-    initial = [np.asarray(weight) for weight in layer.trainable_weights]
-    names = [weight.name for weight in layer.trainable_weights]
-    layer.set_weights([problem.params[name] for name in names])
+    initial = {weight.name: np.asarray(weight) for weight in layer.trainable_weights}
     for name, masks in (dropout_masks or {}).items():  # the attributes in which the Keras cell keeps its drawn masks
         setattr(layer.cell, {"inputs": "_dropout_mask", "recurrent": "_recurrent_dropout_mask"}[name], list(masks))
-    xs, *state = map(tf.constant, (problem.xs, *problem.carry))
-    with tf.GradientTape() as tape:
-        tape.watch((xs, state))
-        ys, *last = layer(xs, initial_state=state, mask=mask, training=dropout_masks is not None)
-        ys = tf.reverse(ys, [1]) if problem.layer.reverse else ys
-    of_last, of_ys = cotangent
-    *of_params, of_xs, of_h, of_c = tape.gradient((ys, *last), [*layer.trainable_weights, xs, *state], (of_ys, *of_last))
-    results = (LSTMCarry(*last), ys), (dict(zip(names, of_params, strict=True)), of_xs, LSTMCarry(of_h, of_c))
-    return results, dict(zip(names, initial, strict=True))
+    weights, training = [problem.params[name] for name in initial], dropout_masks is not None
+    results, (of_weights, *rest) = differentiate_keras(layer, weights, problem, cotangent, mask=mask, training=training)
+    return (results, (dict(zip(initial, of_weights, strict=True)), *rest)), initial
 
 
 @pytest.mark.table(quick=4)

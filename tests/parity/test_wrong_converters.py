@@ -38,13 +38,9 @@ from jlstm import convert
 from parity import model
 from parity.diagnosis import Diagnosis
 from parity.model import check
-from parity.peers.keras import keras  # imported first: it configures TensorFlow
+from tensorflow_modules import MARKS, keras
 
-pytestmark = [
-    pytest.mark.no_cover,
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = [pytest.mark.no_cover, *MARKS]
 
 
 def keras_file(path):

@@ -13,13 +13,9 @@ import wrong_onnx
 import wrong_tf1
 import wrong_torch
 from parity import model
+from tensorflow_modules import MARKS
 
-pytestmark = [
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-    pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning"),
-]
+pytestmark = [*MARKS, pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")]
 
 
 def keras_rows(rows):

@@ -69,8 +69,9 @@ def test_tests_of_peers_that_are_not_installed_are_left_out(tmp_path):
     process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert process.returncode == 0, process.stdout
     files = {line.split("::")[0] for line in process.stdout.splitlines()}
-    assert {"tests/convert/test_flax.py", "tests/parity/test_gru.py"} <= files
+    assert {"tests/convert/test_flax.py", "tests/parity/test_gru.py", "tests/parity/peers/test_flax_nnx.py"} <= files
     assert not files & {
+        *(f"tests/parity/peers/test_{name}.py" for name in ("torch", "onnx", "haiku", "equinox")),
         "tests/convert/test_torch_files.py",
         "tests/convert/test_onnx_folding.py",
         "tests/parity/test_rounding.py",

@@ -1,7 +1,8 @@
-"""Helpers that the tests of all converters share: refusals, spoiled weights and damaged files."""
+"""Helpers that the tests of all converters share: refusals, equal bits, spoiled weights and damaged files."""
 
 import warnings
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -15,6 +16,18 @@ def refusal(call):
     assert "\n" not in sentence, sentence
     assert ": " in sentence, sentence
     return sentence
+
+
+def with_negative_zeros(params):
+    """Return the parameters with -0.0 in place of the larger ones, so that a lost sign is noticed."""
+    return jax.tree.map(lambda leaf: np.where(leaf > 0.2, leaf.dtype.type(-0.0), leaf), params)
+
+
+def assert_same_bits(got, expected):
+    """Assert that two trees have the same structure, dtypes and bytes, not only equal numbers."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes()), jax.tree_util.keystr(path)
 
 
 SPOILS = {

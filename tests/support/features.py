@@ -29,41 +29,42 @@ class Feature(NamedTuple):
     proof: str
 
 
+# Tests that prove several rows:
+TF1 = "parity/test_tf1::test_variants_are_those_of_tensorflow_1"
+GOLDENS = "test_goldens::test_outputs_last_carry_and_gradients"
+LSTM_PAIRS = "cells/test_pairs::test_every_pair_equals_numpy"
+OTHER_PAIRS = "cells/test_options::test_every_pair_equals_numpy"
+KERAS_GRU = "parity/test_gru::test_values_and_gradients_equal_keras"
+PADDING = "test_family::test_padding_counts_for_nothing"
+
 FEATURES = (
-    Feature("LSTM with forget gate", "LSTMCell(units)", "TKPOLFHE", "parity/test_tf1::test_variants_are_those_of_tensorflow_1"),
-    Feature("Peepholes", "LSTMCell(peephole=True)", "TOL", "parity/test_tf1::test_variants_are_those_of_tensorflow_1"),
+    Feature("LSTM with forget gate", "LSTMCell(units)", "TKPOLFHE", TF1),
+    Feature("Peepholes", "LSTMCell(peephole=True)", "TOL", TF1),
     Feature("Projection of h", "LSTMCell(projection=size)", "TPL", "parity/test_torch::test_values_and_gradients_equal_pytorch"),
-    Feature("Bias of the projection", "projection_bias=True", "L", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("Bounds of h and c", "projection_clip, cell_clip", "TL", "parity/test_tf1::test_variants_are_those_of_tensorflow_1"),
-    Feature("Bound of the gates' sums", "gate_clip", "O", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("Coupled gates, f = 1 - i", 'coupled="f=1-i"', "O", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("Coupled gates, i = 1 - f", 'coupled="i=1-f"', "TL", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("Layer normalization", 'layer_norm="ba2016"', "", "cells/test_pairs::test_every_pair_equals_numpy"),
-    Feature("… of TensorFlow contrib", 'layer_norm="tf_contrib"', "T", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("… of TensorFlow Addons", 'layer_norm="addons"', "", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("… of TensorFlow Lite", 'layer_norm="tflite"', "L", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature(
-        "Other functions for gates and g",
-        "recurrent_activation, activation",
-        "KOF",
-        "cells/test_pairs::test_every_pair_equals_numpy",
-    ),
-    Feature("Another function for c", "output_activation", "O", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("No bias", "use_bias=False", "KPOE", "cells/test_pairs::test_every_pair_equals_numpy"),
-    Feature("All options in pairs", "LSTMCell(…)", "", "cells/test_pairs::test_every_pair_equals_numpy"),
-    Feature("… of other cells", "GRUCell(…)", "", "cells/test_options::test_every_pair_equals_numpy"),
+    Feature("Bias of the projection", "projection_bias=True", "L", GOLDENS),
+    Feature("Bounds of h and c", "projection_clip, cell_clip", "TL", TF1),
+    Feature("Bound of the gates' sums", "gate_clip", "O", GOLDENS),
+    Feature("Coupled gates, f = 1 - i", 'coupled="f=1-i"', "O", GOLDENS),
+    Feature("Coupled gates, i = 1 - f", 'coupled="i=1-f"', "TL", GOLDENS),
+    Feature("Layer normalization", 'layer_norm="ba2016"', "", LSTM_PAIRS),
+    Feature("… of TensorFlow contrib", 'layer_norm="tf_contrib"', "T", GOLDENS),
+    Feature("… of TensorFlow Addons", 'layer_norm="addons"', "", GOLDENS),
+    Feature("… of TensorFlow Lite", 'layer_norm="tflite"', "L", GOLDENS),
+    Feature("Other functions for gates and g", "recurrent_activation, activation", "KOF", LSTM_PAIRS),
+    Feature("Another function for c", "output_activation", "O", GOLDENS),
+    Feature("No bias", "use_bias=False", "KPOE", LSTM_PAIRS),
+    Feature("All options in pairs", "LSTMCell(…)", "", LSTM_PAIRS),
+    Feature("… of other cells", "GRUCell(…)", "", OTHER_PAIRS),
     Feature(
         "Dropout of x and h, one mask", "dropout, recurrent_dropout", "TK", "_src/test_dropout::test_masks_equal_the_textbook"
     ),
-    Feature("Dropout of g, one mask", 'recurrent_dropout_on="g"', "", "cells/test_pairs::test_every_pair_equals_numpy"),
-    Feature("GRU, reset after the product", "GRUCell(units)", "TKPOFE", "parity/test_gru::test_values_and_gradients_equal_keras"),
-    Feature(
-        "GRU, reset before it", "GRUCell(reset_after=False)", "TKOH", "parity/test_gru::test_values_and_gradients_equal_keras"
-    ),
+    Feature("Dropout of g, one mask", 'recurrent_dropout_on="g"', "", LSTM_PAIRS),
+    Feature("GRU, reset after the product", "GRUCell(units)", "TKPOFE", KERAS_GRU),
+    Feature("GRU, reset before it", "GRUCell(reset_after=False)", "TKOH", KERAS_GRU),
     Feature("Convolutional LSTM", "ConvLSTMCell(filters, …)", "TKFH", "parity/test_conv::test_values_and_gradients_equal_keras"),
     Feature("Plain recurrent network", "ElmanCell(units)", "TKPOLFH", "parity/test_elman::test_values_and_gradients_equal_keras"),
-    Feature("sLSTM", "SLSTMCell(units, heads=…)", "", "test_goldens::test_outputs_last_carry_and_gradients"),
-    Feature("mLSTM, step by step", "MLSTMCell(units, heads=…)", "", "cells/test_options::test_every_pair_equals_numpy"),
+    Feature("sLSTM", "SLSTMCell(units, heads=…)", "", GOLDENS),
+    Feature("mLSTM, step by step", "MLSTMCell(units, heads=…)", "", OTHER_PAIRS),
     Feature(
         "… all steps at once",
         'RNN(cell, backend="parallel")',
@@ -87,8 +88,8 @@ FEATURES = (
     Feature(
         "Learned first carry", "LearnedCarry(cell)", "", "cells/test_wrappers::test_a_learned_carry_begins_resets_and_learns"
     ),
-    Feature("Any mask of steps", "apply(…, mask=)", "K", "test_family::test_padding_counts_for_nothing"),
-    Feature("Lengths", "apply(…, lengths=)", "TPOF", "test_family::test_padding_counts_for_nothing"),
+    Feature("Any mask of steps", "apply(…, mask=)", "K", PADDING),
+    Feature("Lengths", "apply(…, lengths=)", "TPOF", PADDING),
     Feature("Resets within a sequence", "apply(…, resets=)", "H", "test_family::test_resets_start_anew"),
 )
 

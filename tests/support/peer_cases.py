@@ -1,4 +1,4 @@
-"""Checks that the tests of all peers share."""
+"""Tests that all peers share, and a peer that computes as we do."""
 
 from types import ModuleType
 
@@ -12,15 +12,65 @@ from parity.diagnosis import Diagnosis
 from parity.quantities import truth
 from parity.values import draw
 
-
-def check_table(name, *, pairs):
-    """Assert that the peer's rows hold every pair of options that it has, and at least this many pairs."""
-    framework = peers.load(name)
-    covered_pairs, possible_pairs = table.coverage(table.rows(framework), framework)
-    assert covered_pairs == possible_pairs >= pairs
+ALL = ("ys", "carry", "d_params", "d_xs", "d_carry")
 
 
-def check_passes(name, layer, *, dtype="float64", quantities=("ys", "carry", "d_params", "d_xs", "d_carry"), **options):
+class PeerTests:
+    """The tests of every peer. The test class of a peer inherits from this one and fills in the tables.
+
+    Attributes:
+        peer: the peer's name.
+        pairs: the least number of pairs of options that its rows hold.
+        equal: rows (layer, options of `Problem`) of problems in which the peer equals the truth.
+        lacks: rows (what the peer says, layer, options of `Problem`) of problems that the peer cannot run.
+        dtype: the dtype of the problems in `equal` that set none, and of the planted faults.
+        quantities: the quantities that the peer computes.
+    """
+
+    peer: str
+    pairs: int
+    equal: tuple
+    lacks: tuple
+    dtype = "float64"
+    quantities = ALL
+
+    def pytest_generate_tests(self, metafunc):
+        """Run a test once for each row of its table: pytest calls this hook of a class for all its tests."""
+        if "words" in metafunc.fixturenames:
+            metafunc.parametrize(("words", "layer", "options"), self.lacks, ids=str)
+        elif "layer" in metafunc.fixturenames:
+            metafunc.parametrize(("layer", "options"), self.equal, ids=str)
+
+    @pytest.mark.table(quick=3)
+    def test_it_is_the_same(self, layer, options):
+        """Outputs, states and all gradients that the peer computes equal the truth, as do ours."""
+        check_passes(self.peer, layer, **{"dtype": self.dtype, "quantities": self.quantities} | options)
+
+    def test_its_table_is_complete(self):
+        """The peer's rows hold every pair of its options."""
+        framework = peers.load(self.peer)
+        covered_pairs, possible_pairs = table.coverage(table.rows(framework), framework)
+        assert covered_pairs == possible_pairs >= self.pairs
+
+    def test_what_it_lacks_is_refused(self, words, layer, options):
+        """What it lacks is refused in one sentence."""
+        check_refuses(self.peer, words, layer, **options)
+
+    def test_its_faults_are_caught(self):
+        """Swapped gates in the weights change the peer's results, and a gradient of zeros is called the peer's bug."""
+        framework, problem = peers.load(self.peer), Problem(LSTM(4), dtype=self.dtype)
+        values = draw(problem)
+        swap = lambda leaf: np.concatenate([np.split(leaf, 4, -1)[k] for k in (0, 2, 1, 3)], -1)
+        swapped = values._replace(params=jax.tree.map(swap, values.params))
+        results, right, expected = framework.run(problem, swapped), truth(problem, values), truth(problem, swapped)
+        assert max(np.abs(results[name] - right[name]).max() for name in ("ys", "carry.h", "carry.c")) > 1e-3
+        if self.dtype == "float64":
+            wrong = {**results, "d_xs": np.zeros_like(values.xs)}
+            quantities = measure.judge(expected, expected, wrong, dtype=self.dtype, time=problem.time)
+            assert {q.name: q.verdict for q in quantities if q.verdict != "pass"} == {"d_xs": "peer-bug"}
+
+
+def check_passes(name, layer, *, dtype="float64", quantities=ALL, **options):
     """Assert that our results and the peer's equal the truth, and that exactly these quantities were compared."""
     comparison = compare(Problem(layer, dtype=dtype, **options), name)
     assert comparison.verdict == "pass", comparison
@@ -34,22 +84,6 @@ def check_refuses(name, words, layer, **options):
     assert words in peers.load(name).lacks(problem)
     with pytest.raises(ValueError, match="cannot be asked for this"):
         compare(problem, name)
-
-
-def check_faults(name, monkeypatch, dtype="float64"):
-    """Swapped gates in the weights change the peer's results, and a gradient of zeros is called the peer's bug."""
-    framework, problem = peers.load(name), Problem(LSTM(4), dtype=dtype, mask="none")
-    values = draw(problem)
-    right = truth(problem, values)
-    swapped = jax.tree.map(lambda leaf: np.concatenate([np.split(leaf, 4, -1)[k] for k in (0, 2, 1, 3)], -1), values.params)
-    wrong = framework.run(problem, values._replace(params=swapped))
-    assert max(np.abs(wrong[key] - right[key]).max() for key in ("ys", "carry.h", "carry.c")) > 1e-3
-    if dtype == "float64":
-        real = framework.run
-        monkeypatch.setattr(framework, "run", lambda *args: real(*args) | {"d_xs": np.zeros_like(values.xs)})
-        comparison = compare(problem, name)
-        assert comparison.verdict == "peer-bug"
-        assert [q.name for q in comparison.quantities if q.verdict != "pass"] == ["d_xs"]
 
 
 def check_known_bugs(name, *words):

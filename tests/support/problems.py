@@ -53,6 +53,19 @@ def differentiate(layer, cotangent, params, xs, carry, **sequence):
     return out, pullback(cotangent)
 
 
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})  # compiling is nearly all it takes
+def differentiate_drawn(layer, cotangent, key, offsets, xs, carry):
+    """Return initial parameters, dropout masks, (params, xs, carry), and what `differentiate` returns for them, from one program.
+
+    The parameters are the initial ones plus `offsets`. All that is random is drawn from the key.
+    """
+    initial = layer.init(key, FEATURES)
+    params = jax.tree.map(jax.numpy.add, initial, offsets)
+    masks = layer.cell.begin(params, (BATCH,), "float64", key=key)[1]
+    out, gradients = differentiate(layer, cotangent, params, xs, carry, key=key)
+    return initial, masks, (params, xs, carry), out, gradients
+
+
 def textbook_results(layer, params, xs, carry, cotangent, mask=None, resets=None, dropout_masks=None):
     """Return the same as `differentiate`, computed by the NumPy textbook."""
     last, ys, pullback = textbook.run(layer, params, xs, carry, mask, resets, dropout_masks)
@@ -63,6 +76,12 @@ def cotangent_of(problem, seed=2):
     """Return a random cotangent for all that `apply` returns."""
     shapes = jax.eval_shape(lambda p, xs, c: problem.layer.apply(p, xs, c), *problem[1:])
     return normal(shapes, rng=np.random.default_rng(seed), dtype=problem.xs.dtype)
+
+
+def assert_equal(got, expected):
+    """Assert that both trees have the same structure and the same numbers."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def assert_close(got, expected, atol, rtol=0.0):

@@ -1,13 +1,23 @@
-"""Run the examples as scripts."""
+"""Run the examples as scripts, and import them."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from compilation import FAST
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def imported(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
+    """Import a module of the examples, as a script in their folder does."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module(name)
 
 
 def run(script: Path, *arguments: str, cwd: Path, setup: str = "", **environment: str) -> subprocess.CompletedProcess:

@@ -1,16 +1,14 @@
 """Random film reviews, which need no download. Positive ones have more of the good words, negative ones more of the bad."""
 
-import importlib
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 from jlstm.data import Ragged, ReviewDataset, Reviews, encode
+from scripts import imported
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 NEUTRAL, GOOD, BAD = ("the", "film", "was", "a", "and", "plot"), ("great", "joy", "superb"), ("dull", "awful", "poor")
 INDEX = {word: number for number, word in enumerate((*NEUTRAL, *GOOD, *BAD), 1)}
 WORDS = len(INDEX) + 4  # padding, start, unknown, one that nothing has, and the words
@@ -24,10 +22,9 @@ def random_reviews(count: int, seed: int) -> Reviews:
     return Reviews(Ragged.of([encode(text, INDEX) for text in texts]), labels)
 
 
-def imported(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
+def with_random_reviews(monkeypatch: pytest.MonkeyPatch, script: str) -> ModuleType:
     """Import an example, which gets these reviews instead of IMDB's."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    module = importlib.import_module(script)
+    module = imported(monkeypatch, script)
     dataset = ReviewDataset(random_reviews(400, seed=0), random_reviews(100, seed=1))
     monkeypatch.setattr(sys.modules["common.reviews"], "imdb", lambda *_, **__: dataset)
     monkeypatch.setattr(sys.modules["common.reviews"], "imdb_word_index", lambda *_: INDEX)

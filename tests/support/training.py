@@ -75,9 +75,3 @@ def weighted(pairs):
     """Return the mean of values with different weights."""
     values, weights = np.array(pairs).T
     return (values * weights).sum() / weights.sum()
-
-
-def assert_equal(got, expected):
-    """Assert that two trees are equal bit by bit."""
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, got, expected)

@@ -14,7 +14,8 @@ from jax.experimental import multihost_utils
 
 from jlstm.train import early_stopping, fit, mesh, restore
 from jlstm.train.history import read
-from training import SGD, assert_equal, batches, begin, init, loss_fn
+from problems import assert_equal
+from training import SGD, batches, begin, init, loss_fn
 
 KEY = jax.random.key(3)
 

@@ -15,7 +15,8 @@ from conversions import refusal
 from jlstm._src import serialization
 from jlstm.train import fit, restore, stored
 from jlstm.train.passes import Task, initial
-from training import SGD, assert_equal, batches, init, loss_fn
+from problems import assert_equal
+from training import SGD, batches, init, loss_fn
 
 run = partial(fit, loss_fn, init(), SGD, batches(), every=4, validation=batches(7))
 NEWEST = "process_0.safetensors"

@@ -15,7 +15,8 @@ import pytest
 
 import jlstm
 from jlstm.train import NonFiniteError, Outcome, fit, restore
-from training import SGD, assert_equal, batches, init, loss_fn
+from problems import assert_equal
+from training import SGD, batches, init, loss_fn
 
 run = partial(fit, loss_fn, init(), SGD, batches(), steps=16, every=4, validation=batches(7))
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]

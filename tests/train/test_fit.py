@@ -12,7 +12,8 @@ import pytest
 from jlstm.data import Minibatches
 from jlstm.train import Outcome, Record, early_stopping, evaluate, fit
 from jlstm.train.history import read, write
-from training import SGD, assert_equal, batches, begin, init, loss_fn, weighted
+from problems import assert_equal
+from training import SGD, batches, begin, init, loss_fn, weighted
 
 run = partial(fit, loss_fn, init(), SGD, batches(), validation=batches(7))
 

@@ -8,7 +8,8 @@ import pytest
 
 from jlstm.data import Minibatches
 from jlstm.train import fit, restore
-from training import SGD, assert_equal, batches, begin, init, loss_fn
+from problems import assert_equal
+from training import SGD, batches, begin, init, loss_fn
 
 run = partial(fit, loss_fn, init(), SGD, validation=batches(7), begin=begin, steps=14, every=5, steps_per_call=2)
 

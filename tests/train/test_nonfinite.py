@@ -11,7 +11,8 @@ import pytest
 from jlstm.data import Batch, Minibatches
 from jlstm.train import NonFiniteError, Outcome, fit, restore
 from jlstm.train.outcome import mean
-from training import SGD, assert_equal, batches, begin, init, loss_fn
+from problems import assert_equal
+from training import SGD, batches, begin, init, loss_fn
 
 
 def poisoned(step):

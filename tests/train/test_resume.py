@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 import killed
 from jlstm.train.history import read
-from training import assert_equal
+from problems import assert_equal
 
 pytestmark = pytest.mark.no_cover
 

@@ -14,7 +14,8 @@ from jlstm.data import Batch, Minibatches
 from jlstm.train import Outcome, fit
 from jlstm.train.outcome import mean
 from jlstm.train.step import advance, advance_several, measure
-from training import SGD, assert_equal, batches, begin, by_hand, init, loss_fn, weighted
+from problems import assert_equal
+from training import SGD, batches, begin, by_hand, init, loss_fn, weighted
 
 KEY = jax.random.key(3)
 ROUNDING = 2e-6  # float32, over two passes

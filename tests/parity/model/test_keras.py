@@ -10,14 +10,9 @@ from jlstm._src.description import features_in
 from jlstm.convert import hdf5_format
 from jlstm.convert import keras as convert
 from parity.model import keras_weights
-from parity.peers.keras import keras  # imported first: it configures TensorFlow
+from tensorflow_modules import MARKS, keras, tf_keras
 
-import tf_keras  # isort: skip  # after these
-
-pytestmark = [
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = MARKS
 PLACES = {"both": "bidirectional", "cells": "rnn", "gated": "gru", "deep": "sequential/layers/lstm"}
 
 

@@ -14,15 +14,9 @@ from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
 from jlstm._src.description import features_in
 from jlstm.convert import keras as convert
 from parity.model import save
-from parity.peers.keras import keras  # imported first: it configures TensorFlow
+from tensorflow_modules import MARKS, keras, tf_keras
 
-import tf_keras  # isort: skip  # after these
-
-pytestmark = [
-    pytest.mark.xdist_group("tensorflow"),
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),  # Keras with NumPy 2
-]
+pytestmark = MARKS
 
 
 def model(framework):

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import numpy as np
@@ -12,15 +11,15 @@ from jlstm import LSTM, Bidirectional, LSTMCarry, Stack
 from parity import Problem, compare, ours, peers, report, table
 from parity.peers import _exchange as exchange
 from parity.table import OPTIONS
+from peer_cases import our_own_peer
 
 PLAIN = Problem(LSTM(4), dtype="float64")
 
 
 def peer(monkeypatch, **attributes):
     """Register a peer that computes as we do, under the name "some"."""
-    framework = ModuleType("some")
-    nothing = dict.fromkeys(("lacks", "known_bug"), lambda problem: "")
-    vars(framework).update({"run": ours.run, "version": lambda: "some 1"} | nothing | attributes)
+    framework = our_own_peer()
+    vars(framework).update(attributes)
     monkeypatch.setattr(peers, "load", lambda name: framework)
     return framework
 

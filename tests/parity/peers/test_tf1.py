@@ -4,15 +4,17 @@ import pytest
 
 from jlstm import LSTM, RNN, Bidirectional, GRUCell, LSTMCell, Stack
 from jlstm.cells import Dropout, Residual
-from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import PeerTests, check_known_bugs
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 
 
-@pytest.mark.table(quick=3)
-@pytest.mark.parametrize(
-    ("layer", "options"),
-    [
+class TestTF1(PeerTests):
+    """TensorFlow 1's cells run in `dynamic_rnn`."""
+
+    peer = "tf1"
+    pairs = 300
+    equal = (
         (LSTM(4), {"mask": "row", "outputs": "last", "initial_carry": False}),
         (LSTM(4, use_bias=False), {"step": True}),
         (Bidirectional(LSTM(4), "mul"), {"mask": "right", "batches": 3}),
@@ -23,22 +25,8 @@ pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings(
         (RNN(Dropout(LSTMCell(4), inputs=0.25, outputs=0.375, state=0.5, variational=True)), {"mask": "right"}),
         (RNN(Dropout(LSTMCell(4), state=0.5, variational=True)), {"dtype": "float32", "initial_carry": False}),
         (LSTM(4), {"dtype": "float32", "mask": "right"}),
-    ],
-    ids=str,
-)
-def test_it_is_the_same(layer, options):
-    """Outputs and states equal ours, and so do all gradients where it differentiates."""
-    check_passes("tf1", layer, **options)
-
-
-def test_its_table_is_complete():
-    """The peer's rows hold every pair of its options."""
-    check_table("tf1", pairs=300)
-
-
-@pytest.mark.parametrize(
-    ("words", "layer", "options"),
-    [
+    )
+    lacks = (
         ("dynamic_rnn runs forwards", LSTM(4, reverse=True), {}),
         ("MultiRNNCell has cells", Stack((Bidirectional(LSTM(4)), LSTM(2))), {}),
         ("wrapped cells are compared over whole sequences", RNN(Residual(LSTMCell(3))), {"outputs": "last"}),
@@ -47,17 +35,7 @@ def test_its_table_is_complete():
         ("TensorFlow 1 is not compared in bfloat16", LSTM(4), {"dtype": "bfloat16"}),
         ("TensorFlow 1 has no recurrent_activation='relu'", LSTM(4, recurrent_activation="relu"), {}),
         ("TensorFlow 1 has no mask but padding on the right", LSTM(4), {"mask": "left"}),
-    ],
-    ids=str,
-)
-def test_what_it_lacks_is_refused(words, layer, options):
-    """What it lacks is refused in one sentence."""
-    check_refuses("tf1", words, layer, **options)
-
-
-def test_its_faults_are_caught(monkeypatch):
-    """Planted faults are caught."""
-    check_faults("tf1", monkeypatch)
+    )
 
 
 def test_nan_in_padding_is_its_bug():

@@ -7,34 +7,23 @@ from jlstm import GRU, LSTM, Bidirectional, Stack
 from parity import Problem, compare, peers
 from parity.quantities import truth
 from parity.values import draw
-from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import PeerTests, check_known_bugs, check_refuses
 
 pytestmark = [pytest.mark.xdist_group("tensorflow"), pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell:UserWarning")]
 
 
-@pytest.mark.parametrize(
-    ("layer", "options"),
-    [
+class TestBlockLSTM(PeerTests):
+    """`BlockLSTM` computes in float32 only."""
+
+    peer = "tf1_block"
+    pairs = 150
+    equal = (
         (LSTM(4), {"outputs": "last", "initial_carry": False}),
         (LSTM(4, use_bias=False, unroll="all"), {"batches": 3}),
         (LSTM(4, peephole=True), {}),
         (Stack((LSTM(4), LSTM(5, peephole=True))), {}),
-    ],
-    ids=str,
-)
-def test_it_is_the_same(layer, options):
-    """Outputs, states and all gradients equal ours. It computes in float32 only."""
-    check_passes("tf1_block", layer, dtype="float32", **options)
-
-
-def test_its_table_is_complete():
-    """The peer's rows hold every pair of its options."""
-    check_table("tf1_block", pairs=150)
-
-
-@pytest.mark.parametrize(
-    ("words", "layer", "options"),
-    [
+    )
+    lacks = (
         ("BlockLSTM runs whole sequences, forwards", LSTM(4, reverse=True), {}),
         ("BlockLSTM runs whole sequences, forwards", LSTM(4), {"step": True}),
         ("BlockLSTM has no GRUCell", GRU(4), {}),
@@ -42,18 +31,14 @@ def test_its_table_is_complete():
         ("BlockLSTM has no activation='relu'", LSTM(4, activation="relu"), {}),
         ("BlockLSTM takes no lengths", LSTM(4), {"mask": "right"}),
         ("BlockLSTM is not compared in float64", LSTM(4), {"dtype": "float64"}),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("peer", ["tf1_block", "tf2_block"])
-def test_what_it_lacks_is_refused(peer, words, layer, options):
-    """What it lacks is refused in one sentence."""
-    check_refuses(peer, words, layer, **options)
+    )
+    dtype = "float32"
 
 
-def test_its_faults_are_caught(monkeypatch):
-    """Planted faults are caught."""
-    check_faults("tf1_block", monkeypatch, dtype="float32")
+@pytest.mark.parametrize(("words", "layer", "options"), TestBlockLSTM.lacks, ids=str)
+def test_version_2_lacks_the_same(words, layer, options):
+    """`BlockLSTMV2` refuses what `BlockLSTM` refuses, in the same words."""
+    check_refuses("tf2_block", words, layer, **options)
 
 
 def test_the_gradient_of_a_bound_is_its_bug():

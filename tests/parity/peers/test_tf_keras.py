@@ -4,15 +4,17 @@ import pytest
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, Stack
 from parity import Problem, compare, peers, table
-from peer_cases import check_faults, check_known_bugs, check_passes, check_refuses, check_table
+from peer_cases import ALL, PeerTests, check_known_bugs, check_passes
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
 
-@pytest.mark.table(quick=3)
-@pytest.mark.parametrize(
-    ("layer", "options"),
-    [
+class TestTFKeras(PeerTests):
+    """tf-keras has the options of Keras 3."""
+
+    peer = "tf_keras"
+    pairs = 900
+    equal = (
         (LSTM(4), {"mask": "holes", "zero_output": True, "outputs": "last"}),
         (LSTM(4, reverse=True, use_bias=False), {"mask": "right", "batches": 3}),
         (LSTM(4, activation="relu"), {"step": True, "initial_carry": False}),
@@ -23,12 +25,12 @@ pytestmark = pytest.mark.xdist_group("tensorflow")
         (GRU(4), {"step": True, "initial_carry": False}),
         (RNN(ConvLSTMCell(2, 3, (6,), padding="same"), reverse=True), {}),
         (LSTM(4), {"dtype": "float32", "mask": "row"}),
-    ],
-    ids=str,
-)
-def test_it_is_the_same(layer, options):
-    """Outputs, states and all gradients equal ours."""
-    check_passes("tf_keras", layer, **options)
+    )
+    lacks = (
+        ("tf-keras has no peephole=True", LSTM(4, peephole=True), {}),
+        ("tf-keras takes dropout masks of ours only", GRU(4, dropout=0.5), {}),
+        ("tf-keras has Bidirectional only around a single layer", Bidirectional(Stack((LSTM(4), LSTM(2)))), {}),
+    )
 
 
 @pytest.mark.parametrize("name", ["hard_sigmoid", "hard_sigmoid_0.2"])
@@ -39,33 +41,12 @@ def test_both_hard_sigmoids_are_asked_for(name):
 
 def test_its_initial_bias_is_ours():
     """The initial forget bias is one, as in ours."""
-    quantities = ("ys", "carry", "d_params", "d_xs", "d_carry", "initial_bias")
-    check_passes("tf_keras", LSTM(4), weights="initial", quantities=quantities)
+    check_passes("tf_keras", LSTM(4), weights="initial", quantities=(*ALL, "initial_bias"))
 
 
-def test_its_table_is_complete():
-    """The peer's rows hold every pair of its options, which are those of Keras 3."""
-    check_table("tf_keras", pairs=900)
+def test_no_option_of_keras_3_is_left_out():
+    """Its rows have the options of Keras 3."""
     assert not table.restricted(peers.load("tf_keras"))
-
-
-@pytest.mark.parametrize(
-    ("words", "layer", "options"),
-    [
-        ("tf-keras has no peephole=True", LSTM(4, peephole=True), {}),
-        ("tf-keras takes dropout masks of ours only", GRU(4, dropout=0.5), {}),
-        ("tf-keras has Bidirectional only around a single layer", Bidirectional(Stack((LSTM(4), LSTM(2)))), {}),
-    ],
-    ids=str,
-)
-def test_what_it_lacks_is_refused(words, layer, options):
-    """What it lacks is refused in one sentence with its own name."""
-    check_refuses("tf_keras", words, layer, **options)
-
-
-def test_its_faults_are_caught(monkeypatch):
-    """Planted faults are caught."""
-    check_faults("tf_keras", monkeypatch)
 
 
 def test_its_bugs_are_known():

@@ -4,14 +4,17 @@ import pytest
 
 from jlstm import LSTM, Bidirectional, Stack
 from parity import compare, peers, table
-from peer_cases import check_faults, check_passes, check_refuses, check_table
+from peer_cases import PeerTests
 
 pytestmark = pytest.mark.loose
 
 
-@pytest.mark.parametrize(
-    ("layer", "options"),
-    [
+class TestTorch(PeerTests):
+    """PyTorch has packed sequences, cells, directions and stacks, with gradients by autograd."""
+
+    peer = "torch"
+    pairs = 200
+    equal = (
         (LSTM(4), {"mask": "right", "initial_carry": False}),
         (LSTM(4, use_bias=False), {"batches": 3}),
         (LSTM(4), {"step": True}),
@@ -19,27 +22,9 @@ pytestmark = pytest.mark.loose
         (Stack((Bidirectional(LSTM(4)), LSTM(2))), {"mask": "right"}),
         (Stack((Bidirectional(LSTM(4)), Bidirectional(LSTM(4)))), {"mask": "right", "outputs": "last"}),
         (Stack((LSTM(4), LSTM(4))), {"step": True}),
-    ],
-    ids=str,
-)
-def test_it_is_the_same_in_float64(layer, options):
-    """The cases have packed sequences, pieces, a cell, directions and stacks, with gradients by autograd."""
-    check_passes("torch", layer, **options)
-
-
-def test_it_is_close_in_float32():
-    """Results are equal to rounding."""
-    check_passes("torch", LSTM(4), dtype="float32", mask="right")
-
-
-def test_its_table_is_complete():
-    """The peer's rows hold every pair of its options."""
-    check_table("torch", pairs=200)
-
-
-@pytest.mark.parametrize(
-    ("words", "layer", "options"),
-    [
+        (LSTM(4), {"dtype": "float32", "mask": "right"}),
+    )
+    lacks = (
         ("PyTorch is not compared in bfloat16", LSTM(4), {"dtype": "bfloat16"}),
         ("PyTorch has no reverse=True", LSTM(4, reverse=True), {}),
         ("PyTorch has no activation='relu'", LSTM(4, activation="relu"), {}),
@@ -49,17 +34,7 @@ def test_its_table_is_complete():
         ("PyTorch has no zero_output", LSTM(4), {"zero_output": True}),
         ("PyTorch has no mask but padding on the right", LSTM(4), {"mask": "left"}),
         ("PyTorch takes no sequence of length 0", LSTM(4), {"mask": "right", "batches": 3}),
-    ],
-    ids=str,
-)
-def test_what_it_lacks_is_refused(words, layer, options):
-    """What it lacks is refused in one sentence."""
-    check_refuses("torch", words, layer, **options)
-
-
-def test_its_faults_are_caught(monkeypatch):
-    """Planted faults are caught."""
-    check_faults("torch", monkeypatch)
+    )
 
 
 def test_nan_in_padding_reaches_nothing():
