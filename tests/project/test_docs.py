@@ -20,7 +20,8 @@ from jlstm._src.arguments import INSTEAD
 
 DOCS = PAGE.parent
 TESTS = DOCS.parent / "tests"
-CHECKED = ("convert", "export", "gallery", "introspect", "training")  # pages with tests of their own below, which also check the results
+# Pages with tests of their own below, which also check the results.
+CHECKED = ("convert", "export", "gallery", "introspect", "training")
 # Arguments that are no options: what is run, and what Python or the framework needs for itself.
 NOT_OPTIONS = {"self", "args", "kwargs", "name", "parent", "mode", "cell", "core", "inputs", "input_sequence", "sequences"}
 NOT_OPTIONS |= {"kernel_metadata", "recurrent_kernel_metadata", "bias_metadata", "promote_dtype", "keep_rngs", "init_key"}
