@@ -32,6 +32,10 @@ figures *args: setup
 bench *args: setup
     @python3 requirements/install.py --peers && {{python}} -m benchmarks "$@"
 
+# build the documentation in build/docs/html, where a warning is an error (arguments go to sphinx-build)
+docs *args: setup
+    @python3 requirements/install.py --docs && {{python}} -m sphinx -W --keep-going -n -q -d build/docs/doctrees docs build/docs/html "$@"
+
 # run the tests but the slow ones, with coverage; or those that arguments choose
 test *args: setup
     @{{python}} -m pytest {{parallel}} {{ if args == "" { "-m 'not slow' --cov" } else { "" } }} "$@"

@@ -2,6 +2,7 @@
 
 python3 requirements/install.py            .venv, with this Python
 python3 requirements/install.py --peers    .venv, with the frameworks that the speed is compared with
+python3 requirements/install.py --docs     .venv, with what builds the documentation; also together with --peers
 python3 requirements/install.py --newest   .venv-newest, with the newest Python of this machine, for the tests of the core
 
 The kernel is compiled once: .venv-newest loads that of .venv.
@@ -17,10 +18,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NEWEST = "--newest" in sys.argv[1:]
-PEERS = "--peers" in sys.argv[1:]
+OPTIONAL = [extra for extra in ("peers", "docs") if f"--{extra}" in sys.argv[1:]]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
 KERNEL = ROOT / "jlstm" / "backends" / "cpu"
-EXTRAS = "flax,train,dev" if NEWEST else "parity,examples,dev" + (",peers" if PEERS else "")
+EXTRAS = ",".join(["flax", "train", "dev"] if NEWEST else ["parity", "examples", "dev", *OPTIONAL])
 
 
 def main() -> None:
@@ -36,10 +37,12 @@ def main() -> None:
     pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
     files = [ROOT / "pyproject.toml", pins, *([] if NEWEST else [KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))])]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    stamp = ENVIRONMENT / ("peers.sha256" if PEERS else "installed.sha256")
-    if stamp.exists() and stamp.read_text() == wanted:
+    # An environment with an optional extra has everything that one without it has.
+    stamps = [ENVIRONMENT / f"{name}.sha256" for name in (*OPTIONAL, "installed")]
+    if all(stamp.exists() and stamp.read_text() == wanted for stamp in stamps):
         return
-    print(f"Installing {'more ' if PEERS else ''}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
+    amount = "more " if OPTIONAL else ""
+    print(f"Installing {amount}into {ENVIRONMENT.name}, which takes a few minutes the first time …", flush=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     pip += ["--config-settings", "wheel.cmake=false"] if NEWEST else []  # the kernel is not compiled again
     failed = subprocess.run([*pip, "--constraint", pins, "--editable", f"{ROOT}[{EXTRAS}]"]).returncode
@@ -47,8 +50,8 @@ def main() -> None:
         sys.exit("pip could not install the packages: see its message above, and check that a package index can be reached")
     if NEWEST:
         share_kernel(python)
-    for name in ("installed.sha256", stamp.name):  # an environment with the peers has everything that one without them has
-        (ENVIRONMENT / name).write_text(wanted)
+    for stamp in stamps:
+        stamp.write_text(wanted)
     if NEWEST:
         return  # the kernel of .venv may not be built yet
     report = "kernel = library.load(); print(kernel.reason or f'The kernel is built, for {kernel.instructions} on this machine')"

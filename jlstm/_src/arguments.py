@@ -15,6 +15,10 @@ _PADDING = "write layer.apply(params, xs, lengths=lengths), or mask="
 _START = "write layer.apply(params, xs, carry) with jlstm.LSTMCarry(h, c)"
 _INPUT_SIZE = "write layer.init(key, features=…), since only the parameters depend on it"
 _DTYPE = "write dtype= for what it computes in, and param_dtype= for its parameters"
+_PENALTY = "add the penalty to the loss, or use optax.add_decayed_weights"
+_CONSTRAINT = "write an optax transformation, as optax.keep_params_nonnegative"
+_SCAN = "write jax.lax.scan over layer.step, or use jlstm.linen.Step"
+_NAMES = "parameters are named by the structure of the layer, and may be used twice: leave it out"
 _RANDOM = "write key=jax.random.key(0), in layer.init and where dropout is drawn"
 
 INSTEAD = {
@@ -44,9 +48,9 @@ INSTEAD = {
     "kernel_initializer": "write kernel_init=",
     "recurrent_initializer": "write recurrent_init=",
     "bias_initializer": "write bias_init=",
-    "kernel_regularizer": "add the penalty to the loss, or use optax.add_decayed_weights",
-    "recurrent_regularizer": "add the penalty to the loss, or use optax.add_decayed_weights",
-    "kernel_constraint": "write an optax transformation, as optax.keep_params_nonnegative",
+    **dict.fromkeys(("kernel_regularizer", "recurrent_regularizer", "bias_regularizer"), _PENALTY),
+    "activity_regularizer": "add the penalty on the outputs to the loss",
+    **dict.fromkeys(("kernel_constraint", "recurrent_constraint", "bias_constraint"), _CONSTRAINT),
     "zero_output_for_mask": "outputs of masked steps are always zero: leave it out",
     "implementation": "write backend=, see jlstm.explain",
     "use_cudnn": "write backend=, see jlstm.explain",
@@ -57,6 +61,13 @@ INSTEAD = {
     "num_units": "write the number of units first, as in LSTM(20)",
     "use_peepholes": "write peephole=True",
     "num_proj": "write projection=",
+    "proj_clip": "write projection_clip=",
+    "initializer": "write kernel_init= and recurrent_init=",
+    "state_is_tuple": "the carry of an LSTM is always jlstm.LSTMCarry(h, c): leave it out",
+    **dict.fromkeys(("num_unit_shards", "num_proj_shards"), "jlstm.train.mesh(units=…) splits wide layers over devices"),
+    **dict.fromkeys(("reuse", "name", "scope"), _NAMES),
+    "swap_memory": 'write remat="sqrt", which saves memory by computing again',
+    "parallel_iterations": "a loop over time has no parallel iterations: leave it out",
     "cell_dim": "write the number of units first, as in LSTM(20)",
     # Flax, Haiku and Equinox
     "in_features": _INPUT_SIZE,
@@ -75,7 +86,10 @@ INSTEAD = {
     "segmentation_mask": _PADDING,
     "keep_order": "outputs always stay in the order of the inputs: leave it out",
     "return_carry": _ALL_OUTPUTS,
-    "variable_axes": "write jax.lax.scan over layer.step, or use jlstm.linen.Step",
+    **dict.fromkeys(("variable_axes", "variable_broadcast", "variable_carry"), _SCAN),
+    "split_rngs": "the key is split for you: leave it out",
+    **dict.fromkeys(("state_axes", "broadcast_rngs"), "dropout masks are drawn once for a sequence, see jlstm.cells.Dropout"),
+    "return_all_states": "write jlstm.cell_states(layer, params, xs)",
 }
 """Arguments of PyTorch, Keras, TensorFlow, Flax, Haiku and Equinox, and what to write instead."""
 

@@ -68,7 +68,7 @@ class GRUCell(RecurrentCell):
         Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks",
         https://arxiv.org/abs/1512.05287.
     Differs from: Keras and PyTorch have a second bias for all gates; for z and r it only adds to the first one. PyTorch has
-    columns r | z | g.
+    columns r | z | g. Haiku exchanges z and 1 - z, and applies the reset gate before the product, as `reset_after=False` does.
 
     Examples:
         >>> import jax, jlstm

@@ -76,6 +76,8 @@ class LSTMCell(RecurrentCell):
         https://arxiv.org/abs/1603.05118.
     Differs from: PyTorch has two biases and initializes without a forget bias. TensorFlow 1 has columns i | g | f | o and
     adds the forget bias at run time. ONNX and TensorFlow contrib keep weights for the gate that is computed from the other.
+    Haiku has columns i | g | f | o and adds 1 to the forget gate at run time. Flax and Equinox initialize without a forget bias;
+    the carry of Flax is (c, h).
 
     Examples:
         >>> import jax, jlstm

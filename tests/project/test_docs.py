@@ -1,18 +1,31 @@
 """The code on the pages of docs runs, and their tables are true."""
 
 import ast
+import inspect
 import re
+from functools import reduce
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import coming_from
 import features
+import jlstm
 from features import FEATURES, PAGE
+from frameworks import FRAMEWORKS
 from jlstm._src.arguments import INSTEAD
 
-TESTS = PAGE.parents[1] / "tests"
+DOCS = PAGE.parent
+TESTS = DOCS.parent / "tests"
+# Pages with tests of their own below, which also check the results.
+CHECKED = ("convert", "export", "gallery", "introspect", "training")
+# Arguments that are no options: what is run, and what Python or the framework needs for itself.
+NOT_OPTIONS = {"self", "args", "kwargs", "name", "parent", "mode", "cell", "core", "inputs", "input_sequence", "sequences"}
+NOT_OPTIONS |= {"kernel_metadata", "recurrent_kernel_metadata", "bias_metadata", "promote_dtype", "keep_rngs", "init_key"}
+MISSING = [name for name in ("torch", "onnx", "haiku", "equinox") if find_spec(name) is None]  # in the extra "peers"
 
 
 @pytest.mark.parametrize("proof", sorted({feature.proof for feature in FEATURES}))
@@ -29,28 +42,72 @@ def test_the_table_is_the_one_in_the_page():
     assert features.into(page) == page
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda framework: framework.page)
+def test_the_tables_for_newcomers_are_those_in_the_pages(framework):
+    """The pages have the tables that `python tests/support/coming_from.py` writes, also from the docstrings."""
+    page = (coming_from.PAGES / f"{framework.page}.md").read_text(encoding="utf-8")
+    assert coming_from.into(framework, page) == page
+    options = {name for row in framework.rows for name in row.options}
+    assert options <= {*inspect.signature(jlstm.LSTM).parameters, *inspect.signature(jlstm.Layer.apply).parameters}
+
+
+@pytest.mark.xdist_group("tensorflow")
+@pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda framework: framework.page)
+def test_every_argument_of_a_framework_is_in_its_table(framework):
+    """The tables have all arguments of the framework's LSTM and of what runs it, and the error messages answer them."""
+    written = set(re.findall(r"\w+", " ".join(row.theirs for row in framework.rows)))
+    ours = {"features", *inspect.signature(jlstm.LSTM).parameters, *inspect.signature(jlstm.Layer.apply).parameters}
+    for place in framework.callables:
+        module, _, names = place.partition(":")
+        function = reduce(getattr, names.split("."), pytest.importorskip(module))
+        arguments = inspect.signature(function).parameters.keys() - NOT_OPTIONS
+        assert arguments - written == set(), place
+        assert arguments - ours - INSTEAD.keys() == set(), place
+
+
+def code(path):
+    """Return the Python blocks of a page, in order."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+
+
 def run(page):
-    """Run the Python blocks of a page, as they stand there."""
-    blocks = re.findall(r"```python\n(.*?)```", (PAGE.parent / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
-    exec("\n".join(blocks), scope := {})
+    """Run the Python blocks of a page in one namespace, as they stand there."""
+    exec(compile(code(DOCS / f"{page}.md"), f"{page}.md", "exec"), scope := {})
     return scope
 
 
-def test_the_example_of_cells_runs():
-    """The code of the cells page prints the outputs that the page shows."""
-    assert run("cells")["ys"].shape == (8, 15, 32)
+def pages():
+    """Yield the pages with Python blocks, with their marks. Tutorials are left out, since they run when the site is built."""
+    for path in sorted(DOCS.rglob("*.md")):
+        page = path.relative_to(DOCS).with_suffix("").as_posix()
+        if page in CHECKED or page.startswith(("tutorials/", "_build/")) or not (text := code(path)):
+            continue
+        missing = [name for name in MISSING if f"import {name}" in text or f"from {name}" in text]
+        marks = [pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")]
+        marks += [pytest.mark.xdist_group("tensorflow")] if re.search("tensorflow|keras", text) else []
+        yield pytest.param(page, marks=marks)
 
 
-def test_the_page_for_newcomers_runs():
-    """The page's assertions hold, and every argument in its tables is either ours or answered."""
-    scope = run("coming_from")
-    assert scope["logits"].shape == (2, 2)
-    assert scope["ys"].shape == (4, 2, 5, 10)
-    text = (PAGE.parent / "coming_from.md").read_text(encoding="utf-8")
-    missing = {"num_layers", "bidirectional", "batch_first", "proj_size", "return_sequences", "return_state", "stateful"}
-    missing |= {"go_backwards", "initial_state", "training", "unit_forget_bias", "seq_lengths", "segmentation_mask"}
-    assert all(name in text for name in missing & INSTEAD.keys())
-    assert missing <= INSTEAD.keys()
+def test_links_work_on_a_code_host():
+    """Each relative link in README, CONTRIBUTING, CHANGELOG and the pages leads to a file. Sphinx checks those of the site."""
+    for path in (*DOCS.parent.glob("*.md"), *DOCS.rglob("*.md")):
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_code_fits_the_pages():
+    """No line of code is wider than the text of the site, so that readers see all of it."""
+    wide = [line for path in DOCS.rglob("*.md") for line in code(path).splitlines() if len(line) > 92]
+    assert not wide
+
+
+@pytest.mark.loose
+@pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in a future version:UserWarning")  # TensorFlow 1's cells
+@pytest.mark.parametrize("page", list(pages()))
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    """The examples of each page run from top to bottom, and their assertions hold."""
+    monkeypatch.chdir(tmp_path)
+    run(page)
 
 
 def test_the_example_of_introspect_draws(tmp_path, monkeypatch):
@@ -61,6 +118,15 @@ def test_the_example_of_introspect_draws(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "flow.png", "gates.png", "saturation.png"]
 
 
+def test_the_gallery_shows_what_its_code_draws(tmp_path, monkeypatch):
+    """The pictures on the page are those that its code saves, and they are committed: `python docs/draw.py` draws them."""
+    monkeypatch.chdir(tmp_path)
+    run("gallery")
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == set(re.findall(r"\(pictures/(.*?)\)", (DOCS / "gallery.md").read_text(encoding="utf-8")))
+    assert drawn <= {path.name for path in (DOCS / "pictures").iterdir()}
+
+
 @pytest.mark.loose
 def test_the_training_loop_learns(tmp_path, monkeypatch, capsys):
     """The training loop of the page classifies most digits correctly."""
@@ -69,16 +135,24 @@ def test_the_training_loop_learns(tmp_path, monkeypatch, capsys):
     assert float(capsys.readouterr().out) > 0.9
 
 
+@pytest.mark.loose
 @pytest.mark.xdist_group("tensorflow")
 @pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning")
+def test_exported_programs_compute_the_same(tmp_path, monkeypatch):
+    """The files that the page on export writes compute what the layer computes."""
+    pytest.importorskip("onnx")  # the extra "peers"
+    monkeypatch.chdir(tmp_path)
+    scope = run("export")
+    assert_exported_the_same(scope["tf"], scope["run"])
+
+
 def test_converted_weights_are_the_same(tmp_path, monkeypatch, x64):
-    """Weights go from Keras to PyTorch, back, and through files. The exported programs compute the same."""
+    """Weights go from Keras to PyTorch, back, and through files."""
     monkeypatch.chdir(tmp_path)
     scope = run("convert")
-    assert_exported_the_same(scope["tf"], scope["run"])
     assert scope["layer"] == scope["again"]
     for ours, theirs in zip(("kernel", "recurrent_kernel", "bias"), scope["weights"], strict=True):
-        np.testing.assert_array_equal(scope["params"][ours], theirs.astype(np.float32))
+        np.testing.assert_array_equal(scope["params"][ours], theirs)
         np.testing.assert_array_equal(scope["same"][ours], theirs)
 
 
