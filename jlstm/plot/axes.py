@@ -33,11 +33,11 @@ def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
             raise TypeError(f"ax must be axes of matplotlib, got {checks.brief(ax)}: pass plt.gca(), or leave it out")
         return ax
     try:
-        from matplotlib.figure import Figure
+        from jlstm.plot.figure import NotebookFigure
     except ImportError as error:
         raise ImportError("pictures need matplotlib, which is missing: pip install 'jlstm[examples]'") from error
     # Not `plt.subplots`: pyplot would keep the figure until it is closed.
-    return Figure(figsize=(width, height), layout="constrained").subplots()
+    return NotebookFigure(figsize=(width, height), layout="constrained").subplots()
 
 
 def plain(ax: "Axes") -> None:
