@@ -1,7 +1,7 @@
 """Plots of gates, gradients and training curves, with matplotlib.
 
 Each function draws into the axes `ax`, or into the axes of a new figure, and returns the axes.
-`gates(trace).figure.savefig("gates.png")` thus saves a picture.
+`gates(trace).figure.savefig("gates.png")` thus saves a picture, and in a notebook `gates(trace).figure` shows it.
 Color-blind readers can distinguish the colors (Okabe & Ito 2008).
 
 Drawing needs `pip install "jlstm[plot]"`. `import jlstm` does not import this package.

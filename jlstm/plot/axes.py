@@ -34,9 +34,9 @@ def axes(ax: "Axes | None", width: float, height: float) -> "Axes":
             raise TypeError(f"ax must be axes of matplotlib, got {checks.brief(ax)}: pass plt.gca(), or leave it out")
         return ax
     with needed_by("drawing", "jlstm[plot]"):
-        from matplotlib.figure import Figure
+        from jlstm.plot.figure import NotebookFigure
     # Not `plt.subplots`: pyplot would keep the figure until it is closed.
-    return Figure(figsize=(width, height), layout="constrained").subplots()
+    return NotebookFigure(figsize=(width, height), layout="constrained").subplots()
 
 
 def plain(ax: "Axes") -> None:

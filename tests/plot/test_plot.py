@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from jlstm import GRU, LSTM, RNN, Bidirectional, ConvLSTMCell, LSTMCarry, Stack, plot
 from jlstm.cells import LSTMGates
@@ -238,9 +239,18 @@ def test_matplotlib_is_needed_only_to_draw(monkeypatch):
         check=True,
     )
     assert loaded.stdout == "False\n"
+    monkeypatch.delitem(sys.modules, "jlstm.plot.figure", raising=False)  # an earlier test may have imported it
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'drawing needs matplotlib, which is not installed: pip install "jlstm\[plot\]"'):
         plot.gates(TRACE)
+
+
+def test_a_notebook_shows_the_figure():
+    """The figure has the method by which IPython displays values, which returns a PNG of the figure's size."""
+    figure = plot.curves(HISTORY).figure
+    pixels = imread(BytesIO(figure._repr_png_()), format="png")
+    assert pixels.shape[1::-1] == tuple(figure.get_size_inches() * figure.dpi)
+    assert pixels.std() > 0  # not blank
 
 
 def test_only_single_layers_are_drawn():
