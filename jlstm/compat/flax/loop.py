@@ -18,13 +18,14 @@ from jlstm.activations import ACTIVATIONS
 from jlstm.cell import PyTree
 from jlstm.cells import HiddenCarry, LSTMCarry
 from jlstm.convert import flax as convert
-from jlstm.layers import GRU, LSTM
+from jlstm.layers import GRU, LSTM, RNN
 
 # Only these classes, not their subclasses, which may compute something else.
 KINDS: dict[type, str] = {
     **dict.fromkeys((linen.LSTMCell, linen.OptimizedLSTMCell, nnx.LSTMCell, nnx.OptimizedLSTMCell), "LSTM"),
     **dict.fromkeys((linen.GRUCell, nnx.GRUCell), "GRU"),
 }
+LAYERS: dict[str, Callable[..., RNN]] = {"LSTM": LSTM, "GRU": GRU}
 
 
 class Options(NamedTuple):
@@ -80,8 +81,8 @@ def run(
         flax_loop: the `__call__` of Flax's `RNN`.
     """
     cell: Any = module.cell
-    kind = KINDS.get(type(cell))
-    if kind is None:
+    kind = KINDS.get(type(cell), "")
+    if not kind:
         obstacle = obstacle or "it is not an LSTMCell, OptimizedLSTMCell or GRUCell"
     elif not obstacle:
         params = arrays()
@@ -93,12 +94,10 @@ def run(
         backends.record(backends.Choice(name, "flax", name, {"jlstm": obstacle}))
         return _run_by_flax(inputs, carry, seq_lengths, options, flax_loop)
 
-    functions = {"recurrent_activation": cell.gate_fn, "activation": cell.activation_fn}
-    layer = {"LSTM": LSTM, "GRU": GRU}[kind](
-        jax.tree.leaves(carry)[0].shape[-1],
-        **{option: _named(function) for option, function in functions.items()},  # type: ignore[arg-type]
-        **{"reverse": options.reverse, "time_major": options.time_major, "unroll": module.unroll, "dtype": dtype},
-    )
+    units = jax.tree.leaves(carry)[0].shape[-1]
+    cell_options = {"recurrent_activation": _named(cell.gate_fn), "activation": _named(cell.activation_fn)}
+    loop_options = {"reverse": options.reverse, "time_major": options.time_major, "unroll": module.unroll, "dtype": dtype}
+    layer = LAYERS[kind](units, **cell_options, **loop_options)
     first_carry = LSTMCarry(carry[1], carry[0]) if kind == "LSTM" else HiddenCarry(carry)
     last_carry, ys = layer.apply(convert.join(kind, params), inputs.astype(dtype), first_carry, lengths=seq_lengths)
     if options.reverse and not options.keep_order:
@@ -110,7 +109,7 @@ def run(
 
 def _obstacle(kind: str, cell: Any, params: Mapping[str, Array], dtype: Any, inputs: Array, carry: PyTree) -> str:
     """Return why jlstm cannot run a call, or ""."""
-    if any(isinstance(function, linen.Module | nnx.Module) for function in (cell.gate_fn, cell.activation_fn)):
+    if any(isinstance(function, linen.Module) for function in (cell.gate_fn, cell.activation_fn)):
         return "an activation is a Flax module"
     kernel = next((array for name, array in params.items() if name.startswith(("dense_h.", "h"))), None)
     fused = "dense_h.kernel" in params
@@ -133,8 +132,8 @@ def _run_by_flax(inputs: Array, carry: PyTree, seq_lengths: Any, options: Option
         return flax_loop(inputs, initial_carry=carry, **options.arguments())
     if options.return_carry and options.batch_ndim > 1:
         raise ValueError(
-            f"seq_lengths with return_carry=True needs at most one batch axis where Flax's own loop runs, got {options.batch_ndim}: "
-            "reshape the batch axes into one"
+            "seq_lengths with return_carry=True needs at most one batch axis if Flax's own loop runs the cell, got "
+            f"{options.batch_ndim}: reshape them into one"
         )
     time, batch_shape = inputs.shape[options.time_axis], options.step_shape(inputs)[: options.batch_ndim]
     lengths = checks.lengths(seq_lengths, batch_shape, time)
