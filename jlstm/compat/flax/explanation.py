@@ -34,7 +34,8 @@ def explain(model: Callable[..., Any], *args: Any, **options: Any) -> Explanatio
         SimpleCell is run by flax; not by jlstm: it is not an LSTMCell, OptimizedLSTMCell or GRUCell
     """
     if not callable(model):
-        raise TypeError(f"model must be an nnx module or a function, got {checks.brief(model)}: or pass model.apply")
+        what = checks.brief(model)
+        raise TypeError(f"model must be an nnx module, or a function such as model.apply of a linen module, got {what}: pass that")
     with backends.recorded() as choices:
         if isinstance(model, nnx.Module):  # an argument, since nnx refuses to change a module of an outer trace
             nnx.eval_shape(lambda module, *arrays: module(*arrays, **options), model, *args)
