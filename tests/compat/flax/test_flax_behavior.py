@@ -1,8 +1,8 @@
 """What Flax's own tests check of its recurrent layers also holds for `jlstm.compat.flax`.
 
 The tests are https://github.com/google/flax/blob/main/tests/linen/linen_recurrent_test.py and
-https://github.com/google/flax/blob/main/tests/nnx/nn/recurrent_test.py. Inputs and results are theirs, but for outputs of padding,
-which are zero here. A loop over Flax's cell gives the expected numbers.
+https://github.com/google/flax/blob/main/tests/nnx/nn/recurrent_test.py. Inputs and results are theirs, but outputs of padding
+are zero here. A loop over Flax's cell gives the expected numbers.
 """
 
 import jax
