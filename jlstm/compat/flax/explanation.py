@@ -35,7 +35,7 @@ def explain(model: Callable[..., Any], *args: Any, **options: Any) -> Explanatio
     """
     if not callable(model):
         what = checks.brief(model)
-        raise TypeError(f"model must be an nnx module, or a function such as model.apply of a linen module, got {what}: pass that")
+        raise TypeError(f"model must be an nnx module or a function, got {what}: pass model.apply of a linen module")
     with backends.recorded() as choices:
         if isinstance(model, nnx.Module):  # an argument, since nnx refuses to change a module of an outer trace
             nnx.eval_shape(lambda module, *arrays: module(*arrays, **options), model, *args)

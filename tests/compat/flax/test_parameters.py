@@ -12,7 +12,7 @@ from jlstm import convert
 from jlstm.compat.flax import explain
 from problems import BATCH, FEATURES, TIME, UNITS
 
-pytestmark = [pytest.mark.loose, pytest.mark.newest_jax]
+pytestmark = pytest.mark.loose
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES)).astype(np.float32)
 
 

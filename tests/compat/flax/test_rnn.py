@@ -150,5 +150,5 @@ def test_lengths_that_do_not_fit_are_refused():
 
 def test_explain_asks_for_a_model():
     """What cannot be called is refused in one sentence."""
-    with pytest.raises(TypeError, match="model must be an nnx module, or a function such as model"):
+    with pytest.raises(TypeError, match=r"model must be an nnx module or a function, got .*: pass model.apply of a linen"):
         explain({"params": 1}, XS)
