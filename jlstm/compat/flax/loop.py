@@ -100,8 +100,9 @@ def run(
     layer = LAYERS[kind](units, **cell_options, **loop_options)
     first_carry = LSTMCarry(carry[1], carry[0]) if kind == "LSTM" else HiddenCarry(carry)
     last_carry, ys = layer.apply(convert.join(kind, params), inputs.astype(dtype), first_carry, lengths=seq_lengths)
-    if options.reverse and not options.keep_order:
-        ys = flip_sequences(ys, seq_lengths, num_batch_dims=options.batch_ndim, time_major=options.time_major)
+    if options.reverse and not options.keep_order:  # traced lengths may be out of range, and jlstm clips them
+        lengths = None if seq_lengths is None else jnp.clip(seq_lengths, 0, inputs.shape[options.time_axis])
+        ys = flip_sequences(ys, lengths, num_batch_dims=options.batch_ndim, time_major=options.time_major)
     if not options.return_carry:
         return ys
     return ((last_carry.c, last_carry.h) if kind == "LSTM" else last_carry.h), ys
