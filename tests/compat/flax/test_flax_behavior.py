@@ -12,6 +12,7 @@ import pytest
 
 from jlstm.compat.flax import linen as nn
 from jlstm.compat.flax import nnx
+from problems import assert_close
 
 pytestmark = pytest.mark.loose
 KEY = jax.random.key(0)
@@ -20,7 +21,7 @@ CELL = nn.LSTMCell(6)
 
 
 def close(got, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
+    assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
 def loop(variables, xs):
@@ -32,12 +33,13 @@ def loop(variables, xs):
     return steps
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(
-    ("batch_shape", "options", "call"),
-    [((10,), {}, {}), ((2, 3), {}, {}), ((10,), {"unroll": 10}, {}), ((10,), {"time_major": True}, {})],
+    ("batch_shape", "options"),
+    [((10,), {}), ((2, 3), {}), ((10,), {"unroll": 10}), ((10,), {"time_major": True})],
     ids=["plain", "batch axes", "unroll", "time-major"],
 )
-def test_shapes(batch_shape, options, call):
+def test_shapes(batch_shape, options):
     """Outputs, carry and parameters have Flax's shapes, and the carry is not zero."""
     rnn = nn.RNN(nn.LSTMCell(15), return_carry=True, **options)
     xs = jnp.ones((40, *batch_shape, 5) if options.get("time_major") else (*batch_shape, 40, 5))
@@ -108,6 +110,7 @@ def test_bidirectional():
     assert jax.tree.map(jnp.shape, carries) == (((3, 6), (3, 6)), ((3, 6), (3, 6)))
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("cell", [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell])
 def test_nnx_rnn(cell):
     """An nnx RNN takes whole numbers as inputs, several batch sizes, an initial carry, lengths and `keep_order`."""

@@ -8,12 +8,13 @@ from flax import linen, nnx
 
 from flax_models import OURS, pure, rnn, run
 from jlstm.compat.flax import explain
-from problems import BATCH, FEATURES, TIME, UNITS
+from problems import BATCH, FEATURES, TIME, UNITS, assert_close, assert_equal
 
 pytestmark = [pytest.mark.loose, pytest.mark.usefixtures("x64")]
 XS = np.random.default_rng(3).normal(size=(BATCH, TIME, FEATURES))
 LENGTHS = np.array([TIME, 2])
 STATE = np.random.default_rng(4).normal(size=(2, BATCH, UNITS))
+ROUNDING = 1e-12  # of float64, over a few steps
 RELU = {"activation_fn": jax.nn.relu, "gate_fn": jax.nn.hard_sigmoid}
 
 CASES = [  # modules, cell, its options, options of RNN, options of the call
@@ -32,12 +33,6 @@ CASES = [  # modules, cell, its options, options of RNN, options of the call
 ]
 
 
-def close(got, expected, atol=1e-12):
-    """Assert that all arrays of two trees are equal up to rounding in float64 over a few steps."""
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol, strict=True), got, expected)
-
-
 def without_padding(options, time_major):
     """Return a function that sets outputs of padding to zero, where Flax goes on after the last step that counts."""
     mask = np.arange(TIME) < options.get("seq_lengths", np.full(BATCH, TIME))[:, None]
@@ -46,7 +41,7 @@ def without_padding(options, time_major):
 
 
 @pytest.mark.filterwarnings("ignore:carry_init is provided in __init__")
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("modules", "cell", "cell_options", "options", "call"), CASES)
 def test_results_and_gradients_are_those_of_flax(modules, cell, cell_options, options, call):
     """The last carry, the outputs and all gradients are equal in float64; outputs of padding are zero."""
@@ -57,7 +52,7 @@ def test_results_and_gradients_are_those_of_flax(modules, cell, cell_options, op
     for library in (modules, OURS[modules]):
         model = rnn(library, cell, cell_options, return_carry=True, **options)
         runs.append(run(model, xs, call.get("initial_carry"), keep=without_padding(arguments, time_major), **arguments))
-    close(runs[1], runs[0])
+    assert_close(runs[1], runs[0], ROUNDING)
 
 
 @pytest.mark.parametrize("modules", [linen, nnx])
@@ -70,7 +65,7 @@ def test_bidirectional_is_that_of_flax(modules):
         model = library.Bidirectional(*directions, merge_fn=jnp.multiply, return_carry=True)
         keep = without_padding({"seq_lengths": LENGTHS}, time_major=False)
         runs.append(run(model, XS, first_carry, keep=keep, seq_lengths=LENGTHS))
-    close(runs[1], runs[0])
+    assert_close(runs[1], runs[0], ROUNDING)
 
 
 @pytest.mark.parametrize("modules", [linen, nnx])
@@ -79,8 +74,10 @@ def test_several_batch_axes_may_have_lengths(modules):
     xs, lengths = np.tile(XS, (3, 1, 1, 1)), np.array([[5, 2], [0, 3], [1, 4]])
     model = rnn(OURS[modules], "LSTMCell", return_carry=True, reverse=True)
     params, call = pure(model, XS)
+    call = jax.jit(call)
+    one_by_one = [call(params, XS, seq_lengths=row) for row in lengths]
     together = call(params, xs, seq_lengths=lengths)
-    close(together, jax.tree.map(lambda *parts: jnp.stack(parts), *(call(params, XS, seq_lengths=row) for row in lengths)))
+    assert_close(together, jax.tree.map(lambda *parts: jnp.stack(parts), *one_by_one), ROUNDING)
     with pytest.raises((ValueError, TypeError, IndexError)):
         pure(rnn(modules, "LSTMCell", return_carry=True), XS)[1](params, xs, seq_lengths=lengths)
 
@@ -102,7 +99,7 @@ def test_other_cells_are_run_by_flax(reason, modules, cell, cell_options, option
     models = [rnn(library, cell, cell_options, return_carry=True, **options) for library in (modules, OURS[modules])]
     (params, call), (_, our_call) = (pure(model, XS) for model in models)
     assert f"{cell} is run by flax; not by jlstm: {reason}" in str(explain(our_call, params, XS))
-    close(our_call(params, XS), call(params, XS), atol=0)
+    assert_equal(jax.jit(our_call)(params, XS), jax.jit(call)(params, XS))
 
 
 def test_layers_of_an_nnx_cell_may_be_replaced():
@@ -116,6 +113,7 @@ def test_layers_of_an_nnx_cell_may_be_replaced():
 PADDED = [(modules, cell) for modules in (linen, nnx) for cell in ("OptimizedLSTMCell", "SimpleCell")]
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("modules", "cell"), PADDED)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_padding_reaches_nothing(modules, cell, reverse):
@@ -125,7 +123,7 @@ def test_padding_reaches_nothing(modules, cell, reverse):
     options = {"dtype": jnp.float64}  # the default of nnx.SimpleCell is float32
     model = rnn(OURS[modules], cell, options, return_carry=True, reverse=reverse)
     (last_carry, ys), (d_params, d_xs, _) = run(model, xs, carry, seq_lengths=lengths)
-    close(jax.tree.map(lambda leaf: leaf[0], last_carry), jax.tree.map(lambda leaf: leaf[0], carry), atol=0)
+    assert_equal(jax.tree.map(lambda leaf: leaf[0], last_carry), jax.tree.map(lambda leaf: leaf[0], carry))
     assert not ys[0].any()
     assert not ys[1, 3:].any()
     assert not d_xs[0].any()
@@ -134,8 +132,8 @@ def test_padding_reaches_nothing(modules, cell, reverse):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(d_params))
     # The three steps alone, by Flax.
     params, call = pure(rnn(modules, cell, options, return_carry=True, reverse=reverse), XS)
-    alone = call(params, XS[1:, :3], initial_carry=jax.tree.map(lambda leaf: leaf[1:], carry))
-    close(jax.tree.map(lambda leaf: leaf[1:], (last_carry, ys[:, :3])), alone)
+    alone = jax.jit(call)(params, XS[1:, :3], initial_carry=jax.tree.map(lambda leaf: leaf[1:], carry))
+    assert_close(jax.tree.map(lambda leaf: leaf[1:], (last_carry, ys[:, :3])), alone, ROUNDING)
 
 
 def test_lengths_that_do_not_fit_are_refused():
