@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     peers = (
         "beside this library's own backends; these must be there, while without this option those that are missing are left out"
     )
-    add("--peers", nargs="*", metavar="PEER", help=f"some of {', '.join(frameworks.PEERS)}, {peers}")
+    add("--peers", nargs="*", metavar="PEER", help=f"some of {', '.join(frameworks.PEERS | frameworks.DROP_INS)}, {peers}")
     add("--rounds", type=int, metavar="N", help=f"turns of each framework (default: {measure.FULL.rounds})")
     add("--threads", type=int, metavar="N", default=cores(), help="of each framework (default: %(default)s, one a core)")
     add("--gpu", action="store_true", help="run on the GPU what can")
@@ -68,13 +68,14 @@ def parser() -> argparse.ArgumentParser:
 
 def check(usage: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exit with a message if the options make no sense."""
-    for kind, chosen, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(frameworks.PEERS))):
+    named = frameworks.PEERS | frameworks.DROP_INS
+    for kind, chosen, names in (("point", options.points, list(POINTS)), ("peer", options.peers, list(named))):
         if unknown_names := [name for name in chosen or () if name not in names]:
             usage.error(f"there is no {kind} {unknown_names[0]!r}: choose among {', '.join(names)}")
     for name in options.peers or ():
-        if not options.gpu and "cpu" not in frameworks.PEERS[name].on:
+        if not options.gpu and "cpu" not in named[name].on:
             usage.error(f"{name} runs on a GPU only: add --gpu, or leave it out")
-        if options.gpu and "gpu" not in frameworks.PEERS[name].on:
+        if options.gpu and "gpu" not in named[name].on:
             usage.error(f"{name} does not run on the GPU here: leave it out, or leave out --gpu")
     if options.rounds is not None and options.rounds < 1:
         usage.error(f"--rounds must be at least 1, got {options.rounds}")
@@ -88,7 +89,8 @@ def run(options: argparse.Namespace, command: str) -> Report:
     """Measure, write the JSON after each job, then the page and the picture, and print the tables."""
     out = options.out or (Path("results", "speed.json") if options.quick else RESULTS)
     platform, wanted = "gpu" if options.gpu else "cpu", options.peers
-    peers = frameworks.PEERS if wanted is None else {name: frameworks.PEERS[name] for name in frameworks.PEERS if name in wanted}
+    named = frameworks.PEERS | frameworks.DROP_INS
+    peers = frameworks.PEERS if wanted is None else {name: framework for name, framework in named.items() if name in wanted}
     table = frameworks.OURS | peers | frameworks.NUMPY
     names = [name for name, framework in table.items() if platform in framework.on]
     plan = measure.QUICK if options.quick else measure.FULL

@@ -27,16 +27,16 @@ class Choice(NamedTuple):
     """Which backend runs a cell, and why.
 
     Attributes:
-        cell: the cell that the caller runs.
-        backend: name of the backend.
+        cell: the cell that the caller runs, or the name of another framework's cell, which that framework runs.
+        backend: name of the backend, or of the framework.
         reduced: the cell that the backend runs, `cell` or an inner cell of it.
         obstacles: by name of each backend that was tried before: why it does not run the cell, in one sentence.
         parts: names of the layer and the direction that the cell belongs to, from the outside to the inside.
     """
 
-    cell: Cell
+    cell: Cell | str
     backend: str
-    reduced: Cell
+    reduced: Cell | str
     obstacles: dict[str, str]
     parts: tuple[str, ...] = ()
 
@@ -93,9 +93,7 @@ def first() -> str:
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run a cell by the backend of the options, or by the next one that can. Arguments and results are those of `Backend.run`."""
     choice, (cell, inputs, finish) = choose(cell, inputs, options)
-    LOG.debug("%s", choice)
-    if (choices := _choices.get()) is not None:
-        choices.append(choice)
+    record(choice)
     carry, (ys, step_values) = MODULES[choice.backend].run(cell, inputs, options)  # step_values: results of `options.keep`
     return carry, (finish(ys), step_values)
 
@@ -140,6 +138,13 @@ def part(name: str) -> Iterator[None]:
         yield
     finally:
         _parts.reset(token)
+
+
+def record(choice: Choice) -> None:
+    """Write a choice to the log, and add it to the lists of `recorded`."""
+    LOG.debug("%s", choice)
+    if (choices := _choices.get()) is not None:
+        choices.append(choice)
 
 
 @contextmanager

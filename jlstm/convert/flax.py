@@ -19,6 +19,7 @@ from jlstm.layers import Layer
 from jlstm.layers.bidirectional import MERGES
 
 _FUSED = {"LSTM": "ifgo", "GRU": "rzg"}  # the order of the gates in dense_i and dense_h
+_BIASED_WHEN_FUSED = {"LSTM": "dense_h", "GRU": "dense_i"}
 _SIDES = ("forward_rnn", "backward_rnn")
 
 
@@ -65,7 +66,7 @@ def _unwrap(tree: Any, name: str) -> Any:
 def _part(tree: Any, options: dict[str, Any]) -> Part:
     """Return one direction of a layer from the variables of a cell, or of an `RNN` around it."""
     tree = _unwrap(tree, "cell")
-    arrays_by_name = arrays.floating("weights", dict(_flat(tree)) if isinstance(tree, Mapping) else tree)
+    arrays_by_name = arrays.floating("weights", dict(flat(tree)) if isinstance(tree, Mapping) else tree)
     # nnx cannot call an attribute "if", which is a keyword of Python.
     if any(name.startswith("if_.") for name in arrays_by_name) and any(name.startswith("if.") for name in arrays_by_name):
         raise ValueError(
@@ -77,35 +78,28 @@ def _part(tree: Any, options: dict[str, Any]) -> Part:
         units, columns = arrays.matrix("weights", arrays_by_name, "dense_h.kernel", "(units, gates·units)").shape
         features = arrays.matrix("weights", arrays_by_name, "dense_i.kernel", "(features, gates·units)").shape[0]
         name = arrays.gates("weights['dense_h.kernel']", columns, units, {4: "LSTM", 3: "GRU"})
-        bias = "dense_h.bias" if name == "LSTM" else "dense_i.bias"
-        arrays.fit(
-            "weights",
-            arrays_by_name,
-            {"dense_i.kernel": (features, columns), "dense_h.kernel": (units, columns), bias: (columns,)},
-        )
-        joined = [
-            layout.order(arrays_by_name[key], _FUSED[name], layout.OURS[name])
-            for key in ("dense_i.kernel", "dense_h.kernel", bias)
-        ]
     else:
         name = "LSTM" if "ho.kernel" in arrays_by_name else "GRU"  # a GRU has no gate o
         first = "ho" if name == "LSTM" else "hn"
         units = arrays.matrix("weights", arrays_by_name, f"{first}.kernel", "(units, units)").shape[0]
         features = arrays.matrix("weights", arrays_by_name, f"i{first[1]}.kernel", "(features, units)").shape[0]
-        arrays.fit("weights", arrays_by_name, _shapes_by_gate(name, features, units))
-        joined = [np.concatenate([arrays_by_name[key] for key in keys], -1) for keys in _array_names(name)]
-    params = dict(zip(("kernel", "recurrent_kernel", "bias"), joined, strict=True))
-    # jlstm's GRU with a bias always has the second bias of the candidate, which nnx does not have.
-    if name == "GRU":
-        params["recurrent_bias"] = arrays_by_name.get("hn.bias", np.zeros_like(params["bias"][:units]))
-    return layout.rnn(name, units, params, **options)
+    arrays.fit("weights", arrays_by_name, shapes(name, features, units, fused=fused))
+    return layout.rnn(name, units, join(name, arrays_by_name), **options)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested dicts, with their keys joined by dots."""
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested dicts, with their keys joined by dots.
+
+    Args:
+        tree: dicts of dicts of arrays.
+        prefix: what the keys begin with.
+
+    Returns:
+        An iterator over pairs of a key and an array.
+    """
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -122,8 +116,21 @@ def _array_names(name: str) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def _shapes_by_gate(name: str, features: int, units: int) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of the arrays of a cell with one kernel per gate."""
+def shapes(name: str, features: int, units: int, *, fused: bool = False) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the arrays of a Flax cell.
+
+    Args:
+        name: "LSTM" or "GRU".
+        features: size of the last axis of the inputs.
+        units: size of h.
+        fused: whether the cell is an `OptimizedLSTMCell` or `GRUCell` of nnx, in which one kernel has all gates.
+
+    Returns:
+        A dict of shapes. A name is that of the gate and of the array, for example "hf.kernel".
+    """
+    if fused:
+        columns, biased = len(_FUSED[name]) * units, _BIASED_WHEN_FUSED[name]
+        return {"dense_i.kernel": (features, columns), "dense_h.kernel": (units, columns), f"{biased}.bias": (columns,)}
     inputs, recurrent, biases = _array_names(name)
     # linen's GRU has two biases for the candidate. The product with r contains the second, so they cannot be added.
     biases += ["hn.bias"] if name == "GRU" else []
@@ -132,6 +139,31 @@ def _shapes_by_gate(name: str, features: int, units: int) -> dict[str, tuple[int
         **dict.fromkeys(recurrent, (units, units)),
         **dict.fromkeys(biases, (units,)),
     }
+
+
+def join(name: str, arrays_by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a jlstm cell.
+
+    Args:
+        name: "LSTM" or "GRU".
+        arrays_by_name: the arrays of a Flax cell with the names and shapes that `shapes` returns: NumPy arrays, or JAX arrays,
+            which may be traced.
+
+    Returns:
+        A dict of arrays of the same kind.
+    """
+    if "dense_h.kernel" in arrays_by_name:
+        keys = ("dense_i.kernel", "dense_h.kernel", f"{_BIASED_WHEN_FUSED[name]}.bias")
+        joined = [layout.order(arrays_by_name[key], _FUSED[name], layout.OURS[name]) for key in keys]
+    else:
+        joined = [layout.concatenate([arrays_by_name[key] for key in keys]) for keys in _array_names(name)]
+    params = dict(zip(("kernel", "recurrent_kernel", "bias"), joined, strict=True))
+    # jlstm's GRU with a bias always has the second bias of the candidate, which nnx does not have.
+    if name == "GRU":
+        bias_of_first_gate = params["bias"][: len(params["recurrent_kernel"])]
+        zeros = bias_of_first_gate.__array_namespace__().zeros_like(bias_of_first_gate)
+        params["recurrent_bias"] = arrays_by_name.get("hn.bias", zeros)
+    return params
 
 
 def dump(layer: Layer, params: Params, *, module: str = "linen") -> dict[str, Any]:
@@ -178,13 +210,12 @@ def _dump_direction(part: Part, module: str) -> dict[str, Any]:
     name, params = layout.kind(cell), part.params
     kernels = [params["kernel"], params["recurrent_kernel"], params.get("bias", np.zeros_like(params["kernel"][0]))]
     recurrent_bias = params.get("recurrent_bias", np.zeros_like(kernels[2][: cell.units]))
-    biased = "dense_h" if name == "LSTM" else "dense_i"
     if module == "nnx.OptimizedLSTMCell" or (module == "nnx" and name == "GRU"):
         if name == "GRU" and recurrent_bias.any():
             raise ValueError("Flax nnx.GRUCell has no recurrent_bias, got one that is not zero: use module='linen'")
         inputs, recurrent, bias = (layout.order(array, layout.OURS[name], _FUSED[name]) for array in kernels)
         tree = {"dense_i": {"kernel": inputs}, "dense_h": {"kernel": recurrent}}
-        tree[biased]["bias"] = bias
+        tree[_BIASED_WHEN_FUSED[name]]["bias"] = bias
         return tree
     tree_by_gate: dict[str, Any] = {}
     for keys, array in zip(_array_names(name), kernels, strict=True):

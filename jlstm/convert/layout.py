@@ -28,11 +28,11 @@ class Part(NamedTuple):
     params: dict[str, np.ndarray]
 
 
-def order(columns: np.ndarray, names: str, new_names: str, axis: int = -1) -> np.ndarray:
+def order(columns: Any, names: str, new_names: str, axis: int = -1) -> Any:
     """Return the gates' blocks of an array in another order.
 
     Args:
-        columns: an array with one block of equal size per gate along `axis`.
+        columns: an array with one block of equal size per gate along `axis`: a NumPy array, or a JAX array, which may be traced.
         names: the gates of `columns`, one letter each.
         new_names: the gates of the result. The block of a gate that is not in `names` is zero.
         axis: the axis of the gates.
@@ -41,8 +41,14 @@ def order(columns: np.ndarray, names: str, new_names: str, axis: int = -1) -> np
         >>> order(np.array([1, 2, 3, 4]), "iofg", "ifgo").tolist()
         [1, 3, 4, 2]
     """
-    blocks = dict(zip(names, np.split(columns, len(names), axis), strict=True))
-    return np.concatenate([blocks.get(gate, np.zeros_like(blocks[names[0]])) for gate in new_names], axis)
+    numpy = columns.__array_namespace__()
+    blocks = dict(zip(names, numpy.split(columns, len(names), axis), strict=True))
+    return numpy.concatenate([blocks.get(gate, numpy.zeros_like(blocks[names[0]])) for gate in new_names], axis)
+
+
+def concatenate(blocks: Sequence[Any], axis: int = -1) -> Any:
+    """Return one array made of several NumPy arrays, or of several JAX arrays, which may be traced."""
+    return blocks[0].__array_namespace__().concatenate(blocks, axis)
 
 
 def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:

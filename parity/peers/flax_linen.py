@@ -5,6 +5,7 @@ kernel and bias, hr, hz, hn kernel, and hn bias; its carry is h. A convolutional
 4·filters) and bias, gates i g f o, and adds 1 to f at every step.
 """
 
+from functools import partial
 from typing import Any
 
 import flax
@@ -33,7 +34,7 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why Flax cannot run a problem; "" if it can."""
-    return flax_peer.lacks(_dump, problem)
+    return flax_peer.lacks(dump, problem)
 
 
 def known_bug(problem: Problem) -> str:
@@ -43,16 +44,18 @@ def known_bug(problem: Problem) -> str:
 
 def run(problem: Problem, values: Values) -> Quantities:
     """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
-    return jax_peer.run(problem, values, _dump, _run_part)
+    return jax_peer.run(problem, values, dump, partial(run_part, linen))
 
 
-def _dump(layer: Any, params: Any) -> Any:
+def dump(layer: Any, params: Any) -> Any:
+    """Return the weights of a layer as the parameters of an `RNN` or `Bidirectional`."""
     if is_convolutional(layer):
         return {"cell": conv_weights.dump("Flax", layer, params, ("ih", "hh"), ("kernel", "bias"))}
     return convert.dump(layer, params)
 
 
-def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+def run_part(modules: Any, layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, step: bool) -> tuple[Any, Any]:
+    """Run one layer by `linen` or its replacement, `modules`; the other arguments are those of `RunPart`."""
     if step:
         state = theirs(jax_peer.initial_carry(layer, xs, carry))
         stepped: Any = _cell(layer, xs).apply({"params": weights["cell"]}, state, xs[:, 0])
@@ -60,19 +63,21 @@ def _run_part(layer: Any, weights: Any, xs: jax.Array, carry: Any, mask: Any, st
         return y[:, None], ours(last_carry)
     if not layer.children:
         initial = carry and theirs(carry)
-        last_carry, ys = _rnn(layer, xs).apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
+        last_carry, ys = _rnn(modules, layer, xs).apply(
+            {"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask)
+        )
         return ys, ours(last_carry)
     sides = ("forward", "backward")
-    forward, backward = (_rnn(child, xs) for child in layer.children.values())
-    module = linen.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
+    forward, backward = (_rnn(modules, child, xs) for child in layer.children.values())
+    module = modules.Bidirectional(forward, backward, merge_fn=MERGES[layer.merge], return_carry=True)
     initial = carry and tuple(theirs(carry[side]) for side in sides)
     states, ys = module.apply({"params": weights}, xs, initial_carry=initial, seq_lengths=jax_peer.lengths(mask))
     return ys, {side: ours(last_carry) for side, last_carry in zip(sides, states, strict=True)}
 
 
-def _rnn(layer: Any, xs: jax.Array) -> linen.RNN:
+def _rnn(modules: Any, layer: Any, xs: jax.Array) -> linen.RNN:
     # keep_order: the outputs of a reversed run come in the order of the inputs, as ours do.
-    return linen.RNN(_cell(layer, xs), return_carry=True, reverse=layer.reverse, keep_order=True)
+    return modules.RNN(_cell(layer, xs), return_carry=True, reverse=layer.reverse, keep_order=True)
 
 
 def _cell(layer: Any, xs: jax.Array) -> linen.RNNCellBase:

@@ -15,9 +15,9 @@ from speeds import SMALL, report
 pytestmark = pytest.mark.no_cover
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=5)
 @pytest.mark.loose
-@pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx"])
+@pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx", "compat-flax-linen", "compat-flax-nnx"])
 @pytest.mark.parametrize("form", ["bidirectional", "ragged", "gru", "step"])
 def test_frameworks_compute_all_of_it(name, form):
     """Every output comes back, of which padding's are zero, and one gradient a parameter, and none for the inputs."""

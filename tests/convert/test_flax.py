@@ -91,7 +91,7 @@ def test_what_flax_does_not_have_is_refused(layer, complaint):
 
 
 WEIGHTS = [
-    dict(convert._flat(convert.dump(layer, small_problem(layer).params, module=module)["cell"]))
+    dict(convert.flat(convert.dump(layer, small_problem(layer).params, module=module)["cell"]))
     for layer, module in ((LSTM(UNITS), "linen"), (LSTM(UNITS), "nnx.OptimizedLSTMCell"), (GRU(UNITS), "linen"))
 ]
 

@@ -110,6 +110,14 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     run(page)
 
 
+@pytest.mark.loose
+def test_the_model_of_the_page_on_flax_is_run_by_jlstm(capsys):
+    """The page's Flax model has outputs, and `explain` prints a line for each direction."""
+    scope = run("compat_flax")
+    assert scope["logits"].shape == (8, 2)
+    assert len(re.findall(r"LSTMCell\(units=64\) is run by (?!flax)", capsys.readouterr().out)) == 2
+
+
 def test_the_example_of_introspect_draws(tmp_path, monkeypatch):
     """The page on introspection draws four pictures."""
     monkeypatch.chdir(tmp_path)

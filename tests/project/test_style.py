@@ -36,7 +36,7 @@ PRONOUNS = {
     ),
     *("others", "own", "rest", "said", "seen", "that", "them", "they", "this", "told", "what", "which", "who"),
 }
-MODULES = ("cells", "convert", "data", "introspect", "layers", "linen", "models", "nnx", "plot", "train")
+MODULES = ("cells", "compat.flax", "convert", "data", "introspect", "layers", "linen", "models", "nnx", "plot", "train")
 
 
 def files(*packages) -> Iterator[tuple[str, str]]:

@@ -68,8 +68,13 @@ PEERS = {
     "equinox": Framework("equinox", "equinox"),
     "jax-cudnn": Framework("jax_cudnn", "jax", on=("gpu",)),
 }
+# Drop-in replacements, run only if `--peers` names them. The variant is the module that replaces the framework's.
+DROP_INS = {
+    "compat-flax-linen": Framework("flax_linen", "jlstm", "jlstm.compat.flax.linen", peer=False),
+    "compat-flax-nnx": Framework("flax_nnx", "jlstm", "jlstm.compat.flax.nnx", peer=False),
+}
 NUMPY = {"numpy": Framework("numpy", "numpy", peer=False, on=("cpu",))}
-FRAMEWORKS = OURS | PEERS | NUMPY
+FRAMEWORKS = OURS | PEERS | DROP_INS | NUMPY
 
 
 def load(name: str) -> tuple[ModuleType, str]:

@@ -1,5 +1,9 @@
-"""Flax linen: `nn.RNN(nn.OptimizedLSTMCell)` or `nn.GRUCell`, time-major, under `jax.jit`. One bias."""
+"""Flax linen: `nn.RNN(nn.OptimizedLSTMCell)` or `nn.GRUCell`, time-major, under `jax.jit`. One bias.
 
+The variant, if there is one, is the module that replaces `flax.linen`.
+"""
+
+import importlib
 from typing import Any
 
 import jax
@@ -14,16 +18,17 @@ class Model(nn.Module):
     """The recurrent layers of a benchmark point, one above the other, as a Flax module."""
 
     point: Point
+    modules: Any
 
     @nn.compact
     def __call__(self, xs: jax.Array) -> jax.Array:
         """Return the outputs of all steps, time-major."""
         lengths = self.point.lengths if self.point.form == "ragged" else None
-        kind = nn.GRUCell if self.point.cell == "gru" else nn.OptimizedLSTMCell
+        kind = self.modules.GRUCell if self.point.cell == "gru" else self.modules.OptimizedLSTMCell
         for units in self.point.units:
-            layer: Any = nn.RNN(kind(units))
+            layer: Any = self.modules.RNN(kind(units))
             if self.point.form == "bidirectional":
-                layer = nn.Bidirectional(layer, nn.RNN(kind(units)))
+                layer = self.modules.Bidirectional(layer, self.modules.RNN(kind(units)))
             xs = layer(xs, seq_lengths=lengths, time_major=True)
         return unpadded(xs, self.point) if self.point.form == "ragged" else xs
 
@@ -37,7 +42,8 @@ def build(point: Point, setting: Setting) -> Jobs:
         cell = nn.OptimizedLSTMCell(point.units[0])
         carry = cell.initialize_carry(key, xs[0].shape)
         return {"step": blocking_call(cell.apply, cell.init(key, carry, xs[0]), carry, xs[0])}
-    model = Model(point._replace(units=tuple(point.units)))  # modules are hashed
+    modules = importlib.import_module(setting.variant or "flax.linen")
+    model = Model(point._replace(units=tuple(point.units)), modules)  # modules are hashed
 
     def outputs(params: Any, xs: jax.Array) -> Any:
         return model.apply(params, xs)

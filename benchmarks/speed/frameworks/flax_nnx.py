@@ -1,8 +1,9 @@
 """Flax nnx: `nnx.RNN` of `nnx.OptimizedLSTMCell` or `GRUCell`, time-major, split into graph and parameters under `jax.jit`.
 
-It has one bias.
+It has one bias. The variant, if there is one, is the module that replaces `flax.nnx`.
 """
 
+import importlib
 from typing import Any
 
 import jax
@@ -31,7 +32,8 @@ def build(point: Point, setting: Setting) -> Jobs:
 
         return {"step": blocking_call(step, params, carry, xs[0])}
     kind = nnx.GRUCell if point.cell == "gru" else nnx.OptimizedLSTMCell
-    layers = nnx.List([_layer(kind, size, rngs) for size in point.layers])
+    modules = importlib.import_module(setting.variant or "flax.nnx")
+    layers = nnx.List([_layer(modules, kind, size, rngs) for size in point.layers])
     graph, params, counters = _split(layers)
     lengths = point.lengths if point.form == "ragged" else None
 
@@ -43,9 +45,9 @@ def build(point: Point, setting: Setting) -> Jobs:
     return sequence(outputs, params, point)
 
 
-def _layer(kind: Any, size: Size, rngs: nnx.Rngs) -> Any:
-    forward, backward = (nnx.RNN(kind(size.features, size.units, rngs=rngs), rngs=rngs) for _ in range(2))
-    return nnx.Bidirectional(forward, backward, rngs=rngs) if size.directions == 2 else forward
+def _layer(modules: Any, kind: Any, size: Size, rngs: nnx.Rngs) -> Any:
+    forward, backward = (modules.RNN(kind(size.features, size.units, rngs=rngs), rngs=rngs) for _ in range(2))
+    return modules.Bidirectional(forward, backward, rngs=rngs) if size.directions == 2 else forward
 
 
 def _split(module: Any) -> Any:

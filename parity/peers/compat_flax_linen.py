@@ -1,0 +1,33 @@
+"""`jlstm.compat.flax.linen`, which replaces Flax Linen.
+
+Layout: that of the peer `flax_linen`.
+"""
+
+from functools import partial
+
+from jlstm.compat.flax import linen
+from parity.peers import _jax as jax_peer
+from parity.peers import flax_linen
+from parity.problem import Problem
+from parity.quantities import Quantities
+from parity.values import Values
+
+
+def version() -> str:
+    """Return Flax's version, with the name of the replacement."""
+    return f"jlstm.compat.{flax_linen.version()}"
+
+
+def lacks(problem: Problem) -> str:
+    """Return why the replacement cannot run a problem; "" if it can."""
+    return flax_linen.lacks(problem)
+
+
+def known_bug(problem: Problem) -> str:  # noqa: ARG001
+    """Return "": the replacement has none of Flax's bugs."""
+    return ""
+
+
+def run(problem: Problem, values: Values) -> Quantities:
+    """Compute all quantities with `RNN` and `Bidirectional`, or with the cell alone for a single step."""
+    return jax_peer.run(problem, values, flax_linen.dump, partial(flax_linen.run_part, linen))
