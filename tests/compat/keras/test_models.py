@@ -71,7 +71,7 @@ def test_files_go_both_ways(trained, tmp_path):
 
 
 def test_changed_imports_make_the_same_model(tmp_path):
-    """Models written with the drop-ins have them inside Bidirectional, also after `clone_model`, and their files load into Keras and jlstm."""
+    """Bidirectional has drop-ins inside it, also after `clone_model`. Its file loads into Keras and jlstm."""
     layers = [
         Bidirectional(LSTM(3, return_sequences=True)),
         Bidirectional(keras.layers.GRU(2), backward_layer=GRU(2, go_backwards=True)),
