@@ -1,7 +1,9 @@
 """The drop-ins in models: training, files, and the replacement of layers."""
 
 import json
+import re
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -84,7 +86,7 @@ def test_changed_imports_make_the_same_model(tmp_path):
     np.testing.assert_allclose(
         keras.saving.load_model(tmp_path / "model.keras").predict_on_batch(xs), model.predict_on_batch(xs), rtol=0, atol=1e-6
     )
-    assert len(read(tmp_path / "model.keras").layers) == 2
+    assert len(read(tmp_path / "model.keras")) == 2
 
 
 class Custom(keras.Model):
@@ -139,3 +141,11 @@ def test_states_last_from_batch_to_batch(tmp_path):
     assert np.abs(layer.states[0]).max() > 0
     model.save(tmp_path / "model.keras")  # Keras's layers have no variables for states in files
     assert len(keras.saving.load_model(tmp_path / "model.keras").weights) == 3
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    """The code of the page on Keras models runs, and jlstm runs all recurrent layers of its model."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs" / "compat_keras.md").read_text(encoding="utf-8")
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), scope := {})
+    assert [run.obstacle for run in explain(scope["model"]).runs] == [""] * 3
