@@ -143,6 +143,7 @@ def test_states_last_from_batch_to_batch(tmp_path):
     assert len(keras.saving.load_model(tmp_path / "model.keras").weights) == 3
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning")  # the model is saved before training
 def test_the_page_runs(tmp_path, monkeypatch):
     """The code of the page on Keras models runs, and jlstm runs all recurrent layers of its model."""
     monkeypatch.chdir(tmp_path)
