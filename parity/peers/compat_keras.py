@@ -29,6 +29,8 @@ def lacks(problem: Problem) -> str:
     unrolled = any(leaf.unroll == "all" for (layer,) in layers(problem.layer) for _, leaf in layer.leaves())
     if unrolled and mask_of(problem) is not None:
         return "jlstm.compat.keras leaves unroll=True with a mask to Keras"
+    if problem.zero_output:  # in the table of parity, a peer that lacks anything has no pairs with it
+        return "zero_output is compared with Keras's own layers on JAX, by the tests of jlstm.compat.keras"
     if problem.step or problem.layer.spatial_in:
         return "jlstm.compat.keras has LSTM and GRU layers, but no cells and no ConvLSTM"
     return _keras_layers.lacks("jlstm.compat.keras", problem)

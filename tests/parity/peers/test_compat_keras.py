@@ -12,7 +12,7 @@ pytestmark = pytest.mark.xdist_group("compat_keras")  # one process for all of t
 @pytest.mark.parametrize(
     ("layer", "options"),
     [
-        (LSTM(4, reverse=True), {"mask": "holes", "outputs": "last", "zero_output": True}),
+        (LSTM(4, reverse=True), {"mask": "holes", "outputs": "last"}),
         (LSTM(4, dropout=0.25, recurrent_dropout=0.5), {"mask": "left", "initial_carry": False}),
         (Stack((Bidirectional(LSTM(4, dropout=0.25), "mul"), GRU(2, reset_after=False))), {"mask": "right", "batches": 3}),
         (Bidirectional(GRU(4, use_bias=False), None), {"mask": "row"}),
@@ -37,6 +37,7 @@ def test_its_table_is_complete():
     ("words", "layer", "options"),
     [
         ("leaves unroll=True with a mask to Keras", Bidirectional(LSTM(4, unroll="all")), {"mask": "right"}),
+        ("zero_output is compared with Keras's own layers", LSTM(4), {"mask": "right", "zero_output": True}),
         ("no cells", LSTM(4), {"step": True}),
         ("no ConvLSTM", RNN(ConvLSTMCell(2, 3, (6,), padding="same")), {}),
         ("has no peephole=True", LSTM(4, peephole=True), {}),
