@@ -1,7 +1,7 @@
 """The command `python -m benchmarks.compat_keras`: the drop-ins of `jlstm.compat.keras` and Keras's own layers, in turns.
 
-Both models are the same Keras model on JAX, one of them accelerated. A round times a call of each, every other round in reverse
-order. The ratio is Keras's time over that of the drop-ins, so that more than 1 means that the drop-ins are faster.
+Both models are the same Keras model on JAX, one of them accelerated. In a round each model has a turn, every other round in
+reverse order. The ratio is Keras's time over that of the drop-ins, so that more than 1 means that the drop-ins are faster.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.speed.points import POINTS, Point
 
 NAMES = [name for name, point in POINTS.items() if point.form != "step" and point.group != "long"]
 BATCHES = 3  # of each fit
+TURN_SECONDS = 0.1  # the least time of a turn: short calls are repeated
 
 
 class Row(NamedTuple):
@@ -73,7 +74,7 @@ def measure(name: str, point: Point, rounds: int) -> Iterator[Row]:
     Args:
         name: the name of the point.
         point: the sizes.
-        rounds: the number of timed calls of each model, after one call that is not timed.
+        rounds: the number of turns of each model, after a call that compiles it.
     """
     from benchmarks.speed.frameworks import keras_models
 
@@ -88,13 +89,22 @@ def measure(name: str, point: Point, rounds: int) -> Iterator[Row]:
         "fit": (BATCHES, lambda model: model.fit(xs, targets, **options)),
     }
     for job, (batches, call) in jobs.items():
+        for compiled in models:
+            call(compiled)
         times: list[list[float]] = [[], []]
-        for turn in range(rounds + 1):
+        for turn in range(rounds):
             for k in (0, 1) if turn % 2 else (1, 0):
-                begin = time.perf_counter()
-                call(models[k])
-                times[k].append((time.perf_counter() - begin) / batches)
-        yield Row(name, job, times[0][1:], times[1][1:])  # the first call compiles
+                times[k].append(seconds(call, models[k]) / batches)
+        yield Row(name, job, *times)
+
+
+def seconds(call: Callable[[Any], Any], model: Any) -> float:
+    """Return the time of a call, averaged over a turn."""
+    calls, begin = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < TURN_SECONDS or not calls:
+        call(model)
+        calls += 1
+    return elapsed / calls
 
 
 def model(point: Point, accelerated: bool) -> Any:
