@@ -1,7 +1,10 @@
 """Configuration of Sphinx. `just docs` builds the site into `build/docs/html`."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "jax"  # jlstm.compat.keras needs it, before anything imports Keras
 
 import jlstm
 

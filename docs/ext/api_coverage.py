@@ -16,11 +16,13 @@ import jlstm
 import parity
 
 LOG = logging.getLogger(__name__)
-# Modules whose names are public although they have no `__all__`.
-WITHOUT_ALL = (
+# Other modules whose names are public.
+OTHERS = (
     "jlstm.activations",
     "jlstm.backends.contract",
     "jlstm.cell",
+    "jlstm.compat.flax",
+    "jlstm.compat.keras",
     "jlstm.initializers",
     "jlstm.linen",
     "jlstm.nnx",
@@ -29,7 +31,7 @@ WITHOUT_ALL = (
 
 @cache
 def modules() -> tuple[ModuleType, ...]:
-    """Return the modules whose names are public: packages with `__all__`, converters, and the modules in `WITHOUT_ALL`."""
+    """Return the modules whose names are public: packages with `__all__`, converters, and those in `OTHERS`."""
     names = [
         f"jlstm.{module.name}"
         for module in pkgutil.iter_modules(jlstm.__path__)
@@ -41,7 +43,7 @@ def modules() -> tuple[ModuleType, ...]:
         if hasattr(module := importlib.import_module(name), "__all__")
     ]
     converters = [getattr(jlstm.convert, name) for name in jlstm.convert.__all__]
-    others = [importlib.import_module(name) for name in WITHOUT_ALL]
+    others = [importlib.import_module(name) for name in OTHERS]
     return (jlstm, parity, *packages, *filter(inspect.ismodule, converters), *others)
 
 
