@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"  # jlstm.compat.keras needs it, before anything imports Keras
+os.environ["KERAS_BACKEND"] = (
+    "jax"  # jlstm.compat.keras needs it, before anything imports Keras
+)
 
 import jlstm
 
