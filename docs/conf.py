@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = (
-    "jax"  # jlstm.compat.keras needs it, before anything imports Keras
-)
+# Keras must be imported with this backend for jlstm.compat.keras. The notebooks, in processes of their own, have the default one.
+os.environ["KERAS_BACKEND"] = "jax"
+import jlstm.compat.keras
 
-import jlstm
+del os.environ["KERAS_BACKEND"]
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "ext"))
