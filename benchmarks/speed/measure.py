@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.machine import machine, versions
 from benchmarks.speed import pool
-from benchmarks.speed.frameworks import FRAMEWORKS
+from benchmarks.speed.frameworks import FRAMEWORKS, NUMPY
 from benchmarks.speed.points import PEAK, Point
 from benchmarks.speed.pool import Worker, WorkerError
 from benchmarks.speed.report import FrameworkInfo, Plan, Report, Round, Row
@@ -79,7 +79,7 @@ def takes(name: str, point: Point) -> bool:
     framework = FRAMEWORKS[name]
     if point.group == "long":
         return framework.long
-    return framework.peer or framework.ours or point.group == "peak"
+    return name not in NUMPY or point.group == "peak"
 
 
 def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str, Worker]) -> list[Row]:
