@@ -30,8 +30,8 @@ class RNN(linen.RNN):
     results nor gradients, and the last carry of a sequence of length 0 is the initial carry.
 
     Args:
-        cell, time_major, return_carry, reverse, keep_order, unroll, variable_axes, variable_broadcast, variable_carry,
-            split_rngs: see `flax.linen.RNN`.
+        cell, time_major, return_carry, reverse, keep_order, unroll: see `flax.linen.RNN`.
+        variable_axes, variable_broadcast, variable_carry, split_rngs: see `flax.linen.RNN`.
 
     Differs from: Flax's `RNN` runs over padding, so that its outputs there go on after the last step that counts, and so that
     the last carry of a sequence of length 0 is that of the last step (https://github.com/google/flax/pull/2604).
