@@ -20,8 +20,8 @@ from jlstm._src.arguments import INSTEAD
 
 DOCS = PAGE.parent
 TESTS = DOCS.parent / "tests"
-# Pages with tests of their own below, which also check the results.
-CHECKED = ("convert", "export", "gallery", "introspect", "training")
+# Pages with tests of their own, which also check the results: below and, for the drop-ins for Keras, in tests/compat/keras.
+CHECKED = ("compat_flax", "compat_keras", "convert", "export", "gallery", "introspect", "training")
 # Arguments that are no options: what is run, and what Python or the framework needs for itself.
 NOT_OPTIONS = {"self", "args", "kwargs", "name", "parent", "mode", "cell", "core", "inputs", "input_sequence", "sequences"}
 NOT_OPTIONS |= {"kernel_metadata", "recurrent_kernel_metadata", "bias_metadata", "promote_dtype", "keep_rngs", "init_key"}
