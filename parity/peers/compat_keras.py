@@ -8,7 +8,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib import metadata
-from multiprocessing import get_context
+from multiprocessing import get_context, util
 
 from parity.peers import _keras_layers
 from parity.peers._exchange import layers
@@ -48,7 +48,11 @@ def run(problem: Problem, values: Values) -> Quantities:
 
 @cache
 def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"), _use_jax)  # a forked JAX or TensorFlow may hang
+    pool = ProcessPoolExecutor(1, get_context("spawn"), _use_jax)  # a forked JAX or TensorFlow may hang
+    # At its end, a process of `parity.pool` waits for its own processes, which first have to be told to end. With a priority above
+    # 10 this comes before the queue to them is closed.
+    util.Finalize(None, pool.shutdown, exitpriority=20)
+    return pool
 
 
 def _use_jax() -> None:
