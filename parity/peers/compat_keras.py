@@ -49,8 +49,8 @@ def run(problem: Problem, values: Values) -> Quantities:
 @cache
 def _process() -> ProcessPoolExecutor:
     pool = ProcessPoolExecutor(1, get_context("spawn"), _use_jax)  # a forked JAX or TensorFlow may hang
-    # At its end, a process of `parity.pool` waits for its own processes, which first have to be told to end. With a priority above
-    # 10 this comes before the queue to them is closed.
+    # At its end, a process of `parity.pool` waits for its own processes, which must be told to end before. The priority is above
+    # that with which their queue is closed, 10.
     util.Finalize(None, pool.shutdown, exitpriority=20)
     return pool
 
