@@ -3,7 +3,8 @@
 The derivative of a plain `lax.scan` adds up the gradient of the recurrent kernel U step by step, with a small matmul at each
 step. The tangent of the product h U is dh U + h dU. Here the term h dU is computed for all steps in one matmul, whose transpose,
 the weight gradient, is one matmul too. The rest is a loop that is linear in the tangents. JAX transposes that loop itself, so
-that forward and reverse mode work at every order.
+that forward and reverse mode work at every order. Other weights that the loop reads, such as those of a projection, are
+differentiated in it.
 
 Reference: Appleyard, Kočiský & Blunsom, 2016, "Optimizing performance of recurrent neural networks on GPUs",
 https://arxiv.org/abs/1604.01946.
@@ -36,7 +37,9 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why this backend cannot run a call, or ""."""
     if not isinstance(cell, RecurrentCell) or type(cell).step is not RecurrentCell.step:  # a subclass may override the step
         return f"it is not for {type(cell).__name__}"
-    return cell.inseparable
+    if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(inputs.carry)):
+        return "the carry has integers"
+    return cell.hoisting_obstacle
 
 
 def drawback(inputs: RunInputs) -> str:
@@ -79,6 +82,8 @@ def _jvp(
     @partial(jax.checkpoint, prevent_cse=False)
     def step(carry_tangent: PyTree, step_inputs: tuple[Any, ...]) -> tuple[PyTree, tuple[Array, PyTree]]:
         carry, z, sums, z_tangent, sums_tangent, counts, reset = step_inputs
+        if counts is not None:  # the loop has replaced the carry of a masked step by zeros, at which a derivative may be infinite
+            carry = select(counts, carry, inputs.initial)
         start = carry_tangent if reset is None else select(reset, inputs_tangent.initial, carry_tangent)
         by_carry = jax.jvp(lambda carry: cell.sums(*weights, carry, z), (carry,), (start,))[1]
         sums_tangent = jax.tree.map(jnp.add, sums_tangent, by_carry)

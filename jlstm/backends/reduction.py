@@ -58,9 +58,13 @@ def _identity(ys: Array) -> Array:
 def _reduction_is_valid(cell: Cell) -> bool:
     """Whether `reduced` describes the equations of the class of this cell.
 
-    It does not if a subclass overrides `project` or `step` and inherits `reduced`.
+    It does not if a subclass overrides a part of the equations and inherits `reduced`.
     """
     # The position in the method resolution order at which each method is defined: smaller is more specific.
     mro = type(cell).__mro__
-    depths = {name: next(k for k, kind in enumerate(mro) if name in vars(kind)) for name in ("reduced", "project", "step")}
-    return depths["reduced"] <= min(depths["project"], depths["step"])
+    depths = {name: _first(mro, name) for name in ("reduced", "project", "step", "sums", "advance")}
+    return all(depths["reduced"] <= depth for depth in depths.values())
+
+
+def _first(mro: tuple[type, ...], name: str) -> int:
+    return next((k for k, kind in enumerate(mro) if name in vars(kind)), len(mro))

@@ -88,15 +88,12 @@ class StandardCell(Cell):
 class RecurrentCell(StandardCell):
     """A cell whose step has two parts: the sums that enter its gates, x W + h U + b, and what it computes from them.
 
-    The backend `fused` differentiates the two parts on their own: that of the sums by U for all steps at once.
+    The backend `fused` computes the gradient of the sums with respect to U for all steps at once.
     """
 
     @property
-    def inseparable(self) -> str:
-        """Why the two parts should not be differentiated on their own, or "".
-
-        They can if `sums` is linear in h and `advance` does not read U.
-        """
+    def hoisting_obstacle(self) -> str:
+        """Why that would save no work, or "". It does if `sums` is linear in h and `advance` does not read U."""
         return ""
 
     @abc.abstractmethod

@@ -125,6 +125,10 @@ class ConvLSTMCell(RecurrentCell):
         return self.filters
 
     @property
+    def hoisting_obstacle(self) -> str:
+        return "a convolution of all steps at once would gather a batch that is divided among devices"
+
+    @property
     def mask_gates(self) -> int:
         """4, for the gates i, f, g and o."""
         return 4

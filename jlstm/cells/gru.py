@@ -25,7 +25,7 @@ class GRUGates(NamedTuple):
 
 
 class GRUSums(NamedTuple):
-    """The sums x W + h U + b of a step. Those of the candidate are apart, since the reset gate acts on the one with h."""
+    """The sums x W + h U + b of a step. The candidate has two, since the reset gate acts on its sum with h alone."""
 
     z: Float[Array, "*batch units"]
     r: Float[Array, "*batch units"]
@@ -96,7 +96,7 @@ class GRUCell(RecurrentCell):
         return self.units
 
     @property
-    def inseparable(self) -> str:
+    def hoisting_obstacle(self) -> str:
         return "" if self.reset_after else "the reset gate acts before the product with U"
 
     @property

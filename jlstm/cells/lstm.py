@@ -149,7 +149,7 @@ class LSTMCell(RecurrentCell):
         return len(self.gate_names) if self.recurrent_dropout_on == "h" else 1
 
     @property
-    def inseparable(self) -> str:
+    def hoisting_obstacle(self) -> str:
         return "the products of h are normalized" if self._normalizes == "products" else ""
 
     def carry_shapes(self) -> tuple[tuple[int, ...], ...]:

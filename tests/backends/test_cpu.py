@@ -19,7 +19,8 @@ LAYERS = {
     "LSTM": LSTM,
     "GRU": GRU,
     "peephole": partial(LSTM, peephole=True, cell_clip=0.5),
-    "coupled": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
+    "i=1-f": partial(LSTM, peephole=True, coupled="i=1-f", output_activation="hard_tanh", activation="relu"),
+    "f=1-i": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
 }
 
 # --- at all sizes ---
@@ -38,7 +39,7 @@ SIZES = {  # batch, time, features, units
 }
 
 
-@pytest.mark.table(quick=12)
+@pytest.mark.table(quick=15)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])

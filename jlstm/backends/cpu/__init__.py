@@ -26,7 +26,7 @@ OPTIONS: dict[type, set[str]] = {
     | {"kernel_init", "recurrent_init", "bias_init"},
     GRUCell: {"units", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"},
 }
-FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in handlers.cc
+FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in cells.h
 
 
 def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
@@ -65,8 +65,10 @@ def _option_obstacle(cell: Any) -> str:
         if option.name not in OPTIONS[type(cell)] and (value := getattr(cell, option.name)) != option.default:
             return f"it is not for {option.name}={value!r}"
     for function in (cell.activation, cell.recurrent_activation, getattr(cell, "output_function", "tanh")):
-        if not isinstance(function, str) or function not in FUNCTIONS:
-            return f"it has no activation function {getattr(function, '__name__', function)}"
+        if not isinstance(function, str):
+            return "an activation function is a callable and not a name"
+        if function not in FUNCTIONS:
+            return f"it has no activation function {function}"
     return ""
 
 

@@ -16,6 +16,9 @@ from jlstm.cell import Params
 from jlstm.cells.gru import GRUCell
 from jlstm.cells.lstm import LSTMCell
 
+PLAIN: dict[str, Any] = {"activation": "tanh", "recurrent_activation": "sigmoid", "output_activation": "tanh"}
+PLAIN |= {"coupled": "", "cell_clip": np.inf, "gate_clip": np.inf}
+
 
 class Weights(NamedTuple):
     """The weights of a cell in columns."""
@@ -60,10 +63,10 @@ def _of_gru(cell: GRUCell, params: Params) -> Weights:
 
 
 def attributes(cell: Any, *, reverse: bool) -> dict[str, Any]:
-    """Return the options of a call of the kernel. It has the plain LSTM, the GRU, and the LSTM with other options."""
+    """Return the options of a call of the kernel, which has three cells: the plain LSTM, other LSTMs, and the GRU."""
     options: dict[str, Any] = {name: getattr(cell, name) for name in ("activation", "recurrent_activation")}
     options |= {"output_activation": getattr(cell, "output_function", ""), "coupled": getattr(cell, "coupled", None) or ""}
     options |= {name: np.float64(getattr(cell, name, None) or np.inf) for name in ("cell_clip", "gate_clip")}
-    is_plain = list(options.values()) == ["tanh", "sigmoid", "tanh", "", np.inf, np.inf] and not getattr(cell, "peephole", False)
+    is_plain = options == PLAIN and not getattr(cell, "peephole", False)
     name = "gru" if isinstance(cell, GRUCell) else "lstm" if is_plain else "lstm variant"
     return options | {"cell": name, "reverse": reverse}

@@ -42,7 +42,7 @@ def is_callable(context: Any) -> bool:
 
 
 def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
-    """Run a cell by the native kernel. Return the fields of `Outputs` and, with `keep`, those of `Residuals`."""
+    """Run a cell by the native kernel. Return the fields of `Outputs` and, with `keep`, the residuals."""
     has_hs = inputs.stores_h and keep
 
     def call(*operands: Array) -> list[Array]:

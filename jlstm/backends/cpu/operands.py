@@ -46,19 +46,6 @@ class Outputs(NamedTuple):
     carry: PyTree
 
 
-class Residuals(NamedTuple):
-    """The values of a run that its derivative by the native kernel needs.
-
-    Units lie in blocks. A block has the four gates of its units one after the other, and zeros fill up the last block. At steps
-    that do not count the values are finite and have no meaning. For a GRU the gates are z, r, g and b, see `columns`, and `cs`
-    has no elements.
-    """
-
-    gates: Float[Array, "time batch blocks*4*lanes"]
-    cs: Float[Array, "time batch blocks*lanes"]  # c before each step
-    hs: Float[Array, "time batch units"]  # h before each step; (0, 0, 0) if not `Inputs.stores_h`
-
-
 class Run(NamedTuple):
     """What is constant in a compiled run, and how its operands are told apart in a flat sequence.
 
@@ -109,12 +96,19 @@ class Run(NamedTuple):
 
     @property
     def residual_axes(self) -> Axes:
-        """The axes of `Residuals`."""
+        """The axes of the residuals, see `residual_shapes`."""
         return (1, 1, 1)
 
 
 def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
-    """Return the shapes of `Residuals`."""
+    """Return the shapes of the residuals, the values of a run that its derivative by the native kernel needs.
+
+    They are the gates (time, batch, blocks · 4 · lanes), c before each step (time, batch, blocks · lanes), and h before each step
+    (time, batch, units). For a cell without c that has no elements. If not `Inputs.stores_h`, h has the shape (0, 0, 0).
+
+    A block holds the four gates of its units one after the other. Other units that fill up the last block
+    have no meaning. What is stored at steps that do not count has none either. For a GRU the gates are z, r, g and b, see `columns`.
+    """
     time, batch, _ = inputs.xs.shape
     units = inputs.carry.h.shape[-1]
     # kUnits in product.h: as many units as 64 bytes hold. Kernels with narrower registers use the same blocks.

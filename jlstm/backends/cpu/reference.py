@@ -13,7 +13,7 @@ from jlstm.backends.cpu.operands import Inputs, Run, residual_shapes
 
 
 def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
-    """Return the fields of `Outputs` and, with `keep`, zeros as `Residuals`: the derivatives below do not read them."""
+    """Return the fields of `Outputs` and, with `keep`, zeros as residuals: the derivatives below do not read them."""
     zeros = jax.tree.map(jnp.zeros_like, inputs.carry)
     mask, resets = (steps if steps.size else None for steps in (inputs.mask, inputs.resets))
     run_inputs = RunInputs(inputs.params, {}, zeros, inputs.carry, inputs.xs, mask, resets)

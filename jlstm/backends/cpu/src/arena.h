@@ -1,5 +1,5 @@
-// Scratch memory that a thread keeps from call to call. Fresh memory costs a page fault for every 4 KiB, at every call, and XLA's scratch
-// allocator gives none on the CPU.
+// Scratch memory that a thread keeps from call to call. Fresh memory costs a page fault for every 4 KiB, at every call, and XLA's
+// scratch allocator gives none on the CPU.
 
 #pragma once
 

@@ -5,13 +5,13 @@
 //   input_gates, recurrent_gates   the pre-activations that depend on x and on h; the weights of the others must be zero
 //   has_c                          whether the carry has c
 //   keeps_h                        whether the new h of a unit depends on its old h other than by the recurrent kernel
-//   peepholes                      how many weights of its own each unit has
+//   peepholes                      the number of weights of each unit beside the kernels and the bias
 //   step                           replaces pre-activations by the gates that the backward run needs and c by the new c; returns the
 //                                  new h
 //   differentiate                  from the gates and from dh and dc, the gradients of the new carry, computes those of the
 //                                  pre-activations and adds those of the peepholes, and replaces dh and dc by the gradients of the
-//                                  old carry. With keeps_h, dh is only what does not pass through the recurrent kernel; without, it
-//                                  is not used
+//                                  old carry. Of dh this is only what does not pass through the recurrent kernel, and it is used
+//                                  only with keeps_h
 //
 // `unit` is the first unit of the vectors, and `lanes` how many units there are from it on.
 

@@ -94,7 +94,7 @@ struct Options {
   double cell_clip, gate_clip;  // infinite if there is none
 };
 
-// Calls f(a cell, a number) with the cell of a call, and any number of its type.
+// Calls f(cell, number) with the cell of a call. Only the type of the number is used.
 template <class T, class F>
 ffi::Error with_cell(const Inputs& in, const Options& o, F&& f) {
   if (o.cell == "lstm") return f(Lstm<T>{}, T{});

@@ -66,8 +66,8 @@ inline __attribute__((always_inline)) void accumulate(const T* const (&a)[R], in
   }
 }
 
-// Calls f(sums), with the sums in registers. What calls it must not be inlined: else the caller, which reads the sums by an index,
-// would keep them in memory while they are computed.
+// Calls f(sums) with the sums in registers, and stores them afterwards. The functions that use it are not inlined. Otherwise the
+// compiler would keep the sums in memory all the time, because the code that follows reads them by an index.
 template <class T, int R, int V, class F>
 inline __attribute__((always_inline)) void in_registers(Vector<T>* results, F&& f) {
   Vector<T> sums[R][V];
@@ -109,7 +109,7 @@ __attribute__((noinline)) void multiply_two_tiles(const T* const* x, int64_t fea
   });
 }
 
-// The same, where a is rows of arrays with gates and w is transposed weights. It sums only over the gates in `used`.
+// A product where a is rows of arrays with gates and w is transposed weights. It sums only over the gates in `used`.
 template <class T, int R, int V, Gates used>
 __attribute__((noinline)) void multiply_gates_tile(const T* const* a, int64_t blocks, const T* w, Vector<T>* sums) {
   const RowsOf<T, R> copies(a);
@@ -147,7 +147,7 @@ inline void multiply_two(int rows, const T* const* x, int64_t features, const T*
   });
 }
 
-// The same for 4, 2 or 1 vectors.
+// The product for 4, 2 or 1 vectors and all gates.
 template <class T>
 inline void multiply_group(int vectors, int rows, const T* const* a, int64_t depth, const T* w, Vector<T>* sums) {
   with_rows(rows, [&](auto count) {
@@ -157,7 +157,7 @@ inline void multiply_group(int vectors, int rows, const T* const* a, int64_t dep
   });
 }
 
-// The same, where a is rows of arrays with gates, w is transposed weights, and the weights of gates that are not in `used` are zero.
+// The product where a is rows of arrays with gates, w is transposed weights, and the weights of gates that are not in `used` are zero.
 template <class T, Gates used>
 inline void multiply_gates(int vectors, int rows, const T* const* a, int64_t blocks, const T* w, Vector<T>* sums) {
   if constexpr (used == kAllGates) return multiply_group<T>(vectors, rows, a, blocks * kColumns<T>, w, sums);

@@ -1,8 +1,9 @@
 // One step of a cell, forward and backward.
 //
 // Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o for an LSTM), and
-// in a gate by unit. One tile of a matrix product thus computes all four pre-activations of its units. They are in registers, and the cell computes
-// c and h from them there (cells.h). If `units` is not a multiple of kUnits, the last block is filled up with zeros.
+// in a gate by unit. One tile of a matrix product thus computes all four pre-activations of its
+// units, from which the cell computes c and h (cells.h). If `units` is not a multiple of kUnits, the last block is filled up: its
+// weights are zeros there.
 //
 // In the names of variables k counts the steps in the order in which they are run, and t is the position of a step in the arrays.
 
