@@ -9,6 +9,7 @@ import pytest
 
 import jlstm
 from jlstm import LSTM, RNN, GRUCell, LSTMCell, MinLSTMCell
+from jlstm.cell import Reduced
 from jlstm.cells import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
 from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, small_problem
 
@@ -129,10 +130,27 @@ class Halved(WeightDrop):
         return after._replace(h=after.h / 2), y / 2
 
 
-def test_a_subclass_with_a_step_of_its_own_is_not_taken_for_what_it_inherits():
-    """The subclass declares no inner form, so its own step runs."""
-    problem = small_problem(RNN(Halved(CELL)), dtype=np.float32)
-    assert "is run by scan" in explained(problem.layer)
+class Inner(LSTMCell):
+    """An LSTM from a user that says that it equals the plain one."""
+
+    def reduced(self, params, context, xs):
+        return Reduced(LSTMCell(self.units), params, context, xs, lambda ys: ys)
+
+
+class Louder(Inner):
+    """A subclass that changes a part of the equations."""
+
+    def advance(self, params, context, carry, sums):
+        carry, y = super().advance(params, context, carry, sums)
+        return carry._replace(h=2 * y), 2 * y
+
+
+@pytest.mark.parametrize("cell", [Halved(CELL), Louder(UNITS)], ids=["step", "advance"])
+def test_a_subclass_with_equations_of_its_own_is_not_taken_for_what_it_inherits(cell):
+    """The subclass declares no inner form, so its own equations run."""
+    problem = small_problem(RNN(cell), dtype=np.float32)
+    assert " as LSTMCell" not in explained(problem.layer)
+    assert "is run by cpu" not in explained(problem.layer)
     carry, ys = problem.carry, []
     for t in range(TIME):
         carry, y = problem.layer.step(problem.params, carry, jnp.asarray(problem.xs[:, t]))

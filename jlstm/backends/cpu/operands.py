@@ -106,8 +106,8 @@ def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
     They are the gates (time, batch, blocks · 4 · lanes), c before each step (time, batch, blocks · lanes), and h before each step
     (time, batch, units). For a cell without c that has no elements. If not `Inputs.stores_h`, h has the shape (0, 0, 0).
 
-    A block holds the four gates of its units one after the other. Other units that fill up the last block
-    have no meaning. What is stored at steps that do not count has none either. For a GRU the gates are z, r, g and b, see `columns`.
+    A block holds the four gates of its units one after the other. Units that fill up the last block, and
+    steps that do not count, have values without meaning. For a GRU the gates are z, r, g and b, see `columns`.
     """
     time, batch, _ = inputs.xs.shape
     units = inputs.carry.h.shape[-1]
