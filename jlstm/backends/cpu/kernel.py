@@ -1,7 +1,7 @@
 """Calls of the native kernel. If the batch is sharded, each device calls it with its part of the batch."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -75,7 +75,9 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
     def call(*operands: Array) -> list[Array]:
         part, count = run.inputs(operands), len(run.input_axes)
         hs, gates, cs, dys, *dcarry = operands[count:]
-        own_weights, pull_back = jax.vjp(lambda params: weights(run.cell, params), part.params)
+        # The map is linear, so its derivative is the same at zeros. Their type does not vary over a mesh, as that of results.
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), part.params)
+        own_weights, pull_back = jax.vjp(partial(weights, run.cell), zeros)
         # An empty result tells the kernel to leave out a gradient.
         dxs_shape = part.xs.shape if needs_dxs else (0, 0, 0)
         weights_shapes = [array.shape if needs_dweights else (0,) * array.ndim for array in own_weights]
