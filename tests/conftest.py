@@ -23,6 +23,7 @@ SUPPORT = Path(__file__).parent / "support"
 PEERS = Path(__file__).parents[1] / "parity" / "peers"
 MISSING = {name for name in ("torch", "onnx", "onnxruntime", "haiku", "equinox") if find_spec(name) is None}  # the extra "peers"
 collect_ignore_glob = ["typed_options.py"]  # mypy reads it, and its wrong options raise errors
+collect_ignore_glob += ["support/core_only.py"]  # a script for environments without other packages
 collect_ignore_glob += [] if program() else ["*/test_page.py"]
 
 hypothesis.settings.register_profile(
