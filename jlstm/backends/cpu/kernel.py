@@ -139,7 +139,9 @@ def _partition_batch(call: Callable, operands: Sequence[Array], operand_axes: Ax
         mesh_axis = xs_spec[1] if len(xs_spec) > 1 else None
 
         def lower(*operands: Array) -> list[Array]:
-            out = call(*operands)
+            # XLA calls this in a thread of its own, where float64 is off by default.
+            with jax.enable_x64(operands[0].dtype == jnp.float64):
+                out = call(*operands)
             # A gradient of weights is the sum over the batch, of which each device has computed its part.
             return [
                 x if batch_axis is not None or mesh_axis is None else jax.lax.psum(x, mesh_axis)
