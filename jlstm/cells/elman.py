@@ -91,7 +91,7 @@ class ElmanCell(RecurrentCell):
     def sums(
         self, params: Params, context: DropoutMasks, carry: HiddenCarry, z: Float[Array, "*batch units"]
     ) -> Float[Array, "*batch units"]:
-        """Return x W + h U + b."""
+        """Return x W + h U + b, the argument of φ."""
         return z + masked_matmul(carry.h, params["recurrent_kernel"], context.get("recurrent"))
 
     def advance(

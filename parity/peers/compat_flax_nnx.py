@@ -18,12 +18,10 @@ def version() -> str:
     return f"jlstm.compat.{flax_nnx.version()}"
 
 
-def lacks(problem: Problem) -> str:
-    """Return why the replacement cannot run a problem; "" if it can."""
-    return flax_nnx.lacks(problem)
+lacks = flax_nnx.lacks  # what the replacement cannot run either
 
 
-def known_bug(problem: Problem) -> str:  # noqa: ARG001
+def known_bug(_: Problem) -> str:
     """Return "": the replacement has none of Flax's bugs."""
     return ""
 

@@ -83,6 +83,7 @@ def pages():
         if page in CHECKED or page.startswith(("tutorials/", "_build/")) or not (text := code(path)):
             continue
         missing = [name for name in MISSING if f"import {name}" in text or f"from {name}" in text]
+        # README's `just test` runs without these packages. CI has all of them.
         marks = [pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")]
         marks += [pytest.mark.xdist_group("tensorflow")] if re.search("tensorflow|keras", text) else []
         yield pytest.param(page, marks=marks)

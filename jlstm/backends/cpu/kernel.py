@@ -83,11 +83,11 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
         weights_shapes = [array.shape if needs_dweights else (0,) * array.ndim for array in own_weights]
         # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates.
         shapes = [gates.shape, dxs_shape, *weights_shapes, *(array.shape for array in _h_and_c(part.carry))]
-        before = _kernel_operands(run, part)
-        kernel_operands = [*before, hs, gates, cs, dys, *_h_and_c(run.cell.carry_type(*dcarry))]
-        options, aliases = attributes(run.cell, reverse=run.reverse), {len(before) + 1: 0}
-        _, dxs, *rest = _call("jlstm_backward", shapes, kernel_operands, options, aliases)
-        dweights, dh_and_dc = rest[: len(own_weights)], rest[len(own_weights) :]
+        inputs_operands = _kernel_operands(run, part)
+        kernel_operands = [*inputs_operands, hs, gates, cs, dys, *_h_and_c(run.cell.carry_type(*dcarry))]
+        options, aliases = attributes(run.cell, reverse=run.reverse), {len(inputs_operands) + 1: 0}
+        _, dxs, *gradients = _call("jlstm_backward", shapes, kernel_operands, options, aliases)
+        dweights, dh_and_dc = gradients[: len(own_weights)], gradients[len(own_weights) :]
         dparams = pull_back(Weights(*dweights))[0] if needs_dweights else jax.tree.map(jnp.zeros_like, part.params)
         return [dxs, *run.flat(dparams), *dh_and_dc[: len(part.carry)]]
 

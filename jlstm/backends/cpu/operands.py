@@ -61,11 +61,11 @@ class Run(NamedTuple):
 
     def inputs(self, operands: Any) -> Inputs:
         """Return the operands of a run from a flat sequence. Others may follow, and are left out."""
-        xs, *rest = operands
-        count = len(self.names)
-        carry = self._carry(rest[count:])
-        mask, resets = rest[count + len(carry) : count + len(carry) + 2]
-        return Inputs(xs, dict(zip(self.names, rest[:count], strict=True)), carry, mask, resets)
+        first_carry = 1 + len(self.names)
+        carry = self._carry(operands[first_carry:])
+        first_flag = first_carry + len(carry)
+        params = dict(zip(self.names, operands[1:first_carry], strict=True))
+        return Inputs(operands[0], params, carry, *operands[first_flag : first_flag + 2])
 
     def outputs(self, results: Any) -> Outputs:
         """Return the results of a run from a flat sequence. Residuals may follow, and are left out."""
@@ -81,22 +81,22 @@ class Run(NamedTuple):
 
     @property
     def tangent_axes(self) -> Axes:
-        """The axes of `Inputs.differentiable`."""
+        """The batch axis of each leaf of `Inputs.differentiable`; None for parameters, which have none."""
         return (1, *(None,) * len(self.names), *self.output_axes[1:])
 
     @property
     def input_axes(self) -> Axes:
-        """The axes of `Inputs`."""
+        """The batch axis of each leaf of `Inputs`; None for parameters, which have none."""
         return (*self.tangent_axes, 1, 1)
 
     @property
     def output_axes(self) -> Axes:
-        """The axes of `Outputs`."""
+        """The batch axis of each leaf of `Outputs`."""
         return (1, *(0,) * len(self.cell.carry_type._fields))
 
     @property
     def residual_axes(self) -> Axes:
-        """The axes of the residuals, see `residual_shapes`."""
+        """The batch axis of each residual, see `residual_shapes`."""
         return (1, 1, 1)
 
 

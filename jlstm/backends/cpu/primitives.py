@@ -97,8 +97,9 @@ def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool
     out = _bind(run_p, *primals, keep=True, run=run)
     outputs, residuals = out[: len(run.output_axes)], out[len(run.output_axes) :]
     linear = tangents[: len(run.tangent_axes)]
-    wanted = (True,) * len(linear)
-    outputs_tangents = _bind_linear((*primals, out[0], *residuals), linear, transposed=False, wanted=wanted, run=run)
+    outputs_tangents = _bind_linear(
+        (*primals, out[0], *residuals), linear, transposed=False, wanted=(True,) * len(linear), run=run
+    )
     if not keep:
         return outputs, outputs_tangents
     # `_linear_map` does not read the residuals, which the kernel computes from the inputs: as functions of both, the results of

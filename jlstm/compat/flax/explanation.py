@@ -34,8 +34,8 @@ def explain(model: Callable[..., Any], *args: Any, **options: Any) -> Explanatio
         SimpleCell is run by flax; not by jlstm: it is not an LSTMCell, OptimizedLSTMCell or GRUCell
     """
     if not callable(model):
-        what = checks.brief(model)
-        raise TypeError(f"model must be an nnx module or a function, got {what}: pass model.apply of a linen module")
+        model_text = checks.brief(model)
+        raise TypeError(f"model must be an nnx module or a function, got {model_text}: pass model.apply of a linen module")
     with backends.recorded() as choices:
         if isinstance(model, nnx.Module):  # an argument, since nnx refuses to change a module of an outer trace
             nnx.eval_shape(lambda module, *arrays: module(*arrays, **options), model, *args)

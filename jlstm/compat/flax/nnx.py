@@ -3,6 +3,6 @@
 Reference: https://flax.readthedocs.io/en/stable/api_reference/flax.nnx/index.html.
 """
 
-from flax.nnx import *  # noqa: F403
+from flax.nnx import *  # noqa: F403  # whatever names Flax has, so that only the import of a model changes
 
 from jlstm.compat.flax.nnx_rnn import RNN as RNN  # it replaces Flax's class

@@ -137,7 +137,7 @@ def test_nnx_equals_linen():
 
 
 def test_nnx_dtypes():
-    """float16 in, float16 out."""
+    """With inputs and parameters in float16, the outputs are in float16."""
     cell = nnx.LSTMCell(3, 4, dtype=jnp.float16, param_dtype=jnp.float16, rngs=nnx.Rngs(8))
     assert nnx.RNN(cell)(jnp.ones((2, 5, 3), jnp.float16)).dtype == jnp.float16
 

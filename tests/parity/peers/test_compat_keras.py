@@ -51,5 +51,5 @@ def test_what_it_lacks_is_refused(words, layer, options):
 
 @pytest.mark.slow
 def test_its_faults_are_caught(monkeypatch):
-    """Planted faults are caught."""
+    """Swapped gates in the peer's weights change its results, and a gradient of zero counts as the peer's bug."""
     check_faults("compat_keras", monkeypatch)
