@@ -52,12 +52,10 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
 
     Examples:
         >>> import jax, jlstm
-        >>> layer = jlstm.LSTM(4, backend="fused")
+        >>> layer = jlstm.GRU(4, backend="fused", reset_after=False)
         >>> params = layer.init(jax.random.key(0), 3)
         >>> print(jlstm.explain(layer, params, jax.numpy.ones((2, 5, 3))))
-        LSTMCell(units=4) is run by fused
-        >>> print(jlstm.explain(jlstm.LSTM(4, backend="fused", activation="relu"), params, jax.numpy.ones((2, 5, 3))))
-        LSTMCell(units=4, activation='relu') is run by scan; not by fused: it is for the activations sigmoid and tanh
+        GRUCell(units=4, reset_after=False) is run by scan; not by fused: the reset gate acts before the product with U
     """
     checks.instance("layer", layer, Layer, "LSTM(units)")
     for name, tree in {"params": params, "xs": xs}.items():

@@ -33,7 +33,7 @@ def accelerate(model: keras.Layer) -> keras.Layer:
         >>> from jlstm.compat.keras import accelerate, explain
         >>> model = accelerate(keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4, name="lstm")]))
         >>> print(explain(model))
-        lstm: LSTM is run by jlstm
+        sequential/lstm: LSTM is run by jlstm
     """
     checks.instance("model", model, keras.Layer, "a keras.Model")
     layers = _layers(model)

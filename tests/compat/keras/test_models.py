@@ -1,5 +1,6 @@
 """The drop-ins in models: training, files, and the replacement of layers."""
 
+import doctest
 import json
 import re
 import zipfile
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from jlstm.compat.keras import GRU, LSTM, Bidirectional, accelerate, explain
+from jlstm.compat.keras import GRU, LSTM, Bidirectional, accelerate, explain, models
 from jlstm.convert.keras import read
 
 # Keras's own code mixes dtypes, and its variables have an old `__array__`.
@@ -150,3 +151,9 @@ def test_the_page_runs(tmp_path, monkeypatch):
     page = (Path(__file__).parents[3] / "docs" / "compat_keras.md").read_text(encoding="utf-8")
     exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), scope := {})
     assert [run.obstacle for run in explain(scope["model"]).runs] == [""] * 3
+
+
+def test_the_example_of_the_docstring_runs():
+    """The example of `accelerate` prints what it says."""
+    results = doctest.testmod(models)
+    assert (results.failed, results.attempted > 0) == (0, True)
