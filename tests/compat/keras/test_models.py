@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from jlstm.compat.keras import GRU, LSTM, Bidirectional, accelerate, explain, models
+from jlstm.compat.keras import GRU, LSTM, Bidirectional, accelerate, explain
 from jlstm.convert.keras import read
 
 # Keras's own code mixes dtypes, and its variables have an old `__array__`.
@@ -153,7 +153,8 @@ def test_the_page_runs(tmp_path, monkeypatch):
     assert [run.obstacle for run in explain(scope["model"]).runs] == [""] * 3
 
 
-def test_the_example_of_the_docstring_runs():
-    """The example of `accelerate` prints what it says."""
-    results = doctest.testmod(models)
-    assert (results.failed, results.attempted > 0) == (0, True)
+@pytest.mark.parametrize("documented", [LSTM, accelerate])
+def test_the_examples_of_docstrings_run(documented):
+    """The examples print what they say."""
+    (example,) = doctest.DocTestFinder(recurse=False).find(documented, globs={})
+    assert doctest.DocTestRunner().run(example) == (0, 4)
