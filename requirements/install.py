@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NEWEST = "--newest" in sys.argv[1:]
 OPTIONAL = [extra for extra in ("peers", "docs") if f"--{extra}" in sys.argv[1:]]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
-KERNEL = ROOT / "jlstm" / "backends" / "cpu"
+BACKENDS = ROOT / "jlstm" / "backends"
 EXTRAS = ",".join(["flax", "train", "dev"] if NEWEST else ["parity", "examples", "dev", *OPTIONAL])
 
 
@@ -35,7 +35,8 @@ def main() -> None:
         make_environment()
     is_new = version(python, remedy=f"delete the folder {ENVIRONMENT.name} and run this again") >= (3, 12)
     pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
-    files = [ROOT / "pyproject.toml", pins, *([] if NEWEST else [KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))])]
+    kernel = [BACKENDS / "cpu" / "CMakeLists.txt", *sorted(BACKENDS.glob("cpu/src/*")), *sorted(BACKENDS.glob("native/src/*"))]
+    files = [ROOT / "pyproject.toml", pins, *([] if NEWEST else kernel)]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     # An environment with an optional extra has everything that one without it has.
     stamps = [ENVIRONMENT / f"{name}.sha256" for name in (*OPTIONAL, "installed")]

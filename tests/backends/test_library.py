@@ -75,10 +75,11 @@ def test_other_sources_are_noticed(copies):
     assert loaded_library.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
 
 
-@pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "src/exported.map"])
+@pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "src/exported.map", "../native/src/cells.h"])
 def test_any_change_of_the_sources_changes_their_hash(tmp_path, name):
     """How the kernel is compiled counts too; what an editor leaves there does not."""
     folder = shutil.copytree(library.HERE, tmp_path / "cpu")
+    shutil.copytree(library.HERE.parent / "native", tmp_path / "native")
     (folder / "src" / "run.h~").touch()
     assert library.sources(folder) == library.sources(library.HERE)
     with (folder / name).open("a", encoding="utf-8") as file:

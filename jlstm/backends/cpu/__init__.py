@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jlstm.backends.contract import RunInputs, RunOptions
-from jlstm.backends.cpu import kernel, primitives
-from jlstm.backends.cpu.operands import Inputs
+from jlstm.backends.cpu import kernel
+from jlstm.backends.native import primitives
+from jlstm.backends.native.operands import Inputs
 from jlstm.cell import Cell, PyTree
 from jlstm.cells.gru import GRUCell
 from jlstm.cells.lstm import LSTMCell
@@ -26,7 +27,9 @@ OPTIONS: dict[type, set[str]] = {
     | {"kernel_init", "recurrent_init", "bias_init"},
     GRUCell: {"units", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"},
 }
-FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in cells.h
+FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in functions.h
+
+primitives.register("cpu", kernel)
 
 
 def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:

@@ -29,7 +29,7 @@ class Library(NamedTuple):
 
 @cache
 def load() -> Library:
-    """Return the best library for this processor that was built from the sources beside this file.
+    """Return the best library for this processor that was built from the sources of this package.
 
     The environment variable `JLSTM_INSTRUCTIONS` chooses another one: "baseline", "avx2" or "avx512". It is read once.
     """
@@ -74,8 +74,14 @@ def find(folders: tuple[Path, ...], source_hash: str, chosen: str = "") -> Libra
 
 
 def sources(folder: Path) -> str:
-    """Return a hash of the sources of the kernel, computed as CMakeLists.txt does."""
+    """Return a hash of the sources of the kernel, computed as CMakeLists.txt does.
+
+    Args:
+        folder: the folder of this file, or a copy of it. The sources that the native kernels share are beside it.
+    """
+    shared_folder = folder.parent / "native" / "src"
     files = sorted(file for file in (folder / "src").iterdir() if file.suffix in (".cc", ".h", ".map"))
+    files += sorted(file for file in shared_folder.iterdir() if file.suffix == ".h")
     hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in (folder / "CMakeLists.txt", *files))
     return hashlib.sha256(hashes.encode()).hexdigest()
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "arena.h"
+#include "functions.h"
 #include "pages.h"
 #include "run.h"
 #include "xla/ffi/api/ffi.h"

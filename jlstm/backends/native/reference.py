@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jlstm.backends import fused
 from jlstm.backends.contract import RunInputs, RunOptions
-from jlstm.backends.cpu.operands import Inputs, Run, residual_shapes
+from jlstm.backends.native.operands import Inputs, Run, residual_shapes
 
 
 def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
