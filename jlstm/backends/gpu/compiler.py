@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +11,10 @@ from jlstm.backends.gpu import library, nvrtc
 from jlstm.backends.gpu.nvrtc import CompilationError, Nvrtc
 from jlstm.backends.gpu.plan import Gpu, Plan
 
-__all__ = ["CompilationError", "kernel", "macros", "options", "sources"]
+__all__ = ["CompilationError", "kernel", "options", "sources"]
 
 HERE = Path(__file__).parent
 SOURCE = "recurrence.cu"
-# What the host library is compiled from too; all other headers of the kernel are .cuh.
-SHARED_HEADERS = ("arguments.h", "vector.h", "cells.h", "gates.h")
-CELLS = {"lstm": "jlstm::Lstm<float>", "gru": "jlstm::Gru<float>", "lstm variant": "jlstm::LstmVariant<float>"}
 
 
 def kernel(cell_name: str, direction: str, plan: Plan, gpu: Gpu, units: int) -> Path:
@@ -32,21 +30,16 @@ def kernel(cell_name: str, direction: str, plan: Plan, gpu: Gpu, units: int) -> 
     Raises:
         CompilationError: if it cannot be compiled.
     """
-    values = macros(cell_name, direction, plan, units)
-    return _kernel(nvrtc.load(library.cuda_version()[0]), tuple(values.items()), gpu.capability)
+    description = f"{cell_name.replace(' ', '_')}-{direction}-{units}"
+    return _kernel(description, nvrtc.load(library.cuda_version()[0]), tuple(plan.macros.items()), gpu.capability)
 
 
-def macros(cell_name: str, direction: str, plan: Plan, units: int) -> dict[str, str]:
-    """Return what a kernel is compiled for, as macros."""
-    return {"JLSTM_CELL": CELLS[cell_name], "JLSTM_DIRECTION": direction, "JLSTM_UNITS": str(units)} | plan.macros
-
-
-def options(nvrtc_architectures: tuple[int, ...], values: dict[str, str], capability: tuple[int, int]) -> list[str]:
+def options(architectures: tuple[int, ...], macros: Mapping[str, str], capability: tuple[int, int]) -> list[str]:
     """Return the options of NVRTC.
 
     Args:
-        nvrtc_architectures: the compute capabilities that it compiles for.
-        values: the macros.
+        architectures: the compute capabilities that NVRTC compiles for, such as 80 and 90.
+        macros: what the kernel is compiled with.
         capability: the compute capability of the GPU.
 
     Raises:
@@ -54,30 +47,36 @@ def options(nvrtc_architectures: tuple[int, ...], values: dict[str, str], capabi
     """
     major, minor = capability
     # A GPU runs what is compiled for a lower minor version of its compute capability.
-    usable = [number for number in nvrtc_architectures if number // 10 == major and number % 10 <= minor]
+    usable = [number for number in architectures if number // 10 == major and number % 10 <= minor]
     if not usable:
         raise CompilationError(f"NVRTC is too old for a GPU of compute capability {major}.{minor}: install a newer one")
     flags = [f"--gpu-architecture=sm_{max(usable)}", "--std=c++17", "-default-device"]
-    return flags + [f"-D{name}={value}" for name, value in values.items()]
+    return flags + [f"-D{name}={value}" for name, value in macros.items()]
 
 
 @cache
 def sources() -> dict[str, str]:
-    """Return the texts of the kernel's source and its headers by name."""
-    files = [file for folder in (HERE, HERE.parent / "native") for file in (folder / "src").iterdir()]
-    used = [file for file in files if file.suffix == ".cuh" or file.name in (SOURCE, *SHARED_HEADERS)]
-    return {file.name: file.read_text(encoding="utf-8") for file in sorted(used, key=lambda file: file.name)}
+    """Return the texts of the kernel's source and of the headers that it includes, by their names."""
+    folders = (HERE / "src", HERE.parent / "native" / "src")
+    texts: dict[str, str] = {}
+    names = [SOURCE]
+    while names:
+        name = names.pop()
+        # the header of the emulator is with the tests, and NVRTC does not reach its line
+        path = next((path for folder in folders if (path := folder / name).exists()), None)
+        if path and name not in texts:
+            texts[name] = path.read_text(encoding="utf-8")
+            names += re.findall(r'^#include "(.+)"', texts[name], re.MULTILINE)
+    return texts
 
 
 @cache
-def _kernel(compiler: Nvrtc, values: tuple[tuple[str, str], ...], capability: tuple[int, int]) -> Path:
+def _kernel(description: str, compiler: Nvrtc, macros: tuple[tuple[str, str], ...], capability: tuple[int, int]) -> Path:
     try:
-        texts = dict(sources())
-        flags = options(compiler.architectures, dict(values), capability)
+        texts, flags = sources(), options(compiler.architectures, dict(macros), capability)
         key = repr((sorted(texts.items()), flags, compiler.version))
-        description = "-".join(re.sub(r"\W+", "_", value).strip("_") for _, value in values[:3])
         name = f"{description}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
-        source = texts.pop(SOURCE)
-        return disk.load_or_compile(name, lambda: compiler.compile(SOURCE, source, texts, flags).cubin)
+        headers = {header: text for header, text in texts.items() if header != SOURCE}
+        return disk.load_or_compile(name, lambda: compiler.compile(SOURCE, texts[SOURCE], headers, flags).cubin)
     except OSError as error:  # the sources cannot be read, or no folder can be written
         raise CompilationError(f"the kernel cannot be compiled: {error}") from error

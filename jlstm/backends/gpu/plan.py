@@ -1,29 +1,63 @@
-"""How the kernel runs on a GPU."""
+"""Which variant of the kernel runs a call on a GPU: how sequences and units are shared out among blocks and threads.
 
-from typing import NamedTuple
+A group of blocks runs some sequences of the batch, and each block computes some of the units. All weights of a block lie in the
+registers of its threads. Blocks of a group exchange h, or dz backwards, after every step: see src/team.cuh.
+
+The plan is the one with the least estimated time for a step among all that fit on the GPU. The estimate counts instructions and adds
+the time of the exchange. Kernels alone were measured on an H200, in µs for a step, forward and float32:
+
+| units                          | 16   | 32   | 64   | 128     | 256     | 320    | 512    | 650    | 1024   |
+| sequences in the batch         | 1    | 1    | 256  | 128     | 1       | 8      | 64     | 20     | 16     |
+| exchange                       | warp | warp | none | cluster | cluster | global | global | global | global |
+| time                           | 0.27 | 0.34 | 1.0  | 1.0     | 1.7     | 2.3    | 5.6    | 6.2    | 6.2    |
+
+With a cluster 128 and 256 units were 1.3 to 1.6 times as fast as through global memory.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+Direction = Literal["forward", "backward"]
+Exchange = Literal["warp", "none", "cluster", "global"]
+
+PADDING = 16  # kPadding in src/arguments.h
+ROWS_AT_ONCE = 4  # of product.cuh: rows are multiplied four at a time
+LARGEST_CLUSTER = 8  # blocks in a cluster that every GPU with clusters supports
+REGISTERS = 65536  # of a multiprocessor, for 32-bit numbers
+MOST_WEIGHTS = 128  # in the registers of a thread
+OTHER_REGISTERS = 88  # of a thread, at most, beside its weights: see the report of the compiler
+MOST_WARPS = 16  # of a block
+# Cycles of a step that blocks wait for each other. They are fitted to the table above.
+WAIT = {"none": 300, "cluster": 900, "global": 3200}
 
 
 class Gpu(NamedTuple):
-    """A GPU, as far as plans depend on it."""
+    """What a plan needs to know of a GPU.
 
-    capability: tuple[int, int]  # the compute capability
+    Attributes:
+        capability: its compute capability, for example (9, 0).
+        multiprocessors: how many it has.
+        shared_bytes: shared memory that a block can have, in bytes.
+    """
+
+    capability: tuple[int, int]
     multiprocessors: int
-    shared_bytes: int  # the shared memory that a block may have
+    shared_bytes: int
 
 
 class Plan(NamedTuple):
-    """How a run is spread over a GPU.
+    """How a kernel is compiled and launched.
 
     Attributes:
-        blocks: the blocks of a launch.
-        threads: the threads of a block.
-        cluster: the blocks of a cluster; 1 without clusters.
+        blocks: blocks of a launch.
+        threads: threads of a block.
+        cluster: blocks of a cluster; 1 if there are no clusters.
         cooperative: whether all blocks must run at the same time.
-        shared_bytes: the dynamic shared memory of a block.
-        workspace_bytes: the memory that the blocks share: the counters, filled up to 128 bytes, and what they exchange.
-        counters: how many counters of 32 bits there are.
-        rows: the rows of the batch that one launch runs.
-        macros: what the kernel is compiled for.
+        shared_bytes: dynamic shared memory of a block.
+        rows: sequences that a launch runs. A larger batch is run by several launches, one after the other.
+        counters: numbers of 32 bits at the start of the workspace, zero at each launch.
+        workspace_bytes: memory for the counters and for what blocks exchange.
+        macros: what the kernel is compiled with.
     """
 
     blocks: int
@@ -31,7 +65,191 @@ class Plan(NamedTuple):
     cluster: int
     cooperative: bool
     shared_bytes: int
-    workspace_bytes: int
-    counters: int
     rows: int
+    counters: int
+    workspace_bytes: int
     macros: dict[str, str]
+
+
+def plan(direction: Direction, cell: str, units: int, batch: int, gpu: Gpu) -> Plan | str:
+    """Return the plan for a call, or why there is none.
+
+    Args:
+        direction: "forward" or "backward".
+        cell: "lstm", "lstm variant" or "gru", the names of `columns.attributes`.
+        units: units of the cell.
+        batch: sequences in the batch.
+        gpu: the GPU.
+
+    Returns:
+        The plan. If the GPU is too old, or the cell too large for it, a sentence that says so.
+    """
+    if gpu.capability < (8, 0):
+        return f"it needs a GPU of compute capability 8.0 or newer, and this one has {'.'.join(map(str, gpu.capability))}"
+    macros = {
+        "JLSTM_CELL": {"lstm": "Lstm", "lstm variant": "LstmVariant", "gru": "Gru"}[cell],
+        "JLSTM_BACKWARD": str(int(direction == "backward")),
+        "JLSTM_UNITS": str(units),
+    }
+    if units <= 2 * PADDING:
+        return _warps(direction, units, max(batch, 1), gpu, macros)
+    layouts = [layout for layout in _layouts(direction, units, max(batch, 1), gpu) if layout.fits]
+    if not layouts:
+        return f"{units} units are too many for the registers of this GPU's {gpu.multiprocessors} multiprocessors"
+    return min(layouts, key=lambda layout: layout.cycles).plan(macros)
+
+
+def _warps(direction: Direction, units: int, batch: int, gpu: Gpu, macros: dict[str, str]) -> Plan:
+    """Return the plan for few units: a warp for each sequence, see src/warp.cuh."""
+    padded = _round_up(units, PADDING)
+    warps = 4 if batch > 8 * gpu.multiprocessors else 1  # a warp alone on a quarter of a multiprocessor is the fastest
+    floats = {"forward": 2 * padded + 2 * 8 * 4 * padded, "backward": 4 * padded}[direction]  # for each warp
+    macros = macros | {"JLSTM_WARP_A_ROW": "1", "JLSTM_WARPS": str(warps)}
+    return Plan(
+        blocks=-(-batch // warps),
+        threads=32 * warps,
+        cluster=1,
+        cooperative=False,
+        shared_bytes=4 * floats * warps,
+        rows=batch,
+        counters=0,
+        workspace_bytes=0,
+        macros=macros,
+    )
+
+
+class _Layout(NamedTuple):
+    """A way to share out a run, which may not fit on the GPU.
+
+    Attributes:
+        direction: "forward" or "backward".
+        units: units of the cell, with padding.
+        gpu: the GPU.
+        exchange: how the blocks of a group exchange what they computed.
+        share: units of a block.
+        rows: sequences of a group.
+        slices: warps of a block that share a sum.
+        groups: groups of a launch.
+        launches: launches for the whole batch.
+    """
+
+    direction: Direction
+    units: int
+    gpu: Gpu
+    exchange: Exchange
+    share: int
+    rows: int
+    slices: int
+    groups: int
+    launches: int
+
+    @property
+    def group(self) -> int:
+        """Blocks of a group."""
+        return -(-self.units // self.share)
+
+    @property
+    def columns(self) -> int:
+        """Results of each thread."""
+        return 4 if self.direction == "forward" or self.share % 16 == 0 else 2
+
+    @property
+    def results(self) -> int:
+        """Results of a block: the four gates of its units, or its units."""
+        return 4 * self.share if self.direction == "forward" else self.share
+
+    @property
+    def depth(self) -> int:
+        """Numbers that are summed: h of all blocks, or dz of all gates and units."""
+        return self.group * self.share if self.direction == "forward" else 4 * self.units
+
+    @property
+    def warps(self) -> int:
+        """Warps of a block."""
+        return self.results // (4 * self.columns) * self.slices
+
+    @property
+    def turns(self) -> int:
+        """Groups of 4 numbers of a row that each thread multiplies."""
+        return -(-self.depth // (32 * self.slices))
+
+    @property
+    def weights(self) -> int:
+        """Weights of a thread."""
+        return 4 * self.turns * self.columns
+
+    @property
+    def shared_bytes(self) -> int:
+        row = 32 * self.slices * self.turns
+        copies = 2 if self.exchange == "cluster" else 1
+        return 4 * self.rows * (copies * row + self.slices * self.results)
+
+    @property
+    def fits(self) -> bool:
+        threads = 32 * self.warps
+        return (
+            self.results % (4 * self.columns) == 0
+            and 1 <= self.warps <= MOST_WARPS
+            and self.weights <= MOST_WEIGHTS
+            and threads * (self.weights + OTHER_REGISTERS) <= REGISTERS
+            and self.shared_bytes <= self.gpu.shared_bytes
+            and (self.exchange != "global" or self.group * self.groups <= self.gpu.multiprocessors)
+            and (self.exchange != "cluster" or self.group <= LARGEST_CLUSTER)
+            and (self.exchange != "none" or self.group == 1)
+        )
+
+    @property
+    def cycles(self) -> float:
+        """An estimate of the time of a step, for the whole batch."""
+        warps = max(self.warps / 4, 1)  # on each of the four schedulers of a multiprocessor
+        product = self.rows / ROWS_AT_ONCE * (self.turns * (ROWS_AT_ONCE * 4 * self.columns + 4 * ROWS_AT_ONCE) + 60)
+        numbers = -(-self.rows * self.share // (32 * self.warps))
+        waves = math.ceil(self.group * self.groups / self.gpu.multiprocessors)
+        exchanged = self.rows * self.depth / (32 * self.warps) if self.exchange == "global" else 0
+        put = numbers * self.group * (1 if self.direction == "forward" else 4) * 4 if self.exchange == "cluster" else 0
+        step = warps * (product + numbers * 100 + put) + exchanged + WAIT[self.exchange]
+        return step * waves * self.launches
+
+    def plan(self, macros: dict[str, str]) -> Plan:
+        """Return the plan with this layout."""
+        rows = self.groups * self.rows
+        counters = _round_up(self.groups, 4) if self.exchange == "global" else 0  # what follows them is aligned to 16 bytes
+        exchanged = 2 * rows * self.depth if self.exchange == "global" and self.direction == "forward" else 0
+        shares = {"SHARE": self.share, "GROUP": self.group, "ROWS": self.rows, "WARPS": self.warps}
+        macros = macros | {f"JLSTM_{name}": str(value) for name, value in shares.items()}
+        return Plan(
+            blocks=self.group * self.groups,
+            threads=32 * self.warps,
+            cluster=self.group if self.exchange == "cluster" else 1,
+            cooperative=self.exchange == "global",
+            shared_bytes=self.shared_bytes,
+            rows=rows,
+            counters=counters,
+            workspace_bytes=4 * (counters + exchanged),
+            macros=macros | {"JLSTM_EXCHANGE": f"k{self.exchange.capitalize()}"},
+        )
+
+
+def _layouts(direction: Direction, units: int, batch: int, gpu: Gpu) -> list[_Layout]:
+    """Return all layouts that may fit."""
+    padded = _round_up(units, PADDING)
+    exchanges: list[tuple[Exchange, list[int]]] = [("none", [padded]), ("global", [8, 16, 32, 64])]
+    if gpu.capability >= (9, 0):
+        exchanges.append(("cluster", [16, 32, 48, 64]))
+    layouts = []
+    for exchange, shares in exchanges:
+        for share in shares:
+            group = -(-padded // share)
+            most = max(gpu.multiprocessors // group, 1)  # groups at a time
+            for rows in range(ROWS_AT_ONCE, _round_up(batch, ROWS_AT_ONCE) + 1, ROWS_AT_ONCE):
+                groups = -(-batch // rows)
+                launches = -(-groups // most) if exchange == "global" else 1
+                for slices in (1, 2, 4, 8, 16):
+                    layouts.append(
+                        _Layout(direction, padded, gpu, exchange, share, rows, slices, min(groups, most) if launches > 1 else groups, launches)
+                    )
+    return layouts
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

@@ -5,11 +5,7 @@
 
 #pragma once
 
-#ifdef __CUDACC_RTC__
-using uint32_t = unsigned;
-#else
-#include <cstdint>
-#endif
+#include "types.h"
 
 namespace jlstm {
 

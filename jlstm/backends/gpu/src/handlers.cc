@@ -12,8 +12,6 @@ using namespace jlstm;
 using Buffer = ffi::AnyBuffer;
 using Result = ffi::Result<ffi::AnyBuffer>;
 
-constexpr int64_t kCounterLines = 128;  // bytes to which the counters in the workspace are filled up, for the arrays after them
-
 // The options of a call, by the names that they have in Python: of the cell, and of the plan, see plan.py.
 struct Options {
   CellOptions cell;
@@ -72,17 +70,15 @@ ffi::Error launch(const Call& call, Arguments a, Cell cell, Checks& check) {
   if (check.failed()) return check.error();
   const Options& o = call.options;
   const cuda::Launch plan{o.kernel, o.blocks, o.threads, o.cluster, o.cooperative, o.shared_bytes};
-  char* const workspace = data<char>(call.workspace);
-  a.counters = reinterpret_cast<uint32_t*>(workspace);
-  const int64_t counter_bytes = o.counters * int64_t(sizeof(uint32_t));
-  a.exchange = reinterpret_cast<float*>(workspace + (counter_bytes + kCounterLines - 1) / kCounterLines * kCounterLines);
+  a.counters = data<uint32_t>(call.workspace);
+  a.exchange = reinterpret_cast<float*>(a.counters + o.counters);
   try {
     const cuda::Driver& driver = cuda::opened();
     const cuda::ContextOf context(driver, call.stream);
     for (a.first_row = 0; a.first_row < a.batch; a.first_row += o.rows) {
       a.rows = std::min(o.rows, a.batch - a.first_row);
       if (o.counters) {
-        driver.check(driver.set_memory(cuda::Pointer(workspace), 0, size_t(o.counters), call.stream), "memory could not be cleared");
+        driver.check(driver.set_memory(cuda::Pointer(a.counters), 0, size_t(o.counters), call.stream), "memory could not be cleared");
       }
       void* parameters[] = {&a, &cell};
       cuda::launch(driver, context, call.stream, plan, parameters);
@@ -184,12 +180,10 @@ struct xla::ffi::CtxDecoding<StreamOfCall> {
 #endif
 
 XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
-    Options, ffi::StructMember<std::string_view>("cell"), ffi::StructMember<std::string_view>("activation"),
-    ffi::StructMember<std::string_view>("recurrent_activation"), ffi::StructMember<std::string_view>("output_activation"),
-    ffi::StructMember<std::string_view>("coupled"), ffi::StructMember<double>("cell_clip"), ffi::StructMember<double>("gate_clip"),
-    ffi::StructMember<bool>("reverse"), ffi::StructMember<std::string_view>("kernel"), ffi::StructMember<int32_t>("blocks"),
-    ffi::StructMember<int32_t>("threads"), ffi::StructMember<int32_t>("cluster"), ffi::StructMember<bool>("cooperative"),
-    ffi::StructMember<int32_t>("shared_bytes"), ffi::StructMember<int32_t>("counters"), ffi::StructMember<int32_t>("rows"));
+    Options, JLSTM_CELL_OPTIONS, ffi::StructMember<bool>("reverse"), ffi::StructMember<std::string_view>("kernel"),
+    ffi::StructMember<int32_t>("blocks"), ffi::StructMember<int32_t>("threads"), ffi::StructMember<int32_t>("cluster"),
+    ffi::StructMember<bool>("cooperative"), ffi::StructMember<int32_t>("shared_bytes"), ffi::StructMember<int32_t>("counters"),
+    ffi::StructMember<int32_t>("rows"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmGpuForward, forward,
                               ffi::Ffi::Bind().Ctx<StreamOfCall>()

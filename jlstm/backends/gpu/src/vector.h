@@ -5,11 +5,9 @@
 
 #pragma once
 
-#ifdef __CUDACC_RTC__
-using int64_t = long long;
-#else
+#include "types.h"
+#ifndef __CUDACC_RTC__
 #include <cmath>
-#include <cstdint>
 #endif
 
 namespace jlstm {
