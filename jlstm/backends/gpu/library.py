@@ -71,12 +71,19 @@ def obstacle() -> str:
         if (capability := gpu().capability) < OLDEST_CAPABILITY:
             return f"the GPU has compute capability {_dotted(capability)}, and the kernel needs {_dotted(OLDEST_CAPABILITY)}"
         nvrtc.load(cuda_version()[0])
+    except (DriverError, nvrtc.CompilationError) as error:
+        return str(error)
+    except RuntimeError as error:
+        return f"JAX computes on no GPU: {error}"
+    return _register(PLATFORM)
+
+
+@cache
+def _register(platform: str) -> str:
+    """Register the functions of the library with XLA, which refuses to do it twice. Return why that is not possible, or ""."""
+    try:
         for target, function in TARGETS.items():
-            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(loaded.functions[function]), platform=PLATFORM)
-    except DriverError as error:
-        return str(error)
-    except nvrtc.CompilationError as error:
-        return str(error)
+            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(load().functions[function]), platform=platform)
     except RuntimeError as error:
         return f"this JAX cannot call the kernel: {error}"
     return ""

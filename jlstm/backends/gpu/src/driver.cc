@@ -63,6 +63,7 @@ void open(const char* path) {
   library.find(driver.max_clusters, "cuOccupancyMaxActiveClusters");
   library.find(driver.set_memory, "cuMemsetD32Async");
   library.find(driver.launch, "cuLaunchKernelEx");
+  driver.runs_on_processor = dlsym(library.handle, "jlstm_standin");
 
   driver.check(driver.init(0), "the CUDA driver does not start");
   int version = 0, count = 0;

@@ -85,6 +85,7 @@ struct Driver {
   Result (*max_clusters)(int*, Function, const LaunchConfig*);
   Result (*set_memory)(Pointer, unsigned value, size_t count, Stream);  // writes 32-bit values
   Result (*launch)(const LaunchConfig*, Function, void** parameters, void** extra);
+  bool runs_on_processor;  // whether this is the stand-in of the tests, which has no streams
 
   // Throws a Failure if a result is an error. `what` is the beginning of the sentence.
   void check(Result, const std::string& what) const;

@@ -1,6 +1,4 @@
 // The functions that XLA calls. They check the arrays, and launch a compiled kernel on the stream of the call.
-//
-// Tests compile this file with JLSTM_EMULATED, for calls on a processor, which have no stream.
 
 #include "arguments.h"
 #include "calls.h"
@@ -74,6 +72,7 @@ ffi::Error launch(const Call& call, Arguments a, Cell cell, Checks& check) {
   a.exchange = reinterpret_cast<float*>(a.counters + o.counters);
   try {
     const cuda::Driver& driver = cuda::opened();
+    if (!call.stream && !driver.runs_on_processor) throw cuda::Failure("XLA gives no stream");
     const cuda::ContextOf context(driver, call.stream);
     for (a.first_row = 0; a.first_row < a.batch; a.first_row += o.rows) {
       a.rows = std::min(o.rows, a.batch - a.first_row);
@@ -163,21 +162,25 @@ ffi::Error backward(cuda::Stream stream, Buffer recurrent, Buffer peepholes, Buf
   });
 }
 
-#ifdef JLSTM_EMULATED
+// The stream of a call. It is null if XLA has none, for a call on a processor.
 struct StreamOfCall {};
-#else
-using StreamOfCall = ffi::PlatformStream<cuda::Stream>;
-#endif
 
 }  // namespace
 
-#ifdef JLSTM_EMULATED
 template <>
 struct xla::ffi::CtxDecoding<StreamOfCall> {
   using Type = cuda::Stream;
-  static std::optional<Type> Decode(const XLA_FFI_Api*, XLA_FFI_ExecutionContext*, DiagnosticEngine&) { return Type(nullptr); }
+  static std::optional<Type> Decode(const XLA_FFI_Api* api, XLA_FFI_ExecutionContext* context, DiagnosticEngine&) {
+    XLA_FFI_Stream_Get_Args args{};
+    args.struct_size = XLA_FFI_Stream_Get_Args_STRUCT_SIZE;
+    args.ctx = context;
+    if (XLA_FFI_Error* error = api->XLA_FFI_Stream_Get(&args)) {
+      internal::DestroyError(api, error);
+      return Type(nullptr);
+    }
+    return static_cast<Type>(args.stream);
+  }
 };
-#endif
 
 XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
     Options, JLSTM_CELL_OPTIONS, ffi::StructMember<bool>("reverse"), ffi::StructMember<std::string_view>("kernel"),
