@@ -8,6 +8,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import pytest
 
 from jlstm.backends.gpu import compiler, library, nvrtc
@@ -72,7 +73,7 @@ class Standin:
 @contextmanager
 def installed(driver: Path, cuda_compiler: EmulatingCompiler | None = None):
     """Let `jlstm.backends.gpu` use the stand-in and a compiler, on JAX's CPU platform."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, jax.default_device(jax.devices("cpu")[0]):
         patch.setattr(library, "DRIVER", str(driver))
         patch.setattr(library, "PLATFORM", "cpu")
         patch.setattr(library, "_devices", lambda: [0])

@@ -1,5 +1,7 @@
 // A kernel for tests of launches. It copies arrays, with simple changes that tell them and the parts of the batch apart.
 
+#include <cstddef>
+
 #include "arguments.h"
 #include "cells.h"
 
