@@ -1,4 +1,4 @@
-"""Kernels are compiled for what they are needed for, by NVRTC if it is installed, and otherwise a sentence says what is missing."""
+"""Kernels are compiled for their plan and the GPU, by NVRTC, and a sentence says what is wrong or missing."""
 
 import ctypes
 import importlib.machinery
@@ -97,14 +97,15 @@ def test_the_nearest_older_gpu_of_the_same_kind_is_compiled_for(capability, flag
 
 def test_a_gpu_that_is_too_new_is_said(recorder):
     """One sentence says what to do."""
-    with pytest.raises(compiler.CompilationError, match=r"^NVRTC is too old for a GPU of compute capability 13\.0: install a newer one$"):
+    sentence = r"^NVRTC is too old for a GPU of compute capability 13\.0: install a newer one$"
+    with pytest.raises(compiler.CompilationError, match=sentence):
         compiler.kernel("lstm", "forward", PLAN, H200._replace(capability=(13, 0)), 10)
 
 
 def test_unreadable_sources_are_said(recorder, monkeypatch):
     """One sentence says what failed."""
     monkeypatch.setattr(compiler, "sources", lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied", "cells.h")))
-    with pytest.raises(compiler.CompilationError, match="the kernel cannot be compiled: .*Permission denied: 'cells.h'"):
+    with pytest.raises(compiler.CompilationError, match=r"the kernel cannot be compiled: .*Permission denied: 'cells.h'"):
         compiler.kernel("lstm", "forward", PLAN, H200, 10)
 
 
