@@ -1,7 +1,7 @@
 """Calls of the kernel for CPUs, as `native.primitives.Kernel` describes them."""
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jlstm.backends.cpu import library
-from jlstm.backends.native.columns import Weights, attributes, weights
-from jlstm.backends.native.operands import Inputs, Run, residual_shapes
+from jlstm.backends.native.columns import Weights, attributes, pull_back, weights
+from jlstm.backends.native.operands import Inputs, Run, h_and_c, residual_shapes
 from jlstm.backends.native.partition import partition_batch
 
 
@@ -36,7 +36,7 @@ def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
     def call(*operands: Array) -> list[Array]:
         part = run.inputs(operands)
         time, batch, _ = part.xs.shape
-        shapes = [(time, batch, part.carry.h.shape[-1]), *(array.shape for array in _h_and_c(part.carry))]
+        shapes = [(time, batch, part.carry.h.shape[-1]), *(array.shape for array in h_and_c(part.carry))]
         shapes += residual_shapes(part)[: 2 + has_hs] if keep else []
         options = attributes(run.cell, reverse=run.reverse)
         ys, h, c, *residuals = _call("jlstm_forward", shapes, _kernel_operands(run, part), options)
@@ -56,20 +56,20 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
     def call(*operands: Array) -> list[Array]:
         part, count = run.inputs(operands), len(run.input_axes)
         hs, gates, cs, dys, *dcarry = operands[count:]
-        # The map is linear, so its derivative is the same at zeros. Their type does not vary over a mesh, as that of results.
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), part.params)
-        own_weights, pull_back = jax.vjp(partial(weights, run.cell), zeros)
         # An empty result tells the kernel to leave out a gradient.
         dxs_shape = part.xs.shape if needs_dxs else (0, 0, 0)
+        inputs_operands = _kernel_operands(run, part)
+        own_weights = Weights(*inputs_operands[1:5])
         weights_shapes = [array.shape if needs_dweights else (0,) * array.ndim for array in own_weights]
         # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates.
-        shapes = [gates.shape, dxs_shape, *weights_shapes, *(array.shape for array in _h_and_c(part.carry))]
-        inputs_operands = _kernel_operands(run, part)
-        kernel_operands = [*inputs_operands, hs, gates, cs, dys, *_h_and_c(run.cell.carry_type(*dcarry))]
+        shapes = [gates.shape, dxs_shape, *weights_shapes, *(array.shape for array in h_and_c(part.carry))]
+        kernel_operands = [*inputs_operands, hs, gates, cs, dys, *h_and_c(run.cell.carry_type(*dcarry))]
         options, aliases = attributes(run.cell, reverse=run.reverse), {len(inputs_operands) + 1: 0}
         _, dxs, *gradients = _call("jlstm_backward", shapes, kernel_operands, options, aliases)
         dweights, dh_and_dc = gradients[: len(own_weights)], gradients[len(own_weights) :]
-        dparams = pull_back(Weights(*dweights))[0] if needs_dweights else jax.tree.map(jnp.zeros_like, part.params)
+        dparams = jax.tree.map(jnp.zeros_like, part.params)
+        if needs_dweights:
+            dparams = pull_back(run.cell, part.params, Weights(*dweights))
         return [dxs, *run.flat(dparams), *dh_and_dc[: len(part.carry)]]
 
     operand_axes = (*run.input_axes, *run.residual_axes, *run.output_axes)
@@ -77,12 +77,7 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
 
 
 def _kernel_operands(run: Run, inputs: Inputs) -> list[Array]:
-    return [inputs.xs, *weights(run.cell, inputs.params), *_h_and_c(inputs.carry), inputs.mask, inputs.resets]
-
-
-def _h_and_c(carry: Any) -> tuple[Array, Array]:
-    """Return the arrays of a carry. A GRU has no c: it is an array without elements."""
-    return carry.h, getattr(carry, "c", carry.h[:, :0])
+    return [inputs.xs, *weights(run.cell, inputs.params), *h_and_c(inputs.carry), inputs.mask, inputs.resets]
 
 
 def _call(

@@ -100,6 +100,22 @@ class Run(NamedTuple):
         return (1, 1, 1)
 
 
+def h_and_c(carry: Any) -> tuple[Array, Array]:
+    """Return the arrays of a carry. A GRU has no c: it is an array without elements."""
+    return carry.h, getattr(carry, "c", carry.h[:, :0])
+
+
+def varying_axes(leaf: Array) -> frozenset[str]:
+    """Return the axes of a mesh over which an array varies in `shard_map`."""
+    return jax.typeof(leaf).manual_axis_type.varying
+
+
+def vary_over(leaf: Array, axes: frozenset[str]) -> Array:
+    """Cast an array to vary over some axes of a mesh too. The transpose is a sum over the axes that were added."""
+    missing = tuple(sorted(axes - varying_axes(leaf)))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+
 def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
     """Return the shapes of the residuals, the values of a run that its derivative by a native kernel needs.
 

@@ -32,6 +32,9 @@ run_p.multiple_results = linear_p.multiple_results = True
 class Kernel(Protocol):
     """The functions of a native kernel, which is a module."""
 
+    def obstacle(self) -> str:
+        """Return why this process cannot call the kernel, or "". The first call makes it ready."""
+
     def forward(self, run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
         """Run a cell. Return the fields of `Outputs` and, with `keep`, the residuals, see `operands.residual_shapes`."""
 
@@ -184,16 +187,15 @@ def _batch_linear(operands: Sequence[Array], axes: Axes, *, run: Run, **options:
 
 def register(platform: str, kernel: Kernel) -> None:
     """Let a kernel compute the primitives in programs that JAX lowers for a platform, for example "cpu" or "cuda"."""
-    _register_kernel(run_p, platform, _run, partial(_native_run, kernel))
-    _register_kernel(linear_p, platform, _linear_map, partial(_native_linear_map, kernel))
+    for primitive, in_jax, native in ((run_p, _run, _native_run), (linear_p, _linear_map, _native_linear_map)):
+        lower = partial(_lower, kernel, in_jax, native)
+        mlir.register_lowering(primitive, _without_devices(lower), platform=platform)
 
 
-def _register_kernel(primitive: Primitive, platform: str, in_jax: Callable, native: Callable) -> None:
-    def lower(ctx: Any, *operands: Any, **options: Any) -> Any:
-        function = native if is_callable(ctx) else in_jax
-        return mlir.lower_fun(partial(function, **options), multiple_results=True)(ctx, *operands)
-
-    mlir.register_lowering(primitive, _without_devices(lower), platform=platform)
+def _lower(kernel: Kernel, in_jax: Callable, native: Callable, ctx: Any, *operands: Any, **options: Any) -> Any:
+    # The program may have been traced for another platform, so that nobody has asked whether this kernel can be called.
+    function = partial(native, kernel) if is_callable(ctx) and not kernel.obstacle() else in_jax
+    return mlir.lower_fun(partial(function, **options), multiple_results=True)(ctx, *operands)
 
 
 def _register(primitive: Primitive, in_jax: Callable, jvp: Callable, batch: Callable) -> None:
