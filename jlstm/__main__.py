@@ -30,7 +30,7 @@ def facts() -> dict[str, dict[str, Any]]:
             "float64": bool(jax.config.read("jax_enable_x64")),
         },
         "backends": {
-            "auto tries": ", ".join(list(backends.MODULES)[list(backends.MODULES).index(backends.first()) :]),
+            "auto tries": ", ".join(backends.tried()),
             "native kernel": f"none: {reason}" if reason else f"for {library.load().instructions}",
         },
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NEWEST = "--newest" in sys.argv[1:]
 OPTIONAL = [extra for extra in ("peers", "docs") if f"--{extra}" in sys.argv[1:]]
 ENVIRONMENT = ROOT / (".venv-newest" if NEWEST else ".venv")
-KERNEL = ROOT / "jlstm" / "backends" / "cpu"
+BACKENDS = ROOT / "jlstm" / "backends"
 EXTRAS = ",".join(["flax", "train", "dev"] if NEWEST else ["parity", "examples", "dev", *OPTIONAL])
 
 
@@ -35,7 +35,8 @@ def main() -> None:
         make_environment()
     is_new = version(python, remedy=f"delete the folder {ENVIRONMENT.name} and run this again") >= (3, 12)
     pins = ROOT / "requirements" / ("newest.txt" if is_new else "oldest.txt")  # JAX 0.11 and later need Python 3.12
-    files = [ROOT / "pyproject.toml", pins, *([] if NEWEST else [KERNEL / "CMakeLists.txt", *sorted(KERNEL.glob("src/*"))])]
+    kernels = [*BACKENDS.rglob("CMakeLists.txt"), *BACKENDS.glob("*/src/*")]
+    files = [ROOT / "pyproject.toml", pins, *([] if NEWEST else sorted(kernels))]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     # An environment with an optional extra has everything that one without it has.
     stamps = [ENVIRONMENT / f"{name}.sha256" for name in (*OPTIONAL, "installed")]
@@ -73,14 +74,14 @@ def make_environment() -> None:
 
 
 def share_kernel(python: Path) -> None:
-    """Make the folder of the kernel in the environment of `python` a link to that in .venv, which may be built later.
+    """Make the folder of the kernels in the environment of `python` a link to that in .venv, which may be built later.
 
-    Both kernels would have the same sources, and the same headers of XLA: see `requires` in pyproject.toml. A kernel that was
-    built from other sources is refused when it is loaded.
+    The kernels of both would have the same sources, and the same headers of XLA: see `requires` in pyproject.toml. A kernel that
+    was built from other sources is refused when it is loaded.
     """
     code = "import sysconfig; print(sysconfig.get_path('platlib'), end='')"
     pythons = (python, ROOT / ".venv" / "bin" / "python")
-    link, folder = (Path(subprocess.check_output([path, "-c", code], text=True), "jlstm/backends/cpu") for path in pythons)
+    link, folder = (Path(subprocess.check_output([path, "-c", code], text=True), "jlstm/backends") for path in pythons)
     if not link.is_symlink():
         shutil.rmtree(link, ignore_errors=True)
         link.parent.mkdir(parents=True, exist_ok=True)

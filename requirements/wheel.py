@@ -17,9 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
-CPP_TESTS = "jlstm/backends/cpu/tests/"
+CPP_TESTS = ("jlstm/backends/cpu/tests/", "jlstm/backends/gpu/tests/")
 IN_SDIST = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO")
-IN_WHEEL = ("jlstm/backends/cpu/libkernel-*", "jlstm-*.dist-info/*")
+IN_WHEEL = ("jlstm/backends/cpu/libkernel-*", "jlstm/backends/gpu/libkernel-gpu.so", "jlstm-*.dist-info/*")
 
 
 def main() -> None:

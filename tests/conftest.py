@@ -37,7 +37,7 @@ hypothesis.settings.load_profile("jlstm")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", default=backends.first(), help='the one that "auto" takes, or, where it cannot, the next')
+    parser.addoption("--backend", default=backends.Auto().first, help='the first that "auto" tries')
 
 
 def pytest_ignore_collect(collection_path):
@@ -121,6 +121,6 @@ def x64():
 @pytest.fixture
 def native():
     """Skip the test where there is no compiled kernel, or where the tests run on another backend."""
-    if backends.first() != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
+    if backends.tried()[0] != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):
         pytest.skip("there is no native kernel, or the tests are for another backend")
     assert not why, why

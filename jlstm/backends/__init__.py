@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
+import jax
 from jaxtyping import Array
 
-from jlstm.backends import cpu, fused, parallel, scan
+from jlstm.backends import cpu, fused, gpu, parallel, scan
 from jlstm.backends.contract import Backend, RunInputs, RunOptions
 from jlstm.backends.reduction import Reduction, reduce
 from jlstm.cell import Cell, PyTree
 
-# In the order in which they are tried. "auto" begins with `cpu`, so that it never tries `parallel`.
-MODULES: dict[str, Backend] = {"parallel": parallel, "cpu": cpu, "fused": fused, "scan": scan}
+# In the order in which they are tried. "auto" begins with `gpu`, so that it never tries `parallel`.
+MODULES: dict[str, Backend] = {"parallel": parallel, "gpu": gpu, "cpu": cpu, "fused": fused, "scan": scan}
+OF_PLATFORM = ("gpu", "cpu")  # the backends that only the platform of the same name has; elsewhere they are tried only by name
 BACKENDS = ("auto", *MODULES)
 LOG = logging.getLogger(__name__)
 
@@ -55,11 +57,11 @@ class Auto(NamedTuple):
     """How "auto" chooses.
 
     Attributes:
-        first: the backend that it tries first.
+        first: the backend that it tries first, or the one after it, if that is for another platform.
         heeds_drawbacks: whether it leaves a call to the next backend where this one has a drawback.
     """
 
-    first: str = "cpu"
+    first: str = "gpu"
     heeds_drawbacks: bool = True
 
 
@@ -68,11 +70,11 @@ _auto: ContextVar[Auto] = ContextVar("auto", default=_AUTO)
 
 
 @contextmanager
-def auto(first: str = "cpu", *, heeds_drawbacks: bool = True) -> Iterator[None]:
+def auto(first: str = "gpu", *, heeds_drawbacks: bool = True) -> Iterator[None]:
     """Change how "auto" chooses in the block. Tests use it to run all layers on one backend.
 
     Args:
-        first: name of the backend that it tries first.
+        first: name of the backend that it tries first, or the one after it, if that is for another platform.
         heeds_drawbacks: whether it leaves a call to the next backend where this one has a drawback.
 
     Returns:
@@ -85,9 +87,11 @@ def auto(first: str = "cpu", *, heeds_drawbacks: bool = True) -> Iterator[None]:
         _auto.reset(token)
 
 
-def first() -> str:
-    """Return the name of the backend that "auto" tries first."""
-    return _auto.get().first
+def tried(backend: str = "auto") -> list[str]:
+    """Return the names of the backends that a call with this `backend` tries on the platform of JAX, in this order."""
+    names, first = list(MODULES), _auto.get().first if backend == "auto" else backend
+    elsewhere = [name for name in OF_PLATFORM if name not in (jax.default_backend(), backend)]
+    return [name for name in names[names.index(first) :] if name not in elsewhere]
 
 
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
@@ -101,8 +105,7 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
 def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, Reduction]:
     """Return the first backend that can run a call, and the reduced run.
 
-    The backends are tried in the order of `MODULES`, from the backend of the options on. `scan` is the last one and runs every
-    call.
+    The backends are tried in the order of `tried`. `scan` is the last one and runs every call.
 
     Args:
         cell: the cell that the caller runs.
@@ -112,14 +115,13 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
     Returns:
         The choice, and the cell and inputs that the backend runs, which may be those of an inner cell.
     """
-    names, preferences = list(MODULES), _auto.get()
     unreduced = Reduction.of(cell, inputs)
     reduced = unreduced if options.backend == "scan" else reduce(cell, inputs)
     obstacles: dict[str, str] = {}
-    for name in names[names.index(preferences.first if options.backend == "auto" else options.backend) :]:
+    for name in tried(options.backend):
         module, reduction = MODULES[name], unreduced if name == "scan" else reduced
         reason = module.obstacle(reduction.cell, reduction.inputs, options)
-        if not reason and name != options.backend and preferences.heeds_drawbacks:  # a backend named by the caller runs anyway
+        if not reason and name != options.backend and _auto.get().heeds_drawbacks:  # a backend named by the caller runs anyway
             reason = module.drawback(reduction.inputs)
         if not reason:
             break

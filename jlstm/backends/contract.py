@@ -35,7 +35,7 @@ class RunOptions(NamedTuple):
 
     Attributes:
         reverse: run from the last step to the first.
-        unroll: steps per iteration of the compiled loop, or "all".
+        unroll: steps per iteration of the compiled loop, "all", or None for what suits the device, see `scan.scan`.
         remat: steps of a chunk that the backward pass computes again, "sqrt", or False; `jlstm._src.loop` cuts the chunks.
         backend: name of the backend that the caller asks for, or "auto".
         keep: a function of the carry before a step, its projected inputs and the carry after it. What it returns is stacked over
@@ -43,7 +43,7 @@ class RunOptions(NamedTuple):
     """
 
     reverse: bool = False
-    unroll: int | str = 1
+    unroll: int | str | None = None
     remat: int | str = False
     backend: str = "auto"
     keep: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None

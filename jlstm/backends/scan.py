@@ -11,6 +11,10 @@ from jlstm._src.arrays import select
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, PyTree
 
+# Steps per iteration if the caller does not say. On an H200 the loop runs twice as fast with 8 as with 1, at every size that was
+# measured. On a CPU it does not. On other devices nothing was measured.
+UNROLL, UNROLL_ON_CPU = 8, 1
+
 
 def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run a cell over time.
@@ -64,8 +68,9 @@ def scan(
     if not all(jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves((carry, steps))):
         new_carry, _ = jax.eval_shape(lambda: step(carry, jax.tree.map(_first, steps)))
         carry = jax.tree.map(lambda leaf, like: leaf + lax.full_like(like, 0), carry, new_carry)  # adding zeros casts the type
-    # `lax.scan` unrolls the whole loop for True, which the option calls "all".
-    unroll = options.unroll if isinstance(options.unroll, int) else True
+    default = UNROLL_ON_CPU if jax.default_backend() == "cpu" else UNROLL
+    unroll = default if options.unroll is None else options.unroll
+    unroll = unroll if isinstance(unroll, int) else True  # `lax.scan` unrolls the whole loop for True, the option for "all"
     return lax.scan(step, carry, steps, reverse=options.reverse, unroll=unroll)
 
 

@@ -17,9 +17,9 @@ class LoopOptions(TypedDict, total=False):
 
     reverse: bool
     time_major: bool
-    unroll: int | Literal["all"]
+    unroll: int | Literal["all"] | None
     remat: int | Literal["sqrt"]
-    backend: Literal["auto", "parallel", "cpu", "fused", "scan"]
+    backend: Literal["auto", "parallel", "gpu", "cpu", "fused", "scan"]
     dtype: Any
     param_dtype: Any
 
@@ -94,7 +94,7 @@ def LSTM(units: int, **options: Unpack[LSTMOptions]) -> RNN:
     Options of the loop, explained by `help(jlstm.RNN)`:
         reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
         dtype=None, param_dtype="float32": dtype of the computation, None for that of the inputs; dtype of the parameters.
-        backend="auto", unroll=1, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
+        backend="auto", unroll=None, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
             again in the backward pass, to save memory.
 
     Returns:
@@ -136,7 +136,7 @@ def GRU(units: int, **options: Unpack[GRUOptions]) -> RNN:
     Options of the loop, explained by `help(jlstm.RNN)`:
         reverse=False, time_major=False: run from the end; take (time, batch, features) instead of (batch, time, features).
         dtype=None, param_dtype="float32": dtype of the computation, None for that of the inputs; dtype of the parameters.
-        backend="auto", unroll=1, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
+        backend="auto", unroll=None, remat=False: what runs the loop, see `jlstm.explain`; steps per iteration; whether to compute
             again in the backward pass, to save memory.
 
     Returns:

@@ -29,7 +29,7 @@ class RNN(Layer):
         reverse: run from the last step that counts to the first. The outputs stay in the order of the inputs.
         time_major: inputs and outputs are (time, *batch, features) instead of (*batch, time, features).
         unroll: steps per iteration of the compiled loop, or "all" (also True). More steps mean more code and less loop overhead;
-            the results are the same.
+            the results are the same. None takes 1 on CPUs and 8 on other devices. The native kernels do not need it.
         remat: rematerialize in chunks of this many steps, or of √T steps with "sqrt" (also True). Only the carries between
             chunks are kept for the backward pass, which computes the rest again. With "sqrt" the recurrence takes O(√T) memory.
             Inputs, outputs that are used, and sequences between layers still take O(T).
@@ -54,7 +54,7 @@ class RNN(Layer):
     _: KW_ONLY
     reverse: bool = False
     time_major: bool = False
-    unroll: int | str = 1
+    unroll: int | str | None = None
     remat: int | str = False
     backend: str = "auto"
     dtype: Any = None
@@ -69,7 +69,7 @@ class RNN(Layer):
             value = getattr(self, name)
             if isinstance(value, bool):
                 self._store(**{name: word if value else off})
-            elif not isinstance(value, str) or value != word:
+            elif not (isinstance(value, str) and value == word) and not (value is None and name == "unroll"):
                 self._store(**{name: checks.positive(name, value, repr(word))})
         checks.one_of("backend", self.backend, BACKENDS)
         self._store(param_dtype=checks.float_dtype("param_dtype", self.param_dtype))

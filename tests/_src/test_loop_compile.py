@@ -44,7 +44,7 @@ def test_with_remat_each_chunk_is_projected_in_one_matmul():
     assert matmuls(LSTM(UNITS, remat=2, backend="fused")) == ([], [(2, BATCH, FEATURES), (BATCH, UNITS)])
 
 
-@pytest.mark.parametrize("options", [{}, {"remat": True}, {"unroll": 3}, {"reverse": True}], ids=repr)
+@pytest.mark.parametrize("options", [{}, {"remat": True}, {"unroll": 8, "backend": "fused"}, {"reverse": True}], ids=repr)
 def test_compile_effort_does_not_grow_with_time(options):
     """The gradient's program for 1,024 steps has as many equations, and as many lines, as that for 16."""
     layer = LSTM(UNITS, **options)
@@ -61,6 +61,16 @@ def test_unrolling_puts_that_many_steps_into_an_iteration(unroll, expected):
     """The compiled loop has `unroll` steps an iteration, or all of them."""
     jaxpr = jax.make_jaxpr(LSTM(UNITS, unroll=unroll, backend="fused").apply)(*layer_shapes(LSTM(UNITS), 10)).jaxpr
     assert [eqn.params["unroll"] for _, eqn in equations(jaxpr) if eqn.primitive.name == "scan"] == [expected]
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", 1), ("gpu", 8), ("tpu", 8)])
+def test_how_far_the_loop_is_unrolled_depends_on_the_platform(monkeypatch, platform, expected):
+    """Without `unroll` an iteration has 1 step on a CPU and 8 elsewhere. What the caller asks for is kept."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    for unroll, steps in ((None, expected), (5, 5), (1, 1)):
+        layer = LSTM(UNITS, unroll=unroll, backend="fused")
+        jaxpr = jax.make_jaxpr(layer.apply)(*layer_shapes(layer, 20)).jaxpr
+        assert [eqn.params["unroll"] for _, eqn in equations(jaxpr) if eqn.primitive.name == "scan"] == [steps]
 
 
 BUILDERS = {

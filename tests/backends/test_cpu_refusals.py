@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jlstm import LSTMCell
-from jlstm.backends.cpu.columns import attributes
+from jlstm.backends.native.columns import attributes
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
 

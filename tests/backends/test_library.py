@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jlstm.backends.cpu import library
+from jlstm.backends.native import libraries
 
 HANDLERS = sorted(set(re.findall(r"\bJlstm\w+", (library.HERE / "src" / "handlers.cc").read_text(encoding="utf-8"))))
 
@@ -46,13 +47,13 @@ def test_the_baseline_takes_the_place_of_a_library_that_an_old_compiler_could_no
     """The libraries with AVX are optional."""
     for file in copies.glob("libkernel-avx*"):
         file.unlink()
-    assert library.find((copies,), library.sources(library.HERE)).instructions == "baseline"
+    assert library.find((copies,), libraries.sources(library.HERE)).instructions == "baseline"
 
 
 @pytest.mark.parametrize("instructions", library.INSTRUCTIONS)
 def test_older_instructions_can_be_chosen(loaded, copies, instructions):
     """A library for this processor or an older one is loaded. For a newer one a sentence lists what there is."""
-    chosen = library.find((copies,), library.sources(library.HERE), instructions)
+    chosen = library.find((copies,), libraries.sources(library.HERE), instructions)
     usable = library.INSTRUCTIONS[: library.INSTRUCTIONS.index(loaded.instructions) + 1]
     if instructions in usable:
         assert chosen.functions is not None
@@ -63,7 +64,7 @@ def test_older_instructions_can_be_chosen(loaded, copies, instructions):
 
 def test_instructions_that_do_not_exist_are_refused(copies):
     """A misspelled instruction set is refused: the speed of a fallback would be taken for its own."""
-    chosen = library.find((copies,), library.sources(library.HERE), "avx3")
+    chosen = library.find((copies,), libraries.sources(library.HERE), "avx3")
     assert chosen.functions is None
     assert chosen.reason.endswith("on this machine, got 'avx3'")
 
@@ -75,15 +76,19 @@ def test_other_sources_are_noticed(copies):
     assert loaded_library.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
 
 
-@pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "src/exported.map"])
+@pytest.mark.parametrize(
+    "name", ["CMakeLists.txt", "src/handlers.cc", "../CMakeLists.txt", "../native/src/cells.h", "../native/src/exported.map"]
+)
 def test_any_change_of_the_sources_changes_their_hash(tmp_path, name):
     """How the kernel is compiled counts too; what an editor leaves there does not."""
     folder = shutil.copytree(library.HERE, tmp_path / "cpu")
+    shutil.copytree(library.HERE.parent / "native", tmp_path / "native")
+    shutil.copy(library.HERE.parent / "CMakeLists.txt", tmp_path)
     (folder / "src" / "run.h~").touch()
-    assert library.sources(folder) == library.sources(library.HERE)
+    assert libraries.sources(folder) == libraries.sources(library.HERE)
     with (folder / name).open("a", encoding="utf-8") as file:
         file.write("\n")
-    assert library.sources(folder) != library.sources(library.HERE)
+    assert libraries.sources(folder) != libraries.sources(library.HERE)
 
 
 def test_no_library_is_no_error(tmp_path):

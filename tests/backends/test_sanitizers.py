@@ -30,6 +30,7 @@ def test_nothing_is_found(kind, tmp_path):
         "-fno-sanitize-recover=all",
         "-pthread",
         f"-I{source_dir / 'src'}",
+        f"-I{source_dir.parent / 'native' / 'src'}",
         *KINDS[kind],
     ]
     tests = source_dir / "tests"

@@ -1,75 +1,31 @@
 """The backend `cpu`: LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
 
 import math
-from dataclasses import fields
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
 
 from jlstm.backends.contract import RunInputs, RunOptions
-from jlstm.backends.cpu import kernel, primitives
-from jlstm.backends.cpu.operands import Inputs
-from jlstm.cell import Cell, PyTree
-from jlstm.cells.gru import GRUCell
-from jlstm.cells.lstm import LSTMCell
+from jlstm.backends.cpu import kernel
+from jlstm.backends.native import calls, primitives
+from jlstm.cell import Cell
+
+PLATFORM = "cpu"
+DTYPES = ("float32", "float64")
 
 # Below these numbers XLA is faster: measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
 FEWEST_STEPS = 4
 FEWEST_ROWS = 128  # time · batch
 
-# Options that the kernel has, or that have no effect on the run. Recurrent dropout has one only if the context holds its masks.
-OPTIONS: dict[type, set[str]] = {
-    LSTMCell: {"activation", "recurrent_activation", "output_activation", "peephole", "coupled", "cell_clip", "gate_clip"}
-    | {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}
-    | {"kernel_init", "recurrent_init", "bias_init"},
-    GRUCell: {"units", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"},
-}
-FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in cells.h
-
-
-def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Run the recurrence, with the arguments and results of `scan.run`."""
-    ys, carry = primitives.run(_inputs(inputs), cell, reverse=options.reverse)
-    carry = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), carry, inputs.carry)
-    return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out), None)
+primitives.register("cpu", kernel)
+run = calls.run
 
 
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why the kernel cannot run a call, or ""."""
-    # Not isinstance: a subclass may override the step.
-    if type(cell) not in OPTIONS:
-        return f"it is not for {type(cell).__name__}"
-    if reason := _option_obstacle(cell):
-        return reason
-    if (platform := jax.default_backend()) != "cpu":
-        return f"JAX computes on {platform}"
-    if reason := kernel.obstacle():
-        return reason
-    masks, leaves = inputs.context.get("inputs"), jax.tree.leaves((inputs.params, inputs.carry, inputs.xs))
-    obstacles = {
-        "h or g has dropout": "recurrent" in inputs.context,
-        "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
-        "the carries of all steps are asked for": options.keep is not None,
-        "it computes in float32 and float64": inputs.xs.dtype not in (jnp.float32, jnp.float64),
-        "a size is symbolic": not all(isinstance(size, int) for size in inputs.xs.shape),
-        "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_has_unsupported_mesh, leaves)),
-    }
-    return next((reason for reason, applies in obstacles.items() if applies), "")
-
-
-def _option_obstacle(cell: Any) -> str:
-    # By name, so that a new option is refused until the kernel supports it.
-    for option in fields(cell):
-        if option.name not in OPTIONS[type(cell)] and (value := getattr(cell, option.name)) != option.default:
-            return f"it is not for {option.name}={value!r}"
-    for function in (cell.activation, cell.recurrent_activation, getattr(cell, "output_function", "tanh")):
-        if not isinstance(function, str):
-            return "an activation function is a callable and not a name"
-        if function not in FUNCTIONS:
-            return f"it has no activation function {function}"
-    return ""
+    return (
+        calls.cell_obstacle(cell)
+        or calls.platform_obstacle(PLATFORM)
+        or kernel.obstacle()
+        or calls.call_obstacle(inputs, options, DTYPES)
+    )
 
 
 def drawback(inputs: RunInputs) -> str:
@@ -85,34 +41,3 @@ def drawback(inputs: RunInputs) -> str:
         f"it packs the weights at every call, which pays from {FEWEST_STEPS} steps and {FEWEST_ROWS} rows of all steps on, "
         f"and there are {steps} and {steps * math.prod(batch)}"
     )
-
-
-def _has_unsupported_mesh(leaf: Array) -> bool:
-    mesh = jax.typeof(leaf).sharding.mesh
-    return not mesh.empty and set(mesh.axis_types) not in ({jax.sharding.AxisType.Auto}, {jax.sharding.AxisType.Manual})
-
-
-def _inputs(inputs: RunInputs) -> Inputs:
-    xs = inputs.xs * inputs.context["inputs"] if inputs.context else inputs.xs  # one mask for all gates and steps
-    # The kernel takes exactly one batch axis, so all are merged for it and split again.
-    time, batch = xs.shape[0], math.prod(inputs.carry.h.shape[:-1])
-    carry = jax.tree.map(lambda leaf: leaf.reshape(batch, leaf.shape[-1]), inputs.carry)
-    mask, resets = (
-        jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (inputs.mask, inputs.resets)
-    )
-    return _vary_over_the_same_axes(Inputs(xs.reshape(time, batch, xs.shape[-1]), inputs.params, carry, mask, resets))
-
-
-def _vary_over_the_same_axes(inputs: Inputs) -> Inputs:
-    """Cast all inputs to vary over the same mesh axes in `shard_map`.
-
-    The transpose of this cast is a sum over the added axes. Weights that are equal on all devices thus get the sum of the
-    gradients of all devices.
-    """
-    all_axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(inputs)))
-
-    def cast_leaf(leaf: Array) -> Array:
-        missing = tuple(sorted(all_axes - jax.typeof(leaf).manual_axis_type.varying))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(cast_leaf, inputs)

@@ -1,17 +1,13 @@
-"""Load the compiled kernel: a shared library for each instruction set, of which the processor uses one.
-
-The libraries are beside this file, or in site-packages if the package is installed as editable. If none was built, because the
-machine had no C++ compiler at installation, everything works without them.
-"""
+"""Load the compiled kernel: a shared library for each instruction set, of which the processor uses one."""
 
 import ctypes
-import hashlib
 import os
 import sys
-import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from jlstm.backends.native import libraries
 
 INSTRUCTIONS = ("baseline", "avx2", "avx512")  # from the oldest processors to the newest
 CHOICE = "JLSTM_INSTRUCTIONS"  # the environment variable that names one of them, for tests and benchmarks
@@ -29,18 +25,15 @@ class Library(NamedTuple):
 
 @cache
 def load() -> Library:
-    """Return the best library for this processor that was built from the sources beside this file.
+    """Return the best library for this processor that was built from the sources of this package.
 
     The environment variable `JLSTM_INSTRUCTIONS` chooses another one: "baseline", "avx2" or "avx512". It is read once.
     """
-    # jlstm/backends/cpu, which is also where the library lies in a folder of installed packages.
-    package_path = HERE.relative_to(HERE.parents[2])
     try:
-        source_hash = sources(HERE)
+        source_hash = libraries.sources(HERE)
     except OSError as error:
         return Library(None, reason=f"the kernel's sources, which tell whether it fits, cannot be read: {error}")
-    folders = (HERE, *(Path(sysconfig.get_path(kind)) / package_path for kind in ("purelib", "platlib")))
-    return find(folders, source_hash, os.environ.get(CHOICE, ""))
+    return find(libraries.folders(HERE), source_hash, os.environ.get(CHOICE, ""))
 
 
 def find(folders: tuple[Path, ...], source_hash: str, chosen: str = "") -> Library:
@@ -56,13 +49,13 @@ def find(folders: tuple[Path, ...], source_hash: str, chosen: str = "") -> Libra
     """
     folder = next((folder for folder in folders if _path(folder, "baseline").exists()), None)
     if folder is None:
-        return Library(None, reason="no kernel was built: install jlstm again on a machine with a C++ compiler")
+        return Library(None, reason=libraries.NOT_BUILT)
     try:
         # The baseline library runs on every processor. It tells which of the others may be loaded.
         baseline = ctypes.CDLL(str(_path(folder, "baseline")))
-        if _call_text_function(baseline, "jlstm_sources") != source_hash:
+        if libraries.call_text_function(baseline, "jlstm_sources") != source_hash:
             return Library(None, reason=f"the kernel in {folder} was built from other sources: install jlstm again")
-        best = _call_text_function(baseline, "jlstm_processor")
+        best = libraries.call_text_function(baseline, "jlstm_processor")
         # an old compiler may not have built all of them
         usable = [name for name in INSTRUCTIONS[: INSTRUCTIONS.index(best) + 1] if _path(folder, name).exists()]
         if chosen and chosen not in usable:
@@ -73,19 +66,5 @@ def find(folders: tuple[Path, ...], source_hash: str, chosen: str = "") -> Libra
         return Library(None, reason=f"the kernel in {folder} could not be loaded: {error}")
 
 
-def sources(folder: Path) -> str:
-    """Return a hash of the sources of the kernel, computed as CMakeLists.txt does."""
-    files = sorted(file for file in (folder / "src").iterdir() if file.suffix in (".cc", ".h", ".map"))
-    hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in (folder / "CMakeLists.txt", *files))
-    return hashlib.sha256(hashes.encode()).hexdigest()
-
-
 def _path(folder: Path, instructions: str) -> Path:
     return folder / f"libkernel-{instructions}{SUFFIX}"
-
-
-def _call_text_function(library: ctypes.CDLL, function: str) -> str:
-    c_function = library[function]
-    # By default ctypes would take the returned pointer for a C int, which is too narrow for it.
-    c_function.restype = ctypes.c_char_p
-    return c_function().decode()

@@ -1,17 +1,12 @@
 // The functions that XLA calls. They check the shapes and types of all arrays, so that the other files need no checks.
 
-#include <initializer_list>
-#include <string>
-#include <string_view>
-
 #include "arena.h"
+#include "calls.h"
 #include "pages.h"
 #include "run.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace {
 
-namespace ffi = xla::ffi;
 using namespace jlstm;
 
 thread_local Arena arena;
@@ -35,45 +30,6 @@ Team team_for(const Sizes& n, ffi::ThreadPool pool) {
   return Team(useful_threads<T>(n, std::max<int64_t>(pool.num_threads(), 1)), schedule);
 }
 
-using Shape = std::initializer_list<int64_t>;
-
-// Checks the arrays that XLA passes, and remembers the first error.
-class Checks {
- public:
-  template <class Buffer>
-  void operator()(const char* name, const Buffer& buffer, ffi::DataType type, Shape shape) {
-    const auto dimensions = buffer.dimensions();
-    if (buffer.element_type() != type) return complain(name, "has another dtype than xs");
-    if (dimensions.size() != shape.size() || !std::equal(shape.begin(), shape.end(), dimensions.begin())) {
-      complain(name, "has a shape that does not fit to xs and recurrent_kernel");
-    }
-  }
-
-  // Like operator(), for an array that may be absent. An absent array has no elements.
-  template <class Buffer>
-  void optional(const char* name, const Buffer& buffer, ffi::DataType type, Shape shape) {
-    if (buffer.element_count() != 0) (*this)(name, buffer, type, shape);
-  }
-
-  void complain(const char* name, const char* problem) {
-    if (complaint_.empty()) complaint_ = std::string("jlstm's kernel: ") + name + " " + problem;
-  }
-
-  bool failed() const { return !complaint_.empty(); }
-  ffi::Error error() const { return ffi::Error::InvalidArgument(complaint_); }
-
- private:
-  std::string complaint_;
-};
-
-template <class T>
-constexpr ffi::DataType kType = sizeof(T) == 4 ? ffi::F32 : ffi::F64;
-
-template <class T, class Buffer>
-T* data(const Buffer& buffer) {
-  return buffer.element_count() ? static_cast<T*>(buffer.untyped_data()) : nullptr;
-}
-
 // Like data, for a large result. Nobody has touched its memory yet, so that it can still get large pages.
 template <class T, class Buffer>
 T* result_data(Buffer& buffer) {
@@ -86,36 +42,19 @@ struct Inputs {
   ffi::AnyBuffer xs, kernel, recurrent, bias, peepholes, h0, c0, mask, resets;
 };
 
-// The options of a call, by the names that they have in Python.
 struct Options {
-  std::string_view cell;
+  CellOptions cell;
   bool reverse;
-  std::string_view activation, recurrent_activation, output_activation, coupled;
-  double cell_clip, gate_clip;  // infinite if there is none
 };
 
 // Calls f(cell, number) with the cell of a call. Only the type of the number is used.
-template <class T, class F>
-ffi::Error with_cell(const Inputs& in, const Options& o, F&& f) {
-  if (o.cell == "lstm") return f(Lstm<T>{}, T{});
-  if (o.cell == "gru") return f(Gru<T>{}, T{});
-  if (o.cell != "lstm variant") return ffi::Error::InvalidArgument("jlstm's kernel: there is no such cell");
-  LstmVariant<T> cell;
-  cell.recurrent = function_of<T>(o.recurrent_activation, o.gate_clip);
-  cell.activation = function_of<T>(o.activation, o.gate_clip);
-  cell.output = function_of<T>(o.output_activation, std::numeric_limits<double>::infinity());
-  cell.cell_clip = T(o.cell_clip);
-  using Coupled = typename LstmVariant<T>::Coupled;
-  cell.coupled = o.coupled == "f=1-i" ? Coupled::kForget : o.coupled == "i=1-f" ? Coupled::kInput : Coupled::kNone;
-  cell.weights = data<T>(in.peepholes);
-  cell.units = in.recurrent.dimensions().size() == 2 ? in.recurrent.dimensions()[0] : 0;
-  return f(cell, T{});
-}
-
 template <class F>
 ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
-  if (in.xs.element_type() == ffi::F32) return with_cell<float>(in, o, f);
-  if (in.xs.element_type() == ffi::F64) return with_cell<double>(in, o, f);
+  const auto shape = in.recurrent.dimensions();
+  const int64_t units = shape.size() == 2 ? shape[0] : 0;
+  const auto type = in.xs.element_type();
+  if (type == ffi::F32) return with_cell<float>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, float{}); });
+  if (type == ffi::F64) return with_cell<double>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, double{}); });
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 
@@ -255,12 +194,7 @@ ffi::Error run_back(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kern
 
 }  // namespace
 
-XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(Options, ffi::StructMember<std::string_view>("cell"), ffi::StructMember<bool>("reverse"),
-                                      ffi::StructMember<std::string_view>("activation"),
-                                      ffi::StructMember<std::string_view>("recurrent_activation"),
-                                      ffi::StructMember<std::string_view>("output_activation"),
-                                      ffi::StructMember<std::string_view>("coupled"), ffi::StructMember<double>("cell_clip"),
-                                      ffi::StructMember<double>("gate_clip"));
+XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(Options, JLSTM_CELL_OPTIONS, ffi::StructMember<bool>("reverse"));
 
 namespace {
 

@@ -10,12 +10,13 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "gates.h"
 #include "vector.h"
 
 namespace jlstm {
 
 // Units in a block: as many as 64 bytes hold. The residuals of the backward run lie in such blocks for all instruction sets, as
-// `lanes` in operands.py says.
+// `padded_units` in operands.py says.
 template <class T>
 constexpr int kUnits = 64 / int(sizeof(T));
 
@@ -37,12 +38,6 @@ constexpr int kRows = 6;
 #else
 constexpr int kRows = 3;
 #endif
-
-// Some of the four gates, one bit for each.
-using Gates = unsigned;
-constexpr Gates kAllGates = 0b1111;
-
-constexpr bool has(Gates gates, int gate) { return gates >> gate & 1; }
 
 // sums[r][v] += a[r][k stride] w[k][v] for k from `begin` to `end`, for R rows and V neighboring vectors of a panel. Of four vectors,
 // only those in `used` are computed: the weights of the others are zero.

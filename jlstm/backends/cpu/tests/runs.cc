@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "functions.h"
 #include "run.h"
 #include "tests.h"
 

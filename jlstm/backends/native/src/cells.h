@@ -14,13 +14,12 @@
 //                                  only with keeps_h
 //
 // `unit` is the first unit of the vectors, and `lanes` how many units there are from it on.
+//
+// Each kernel has its own vector.h, which defines Vector<T> and functions on vectors: several units for a processor, one for a GPU.
 
 #pragma once
 
-#include <limits>
-#include <string_view>
-
-#include "product.h"
+#include "gates.h"
 #include "vector.h"
 
 namespace jlstm {
@@ -110,32 +109,7 @@ struct Function {
     const V inside = kind == kSigmoid ? y * (1 - y) : kind == kTanh ? 1 - y * y : fill<T>(slope);
     return (low < y) & (y < high) ? inside : V{};
   }
-
-  // Limits the argument too. What lies beyond the limit has the value of the limit.
-  Function clipped(T limit) const {
-    Function f = *this;
-    f.clip = limit;
-    f.low = std::max(low, f.value(fill<T>(-limit))[0]);
-    f.high = std::min(high, f.value(fill<T>(limit))[0]);
-    return f;
-  }
 };
-
-// The activation functions of a cell by name, as jlstm/activations.py has them.
-template <class T>
-Function<T> function_of(std::string_view name, double clip) {
-  using F = Function<T>;
-  constexpr T infinity = std::numeric_limits<T>::infinity();
-  const auto line = [](T slope, T offset, T low, T high) { return F{F::kLine, slope, offset, low, high, infinity}; };
-  const F f = name == "sigmoid" ? F{F::kSigmoid, 0, 0, -infinity, infinity, infinity}
-              : name == "tanh" ? F{F::kTanh, 0, 0, -infinity, infinity, infinity}
-              : name == "hard_sigmoid" ? line(T(1) / 6, T(0.5), 0, 1)
-              : name == "hard_sigmoid_0.2" ? line(T(0.2), T(0.5), 0, 1)
-              : name == "hard_tanh" ? line(1, 0, -1, 1)
-              : name == "relu" ? line(1, 0, 0, infinity)
-              : line(1, 0, -infinity, infinity);
-  return clip < infinity ? f.clipped(T(clip)) : f;
-}
 
 // The LSTM with all options that act on a unit alone. Columns i, f, g, o, with peepholes p:
 //

@@ -5,13 +5,13 @@ inputs, outputs and residuals of the run. It is linear in the last operands, the
 `linear_p` with `transposed=True`, and the transpose of that is the tangent map again. So forward and reverse mode work in any
 order.
 
-On the CPU the native kernel computes the run and the transposed map. `reference` computes all else, including derivatives of
-derivatives.
+On a platform with a native kernel, the kernel computes the run and the transposed map; `register` says which platform has which.
+`reference` computes all else, including derivatives of derivatives.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,37 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from jlstm.backends.cpu import kernel, reference
-from jlstm.backends.cpu.folding import fold
-from jlstm.backends.cpu.operands import Axes, Inputs, Outputs, Run
+from jlstm.backends.native import reference
+from jlstm.backends.native.folding import fold
+from jlstm.backends.native.operands import Axes, Inputs, Outputs, Run
+from jlstm.backends.native.partition import DEVICES, is_callable
 from jlstm.cells.base import RecurrentCell
 
 run_p, linear_p = Primitive("jlstm_run"), Primitive("jlstm_linear")
 run_p.multiple_results = linear_p.multiple_results = True
+
+
+class Kernel(Protocol):
+    """The functions of a native kernel, which is a module."""
+
+    def obstacle(self) -> str:
+        """Return why this process cannot call the kernel, or "". The first call makes it ready."""
+
+    def forward(self, run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
+        """Run a cell. Return the fields of `Outputs` and, with `keep`, the residuals, see `operands.residual_shapes`."""
+
+    def transposed(self, run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dweights: bool) -> list[Array]:
+        """Return the gradients of the leaves of `Inputs.differentiable`.
+
+        Those that are not needed may have any values and, as the matmuls that compute them are left out, that of xs any shape.
+
+        Args:
+            run: the run.
+            operands: its inputs, h before each step, its gates and c, and the gradients of its outputs. Without a mask and
+                resets h before each step is not stored, and the outputs take its place.
+            needs_dxs: whether the gradient of xs is needed.
+            needs_dweights: whether those of the weights are.
+        """
 
 
 def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
@@ -35,7 +59,7 @@ def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
 
 
 def _bind(primitive: Primitive, *operands: Array, **options: Any) -> list[Array]:
-    return primitive.bind(*operands, **options, devices=kernel.DEVICES)  # see `kernel._devices`
+    return primitive.bind(*operands, **options, devices=DEVICES)  # see `partition._devices`
 
 
 def _bind_linear(constants: Sequence[Array], tangents: Sequence[Array], **options: Any) -> list[Array]:
@@ -70,14 +94,14 @@ def _constant_count(run: Run) -> int:
     return len(run.input_axes) + 1 + len(run.residual_axes)
 
 
-# --- the primitives by the native kernel ---
+# --- the primitives by a native kernel ---
 
 
-def _native_run(*operands: Array, keep: bool, run: Run) -> list[Array]:
+def _native_run(kernel: Kernel, *operands: Array, keep: bool, run: Run) -> list[Array]:
     return kernel.forward(run, run.inputs(operands), keep=keep)
 
 
-def _native_linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Array]:
+def _native_linear_map(kernel: Kernel, *operands: Array, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Array]:
     if not transposed:
         return _linear_map(*operands, transposed=transposed, wanted=wanted, run=run)
     inputs, count = run.inputs(operands), len(run.input_axes)
@@ -161,23 +185,31 @@ def _batch_linear(operands: Sequence[Array], axes: Axes, *, run: Run, **options:
 # --- registration, and lowering by platform ---
 
 
-def _register(primitive: Primitive, in_jax: Callable, native: Callable, jvp: Callable, batch: Callable) -> None:
-    """Register all rules of a primitive but the transpose.
+def register(platform: str, kernel: Kernel) -> None:
+    """Let a kernel compute the primitives in programs that JAX lowers for a platform, for example "cpu" or "cuda"."""
+    for primitive, in_jax, native in ((run_p, _run, _native_run), (linear_p, _linear_map, _native_linear_map)):
+        lower = partial(_lower, kernel, in_jax, native)
+        mlir.register_lowering(primitive, _without_devices(lower), platform=platform)
+
+
+def _lower(kernel: Kernel, in_jax: Callable, native: Callable, ctx: Any, *operands: Any, **options: Any) -> Any:
+    # The program may have been traced for another platform, so that nobody has asked whether this kernel can be called.
+    function = partial(native, kernel) if is_callable(ctx) and not kernel.obstacle() else in_jax
+    return mlir.lower_fun(partial(function, **options), multiple_results=True)(ctx, *operands)
+
+
+def _register(primitive: Primitive, in_jax: Callable, jvp: Callable, batch: Callable) -> None:
+    """Register all rules of a primitive but the transpose and the kernels.
 
     Args:
         primitive: the primitive.
         in_jax: computes its results in JAX, on every platform.
-        native: computes its results by the native kernel.
         jvp: its rule for forward-mode derivatives.
         batch: its rule for `vmap`.
     """
 
     def abstract(*operands: Any, **options: Any) -> list[Any]:
         return jax.make_jaxpr(partial(in_jax, **options))(*operands).out_avals
-
-    def lower(ctx: Any, *operands: Any, **options: Any) -> Any:
-        function = native if kernel.is_callable(ctx) else in_jax
-        return mlir.lower_fun(partial(function, **options), multiple_results=True)(ctx, *operands)
 
     # Outside of `jit` JAX calls the implementation of a primitive. Here that is a compiled call of the same primitive.
     @cache
@@ -191,12 +223,11 @@ def _register(primitive: Primitive, in_jax: Callable, native: Callable, jvp: Cal
     primitive.def_impl(_without_devices(call))
     primitive.def_abstract_eval(_without_devices(abstract))
     mlir.register_lowering(primitive, mlir.lower_fun(_without_devices(in_jax), multiple_results=True))
-    mlir.register_lowering(primitive, _without_devices(lower), platform="cpu")
     ad.primitive_jvps[primitive], batching.primitive_batchers[primitive] = _without_devices(jvp), _without_devices(batch)
 
 
 def _without_devices(rule: Callable) -> Callable:
-    """Return a rule that takes the parameter `devices` and drops it: only its presence matters, see `kernel._devices`."""
+    """Return a rule that takes the parameter `devices` and drops it: only its presence matters, see `partition._devices`."""
 
     def without(*operands: Any, devices: Any, **options: Any) -> Any:
         del devices
@@ -205,6 +236,6 @@ def _without_devices(rule: Callable) -> Callable:
     return without
 
 
-_register(run_p, _run, _native_run, _jvp_of_run, _batch_run)
-_register(linear_p, _linear_map, _native_linear_map, _jvp_of_linear, _batch_linear)
+_register(run_p, _run, _jvp_of_run, _batch_run)
+_register(linear_p, _linear_map, _jvp_of_linear, _batch_linear)
 ad.primitive_transposes[linear_p] = _without_devices(_transpose)

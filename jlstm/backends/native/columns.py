@@ -1,17 +1,20 @@
-"""The parameters of a cell in the layout of the native kernel, which has four columns for each unit.
+"""The parameters of a cell in the layout of the native kernels, which have four columns for each unit.
 
 The LSTM's are i, f, g and o. With coupled gates, the columns of the gate that has no weights are zero.
 
-The GRU's are z, r, a and b, with which its candidate is tanh(a + r b). a depends on x and b on h, so that the kernel has zeros in
-the columns of b, and the recurrent kernel in those of a.
+The GRU's are z, r, a and b, with which its candidate is tanh(a + r b). a depends on x and b on h, so that `kernel` has zeros in
+the columns of b, and `recurrent_kernel` in those of a.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jlstm.backends.native.operands import vary_over, varying_axes
 from jlstm.cell import Params
 from jlstm.cells.gru import GRUCell
 from jlstm.cells.lstm import LSTMCell
@@ -30,8 +33,15 @@ class Weights(NamedTuple):
 
 
 def weights(cell: Any, params: Params) -> Weights:
-    """Return the parameters of an LSTM or GRU in the layout of the kernel. The result is linear in them."""
+    """Return the parameters of an LSTM or GRU in the layout of the kernels. The result is linear in them."""
     return (_of_gru if isinstance(cell, GRUCell) else _of_lstm)(cell, params)
+
+
+def pull_back(cell: Any, params: Params, dweights: Weights) -> Params:
+    """Return the gradients of the parameters from those of `weights`."""
+    columns, pull_back = jax.vjp(partial(weights, cell), params)
+    # In `shard_map` results of a kernel do not vary over the mesh, as far as JAX knows, and parameters may.
+    return pull_back(jax.tree.map(lambda leaf, like: vary_over(leaf, varying_axes(like)), dweights, columns))[0]
 
 
 def _of_lstm(cell: LSTMCell, params: Params) -> Weights:
@@ -63,7 +73,7 @@ def _of_gru(cell: GRUCell, params: Params) -> Weights:
 
 
 def attributes(cell: Any, *, reverse: bool) -> dict[str, Any]:
-    """Return the options of a call of the kernel, which has three cells: the plain LSTM, other LSTMs, and the GRU."""
+    """Return the options of a call of a kernel, which has three cells: the plain LSTM, other LSTMs, and the GRU."""
     options: dict[str, Any] = {name: getattr(cell, name) for name in ("activation", "recurrent_activation")}
     options |= {"output_activation": getattr(cell, "output_function", ""), "coupled": getattr(cell, "coupled", None) or ""}
     options |= {name: np.float64(getattr(cell, name, None) or np.inf) for name in ("cell_clip", "gate_clip")}

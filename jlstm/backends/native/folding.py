@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jlstm.backends.cpu.operands import Axes
+from jlstm.backends.native.operands import Axes
 
 
 def fold(

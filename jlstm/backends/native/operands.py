@@ -100,19 +100,40 @@ class Run(NamedTuple):
         return (1, 1, 1)
 
 
-def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
-    """Return the shapes of the residuals, the values of a run that its derivative by the native kernel needs.
+def h_and_c(carry: Any) -> tuple[Array, Array]:
+    """Return the arrays of a carry. A GRU has no c: it is an array without elements."""
+    return carry.h, getattr(carry, "c", carry.h[:, :0])
 
-    They are the gates (time, batch, blocks · 4 · lanes), c before each step (time, batch, blocks · lanes), and h before each step
+
+def varying_axes(leaf: Array) -> frozenset[str]:
+    """Return the axes of a mesh over which an array varies in `shard_map`."""
+    return jax.typeof(leaf).manual_axis_type.varying
+
+
+def vary_over(leaf: Array, axes: frozenset[str]) -> Array:
+    """Cast an array to vary over some axes of a mesh too. The transpose is a sum over the axes that were added."""
+    missing = tuple(sorted(axes - varying_axes(leaf)))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+
+def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
+    """Return the shapes of the residuals, the values of a run that its derivative by a native kernel needs.
+
+    They are the gates (time, batch, 4 · padded units), c before each step (time, batch, padded units), and h before each step
     (time, batch, units). For a cell without c that has no elements. If not `Inputs.stores_h`, h has the shape (0, 0, 0).
 
-    A block holds the four gates of its units one after the other. Units that fill up the last block, and
-    steps that do not count, have values without meaning. For a GRU the gates are z, r, g and b, see `columns`.
+    The number of units is rounded up to a multiple of 64 bytes. In which order the columns of gates lie is the kernel's own. The
+    columns that are added, and steps that do not count, have values without meaning. For a GRU the gates are z, r, g and b, see
+    `columns`.
     """
     time, batch, _ = inputs.xs.shape
     units = inputs.carry.h.shape[-1]
-    # kUnits in product.h: as many units as 64 bytes hold. Kernels with narrower registers use the same blocks.
-    lanes = 64 // jnp.dtype(inputs.xs.dtype).itemsize
-    padded = -(-units // lanes) * lanes
+    padded = padded_units(units, inputs.xs.dtype)
     hs = (time, batch, units) if inputs.stores_h else (0, 0, 0)
     return [(time, batch, 4 * padded), (time, batch, padded if hasattr(inputs.carry, "c") else 0), hs]
+
+
+def padded_units(units: int, dtype: Any) -> int:
+    """Return the number of units rounded up to a multiple of 64 bytes, whatever registers a kernel has."""
+    lanes = 64 // jnp.dtype(dtype).itemsize  # kUnits in cpu/src/product.h
+    return -(-units // lanes) * lanes
