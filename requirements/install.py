@@ -76,8 +76,8 @@ def make_environment() -> None:
 def share_kernel(python: Path) -> None:
     """Make the folder of the kernels in the environment of `python` a link to that in .venv, which may be built later.
 
-    The kernels of both would have the same sources, and the same headers of XLA: see `requires` in pyproject.toml. A kernel that was
-    built from other sources is refused when it is loaded.
+    The kernels of both would have the same sources, and the same headers of XLA: see `requires` in pyproject.toml. A kernel that
+    was built from other sources is refused when it is loaded.
     """
     code = "import sysconfig; print(sysconfig.get_path('platlib'), end='')"
     pythons = (python, ROOT / ".venv" / "bin" / "python")

@@ -76,7 +76,9 @@ def test_other_sources_are_noticed(copies):
     assert loaded_library.reason == f"the kernel in {copies} was built from other sources: install jlstm again"
 
 
-@pytest.mark.parametrize("name", ["CMakeLists.txt", "src/handlers.cc", "../CMakeLists.txt", "../native/src/cells.h", "../native/src/exported.map"])
+@pytest.mark.parametrize(
+    "name", ["CMakeLists.txt", "src/handlers.cc", "../CMakeLists.txt", "../native/src/cells.h", "../native/src/exported.map"]
+)
 def test_any_change_of_the_sources_changes_their_hash(tmp_path, name):
     """How the kernel is compiled counts too; what an editor leaves there does not."""
     folder = shutil.copytree(library.HERE, tmp_path / "cpu")

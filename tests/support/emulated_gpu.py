@@ -11,7 +11,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from jlstm.backends.gpu import compiler, library, nvrtc
+from jlstm.backends import cpu, gpu
+from jlstm.backends.gpu import cache, compiler, library, nvrtc
+from jlstm.backends.native import primitives
 
 ROOT = library.HERE.parents[2]
 INCLUDES = [f"-I{folder}" for folder in (library.HERE / "src", library.HERE.parent / "native" / "src", library.HERE / "tests")]
@@ -35,20 +37,20 @@ class EmulatingCompiler:
 
     Args:
         folder: where the libraries are.
-        sources: the source files, beside the kernel's headers.
     """
 
     version = (0, 0)
     architectures = (80, 86, 90, 100, 120)
 
-    def __init__(self, folder: Path, *sources: Path):
-        self.folder, self.sources = folder, sources
+    def __init__(self, folder: Path):
+        self.folder = folder
 
     def compile(self, name, source, headers, options):
-        macros = [option for option in options if option.startswith("-D")]
-        key = repr((self.sources, macros, source, sorted(headers.items())))
-        target = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
-        compile_library(target, "-DJLSTM_EMULATED", *macros, *self.sources)
+        """Compile the kernel as `Nvrtc.compile` does."""
+        tests, macros = library.HERE / "tests", [option for option in options if option.startswith("-D")]
+        emulator = compile_library(self.folder / "libsimt.so", tests / "simt.cc")
+        target = self.folder / f"{hashlib.sha256(repr(macros).encode()).hexdigest()[:32]}.so"
+        compile_library(target, "-DJLSTM_EMULATED", *macros, tests / "emulated.cc", emulator, f"-Wl,-rpath,{self.folder}")
         return nvrtc.Compiled(os.fsencode(target) + b"\0", "")
 
 
@@ -84,7 +86,26 @@ def installed(driver: Path, cuda_compiler: EmulatingCompiler | None = None):
     forget()
 
 
+@contextmanager
+def running(driver: Path, folder: Path):
+    """Let `backend="gpu"` run its kernel on the emulator.
+
+    Args:
+        driver: the stand-in.
+        folder: for compiled kernels.
+    """
+    with installed(driver, EmulatingCompiler(folder)), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        patch.setattr(cache, "folder", lambda: folder)
+        primitives.register("cpu", gpu.kernel)
+        try:
+            yield
+        finally:
+            primitives.register("cpu", cpu.kernel)
+
+
 def forget() -> None:
-    """Forget what `jlstm.backends.gpu` knows of the GPU."""
-    for function in (library.obstacle, library.gpu, library.cuda_version, compiler._kernel):
+    """Forget what `jlstm.backends.gpu` knows of the GPU, and the programs that call its kernel."""
+    for function in (library.obstacle, library.gpu, library.cuda_version, compiler._kernel, gpu.kernel.compiled):
         function.cache_clear()
+    jax.clear_caches()

@@ -1,7 +1,7 @@
 """Keep compiled kernels on disk.
 
-The folder is `$JLSTM_CACHE`, or `jlstm` in `$XDG_CACHE_HOME`, which is `~/.cache` by default. It may be deleted at any time. A file
-is a compiled kernel followed by its SHA-256, by which a damaged file is recognized.
+The folder is `$JLSTM_CACHE`, or `jlstm` in `$XDG_CACHE_HOME`, which is `~/.cache` by default. It may be deleted at any time. A
+file is a compiled kernel followed by its SHA-256, by which a damaged file is recognized.
 """
 
 import hashlib

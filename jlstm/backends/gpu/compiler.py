@@ -15,6 +15,7 @@ __all__ = ["CompilationError", "kernel", "options", "sources"]
 
 HERE = Path(__file__).parent
 SOURCE = "recurrence.cu"
+EMULATOR = "simt.h"  # of the tests, which NVRTC never includes
 
 
 def kernel(cell_name: str, direction: str, plan: Plan, gpu: Gpu, units: int) -> Path:
@@ -57,16 +58,14 @@ def options(architectures: tuple[int, ...], macros: Mapping[str, str], capabilit
 @cache
 def sources() -> dict[str, str]:
     """Return the texts of the kernel's source and of the headers that it includes, by their names."""
-    folders = (HERE / "src", HERE.parent / "native" / "src")
+    own_folder, shared_folder = HERE / "src", HERE.parent / "native" / "src"
     texts: dict[str, str] = {}
-    names = [SOURCE]
+    names = {SOURCE}
     while names:
         name = names.pop()
-        # the header of the emulator is with the tests, and NVRTC does not reach its line
-        path = next((path for folder in folders if (path := folder / name).exists()), None)
-        if path and name not in texts:
-            texts[name] = path.read_text(encoding="utf-8")
-            names += re.findall(r'^#include "(.+)"', texts[name], re.MULTILINE)
+        folder = own_folder if (own_folder / name).exists() else shared_folder
+        texts[name] = (folder / name).read_text(encoding="utf-8")
+        names |= set(re.findall(r'^#include "(.+)"', texts[name], re.MULTILINE)) - {EMULATOR, *texts}
     return texts
 
 

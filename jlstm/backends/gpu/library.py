@@ -61,13 +61,9 @@ def find(folders: tuple[Path, ...], source_hash: str) -> Library:
 @cache
 def obstacle() -> str:
     """Make the kernel ready for calls. Return why that is not possible, or "". It happens once in a process."""
-    loaded = load()
-    if loaded.functions is None:
-        return loaded.reason
     try:
         _devices()  # starts JAX before the registration, which is refused while JAX starts
-        if reason := libraries.call_text_function(loaded.functions, "jlstm_gpu_open", DRIVER.encode()):
-            return reason
+        _call("jlstm_gpu_open", DRIVER.encode())
         if (capability := gpu().capability) < OLDEST_CAPABILITY:
             return f"the GPU has compute capability {_dotted(capability)}, and the kernel needs {_dotted(OLDEST_CAPABILITY)}"
         nvrtc.load(cuda_version()[0])
@@ -83,7 +79,7 @@ def _register(platform: str) -> str:
     """Register the functions of the library with XLA, which refuses to do it twice. Return why that is not possible, or ""."""
     try:
         for target, function in TARGETS.items():
-            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(load().functions[function]), platform=platform)
+            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(_functions()[function]), platform=platform)
     except RuntimeError as error:
         return f"this JAX cannot call the kernel: {error}"
     return ""
@@ -127,11 +123,15 @@ def _describe(ordinal: int) -> Gpu:
 
 
 def _call(function: str, *arguments: object) -> None:
-    functions = load().functions
-    if functions is None:
-        raise DriverError(load().reason)
-    if reason := libraries.call_text_function(functions, function, *arguments):
+    if reason := libraries.call_text_function(_functions(), function, *arguments):
         raise DriverError(reason)
+
+
+def _functions() -> ctypes.CDLL:
+    loaded = load()
+    if loaded.functions is None:
+        raise DriverError(loaded.reason)
+    return loaded.functions
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -2,9 +2,9 @@
 
 import os
 
-import emulated_gpu
 import pytest
 
+import emulated_gpu
 from jlstm.backends.gpu import library
 from jlstm.backends.native import libraries
 

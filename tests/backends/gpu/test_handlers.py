@@ -1,11 +1,11 @@
 """The functions that XLA calls pass the right arrays to the kernel, and launch it as the plan says."""
 
-import emulated_gpu
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import emulated_gpu
 import jlstm
 from jlstm.backends.gpu import library
 from jlstm.backends.native.columns import attributes
