@@ -3,8 +3,9 @@
 A group of blocks runs some sequences of the batch, and each block computes some of the units. All weights of a block lie in the
 registers of its threads. Blocks of a group exchange h, or dz backwards, after every step: see src/team.cuh.
 
-The plan is the one with the least estimated time for a step among all that fit on the GPU. The estimate counts instructions and adds
-the time of the exchange. Kernels alone were measured on an H200, in µs for a step, forward and float32:
+Among all plans that fit on the GPU, `plan` returns the one with the least estimated time for a step. The estimate counts
+instructions and adds the time of the exchange. Prototypes of the kernels were measured on an H200, in µs for a step, forward, in
+float32:
 
 | units                          | 16   | 32   | 64   | 128     | 256     | 320    | 512    | 650    | 1024   |
 | sequences in the batch         | 1    | 1    | 256  | 128     | 1       | 8      | 64     | 20     | 16     |

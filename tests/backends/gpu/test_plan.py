@@ -23,7 +23,7 @@ DIRECTIONS = ("forward", "backward")
     gpu=st.sampled_from((A100, RTX3090, H200, RTX5090)),
 )
 def test_every_plan_fits(direction, units, batch, gpu):
-    """Blocks of a cooperative launch fit on the GPU, and threads and shared memory in a block. All rows and units have a place."""
+    """Blocks of a cooperative launch fit on the GPU, and threads and memory in a block. All rows and units have a place."""
     choice = plan.plan(direction, "lstm", units, batch, gpu)
     if isinstance(choice, str):
         assert units > 300  # a smaller cell fits on each of these GPUs
@@ -47,8 +47,10 @@ def test_every_plan_fits(direction, units, batch, gpu):
 
 @pytest.mark.parametrize(
     ("units", "gpu", "exchange"),
-    [(10, A100, None), (32, H200, None), (64, A100, "kNone"), (128, H200, "kCluster"), (256, H200, "kCluster")]
-    + [(256, A100, "kGlobal"), (650, H200, "kGlobal"), (1024, H200, "kGlobal")],
+    [
+        *((10, A100, None), (32, H200, None), (64, A100, "kNone"), (128, H200, "kCluster"), (256, H200, "kCluster")),
+        *((256, A100, "kGlobal"), (650, H200, "kGlobal"), (1024, H200, "kGlobal")),
+    ],
 )
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_blocks_exchange_in_the_measured_way(units, gpu, exchange, direction):
