@@ -13,10 +13,14 @@ from typing import Any
 import jax
 
 from jlstm import backends
+from jlstm.backends import gpu
 from jlstm.backends.cpu import kernel, library
+from jlstm.backends.gpu import cache
+from jlstm.backends.gpu import library as gpu_library
 
 PACKAGES = ("jlstm", "jax", "jaxlib", "numpy", "jaxtyping", "safetensors", "flax", "optax", "orbax-checkpoint")
-VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", library.CHOICE, "JLSTM_DATA")
+VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR")
+VARIABLES += (library.CHOICE, cache.VARIABLE, "JLSTM_DATA")
 
 
 def facts() -> dict[str, dict[str, Any]]:
@@ -32,9 +36,20 @@ def facts() -> dict[str, dict[str, Any]]:
         "backends": {
             "auto tries": ", ".join(backends.tried()),
             "native kernel": f"none: {reason}" if reason else f"for {library.load().instructions}",
+            **_gpu_kernel(),
         },
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def _gpu_kernel() -> dict[str, str]:
+    if jax.default_backend() != gpu.PLATFORM:
+        return {}
+    if reason := gpu.kernel.obstacle():
+        return {"native kernel for GPUs": f"none: {reason}"}
+    description = gpu_library.gpu()
+    capability = ".".join(map(str, description.capability))
+    return {"native kernel for GPUs": f"for compute capability {capability}, {description.multiprocessors} multiprocessors"}
 
 
 def _version(package: str) -> str:
