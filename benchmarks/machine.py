@@ -4,7 +4,10 @@ import os
 import platform
 import re
 import resource
+import shutil
+import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -32,21 +35,32 @@ class Machine(NamedTuple):
         processor: model name of the processor.
         cores: number of cores that this process may use.
         bytes: size of the main memory.
+        gpu: names of the GPUs with their drivers; "" if there is none.
     """
 
     system: str
     processor: str
     cores: int
     bytes: int
+    gpu: str = ""
 
 
 def machine() -> Machine:
-    """Return the system, processor, number of cores and memory of this machine."""
+    """Return the system, processor, number of cores, memory and GPUs of this machine."""
     # `platform.processor()` is empty or only the instruction set on Linux, so the model name comes from /proc.
     information = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.*)$", information.read_text(), re.MULTILINE) if information.exists() else []
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(platform.platform(), (models or [platform.machine()])[0], cores(), memory)
+    return Machine(platform.platform(), (models or [platform.machine()])[0], cores(), memory, gpus())
+
+
+def gpus() -> str:
+    """Return the names of NVIDIA's GPUs in this machine with the versions of their drivers, or ""."""
+    if (program := shutil.which("nvidia-smi")) is None:
+        return ""
+    query = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    process = subprocess.run(query, capture_output=True, text=True)
+    return "" if process.returncode else "; ".join(process.stdout.splitlines())
 
 
 def cores() -> int:
@@ -56,8 +70,30 @@ def cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that compute."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    """Return the versions of Python and of those packages that compute and are installed."""
+    found: dict[str, str] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except metadata.PackageNotFoundError:
+            continue  # a machine with a GPU may have no TensorFlow
+    return found
+
+
+def version(package: str) -> str:
+    """Return the version of a package.
+
+    Raises:
+        PackageNotFoundError: it is not installed, and is not this repository.
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        if package != "jlstm":
+            raise
+    return str(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    )  # a checkout on the path
 
 
 def peak_bytes(*, children: bool = False) -> int:

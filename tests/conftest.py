@@ -119,6 +119,13 @@ def x64():
 
 
 @pytest.fixture
+def full_precision():
+    """Multiply float32 matrices in float32, also on GPUs and TPUs, which by default take fewer bits."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+@pytest.fixture
 def native():
     """Skip the test where there is no compiled kernel, or where the tests run on another backend."""
     if backends.tried()[0] != "cpu" or (why := backends.cpu.kernel.obstacle()).startswith("no kernel was built"):

@@ -88,6 +88,7 @@ def test_16_bits_stay_16_bits(dtype, name):
 
 
 @pytest.mark.table(quick=3)
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("layer", [LSTM(UNITS), LSTM(UNITS, remat=2), Bidirectional(LSTM(UNITS))], ids=repr)
 def test_close_to_the_truth(dtype, layer):

@@ -54,6 +54,7 @@ def test_vmap_over_params():
         assert_close(member, apply(layer, expected, xs, carry), atol=1e-13)
 
 
+@pytest.mark.usefixtures("full_precision")
 def test_vmap_over_init():
     """Parameters drawn from many keys under vmap equal those drawn one by one."""
     layer, keys = LAYERS["bidirectional"], jax.random.split(jax.random.key(0), 3)

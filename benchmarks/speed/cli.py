@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from benchmarks.machine import ROOT, cores
 from benchmarks.speed import frameworks, measure, page, pool, tables, weigh
 from benchmarks.speed.points import POINTS, QUICK
@@ -122,17 +120,26 @@ def weigh_again(options: argparse.Namespace) -> Report:
 
 
 def publish(out: Path, report: Report) -> None:
-    """Write the report with its page and picture, and print its tables."""
+    """Write the report with its page and picture, and print its tables. Without matplotlib there is no page."""
     page.write(out, report)
-    paths = page.publish(out, report)
     show(tables.sheets(report))
-    print(f"{page.where(report)}\nAll that was measured is in {out}, {' and '.join(map(str, paths))}")
+    try:
+        files = [out, *page.publish(out, report)]
+    except ImportError as missing:
+        files = [out]
+        print(f"left out: page and picture ({missing}); --draw {out} makes them elsewhere")
+    print(f"{page.where(report)}\nAll that was measured is in {' and '.join(map(str, files))}")
     for error in report.errors:
         print(f"error: {error}", file=sys.stderr)
 
 
 def show(sheets: Sequence[tables.Sheet]) -> None:
-    """Print tables at their full width."""
+    """Print tables at their full width, and without rich as Markdown."""
+    try:
+        from rich.console import Console
+    except ImportError:
+        print(*(sheet.markdown() for sheet in sheets), sep="\n\n")
+        return
     console = Console(highlight=False, width=max(Console().width, 220))
     for sheet in sheets:
         console.print(sheet.terminal())

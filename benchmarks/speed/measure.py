@@ -28,7 +28,8 @@ NOTES = {
     "training": "gradients of the sum of all squared outputs with respect to the parameters, not to the inputs; no optimizer",
     "peak": "the fastest float32 product of two matrices of 2048 by 2048 in this run, with the same number of threads",
     "values": "numbers in the result: all outputs, or one gradient per parameter",
-    "gpu": "float32 as each framework multiplies by default, which may be TF32 on NVIDIA's GPUs",
+    "gpu": "on a GPU: float32 as each framework multiplies by default, which may be TF32; up to 20 calls are started before the "
+    "last one is waited for, and the time of a call is that of all divided by their number",
     "load_before": "number of processes ready to run before this measurement, averaged over a minute",
 }
 

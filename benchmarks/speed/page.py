@@ -69,5 +69,5 @@ def where(report: Report) -> str:
     highest = figures.peak(report)
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     peak = "" if highest is None else f", which multiply matrices at {highest / 1e9:,.0f} GFLOP/s"
-    threads = "on the GPU" if report.gpu else f"{report.threads} threads"
+    threads = f"on {report.machine.gpu or 'the GPU'}" if report.gpu else f"{report.threads} threads"
     return f"{report.machine.processor}, {threads}{peak}, float32, {report.date[:10]}. {versions}."

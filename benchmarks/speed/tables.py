@@ -1,12 +1,13 @@
 """Tables of a report, for a terminal and as Markdown."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.speed import figures
 from benchmarks.speed.report import OURS, Report
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Format = Callable[[float], str]
 
@@ -17,8 +18,14 @@ class Sheet(NamedTuple):
     title: str
     rows: list[list[str]]
 
-    def terminal(self) -> Table:
-        """Return the table for a terminal."""
+    def terminal(self) -> "Table":
+        """Return the table for a terminal.
+
+        Raises:
+            ImportError: rich is not installed.
+        """
+        from rich.table import Table
+
         table = Table(title=self.title, title_justify="left", padding=(0, 0, 0, 1))
         for number, head in enumerate(self.rows[0]):
             table.add_column(head.replace(" ", "\n") if number else head, justify="right" if number else "left", no_wrap=True)

@@ -1,13 +1,20 @@
 """The speed benchmarks at work: every framework computes all of it, processes start, fail and are told of."""
 
 import json
+import os
 import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
 
 import numpy as np
 import pytest
 
+from benchmarks import machine
 from benchmarks.speed import cli, figures, frameworks, measure, memory, page, pool, weigh, worker
 from benchmarks.speed.frameworks import FRAMEWORKS, Setting
+from benchmarks.speed.job import Job
 from benchmarks.speed.points import Point
 from benchmarks.speed.pool import WorkerError
 from speeds import SMALL, report
@@ -38,6 +45,68 @@ def test_frameworks_compute_all_of_it(name, form):
     assert padding.any() == (form == "ragged")
     assert (ys[padding] == 0).all()
     assert (ys[~padding] != 0).all()
+
+
+@pytest.mark.parametrize(("gpu", "delay"), [(True, 0.0), (True, 0.1), (False, 0.0)])
+def test_a_gpu_gets_the_next_call_before_the_last_one_is_done(gpu, delay):
+    """There several calls are started before the last one is waited for, unless one call takes as long as a burst."""
+    events = ""
+
+    def start():
+        nonlocal events
+        events += "s"
+        return len(events)
+
+    def wait(result):
+        nonlocal events
+        assert result == len(events)
+        events += "w"
+        time.sleep(delay)
+
+    server = worker.Server(None, Setting(1, gpu=gpu))
+    server.job = Job(start, wait)
+    answer = server.burst(0.05, 3)
+    first, *bursts = events.removesuffix("w").split("w")
+    assert first == "s"
+    assert len(set(bursts)) == 1
+    assert (1 < len(bursts[0]) <= worker.PIPELINED) if gpu and not delay else bursts[0] == "s"
+    assert answer["calls"] == len("".join(bursts))
+    assert delay < answer["lowest"] <= answer["median"]
+
+
+def test_packages_that_are_missing_are_left_out(monkeypatch):
+    """A machine without TensorFlow can measure the others, and a checkout that is not installed has a version too."""
+
+    def version(name):
+        if name in ("tensorflow", "keras", "jlstm"):
+            raise metadata.PackageNotFoundError(name)
+        return "1.2"
+
+    installed = metadata.version("jlstm")
+    monkeypatch.setattr(metadata, "version", version)
+    versions = machine.versions()
+    assert versions.keys() == {"python", *machine.PACKAGES} - {"tensorflow", "keras"}
+    assert versions["jlstm"] == installed
+    with pytest.raises(ImportError, match="tensorflow"):
+        machine.version("tensorflow")
+
+
+@pytest.mark.slow
+def test_a_machine_without_most_packages(tmp_path):
+    """With nothing but the core's packages, ours is measured, the tables are printed, and the JSON is written."""
+    names = ("tensorflow", "keras", "flax", "optax", "rich", "matplotlib", "haiku", "equinox", "torch", "onnxruntime")
+    blocked = tmp_path / "blocked"
+    for name in names:
+        (blocked / name).mkdir(parents=True)
+        (blocked / name / "__init__.py").write_text(f'raise ModuleNotFoundError("blocked", name="{name}")')
+    out = tmp_path / "speed.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--points", "step", "--threads", "1", "--out", str(out)]
+    path = os.pathsep.join(filter(None, (str(blocked), os.environ.get("PYTHONPATH"))))
+    process = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, cwd=machine.ROOT)
+    assert process.returncode == 0, process.stderr
+    assert {row.framework for row in page.read(out).rows} >= {"jlstm", "numpy"}
+    assert "left out: torch (blocked)" in process.stdout
+    assert "left out: page and picture (drawing needs matplotlib" in process.stdout
 
 
 def test_memory_grows_by_what_is_held():

@@ -2,15 +2,16 @@
 
 A module defines `build(point, setting) -> jobs`. The jobs are a dict of callables without arguments, with names such as "forward"
 and "training". A job that the framework has no usual way to do is left out. A callable returns only when its result is computed.
+On a GPU it is a `Job`, which can also be started without waiting for the result.
 """
 
 import importlib
 from collections.abc import Mapping
-from importlib import metadata
 from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
-from jlstm.backends import BACKENDS
+from benchmarks.machine import version
+from jlstm.backends import BACKENDS, OF_PLATFORM
 
 
 class Setting(NamedTuple):
@@ -52,7 +53,8 @@ class Framework(NamedTuple):
 
 
 def _ours(backend: str) -> Framework:
-    return Framework("ours", "jlstm", backend, ours=True, peer=False, long=True)
+    on = (backend,) if backend in OF_PLATFORM else ("cpu", "gpu")
+    return Framework("ours", "jlstm", backend, ours=True, peer=False, on=on, long=True)
 
 
 OURS = {"jlstm" if backend == "auto" else f"jlstm {backend}": _ours(backend) for backend in BACKENDS if backend != "parallel"}
@@ -84,4 +86,4 @@ def load(name: str) -> tuple[ModuleType, str]:
         ImportError: it is not installed, or not usable.
     """
     framework = FRAMEWORKS[name]
-    return importlib.import_module(f"{__name__}.{framework.module}"), metadata.version(framework.package)
+    return importlib.import_module(f"{__name__}.{framework.module}"), version(framework.package)

@@ -7,23 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.speed.job import Job
 from benchmarks.speed.points import Point
 
 Jobs = dict[str, Callable[[], Any]]
 
 
-def blocking_call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """Return a callable that calls the compiled function and waits for its result.
+def blocking_call(function: Callable[..., Any], *arguments: Any) -> Job:
+    """Return a job that calls the compiled function and waits for its result.
 
     Args:
         function: the function.
         *arguments: its arguments, which are put on the device now, so that the copy is not timed.
 
     Returns:
-        A callable without arguments that returns the leaves of the result. The first call compiles.
+        The job, whose result is the leaves of that of the function. The first call compiles.
     """
     compiled, device_arguments = jax.jit(function), jax.block_until_ready(jax.device_put(arguments))
-    return lambda: jax.tree.leaves(jax.block_until_ready(compiled(*device_arguments)))
+    return Job(lambda: compiled(*device_arguments), lambda result: jax.tree.leaves(jax.block_until_ready(result)))
 
 
 def sequence(outputs: Callable[[Any, jax.Array], jax.Array], params: Any, point: Point, *, batch_major: bool = False) -> Jobs:

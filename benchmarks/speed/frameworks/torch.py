@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.speed.frameworks import Setting
+from benchmarks.speed.job import Job
 from benchmarks.speed.points import Point
 
 
@@ -47,9 +48,8 @@ def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:
 def _blocking_call(function: Callable[[], Any], setting: Setting) -> Callable[[], Any]:
     """Return a callable that calls the function and waits for its result."""
 
-    def call() -> Any:
-        result = function()
+    def wait(result: Any) -> Any:
         torch.cuda.synchronize()  # kernels on a GPU run after the call has returned
         return result
 
-    return call if setting.gpu else function
+    return Job(function, wait) if setting.gpu else function

@@ -33,5 +33,10 @@ def obstacle(cell: Any, inputs: RunInputs, options: RunOptions) -> str:
 
 
 def drawback(inputs: RunInputs) -> str:
-    """Return "": the kernel is a single launch, whatever the number of steps."""
-    return ""
+    """Return why "auto" should let XLA run a call, or "".
+
+    A batch that does not fit on the GPU at once is run by several launches, one after the other. For so many sequences XLA's
+    products are efficient too. Which of both is faster has not been measured.
+    """
+    _, *batch = inputs.xs.shape[:-1]
+    return kernel.size_drawback(inputs.carry.h.shape[-1], math.prod(batch))

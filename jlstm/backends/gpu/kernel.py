@@ -55,6 +55,14 @@ def size_obstacle(cell: RecurrentCell, time: int, batch: int) -> str:
     return choice if isinstance(choice, str) else ""
 
 
+def size_drawback(units: int, batch: int) -> str:
+    """Return why XLA may be faster for a size, or ""."""
+    choice = plan.plan("forward", "lstm", units, batch, library.gpu())  # cells differ in what they compute, not in the plan
+    if isinstance(choice, str) or choice.rows >= batch:
+        return ""
+    return f"the GPU has room for {choice.rows} of {batch} sequences of {units} units at a time"
+
+
 @cache
 def compiled(direction: Direction, cell_name: str, units: int, batch: int) -> Compiled | str:
     """Return the kernel for a size, compiled now or taken from the cache on disk, or why there is none, in one sentence."""

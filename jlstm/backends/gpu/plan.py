@@ -3,8 +3,9 @@
 A group of blocks runs some sequences of the batch, and each block computes some of the units. All weights of a block lie in the
 registers of its threads. Blocks of a group exchange h, or dz backwards, after every step: see src/team.cuh.
 
-The plan is the one with the least estimated time for a step among all that fit on the GPU. The estimate counts instructions and adds
-the time of the exchange. Kernels alone were measured on an H200, in µs for a step, forward and float32:
+Among all plans that fit on the GPU, `plan` returns the one with the least estimated time for a step. The estimate counts
+instructions and adds the time of the exchange. Prototypes of the kernels were measured on an H200, in µs for a step, forward, in
+float32:
 
 | units                          | 16   | 32   | 64   | 128     | 256     | 320    | 512    | 650    | 1024   |
 | sequences in the batch         | 1    | 1    | 256  | 128     | 1       | 8      | 64     | 20     | 16     |
@@ -14,7 +15,9 @@ the time of the exchange. Kernels alone were measured on an H200, in µs for a s
 With a cluster 128 and 256 units were 1.3 to 1.6 times as fast as through global memory.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 Direction = Literal["forward", "backward"]
@@ -93,10 +96,10 @@ def plan(direction: Direction, cell: str, units: int, batch: int, gpu: Gpu) -> P
     }
     if units <= 2 * PADDING:
         return _warps(direction, units, max(batch, 1), gpu, macros)
-    layouts = [layout for layout in _layouts(direction, units, max(batch, 1), gpu) if layout.fits]
-    if not layouts:
+    best = min(_layouts(direction, units, max(batch, 1), gpu), key=lambda layout: layout.cycles, default=None)
+    if best is None:
         return f"{units} units are too many for the registers of this GPU's {gpu.multiprocessors} multiprocessors"
-    return min(layouts, key=lambda layout: layout.cycles).plan(macros)
+    return best.plan(macros)
 
 
 def _warps(direction: Direction, units: int, batch: int, gpu: Gpu, macros: dict[str, str]) -> Plan:
@@ -180,7 +183,7 @@ class _Layout(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        row = 32 * self.slices * self.turns
+        row = 32 * self.slices * self.turns  # `row` of Weights in src/product.cuh
         copies = 2 if self.exchange == "cluster" else 1
         return 4 * self.rows * (copies * row + self.slices * self.results)
 
@@ -202,13 +205,16 @@ class _Layout(NamedTuple):
     def cycles(self) -> float:
         """An estimate of the time of a step, for the whole batch."""
         warps = max(self.warps / 4, 1)  # on each of the four schedulers of a multiprocessor
+        # Multiplications, reads of rows, and the additions between lanes, for four rows at a time.
         product = self.rows / ROWS_AT_ONCE * (self.turns * (ROWS_AT_ONCE * 4 * self.columns + 4 * ROWS_AT_ONCE) + 60)
-        numbers = -(-self.rows * self.share // (32 * self.warps))
+        numbers = -(-self.rows * self.share // (32 * self.warps))  # whose functions each thread computes
+        exchanged = 0.0
+        if self.exchange == "global":  # rows are read
+            exchanged = self.rows * self.depth / (32 * self.warps)
+        elif self.exchange == "cluster":  # numbers are written to all blocks
+            exchanged = warps * numbers * self.group * (4 if self.direction == "forward" else 16)
         waves = math.ceil(self.group * self.groups / self.gpu.multiprocessors)
-        exchanged = self.rows * self.depth / (32 * self.warps) if self.exchange == "global" else 0
-        put = numbers * self.group * (1 if self.direction == "forward" else 4) * 4 if self.exchange == "cluster" else 0
-        step = warps * (product + numbers * 100 + put) + exchanged + WAIT[self.exchange]
-        return step * waves * self.launches
+        return (warps * (product + numbers * 100) + exchanged + WAIT[self.exchange]) * waves * self.launches
 
     def plan(self, macros: dict[str, str]) -> Plan:
         """Return the plan with this layout."""
@@ -230,25 +236,28 @@ class _Layout(NamedTuple):
         )
 
 
-def _layouts(direction: Direction, units: int, batch: int, gpu: Gpu) -> list[_Layout]:
-    """Return all layouts that may fit."""
+def _layouts(direction: Direction, units: int, batch: int, gpu: Gpu) -> Iterator[_Layout]:
+    """Yield all layouts that fit."""
     padded = _round_up(units, PADDING)
-    exchanges: list[tuple[Exchange, list[int]]] = [("none", [padded]), ("global", [8, 16, 32, 64])]
+    shares: dict[Exchange, tuple[int, ...]] = {"none": (padded,), "global": (8, 16, 32, 64)}
     if gpu.capability >= (9, 0):
-        exchanges.append(("cluster", [16, 32, 48, 64]))
-    layouts = []
-    for exchange, shares in exchanges:
-        for share in shares:
-            group = -(-padded // share)
-            most = max(gpu.multiprocessors // group, 1)  # groups at a time
-            for rows in range(ROWS_AT_ONCE, _round_up(batch, ROWS_AT_ONCE) + 1, ROWS_AT_ONCE):
-                groups = -(-batch // rows)
-                launches = -(-groups // most) if exchange == "global" else 1
-                for slices in (1, 2, 4, 8, 16):
-                    layouts.append(
-                        _Layout(direction, padded, gpu, exchange, share, rows, slices, min(groups, most) if launches > 1 else groups, launches)
-                    )
-    return layouts
+        shares["cluster"] = (16, 32, 48, 64)
+    exchanges = [(exchange, share) for exchange, choices in shares.items() for share in choices]
+    for (exchange, share), rows, slices in itertools.product(exchanges, _rows(batch), (1, 2, 4, 8, 16)):
+        groups, launches = -(-batch // rows), 1
+        if exchange == "global":  # all blocks of a launch run at the same time
+            most = max(gpu.multiprocessors // -(-padded // share), 1)
+            groups, launches = min(groups, most), -(-groups // most)
+        layout = _Layout(direction, padded, gpu, exchange, share, rows, slices, groups, launches)
+        if layout.fits:
+            yield layout
+
+
+def _rows(batch: int) -> Iterator[int]:
+    """Yield numbers of sequences that a group may have: all multiples of 4 up to 64, and then every fourth of them."""
+    most = _round_up(batch, ROWS_AT_ONCE)
+    yield from range(ROWS_AT_ONCE, min(most, 64) + 1, ROWS_AT_ONCE)
+    yield from range(80, most + 1, 4 * ROWS_AT_ONCE)
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -156,7 +156,7 @@ ffi::Error backward(cuda::Stream stream, Buffer recurrent, Buffer peepholes, Buf
     check.optional("dpeepholes", *dpeepholes, ffi::F32, {batch, Cell::peepholes, units});
     check("dh0", *dh0, ffi::F32, {batch, units});
     check("dc0", *dc0, ffi::F32, {batch, units_of_c});
-    (a.stores_h() ? a.hs : a.ys) = data<float>(hs);
+    a.hs = data<float>(hs);  // without a mask and resets ys
     a.gates = data<float>(gates), a.cs = data<float>(cs);
     a.dys = data<float>(dys), a.dh = data<float>(dh), a.dc = data<float>(dc);
     a.dzs = data<float>(*dzs), a.dpeepholes = data<float>(*dpeepholes), a.dh0 = data<float>(*dh0), a.dc0 = data<float>(*dc0);

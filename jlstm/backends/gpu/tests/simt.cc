@@ -42,6 +42,7 @@ constexpr size_t kStack = 256 << 10;
 
 struct Barrier {
   unsigned expected = 0, arrived = 0, turn = 0;
+  char order[2];  // what a turn releases. Threads that are ahead release the other one, which those that wake up do not see
 };
 
 struct Fiber {
@@ -154,15 +155,15 @@ void start() {
 }
 
 void wait(Barrier& barrier) {
-  released(&barrier);
   const unsigned turn = barrier.turn;
+  released(&barrier.order[turn % 2]);
   if (++barrier.arrived == barrier.expected) {
     barrier.arrived = 0;
     ++barrier.turn;
     ++grid->events;
   }
   while (barrier.turn == turn) to_scheduler(false);
-  acquired(&barrier);
+  acquired(&barrier.order[turn % 2]);
 }
 
 }  // namespace
