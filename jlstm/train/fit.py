@@ -152,8 +152,7 @@ def fit(
             snapshot = snapshot._replace(state=train(task, snapshot.state, snapshot.key, goal, watch))
             if not snapshot.state.finite:
                 raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
-            # If the run was interrupted before the goal, there is no record. The sums stay in the snapshot, so that the record of
-            # the resumed run has the same means as that of an uninterrupted run.
+            # Interrupted before the goal, there is no record: the sums stay, so that the resumed run's record has the same means.
             if int(snapshot.state.step) == goal:
                 seconds = time.perf_counter() - started
                 snapshot = _recorded(snapshot, task, validation, seconds, batches.size * (goal - step) / seconds)

@@ -23,7 +23,7 @@ def test_the_grid_is_frozen():
 
 
 def test_operations_are_those_of_the_products():
-    """The counts equal those by hand. Training adds the products for both weights, for h, and for the outputs of a lower layer."""
+    """Counts equal those by hand. Training adds the products for both weights, for h, and for the outputs of a lower layer."""
     plain = SMALL["plain"]
     assert plain.flops("forward") == 2 * 10 * 16 * (3 + 4)
     assert plain.flops("training") == 2 * 10 * 16 * ((3 + 4) + (3 + 4) + 4)

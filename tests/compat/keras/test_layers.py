@@ -100,7 +100,7 @@ def test_it_is_the_same(kind, mask, options):
 
 @pytest.mark.parametrize("name", loop._NAMES)
 def test_named_activations_are_those_of_keras(name):
-    """A function that the drop-ins run by its name in jlstm has the values and the derivatives of Keras's, also at its corners."""
+    """A function that the drop-ins run by its name in jlstm has the values and derivatives of Keras's, also at its corners."""
     ours, theirs = activation(name), keras.activations.get(name)
     assert loop._activation(theirs) == name
     assert loop._activation(keras.activations.get(None)) == "linear"
