@@ -162,9 +162,9 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
     return frozenset(result)
 
 
-def reason_left_out(framework: Peer | None, problem_: Problem) -> str:
+def reason_left_out(framework: Peer | None, candidate: Problem) -> str:
     """Return why a problem is left out of a peer's rows: the peer cannot run it or has a known bug. "" if it is in them."""
-    return "" if framework is None else framework.lacks(problem_) or framework.known_bug(problem_)
+    return "" if framework is None else framework.lacks(candidate) or framework.known_bug(candidate)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
@@ -211,11 +211,11 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     """
     named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows(framework).items())}
     named["lstm wide"] = Problem(LSTM(128), batch=5, time=28, features=40)
-    all_cases = [(name, replace(problem_, dtype=dtype)) for name, problem_ in named.items() for dtype in DTYPES]
+    all_cases = [(name, replace(case_problem, dtype=dtype)) for name, case_problem in named.items() for dtype in DTYPES]
     all_cases += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
-    for name, problem_ in all_cases:
-        if not (restricted(framework) and reason_left_out(framework, problem_)):
-            yield Case(name, problem_, peer)
+    for name, case_problem in all_cases:
+        if not (restricted(framework) and reason_left_out(framework, case_problem)):
+            yield Case(name, case_problem, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
     # The rows leave out what a peer gets wrong, so its bugs get cases of their own: a plain row with one change.
@@ -232,8 +232,8 @@ def bug_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -
 
 def highest_dtype_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer can run, in the highest dtype that it offers. See `bug_cases`."""
-    for name, problem_ in named.items():
-        candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)
+    for name, case_problem in named.items():
+        candidates = (replace(case_problem, dtype=dtype) for dtype in DTYPES)
         runnable = next((candidate for candidate in candidates if framework is None or not framework.lacks(candidate)), None)
         if runnable is not None:
             yield Case(name, runnable, peer, "" if framework is None else framework.known_bug(runnable))

@@ -124,9 +124,9 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     """
     for number, (name, row) in enumerate(named_rows(framework).items()):
         for dtype in DTYPES:
-            problem_ = replace(problem(row, number), dtype=dtype)
-            if not reason_left_out(framework, problem_):
-                yield Case(name, problem_, peer)
+            case_problem = replace(problem(row, number), dtype=dtype)
+            if not reason_left_out(framework, case_problem):
+                yield Case(name, case_problem, peer)
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
     yield from bug_cases({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
     yield from highest_dtype_cases(_wrapped(), peer, framework)
