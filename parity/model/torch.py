@@ -45,8 +45,10 @@ def originals(
 
 
 def _content(path: Path) -> Any:
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"  # the header, a JSON object, is after its length in 8 bytes
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        return load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's unpickler lets any through, and its messages have several lines with terminal codes
         raise ValueError(
             f"{path} is not a file that PyTorch reads with weights_only=True: save its state_dict() alone"
@@ -54,12 +56,12 @@ def _content(path: Path) -> Any:
 
 
 def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield all floating-point tensors in nested dicts, with their keys joined by dots."""
+    """Yield all floating-point tensors in nested dicts and lists, with their keys and indices joined by dots."""
     if isinstance(tree, torch.Tensor):
         if tree.is_floating_point():
             yield name, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
+    elif isinstance(tree, Mapping | list | tuple):
+        for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
