@@ -16,9 +16,7 @@ from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original, Results
 
 _CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_CLASS_ASSUMPTION = (
-    "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
-)
+_CLASS_ASSUMPTION = "the file names no classes: modules with weights of the names and shapes of torch.nn's are taken to be those"
 
 
 def originals(
@@ -48,7 +46,10 @@ def _content(path: Path) -> Any:
     with path.open("rb") as file:
         is_safetensors = file.read(9)[8:] == b"{"  # the header, a JSON object, is after its length in 8 bytes
     try:
-        return load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+        if is_safetensors:
+            return load_file(path)
+        with path.open("rb") as file:  # of a path, PyTorch takes the ending for the format
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's unpickler lets any through, and its messages have several lines with terminal codes
         raise ValueError(
             f"{path} is not a file that PyTorch reads with weights_only=True: save its state_dict() alone"
