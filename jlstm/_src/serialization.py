@@ -153,7 +153,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or is not a safetensors file.
     """
-    if not checks.path("path", path).is_file():
+    if checks.path("path", path).is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)} is a folder, expected a file: name a file in it")
+    if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
     try:
         return unpack(Path(path).read_bytes())

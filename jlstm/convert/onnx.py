@@ -225,7 +225,7 @@ def _load_node(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
         raise ValueError(f"{model.path}: {quoted(name)}: {error}") from error
 
 
-def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
+def write(path: str | os.PathLike[str], layer: Layer, params: Params, *, lengths: bool = True, states: bool = True) -> None:
     """Write an ONNX model that computes the same as `layer.apply`, for any batch size and number of steps.
 
     The inputs are `xs`, in the layout of the layer, `lengths` (batch,), int32, and for each layer k the initial states `h_k`
@@ -234,14 +234,20 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
     Args:
         path: the file.
         layer, params: as for `dump`.
+        lengths: whether the model has the input `lengths`. Without it, all steps count.
+        states: whether the model has inputs for the initial states. Without them, they are zero.
 
     Raises:
         ImportError: onnx is not installed.
         OSError: the file cannot be written.
+        TypeError: `lengths` or `states` is not True or False.
         ValueError: as for `dump`; or ONNX's nodes do not have the dtype.
 
     Differs from: for a length of 0, ONNX Runtime returns zeros as the last states, and jlstm returns the initial states.
     """
     checks.path("path", path)
+    checks.flag("lengths", lengths)
+    checks.flag("states", states)
     nodes = dump(layer, params)
-    writer.write(path, nodes if isinstance(nodes, list) else [nodes], time_major=layer.time_major)
+    nodes = nodes if isinstance(nodes, list) else [nodes]
+    writer.write(path, nodes, time_major=layer.time_major, lengths=lengths, states=states)

@@ -222,11 +222,11 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
             None, they are skipped.
 
     Returns:
-        Layers and parameters by name.
+        Layers and parameters by name. `assumed` says so if the file has only the weights of a module, and not its class.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is of another kind, is damaged, or has no layer that can be converted.
+        ValueError: the file is of another kind, damaged, or one of several of a model, or it has no layer that can be converted.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -261,7 +261,8 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         unused = [name for name, entry in file.entries.items() if name not in used and getattr(entry, "is_tensor", True)]
         listed = ", ".join(repr(name[:40]) for name in list(file.entries)[:3]) or "no tensors"
     # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
-    file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
+    assumed = [torch_scopes.CLASS_ASSUMPTION] if layers.keys() - file.classes.keys() else []
+    file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, assumed=assumed, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
     remedy = f"it has {listed}; pass the weights of such a layer to load by these names"
     return file_layers.warn_about_skipped(path, kinds, remedy)
@@ -277,10 +278,7 @@ def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], 
         return complaint
     for name, entry in entries.items():
         if isinstance(entry, Unreadable):
-            return (
-                f"its {name} is {entry.description}, expected a tensor of floating numbers in memory: convert it with PyTorch "
-                "first"
-            )
+            return f"its {name} is {entry.description}, expected a tensor of floats in memory: convert it with PyTorch first"
         # A tensor made by `expand` repeats elements, by strides of 0. Reading it would take more memory than the file has bytes.
         if isinstance(entry, Tensor) and prod(entry.shape) > entry.storage.size:
             return f"its {name} repeats {entry.storage.size} numbers over a larger shape: save a copy of it, made by contiguous()"

@@ -131,6 +131,8 @@ TABLE = {
         lambda: LAYER.initial_carry({"bias": XS}, (2,)),
         "params must be what init of this layer returned, got dict",
     ),
+    "linen's variables": (lambda: LAYER.apply({"params": PARAMS}, XS), "pass what is in it, variables['params']"),
+    "linen's variables of a Stack": (lambda: Stack((LAYER,)).apply({"params": (PARAMS,)}, XS), "variables['params']"),
     "a layer's params": (lambda: Stack((LAYER,)).initial_carry(PARAMS, (2,)), "params must be a tuple of 1"),
     "no params of a Stack": (
         lambda: Stack((LAYER,)).initial_carry(None, (2,)),
