@@ -108,7 +108,6 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
     return bool(backward and all_outputs_used and row.get("unroll") and row.get("zero_output"))
 
 
-@cache
 def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     """Return rows that together hold every pair of `sensible_pairs`. A row has a value of `OPTIONS` for every option.
 
@@ -116,18 +115,19 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
         framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run and gets wrong. None stands for a peer
             that has all options, as Keras.
     """
+    return _rows(framework if restricted(framework) else None)
+
+
+@cache
+def _rows(framework: Peer | None) -> tuple[dict[str, Any], ...]:
     # For Keras, `makes_sense` decides on whole rows. A peer that lacks something is asked pair by pair, and a row is allowed if
     # all of its pairs are.
     wanted = sensible_pairs(framework)
-    if not restricted(framework):
+    if framework is None:
         return covering(OPTIONS, wanted, makes_sense)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
-
-    def is_allowed(row: dict[str, Any]) -> bool:
-        return pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
-
-    return covering(offered, wanted, is_allowed)
+    return covering(offered, wanted, lambda row: True, only_wanted=True)
 
 
 @cache
@@ -137,13 +137,17 @@ def restricted(framework: Peer | None) -> bool:
     return framework is not None and any(reason_left_out(framework, problem(row)) for row in candidates if possible(row))
 
 
-@cache
 def sensible_pairs(framework: Peer | None = None) -> frozenset:
     """Return all pairs of options, ((name, value), (name, value)), that occur together in some row that the peer can run.
 
     A pair of options that the peer is known to get wrong is left out. `framework` is as for `rows`.
     """
-    if restricted(framework):
+    return _sensible_pairs(framework if restricted(framework) else None)
+
+
+@cache
+def _sensible_pairs(framework: Peer | None) -> frozenset:
+    if framework is not None:
         settings = [(name, value) for name, values in OPTIONS.items() for value in values]
         partial_rows = (dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0])
         return frozenset().union(

@@ -95,11 +95,7 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     wanted = sensible_pairs(framework)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
-
-    def is_allowed(row: dict[str, Any]) -> bool:
-        return possible(row) and pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
-
-    return covering(offered, wanted, is_allowed)
+    return covering(offered, wanted, possible, only_wanted=True)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ def lacks(problem: Problem) -> str:
     """Return why JAX's `lstm_ref` cannot run a problem; "" if it can."""
     if problem.step:
         return f"{NAME} has no single step, only sequences"
-    return lacking(NAME, problem, lambda layer, params: [_dump(*part) for part in modules(layer, params)])
+    return lacking(NAME, problem, _dump, modules)
 
 
 def known_bug(problem: Problem) -> str:
