@@ -23,7 +23,18 @@ GPUS = {
     "B200": Gpu((10, 0), 148, 232448),
     "RTX 5090": Gpu((12, 0), 170, 101376),
 }
-SIZES = ((128, 10), (1, 32), (256, 64), (32, 128), (48, 200), (1, 256), (8, 320), (64, 512), (20, 650), (16, 1024))  # batch, units
+SIZES = (
+    (128, 10),
+    (1, 32),
+    (256, 64),
+    (32, 128),
+    (48, 200),
+    (1, 256),
+    (8, 320),
+    (64, 512),
+    (20, 650),
+    (16, 1024),
+)  # batch, units
 CELLS = ("lstm", "lstm variant", "gru")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
@@ -60,7 +71,9 @@ class Row(NamedTuple):
         return f"{start} {exchange} | {sizes} | {self.registers} | {self.spilled} |"
 
 
-def rows(gpus: dict[str, Gpu] = GPUS, sizes: tuple[tuple[int, int], ...] = SIZES, cells: tuple[str, ...] = CELLS) -> Iterator[Row]:
+def rows(
+    gpus: dict[str, Gpu] = GPUS, sizes: tuple[tuple[int, int], ...] = SIZES, cells: tuple[str, ...] = CELLS
+) -> Iterator[Row]:
     """Compile the plan of each GPU, size, cell and direction."""
     library = nvrtc.load()
     for name, gpu in gpus.items():
@@ -69,10 +82,14 @@ def rows(gpus: dict[str, Gpu] = GPUS, sizes: tuple[tuple[int, int], ...] = SIZES
                 for direction in DIRECTIONS:
                     choice = plan(direction, cell, units, batch, gpu)
                     row = Row(name, cell, direction, batch, units, choice)
-                    yield row if isinstance(choice, str) else row._replace(**_report(library, choice, gpu))
+                    if not isinstance(choice, str):
+                        registers, spilled = _report(library, choice, gpu)
+                        row = row._replace(registers=registers, spilled=spilled)
+                    yield row
 
 
-def _report(library: nvrtc.Nvrtc, choice: Plan, gpu: Gpu) -> dict[str, int]:
+def _report(library: nvrtc.Nvrtc, choice: Plan, gpu: Gpu) -> tuple[int, int]:
+    """Compile a kernel, and return its registers for a thread and the bytes that it spills."""
     headers = dict(compiler.sources())
     source = headers.pop(compiler.SOURCE)
     options = [*compiler.options(library.architectures, choice.macros, gpu.capability), "--ptxas-options=-v"]
@@ -80,7 +97,7 @@ def _report(library: nvrtc.Nvrtc, choice: Plan, gpu: Gpu) -> dict[str, int]:
     registers, spilled = (re.search(pattern, log) for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores"))
     if registers is None or spilled is None:
         raise RuntimeError(f"NVRTC reported no registers: {log[:200]!r}")
-    return {"registers": int(registers[1]), "spilled": int(spilled[1])}
+    return int(registers[1]), int(spilled[1])
 
 
 def main() -> None:
@@ -89,7 +106,7 @@ def main() -> None:
     lines = [
         "# Variants of the GPU kernel",
         "",
-        f"Printed by `python -m benchmarks.gpu_kernels`, with NVRTC {version}. No GPU was used. Shared memory is in KiB for a block.",
+        f"Printed by `python -m benchmarks.gpu_kernels` with NVRTC {version}, without a GPU. Shared memory is in KiB for a block.",
         "",
         "| GPU | cell | direction | batch | units | exchange | blocks × threads | shared | registers | spilled bytes |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -19,8 +19,10 @@ from jlstm.backends.gpu import cache
 from jlstm.backends.gpu import library as gpu_library
 
 PACKAGES = ("jlstm", "jax", "jaxlib", "numpy", "jaxtyping", "safetensors", "flax", "optax", "orbax-checkpoint")
-VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR")
-VARIABLES += (library.CHOICE, cache.VARIABLE, "CUDA_VISIBLE_DEVICES", "JLSTM_DATA")
+VARIABLES = (
+    *("JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES"),
+    *(library.CHOICE, cache.VARIABLE, "JLSTM_DATA"),
+)
 
 
 def facts() -> dict[str, dict[str, Any]]:

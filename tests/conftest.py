@@ -67,7 +67,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before the order is shuffled
 def pytest_collection_modifyitems(items):
-    """Mark the slow cases of tables, and let one worker run all tests of a file: another would compile the same programs again."""
+    """Mark the slow cases of tables, and let one worker run all tests of a file: another would compile its programs again."""
     tables = defaultdict(list)
     for item in items:
         if not item.get_closest_marker("xdist_group"):

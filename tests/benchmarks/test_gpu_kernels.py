@@ -35,7 +35,9 @@ def test_no_variant_spills(gpu, size, cell):
 
 def test_the_committed_table_has_no_spills():
     """The committed table names each size, and its last column is 0 throughout."""
-    lines = [line.split("|") for line in gpu_kernels.RESULTS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    lines = [line.split("|") for line in gpu_kernels.RESULTS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][
+        1:
+    ]
     assert len(lines) == len(gpu_kernels.GPUS) * len(gpu_kernels.SIZES) * len(gpu_kernels.CELLS) * 2
     compiled = [line for line in lines if line[-2].strip()]
     assert all(line[-2].strip() == "0" for line in compiled)
