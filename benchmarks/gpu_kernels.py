@@ -106,7 +106,7 @@ def main() -> None:
     lines = [
         "# Variants of the GPU kernel",
         "",
-        f"Printed by `python -m benchmarks.gpu_kernels` with NVRTC {version}, without a GPU. Shared memory is in KiB for a block.",
+        f"Printed by `python -m benchmarks.gpu_kernels` with NVRTC {version}, without a GPU. Shared memory: KiB for a block.",
         "",
         "| GPU | cell | direction | batch | units | exchange | blocks × threads | shared | registers | spilled bytes |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -112,16 +112,14 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     """Return rows that together hold every pair of `sensible_pairs`. A row has a value of `OPTIONS` for every option.
 
     Args:
-        framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run and gets wrong. None stands for a peer
-            that has all options, as Keras.
+        framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run. None: a peer that can run all.
     """
     return _rows(framework if restricted(framework) else None)
 
 
 @cache
 def _rows(framework: Peer | None) -> tuple[dict[str, Any], ...]:
-    # For Keras, `makes_sense` decides on whole rows. A peer that lacks something is asked pair by pair, and a row is allowed if
-    # all of its pairs are.
+    # For Keras `makes_sense` decides on whole rows. For a peer that lacks something, a row is allowed if all of its pairs are.
     wanted = sensible_pairs(framework)
     if framework is None:
         return covering(OPTIONS, wanted, makes_sense)
