@@ -53,8 +53,12 @@ ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
   const auto shape = in.recurrent.dimensions();
   const int64_t units = shape.size() == 2 ? shape[0] : 0;
   const auto type = in.xs.element_type();
-  if (type == ffi::F32) return with_cell<float>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, float{}); });
-  if (type == ffi::F64) return with_cell<double>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, double{}); });
+  const auto call = [&](auto number) {
+    using T = decltype(number);
+    return with_cell<T>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, number); });
+  };
+  if (type == ffi::F32) return call(float{});
+  if (type == ffi::F64) return call(double{});
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 

@@ -15,7 +15,8 @@
 //
 // `unit` is the first unit of the vectors, and `lanes` how many units there are from it on.
 //
-// Each kernel has its own vector.h, which defines Vector<T> and functions on vectors: several units for a processor, one for a GPU.
+// Each kernel has its own vector.h, which defines Vector<T> and functions on vectors: several units for a processor, one for a
+// GPU.
 
 #pragma once
 
@@ -94,8 +95,8 @@ template <class T>
 struct Function {
   using V = Vector<T>;
   enum Kind { kSigmoid, kTanh, kLine } kind;
-  T slope, offset;   // of the line
-  T low, high;       // the values at which the function is cut off. There its derivative is zero
+  T slope, offset;  // of the line
+  T low, high;      // the values at which the function is cut off. There its derivative is zero
   T clip;
 
   V value(V x) const {
