@@ -57,10 +57,10 @@ def test_nan_without_a_folder_is_in_the_error_alone():
         fit(loss_fn, init(), SGD, poisoned(2), epochs=1)
 
 
-def test_a_change_that_is_not_finite_stops_too():
+def test_an_update_that_is_not_finite_stops_too():
     """An optimizer that divides by zero is stopped before it changes the parameters."""
     optimizer = optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: leaf / (leaf - leaf), updates))
-    with pytest.raises(NonFiniteError, match="the change of step 1 is not finite") as caught:
+    with pytest.raises(NonFiniteError, match="the update of step 1 is not finite") as caught:
         fit(loss_fn, init(), optimizer, batches(), epochs=1)
     assert_equal(caught.value.params, init())
 
