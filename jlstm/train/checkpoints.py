@@ -211,7 +211,8 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """Return the steps that have a checkpoint, latest first."""
         try:
-            names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.exists() else []
+            # Files too: a file in place of a checkpoint's folder is a damaged checkpoint.
+            names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
         except OSError as error:
             raise serialization.refusal(
                 error, f"checkpoints in {self.folder} cannot be read", "name a folder that can be"
@@ -261,10 +262,10 @@ def _items(snapshot: Snapshot) -> dict[str, PyTree]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
+    """Remove a folder or file atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
     if not path.name.endswith(_UNFINISHED):
         path = path.replace(path.with_name(f"removed-{path.name}{_UNFINISHED[0]}"))
-    shutil.rmtree(path)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _together(action: Callable[[], T]) -> T:

@@ -111,6 +111,8 @@ def contents(items: Mapping[str, PyTree]) -> dict[str, str]:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    if path.is_fifo():  # reading it would wait forever
+        raise serialization.DamageError(f"{path.name} is a pipe")
     try:
         arrays, metadata = serialization.unpack(path.read_bytes())
     except PermissionError as error:
