@@ -125,7 +125,7 @@ def _rows(framework: Peer | None) -> tuple[dict[str, Any], ...]:
         return covering(OPTIONS, wanted, makes_sense)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
-    return covering(offered, wanted, lambda _row: True, only_wanted=True)
+    return covering(offered, wanted, lambda _: True, only_wanted=True)
 
 
 @cache

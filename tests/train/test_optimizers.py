@@ -90,7 +90,7 @@ def train_in_keras(name, options):
     return losses, [weights[n] for n in ("bias", "kernel", "recurrent_kernel", "dense bias", "dense kernel")]
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
 def test_training_takes_the_steps_of_keras(name, options):
     """After 12 steps losses and weights agree to rounding. The losses have changed by far more."""
