@@ -9,6 +9,7 @@ import jax
 
 from jlstm import __main__ as report
 from jlstm.backends.cpu import library
+from jlstm.backends.gpu.plan import Gpu
 
 
 def run(*arguments, **environment):
@@ -34,7 +35,14 @@ def test_the_kernel_or_the_reason_is_named(monkeypatch):
     named = report.facts()["backends"]["native kernel"]
     assert named == (f"none: {loaded.reason}" if loaded.functions is None else f"for {loaded.instructions}")
     monkeypatch.setattr(report.kernel, "obstacle", lambda: "no compiler")
-    assert report.facts()["backends"]["native kernel"] == "none: no compiler"
+    monkeypatch.setattr(report.gpu_library, "obstacle", lambda: "no driver")
+    backends = report.facts()["backends"]
+    assert backends["native kernel"] == "none: no compiler"
+    assert backends["kernel for GPUs"] == "none: no driver"
+    monkeypatch.setattr(report.gpu_library, "obstacle", lambda: "")
+    monkeypatch.setattr(report.gpu_library, "gpu", lambda: Gpu((9, 0), 132, 232448))
+    named = report.facts()["backends"]["kernel for GPUs"]
+    assert named == "for Gpu(capability=(9, 0), multiprocessors=132, shared_bytes=232448)"
 
 
 def test_a_package_that_is_missing_is_said(monkeypatch):

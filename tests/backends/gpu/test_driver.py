@@ -113,6 +113,12 @@ def test_a_missing_or_old_driver_is_an_obstacle(monkeypatch, name, sentence):
     assert library.obstacle().startswith(sentence)
 
 
+def test_a_library_that_was_not_built_is_an_obstacle(monkeypatch):
+    """The sentence of `load` is that of `obstacle`."""
+    monkeypatch.setattr(library, "load", lambda: library.Library(None, libraries.NOT_BUILT))
+    assert library.obstacle() == libraries.NOT_BUILT
+
+
 def test_different_gpus_are_an_obstacle(emulated, monkeypatch):
     """A program is compiled for all GPUs of JAX at once."""
     emulated.set(gpus=2, capability1=80)

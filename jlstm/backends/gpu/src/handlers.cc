@@ -86,6 +86,8 @@ ffi::Error launch(const Call& call, Arguments a, Cell cell, Checks& check) {
     return ffi::Error(code_of(failure.result), std::string("jlstm's kernel: ") + failure.what());
   } catch (const std::bad_alloc&) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jlstm's kernel: there is not enough memory");
+  } catch (const std::exception& exception) {  // XLA is compiled without exceptions
+    return ffi::Error::Internal(std::string("jlstm's kernel: ") + exception.what());
   }
   return ffi::Error::Success();
 }

@@ -190,6 +190,7 @@ Result cuMemsetD32Async(Pointer to, unsigned value, size_t count, Stream) {
 
 Result cuLaunchKernelEx(const LaunchConfig* config, Function function, void** parameters, void**) {
   if (contexts.empty()) return kInvalidContext;
+  if (capture_mode == kCaptureRelaxed) return kCaptureUnsupported;  // the mode of the caller must have been restored
   bool cooperative = false;
   unsigned cluster = 1;
   for (unsigned i = 0; i < config->attribute_count; ++i) {
