@@ -143,7 +143,7 @@ class Checkpoints:
             checkpoint = self._read(step)
             self._compare(checkpoint.contents, expected)
             restored = checkpoint.restored(items)
-            state = restored["training"]["state"]._replace(params=restored["params"])
+            state = State(*restored["training"]["state"])._replace(params=restored["params"])
             history = [Record(**record) for record in checkpoint.history]
             return Snapshot(state, restored["training"]["key"], restored.get("best"), history)
 
@@ -255,7 +255,7 @@ def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False)
 
 def _items(snapshot: Snapshot) -> dict[str, PyTree]:
     # The parameters are an item of their own, so that `restore_params` can read them without knowing the optimizer.
-    training = {"state": snapshot.state._replace(params=()), "key": snapshot.key}
+    training = {"state": stored.FieldsInFiles(*snapshot.state._replace(params=())), "key": snapshot.key}
     items = {"params": snapshot.state.params, "training": training}
     return items if snapshot.best is None else items | {"best": snapshot.best}
 

@@ -19,6 +19,17 @@ from jlstm.cell import PyTree
 from jlstm.train.sharding import is_key
 
 
+class FieldsInFiles(NamedTuple):
+    """The fields of a `jlstm.train.step.State` by their names in files. These must not change, though `State` has `opt_state`."""
+
+    params: PyTree
+    moments: PyTree
+    carry: PyTree
+    step: Array
+    finite: Array
+    sums: PyTree
+
+
 class Stored(NamedTuple):
     """The content of a checkpoint.
 

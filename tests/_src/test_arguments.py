@@ -76,6 +76,8 @@ TABLE = {
     "layers one by one": (lambda: Stack(LSTM(4), LSTM(3)), "put the layers into a tuple, Stack((LSTM(64), LSTM(32)))"),
     "no units": (lambda: LSTM(), "LSTM needs units, got none: see help(LSTM)"),
     "no cell": (lambda: RNN(reverse=True), "RNN needs cell, got none"),
+    "no like": (lambda: jlstm.load("lstm.safetensors"), "load needs like, got none: see help(load)"),
+    "nothing to save": (lambda: jlstm.save("lstm.safetensors"), "save needs params, got none: see help(save)"),
     "units twice": (lambda: LSTM(4, units=4), "LSTM got units twice, by position and by name"),
     "two sizes for a cell": (
         lambda: LSTMCell(10, 20),
@@ -129,6 +131,8 @@ TABLE = {
         lambda: LAYER.initial_carry({"bias": XS}, (2,)),
         "params must be what init of this layer returned, got dict",
     ),
+    "linen's variables": (lambda: LAYER.apply({"params": PARAMS}, XS), "pass what is in it, variables['params']"),
+    "linen's variables of a Stack": (lambda: Stack((LAYER,)).apply({"params": (PARAMS,)}, XS), "variables['params']"),
     "a layer's params": (lambda: Stack((LAYER,)).initial_carry(PARAMS, (2,)), "params must be a tuple of 1"),
     "no params of a Stack": (
         lambda: Stack((LAYER,)).initial_carry(None, (2,)),

@@ -131,7 +131,7 @@ def as_before(folder, step):
     checkpoint = stored.read(folder / "new" / str(step))
     state = initial(Task(loss_fn, SGD, batches(), None, 1, None), init())
     state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # it was not counted
-    training = {"state": state._replace(params=()), "key": jax.random.key_data(jax.random.key(0))}
+    training = {"state": stored.FieldsInFiles(*state._replace(params=())), "key": jax.random.key_data(jax.random.key(0))}
     items = {}
     for item, tree in {"params": init(), "best": init(), "training": training}.items():
         leaves = [jnp.array(checkpoint.arrays[name]) for name in serialization.by_name({item: tree})]

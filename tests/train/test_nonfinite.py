@@ -81,7 +81,7 @@ def several_poisoned(steps, count=22):
 def left_out_by_hand(optimizer, steps, poisoned_steps, begin=None):
     """Train by a plain loop that counts some batches but takes no step for them."""
     params, carry, losses = init(), None, []
-    moments, data = optimizer.init(params), batches()
+    opt_state, data = optimizer.init(params), batches()
     gradient = jax.jit(
         jax.value_and_grad(
             lambda p, examples, w, key, carry: (mean((o := loss_fn(p, examples, key, carry)).losses, w), o), has_aux=True
@@ -94,8 +94,8 @@ def left_out_by_hand(optimizer, steps, poisoned_steps, begin=None):
             continue
         examples, weights = next(data.epoch(epoch, index))
         (value, outcome), gradients = gradient(params, examples, weights, jax.random.fold_in(KEY, step), carry)
-        changes, moments = optimizer.update(gradients, moments, params)
-        params, carry = optax.apply_updates(params, changes), outcome.carry
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        params, carry = optax.apply_updates(params, updates), outcome.carry
         losses.append((float(value), weights.sum()))
     return params, losses
 
