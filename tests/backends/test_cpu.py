@@ -23,6 +23,8 @@ LAYERS = {
     "f=1-i": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
 }
 
+FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
+
 # --- at all sizes ---
 
 SIZES = {  # batch, time, features, units
@@ -71,9 +73,20 @@ def test_programs_call_the_kernel(kind):
     assert {"jlstm_forward", "jlstm_backward"} <= kernel_calls(jax.grad(loss))
 
 
-# --- under every transformation ---
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+def test_16_bits_are_rounded_once(dtype):
+    """Outputs and gradients of a 16-bit run are those of the same numbers in float32, rounded."""
+    problem = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    cotangent, (layer, params, xs, carry) = cotangent_of(problem), problem
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (cotangent, params, xs, carry))
+    widened = jax.tree.map(lambda leaf: leaf.astype("float32"), half)
+    exact, got = differentiate(layer, *widened, **FLAGS), differentiate(layer, *half, **FLAGS)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(exact), strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_array_equal(a, b.astype(dtype))
 
-FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
+
+# --- under every transformation ---
 
 
 def scalar(layer, cotangent, sequence):
