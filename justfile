@@ -57,6 +57,7 @@ test-scan: setup
 wheel:
     @python3 requirements/wheel.py
 
-# lint, format, types, import contracts
+# lint, format, types, import contracts; names, comments, lengths and docstrings
 check: setup
     @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/mypy tests/typed_options.py && .venv/bin/lint-imports
+    @{{python}} -m pytest -q tests/project/test_style.py

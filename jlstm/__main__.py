@@ -1,4 +1,4 @@
-"""Print what a bug report needs: versions, devices, and which native kernels there are, or why there are none.
+"""Print what a bug report needs: versions, devices, and which native kernel there is, or why there is none.
 
 `python -m jlstm` prints it as text, and `python -m jlstm --json` as JSON.
 """
@@ -13,18 +13,21 @@ from typing import Any
 import jax
 
 from jlstm import backends
+from jlstm.backends import gpu
 from jlstm.backends.cpu import kernel, library
 from jlstm.backends.gpu import cache
 from jlstm.backends.gpu import library as gpu_library
 
 PACKAGES = ("jlstm", "jax", "jaxlib", "numpy", "jaxtyping", "safetensors", "flax", "optax", "orbax-checkpoint")
-VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", library.CHOICE, cache.VARIABLE)
-VARIABLES += ("CUDA_VISIBLE_DEVICES", "JLSTM_DATA")
+VARIABLES = (
+    *("JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES"),
+    *(library.CHOICE, cache.VARIABLE, "JLSTM_DATA"),
+)
 
 
 def facts() -> dict[str, dict[str, Any]]:
     """Return the facts by topic: versions, machine, JAX, backends, and environment variables that are set."""
-    reason, gpu_reason = kernel.obstacle(), gpu_library.obstacle()
+    reason = kernel.obstacle()
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
@@ -35,10 +38,20 @@ def facts() -> dict[str, dict[str, Any]]:
         "backends": {
             "auto tries": ", ".join(backends.tried()),
             "native kernel": f"none: {reason}" if reason else f"for {library.load().instructions}",
-            "kernel for GPUs": f"none: {gpu_reason}" if gpu_reason else f"for {gpu_library.gpu()}",
+            **_gpu_kernel(),
         },
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def _gpu_kernel() -> dict[str, str]:
+    if jax.default_backend() != gpu.PLATFORM:
+        return {}
+    if reason := gpu.kernel.obstacle():
+        return {"native kernel for GPUs": f"none: {reason}"}
+    description = gpu_library.gpu()
+    capability = ".".join(map(str, description.capability))
+    return {"native kernel for GPUs": f"for compute capability {capability}, {description.multiprocessors} multiprocessors"}
 
 
 def _version(package: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jlstm._src.packages import needed_by
 from jlstm.backends import BACKENDS
@@ -28,7 +28,21 @@ with needed_by("python -m parity", "jlstm[parity]"):
 
     from parity import page
 
-TABLES: tuple[Any, ...] = (table, variants_table)  # every table has named_rows, coverage and cases
+
+class Table(Protocol):
+    """The functions of a table of cases, which is a module. `parity.table` says what they return."""
+
+    def named_rows(self, framework: peers.Peer | None = None) -> dict[str, dict[str, Any]]:
+        """Return the rows of options that a peer can run, by the names of their cases."""
+
+    def coverage(self, cases: Iterable[dict[str, Any]], framework: peers.Peer | None = None) -> tuple[int, int]:
+        """Return how many pairs of options rows hold, and how many the table has."""
+
+    def cases(self, peer: str = "keras", framework: peers.Peer | None = None) -> Iterable[Case]:
+        """Yield the cases of a peer."""
+
+
+TABLES: tuple[Table, ...] = (table, variants_table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -120,8 +120,8 @@ class Comparison:
 
 def judge(
     truths: Quantities,
-    ours_: Quantities,
-    peer: Quantities,
+    our_results: Quantities,
+    peer_results: Quantities,
     *,
     dtype: str,
     time: int,
@@ -137,8 +137,8 @@ def judge(
 
     Args:
         truths: the float64 quantities.
-        ours_: our quantities.
-        peer: the peer's quantities.
+        our_results: our quantities.
+        peer_results: the peer's quantities.
         dtype: the dtype that both sides computed in.
         time: the number of steps.
         not_given: names of the quantities that the peer does not compute.
@@ -152,15 +152,15 @@ def judge(
     """
     if not truths.keys() - not_given:
         raise ValueError("the peer gives no quantity: there is nothing to compare")
-    if not truths.keys() == ours_.keys() == peer.keys() | set(not_given):
-        different = sorted(truths.keys() ^ ours_.keys() | truths.keys() ^ (peer.keys() | set(not_given)))
+    if not truths.keys() == our_results.keys() == peer_results.keys() | set(not_given):
+        different = sorted(truths.keys() ^ our_results.keys() | truths.keys() ^ (peer_results.keys() | set(not_given)))
         raise ValueError(f"all sides must have the same quantities, these are not in all: {', '.join(different)}")
     eps = float(jnp.finfo(dtype).eps)
     quantities = []
     for name in (name for name in truths if name not in not_given):
         expected = truths[name]
         scale = float(np.abs(expected).max(initial=0))
-        from_ours, from_peer = _distance(ours_[name], expected), _distance(peer[name], expected)
+        from_ours, from_peer = _distance(our_results[name], expected), _distance(peer_results[name], expected)
         # Three cases: the formula is proved in float64, a right peer measures our rounding, a wrong peer measures nothing.
         if dtype == "float64":
             # A truth of zeros has the scale 0, and only zeros agree with it.
@@ -169,7 +169,7 @@ def judge(
             limit, peer_limit = tolerance.WITHOUT_PEER * eps * scale, tolerance.clearly_wrong(eps) * scale
         else:
             limit, peer_limit = tolerance.OF_PEER * max(from_peer, tolerance.LEAST_OF_PEER * eps * scale), np.inf
-        by_time = (_by_time(name, side[name], expected) for side in (ours_, peer))
+        by_time = (_by_time(name, side[name], expected) for side in (our_results, peer_results))
         quantities.append(Quantity(name, scale, from_ours, from_peer, eps, limit, peer_limit, *by_time))
     return tuple(quantities)
 

@@ -41,8 +41,8 @@ def results(problem: Problem, values: Values) -> tuple[Any, Any]:
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         params, xs, carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), (values.params, values.xs, values.carry))
         layer, mask = problem.layer, values.mask
-        carry, ys = _apply(layer, params, time_first(layer, xs), carry, time_first(layer, mask))
-        return jax.tree.map(np.asarray, (carry, time_first(layer, ys)))
+        carry, ys = _apply(layer, params, swap_if_time_major(layer, xs), carry, swap_if_time_major(layer, mask))
+        return jax.tree.map(np.asarray, (carry, swap_if_time_major(layer, ys)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -63,11 +63,11 @@ def forward(problem: Problem, values: Values, params: Any, xs: Any, carry: Any) 
         carry, y = layer.step(params, carry, xs[:, 0])
         return y[:, None], carry
     carry, ys = layer.apply(
-        params, time_first(layer, xs), carry, mask=time_first(layer, mask), dropout_masks=values.dropout_masks
+        params, swap_if_time_major(layer, xs), carry, mask=swap_if_time_major(layer, mask), dropout_masks=values.dropout_masks
     )
     if problem.outputs == "last":
         return last_output(layer, carry, mask, problem.zero_output), carry
-    return time_first(layer, ys), carry
+    return swap_if_time_major(layer, ys), carry
 
 
 def with_backend(layer: jlstm.Layer, backend: str) -> jlstm.Layer:
@@ -75,7 +75,7 @@ def with_backend(layer: jlstm.Layer, backend: str) -> jlstm.Layer:
     return layer.map_layers(lambda rnn: replace(rnn, backend=backend))
 
 
-def time_first(layer: jlstm.Layer, tree: Any) -> Any:
+def swap_if_time_major(layer: jlstm.Layer, tree: Any) -> Any:
     """Swap batch and time if the layer is time-major. It is its own inverse."""
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), tree) if layer.time_major else tree
 

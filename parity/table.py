@@ -108,26 +108,24 @@ def keras_unroll_bug(row: dict[str, Any]) -> bool:
     return bool(backward and all_outputs_used and row.get("unroll") and row.get("zero_output"))
 
 
-@cache
 def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     """Return rows that together hold every pair of `sensible_pairs`. A row has a value of `OPTIONS` for every option.
 
     Args:
-        framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run and gets wrong. None stands for a peer
-            that has all options, as Keras.
+        framework: the peer's module, whose `lacks` and `known_bug` say what it cannot run. None: a peer that can run all.
     """
-    # For Keras, `makes_sense` decides on whole rows. A peer that lacks something is asked pair by pair, and a row is allowed if
-    # all of its pairs are.
+    return _rows(framework if restricted(framework) else None)
+
+
+@cache
+def _rows(framework: Peer | None) -> tuple[dict[str, Any], ...]:
+    # For Keras `makes_sense` decides on whole rows. For a peer that lacks something, a row is allowed if all of its pairs are.
     wanted = sensible_pairs(framework)
-    if not restricted(framework):
+    if framework is None:
         return covering(OPTIONS, wanted, makes_sense)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
-
-    def is_allowed(row: dict[str, Any]) -> bool:
-        return pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
-
-    return covering(offered, wanted, is_allowed)
+    return covering(offered, wanted, lambda _: True, only_wanted=True)
 
 
 @cache
@@ -137,13 +135,17 @@ def restricted(framework: Peer | None) -> bool:
     return framework is not None and any(reason_left_out(framework, problem(row)) for row in candidates if possible(row))
 
 
-@cache
 def sensible_pairs(framework: Peer | None = None) -> frozenset:
     """Return all pairs of options, ((name, value), (name, value)), that occur together in some row that the peer can run.
 
     A pair of options that the peer is known to get wrong is left out. `framework` is as for `rows`.
     """
-    if restricted(framework):
+    return _sensible_pairs(framework if restricted(framework) else None)
+
+
+@cache
+def _sensible_pairs(framework: Peer | None) -> frozenset:
+    if framework is not None:
         settings = [(name, value) for name, values in OPTIONS.items() for value in values]
         partial_rows = (dict(pair) for pair in combinations(settings, 2) if pair[0][0] != pair[1][0])
         return frozenset().union(
@@ -162,9 +164,9 @@ def sensible_pairs(framework: Peer | None = None) -> frozenset:
     return frozenset(result)
 
 
-def reason_left_out(framework: Peer | None, problem_: Problem) -> str:
+def reason_left_out(framework: Peer | None, candidate: Problem) -> str:
     """Return why a problem is left out of a peer's rows: the peer cannot run it or has a known bug. "" if it is in them."""
-    return "" if framework is None else framework.lacks(problem_) or framework.known_bug(problem_)
+    return "" if framework is None else framework.lacks(candidate) or framework.known_bug(candidate)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
@@ -211,11 +213,11 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     """
     named = {name: problem(row, number) for number, (name, row) in enumerate(named_rows(framework).items())}
     named["lstm wide"] = Problem(LSTM(128), batch=5, time=28, features=40)
-    all_cases = [(name, replace(problem_, dtype=dtype)) for name, problem_ in named.items() for dtype in DTYPES]
+    all_cases = [(name, replace(case_problem, dtype=dtype)) for name, case_problem in named.items() for dtype in DTYPES]
     all_cases += [("lstm 1000 steps", Problem(LSTM(4), time=1000, dtype=dtype)) for dtype in ("float64", "float32")]
-    for name, problem_ in all_cases:
-        if not (restricted(framework) and reason_left_out(framework, problem_)):
-            yield Case(name, problem_, peer)
+    for name, case_problem in all_cases:
+        if not (restricted(framework) and reason_left_out(framework, case_problem)):
+            yield Case(name, case_problem, peer)
     if peer in KERAS_ISSUES:
         yield from _bugs_of_keras(peer)
     # The rows leave out what a peer gets wrong, so its bugs get cases of their own: a plain row with one change.
@@ -232,8 +234,8 @@ def bug_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -
 
 def highest_dtype_cases(named: Mapping[str, Problem], peer: str, framework: Peer | None) -> Iterator[Case]:
     """Yield a case for each problem that the peer can run, in the highest dtype that it offers. See `bug_cases`."""
-    for name, problem_ in named.items():
-        candidates = (replace(problem_, dtype=dtype) for dtype in DTYPES)
+    for name, case_problem in named.items():
+        candidates = (replace(case_problem, dtype=dtype) for dtype in DTYPES)
         runnable = next((candidate for candidate in candidates if framework is None or not framework.lacks(candidate)), None)
         if runnable is not None:
             yield Case(name, runnable, peer, "" if framework is None else framework.known_bug(runnable))

@@ -1,6 +1,7 @@
-"""The distances from the float64 truth that a verdict allows, each with its reason.
+"""The distances from the float64 truth that a verdict allows, and the errors that a diagnosis compares, each with its reason.
 
-A scale is the largest absolute value of the truth, and eps the machine epsilon of the dtype.
+A scale is the largest absolute value of the truth, and eps the machine epsilon of the dtype. The errors of a diagnosis are
+relative to the scale.
 """
 
 
@@ -27,3 +28,48 @@ WITHOUT_PEER = 32
 def clearly_wrong(eps: float) -> float:
     """Return the share of the scale above which a distance is a fault and not rounding: half of the digits are lost."""
     return eps**0.5
+
+
+OF_NUMPY = 8
+"""The limit in a layer that amplifies rounding, times the rounding error of the textbook in the same dtype. It is `OF_PEER`:
+NumPy takes the place of the peer."""
+
+FLOAT64_MATCH = 1e-9
+"""The largest error of a match in float64: far above rounding, and far below what a fault changes."""
+
+
+def match(dtype: str, eps: float) -> float:
+    """Return the largest error that remains if a fault, or another cause, explains the results.
+
+    Below float64 it is half of `WITHOUT_PEER` · eps, above which a result counts as wrong. So a cause that leaves the results as
+    wrong as they were is no match.
+    """
+    return FLOAT64_MATCH if dtype == "float64" else WITHOUT_PEER * eps / 2
+
+
+SHRINKS = 4
+"""How many times smaller an error must be with a fault than without it. Else harmless changes would seem to explain an error that
+is near the limit of a match."""
+
+EQUALLY_GOOD = 4
+"""Faults are reported together if their errors are at most this times the smallest one: smaller factors come from rounding."""
+
+UNRANKED = 1e-3
+"""Below this share of the limit of a match errors are rounding alone, and do not rank faults."""
+
+LOWER_DTYPE = 64
+"""The largest error of results that were computed in a lower dtype and rounded once more, times eps of that dtype. It is twice
+`WITHOUT_PEER`, since such a side may be a wrong peer."""
+
+LIKE_FLOAT32 = 1e-5
+"""The largest error in float64 that looks like float32's rounding: 84 times its eps, 1.2e-7."""
+
+LIKE_ROUNDING = 1e-3
+"""The largest error that may be called rounding if it grows step by step. About half of float32's digits are lost then."""
+
+NEAR_LIMIT = 1e-2
+"""Rounding that adds up over time has more than this share of the limit one step before it passes the limit. A fault starts from
+a far smaller error."""
+
+SAME_SIZE = 4
+"""Two errors within this factor are about the same: medians over a few steps differ by that without a trend."""

@@ -95,11 +95,7 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
     wanted = sensible_pairs(framework)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
-
-    def is_allowed(row: dict[str, Any]) -> bool:
-        return possible(row) and pairs({name: row[name] for name in OPTIONS if name in row}) <= wanted
-
-    return covering(offered, wanted, is_allowed)
+    return covering(offered, wanted, possible, only_wanted=True)
 
 
 def named_rows(framework: Peer | None = None) -> dict[str, dict[str, Any]]:
@@ -124,9 +120,9 @@ def cases(peer: str = "keras", framework: Peer | None = None) -> Iterator[Case]:
     """
     for number, (name, row) in enumerate(named_rows(framework).items()):
         for dtype in DTYPES:
-            problem_ = replace(problem(row, number), dtype=dtype)
-            if not reason_left_out(framework, problem_):
-                yield Case(name, problem_, peer)
+            case_problem = replace(problem(row, number), dtype=dtype)
+            if not reason_left_out(framework, case_problem):
+                yield Case(name, case_problem, peer)
     single_changes = (BASE | {option: value} for option, values in OPTIONS.items() for value in values[1:])
     yield from bug_cases({" ".join(_words(row)): problem(row) for row in single_changes if possible(row)}, peer, framework)
     yield from highest_dtype_cases(_wrapped(), peer, framework)

@@ -56,7 +56,7 @@ INSTEAD = {
     "use_cudnn": "write backend=, see jlstm.explain",
     "seed": _RANDOM,
     "initial_state": _START,
-    "training": _DROPOUT,
+    **dict.fromkeys(("training", "train", "is_training"), _DROPOUT),
     "sequence_length": _PADDING,
     "num_units": "write the number of units first, as in LSTM(20)",
     "use_peepholes": "write peephole=True",

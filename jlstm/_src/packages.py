@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def needed_by(user: str, install: str) -> Iterator[None]:
-    """Answer an import in the `with` block that fails because a package is missing with one sentence.
+    """Return a context manager. If an import in its block fails because a package is missing, the error is one sentence.
 
     Args:
         user: what needs the package, the subject of the sentence.

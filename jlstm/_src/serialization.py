@@ -16,6 +16,7 @@ from jaxtyping import Array
 from safetensors import SafetensorError
 
 from jlstm._src import checks, digests
+from jlstm._src.arguments import answered
 from jlstm._src.description import build, describe, features_in
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer, param_shapes
@@ -26,6 +27,7 @@ _DTYPES |= {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
 _DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)} | {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 
 
+@answered("save")
 def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = None) -> None:
     """Save a tree of arrays to a safetensors file.
 
@@ -61,6 +63,7 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
     write(path, pack(by_name(params), metadata))
 
 
+@answered("load")
 def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     """Load a tree of arrays.
 
@@ -100,6 +103,7 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), [_on_device(path, arrays[name]) for name in expected])
 
 
+@answered("load_layer")
 def load_layer(path: str | os.PathLike[str]) -> tuple[Layer, Params]:
     """Load a layer and its parameters, which `save(path, params, layer=layer)` wrote. No code in the file is executed.
 
@@ -149,7 +153,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or is not a safetensors file.
     """
-    if not checks.path("path", path).is_file():
+    if checks.path("path", path).is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)} is a folder, expected a file: name a file in it")
+    if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {os.fspath(path)}: save(path, params) writes one")
     try:
         return unpack(Path(path).read_bytes())

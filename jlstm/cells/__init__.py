@@ -1,6 +1,6 @@
 """The cells, one family in each file."""
 
-from jlstm.cells.conv import ConvLSTMCell
+from jlstm.cells.conv_lstm import ConvLSTMCell
 from jlstm.cells.elman import ElmanCell
 from jlstm.cells.gru import GRUCell, GRUGates
 from jlstm.cells.lstm import LSTMCell

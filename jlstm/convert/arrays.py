@@ -76,7 +76,7 @@ def matrix(where: str, arrays: Mapping[str, np.ndarray], name: str, layout: str,
     return arrays[name]
 
 
-def gates(where: str, rows: int, units: int, kinds: Mapping[int, str]) -> str:
+def kind_of(where: str, rows: int, units: int, kinds: Mapping[int, str]) -> str:
     """Return the kind of layer, such as "LSTM", that has `rows // units` gates.
 
     Args:

@@ -39,20 +39,20 @@ def load(weights: Any) -> tuple[Layer, Params]:
     arrays_by_name = arrays.floating("weights", weights)
     rows, units = arrays.matrix("weights", arrays_by_name, "weight_hh", "(gates·units, units)").shape
     features = arrays.matrix("weights", arrays_by_name, "weight_ih", "(gates·units, features)").shape[1]
-    name = arrays.gates("weights['weight_hh']", rows, units, {4: "LSTM", 3: "GRU"})
+    kind = arrays.kind_of("weights['weight_hh']", rows, units, {4: "LSTM", 3: "GRU"})
     # bias_n is inside the product with r, so it is not part of the bias of all gates. `use_bias=False` leaves out both.
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, features), "weight_hh": (rows, units)}
     if "bias" in arrays_by_name:
-        shapes |= {"bias": (rows,)} | ({"bias_n": (units,)} if name == "GRU" else {})
+        shapes |= {"bias": (rows,)} | ({"bias_n": (units,)} if kind == "GRU" else {})
     arrays.fit("weights", arrays_by_name, shapes)
     ordered = {
-        key: value if key == "bias_n" else layout.order(value, GATES[name], layout.OURS[name], 0)
+        key: value if key == "bias_n" else layout.order(value, GATES[kind], layout.OURS[kind], 0)
         for key, value in arrays_by_name.items()
     }
     params = {"kernel": ordered["weight_ih"].T, "recurrent_kernel": ordered["weight_hh"].T}
     renamed = {"bias": "bias", "bias_n": "recurrent_bias"}
     params |= {renamed[key]: ordered[key] for key in renamed if key in ordered}
-    return layout.rnn(name, units, params)
+    return layout.rnn(kind, units, params)
 
 
 def _arrays(cell: Any) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     """
     part = layout.only("Equinox", layer, params)
     layout.refuse("Equinox", part.layer.cell)
-    name = layout.kind(part.layer.cell)
+    kind = layout.kind_of(part.layer.cell)
 
     def reorder(array: np.ndarray) -> np.ndarray:
-        return layout.order(array, layout.OURS[name], GATES[name], 0)
+        return layout.order(array, layout.OURS[kind], GATES[kind], 0)
 
     weights = {"weight_ih": reorder(part.params["kernel"].T), "weight_hh": reorder(part.params["recurrent_kernel"].T)}
     weights |= {"bias": reorder(part.params["bias"])} if "bias" in part.params else {}

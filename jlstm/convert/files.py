@@ -96,6 +96,8 @@ def read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         raise ValueError(f"{path} has no whole {name[:80]!r} in it ({reason(error)}): write or download it again") from error
 
 
+PYTORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number, the start of files from before PyTorch 1.6
+_FROM_PYTORCH = "read it with jlstm.convert.torch"
 _KINDS = (  # offset of the signature, signature, kind of file, remedy
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", "read a Keras model with jlstm.convert.keras"),
     (0, b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
@@ -112,11 +114,51 @@ _KINDS = (  # offset of the signature, signature, kind of file, remedy
 )
 
 
+def refuse_other_kind(path: Path, content: bytes | mmap, expected: str, *own_kinds: str) -> None:
+    """Refuse a file of another known kind. Any other file is left to the reader.
+
+    Args:
+        path: the file.
+        content: its content.
+        expected: what the reader takes, for the message.
+        own_kinds: the kinds, by the names in the messages, that the reader takes.
+
+    Raises:
+        ValueError: the file is of another known kind. The message names it, and a remedy.
+    """
+    known = _zip_kind(path) if content[:4] == b"PK\x03\x04" else kind(content) or _pytorch_kind(content)
+    if known is not None and known[0] not in own_kinds:
+        raise ValueError(f"{path} is {known[0]}, expected {expected}: {known[1]}")
+
+
+def _zip_kind(path: Path) -> tuple[str, str] | None:
+    """Return the kind of a zip archive by the names of its members, and a remedy. Return None if it is of no known kind."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None
+    if "data.pkl" in names:
+        return "a file of PyTorch", _FROM_PYTORCH
+    return ("a Keras model", "read it with jlstm.convert.keras") if "model.weights.h5" in names else None
+
+
+def _pytorch_kind(content: bytes | mmap) -> tuple[str, str] | None:
+    """Return the kind of a file of PyTorch that is not a zip archive, and a remedy, or None for any other file."""
+    if content[: len(PYTORCH_LEGACY)] == PYTORCH_LEGACY:
+        return "a file of PyTorch", _FROM_PYTORCH
+    # The length of the header in 8 bytes, and the header, which is a JSON object.
+    return ("a safetensors file", _FROM_PYTORCH) if content[8:9] == b"{" else None
+
+
 def kind(content: bytes | mmap) -> tuple[str, str] | None:
     """Return the kind of a file and a remedy for the error message, or None. The first bytes of the file tell its kind."""
     for offset, signature, description, remedy in _KINDS:
         if content[offset : offset + len(signature)] == signature:
             return description, remedy
+    # The ninth byte of a safetensors file is a brace too, and its first byte may be one by chance.
+    if content[:1] == b"{" and content[8:9] != b"{":
+        return "a text in JSON", "name the file that has the weights"
     # ONNX has no signature. A ModelProto begins with its first field, `ir_version` (byte 8, then the version). The third byte is
     # the tag of one of its other fields.
     if len(content) > 2 and content[0] == 8 and 2 < content[1] < 32 and content[2] in (18, 26, 34, 58, 66):

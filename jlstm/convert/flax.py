@@ -77,14 +77,14 @@ def _part(tree: Any, options: dict[str, Any]) -> Part:
     if fused:
         units, columns = arrays.matrix("weights", arrays_by_name, "dense_h.kernel", "(units, gates·units)").shape
         features = arrays.matrix("weights", arrays_by_name, "dense_i.kernel", "(features, gates·units)").shape[0]
-        name = arrays.gates("weights['dense_h.kernel']", columns, units, {4: "LSTM", 3: "GRU"})
+        kind = arrays.kind_of("weights['dense_h.kernel']", columns, units, {4: "LSTM", 3: "GRU"})
     else:
-        name = "LSTM" if "ho.kernel" in arrays_by_name else "GRU"  # a GRU has no gate o
-        first = "ho" if name == "LSTM" else "hn"
+        kind = "LSTM" if "ho.kernel" in arrays_by_name else "GRU"  # a GRU has no gate o
+        first = "ho" if kind == "LSTM" else "hn"
         units = arrays.matrix("weights", arrays_by_name, f"{first}.kernel", "(units, units)").shape[0]
         features = arrays.matrix("weights", arrays_by_name, f"i{first[1]}.kernel", "(features, units)").shape[0]
-    arrays.fit("weights", arrays_by_name, shapes(name, features, units, fused=fused))
-    return layout.rnn(name, units, join(name, arrays_by_name), **options)
+    arrays.fit("weights", arrays_by_name, shapes(kind, features, units, fused=fused))
+    return layout.rnn(kind, units, join(kind, arrays_by_name), **options)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,11 +104,11 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def _array_names(name: str) -> tuple[list[str], list[str], list[str]]:
+def _array_names(kind: str) -> tuple[list[str], list[str], list[str]]:
     """Return the names of Flax's arrays, gate by gate, that make up the kernel, the recurrent kernel and the bias of jlstm."""
     # Flax calls the candidate n in a GRU and g in an LSTM.
-    gates = layout.OURS[name].replace("g", "n") if name == "GRU" else layout.OURS[name]
-    biased = "h" if name == "LSTM" else "i"
+    gates = layout.OURS[kind].replace("g", "n") if kind == "GRU" else layout.OURS[kind]
+    biased = "h" if kind == "LSTM" else "i"
     return (
         [f"i{gate}.kernel" for gate in gates],
         [f"h{gate}.kernel" for gate in gates],
@@ -116,11 +116,11 @@ def _array_names(name: str) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def shapes(name: str, features: int, units: int, *, fused: bool = False) -> dict[str, tuple[int, ...]]:
+def shapes(kind: str, features: int, units: int, *, fused: bool = False) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the arrays of a Flax cell.
 
     Args:
-        name: "LSTM" or "GRU".
+        kind: "LSTM" or "GRU".
         features: size of the last axis of the inputs.
         units: size of h.
         fused: whether the cell is an `OptimizedLSTMCell` or `GRUCell` of nnx, in which one kernel has all gates.
@@ -129,11 +129,11 @@ def shapes(name: str, features: int, units: int, *, fused: bool = False) -> dict
         A dict of shapes. A name is that of the gate and of the array, for example "hf.kernel".
     """
     if fused:
-        columns, biased = len(_FUSED[name]) * units, _BIASED_WHEN_FUSED[name]
+        columns, biased = len(_FUSED[kind]) * units, _BIASED_WHEN_FUSED[kind]
         return {"dense_i.kernel": (features, columns), "dense_h.kernel": (units, columns), f"{biased}.bias": (columns,)}
-    inputs, recurrent, biases = _array_names(name)
+    inputs, recurrent, biases = _array_names(kind)
     # linen's GRU has two biases for the candidate. The product with r contains the second, so they cannot be added.
-    biases += ["hn.bias"] if name == "GRU" else []
+    biases += ["hn.bias"] if kind == "GRU" else []
     return {
         **dict.fromkeys(inputs, (features, units)),
         **dict.fromkeys(recurrent, (units, units)),
@@ -141,11 +141,11 @@ def shapes(name: str, features: int, units: int, *, fused: bool = False) -> dict
     }
 
 
-def join(name: str, arrays_by_name: Mapping[str, Any]) -> dict[str, Any]:
+def join(kind: str, arrays_by_name: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a jlstm cell.
 
     Args:
-        name: "LSTM" or "GRU".
+        kind: "LSTM" or "GRU".
         arrays_by_name: the arrays of a Flax cell with the names and shapes that `shapes` returns: NumPy arrays, or JAX arrays,
             which may be traced.
 
@@ -153,13 +153,13 @@ def join(name: str, arrays_by_name: Mapping[str, Any]) -> dict[str, Any]:
         A dict of arrays of the same kind.
     """
     if "dense_h.kernel" in arrays_by_name:
-        keys = ("dense_i.kernel", "dense_h.kernel", f"{_BIASED_WHEN_FUSED[name]}.bias")
-        joined = [layout.order(arrays_by_name[key], _FUSED[name], layout.OURS[name]) for key in keys]
+        keys = ("dense_i.kernel", "dense_h.kernel", f"{_BIASED_WHEN_FUSED[kind]}.bias")
+        joined = [layout.order(arrays_by_name[key], _FUSED[kind], layout.OURS[kind]) for key in keys]
     else:
-        joined = [layout.concatenate([arrays_by_name[key] for key in keys]) for keys in _array_names(name)]
+        joined = [layout.concatenate([arrays_by_name[key] for key in keys]) for keys in _array_names(kind)]
     params = dict(zip(("kernel", "recurrent_kernel", "bias"), joined, strict=True))
     # jlstm's GRU with a bias always has the second bias of the candidate, which nnx does not have.
-    if name == "GRU":
+    if kind == "GRU":
         bias_of_first_gate = params["bias"][: len(params["recurrent_kernel"])]
         zeros = bias_of_first_gate.__array_namespace__().zeros_like(bias_of_first_gate)
         params["recurrent_bias"] = arrays_by_name.get("hn.bias", zeros)
@@ -207,21 +207,21 @@ def _dump_direction(part: Part, module: str) -> dict[str, Any]:
     """
     cell: Any = part.layer.cell
     layout.refuse("Flax", cell, but=("activation", "recurrent_activation"))
-    name, params = layout.kind(cell), part.params
+    kind, params = layout.kind_of(cell), part.params
     kernels = [params["kernel"], params["recurrent_kernel"], params.get("bias", np.zeros_like(params["kernel"][0]))]
     recurrent_bias = params.get("recurrent_bias", np.zeros_like(kernels[2][: cell.units]))
-    if module == "nnx.OptimizedLSTMCell" or (module == "nnx" and name == "GRU"):
-        if name == "GRU" and recurrent_bias.any():
+    if module == "nnx.OptimizedLSTMCell" or (module == "nnx" and kind == "GRU"):
+        if kind == "GRU" and recurrent_bias.any():
             raise ValueError("Flax nnx.GRUCell has no recurrent_bias, got one that is not zero: use module='linen'")
-        inputs, recurrent, bias = (layout.order(array, layout.OURS[name], _FUSED[name]) for array in kernels)
+        inputs, recurrent, bias = (layout.order(array, layout.OURS[kind], _FUSED[kind]) for array in kernels)
         tree = {"dense_i": {"kernel": inputs}, "dense_h": {"kernel": recurrent}}
-        tree[_BIASED_WHEN_FUSED[name]]["bias"] = bias
+        tree[_BIASED_WHEN_FUSED[kind]]["bias"] = bias
         return tree
     tree_by_gate: dict[str, Any] = {}
-    for keys, array in zip(_array_names(name), kernels, strict=True):
+    for keys, array in zip(_array_names(kind), kernels, strict=True):
         for key, block in zip(keys, np.split(array, len(keys), -1), strict=True):
             where, leaf = key.split(".")
             tree_by_gate.setdefault("if_" if where == "if" and module == "nnx" else where, {})[leaf] = block
-    if name == "GRU":
+    if kind == "GRU":
         tree_by_gate["hn"]["bias"] = recurrent_bias
     return tree_by_gate

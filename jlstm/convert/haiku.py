@@ -63,7 +63,7 @@ def _gru(module_arrays: dict[str, np.ndarray]) -> Part:
     """Convert the arrays of a Haiku `GRU`."""
     units, columns = arrays.matrix("weights", module_arrays, "w_h", "(units, 3·units)").shape
     features = arrays.matrix("weights", module_arrays, "w_i", "(features, 3·units)").shape[0]
-    arrays.gates("weights['w_h']", columns, units, {3: "GRU"})
+    arrays.kind_of("weights['w_h']", columns, units, {3: "GRU"})
     arrays.fit("weights", module_arrays, {"w_i": (features, columns), "w_h": (units, columns), "b": (columns,)})
     negated = {name: _negate_z(value, units) for name, value in module_arrays.items()}
     params = {"kernel": negated["w_i"], "recurrent_kernel": negated["w_h"], "bias": negated["b"]}
@@ -113,7 +113,7 @@ def _dump_direction(part: Part) -> dict[str, np.ndarray]:
     layout.refuse("Haiku", cell, but=("reset_after",))
     params, units = part.params, cell.units
     bias = params.get("bias", np.zeros_like(params["kernel"][0]))
-    if layout.kind(cell) == "GRU":
+    if layout.kind_of(cell) == "GRU":
         if cell.reset_after:
             raise ValueError("Haiku has no reset_after=True, only False: use a layer that was trained so")
         return {

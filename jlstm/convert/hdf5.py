@@ -55,6 +55,10 @@ class Content:
         value = self._file.attributes.get(group, {}).get(name)
         return value if isinstance(value, str) else None
 
+    def has_group(self, group: str) -> bool:
+        """Return whether the file has a group of this name."""
+        return group in self._file.attributes
+
     def stored_name(self, group: str) -> str | None:
         """Return the name that the user gave to the layer in a group of a numbered file, or None if the file does not state it.
 

@@ -4,7 +4,8 @@ Keras writes the first version of the format: symbol tables, version 1 object he
 every block once. It checks that each block lies within the file and that all blocks together are no longer than the file. So
 time and memory are proportional to the file's size. It does not follow links, nor read compressed or chunked datasets.
 
-Reference: The HDF Group, HDF5 File Format Specification, version 3.0, sections II to IV.
+Reference: The HDF Group, "HDF5 file format specification", version 3.0, sections II to IV,
+https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html.
 """
 
 from collections.abc import Iterator

@@ -51,35 +51,35 @@ def concatenate(blocks: Sequence[Any], axis: int = -1) -> Any:
     return blocks[0].__array_namespace__().concatenate(blocks, axis)
 
 
-def merge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def add_biases(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the sum of two biases. Where `second` is zero, `first` stays as it is, to the bit: -0.0 + 0.0 would be 0.0."""
     return np.where(second == 0, first, first + second)
 
 
-def kind(cell: Cell) -> str:
+def kind_of(cell: Cell) -> str:
     """Return "LSTM", "GRU" or, for an ElmanCell, "RNN". Call `refuse` first: any other cell would be called an "LSTM" here."""
     return "GRU" if isinstance(cell, GRUCell) else "RNN" if isinstance(cell, ElmanCell) else "LSTM"
 
 
-def gates(name: str, coupled: str | None = None) -> str:
+def gates(kind: str, coupled: str | None = None) -> str:
     """Return the gates that have weights, one letter each, in the order of jlstm.
 
     Args:
-        name: "LSTM", "GRU" or "RNN".
+        kind: "LSTM", "GRU" or "RNN".
         coupled: the option `coupled` of an LSTM, in which one gate serves as i and f and the other has no weights.
 
     Examples:
         >>> gates("LSTM"), gates("LSTM", coupled="f=1-i")
         ('ifgo', 'igo')
     """
-    return GATE_NAMES[coupled] if name == "LSTM" else OURS[name]
+    return GATE_NAMES[coupled] if kind == "LSTM" else OURS[kind]
 
 
-def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) -> Part:
+def rnn(kind: str, units: int, params: dict[str, np.ndarray], **options: Any) -> Part:
     """Return an RNN of the named kind of cell, together with its parameters.
 
     Args:
-        name: "LSTM", "GRU" or "RNN".
+        kind: "LSTM", "GRU" or "RNN".
         units: the number of units.
         params: the parameters, which determine `use_bias` and the dtype.
         **options: other options of the layer, which the arrays do not determine.
@@ -90,9 +90,9 @@ def rnn(name: str, units: int, params: dict[str, np.ndarray], **options: Any) ->
     makers: dict[str, Callable[..., RNN]] = {"LSTM": LSTM, "GRU": GRU, "RNN": _elman}
     dtype = params["recurrent_kernel"].dtype
     try:
-        return Part(makers[name](units, use_bias="bias" in params, param_dtype=dtype, **options), params)
+        return Part(makers[kind](units, use_bias="bias" in params, param_dtype=dtype, **options), params)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the weights are of {name} layers, which cannot have such options ({error}): give others") from error
+        raise ValueError(f"the weights are of {kind} layers, which cannot have such options ({error}): give others") from error
 
 
 def _elman(units: int, **options: Any) -> RNN:
@@ -186,9 +186,9 @@ def uniform(framework: str, layers: Sequence[Sequence[Part]]) -> None:
 
     def setting(part: Part) -> tuple[Any, ...]:
         cell: Any = part.layer.cell
-        return kind(cell), cell.units, cell.features_out, cell.use_bias
+        return kind_of(cell), cell.units, cell.features_out, cell.use_bias
 
-    if len({setting(part) for _, _, part in each(layers)}) > 1 or len({len(sides) for sides in layers}) > 1:
+    if len({setting(part) for _, _, part in numbered(layers)}) > 1 or len({len(sides) for sides in layers}) > 1:
         raise ValueError(f"{framework} has layers of one kind, size, bias and number of directions: convert them one by one")
 
 
@@ -215,7 +215,7 @@ def only(framework: str, layer: Layer, params: Params) -> Part:
     return sides[0][0]
 
 
-def each(layers: Sequence[Sequence[Part]]) -> Iterator[tuple[int, int, Part]]:
+def numbered(layers: Sequence[Sequence[Part]]) -> Iterator[tuple[int, int, Part]]:
     """Yield each part with the numbers of its layer and its direction."""
     for k, sides in enumerate(layers):
         for d, part in enumerate(sides):

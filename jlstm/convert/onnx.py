@@ -64,35 +64,35 @@ def _sides(node: Node) -> list[Part]:
     arrays_by_name = arrays.floating("weights", {name: value for name, value in node.items() if name in _ARRAYS})
     count, rows, units = arrays.matrix("weights", arrays_by_name, "R", "(directions, gates·units, units)", 3).shape
     features = arrays.matrix("weights", arrays_by_name, "W", "(directions, gates·units, features)", 3).shape[2]
-    name = arrays.gates("weights['R']", rows, units, {4: "LSTM", 3: "GRU", 1: "RNN"})
-    layer_options = options(name, {key: value for key, value in node.items() if key not in _ARRAYS}, units)
+    kind = arrays.kind_of("weights['R']", rows, units, {4: "LSTM", 3: "GRU", 1: "RNN"})
+    layer_options = options(kind, {key: value for key, value in node.items() if key not in _ARRAYS}, units)
     expected = DIRECTIONS[node.get("direction", "forward")]  # which `options` has checked
     if count != expected:
         raise ValueError(f"weights['R'] has {count} directions, expected {expected}: give direction, or other weights")
     shapes: dict[str, tuple[int, ...]] = {"W": (count, rows, features), "R": (count, rows, units)}
     shapes |= {"B": (count, 2 * rows)} if "B" in arrays_by_name else {}
-    shapes |= {"P": (count, 3 * units)} if "P" in arrays_by_name and name == "LSTM" else {}
+    shapes |= {"P": (count, 3 * units)} if "P" in arrays_by_name and kind == "LSTM" else {}
     arrays.fit("weights", arrays_by_name, shapes)
     sides = []
     for d in range(count):
         side_arrays = {key: value[d] for key, value in arrays_by_name.items()}
         # The second direction of a bidirectional node is the reverse of the first.
         side_options = layer_options | {"reverse": layer_options["reverse"] != (d > 0)}
-        sides.append(_part(name, units, side_arrays, side_options))
+        sides.append(_part(kind, units, side_arrays, side_options))
     return sides
 
 
-def _part(name: str, units: int, node_arrays: dict[str, np.ndarray], layer_options: dict[str, Any]) -> Part:
+def _part(kind: str, units: int, node_arrays: dict[str, np.ndarray], layer_options: dict[str, Any]) -> Part:
     """Return one direction of a node, from its arrays without the axis of directions."""
-    gates = layout.gates(name, layer_options.get("coupled"))
+    gates = layout.gates(kind, layer_options.get("coupled"))
 
     def reorder(rows: np.ndarray) -> np.ndarray:
-        return layout.order(rows, GATES[name], gates, 0)
+        return layout.order(rows, GATES[kind], gates, 0)
 
     params = {"kernel": reorder(node_arrays["W"]).T, "recurrent_kernel": reorder(node_arrays["R"]).T}
     if "B" in node_arrays:
         first, second = map(reorder, np.split(node_arrays["B"], 2))
-        params["bias"] = layout.merge(first, second)
+        params["bias"] = layout.add_biases(first, second)
         # With linear_before_reset, r multiplies R h plus the bias of R, so the two biases of the candidate stay separate.
         if layer_options.get("reset_after"):
             params["bias"][2 * units :], params["recurrent_bias"] = first[2 * units :], second[2 * units :]
@@ -100,7 +100,7 @@ def _part(name: str, units: int, node_arrays: dict[str, np.ndarray], layer_optio
         rows = gates.replace("g", "")  # the candidate has no peephole
         params["peephole_kernel"] = layout.order(node_arrays["P"], "iof", rows).reshape(len(rows), units)
         layer_options = layer_options | {"peephole": True}
-    return layout.rnn(name, units, params, **layer_options)
+    return layout.rnn(kind, units, params, **layer_options)
 
 
 def dump(layer: Layer, params: Params) -> dict[str, Any] | list[dict[str, Any]]:
@@ -141,10 +141,10 @@ def _node(sides: Sequence[Part]) -> dict[str, Any]:
         raise ValueError("ONNX has no coupled='i=1-f', only 'f=1-i': leave the option out")
     if len(sides) > 1 and layer.reverse:
         raise ValueError("ONNX has no reverse=True in a bidirectional node: convert layer.flipped() and swap the directions")
-    name = layout.kind(cell)
-    weights = [_dump_direction(name, cell, part.params) for part in sides]
+    kind = layout.kind_of(cell)
+    weights = [_dump_direction(kind, cell, part.params) for part in sides]
     stacked = {key: np.stack([side_weights[key] for side_weights in weights]) for key in weights[0]}
-    return stacked | attributes(name, cell, "bidirectional" if len(sides) > 1 else "reverse" if layer.reverse else "forward")
+    return stacked | attributes(kind, cell, "bidirectional" if len(sides) > 1 else "reverse" if layer.reverse else "forward")
 
 
 _CONVERTED_OPTIONS = (
@@ -153,13 +153,13 @@ _CONVERTED_OPTIONS = (
 )
 
 
-def _dump_direction(name: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _dump_direction(kind: str, cell: Any, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays of one direction, by ONNX's names."""
     # A coupled cell has no weights for the forget gate. `layout.order` fills in zeros, and the node ignores them.
-    gates = layout.gates(name, getattr(cell, "coupled", None))
+    gates = layout.gates(kind, getattr(cell, "coupled", None))
 
     def reorder(rows: np.ndarray) -> np.ndarray:
-        return layout.order(rows, gates, GATES[name], 0)
+        return layout.order(rows, gates, GATES[kind], 0)
 
     weights = {"W": reorder(params["kernel"].T), "R": reorder(params["recurrent_kernel"].T)}
     if "bias" in params:
@@ -225,7 +225,7 @@ def _load_node(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
         raise ValueError(f"{model.path}: {quoted(name)}: {error}") from error
 
 
-def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
+def write(path: str | os.PathLike[str], layer: Layer, params: Params, *, lengths: bool = True, states: bool = True) -> None:
     """Write an ONNX model that computes the same as `layer.apply`, for any batch size and number of steps.
 
     The inputs are `xs`, in the layout of the layer, `lengths` (batch,), int32, and for each layer k the initial states `h_k`
@@ -234,14 +234,20 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params) -> None:
     Args:
         path: the file.
         layer, params: as for `dump`.
+        lengths: whether the model has the input `lengths`. Without it, all steps count.
+        states: whether the model has inputs for the initial states. Without them, they are zero.
 
     Raises:
         ImportError: onnx is not installed.
         OSError: the file cannot be written.
+        TypeError: `lengths` or `states` is not True or False.
         ValueError: as for `dump`; or ONNX's nodes do not have the dtype.
 
     Differs from: for a length of 0, ONNX Runtime returns zeros as the last states, and jlstm returns the initial states.
     """
     checks.path("path", path)
+    checks.flag("lengths", lengths)
+    checks.flag("states", states)
     nodes = dump(layer, params)
-    writer.write(path, nodes if isinstance(nodes, list) else [nodes], time_major=layer.time_major)
+    nodes = nodes if isinstance(nodes, list) else [nodes]
+    writer.write(path, nodes, time_major=layer.time_major, lengths=lengths, states=states)

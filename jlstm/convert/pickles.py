@@ -3,7 +3,8 @@
 A pickle is a program for a stack machine. `pickle.load` runs it, and so executes what the file's author wants. The parser here
 runs the same instructions, but an instruction that would import, call or construct something pushes a description of that.
 
-Reference: Python's `pickletools`, which lists all instructions with their operands.
+Reference: Python's `pickletools`, which lists all instructions with their operands,
+https://docs.python.org/3/library/pickletools.html.
 """
 
 import pickletools

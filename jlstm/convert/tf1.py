@@ -84,7 +84,7 @@ def dump(layer: Layer, params: Params, *, forget_bias: float = 1.0) -> dict[str,
     arrays_by_name = part.params
     # TensorFlow 1 multiplies one kernel by the concatenation of x and h, so the rows of x come first.
     kernel = np.concatenate([arrays_by_name["kernel"], arrays_by_name["recurrent_kernel"]])
-    if layout.kind(cell) == "GRU":
+    if layout.kind_of(cell) == "GRU":
         if cell.reset_after:
             raise ValueError("TensorFlow 1 has no reset_after=True, only False: use a layer that was trained so")
         # TensorFlow keeps the two gates in one kernel, and the candidate, which reads r ⊙ h instead of h, in another.

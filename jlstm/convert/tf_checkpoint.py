@@ -95,6 +95,13 @@ def read(path: str | os.PathLike[str], forget_bias: float | None, options: dict[
     """
     path = checks.path("path", path)
     if not Path(f"{path}.index").is_file():
+        if path.is_dir():
+            raise FileNotFoundError(
+                f"{path} is a folder, expected a checkpoint: name one in it, without .index and .data-…, such as "
+                "variables/variables in that of a SavedModel"
+            )
+        if path.is_file():
+            files.refuse_other_kind(path, files.memory_map(path), "a checkpoint of TensorFlow")
         raise FileNotFoundError(f"there is no file {path}.index: give the checkpoint's name without .index and .data-…")
     try:
         checkpoint, tree = _open(path)

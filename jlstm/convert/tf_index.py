@@ -7,7 +7,9 @@ may be no longer than the file. TensorFlow itself verifies the checksums.
 Each private function raises a RefusalError if the part of the file that it reads is not valid, and `check` makes a ValueError of
 it.
 
-Reference: LevelDB, doc/table_format.md; TensorFlow, tensorflow/core/protobuf/tensor_bundle.proto.
+References:
+    LevelDB, "Table format", https://github.com/google/leveldb/blob/main/doc/table_format.md.
+    TensorFlow, https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/tensor_bundle.proto.
 """
 
 from collections.abc import Iterator

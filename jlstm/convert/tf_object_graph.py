@@ -4,7 +4,8 @@ The graph lists the children of each object by attribute name. For each variable
 name of the variable, such as "encoder/lstm/lstm_cell/kernel". The graph may have cycles and several paths to one object, but it
 lists each object once.
 
-Reference: TensorFlow, tensorflow/core/protobuf/trackable_object_graph.proto.
+Reference: TensorFlow,
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/trackable_object_graph.proto.
 """
 
 from collections import deque

@@ -59,9 +59,9 @@ def load(weights: Mapping[str, Any], *, prefix: str = "", nonlinearity: str | No
         weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     if isinstance(weights, Mapping) and (complaint := torch_scopes.foreign_tensors(map(str, weights))):
         raise ValueError(f"weights must be those of one recurrent layer: {complaint}")
-    name, (layer, params) = _load_layers(arrays.floating("weights", weights), nonlinearity)
-    if nonlinearity and name != "RNN":
-        raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and weights of kind {name}: leave it out")
+    kind, (layer, params) = _load_layers(arrays.floating("weights", weights), nonlinearity)
+    if nonlinearity and kind != "RNN":
+        raise ValueError(f"nonlinearity is for an RNN, got {nonlinearity!r} and weights of kind {kind}: leave it out")
     return layer, params
 
 
@@ -82,18 +82,18 @@ def _load_layers(weights: dict[str, np.ndarray], nonlinearity: str | None) -> tu
         depth = max(1, next(k for k in count() if f"{_ANCHOR}_l{k}" not in weights))
         ends = ("", "_reverse") if f"{_ANCHOR}_l0_reverse" in weights else ("",)
         grid = [[f"_l{k}{end}" for end in ends] for k in range(depth)]
-    name, shapes = _shapes(weights, grid)
+    kind, shapes = _shapes(weights, grid)
     arrays.fit("weights", weights, shapes)
     options: dict[str, Any] = {}
-    if name == "RNN":
+    if kind == "RNN":
         if nonlinearity is None:
             raise ValueError(
                 "nonlinearity must be 'tanh' or 'relu' for an RNN, since its weights do not tell: pass what it was made with, "
                 "by default 'tanh'"
             )
         options["activation"] = nonlinearity
-    sides = [[_part(name, weights, suffix, reverse=d > 0, **options) for d, suffix in enumerate(suffixes)] for suffixes in grid]
-    return name, layout.assemble(sides)
+    sides = [[_part(kind, weights, suffix, reverse=d > 0, **options) for d, suffix in enumerate(suffixes)] for suffixes in grid]
+    return kind, layout.assemble(sides)
 
 
 def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str, dict[str, tuple[int, ...]]]:
@@ -110,7 +110,7 @@ def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str,
     units = arrays.matrix("weights", weights, f"weight_hr{first}", "(proj_size, units)").shape[1] if projected else size
     # Only an LSTM can have a projection. It makes h smaller than c, so `size` is not the number of units.
     kinds = {4: "LSTM"} if projected else {4: "LSTM", 3: "GRU", 1: "RNN"}
-    name = arrays.gates(f"weights['{_ANCHOR}{first}']", rows, units, kinds)
+    kind = arrays.kind_of(f"weights['{_ANCHOR}{first}']", rows, units, kinds)
     shapes: dict[str, tuple[int, ...]] = {}
     for k, ends in enumerate(grid):
         for end in ends:
@@ -120,27 +120,27 @@ def _shapes(weights: dict[str, np.ndarray], grid: list[list[str]]) -> tuple[str,
                 shapes[f"weight_hr{end}"] = (size, units)
             if f"bias_ih{first}" in weights:
                 shapes |= {f"bias_ih{end}": (rows,), f"bias_hh{end}": (rows,)}
-    return name, shapes
+    return kind, shapes
 
 
-def _part(name: str, weights: dict[str, np.ndarray], suffix: str, **options: Any) -> Part:
+def _part(kind: str, weights: dict[str, np.ndarray], suffix: str, **options: Any) -> Part:
     """Return one direction of one layer, whose weights have names that end in `suffix`."""
 
     def reorder(array: np.ndarray) -> np.ndarray:
-        return layout.order(array, GATES[name], layout.OURS[name], 0)
+        return layout.order(array, GATES[kind], layout.OURS[kind], 0)
 
     params = {"kernel": reorder(weights[f"weight_ih{suffix}"]).T, "recurrent_kernel": reorder(weights[f"weight_hh{suffix}"]).T}
     if f"bias_ih{suffix}" in weights:
         first, second = reorder(weights[f"bias_ih{suffix}"]), reorder(weights[f"bias_hh{suffix}"])
-        params["bias"] = layout.merge(first, second)
+        params["bias"] = layout.add_biases(first, second)
         # The candidate of a GRU is tanh(W x + b_in + r ⊙ (U h + b_hn)). The product with r contains b_hn, so it stays separate.
-        if name == "GRU":
+        if kind == "GRU":
             candidate = 2 * (len(first) // 3)
             params["bias"][candidate:], params["recurrent_bias"] = first[candidate:], second[candidate:]
     if f"weight_hr{suffix}" in weights:
         params["projection_kernel"] = weights[f"weight_hr{suffix}"].T
         options["projection"] = params["projection_kernel"].shape[1]
-    return layout.rnn(name, len(weights[f"weight_hh{suffix}"]) // len(GATES[name]), params, **options)
+    return layout.rnn(kind, len(weights[f"weight_hh{suffix}"]) // len(GATES[kind]), params, **options)
 
 
 def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
@@ -166,7 +166,7 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
     """
     layers = layout.parts(layer, params)
     activations = set()
-    for _, _, part in layout.each(layers):
+    for _, _, part in layout.numbered(layers):
         cell: Any = part.layer.cell
         plain = isinstance(cell, ElmanCell)
         layout.refuse("PyTorch", cell, but=("activation",) if plain else ("projection",), kinds=(LSTMCell, GRUCell, ElmanCell))
@@ -180,17 +180,17 @@ def dump(layer: Layer, params: Params) -> dict[str, np.ndarray]:
         raise ValueError("PyTorch has no reverse=True: convert layer.flipped() and reverse the sequence there")
     layout.uniform("PyTorch", layers)
     weights: dict[str, np.ndarray] = {}
-    for k, d, part in layout.each(layers):
+    for k, d, part in layout.numbered(layers):
         weights |= {f"{name}_l{k}{'_reverse' * d}": value for name, value in _dump_direction(part).items()}
     return weights
 
 
 def _dump_direction(part: Part) -> dict[str, np.ndarray]:
     """Return the arrays of one direction of one layer, by the framework's names."""
-    name, params = layout.kind(part.layer.cell), part.params
+    kind, params = layout.kind_of(part.layer.cell), part.params
 
     def reorder(array: np.ndarray) -> np.ndarray:
-        return layout.order(array, layout.OURS[name], GATES[name], 0)
+        return layout.order(array, layout.OURS[kind], GATES[kind], 0)
 
     weights = {"weight_ih": reorder(params["kernel"].T), "weight_hh": reorder(params["recurrent_kernel"].T)}
     if "bias" in params:
@@ -222,11 +222,11 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
             None, they are skipped.
 
     Returns:
-        Layers and parameters by name.
+        Layers and parameters by name. `assumed` says so if the file has only the weights of a module, and not its class.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is of another kind, is damaged, or has no layer that can be converted.
+        ValueError: the file is of another kind, damaged, or one of several of a model, or it has no layer that can be converted.
 
     Examples:
         >>> import jax, jlstm, tempfile
@@ -261,7 +261,8 @@ def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> Fi
         unused = [name for name, entry in file.entries.items() if name not in used and getattr(entry, "is_tensor", True)]
         listed = ", ".join(repr(name[:40]) for name in list(file.entries)[:3]) or "no tensors"
     # A pickle lists modules as registered, which need not be the order in which they run. One module has only one order.
-    file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, unused=unused)
+    assumed = [torch_scopes.CLASS_ASSUMPTION] if layers.keys() - file.classes.keys() else []
+    file_layers = FileLayers(layers, in_network_order=len(prefixes) == 1, skipped=skipped, assumed=assumed, unused=unused)
     kinds = "tensors with the names of PyTorch's LSTM, GRU and RNN, weight_ih and weight_hh"
     remedy = f"it has {listed}; pass the weights of such a layer to load by these names"
     return file_layers.warn_about_skipped(path, kinds, remedy)
@@ -277,10 +278,7 @@ def _obstacle(prefix: str, prefixes: Iterable[str], entries: Mapping[str, Any], 
         return complaint
     for name, entry in entries.items():
         if isinstance(entry, Unreadable):
-            return (
-                f"its {name} is {entry.description}, expected a tensor of floating numbers in memory: convert it with PyTorch "
-                "first"
-            )
+            return f"its {name} is {entry.description}, expected a tensor of floats in memory: convert it with PyTorch first"
         # A tensor made by `expand` repeats elements, by strides of 0. Reading it would take more memory than the file has bytes.
         if isinstance(entry, Tensor) and prod(entry.shape) > entry.storage.size:
             return f"its {name} repeats {entry.storage.size} numbers over a larger shape: save a copy of it, made by contiguous()"

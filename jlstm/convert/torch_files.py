@@ -1,5 +1,6 @@
 """Reading of PyTorch's files without PyTorch: zip archives, the format from before PyTorch 1.6, and safetensors files."""
 
+import re
 import zipfile
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from jlstm.convert import files, pickles, torch_tensors
 from jlstm.convert.files import RefusalError
 from jlstm.convert.torch_tensors import Storage, Tensor, Unreadable
 
-_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number, the start of files from before PyTorch 1.6
+# One of several files, as in "model-00001-of-00002.safetensors".
+_SHARD = re.compile(r"(?<!\d)\d+-of-0*([2-9]|[1-9]\d+)(?!\d)")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # The elements that all views of a storage may have together, as a multiple of the storage's size. Views may repeat elements, so
 # a small file could otherwise declare arrays of any size.
@@ -51,13 +53,20 @@ def open_file(path: Path) -> Iterator[TensorFile]:
     """Open a file of tensors. The first bytes tell its format.
 
     Raises:
-        ValueError: the file is of another kind, or damaged. The message names the kind, where it is recognized, and a remedy.
+        ValueError: the file is of another kind, damaged, or one of several files with the tensors of a model. The message names
+            the kind, where it is recognized, and a remedy.
     """
+    # A layer may have tensors in several of them. It would look whole without those that are optional, such as its biases.
+    if shard := _SHARD.search(path.name):
+        raise ValueError(
+            f"{path} is one of {shard[1]} files that a model is divided into, and so perhaps a layer: load all of them, and save "
+            "their tensors as one file"
+        )
     content = files.memory_map(path)
     if content[:4] == b"PK\x03\x04":
         with _open_zip(path) as archive:
             yield _read_zip(path, archive)
-    elif content[: len(_MAGIC)] == _MAGIC and isinstance(content, mmap):
+    elif content[: len(files.PYTORCH_LEGACY)] == files.PYTORCH_LEGACY and isinstance(content, mmap):
         yield _read_legacy(path, content)
     elif kind := files.kind(content):
         raise ValueError(f"{path} is {kind[0]}, expected a state_dict or a safetensors file: {kind[1]}")

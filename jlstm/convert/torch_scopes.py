@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+CLASS_ASSUMPTION = "the file names no classes: modules with weights of the names and shapes of torch.nn's are taken to be those"
 # The tensors of an LSTM, GRU or RNN, and of one of their cells.
 _WEIGHT = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))(_l\d+(_reverse)?)?")
 # Any tensor that marks a module as recurrent, including parametrized and quantized weights.

@@ -58,8 +58,9 @@ def ptb(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
         ValueError: The content of a file is not the expected one.
 
     References:
-        Marcus, Santorini & Marcinkiewicz 1993, "Building a Large Annotated Corpus of English: The Penn Treebank".
-        Mikolov, Karafiát, Burget, Černocký & Khudanpur 2010, "Recurrent neural network based language model".
+        Marcus, Santorini & Marcinkiewicz, 1993, "Building a large annotated corpus of English: the Penn Treebank",
+        https://aclanthology.org/J93-2004.
+        Mikolov et al., 2010, "Recurrent neural network based language model", https://doi.org/10.21437/Interspeech.2010-343.
     """
     texts = []
     for name, sha256 in PTB_SHA256.items():
@@ -87,7 +88,7 @@ def shakespeare(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
         ImportError: pooch, which downloads, is not installed.
         ValueError: The content of the file is not the expected one.
 
-    Reference: Karpathy 2015, "char-rnn".
+    Reference: Karpathy, 2015, "char-rnn", https://github.com/karpathy/char-rnn.
     """
     path = files.locate("tinyshakespeare.txt", url=SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, data_dir=data_dir)
     text = files.verified(path, SHAKESPEARE_SHA256).decode()

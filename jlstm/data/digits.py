@@ -17,7 +17,8 @@ def digits() -> Dataset:
     Raises:
         ImportError: scikit-learn, which includes the data, is not installed.
 
-    Reference: Alpaydin & Kaynak 1998, the test part of the UCI data set "Optical Recognition of Handwritten Digits".
+    Reference: Alpaydin & Kaynak, 1998, the test part of the UCI data set "Optical recognition of handwritten digits",
+    https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits.
 
     Examples:
         >>> from jlstm.data import digits

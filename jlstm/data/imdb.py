@@ -81,7 +81,7 @@ def imdb(
         ValueError: `num_words` or `maxlen` is below 1, no review is shorter than `maxlen`, or the content of the file is not the
             expected one. Keras's file contains pickled lists, so it is opened only if its SHA-256 matches.
 
-    Reference: Maas, Daly, Pham, Huang, Ng & Potts 2011, "Learning Word Vectors for Sentiment Analysis".
+    Reference: Maas et al., 2011, "Learning word vectors for sentiment analysis", https://aclanthology.org/P11-1015.
     """
     end = None if num_words is None else checks.positive("num_words", num_words, "None")
     limit = np.inf if maxlen is None else checks.positive("maxlen", maxlen, "None")

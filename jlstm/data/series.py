@@ -43,7 +43,8 @@ def airline(data_dir: str | os.PathLike[str] | None = None) -> Series:
         ImportError: pooch, which downloads, is not installed.
         ValueError: The content of the file is not the expected one.
 
-    Reference: Box & Jenkins 1976, "Time Series Analysis: Forecasting and Control", series G.
+    Reference: Box & Jenkins, 1976, "Time series analysis: forecasting and control", series G. The fourth edition is
+    https://doi.org/10.1002/9781118619193.
     """
     return _read(*AIRLINE, "datetime64[M]", data_dir)
 
@@ -60,7 +61,8 @@ def sunspots(data_dir: str | os.PathLike[str] | None = None) -> Series:
     Raises:
         FileNotFoundError, ImportError, ValueError: As for `airline`.
 
-    Reference: Andrews & Herzberg 1985, "Data: A Collection of Problems from Many Fields for the Student and Research Worker".
+    Reference: Andrews & Herzberg, 1985, "Data: a collection of problems from many fields for the student and research worker",
+    https://doi.org/10.1007/978-1-4612-5098-2.
     """
     return _read(*SUNSPOTS, "datetime64[M]", data_dir)
 
@@ -79,7 +81,7 @@ def temperatures(data_dir: str | os.PathLike[str] | None = None) -> Series:
     Raises:
         FileNotFoundError, ImportError, ValueError: As for `airline`.
 
-    Reference: Australian Bureau of Meteorology.
+    Reference: Australian Bureau of Meteorology, "Climate data online", http://www.bom.gov.au/climate/data/.
     """
     return _read(*TEMPERATURES, "datetime64[D]", data_dir)
 

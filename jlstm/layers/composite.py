@@ -34,7 +34,7 @@ class ChildCall(NamedTuple):
 
 
 class Composite(Layer):
-    """A layer made of other layers, its children. A new kind defines the abstract methods here and those left of `Layer`.
+    """A layer made of other layers, its children. A new kind defines the abstract methods that it inherits.
 
     Parameters, carry and dropout masks are trees with one entry for each child: `tree[key]` belongs to `children[key]`.
     """

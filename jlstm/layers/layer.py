@@ -83,25 +83,25 @@ class Layer(Tree, Options, abc.ABC):
 
     @abc.abstractmethod
     def draw(self, key: Array, features: int) -> Params:
-        """Do what `init` does, for checked arguments."""
+        """Return what `init` returns, for checked arguments."""
 
     @abc.abstractmethod
     def begin(self, params: Params, batch_shape: tuple[int, ...], dtype: Any) -> PyTree:
-        """Do what `initial_carry` does, for checked arguments."""
+        """Return what `initial_carry` returns, for checked arguments."""
 
     @abc.abstractmethod
     def run(
         self, params: Params, steps: Steps, carry: PyTree | None, key: Array | None, dropout_masks: PyTree, states: bool
     ) -> Results:
-        """Do what `apply` does, for checked arguments with time first; return the carries after all steps if `states`."""
+        """Return the results of `apply`, for checked arguments with time first, and the carries after all steps if `states`."""
 
     @abc.abstractmethod
     def run_step(self, params: Params, carry: PyTree | None, x: Array, reset: Array | None) -> tuple[PyTree, Array]:
-        """Do what `step` does, for checked arguments."""
+        """Return what `step` returns, for checked arguments."""
 
     @abc.abstractmethod
     def output_of(self, carry: PyTree) -> Any:
-        """Do what `last_output` does; raise KeyError, IndexError or TypeError for the carry of another layer."""
+        """Return what `last_output` returns; raise KeyError, IndexError or TypeError for the carry of another layer."""
 
     @answered("layer.init")
     def init(self, key: Array, features: int) -> Params:
@@ -259,9 +259,9 @@ class Layer(Tree, Options, abc.ABC):
         return self.run_step(params, carry, x, reset)
 
     def checked_run(self, params: Params, xs: Any, carry: PyTree, *sequence: Any, states: bool) -> Results:
-        """Check the arguments of `apply`, whose keyword arguments are `sequence`, and `run`. It raises what `apply` raises.
+        """Check the arguments of `apply`, whose keyword arguments are `sequence`, and return the results of `run`.
 
-        The time axis of `ys` and `states` stands where it is in `xs`.
+        The time axis of `ys` and `states` stands where it is in `xs`. Errors are those of `apply`.
         """
         lengths, mask, resets, key, dropout_masks = sequence
         if key is not None and dropout_masks is not None:

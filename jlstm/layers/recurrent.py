@@ -106,7 +106,7 @@ class RNN(Layer):
         return self.cell.features_in(params)
 
     def draw(self, key: Array, features: int) -> Params:
-        """Draw the parameters of the cell in `param_dtype`.
+        """Return new parameters of the cell in `param_dtype`.
 
         Raises:
             ValueError: `param_dtype` is float64 while JAX has it off.

@@ -53,6 +53,9 @@ def check_trees(layer: Any, params: Any, carry: PyTree, x_shape: tuple[int, ...]
     """
     batch, features = x_shape[: -1 - len(layer.spatial_in)], x_shape[-1]
     remedy = f"pass what init(key, features={features}) of this layer returns, or {name} with as many features as they have"
-    checks.tree("params", params, param_shapes(layer, features), remedy)
+    expected = param_shapes(layer, features)
+    if isinstance(params, Mapping) and "params" in params and "params" not in expected:  # as Flax's linen has them
+        raise ValueError("params must be a layer's parameters, got a dict with 'params': pass what is in it, variables['params']")
+    checks.tree("params", params, expected, remedy)
     if carry is not None:
         carries.check(carry, jax.eval_shape(lambda: layer.begin(params, batch, "float32")), batch)

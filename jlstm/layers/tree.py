@@ -11,7 +11,7 @@ class Tree:
 
     @property
     def children(self) -> Mapping[Any, Any]:
-        """The layers that this one is made of, by the keys of their parameters: none, but for a `Composite`."""
+        """The layers that this one is made of, by the keys of their parameters. Empty, unless this is a `Composite`."""
         return {}
 
     def map(self, function: Callable[..., Any], *trees: PyTree | None) -> PyTree:

@@ -29,7 +29,7 @@ def last(layer: Layer, ys: Any, mask: Mask) -> Float[Array, "batch features"]:
     backwards = getattr(layer, "reverse", False)
     if mask is None:
         return ys[:, 0] if backwards else ys[:, -1]
-    # `argmax` of booleans is the first True, on the reversed mask that of the last step that counts.
+    # `argmax` returns the position of the first True. On the reversed mask this is the last step that counts.
     steps = mask.argmax(axis=1) if backwards else mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     return jnp.take_along_axis(ys, steps[:, None, None], axis=1)[:, 0]
 

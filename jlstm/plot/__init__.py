@@ -2,7 +2,8 @@
 
 Each function draws into the axes `ax`, or into the axes of a new figure, and returns the axes.
 `gates(trace).figure.savefig("gates.png")` thus saves a picture, and in a notebook `gates(trace).figure` shows it.
-Color-blind readers can distinguish the colors (Okabe & Ito 2008).
+Color-blind readers can distinguish the colors, which are from Okabe & Ito, 2008, "Color universal design",
+https://jfly.uni-koeln.de/color/.
 
 Drawing needs `pip install "jlstm[plot]"`. `import jlstm` does not import this package.
 """

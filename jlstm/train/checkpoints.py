@@ -143,7 +143,7 @@ class Checkpoints:
             checkpoint = self._read(step)
             self._compare(checkpoint.contents, expected)
             restored = checkpoint.restored(items)
-            state = restored["training"]["state"]._replace(params=restored["params"])
+            state = State(*restored["training"]["state"])._replace(params=restored["params"])
             history = [Record(**record) for record in checkpoint.history]
             return Snapshot(state, restored["training"]["key"], restored.get("best"), history)
 
@@ -211,7 +211,8 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """Return the steps that have a checkpoint, latest first."""
         try:
-            names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.exists() else []
+            # Files too: a file in place of a checkpoint's folder is a damaged checkpoint.
+            names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
         except OSError as error:
             raise serialization.refusal(
                 error, f"checkpoints in {self.folder} cannot be read", "name a folder that can be"
@@ -255,16 +256,16 @@ def restore(folder: str | os.PathLike[str], like: Params, *, best: bool = False)
 
 def _items(snapshot: Snapshot) -> dict[str, PyTree]:
     # The parameters are an item of their own, so that `restore_params` can read them without knowing the optimizer.
-    training = {"state": snapshot.state._replace(params=()), "key": snapshot.key}
+    training = {"state": stored.FieldsInFiles(*snapshot.state._replace(params=())), "key": snapshot.key}
     items = {"params": snapshot.state.params, "training": training}
     return items if snapshot.best is None else items | {"best": snapshot.best}
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
+    """Remove a folder or file atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
     if not path.name.endswith(_UNFINISHED):
         path = path.replace(path.with_name(f"removed-{path.name}{_UNFINISHED[0]}"))
-    shutil.rmtree(path)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _together(action: Callable[[], T]) -> T:

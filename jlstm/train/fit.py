@@ -129,8 +129,7 @@ def fit(
     arguments.check_fit(params, optimizer, validation, key, stop, callbacks, paths=paths, flags=flags)
     arguments.check_numbers(epochs, steps, every=every, steps_per_call=checks.positive("steps_per_call", steps_per_call))
     checks.one_of("nonfinite", nonfinite, ("stop", "skip"))
-    # By default there is a record after each pass.
-    total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)
+    total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)  # one record per pass by default
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptions())  # first: signals during `_start` are held back too
@@ -153,19 +152,15 @@ def fit(
             snapshot = snapshot._replace(state=train(task, snapshot.state, snapshot.key, goal, watch))
             if not snapshot.state.finite:
                 raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
-            # If the run was interrupted before the goal, there is no record. The sums stay in the snapshot, so that the record of
-            # the resumed run has the same means as that of an uninterrupted run.
+            # Interrupted before the goal, there is no record: the sums stay, so that the resumed run's record has the same means.
             if int(snapshot.state.step) == goal:
                 seconds = time.perf_counter() - started
                 snapshot = _recorded(snapshot, task, validation, seconds, batches.size * (goal - step) / seconds)
-                _write(history, snapshot.history)
-                for callback in callbacks:
-                    callback(snapshot.history[-1], snapshot.state.params)
+                _report(snapshot, history, callbacks)
             if folder:
                 folder.save(snapshot)
             if interruption.poll():
-                consequence = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
-                raise KeyboardInterrupt(f"stopped after step {int(snapshot.state.step)} of {total}; {consequence}")
+                raise _stopped(snapshot, total, folder)
     return Result(snapshot.state.params, snapshot.history, snapshot.best)
 
 
@@ -185,7 +180,7 @@ def _recorded(
     state = snapshot.state
     step, params, sums = int(state.step), state.params, state.sums
     validation_means = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
-    train_means = means(sums) | _learning_rate(state.moments) | _skipped(sums, step)
+    train_means = means(sums) | _learning_rate(state.opt_state) | _skipped(sums, step)
     record = Record(step, step / len(task.batches), train_means, validation_means, seconds, examples_per_second)
     history = [*snapshot.history, record]
     is_best = validation_means and best([record.validation["loss"] for record in history]) == len(history) - 1
@@ -195,6 +190,21 @@ def _recorded(
         jax.tree.map(jnp.copy, params) if is_best else snapshot.best,  # a copy, since the next step donates the parameters
         history,
     )
+
+
+def _report(
+    snapshot: Snapshot, path: str | os.PathLike[str] | None, callbacks: Sequence[Callable[[Record, Params], None]]
+) -> None:
+    """Write the records to the file of the history, and pass the last one to the callbacks."""
+    _write(path, snapshot.history)
+    for callback in callbacks:
+        callback(snapshot.history[-1], snapshot.state.params)
+
+
+def _stopped(snapshot: Snapshot, total: int, folder: Checkpoints | None) -> KeyboardInterrupt:
+    """Return the error of a run that was interrupted: it says how far the run is and whether it can be resumed."""
+    consequence = f"kept in {folder.folder}, where it can be resumed" if folder else "nothing is kept"
+    return KeyboardInterrupt(f"stopped after step {int(snapshot.state.step)} of {total}; {consequence}")
 
 
 def _learning_rate(opt_state: PyTree) -> dict[str, float]:
@@ -208,7 +218,7 @@ def _skipped(sums: Mapping[str, Array], step: int) -> dict[str, float]:
     """Return the number of steps skipped since the last record, if any, and log a warning."""
     if not (count := float(sums["skipped"])):
         return {}
-    LOG.warning("%d of the steps up to %d were left out: their loss, gradient or change was not finite", int(count), step)
+    LOG.warning("%d of the steps up to %d were left out: their loss, gradient or update was not finite", int(count), step)
     return {"skipped": count}
 
 

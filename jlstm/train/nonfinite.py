@@ -29,7 +29,7 @@ class NonFiniteError(FloatingPointError):
         self.batch = next(batches.epoch(epoch, index))
         where = "in this error's attribute batch" if folder is None else self._keep(folder)
         super().__init__(
-            f"the loss, the gradient or the change of step {self.step + 1} is not finite; its batch is {where}: "
+            f"the loss, the gradient or the update of step {self.step + 1} is not finite; its batch is {where}: "
             "look at it, clip the gradient (optax.clip_by_global_norm), lower the learning rate, or go on with nonfinite='skip'"
         )
 

@@ -21,7 +21,7 @@ class State(NamedTuple):
 
     Attributes:
         params: Parameters.
-        moments: State of the optimizer.
+        opt_state: State of the optimizer.
         carry: Carry for the next batch, or None.
         step: Number of steps taken.
         finite: False once a loss, a gradient or an update was not finite and neither the optimizer nor `Rule.skip` handled it.
@@ -30,7 +30,7 @@ class State(NamedTuple):
     """
 
     params: Params
-    moments: PyTree
+    opt_state: PyTree
     carry: PyTree
     step: Int[Array, ""]
     finite: Bool[Array, ""]
@@ -100,7 +100,7 @@ def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:
         return mean(outcome.losses, weights), outcome
 
     (loss_value, outcome), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, opt_state = rule.optimizer.update(gradients, state.moments, state.params)
+    updates, opt_state = rule.optimizer.update(gradients, state.opt_state, state.params)
     norm = _norm(gradients)
     gradient_is_finite, updates_are_finite = jnp.isfinite(norm), jnp.isfinite(_norm(updates))
     finite = jnp.isfinite(loss_value) & gradient_is_finite & updates_are_finite
@@ -114,7 +114,7 @@ def _step(rule: Rule, state: State, key: Array, batch: Batch) -> State:
     skipped = state._replace(step=state.step + 1, finite=continues, sums=state.sums | {"skipped": state.sums["skipped"] + 1})
     # Without `skip`, the parameters and the optimizer state of a handled step count, and any other step changes only `finite`.
     if not rule.skip:
-        skipped = _choose(handled, skipped._replace(params=updated.params, moments=opt_state), state._replace(finite=continues))
+        skipped = _choose(handled, skipped._replace(params=updated.params, opt_state=opt_state), state._replace(finite=continues))
     # The host notices a state that is not finite one call late. Steps that have started until then must not change it.
     return _choose(state.finite, _choose(finite, updated, skipped), state)
 

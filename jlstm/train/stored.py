@@ -19,6 +19,17 @@ from jlstm.cell import PyTree
 from jlstm.train.sharding import is_key
 
 
+class FieldsInFiles(NamedTuple):
+    """The fields of a `jlstm.train.step.State` by their names in files. These must not change, though `State` has `opt_state`."""
+
+    params: PyTree
+    moments: PyTree
+    carry: PyTree
+    step: Array
+    finite: Array
+    sums: PyTree
+
+
 class Stored(NamedTuple):
     """The content of a checkpoint.
 
@@ -100,6 +111,8 @@ def contents(items: Mapping[str, PyTree]) -> dict[str, str]:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    if path.is_fifo():  # reading it would wait forever
+        raise serialization.DamageError(f"{path.name} is a pipe")
     try:
         arrays, metadata = serialization.unpack(path.read_bytes())
     except PermissionError as error:

@@ -157,23 +157,23 @@ def _causes(
     largest_error = max((error(value, truths[name]) for name, value in results.items()), default=0.0)
     actual_dtype = dtype_of(results, problem.dtype)
     # By the dtype of the numbers, not of the problem: a side that computed in float32 matches a fault only to float32's rounding.
-    tolerance = 1e-9 if actual_dtype == "float64" else 16 * float(jnp.finfo(actual_dtype).eps)
+    match_limit = tolerance.match(actual_dtype, float(jnp.finfo(actual_dtype).eps))
     if any(not np.isfinite(value).all() for value in results.values()):
         return ("the results are not finite",)
     padding_only = "only padded steps differ" if _only_padding(values, truths, results) else ""
     # The order matters. A fault reproduces all results, so faults come first; dropout with unknown masks comes next. Gradients
     # are looked at only if the results are right, because the gradients of a wrong forward pass are wrong too.
-    if largest_error > tolerance / 4:  # a smaller error counts as agreement here
-        matches = search(problem, values, results, largest_error, tolerance, try_pairs=not padding_only)
+    if largest_error > match_limit / tolerance.SHRINKS:  # a smaller error counts as agreement here
+        matches = search(problem, values, results, largest_error, match_limit, try_pairs=not padding_only)
         if matches:
             return tuple(
                 ": ".join(filter(None, (padding_only, f"matches if {match.fault.description}")))
                 for match in matches[:MOST_CAUSES]
             )
-        if dropout_cause := dropout_left_on(problem, values, results, truths, tolerance):
+        if dropout_cause := dropout_left_on(problem, values, results, truths, match_limit):
             return (dropout_cause,)
     if not any(name in wrong for name in results):
-        return gradient_causes(problem, theirs, truths, wrong, tolerance)
+        return gradient_causes(problem, theirs, truths, wrong, match_limit)
     return (padding_only,) if padding_only else _precision(problem.dtype, actual_dtype, largest_error, sequence_growth)
 
 
@@ -187,17 +187,18 @@ def _only_padding(values: Values, truths: Quantities, results: Quantities) -> bo
             return False
         per_step = got.shape[:2] == values.mask.shape and name.startswith("ys")
         counted = values.mask.reshape(*values.mask.shape, *[1] * (got.ndim - 2)) if per_step else np.True_
-        if error(np.where(counted, got, expected), expected) > 1e-9:
+        if error(np.where(counted, got, expected), expected) > tolerance.FLOAT64_MATCH:
             return False
     return True
 
 
 def _precision(dtype: str, actual_dtype: str, largest_error: float, sequence_growth: Growth | None) -> tuple[str, ...]:
     """Return a sentence if the difference looks like rounding, by its size and by the way it develops; else none."""
-    if actual_dtype != dtype and largest_error <= 64 * float(jnp.finfo(actual_dtype).eps):
+    if actual_dtype != dtype and largest_error <= tolerance.LOWER_DTYPE * float(jnp.finfo(actual_dtype).eps):
         return (f"precision: computed in {actual_dtype} and returned as {dtype}",)
-    if dtype == "float64" and 1e-9 < largest_error <= 1e-5 and not (sequence_growth and sequence_growth.gradual):
+    gradual, tiny = bool(sequence_growth and sequence_growth.gradual), largest_error <= tolerance.FLOAT64_MATCH
+    if dtype == "float64" and not tiny and largest_error <= tolerance.LIKE_FLOAT32 and not gradual:
         return ("precision: the difference is of the size of float32's rounding",)
-    if largest_error <= 1e-3 and (largest_error <= 1e-9 or (sequence_growth and sequence_growth.gradual)):
+    if largest_error <= tolerance.LIKE_ROUNDING and (tiny or gradual):
         return (f"{sequence_growth}: rounding" if sequence_growth else "rounding, more of it than there should be",)
     return ()

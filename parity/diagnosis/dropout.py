@@ -16,7 +16,7 @@ RATES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
 MOST_FEATURES = 6  # features: all 2**features subsets are tried
 
 
-def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths: Quantities, tolerance: float) -> str | None:
+def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths: Quantities, match_limit: float) -> str | None:
     """Return a sentence if the outputs are those of a run with dropout; else None.
 
     It detects dropout of the outputs, and dropout of the inputs with one mask per sequence.
@@ -26,30 +26,30 @@ def dropout_left_on(problem: Problem, values: Values, theirs: Quantities, truths
         values: its numbers.
         theirs: the results to explain.
         truths: what the textbook computes without dropout.
-        tolerance: the relative error that counts as equal.
+        match_limit: the largest error of a match, see `tolerance.match`.
     """
     if values.dropout_masks is not None or "ys" not in theirs or theirs["ys"].shape != truths["ys"].shape:
         return None
-    if cause := _output_dropout(theirs["ys"], truths["ys"], tolerance):
+    if cause := _output_dropout(theirs["ys"], truths["ys"], match_limit):
         return cause
-    return None if untried(problem.layer) else _input_dropout(problem, values, theirs["ys"], tolerance)
+    return None if untried(problem.layer) else _input_dropout(problem, values, theirs["ys"], match_limit)
 
 
-def _output_dropout(got: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
+def _output_dropout(got: np.ndarray, expected: np.ndarray, match_limit: float) -> str | None:
     zero, scale = got == 0, float(np.abs(expected).max(initial=0))
     # Elements that the truth itself has near zero say nothing about the factor.
-    nonzero = ~zero & (np.abs(expected) > tolerance * scale)
+    nonzero = ~zero & (np.abs(expected) > match_limit * scale)
     if not nonzero.any() or not (zero & (expected != 0)).any():
         return None
     # The rate is unknown. Where nothing was dropped, got / true is the factor 1 / (1 - rate).
     factor = float(np.median(got[nonzero] / expected[nonzero]))
-    if np.abs(np.where(zero, 0, factor * expected) - got).max() > tolerance * scale:
+    if np.abs(np.where(zero, 0, factor * expected) - got).max() > match_limit * scale:
         return None
     share = (zero & (expected != 0)).sum() / (expected != 0).sum()
     return f"dropout is left on: {share:.0%} of the outputs are zero and the others are scaled by {factor:.4g}"
 
 
-def _input_dropout(problem: Problem, values: Values, got: np.ndarray, tolerance: float) -> str | None:
+def _input_dropout(problem: Problem, values: Values, got: np.ndarray, match_limit: float) -> str | None:
     features = values.xs.shape[2]
     if not isinstance(problem.layer, jlstm.RNN) or features > MOST_FEATURES or problem.batches > 1:
         return None
@@ -59,7 +59,7 @@ def _input_dropout(problem: Problem, values: Values, got: np.ndarray, tolerance:
         # Each row of the batch may have its own mask, so that the best mask is chosen row by row.
         errors = np.abs(outputs - got).max((2, 3)) / (np.abs(got).max() or 1.0)
         best = subsets[errors.argmin(0)]
-        if errors.min(0).max() <= tolerance and not best.all():  # a mask that keeps all features is no dropout
+        if errors.min(0).max() <= match_limit and not best.all():  # a mask that keeps all features is no dropout
             rows = ", ".join(str(sorted(np.flatnonzero(row == 0).tolist())) for row in best)
             return f"dropout is left on: features {rows} of the sequences are dropped from the inputs{scaled}"
     return None

@@ -11,7 +11,7 @@ from parity.quantities import Quantities
 
 
 def gradient_causes(
-    problem: Problem, theirs: Quantities, truths: Quantities, wrong_names: list[str], tolerance: float
+    problem: Problem, theirs: Quantities, truths: Quantities, wrong_names: list[str], match_limit: float
 ) -> tuple[str, ...]:
     """Return one sentence for each kind of error among the wrong gradients.
 
@@ -20,18 +20,18 @@ def gradient_causes(
         theirs: the results to explain.
         truths: what the textbook computes.
         wrong_names: names of the quantities that differ.
-        tolerance: the relative error that counts as equal.
+        match_limit: the largest error of a match, see `tolerance.match`.
     """
     names_by_error: dict[str, list[str]] = {}
     for name in wrong_names:
-        names_by_error.setdefault(_cause(problem, name, theirs[name], truths[name], tolerance), []).append(name)
+        names_by_error.setdefault(_cause(problem, name, theirs[name], truths[name], match_limit), []).append(name)
     return tuple(
         f"the outputs agree, but {', '.join(names)} {'is' if len(names) == 1 else 'are'} {description}"
         for description, names in names_by_error.items()
     )
 
 
-def _cause(problem: Problem, name: str, got: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
+def _cause(problem: Problem, name: str, got: np.ndarray, expected: np.ndarray, match_limit: float) -> str:
     if got.shape != expected.shape:
         return f"of shape {got.shape} instead of {expected.shape}"
     if not np.isfinite(got).all():
@@ -40,7 +40,7 @@ def _cause(problem: Problem, name: str, got: np.ndarray, expected: np.ndarray, t
         (
             description
             for description, candidate in _candidates(problem, name, got, expected)
-            if error(got, candidate) <= tolerance
+            if error(got, candidate) <= match_limit
         ),
         "different",
     )

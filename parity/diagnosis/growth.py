@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from parity import tolerance
 from parity.quantities import Quantities
 
 LOWER = {"float64": ("bfloat16", "float16", "float32"), "float32": ("bfloat16", "float16")}
@@ -43,8 +44,7 @@ def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Grow
         return None
     first = int(steps_above[0])
     errors_from, errors_before = ordered[first:], ordered[:first]
-    # Rounding that adds up comes close to the limit before it passes it. A fault starts from a far smaller error.
-    gradual = first > 0 and float(errors_before[-1]) > allowed / 100
+    gradual = first > 0 and float(errors_before[-1]) > tolerance.NEAR_LIMIT * allowed
     # Medians, so that one step does not decide. A gradual difference is compared with the steps before it, since it has no clear
     # start; any other one compares its first third with its last.
     third = max(1, len(errors_from) // 3)
@@ -52,8 +52,8 @@ def growth(errors: np.ndarray, allowed: float, *, reverse: bool = False) -> Grow
     end = float(np.median(errors_from if gradual else errors_from[-third:]))
     if len(steps_above) == 1 and len(errors_from) > 1 and not gradual:
         shape = "is at that step alone"
-    elif (len(errors_from) == 1 and not gradual) or start / 4 <= end <= 4 * start:
-        shape = "stays about the same"  # within a factor of 4 in either direction
+    elif (len(errors_from) == 1 and not gradual) or (start / tolerance.SAME_SIZE <= end <= tolerance.SAME_SIZE * start):
+        shape = "stays about the same"
     else:
         shape = "grows" if end > start else "fades"
     return Growth(int(order[first]), shape, gradual)

@@ -7,7 +7,7 @@ import numpy as np
 
 import jlstm
 from jlstm.cells import GRUCell
-from parity import textbook
+from parity import textbook, tolerance
 from parity.diagnosis import cells, sequence, structure, weights
 from parity.diagnosis.facts import error
 from parity.diagnosis.fault import Fault
@@ -32,7 +32,6 @@ SINGLE = (
 # A pair is a wrong order of the gates together with one fault of the second group.
 PAIRS = ((weights.gates,), (weights.biases, weights.layouts, sequence.time, sequence.padding, cells.carries))
 LONGEST_FOR_PAIRS = 200  # steps: each trial is a Python loop over the steps, and pairs need many trials
-AS_GOOD = 4.0  # times the smallest error: faults within this factor are reported together
 
 
 class Match(NamedTuple):
@@ -43,18 +42,18 @@ class Match(NamedTuple):
 
 
 def search(
-    problem: Problem, values: Values, theirs: Quantities, initial_error: float, tolerance: float, *, try_pairs: bool = True
+    problem: Problem, values: Values, theirs: Quantities, initial_error: float, match_limit: float, *, try_pairs: bool = True
 ) -> list[Match]:
     """Return the faults that explain a difference.
 
-    A fault explains it if the remaining error is at most `tolerance` and at most a quarter of `initial_error`.
+    A fault explains it if the remaining error is at most `match_limit` and at most `initial_error` / `tolerance.SHRINKS`.
 
     Args:
         problem: what was run.
         values: its numbers.
         theirs: the outputs and the last carry to explain.
         initial_error: the largest error without any fault.
-        tolerance: the relative error that counts as equal.
+        match_limit: the largest error that may remain, see `tolerance.match`.
         try_pairs: whether to try pairs of faults if no single one explains the difference.
 
     Returns:
@@ -65,11 +64,10 @@ def search(
     for faults in (_single_faults(problem, values), _fault_pairs(problem, values) if try_pairs else ()):
         matches = [Match(fault, remaining(fault, problem, values, theirs)) for fault in faults]
         best = min((match.remaining_error for match in matches), default=np.inf)
-        # An error near the tolerance must shrink clearly, or every harmless change would seem to explain it.
-        if best <= min(tolerance, initial_error / 4):
-            # Far below the tolerance, errors are rounding alone and do not rank faults. So several faults may be reported,
-            # such as two that do the same to this problem.
-            return [match for match in matches if match.remaining_error <= max(AS_GOOD * best, tolerance / 1000)]
+        if best <= min(match_limit, initial_error / tolerance.SHRINKS):
+            # Several faults may be reported, such as two that do the same to this problem.
+            limit = max(tolerance.EQUALLY_GOOD * best, tolerance.UNRANKED * match_limit)
+            return [match for match in matches if match.remaining_error <= limit]
     return []
 
 

@@ -99,11 +99,13 @@ def kind(path: Path) -> str:
     """Return the framework of a file, judged by its name.
 
     Raises:
-        ValueError: no known framework uses such a name.
+        ValueError: no known framework uses such a name, or it is that of a folder.
     """
     # Before the endings: a checkpoint of TensorFlow is often called model.ckpt, an ending that PyTorch's files have too.
     if path.suffix == ".index" or Path(f"{path}.index").is_file():
         return "tf1"
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a model file: name a file in it")
     if path.suffix not in SUFFIXES:
         raise ValueError(
             f"{path} must be one of {', '.join(SUFFIXES)} or a TensorFlow checkpoint, got {path.suffix or 'no ending'!r}: "

@@ -42,6 +42,9 @@ def originals(
         ValueError: the file holds code, or Keras cannot load it.
     """
     path = Path(path)
+    if (is_archive := zipfile.is_zipfile(path)) != (path.suffix == ".keras"):
+        ending = ".keras" if is_archive else ".h5"
+        raise ValueError(f"{path} is for Keras another kind of file, because of its name: rename it, with the ending {ending}")
     config, version = _description(path)
     keras_module = framework(version, options)
     _refuse_code(path, config)

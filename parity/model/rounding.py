@@ -10,20 +10,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from parity import textbook
+from parity import textbook, tolerance
 from parity.diagnosis.facts import errors_by_time, is_sequence
 from parity.measure import Quantity
 from parity.problem import Problem
 from parity.quantities import Quantities, named
 from parity.values import Values
 
-FACTOR = 8  # times NumPy's rounding error is the limit, as `tolerance.OF_PEER` is for a peer's
 _DRAWS = 4  # runs: where rounding grows, a single run may have a small error by luck
 _NEAR = 2  # steps before and after a step whose rounding counts for it
 
 
 def widened(quantities: tuple[Quantity, ...], problem: Problem, values: Values) -> tuple[Quantity, ...]:
-    """Raise the limits to 8 times NumPy's rounding error where that is larger, step by step.
+    """Raise the limits to `tolerance.OF_NUMPY` times NumPy's rounding error where that is larger, step by step.
 
     Steps before the rounding has grown keep their narrow limit, so that a wrong conversion still shows there.
 
@@ -66,10 +65,10 @@ def _run_textbook(problem: Problem, values: Values, dtype: Any) -> Quantities:
 
 def _widened(quantity: Quantity, distances: np.ndarray) -> Quantity:
     if not is_sequence(quantity.name):
-        return replace(quantity, limit=max(quantity.limit, FACTOR * float(distances.max(initial=0))))
+        return replace(quantity, limit=max(quantity.limit, tolerance.OF_NUMPY * float(distances.max(initial=0))))
     # The largest rounding in a window of 5 steps, because two programs may have their peaks at neighboring steps. Zeros fill up
     # the windows at both ends.
     by_time = np.pad(errors_by_time(distances, np.zeros_like(distances)), _NEAR)
     window_max = np.lib.stride_tricks.sliding_window_view(by_time, 2 * _NEAR + 1).max(-1)
-    limits = np.maximum(quantity.limit, FACTOR * window_max)
+    limits = np.maximum(quantity.limit, tolerance.OF_NUMPY * window_max)
     return replace(quantity, limit=float(limits.max()), limit_by_time=tuple(limits.tolist()) if quantity.ours_by_time else ())

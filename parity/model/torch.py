@@ -16,9 +16,7 @@ from parity.model.leftovers import Contents, inside, sort_out
 from parity.model.original import Original, Results
 
 _CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_CLASS_ASSUMPTION = (
-    "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
-)
+_CLASS_ASSUMPTION = "the file names no classes: modules with weights of the names and shapes of torch.nn's are taken to be those"
 
 
 def originals(
@@ -45,8 +43,13 @@ def originals(
 
 
 def _content(path: Path) -> Any:
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"  # the header, a JSON object, is after its length in 8 bytes
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if is_safetensors:
+            return load_file(path)
+        with path.open("rb") as file:  # of a path, PyTorch takes the ending for the format
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's unpickler lets any through, and its messages have several lines with terminal codes
         raise ValueError(
             f"{path} is not a file that PyTorch reads with weights_only=True: save its state_dict() alone"
@@ -54,12 +57,12 @@ def _content(path: Path) -> Any:
 
 
 def _tensors(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield all floating-point tensors in nested dicts, with their keys joined by dots."""
+    """Yield all floating-point tensors in nested dicts and lists, with their keys and indices joined by dots."""
     if isinstance(tree, torch.Tensor):
         if tree.is_floating_point():
             yield name, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
+    elif isinstance(tree, Mapping | list | tuple):
+        for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 

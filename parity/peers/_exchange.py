@@ -4,6 +4,7 @@ They flatten carries, turn masks into lengths, and map gradients of converted we
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -102,10 +103,16 @@ def modules(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
     return [(layer, *trees)] if all_equal else layers(layer, *trees)
 
 
+def whole(layer: jlstm.Layer, *trees: Any) -> list[tuple[Any, ...]]:
+    """Like `layers`, but keep every layer whole, for frameworks that convert a Stack themselves."""
+    return [(layer, *trees)]
+
+
 def lacking(
     framework: str,
     problem: Problem,
     dump: Callable[[jlstm.Layer, Arrays], Any],
+    parts: Callable[..., list[tuple[Any, ...]]] = whole,
     *,
     dtypes: Sequence[str] = ("float64", "float32", "bfloat16"),
     lengths: str = "any",
@@ -115,7 +122,9 @@ def lacking(
     Args:
         framework: its name, for the message.
         problem: the problem to run.
-        dump: converts a layer's parameters; it raises ValueError for what the framework lacks.
+        dump: converts a layer's parameters; it raises ValueError for what the framework lacks. Calls with equal layers must give
+            equal answers, since these are kept.
+        parts: what cuts a layer into those that `dump` converts: `whole`, `layers` or `modules`.
         dtypes: the dtypes that the framework is compared in.
         lengths: the lengths it accepts: "none", "positive" or "any". No framework accepts other masks.
     """
@@ -132,9 +141,17 @@ def lacking(
     if reason := _mask_obstacle(framework, problem, lengths):
         return reason
     features = problem.features if problem.xs is None else np.shape(problem.xs)[-1]
+    return _refusal(dump, parts, problem.layer, features)
+
+
+@cache  # a table asks thousands of times about a few dozen layers
+def _refusal(dump: Callable[[jlstm.Layer, Arrays], Any], parts: Callable[..., Any], layer: jlstm.Layer, features: int) -> str:
+    """Return why `dump` refuses a layer; "" if it converts it."""
     # Only shapes and options decide what `dump` refuses, so zeros do.
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), param_shapes(layer, features))
     try:
-        dump(problem.layer, jax.tree.map(lambda leaf: np.zeros(leaf.shape), param_shapes(problem.layer, features)))
+        for part in parts(layer, params):
+            dump(*part)
     except ValueError as error:
         return str(error)
     return ""

@@ -18,7 +18,7 @@ def lacks(dump: Dump, problem: Problem) -> str:
         # Flax's Bidirectional passes reverse=False and reverse=True to its two layers, whatever their own settings are.
         if getattr(layer.children.get("forward"), "reverse", False):
             return "Flax's Bidirectional runs its first layer forwards"
-    return lacking("Flax", problem, lambda layer, params: [dump(*part) for part in layers(layer, params)])
+    return lacking("Flax", problem, dump, layers)
 
 
 def theirs(carry: Any) -> Any:

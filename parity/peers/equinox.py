@@ -26,9 +26,7 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why Equinox cannot run a problem; "" if it can."""
-    return lacking(
-        "Equinox", problem, lambda layer, params: [convert.dump(*part) for part in layers(layer, params)], lengths="none"
-    )
+    return lacking("Equinox", problem, convert.dump, layers, lengths="none")
 
 
 def known_bug(_: Problem) -> str:

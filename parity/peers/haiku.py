@@ -29,7 +29,7 @@ def version() -> str:
 
 def lacks(problem: Problem) -> str:
     """Return why Haiku cannot run a problem; "" if it can."""
-    return lacking("Haiku", problem, lambda layer, params: [_dump(*part) for part in layers(layer, params)], lengths="none")
+    return lacking("Haiku", problem, _dump, layers, lengths="none")
 
 
 def known_bug(_: Problem) -> str:

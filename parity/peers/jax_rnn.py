@@ -33,7 +33,7 @@ def lacks(problem: Problem) -> str:
     """Return why JAX's `lstm_ref` cannot run a problem; "" if it can."""
     if problem.step:
         return f"{NAME} has no single step, only sequences"
-    return lacking(NAME, problem, lambda layer, params: [_dump(*part) for part in modules(layer, params)])
+    return lacking(NAME, problem, _dump, modules)
 
 
 def known_bug(problem: Problem) -> str:
@@ -53,7 +53,7 @@ def _dump(layer: Any, params: Any) -> np.ndarray:
         if sides[0].layer.reverse:
             raise ValueError(f"{NAME} has no reverse=True: take layer.flipped()")
     layout.concatenated(NAME, layer)
-    params_of_sides = [part.params for _, _, part in layout.each(parts)]
+    params_of_sides = [part.params for _, _, part in layout.numbered(parts)]
     # cuDNN's vector has all matrices first, then all biases. The second bias of each pair is zero: ours are added into one.
     matrices = [params_of_side[name].T for params_of_side in params_of_sides for name in ("kernel", "recurrent_kernel")]
     zeros = np.zeros_like(params_of_sides[0]["kernel"][0])

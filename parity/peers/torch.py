@@ -31,7 +31,8 @@ def lacks(problem: Problem) -> str:
     """Return why PyTorch cannot run a problem; "" if it can. Its packed sequences cannot have length 0."""
     if problem.step and any(getattr(part.cell, "projection", None) for (part,) in layers(problem.layer) if hasattr(part, "cell")):
         return "PyTorch has no projection in LSTMCell, only in LSTM"
-    return lacking("PyTorch", problem, partial(_dump, step=problem.step), dtypes=("float64", "float32"), lengths="positive")
+    parts = layers if problem.step else modules
+    return lacking("PyTorch", problem, convert.dump, parts, dtypes=("float64", "float32"), lengths="positive")
 
 
 def known_bug(_: Problem) -> str:

@@ -146,7 +146,7 @@ def test_directions_and_layers_draw_from_keys_of_their_own():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_masks_have_the_compute_dtype(dtype):
-    """Dropout promotes no dtype."""
+    """Masks and outputs have the dtype in which the layer computes."""
     layer, params, xs, _ = small_problem(LSTM(UNITS, dtype=dtype, **RATES["both"]))
     assert {mask.dtype.name for mask in masks_from_key(layer, params, dtype=dtype).values()} == {dtype}
     assert apply(layer, params, xs, key=KEY)[1].dtype == dtype

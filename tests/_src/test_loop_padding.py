@@ -76,7 +76,7 @@ def test_steps_that_do_not_count_cannot_overflow_the_gradient(options):
         def loss(params):
             return layer.apply(params, np.ones((1, time, 3), np.float16), **sequence)[1].astype("float32").sum() * 1e-3
 
-        return jax.grad(loss)(params)
+        return jax.jit(jax.grad(loss))(params)
 
     padded = gradient(6, mask=np.arange(6)[None] != (0 if layer.reverse else 5))
     assert_close(padded, gradient(5), atol=0)

@@ -115,6 +115,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         jlstm.load(path, LSTM(UNITS))
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere to write lstm.safetensors to"):
         jlstm.save(tmp_path / "nowhere" / "lstm.safetensors", params)
+    with pytest.raises(FileNotFoundError, match="is a folder, expected a file: name a file in it"):
+        jlstm.load_layer(tmp_path)
     with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
         jlstm.save(tmp_path, params)
     path.write_bytes(b"no such thing")

@@ -13,7 +13,7 @@ from speeds import SMALL, report, row
 
 
 def test_the_grid_is_frozen():
-    """Ten points, of which the means are made; the others are of other groups, and all names lead to their sizes."""
+    """The means are over ten points of the group "grid". All other points have another group, and names tell the sizes."""
     assert len(GRID) == 10
     assert {point.group for point in GRID.values()} == {"grid"}
     assert all(point.group != "grid" for point in (BESIDES | LONG).values())
@@ -23,7 +23,7 @@ def test_the_grid_is_frozen():
 
 
 def test_operations_are_those_of_the_products():
-    """Counted by hand: both products forwards; backwards those of both weights and of h, and of a lower layer's outputs."""
+    """Counts equal those by hand. Training adds the products for both weights, for h, and for the outputs of a lower layer."""
     plain = SMALL["plain"]
     assert plain.flops("forward") == 2 * 10 * 16 * (3 + 4)
     assert plain.flops("training") == 2 * 10 * 16 * ((3 + 4) + (3 + 4) + 4)
@@ -39,7 +39,7 @@ def test_operations_are_those_of_the_products():
 
 
 def test_ragged_lengths_are_the_same_for_all_and_reach_from_one_to_all_steps():
-    """As a batch without a sequence of the full length would be narrower in some frameworks than in others."""
+    """The first sequence has all steps. Some frameworks would shorten a batch without such a sequence, and others would not."""
     lengths = BESIDES["ragged"].lengths
     np.testing.assert_array_equal(lengths, BESIDES["ragged"].lengths)
     assert lengths.max() == lengths[0] == 200
@@ -47,7 +47,7 @@ def test_ragged_lengths_are_the_same_for_all_and_reach_from_one_to_all_steps():
 
 
 def test_points_survive_json():
-    """A worker gets the point that the parent has."""
+    """A point that goes to a worker as JSON comes back equal."""
     for made in POINTS.values():
         again = Point.of(json.loads(json.dumps(made.to_json())))
         assert again == made
@@ -55,7 +55,7 @@ def test_points_survive_json():
 
 
 def test_spread_and_means():
-    """The median of the rounds with the extremes; a geometric mean of ratios, which of a ratio and its inverse is one."""
+    """A row has the median and the extremes of its rounds. The geometric mean of a ratio and its inverse is one."""
     times = row("a", "forward", "jlstm", 2.0)
     assert (times.median, times.low, times.high) == (2.0, 2.0, 3.0)
     assert figures.geometric_mean([4, 9]) == pytest.approx(6)
@@ -64,7 +64,7 @@ def test_spread_and_means():
 
 
 def test_ratio_is_against_the_fastest_peer_at_each_point():
-    """Another peer is the fastest at the other point; what is not of the grid is not in the mean."""
+    """Each point has its own fastest peer, and the mean is over the points of the grid only."""
     rows = [("a", "forward", "jlstm", 2.0), ("a", "forward", "torch", 8.0), ("a", "forward", "flax-linen", 16.0)]
     rows += [("b", "forward", "jlstm", 3.0), ("b", "forward", "torch", 9.0), ("b", "forward", "flax-linen", 3.0)]
     made = report(*rows, ("c", "forward", "jlstm", 1.0), ("c", "forward", "torch", 100.0))
@@ -78,7 +78,7 @@ def test_ratio_is_against_the_fastest_peer_at_each_point():
 
 
 def test_rate_and_peak():
-    """Operations over seconds; the peak is that of the fastest matrix product."""
+    """A rate is operations over seconds, and the peak is the rate of the fastest matrix product."""
     made = report(("a", "forward", "jlstm", 0.5), ("peak", "product", "jlstm", 4.0), ("peak", "product", "torch", 2.0))
     made.points["peak"] = Point(10, 1, 10, (10,), form="matrix", group="peak")
     assert figures.peak(made) == 1000
@@ -87,7 +87,7 @@ def test_rate_and_peak():
 
 
 def test_two_reports_are_compared_where_they_have_the_same_sizes():
-    """Old over new; a point that was given other sizes, or a framework that is new, is left out."""
+    """A ratio is old over new time. A point with other sizes and a framework that is only in one report are left out."""
     old = report(("a", "forward", "jlstm", 6.0), ("a", "forward", "torch", 1.0), ("b", "forward", "jlstm", 1.0))
     new = report(("a", "forward", "jlstm", 2.0), ("a", "forward", "flax-linen", 2.0), ("b", "forward", "jlstm", 1.0))
     new.points["b"] = new.points["b"]._replace(time=11)
@@ -97,7 +97,7 @@ def test_two_reports_are_compared_where_they_have_the_same_sizes():
 
 
 def test_tables_say_what_was_measured():
-    """In milliseconds with three digits; the last row has means; of long sequences the cost of a step and of the first call."""
+    """Times are in milliseconds with three digits, the last row has means, and long sequences have a table of their own."""
     rows = [
         ("a", job, name, seconds) for job in ("forward", "training") for name, seconds in (("jlstm", 0.002), ("torch", 0.0062))
     ]
@@ -124,7 +124,7 @@ def test_tables_say_what_was_measured():
 
 
 def test_comparing_two_files_measures_nothing(tmp_path, capsys, monkeypatch):
-    """The times of the first over those of the second."""
+    """The command prints the times of the first file over those of the second, and starts no process."""
     monkeypatch.setattr(pool, "start", None)
     paths = [tmp_path / "old.json", tmp_path / "new.json"]
     for path, seconds in zip(paths, (3.0, 2.0), strict=True):

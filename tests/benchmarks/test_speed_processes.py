@@ -1,4 +1,4 @@
-"""The speed benchmarks at work: every framework computes all of it, processes start, fail and are told of."""
+"""The speed benchmarks at work: every framework computes the whole problem, and failures of processes are reported."""
 
 import json
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx", "compat-flax-linen", "compat-flax-nnx"])
 @pytest.mark.parametrize("form", ["bidirectional", "ragged", "gru", "step"])
 def test_frameworks_compute_all_of_it(name, form):
-    """Every output comes back, of which padding's are zero, and one gradient a parameter, and none for the inputs."""
+    """A job returns all outputs, which are zero at padded steps, or one gradient for each parameter and none for the inputs."""
     module, version = frameworks.load(name)
     small = SMALL[form]
     jobs = module.build(small, Setting(1, FRAMEWORKS[name].variant))
@@ -110,7 +110,7 @@ def test_a_machine_without_most_packages(tmp_path):
 
 
 def test_memory_grows_by_what_is_held():
-    """Forty million bytes show in what is resident, and in a peak that began before. Only Linux with glibc must tell."""
+    """An array of forty million bytes shows in the resident memory and its peak. Only Linux with glibc has to report them."""
     before = memory.resident() if memory.forget_peak() else None
     if before is None:
         assert platform.libc_ver()[0] != "glibc"
@@ -121,7 +121,7 @@ def test_memory_grows_by_what_is_held():
 
 
 def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch):
-    """None instead of a number, and no peak that would begin anew."""
+    """On a system without these files the memory is None, and the peak cannot be reset."""
     monkeypatch.setattr(memory, "STATUS", tmp_path / "no folder" / "status")
     monkeypatch.setattr(memory, "FORGET", tmp_path / "no folder" / "clear_refs")
     assert not memory.forget_peak()
@@ -131,7 +131,7 @@ def test_where_the_system_does_not_tell_there_is_no_memory(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
-    """Ours and one peer, at a point of the grid and at others: rows, page and picture, which are the same made anew."""
+    """A run of jlstm and a peer writes rows, page and picture. `--draw` makes the same page and picture from the rows again."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compile fast rather than well
     monkeypatch.setattr(cli, "POINTS", {"2x5x3x4": SMALL["plain"], "step": SMALL["step"]})
     monkeypatch.setattr(frameworks, "OURS", {"jlstm": FRAMEWORKS["jlstm"]})
@@ -169,7 +169,7 @@ def test_a_run_of_processes(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
-    """Measured again for a report whose times stay: 64 MB of outputs, and little else."""
+    """`--memory` replaces the memory in a report and keeps its times. A job with 64 MB of outputs takes little more."""
     monkeypatch.setattr(weigh, "SEQUENCE", ["forward"])
     wide = Point(1000, 100, 4, (160,))
     made = report(("wide", "forward", "jlstm", 1.0), memory={"forward": {"jlstm": {"wide": 1}}})
@@ -186,7 +186,7 @@ def test_memory_is_that_of_one_job_alone(tmp_path, monkeypatch):
 
 
 def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch):
-    """The others are measured; one that has no such job, or cannot be imported, has no column."""
+    """The other frameworks are measured. A framework without the job has no column."""
 
     def peak(framework, threads, job, point):
         if framework == "torch":
@@ -201,7 +201,7 @@ def test_memory_of_a_framework_that_fails_is_an_error_of_the_report(monkeypatch)
 
 
 class Scripted:
-    """A worker without a process, which gives these answers in turn."""
+    """A worker without a process, which returns prepared answers, one after the other."""
 
     def __init__(self, *answers):
         self.answers = iter(answers)
@@ -211,7 +211,7 @@ class Scripted:
         return self
 
     def tell(self, *_, **__):
-        """Have done whatever it is."""
+        """Ignore the request: the answers are prepared."""
 
     def answer(self):
         if isinstance(answer := next(self.answers), WorkerError):
@@ -219,11 +219,11 @@ class Scripted:
         return answer
 
     def __exit__(self, *_):
-        """There is nothing to end."""
+        """Do nothing: there is no process to end."""
 
 
 def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
-    """Is left out with a line, and ends the run if it was asked for."""
+    """A peer that cannot be imported is left out with a line of output. If it was named, the run ends."""
     none = {"not_importable": "No module named 'numpy'"}
     monkeypatch.setattr(pool, "Worker", Scripted(none, none))
     with pool.start(["numpy"], [], 1, gpu=False) as workers:
@@ -235,7 +235,7 @@ def test_a_peer_that_cannot_be_imported(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
-    """The same; the line has the framework's own words."""
+    """Such a peer is left out too, or ends the run if it was named. The line has the framework's own error."""
     monkeypatch.setattr(pool, "WARM", SMALL["plain"]._replace(units=(-4,)))
     with pytest.raises(WorkerError, match="a small problem already fails on this device: flax-linen: ") as failed:
         pool.start(["flax-linen"], ["flax-linen"], 1, gpu=False).__enter__()
@@ -246,7 +246,7 @@ def test_a_peer_that_cannot_do_a_small_problem(monkeypatch, capsys):
 
 
 def test_what_fails_is_told_and_the_others_go_on():
-    """A job that raises, and one whose result is too small, are errors of the report; both leave no row."""
+    """A job that raises, and a job whose result is too small, are errors of the report and have no row."""
 
     class Failing:
         def ask(self, do, **more):
@@ -283,7 +283,7 @@ def test_what_fails_is_told_and_the_others_go_on():
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments, words, capsys):
-    """Before anything runs."""
+    """The command exits with status 2 and a sentence before anything is measured."""
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
@@ -291,7 +291,7 @@ def test_wrong_usage_is_one_sentence(arguments, words, capsys):
 
 
 def test_a_file_that_is_no_report_is_told(tmp_path, capsys):
-    """That there is none, or that it is something else."""
+    """A missing file and a file of another kind are refused in one sentence."""
     assert cli.main(["--draw", str(tmp_path / "none.json")]) == 1
     (other := tmp_path / "other.json").write_text("{}")
     assert cli.main(["--compare", str(other), str(other)]) == 1

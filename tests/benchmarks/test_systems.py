@@ -23,18 +23,18 @@ pytestmark = [
 
 @pytest.fixture
 def theirs():
-    """Keras's side, with TensorFlow started as the parity tests, which run in the same process, want it."""
+    """Return the module of Keras's side. The peer is imported first, so that TensorFlow has the settings of the parity tests."""
     peers.load("keras")
     return importlib.import_module("benchmarks.systems.theirs")
 
 
 def zipf(seed, count, words):
-    """A few words often, most of them rarely, as in a real text."""
+    """Return words of which a few are frequent and most are rare, as in a real text."""
     return np.random.default_rng(seed).zipf(1.5, count).clip(max=words).astype(np.int32) - 1
 
 
 def small_language(monkeypatch):
-    """Six units, windows of five words, a norm that clips every gradient."""
+    """Shrink the language model to six units and windows of five words. Its norm clips every gradient."""
     module = importlib.import_module("04_language_model")
     corpus = Corpus(zipf(1, 403, 30), zipf(2, 100, 30), zipf(3, 100, 30), tuple("abcdefghijklmnopqrstuvwxyzABCD"))
     monkeypatch.setattr(module, "ptb", lambda _: corpus)
@@ -44,7 +44,7 @@ def small_language(monkeypatch):
 
 
 def small_reviews(monkeypatch):
-    """Reviews of 40 different words, some shorter and some longer than 40."""
+    """Replace the reviews by some with 40 different words. Some are shorter than 40 words and some are longer."""
     lengths = np.random.default_rng(4).integers(2, 60, 100)
     tokens = Ragged.of([zipf(number, length, 39) + 1 for number, length in enumerate(lengths)])
     reviews = Reviews(tokens, (np.arange(100) % 2).astype(np.int32))
@@ -80,7 +80,7 @@ def test_both_sides_compute_the_same(name, theirs, monkeypatch, tmp_path):
 
 
 def test_repeated_words_are_added_before_they_are_squared(theirs):
-    """Three gradients of 1 for one word are a gradient of 3, whose square goes into Adam's second moment; Keras's own takes 3."""
+    """Three gradients of 1 for one word add 9 to Adam's second moment, the square of their sum. Keras's own Adam adds 3."""
     keras, tf, optimizers = theirs.keras, theirs.tf, theirs.optimizers
     moments = []
     for kind in (optimizers.SAME.Adam, optimizers.STOCK.Adam):
@@ -93,7 +93,7 @@ def test_repeated_words_are_added_before_they_are_squared(theirs):
 
 
 def test_weights_without_counterpart_are_told(theirs):
-    """A layer that only one side has."""
+    """The error names the weights that only one side has."""
     keras = theirs.keras
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
     with pytest.raises(ValueError, match=r"same weights.*head\.bias.*head\.kernel.*tail\.bias"):
@@ -101,7 +101,7 @@ def test_weights_without_counterpart_are_told(theirs):
 
 
 def test_data_is_exchanged_in_the_order_of_training():
-    """Each example once, in the order of the pass; those that fill up the last batch are left out."""
+    """Each example is exchanged once, in the order of the pass. Those that fill up the last batch are left out."""
     batches = Minibatches({"x": np.arange(10), "y": np.arange(20).reshape(10, 2)}, 4, seed=3)
     for number in (0, 1):
         whole = exchange.joined(exchange.pack(draw.counted(batches, number, 3)))
@@ -114,7 +114,7 @@ def test_data_is_exchanged_in_the_order_of_training():
 
 
 def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
-    """Each comes out as it went in, cannot be joined with the others, and reaches Keras in its place."""
+    """Each batch comes back equal and reaches Keras in the same order. Batches of different widths are not joined."""
     batches = draw.counted(Buckets(Ragged.of([[1, 2, 3], [4], [5, 6], [7]]), [0, 1, 2, 3], size=2, widths=(2, 3)), 0, 3)
     packed = exchange.pack(batches)
     assert exchange.joined(packed) is None
@@ -132,7 +132,7 @@ def test_batches_of_several_widths_are_exchanged_one_by_one(theirs):
 
 @pytest.fixture
 def sides(monkeypatch):
-    """Sides that answer at once: ours takes half the time; what was run is noted."""
+    """Replace both sides by functions that return at once, with half of Keras's time for ours, and record the calls."""
     noted = []
 
     def run(name, problem):
@@ -154,7 +154,7 @@ def sides(monkeypatch):
 
 
 def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
-    """Ours first with even seeds, Keras first with odd ones; JSON and table hold figures, times and their ratio."""
+    """jlstm runs first with even seeds and Keras with odd ones. JSON and table have figures, times and their ratio."""
     assert cli.main(["--only", "mnist", "--seeds", "3", "--out", str(tmp_path / "new" / "out.json")]) == 0
     order = [name for name, _ in sides.noted]
     assert order == ["draw", "jlstm", "keras", "draw", "keras", "jlstm", "draw", "jlstm", "keras"]
@@ -172,14 +172,14 @@ def test_sides_take_turns_and_all_is_written(sides, capsys, tmp_path):
 
 
 def test_two_different_trainings_are_no_comparison(sides, capsys, tmp_path):
-    """Losses a thousandth apart end the run with exit status 1."""
+    """Losses that differ by a thousandth end the run with exit status 1."""
     sides.apart = 1e-3
     assert cli.main(["--only", "mnist", "--seeds", "1", "--out", str(tmp_path / "out.json")]) == 1
     assert "1e-03 apart" in capsys.readouterr().err
 
 
 def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
-    """For the systems that were named, last of each seed; its figure is told, and its losses need not agree."""
+    """`--stock` adds a run to each seed of the systems that it names. Its figure is printed, and its losses may differ."""
     out = tmp_path / "out.json"
     assert cli.main(["--only", "imdb", "mnist", "--stock", "imdb", "--seeds", "2", "--out", str(out)]) == 0
     order = [name for name, _ in sides.noted]
@@ -192,7 +192,7 @@ def test_keras_with_its_own_optimizers_is_a_third_run(sides, capsys, tmp_path):
 
 
 def test_options_reach_the_examples(sides, tmp_path):
-    """What stands behind -- is added to the example's command line; --quick has its own before that."""
+    """Arguments after `--` end the command line of the example. Those of `--quick` come before them."""
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--batch", "32"]) == 0
     _, problem = sides.noted[0]
     quick = ["--dataset", "digits", "--steps", "20"]
@@ -201,7 +201,7 @@ def test_options_reach_the_examples(sides, tmp_path):
 
 
 def test_readme_has_the_committed_table():
-    """README's table is what the command makes of the committed results."""
+    """The table in README is the one that the command makes from the committed results."""
     if not cli.COMMITTED.exists():
         pytest.skip("no results are committed yet")
     text = cli.README.read_text(encoding="utf-8")
@@ -211,7 +211,7 @@ def test_readme_has_the_committed_table():
 
 
 def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
-    """Once and again; what stands around it stays, and a README without marks is told so in one sentence."""
+    """The table is replaced each time and the text around it stays. A README without the marks is refused in one sentence."""
     monkeypatch.setattr(cli, "COMMITTED", tmp_path / "systems.json")
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     assert cli.main(["--readme"]) == 1
@@ -230,7 +230,7 @@ def test_table_goes_between_the_marks(sides, monkeypatch, capsys, tmp_path):
 
 
 def test_wrong_usage_is_told(capsys):
-    """Before anything runs."""
+    """The command exits with status 2 and a sentence before anything runs."""
     for arguments, words in ((["--seeds", "0"], "--seeds must be at least 1"), (["--only", "gru"], "invalid choice: 'gru'")):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)
@@ -240,7 +240,7 @@ def test_wrong_usage_is_told(capsys):
 
 @pytest.mark.slow
 def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
-    """Three processes, as for the committed results: twenty steps on real digits, with figures, memory and equal losses."""
+    """Twenty steps on real digits, in three processes as for the committed results, give figures, memory and equal losses."""
     monkeypatch.setenv("XLA_FLAGS", " ".join(FAST))
     assert cli.main(["--quick", "--only", "mnist", "--out", str(tmp_path / "out.json")]) == 0
     here, there = json.loads((tmp_path / "out.json").read_text())["runs"]
@@ -255,7 +255,7 @@ def test_a_quick_run_of_processes(capsys, tmp_path, monkeypatch):
 
 
 def test_a_side_that_fails_is_told_in_one_sentence(capsys, tmp_path):
-    """With the side's own last words."""
+    """The sentence contains the error of the process that failed."""
     status = cli.main(["--only", "mnist", "--out", str(tmp_path / "out.json"), "--", "--data-dir", str(tmp_path / "nowhere")])
     assert status == 1
     error = capsys.readouterr().err

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from conversions import refusal
-from jlstm import LSTM, RNN, MinLSTMCell, Stack
-from jlstm.convert import equinox, flax, haiku, keras, layout, onnx, tf1, torch
+from jlstm import LSTM, RNN, MinLSTMCell, Stack, convert
+from jlstm.convert import layout, torch
 from jlstm.convert.arrays import FLOATS, floating
 from problems import UNITS, small_problem
 
-CONVERTERS = [equinox, flax, haiku, keras, onnx, tf1, torch]
+CONVERTERS = [getattr(convert, name) for name in convert.__all__ if name != "FileLayers"]
 NO_WEIGHTS = [
     *(None, 3, "x", {}, [], [[], []], [np.ones(3)] * 3, {1: np.ones((3, 3))}, {"a": {"b": 1}}),
     *({"params": 3}, {"cell": 3}, {"forward_rnn": 3, "backward_rnn": 3}, {"gates/kernel": 1}, {"w": 3}, {"R": 1, "W": 2}),

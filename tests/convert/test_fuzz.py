@@ -1,4 +1,4 @@
-"""The fuzzer's own parts: its files to begin with, what it makes of them, what it takes for a finding. Atheris is not needed."""
+"""The parts of the fuzzer: its first files, how it changes them, and what is a finding. These tests do not need Atheris."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.no_cover, *MARKS]
 @pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp_path):
-    """Where a target packs parts, lengths and checksums are right: else only the refusal of those would be fuzzed."""
+    """The first files of a target are valid, also those packed from parts. Otherwise only their refusal would be fuzzed."""
     if name in ("torch", "onnx"):
         pytest.importorskip(name)  # only CI always has them
     target = TARGETS[name]
@@ -38,7 +38,7 @@ def test_files_to_begin_with_are_read_as_they_are_and_from_their_parts(name, tmp
 
 
 def refusal(target, path):
-    """Why a file is not read, or nothing."""
+    """Return why a target refuses a file, or None if it reads the file."""
     try:
         target.read(path)
     except ValueError as error:
@@ -47,12 +47,12 @@ def refusal(target, path):
 
 
 def reader(read):
-    """A target of one's own."""
+    """Return a target that reads files by a function."""
     return Target(".bin", read, lambda folder: None)
 
 
 def planted(error):
-    """A reader that ends so."""
+    """Return a reader that raises an error."""
 
     def read(path):
         raise error
@@ -66,26 +66,26 @@ def planted(error):
     ids=repr,
 )
 def test_a_refusal_that_is_not_one_sentence_is_a_finding(tmp_path, error):
-    """Without a remedy, in two lines, or another framework's."""
+    """An error without a remedy, of two lines, or of Python itself is a finding."""
     with pytest.raises(check.FindingError, match="expected one sentence"):
         check.check(reader(planted(error)), tmp_path / "a.bin", b"x")
 
 
 def test_other_exceptions_are_passed_on(tmp_path):
-    """The fuzzer stops at them."""
+    """Errors other than ValueError reach the fuzzer, which stops. A ValueError of one sentence is no finding."""
     with pytest.raises(IndexError):
         check.check(reader(planted(IndexError())), tmp_path / "a.bin", b"x")
     check.check(reader(planted(ValueError("it is damaged: write it again"))), tmp_path / "a.bin", b"x")
 
 
 def test_memory_out_of_proportion_is_a_finding(tmp_path):
-    """What is touched counts, whoever takes it."""
+    """A reader that takes far more memory than the size of its file is a finding."""
     with pytest.raises(check.FindingError, match="a file of 1 bytes took"):
         check.check(reader(lambda path: np.ones(200 << 20, np.uint8)), tmp_path / "a.bin", b"x")
 
 
 def test_changes_are_made_where_they_belong():
-    """The same from the same seed; JSON stays JSON; all three ways are taken."""
+    """A seed gives the same change each time, JSON stays JSON, and all three kinds of changes occur."""
     given = SEPARATOR.join([json.dumps({"a": [1, 2], "b": json.dumps({"c": 1})}).encode(), b"\0" * 64])
     made = [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
     assert made == [mutate.mutate_input(given, 200, seed, lambda _, most: b"bytes") for seed in range(300)]
@@ -97,7 +97,7 @@ def test_changes_are_made_where_they_belong():
 
 
 def test_a_table_comes_back():
-    """Names and values, with the checksum that the format asks for."""
+    """Packed names and values are unpacked again, and the checksum has the check value of CRC-32C."""
     parts = [b"", b"first", b"name", b"x" * 300]
     assert table.unpack(table.pack(parts)) == parts
     unmasked = (table.checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
@@ -114,7 +114,7 @@ print("#2 NEW cov: 7 ft: 9 corp: 1", file=sys.stderr, flush=True)
 
 
 def test_a_quiet_fuzzer_is_stopped():
-    """And what it reached is told."""
+    """A fuzzer that prints nothing new is stopped, and its last counts are returned."""
     started = time.monotonic()
     run = watch([sys.executable, "-c", FUZZER.format(end="time.sleep(600)")], 600, 1)
     assert (run.inputs, run.coverage, run.status) == (2, 7, 0)
@@ -122,10 +122,10 @@ def test_a_quiet_fuzzer_is_stopped():
 
 
 def test_a_finding_is_a_status():
-    """The fuzzer's own."""
+    """The exit status of the fuzzer is returned."""
     assert watch([sys.executable, "-c", FUZZER.format(end="sys.exit(77)")], 600, 600).status == 77
 
 
 def test_the_version_of_atheris_is_pinned():
-    """As its page says."""
+    """`requirements/fuzz.txt` names one version, as the page on fuzzing says."""
     assert "atheris==" in (Path(__file__).parents[2] / "requirements" / "fuzz.txt").read_text()

@@ -122,6 +122,8 @@ CONTRADICTIONS = {
     "a bias too many": ({"describe": option("first", use_bias=False)}, "use_bias=False, and its weights have a bias"),
     "a bias too few": ({"weigh": delete(f"{LSTM}/2")}, "use_bias=True, and its weights have no bias"),
     "reset_after": ({"describe": option("second", reset_after=False)}, "not that of reset_after=False"),
+    "reset_after in words": ({"describe": option("second", reset_after="false")}, "reset_after='false', expected true or false"),
+    "reset_after of nothing": ({"describe": option("second", reset_after=None)}, "reset_after='None', expected true or false"),
     "another class": ({"describe": entry("first", class_name="GRU")}, "which Keras writes|has no weights|described as GRU"),
     "dtype": ({"describe": option("first", dtype="float64")}, "dtype float64, and its weights are float32"),
     "cuDNN's bias": ({"weigh": put_array(f"{LSTM}/2", np.ones(32, "f4"))}, "in cuDNN's layout, unlike"),

@@ -71,6 +71,7 @@ def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, vers
     assert [layer.cell.recurrent_activation for layer, _ in layers.values()] == [gates or "sigmoid"] * 2
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):

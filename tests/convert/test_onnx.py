@@ -69,6 +69,16 @@ def test_models_compute_what_the_layer_does(tmp_path, layer):
         np.testing.assert_allclose(result, expected[name], **CLOSE, err_msg=name)
 
 
+@pytest.mark.parametrize("layer", [LAYERS[2], LAYERS[-1]], ids=repr)
+def test_lengths_and_initial_states_may_be_left_out(tmp_path, layer):
+    """A model with neither input runs on the inputs alone. All steps count, and states start from zero."""
+    problem = float32(layer)
+    convert.write(tmp_path / "model.onnx", layer, problem.params, lengths=False, states=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    expected = np.asarray(layer.apply(problem.params, problem.xs)[1])
+    np.testing.assert_allclose(session.run(["ys"], {"xs": problem.xs})[0], expected, **CLOSE)
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_what_is_written_or_dumped_comes_back(tmp_path, layer):
     """Written and dumped layers load bit by bit, including the signs of zeros."""

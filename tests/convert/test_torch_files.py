@@ -171,3 +171,13 @@ def test_the_decoder_is_a_gru(tmp_path):
     """The number of gates tells the kind of a layer."""
     torch.save(model().state_dict(), tmp_path / "model.pt")
     assert isinstance(convert.read(tmp_path / "model.pt")["decoder"][0].cell, GRUCell)
+
+
+def test_classes_that_the_file_does_not_name_are_assumed(tmp_path):
+    """A `state_dict` does not state the classes of its modules, and a whole module does."""
+    module = torch.nn.LSTM(3, 4)
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    torch.save(module, tmp_path / "whole.pt")
+    (sentence,) = convert.read(tmp_path / "state.pt").assumed
+    assert sentence.startswith("the file names no classes")
+    assert convert.read(tmp_path / "whole.pt").assumed == ()

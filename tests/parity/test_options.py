@@ -17,7 +17,7 @@ from jlstm.convert import torch as convert
 from parity.diagnosis import Diagnosis
 from parity.model import check
 
-ASSUMED = "the file names no classes: modules whose weights have the names and shapes of torch.nn's are taken to be those"
+ASSUMED = "the file names no classes: modules with weights of the names and shapes of torch.nn's are taken to be those"
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import sys
 
 import jax
 
+import gpu_kernel
 from jlstm import __main__ as report
+from jlstm.backends import gpu
 from jlstm.backends.cpu import library
-from jlstm.backends.gpu.plan import Gpu
 
 
 def run(*arguments, **environment):
@@ -35,14 +36,16 @@ def test_the_kernel_or_the_reason_is_named(monkeypatch):
     named = report.facts()["backends"]["native kernel"]
     assert named == (f"none: {loaded.reason}" if loaded.functions is None else f"for {loaded.instructions}")
     monkeypatch.setattr(report.kernel, "obstacle", lambda: "no compiler")
-    monkeypatch.setattr(report.gpu_library, "obstacle", lambda: "no driver")
-    backends = report.facts()["backends"]
-    assert backends["native kernel"] == "none: no compiler"
-    assert backends["kernel for GPUs"] == "none: no driver"
-    monkeypatch.setattr(report.gpu_library, "obstacle", lambda: "")
-    monkeypatch.setattr(report.gpu_library, "gpu", lambda: Gpu((9, 0), 132, 232448))
-    named = report.facts()["backends"]["kernel for GPUs"]
-    assert named == "for Gpu(capability=(9, 0), multiprocessors=132, shared_bytes=232448)"
+    assert report.facts()["backends"]["native kernel"] == "none: no compiler"
+
+
+def test_on_a_gpu_its_kernel_is_named(monkeypatch):
+    """With a GPU, what the kernel is compiled for is named, or why there is none."""
+    assert "native kernel for GPUs" not in report.facts()["backends"]
+    gpu_kernel.pretend(monkeypatch)
+    assert report.facts()["backends"]["native kernel for GPUs"] == "for compute capability 9.0, 132 multiprocessors"
+    monkeypatch.setattr(gpu.library, "obstacle", lambda: "no driver")
+    assert report.facts()["backends"]["native kernel for GPUs"] == "none: no driver"
 
 
 def test_a_package_that_is_missing_is_said(monkeypatch):

@@ -1,13 +1,18 @@
-"""What `STYLE` rules a program can check: names, comments, the length of files and functions, and the docs of public names."""
+"""What a program can check of how the code reads: names, comments, lengths, imports, markers, and the docs of public names."""
 
 import ast
 import importlib
 import inspect
 import io
+import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
+import grimp
 import pytest
 
 import jlstm
@@ -39,16 +44,29 @@ PRONOUNS = {
 MODULES = ("cells", "compat.flax", "convert", "data", "introspect", "layers", "linen", "models", "nnx", "plot", "train")
 
 
-def files(*packages) -> Iterator[tuple[str, str]]:
-    """Yield the path and the text of each Python file."""
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+class File(NamedTuple):
+    """A Python file: its path, its text, and all nodes of its syntax tree, of which the first is the module."""
+
+    path: str
+    text: str
+    nodes: tuple[ast.AST, ...]
 
 
-def bound_names(tree: ast.AST) -> Iterator[str]:
+def files(*packages: str) -> list[File]:
+    """Return the Python files of packages."""
+    return [parsed(path) for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@cache
+def parsed(path: Path) -> File:
+    """Read and parse a file, once for all tests."""
+    text = path.read_text(encoding="utf-8")
+    return File(str(path.relative_to(ROOT)), text, tuple(ast.walk(ast.parse(text))))
+
+
+def bound_names(nodes: tuple[ast.AST, ...]) -> Iterator[str]:
     """Yield the names of functions, classes, arguments, variables and fields that a file defines."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
                 yield name
@@ -58,7 +76,7 @@ def bound_names(tree: ast.AST) -> Iterator[str]:
 
 def test_names_say_what_a_value_is():
     """At most one name in a hundred is a pronoun or a participle, such as `given` or `one`."""
-    names = [name.strip("_").lower() for _, text in files(*PACKAGES) for name in bound_names(ast.parse(text))]
+    names = [name.strip("_").lower() for file in files(*PACKAGES) for name in bound_names(file.nodes)]
     assert len(names) > 20_000
     assert sum(name in PRONOUNS for name in names) <= len(names) / 100
 
@@ -66,9 +84,9 @@ def test_names_say_what_a_value_is():
 def test_hard_spots_have_comments():
     """At least six comments for a hundred lines of code in the library; docstrings and blank lines are neither."""
     comments = code = 0
-    for _, text in files("jlstm", "parity"):
+    for _, text, nodes in files("jlstm", "parity"):
         docstrings = set()
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
                 docstrings |= set(range(node.lineno, node.end_lineno + 1))
         lines = enumerate(text.splitlines(), 1)
@@ -80,26 +98,58 @@ def test_hard_spots_have_comments():
 
 def test_files_and_functions_are_short():
     """No file has more than 300 lines, and no function more than 60 beside its docstring."""
-    for path, text in files(*PACKAGES):
+    for path, text, nodes in files(*PACKAGES):
         assert text.count("\n") <= 300, path
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes:
             if isinstance(node, ast.FunctionDef):
-                first = node.body[1].lineno if ast.get_docstring(node) and len(node.body) > 1 else node.lineno
-                assert node.end_lineno - first < 60, f"{path}: {node.name}"
+                docstring = node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+                assert node.end_lineno - node.lineno + 1 - docstring <= 60, f"{path}: {node.name}"
+
+
+def test_files_and_lines_of_the_kernels_are_short():
+    """The C++ and CUDA files have at most 300 lines of at most 130 characters. Ruff checks the lines of Python files."""
+    backends = ROOT / "jlstm" / "backends"
+    paths = [path for suffix in ("h", "cc", "cu", "cuh") for path in backends.glob(f"*/*/*.{suffix}")]
+    assert len(paths) > 30
+    for path in paths:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 300, path
+        assert max(map(len, lines)) <= 130, path
+
+
+def test_imports_have_no_circle():
+    """No module imports itself through others, not even inside of a function or only for a type checker."""
+    graph = grimp.build_graph("jlstm", "parity", "benchmarks", "fuzz", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 250
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules
+
+
+def test_marked_tests_are_where_recipes_look_for_them():
+    """`just test-scan` and `just test-newest` look for marked tests only in some folders, to collect fewer files."""
+    justfile = (ROOT / "justfile").read_text(encoding="utf-8")
+    core = re.search(r'^core := "(.*)"$', justfile, re.MULTILINE)[1].split()
+    assert "tests/backends tests/test_sharding.py\n" in justfile
+    folders = {"every_backend": core, "newest_jax": [*core, "tests/backends", "tests/test_sharding.py"]}
+    for marker, collected in folders.items():
+        marked = [file.path for file in files("tests") if f"mark.{marker}" in file.text]
+        assert marked
+        assert all(any(Path(path).is_relative_to(folder) for folder in collected) for path in marked), marker
 
 
 def test_few_branches_are_on_kinds_of_layers():
     """A new kind of layer is one file: what goes through layers asks them for their children."""
     calls = [
         node
-        for _, text in files("jlstm", "parity")
-        for node in ast.walk(ast.parse(text))
+        for file in files("jlstm", "parity")
+        for node in file.nodes
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance"
     ]
     kinds = [{getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(call.args[1])} for call in calls]
     assert sum(bool(names & {"Stack", "Bidirectional"}) for names in kinds) <= 12
 
 
+@cache
 def public_functions() -> dict[str, object]:
     """Return the public functions and the public methods of public classes, by name."""
     functions = {}
@@ -116,14 +166,26 @@ def public_functions() -> dict[str, object]:
 
 @pytest.mark.parametrize("name", public_functions())
 def test_public_functions_say_what_they_take_and_return(name):
-    """A summary of one sentence; where there is a list of arguments it is complete; and what comes back is said."""
+    """The summary is a sentence, a list of arguments is complete, and a result is described unless it is None."""
     function = public_functions()[name]
     text = inspect.getdoc(function)
     assert text, "no docstring"
     assert text.split("\n\n")[0].rstrip().endswith((".", ":")), "the summary is a sentence"
+    if inspect.signature(function).return_annotation not in (None, inspect.Signature.empty):
+        assert re.search(r"\b([Rr]eturns?|Yields?)\b|^(Raise|Whether|Compute|Run) ", text), "the result is not described"
     if "Args:" in text and "other arguments" not in text.lower():
         parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
         assert not [p for p in parameters if p not in text], "arguments that the docstring does not name"
+
+
+def test_references_have_a_link():
+    """Each docstring with a reference links to it."""
+    for path, _, nodes in files("jlstm", "parity"):
+        for node in nodes:
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                docstring = ast.get_docstring(node) or ""
+                for section in re.findall(r"^References?:.*?(?:\n\n|\Z)", docstring, re.DOTALL | re.MULTILINE):
+                    assert re.search("https?://", section), f"{path}: {section}"
 
 
 def definitions(tree: ast.AST, *owners: ast.ClassDef) -> Iterator[tuple[tuple[ast.ClassDef, ...], ast.stmt]]:
@@ -155,7 +217,7 @@ def documents(base: ast.ClassDef, name: str) -> bool:
 
 def test_public_names_have_docstrings():
     """Every public module, class, function and method has one, but for overrides of a method that a base class documents."""
-    trees = {path: ast.parse(text) for path, text in files("jlstm", "parity", "benchmarks")}
+    trees = {file.path: file.nodes[0] for file in files("jlstm", "parity", "benchmarks")}
     classes = [node for tree in trees.values() for _, node in definitions(tree) if isinstance(node, ast.ClassDef)]
     missing = [path for path, tree in trees.items() if not ast.get_docstring(tree)]
     for path, tree in trees.items():

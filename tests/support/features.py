@@ -61,7 +61,9 @@ FEATURES = (
     Feature("Dropout of g, one mask", 'recurrent_dropout_on="g"', "", LSTM_PAIRS),
     Feature("GRU, reset after the product", "GRUCell(units)", "TKPOFE", KERAS_GRU),
     Feature("GRU, reset before it", "GRUCell(reset_after=False)", "TKOH", KERAS_GRU),
-    Feature("Convolutional LSTM", "ConvLSTMCell(filters, …)", "TKFH", "parity/test_conv::test_values_and_gradients_equal_keras"),
+    Feature(
+        "Convolutional LSTM", "ConvLSTMCell(filters, …)", "TKFH", "parity/test_conv_lstm::test_values_and_gradients_equal_keras"
+    ),
     Feature("Plain recurrent network", "ElmanCell(units)", "TKPOLFH", "parity/test_elman::test_values_and_gradients_equal_keras"),
     Feature("sLSTM", "SLSTMCell(units, heads=…)", "", GOLDENS),
     Feature("mLSTM, step by step", "MLSTMCell(units, heads=…)", "", OTHER_PAIRS),

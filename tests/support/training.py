@@ -47,25 +47,26 @@ def batches(count=22, size=4, seed=0):
 
 def by_hand(loss_fn, params, optimizer, data, steps, key, begin=None):
     """Train by a plain loop with `jax.grad` and the optimizer, over the real examples of each batch."""
-    moments, losses, norms, carry = optimizer.init(params), [], [], None
+    opt_state, losses, norms, carry = optimizer.init(params), [], [], None
 
     @partial(jax.jit, static_argnames="real")
-    def update(params, moments, carry, key, examples, real):
+    def update(params, opt_state, carry, key, examples, real):
         def loss(params):
             outcome = loss_fn(params, examples, key, carry)
             return outcome.losses[:real].mean(), outcome.carry
 
         (value, carry_out), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        changes, moments = optimizer.update(gradients, moments, params)
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
         norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradients)))
-        return optax.apply_updates(params, changes), moments, carry_out, value, norm
+        return optax.apply_updates(params, updates), opt_state, carry_out, value, norm
 
     for step in range(steps):
         epoch, index = divmod(step, len(data))
         batch = next(data.epoch(epoch, index))
         real = int(batch.weights.sum())
         carry = begin(data.size) if begin and index == 0 else carry
-        params, moments, carry, value, norm = update(params, moments, carry, jax.random.fold_in(key, step), batch.examples, real)
+        step_key = jax.random.fold_in(key, step)
+        params, opt_state, carry, value, norm = update(params, opt_state, carry, step_key, batch.examples, real)
         losses.append((float(value), real))
         norms.append((float(norm), real))
     return params, losses, norms

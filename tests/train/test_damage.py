@@ -1,5 +1,6 @@
 """A checkpoint that was changed after it was written is never used: the run goes on from the previous one, to the same bits."""
 
+import os
 import random
 import shutil
 from functools import partial
@@ -59,6 +60,7 @@ DAMAGES = {
     "a description of something else": lambda file: file.write_bytes(serialization.pack({}, {"checkpoint": "[1]"})),
     "missing": lambda file: file.unlink(),
     "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a pipe": lambda file: (file.unlink(), os.mkfifo(file)),
     "all gone": lambda file: file.rename(file.parents[2] / "elsewhere"),
     "a process that did not write": lambda file: rewrite(file, lambda about: about.replace('"processes": 1', '"processes": 2')),
     "half of an array": lambda file: rewrite(file, pieces=lambda kernel: {"@0:3,0:2": kernel[:, :2]}),
@@ -99,6 +101,16 @@ def test_other_parameters_are_never_restored(damage, copy):
     restore(copy, init())
 
 
+def test_a_file_in_place_of_a_checkpoint_is_a_damaged_one(copy, half):
+    """The parameters of an earlier step are not restored without a word, and a run replaces the file."""
+    shutil.rmtree(copy / "8")
+    (copy / "8").write_text("")
+    assert "the checkpoint of step 8 in " in refusal(lambda: restore(copy, init()))
+    with pytest.warns(UserWarning, match=r"going back to that of step 4$"):
+        assert_equal(run(steps=12, checkpoints=copy).params, half[1].params)
+    assert sorted(path.name for path in copy.iterdir()) == ["12", "8"]
+
+
 def test_two_damaged_checkpoints_are_one_sentence(copy):
     """A run does not silently start again from the beginning."""
     for step in ("4", "8"):
@@ -131,7 +143,7 @@ def as_before(folder, step):
     checkpoint = stored.read(folder / "new" / str(step))
     state = initial(Task(loss_fn, SGD, batches(), None, 1, None), init())
     state = state._replace(sums={name: total for name, total in state.sums.items() if name != "skipped"})  # it was not counted
-    training = {"state": state._replace(params=()), "key": jax.random.key_data(jax.random.key(0))}
+    training = {"state": stored.FieldsInFiles(*state._replace(params=())), "key": jax.random.key_data(jax.random.key(0))}
     items = {}
     for item, tree in {"params": init(), "best": init(), "training": training}.items():
         leaves = [jnp.array(checkpoint.arrays[name]) for name in serialization.by_name({item: tree})]

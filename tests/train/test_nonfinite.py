@@ -57,10 +57,10 @@ def test_nan_without_a_folder_is_in_the_error_alone():
         fit(loss_fn, init(), SGD, poisoned(2), epochs=1)
 
 
-def test_a_change_that_is_not_finite_stops_too():
+def test_an_update_that_is_not_finite_stops_too():
     """An optimizer that divides by zero is stopped before it changes the parameters."""
     optimizer = optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: leaf / (leaf - leaf), updates))
-    with pytest.raises(NonFiniteError, match="the change of step 1 is not finite") as caught:
+    with pytest.raises(NonFiniteError, match="the update of step 1 is not finite") as caught:
         fit(loss_fn, init(), optimizer, batches(), epochs=1)
     assert_equal(caught.value.params, init())
 
@@ -81,7 +81,7 @@ def several_poisoned(steps, count=22):
 def left_out_by_hand(optimizer, steps, poisoned_steps, begin=None):
     """Train by a plain loop that counts some batches but takes no step for them."""
     params, carry, losses = init(), None, []
-    moments, data = optimizer.init(params), batches()
+    opt_state, data = optimizer.init(params), batches()
     gradient = jax.jit(
         jax.value_and_grad(
             lambda p, examples, w, key, carry: (mean((o := loss_fn(p, examples, key, carry)).losses, w), o), has_aux=True
@@ -94,8 +94,8 @@ def left_out_by_hand(optimizer, steps, poisoned_steps, begin=None):
             continue
         examples, weights = next(data.epoch(epoch, index))
         (value, outcome), gradients = gradient(params, examples, weights, jax.random.fold_in(KEY, step), carry)
-        changes, moments = optimizer.update(gradients, moments, params)
-        params, carry = optax.apply_updates(params, changes), outcome.carry
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        params, carry = optax.apply_updates(params, updates), outcome.carry
         losses.append((float(value), weights.sum()))
     return params, losses
 
@@ -110,6 +110,7 @@ MODES = {
 }
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.loose
 @pytest.mark.parametrize("with_carry", [None, begin], ids=["no carry", "carry"])
 @pytest.mark.parametrize("name", MODES)

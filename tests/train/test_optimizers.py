@@ -57,15 +57,15 @@ def train_here(name, options):
     optimizer = keras_optimizer(name, **options)
 
     @jax.jit
-    def step(params, moments, gradients):
-        changes, moments = optimizer.update(gradients, moments, params)
-        return optax.apply_updates(params, changes), moments
+    def step(params, opt_state, gradients):
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
 
     params = jax.tree.map(jnp.asarray, params)
-    moments, losses = optimizer.init(params), []
+    opt_state, losses = optimizer.init(params), []
     for x, y in zip(xs, ys, strict=True):
         value, gradients = loss_and_gradients(params, x, y)
-        params, moments = step(params, moments, gradients)
+        params, opt_state = step(params, opt_state, gradients)
         losses.append(float(value))
     return losses, [leaf for layer_name in ("lstm", "dense") for _, leaf in sorted(params[layer_name].items())]
 
@@ -90,7 +90,7 @@ def train_in_keras(name, options):
     return losses, [weights[n] for n in ("bias", "kernel", "recurrent_kernel", "dense bias", "dense kernel")]
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
 def test_training_takes_the_steps_of_keras(name, options):
     """After 12 steps losses and weights agree to rounding. The losses have changed by far more."""
@@ -124,11 +124,11 @@ def test_defaults_are_those_of_keras(name):
 def test_a_schedule_is_taken_as_keras_takes_its_own():
     """The learning rate of a step scales its gradient, not the earlier momentum."""
     optimizer = keras_optimizer("SGD", learning_rate=lambda count: jnp.where(count < 1, 1.0, 0.0), momentum=0.5)
-    moments, changes = optimizer.init({"w": jnp.zeros(())}), []
+    opt_state, updates = optimizer.init({"w": jnp.zeros(())}), []
     for _ in range(3):
-        change, moments = optimizer.update({"w": jnp.ones(())}, moments)
-        changes.append(float(change["w"]))
-    assert changes == [-1.0, -0.5, -0.25]
+        update, opt_state = optimizer.update({"w": jnp.ones(())}, opt_state)
+        updates.append(float(update["w"]))
+    assert updates == [-1.0, -0.5, -0.25]
 
 
 @pytest.mark.parametrize(

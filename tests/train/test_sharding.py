@@ -101,12 +101,12 @@ def test_a_loss_that_needs_the_whole_batch_is_noticed():
 
 
 def test_what_lies_where():
-    """Matrices and moments are split by columns and carries by batch. The rest is on all devices."""
+    """Matrices and their optimizer state are split by columns, and carries by batch. All else is on all devices."""
     problem, where = scaling.language_model(), mesh(units=2)
     state = initial(Task(problem.loss_fn, optax.adam(0.1), problem.batches, problem.begin, 1, where), problem.params)
     spec = lambda leaf: leaf.sharding.spec
     assert spec(state.params["layer_0"]["kernel"]) == P(None, "units")
-    assert spec(state.moments[0].mu["layer_0"]["recurrent_kernel"]) == P(None, "units")
+    assert spec(state.opt_state[0].mu["layer_0"]["recurrent_kernel"]) == P(None, "units")
     assert spec(state.params["head"]["kernel"]) == P()  # eleven columns
     assert spec(state.params["head"]["bias"]) == spec(state.step) == P()
     assert {spec(leaf) for leaf in jax.tree.leaves(state.carry)} == {P("batch")}

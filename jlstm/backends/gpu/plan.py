@@ -183,12 +183,14 @@ class _Layout(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
+        """Shared memory of a block: the rows of the product, and the sums of the slices."""
         row = 32 * self.slices * self.turns  # `row` of Weights in src/product.cuh
         copies = 2 if self.exchange == "cluster" else 1
         return 4 * self.rows * (copies * row + self.slices * self.results)
 
     @property
     def fits(self) -> bool:
+        """Whether a block fits on a multiprocessor, and all blocks that wait for each other on the GPU."""
         threads = 32 * self.warps
         return (
             self.results % (4 * self.columns) == 0

@@ -33,6 +33,8 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[MLSTMCarry,
     if mask is not None:  # a step that does not count forgets nothing, log 1, and adds nothing, log 0
         log_f = jnp.where(mask[..., None], log_f, 0)
         log_i = jnp.where(mask[..., None], log_i, -jnp.inf)
+
+    # Which steps a step reads, and how much of the carry at the start remains at each step.
     time = log_f.shape[0]
     log_decay = jnp.cumsum(log_f, axis=0)  # F_t
     reads = jnp.tril(jnp.ones((time, time), bool)).reshape(time, time, *(1,) * (log_f.ndim - 1))  # (t, s): step t reads step s
@@ -54,18 +56,22 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[MLSTMCarry,
         m0 = jnp.where(was_reset, inputs.initial.m[None].astype(wide), m0)
         matrix0 = jnp.where(was_reset[..., None, None], inputs.initial.C[None], matrix0)
         n0 = jnp.where(was_reset[..., None], inputs.initial.n[None], n0)
+
     # log of the weight of what step s wrote at step t: (time read, time written, *batch, heads)
     log_weights = jnp.where(reads, log_decay[:, None] - log_decay[None] + log_i[None], -jnp.inf)
     # The largest exponent at each step, as m' in the cell: no weight is then above 1.
     m = jnp.maximum(log_weights.max(axis=1), log_decay_of_start + m0)
     weights = jnp.exp(log_weights - m[:, None]).astype(q.dtype)
     start_weight = jnp.exp(log_decay_of_start + m0 - m).astype(q.dtype)
+
+    # The outputs, o C q / max(|n q|, exp(-m)), with the sums over s as matrix products.
     scores = weights * jnp.einsum("t...k,s...k->ts...", q, k)
     numerator = jnp.einsum("ts...,s...v->t...v", scores, v) + start_weight[..., None] * jnp.einsum("...vk,...k->...v", matrix0, q)
     denominator = scores.sum(axis=1) + start_weight * jnp.einsum("...k,...k->...", n0, q)
     # max(|n q|, exp(-m)) with both sides times exp(min(m, 0)), as in the cell: exp(-m) alone could overflow
     scale, bound = (jnp.exp(log).astype(q.dtype) for log in (jnp.minimum(m, 0), -jnp.maximum(m, 0)))
     ys = o * (numerator * (scale / jnp.maximum(jnp.abs(denominator) * scale, bound))[..., None]).reshape(o.shape)
+
     # The last row of the weights is what remains of each step in the carry after the last one.
     matrix = jnp.einsum("s...,s...v,s...k->...vk", weights[-1], v, k) + start_weight[-1][..., None, None] * matrix0[-1]
     n = jnp.einsum("s...,s...k->...k", weights[-1], k) + start_weight[-1][..., None] * n0[-1]

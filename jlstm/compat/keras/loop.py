@@ -9,15 +9,16 @@ from jax import lax
 from jaxtyping import Array
 from keras import ops
 
-from jlstm.activations import Activation
+from jlstm.activations import ACTIVATIONS, Activation
 from jlstm.cell import DropoutMasks, Params
 from jlstm.cells import GRUCell, LSTMCell
 from jlstm.layers import RNN
 
-# The fast backends know these two functions by name. Any other function is called as it is, since Keras's are functions of JAX.
+# The native kernel knows functions by name. These are the same in Keras; gelu and leaky_relu, for example, have other defaults
+# there. Any other function is called as it is, since Keras's are functions of JAX.
 _NAMES = {
-    "tanh": (keras.activations.tanh, ops.tanh, jnp.tanh),
-    "sigmoid": (keras.activations.sigmoid, ops.sigmoid, jax.nn.sigmoid),
+    name: (getattr(keras.activations, name), getattr(ops, name, None), ACTIVATIONS[name])
+    for name in ("hard_sigmoid", "hard_tanh", "linear", "relu", "sigmoid", "tanh")
 }
 
 

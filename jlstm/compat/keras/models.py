@@ -31,9 +31,9 @@ def accelerate(model: keras.Layer) -> keras.Layer:
     Examples:
         >>> import keras
         >>> from jlstm.compat.keras import accelerate, explain
-        >>> model = accelerate(keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4, name="lstm")]))
-        >>> print(explain(model))
-        sequential/lstm: LSTM is run by jlstm
+        >>> model = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4, name="encoder")], name="model")
+        >>> print(explain(accelerate(model)))
+        model/encoder: LSTM is run by jlstm
     """
     checks.instance("model", model, keras.Layer, "a keras.Model")
     layers = _layers(model)

@@ -121,7 +121,7 @@ def kind(recurrent_kernel: np.ndarray) -> str:
     units, columns = arrays.matrix(
         "weights", {"recurrent_kernel": recurrent_kernel}, "recurrent_kernel", "(units, gates·units)"
     ).shape
-    return arrays.gates("weights['recurrent_kernel']", columns, units, GATES)
+    return arrays.kind_of("weights['recurrent_kernel']", columns, units, GATES)
 
 
 def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
@@ -139,23 +139,23 @@ def part(weights: Mapping[str, Any], options: Mapping[str, Any]) -> Part:
         return _convolutional(params, dict(options))
     units, columns = arrays.matrix("weights", params, "recurrent_kernel", "(units, gates·units)").shape
     features = arrays.matrix("weights", params, "kernel", "(features, gates·units)").shape[0]
-    name = arrays.gates("weights['recurrent_kernel']", columns, units, GATES)
+    kind = arrays.kind_of("weights['recurrent_kernel']", columns, units, GATES)
     bias = params.get("bias")
     # The bias tells the layout: (columns,) of one bias, (2, columns) of a GRU with reset_after, and (2 * columns,) of cuDNN.
-    cudnn = bias is not None and bias.shape == (2 * columns,) and name != "RNN"
-    two_biases = name == "GRU" and bias is not None and (cudnn or bias.ndim == 2)
+    cudnn = bias is not None and bias.shape == (2 * columns,) and kind != "RNN"
+    two_biases = kind == "GRU" and bias is not None and (cudnn or bias.ndim == 2)
     shapes: dict[str, tuple[int, ...]] = {"kernel": (features, columns), "recurrent_kernel": (units, columns)}
     if bias is not None:
         shapes["bias"] = (2 * columns,) if cudnn else (2, columns) if two_biases else (columns,)
     arrays.fit("weights", params, shapes)
     if cudnn:
         params = _from_cudnn(params, columns // units)
-    if name == "GRU":
+    if kind == "GRU":
         options = {**options, "reset_after": _reset_after(bias, two_biases, options.get("reset_after"))}
         params = _merge_gru_biases(params, units) if two_biases else params
     elif cudnn:
         params["bias"] = params["bias"].sum(0)
-    return layout.rnn(name, units, params, **options)
+    return layout.rnn(kind, units, params, **options)
 
 
 def _from_cudnn(params: dict[str, np.ndarray], gates: int) -> dict[str, np.ndarray]:
@@ -201,7 +201,7 @@ def _reset_after(bias: np.ndarray | None, two_biases: bool, option: bool | None)
 def _merge_gru_biases(params: dict[str, np.ndarray], units: int) -> dict[str, np.ndarray]:
     """Add the two biases of the gates z and r. Those of the candidate stay apart, since r multiplies only the second one."""
     first, second = params["bias"]
-    bias = np.concatenate([layout.merge(first, second)[: 2 * units], first[2 * units :]])
+    bias = np.concatenate([layout.add_biases(first, second)[: 2 * units], first[2 * units :]])
     return params | {"bias": bias, "recurrent_bias": second[2 * units :]}
 
 
@@ -215,7 +215,7 @@ def _convolutional(params: dict[str, np.ndarray], options: dict[str, Any]) -> Pa
     recurrent = arrays.matrix("weights", params, "recurrent_kernel", "(*window, filters, 4·filters)", axes)
     kernel = arrays.matrix("weights", params, "kernel", "(*window, features, 4·filters)", axes)
     window, filters, columns = recurrent.shape[:-2], *recurrent.shape[-2:]
-    arrays.gates("weights['recurrent_kernel']", columns, filters, {4: "ConvLSTM"})
+    arrays.kind_of("weights['recurrent_kernel']", columns, filters, {4: "ConvLSTM"})
     shapes = {"kernel": (*window, kernel.shape[-2], columns), "recurrent_kernel": recurrent.shape}
     arrays.fit("weights", params, shapes | ({"bias": (columns,)} if "bias" in params else {}))
     if options.get("spatial") is None:
@@ -252,7 +252,7 @@ def dump(layer: Layer, params: Params) -> list[Any]:
         [(3, 16), (4, 16), (16,)]
     """
     layers = layout.parts(layer, params)
-    for _, _, side in layout.each(layers):
+    for _, _, side in layout.numbered(layers):
         layout.refuse("Keras", side.layer.cell, but=_OPTIONS, kinds=(LSTMCell, GRUCell, ElmanCell, ConvLSTMCell))
     weights = [[array for side in sides for array in _dump_direction(side)] for sides in layers]
     return weights if len(weights) > 1 else weights[0]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from jlstm.convert.hdf5 import Content
 from jlstm.convert.keras_model import described, undescribed
 from jlstm.convert.keras_model.result import Result
 from jlstm.convert.result import FileLayers
+
+_SHARD = re.compile(r"(.*)_(\d{5})\.weights\.h5")
 
 
 def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
@@ -37,7 +41,11 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         ValueError: the file is of another kind, is damaged, contradicts itself, or has no recurrent layer that can be converted.
     """
     path = files.existing_file(path)
-    content, description = _archive(path) if path.suffix == ".keras" else _plain(path)
+    mapped = files.memory_map(path)
+    files.refuse_other_kind(path, mapped, "a file of Keras", "a Keras model", "an HDF5 file")
+    # The content decides, since older versions of TensorFlow 2 write HDF5 into files called .keras, too.
+    is_archive = mapped[:4] == b"PK\x03\x04" or (path.suffix == ".keras" and mapped[:4] != b"\x89HDF")
+    content, description = _archive(path) if is_archive else _plain(path, mapped)
     result = Result(path, content)
     if description is None:
         undescribed.convert(result, options)
@@ -50,14 +58,35 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
     return result.layers().warn_about_skipped(path, kinds, "read the file of a model that has one")
 
 
-def _plain(path: Path) -> tuple[Content, str | bytes | None]:
+def _plain(path: Path, mapped: bytes | mmap) -> tuple[Content, str | bytes | None]:
     """Return the contents and the configuration of an HDF5 file. A weights-only file has no configuration.
 
     Raises:
         ValueError: the file is not a complete HDF5 file as Keras writes it.
     """
-    content = hdf5.read(path, files.memory_map(path))
+    content = hdf5.read(path, mapped)
+    _refuse_shard(path, content)
     return content, content.config
+
+
+def _refuse_shard(path: Path, content: Content) -> None:
+    """Refuse one of several files that Keras has divided the weights of a model into, as with `max_shard_size`.
+
+    A cell may have arrays in several of them. It would look whole without its bias. Files of checkpoints may have such names too,
+    but they are not numbered from 0, have no index beside them, and have the group of the model's own variables.
+
+    Raises:
+        ValueError: the file is one of several.
+    """
+    match = _SHARD.fullmatch(path.name)
+    if match is None:
+        return
+    has_index = any(path.with_name(f"{match[1]}{ending}").exists() for ending in (".weights.json", ".json"))
+    if has_index or int(match[2]) == 0 or not content.has_group("vars"):
+        raise ValueError(
+            f"{path} is one of several files that Keras divides weights into, and so perhaps a layer: load all of them with "
+            "Keras, and save the model as one file"
+        )
 
 
 def _archive(path: Path) -> tuple[Content, bytes]:

@@ -128,8 +128,11 @@ def cell(kind: str, config: Mapping[str, Any], loop: Mapping[str, Any], keras: V
     if isinstance(units, bool) or not isinstance(units, int) or units < 1:
         raise ValueError(f"{quoted(config.get('name'))} is described with {size}={quoted(units)}, expected a whole number")
     use_bias = True if cudnn else config["use_bias"]
-    if not isinstance(use_bias, bool):
-        raise ValueError(f"{quoted(config.get('name'))} is described with use_bias={quoted(use_bias)}, expected true or false")
+    # Keras 2.1 does not have `reset_after`.
+    reset_after = True if cudnn else config.get("reset_after", False)
+    for option, value in {"use_bias": use_bias, "reset_after": reset_after}.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{quoted(config.get('name'))} is described with {option}={quoted(value)}, expected true or false")
     options = {} if cudnn else _activations(kind, config, keras)
     options |= {name: config.get(name, 0.0) for name in ("dropout", "recurrent_dropout")}
     options |= {"reverse": loop.get("go_backwards", False), "time_major": loop.get("time_major", False)}
@@ -137,7 +140,7 @@ def cell(kind: str, config: Mapping[str, Any], loop: Mapping[str, Any], keras: V
     if kind in ("LSTM", "ConvLSTM"):
         options["forget_bias"] = 1.0 if config.get("unit_forget_bias", True) else None
     if kind == "GRU":
-        options["reset_after"] = True if cudnn else config.get("reset_after", False)  # Keras 2.1 does not have this option
+        options["reset_after"] = reset_after
     if kind == "ConvLSTM":
         options |= _window(config)
     return Cell(kind, "", str(config.get("name", "")), units, use_bias, _dtype(config.get("dtype")), cudnn, options)

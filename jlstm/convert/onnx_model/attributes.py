@@ -65,7 +65,7 @@ def options(kind: str, attributes: Mapping[str, Any], units: int) -> dict[str, A
         if not isinstance(attributes.get(name, 0), int):
             raise ValueError(f"{name} must be 0 or 1, got {str(attributes[name])[:40]}: give one of them")
         if kind != owner and attributes.get(name):
-            raise UnsupportedError(f"{kind} nodes have no {name}, only those of an {owner} have: leave it out")
+            raise UnsupportedError(f"{kind} nodes have no {name}, which only {owner} nodes have: leave it out")
     direction = attributes.get("direction", "forward")
     if not isinstance(direction, str) or direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {str(direction)[:40]!r}: give one of them")

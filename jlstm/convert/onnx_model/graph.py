@@ -44,6 +44,7 @@ class Model:
         try:
             self.proto = self.onnx.load_model_from_string(content)
         except decode_error as error:
+            files.refuse_other_kind(path, content, "an ONNX model", "an ONNX model")
             raise ValueError(f"{path} is not a whole ONNX file: export it again") from error
         if not _is_text(self.proto):
             raise ValueError(f"{path} is damaged, it has a name that is not text: export it again")

@@ -7,12 +7,11 @@ Reference: https://onnx.ai/onnx/repo-docs/IR.html
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
-
-if TYPE_CHECKING:
-    from jlstm.convert.onnx_model.graph import Model
+from jlstm.convert.onnx_model.tensors import Tensors
 
 _MAX_NAME_LENGTH = 2000  # characters of a layer's name, with the names of the graphs around it
 _STANDARD = ("", "ai.onnx")
@@ -38,6 +37,18 @@ class Source(NamedTuple):
     output: int = 0
 
 
+class Owner(Protocol):
+    """What a scope needs of the model that contains it, a `jlstm.convert.onnx_model.graph.Model`."""
+
+    path: Path
+    onnx: Any
+    tensors: Tensors
+    functions: dict[Key, Any]
+
+    def count(self, steps: int) -> None:
+        """Count steps, and raise ValueError if there are too many for the size of the file."""
+
+
 class Scope:
     """One graph, or one call of a function.
 
@@ -58,7 +69,7 @@ class Scope:
 
     def __init__(
         self,
-        model: "Model",
+        model: Owner,
         nodes: Any,
         *,
         tensors: Iterable[Any] = (),

@@ -20,13 +20,17 @@ _KINDS = {4: ("LSTM", "hc", _INPUTS), 3: ("GRU", "h", _INPUTS[:6]), 1: ("RNN", "
 _OPSET, _IR = 14, 8  # the oldest versions in which these operators are as they are today
 
 
-def write(path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time_major: bool) -> None:
+def write(
+    path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time_major: bool, lengths: bool, states: bool
+) -> None:
     """Write a model that runs nodes one after the other. `jlstm.convert.onnx.write` describes its inputs and outputs.
 
     Args:
         path: the file.
         nodes: the weights and attributes of each node, the lowest first.
         time_major: whether the time axis of `xs` and `ys` comes before the batch axis.
+        lengths: whether the model has an input for the lengths of the sequences.
+        states: whether it has inputs for the initial states.
 
     Raises:
         ImportError: onnx is not installed.
@@ -36,9 +40,8 @@ def write(path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time
     dtype = nodes[0]["W"].dtype
     if dtype.name not in ("float16", "float32", "float64"):
         raise ValueError(f"ONNX's nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
-    model = _Graph(onnx, onnx.helper.np_dtype_to_tensor_dtype(dtype)).model(
-        nodes, ("time", "batch") if time_major else ("batch", "time")
-    )
+    graph = _Graph(onnx, onnx.helper.np_dtype_to_tensor_dtype(dtype), lengths=lengths, states=states)
+    model = graph.model(nodes, ("time", "batch") if time_major else ("batch", "time"))
     onnx.checker.check_model(model, full_check=True)
     serialization.write(path, model.SerializeToString())
 
@@ -49,10 +52,13 @@ class _Graph:
     Args:
         onnx: the onnx package.
         kind: the number of the dtype in ONNX.
+        lengths: whether the model has an input for the lengths of the sequences.
+        states: whether it has inputs for the initial states.
     """
 
-    def __init__(self, onnx: Any, kind: int) -> None:
+    def __init__(self, onnx: Any, kind: int, *, lengths: bool, states: bool) -> None:
         self._onnx, self._make, self._kind = onnx, onnx.helper, kind
+        self._has_lengths, self._has_states = lengths, states
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._steps: list[Any] = []
@@ -62,7 +68,8 @@ class _Graph:
         """Return the model that runs nodes one after the other. `axes` names the first two axes of xs and ys."""
         swap = (0, 1, 2) if axes[0] == "time" else (1, 0, 2)
         self._inputs += [self._value_info("xs", *axes, nodes[0]["W"].shape[2])]
-        self._inputs += [self._make.make_tensor_value_info("lengths", self._onnx.TensorProto.INT32, ("batch",))]
+        if self._has_lengths:
+            self._inputs += [self._make.make_tensor_value_info("lengths", self._onnx.TensorProto.INT32, ("batch",))]
         self._step("Transpose", ["xs"], ["time_first"], perm=swap)
         current = "time_first"
         for k, node in enumerate(nodes):
@@ -88,12 +95,14 @@ class _Graph:
         arrays = {key: value for key, value in node.items() if isinstance(value, np.ndarray)}
         directions, rows, units = arrays["R"].shape
         name, states, places = _KINDS[rows // units]
-        names = {"X": current, "sequence_lens": "lengths"} | {key: f"{key}_{k}" for key in arrays}
-        names |= {f"initial_{state}": f"{state}_{k}" for state in states}
+        names = {"X": current} | {key: f"{key}_{k}" for key in arrays}
+        names |= {"sequence_lens": "lengths"} if self._has_lengths else {}
+        names |= {f"initial_{state}": f"{state}_{k}" for state in states} if self._has_states else {}
         attributes = {key: value for key, value in node.items() if key not in arrays}
         results = [f"all_{k}", *(f"last_{state}_{k}" for state in states)]
         self._step(name, [names.get(place, "") for place in places], results, f"layer_{k}", **attributes)
-        self._inputs += [self._value_info(f"{state}_{k}", directions, "batch", units) for state in states]
+        if self._has_states:
+            self._inputs += [self._value_info(f"{state}_{k}", directions, "batch", units) for state in states]
         self._outputs += [self._value_info(result, directions, "batch", units) for result in results[1:]]
         shape = {f"shape_{k}": np.array([0, 0, directions * units])}  # 0 keeps the size of time and batch
         self._constants += [self._onnx.numpy_helper.from_array(arrays[key], names[key]) for key in arrays]

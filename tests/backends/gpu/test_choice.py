@@ -16,7 +16,7 @@ pytestmark = pytest.mark.no_cover
 def on_gpu(monkeypatch):
     """JAX computes on one GPU, as far as the backends know."""
     gpu_kernel.pretend(monkeypatch)
-    monkeypatch.setattr(jax, "devices", lambda: ["a GPU"])
+    monkeypatch.setattr(jax, "devices", lambda *_: ["a GPU"])
     yield monkeypatch
     gpu.kernel.compiled.cache_clear()
     jax.clear_caches()
@@ -77,7 +77,7 @@ def test_a_size_without_a_plan_falls_back(on_gpu, devices):
         return f"{units} units are too many"
 
     on_gpu.setattr(gpu.kernel.plan, "plan", no_plan)
-    on_gpu.setattr(jax, "devices", lambda: ["a GPU"] * devices)
+    on_gpu.setattr(jax, "devices", lambda *_: ["a GPU"] * devices)
     assert explained(LSTM(UNITS)) == ("fused", {"gpu": f"{UNITS} units are too many"})
     assert batches == [{1: 2, 4: 1}[devices]]
 
@@ -97,8 +97,8 @@ def test_a_failing_compilation_is_said_once_compiled(on_gpu):
     assert calls == ["lstm"]
 
 
-def test_programs_traced_for_a_cpu_run_on_it(on_gpu):
-    """A program that was traced for the GPU and is lowered for the CPU runs there. Here, that is by the CPU's kernel or XLA."""
+def test_programs_traced_for_a_gpu_run_on_a_cpu(on_gpu):
+    """A program that was traced for a GPU and is lowered for a CPU calls the kernel for CPUs, if there is one."""
     layer = LSTM(UNITS, backend="gpu")
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jnp.ones((2, 5, FEATURES))

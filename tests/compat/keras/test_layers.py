@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jlstm import backends
+from jlstm.activations import activation
 from jlstm.compat import keras as drop_ins
 from jlstm.compat.keras import explain, loop
 
@@ -81,6 +82,7 @@ def assert_same(kind, mask=None, *, training=False, tolerance=1e-5, **options):
             "holes",
             {"reset_after": False, "dropout": 0.3, "recurrent_dropout": 0.4, "training": True, "return_state": True},
         ),
+        ("LSTM", "none", {"activation": "relu", "recurrent_activation": "hard_sigmoid"} | ALL),
         ("GRU", "none", {"go_backwards": True, "activation": "gelu", "recurrent_activation": "hard_sigmoid"} | ALL),
         ("GRU", "none", {"dropout": 0.3, "implementation": 1, "use_cudnn": False, "use_bias": False, "training": True}),
         ("LSTM", "holes", ALL),
@@ -94,6 +96,24 @@ def assert_same(kind, mask=None, *, training=False, tolerance=1e-5, **options):
 def test_it_is_the_same(kind, mask, options):
     """Outputs, states and gradients equal those of Keras's layer, with the dropout masks that Keras draws."""
     assert_same(kind, HOLES if mask == "holes" else None, **options)
+
+
+@pytest.mark.parametrize("name", loop._NAMES)
+def test_named_activations_are_those_of_keras(name):
+    """A function that the drop-ins run by its name in jlstm has the values and derivatives of Keras's, also at its corners."""
+    ours, theirs = activation(name), keras.activations.get(name)
+    assert loop._activation(theirs) == name
+    assert loop._activation(keras.activations.get(None)) == "linear"
+    for x in np.float32([-4, -3, -1, -0.3, 0, 0.3, 1, 3, 4]):
+        assert jax.value_and_grad(ours)(x) == jax.value_and_grad(theirs)(x)
+
+
+def test_other_activations_are_called_as_they_are():
+    """jlstm has functions of these names too, with other defaults than Keras."""
+    for name in ("gelu", "leaky_relu"):
+        theirs = keras.activations.get(name)
+        assert loop._activation(theirs) is theirs
+        assert activation(name)(jnp.float32(-1)) != theirs(jnp.float32(-1))
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])

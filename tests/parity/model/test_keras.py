@@ -9,7 +9,7 @@ from conversions import refusal
 from jlstm._src.description import features_in
 from jlstm.convert import hdf5_format
 from jlstm.convert import keras as convert
-from parity.model import keras_weights
+from parity.model import keras_weights, read
 from tensorflow_modules import MARKS, keras, tf_keras
 
 pytestmark = MARKS
@@ -124,3 +124,12 @@ def test_cells_without_an_order_are_refused(tmp_path):
     assert "cells of several names, 'gru_cell, lstm_cell', whose order weights alone do not tell" in complaint
     with h5py.File(tmp_path / "a.weights.h5") as file:
         assert list(file["layers/rnn/cell/cells"]) == ["gru_cell", "lstm_cell"]  # the file has only their names
+
+
+def test_a_name_of_another_kind_is_refused(tmp_path):
+    """Keras goes by the ending, and so refuses an archive called .h5 and HDF5 called .keras, which our reader takes."""
+    network = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)])
+    for name, other in (("a.h5", "a.keras"), ("b.keras", "b.h5")):
+        network.save(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / other)
+        assert f"rename it, with the ending .{name[2:]}" in refusal(lambda other=other: read(tmp_path / other))

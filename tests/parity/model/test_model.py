@@ -193,6 +193,7 @@ def test_files_without_what_is_checked_are_one_sentence(small, capsys, tmp_path)
     """Missing and unknown files, files without recurrent layers and unknown names are refused."""
     assert "there is no file" in failure(capsys, tmp_path / "nowhere.keras")
     assert "must be one of .keras, .h5" in failure(capsys, tmp_path / "model.pickle")
+    assert "is a folder, expected a model file" in failure(capsys, tmp_path)
     plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     plain.save(tmp_path / "plain.keras")
     assert "has no LSTM, GRU, SimpleRNN or ConvLSTM layer" in failure(capsys, tmp_path / "plain.keras")

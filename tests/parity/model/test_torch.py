@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 import parity.__main__ as cli
 from jlstm.convert import torch as convert
+from parity import model
 
 
 class Model(torch.nn.Module):
@@ -52,6 +53,18 @@ def test_a_module_alone_needs_no_name(capsys, tmp_path):
         torch.save(torch.nn.GRU(3, 4, dtype=getattr(torch, dtype)).state_dict(), tmp_path / f"{dtype}.pt")
         assert cli.main([str(tmp_path / f"{dtype}.pt"), "--dtype", dtype]) == 0
         assert f"pass       {dtype}" in capsys.readouterr().out
+
+
+def test_modules_are_found_where_the_converter_finds_them(tmp_path):
+    """Modules in lists are compared, and the content of a file decides about its format, whatever its name."""
+    state = torch.nn.LSTM(3, 4).state_dict()
+    for content, names in (((3, state, [state]), ["1", "2.0"]), ([state], ["0"])):
+        torch.save(content, tmp_path / "model.pt")
+        assert list(model.read(tmp_path / "model.pt").originals) == names
+    save_file(state, tmp_path / "other.pt")
+    torch.save(state, tmp_path / "other.safetensors")
+    for name in ("other.pt", "other.safetensors"):
+        assert list(model.read(tmp_path / name).originals) == [""]
 
 
 def test_weights_in_another_order_are_diagnosed(capsys, monkeypatch, tmp_path):

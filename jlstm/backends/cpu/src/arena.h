@@ -18,8 +18,8 @@ constexpr size_t kKeptBytes = 64 << 20;
 
 class Arena {
  public:
-  // Returns memory that is aligned to 64 bytes, the largest register. If the block is too small, the memory is a block of its own:
-  // the first one cannot grow, since pointers into it are in use.
+  // Returns memory that is aligned to 64 bytes, the largest register. If the block is too small, the memory is a block of its
+  // own: the first one cannot grow, since pointers into it are in use.
   void* take(size_t bytes) {
     bytes = (bytes + 63) / 64 * 64;
     if (used_ + bytes <= size_) {
@@ -31,8 +31,8 @@ class Arena {
     return overflow_.back().get();
   }
 
-  // Takes all memory back. If the call needed more than the block, the block grows to that size, at most to kKeptBytes, so that the
-  // next call of this size finds all of it in one block.
+  // Takes all memory back. If the call needed more than the block, the block grows to that size, at most to kKeptBytes, so that
+  // the next call of this size finds all of it in one block.
   void release() {
     const size_t needed = std::min(used_ + spilled_, kKeptBytes);
     overflow_.clear();

@@ -58,8 +58,8 @@ void gradient_of_inputs(const Sizes& n, const T* dzs, const T* transposed, T* dx
 constexpr int64_t kDepth = 768;  // rows that are added up in registers before the result is written
 
 // The gradient of kernel, recurrent kernel and bias as one matrix product, [x, h, 1]ᵀ dz, where h is the one before each step. It
-// is summed over chunks of kDepth rows. For each chunk all threads first pack the left matrix in the order in which tiles read it,
-// kRows of its columns at a time. Then each thread computes some blocks of the result.
+// is summed over chunks of kDepth rows. For each chunk all threads first pack the left matrix in the order in which tiles read
+// it, kRows of its columns at a time. Then each thread computes some blocks of the result.
 template <class Cell, class T>
 struct WeightsGradient {
   Forward<T> f;
@@ -118,7 +118,9 @@ struct WeightsGradient {
       const T* dz = dzs + (first + k) * gate_width + block * kColumns<T>;
       for (int part = 0; part < kParts<T>; ++part) {
         T* panel = panels + (part * kDepth + k) * kPanel<T>;
-        for (int gate = 0; gate < 4; ++gate) store<T>(panel + gate * kLanes<T>, load<T>(dz + gate * kUnits<T> + part * kLanes<T>));
+        for (int gate = 0; gate < 4; ++gate) {
+          store<T>(panel + gate * kLanes<T>, load<T>(dz + gate * kUnits<T> + part * kLanes<T>));
+        }
       }
     }
     for (int64_t tile = 0; tile < tiles(); ++tile) {

@@ -53,8 +53,12 @@ ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
   const auto shape = in.recurrent.dimensions();
   const int64_t units = shape.size() == 2 ? shape[0] : 0;
   const auto type = in.xs.element_type();
-  if (type == ffi::F32) return with_cell<float>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, float{}); });
-  if (type == ffi::F64) return with_cell<double>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, double{}); });
+  const auto call = [&](auto number) {
+    using T = decltype(number);
+    return with_cell<T>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, number); });
+  };
+  if (type == ffi::F32) return call(float{});
+  if (type == ffi::F64) return call(double{});
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 
@@ -103,7 +107,9 @@ ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in,
   check("final c", *c, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
   if (residuals.size() != 0) {
-    if (residuals.size() != (f.stores_h() ? 3u : 2u)) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+    if (residuals.size() != (f.stores_h() ? 3u : 2u)) {
+      check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+    }
     if (check.failed()) return check.error();
     auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
     check("gates", *gates, kType<T>, {n.time, n.batch, columns<T>(n)});
@@ -116,7 +122,9 @@ ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in,
     }
   }
   if (check.failed()) return check.error();
-  return with_memory([&](const Allocate& allocate) { forward<Cell, T>(cell, f, weights<T>(in), team_for<T>(n, pool), allocate); });
+  return with_memory([&](const Allocate& allocate) {
+    forward<Cell, T>(cell, f, weights<T>(in), team_for<T>(n, pool), allocate);
+  });
 }
 
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
@@ -143,8 +151,8 @@ struct InputGradients {
 };
 
 template <class Cell, class T>
-ffi::Error run_backward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, const Residuals& residuals, const OutputGradients& from,
-                        InputGradients to, bool reverse) {
+ffi::Error run_backward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, const Residuals& residuals,
+                        const OutputGradients& from, InputGradients to, bool reverse) {
   Checks check;
   const Sizes n = check_inputs<Cell, T>(in, reverse, check);
   if (check.failed()) return check.error();
@@ -171,8 +179,8 @@ ffi::Error run_backward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in
   const Gradients<T> gradients{data<T>(*to.dzs),     result_data<T>(*to.dxs), data<T>(*to.dkernel), data<T>(*to.drecurrent),
                                data<T>(*to.dbias),  data<T>(*to.dpeepholes),  data<T>(*to.dh0),     data<T>(*to.dc0)};
   return with_memory([&](const Allocate& allocate) {
-    backward<Cell, T>(cell, f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients, team_for<T>(n, pool),
-                      allocate);
+    backward<Cell, T>(cell, f, weights<T>(in), data<T>(from.dys), data<T>(from.dh), data<T>(from.dc), gradients,
+                      team_for<T>(n, pool), allocate);
   });
 }
 
@@ -180,9 +188,9 @@ ffi::Error run_back(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kern
                     ffi::AnyBuffer peepholes, ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets,
                     ffi::AnyBuffer hs, ffi::AnyBuffer gates, ffi::AnyBuffer cs, ffi::AnyBuffer dys, ffi::AnyBuffer dh,
                     ffi::AnyBuffer dc, ffi::Result<ffi::AnyBuffer> dzs, ffi::Result<ffi::AnyBuffer> dxs,
-                    ffi::Result<ffi::AnyBuffer> dkernel, ffi::Result<ffi::AnyBuffer> drecurrent, ffi::Result<ffi::AnyBuffer> dbias,
-                    ffi::Result<ffi::AnyBuffer> dpeepholes, ffi::Result<ffi::AnyBuffer> dh0, ffi::Result<ffi::AnyBuffer> dc0,
-                    Options options) {
+                    ffi::Result<ffi::AnyBuffer> dkernel, ffi::Result<ffi::AnyBuffer> drecurrent,
+                    ffi::Result<ffi::AnyBuffer> dbias, ffi::Result<ffi::AnyBuffer> dpeepholes,
+                    ffi::Result<ffi::AnyBuffer> dh0, ffi::Result<ffi::AnyBuffer> dc0, Options options) {
   const Inputs in{xs, kernel, recurrent, bias, peepholes, h0, c0, mask, resets};
   const Residuals residuals{hs, gates, cs};
   const OutputGradients from{dys, dh, dc};
@@ -204,13 +212,15 @@ using Any = ffi::AnyBuffer;
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
                                   .Attrs<Options>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmBackward, run_back,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>()
                                   .Attrs<Options>());

@@ -1,7 +1,8 @@
 // Large pages of memory, if the operating system has them.
 //
-// XLA takes the memory of results from the C library at every call. The C library takes blocks of many megabytes from the operating
-// system and gives them back each time. With pages of 4 KiB, the page faults of a large training step take a good part of its time.
+// XLA takes the memory of results from the C library at every call. The C library takes blocks of many megabytes from the
+// operating system and gives them back each time. With pages of 4 KiB, the page faults of a large training step take a good part
+// of its time.
 
 #pragma once
 

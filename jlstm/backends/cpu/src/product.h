@@ -1,8 +1,8 @@
 // Matrix products whose results stay in registers until they are used.
 //
-// A tile is a few rows of a result by four registers of its columns. Weights are packed in the order in which a tile reads them: in
-// panels of kPanel columns, and in a panel row by row, without gaps. An element of a result is always summed over k in ascending
-// order, in every tile, so that results do not depend on how rows are shared out.
+// A tile is a few rows of a result by four registers of its columns. Weights are packed in the order in which a tile reads them:
+// in panels of kPanel columns, and in a panel row by row, without gaps. An element of a result is always summed over k in
+// ascending order, in every tile, so that results do not depend on how rows are shared out.
 
 #pragma once
 
@@ -39,8 +39,8 @@ constexpr int kRows = 6;
 constexpr int kRows = 3;
 #endif
 
-// sums[r][v] += a[r][k stride] w[k][v] for k from `begin` to `end`, for R rows and V neighboring vectors of a panel. Of four vectors,
-// only those in `used` are computed: the weights of the others are zero.
+// sums[r][v] += a[r][k stride] w[k][v] for k from `begin` to `end`, for R rows and V neighboring vectors of a panel. Of four
+// vectors, only those in `used` are computed: the weights of the others are zero.
 template <class T, int R, int V, Gates used, int stride>
 inline __attribute__((always_inline)) void accumulate(const T* const (&a)[R], int64_t begin, int64_t end, const T* w,
                                                       Vector<T> (&sums)[R][V]) {
@@ -152,7 +152,8 @@ inline void multiply_group(int vectors, int rows, const T* const* a, int64_t dep
   });
 }
 
-// The product where a is rows of arrays with gates, w is transposed weights, and the weights of gates that are not in `used` are zero.
+// The product where a is rows of arrays with gates and w is transposed weights. The weights of gates that are not in `used` are
+// zero.
 template <class T, Gates used>
 inline void multiply_gates(int vectors, int rows, const T* const* a, int64_t blocks, const T* w, Vector<T>* sums) {
   if constexpr (used == kAllGates) return multiply_group<T>(vectors, rows, a, blocks * kColumns<T>, w, sums);
@@ -174,8 +175,8 @@ inline void for_tiles(int64_t begin, int64_t end, F&& f) {
   }
 }
 
-// Calls f(number of vectors, first vector) for groups of 4, 2 or 1 vectors that cover the range from `begin` to `end`. A group lies in
-// one panel, which has 4 vectors.
+// Calls f(number of vectors, first vector) for groups of 4, 2 or 1 vectors that cover the range from `begin` to `end`. A group
+// lies in one panel, which has 4 vectors.
 template <class F>
 inline void for_groups(int64_t begin, int64_t end, F&& f) {
   for (int64_t vector = begin; vector < end;) {

@@ -1,9 +1,8 @@
 // One step of a cell, forward and backward.
 //
-// Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o for an LSTM), and
-// in a gate by unit. One tile of a matrix product thus computes all four pre-activations of its
-// units, from which the cell computes c and h (cells.h). If `units` is not a multiple of kUnits, the last block is filled up: its
-// weights are zeros there.
+// Units are computed in blocks of kUnits. Arrays with gates are ordered by block, in a block by gate (i, f, g, o for an LSTM),
+// and in a gate by unit. One tile of a matrix product thus computes all four pre-activations of its units, from which the cell
+// computes c and h (cells.h). If `units` is not a multiple of kUnits, the last block is filled up: its weights are zeros there.
 //
 // In the names of variables k counts the steps in the order in which they are run, and t is the position of a step in the arrays.
 
@@ -105,8 +104,8 @@ struct Forward {
   bool starts(int64_t t, int64_t row) const { return resets && resets[t * n.batch + row] && counts(t, row); }
   bool stores_h() const { return mask || resets; }
 
-  // Two places are enough without gates, since a step reads the h of one and writes that of the next. They must be two: with units
-  // shared out among threads, some threads still read all of h while others write.
+  // Two places are enough without gates, since a step reads the h of one and writes that of the next. They must be two: with
+  // units shared out among threads, some threads still read all of h while others write.
   T* h_stored(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
   const T* h_before(int64_t k) const {
     if (stores_h()) return h_stored(k);
@@ -161,7 +160,8 @@ void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_
           const T* bias = panel_of<T>(f.bias, 1, block, part);
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
-        const T *kernel = panel_of<T>(f.kernel, n.features, block, part), *recurrent = panel_of<T>(f.recurrent, units, block, part);
+        const T* kernel = panel_of<T>(f.kernel, n.features, block, part);
+        const T* recurrent = panel_of<T>(f.recurrent, units, block, part);
         multiply_two<T, Cell::input_gates, Cell::recurrent_gates>(rows, x, f.zs ? 0 : n.features, kernel, h, units, recurrent,
                                                                   sums[0]);
         for (int r = 0; r < rows; ++r) {
@@ -207,8 +207,8 @@ struct Backward {
 
 // The derivative of the k-th step for some rows and blocks. k goes from time - 1 down to -1.
 //
-// dh = dz Uᵀ needs the dz of all units, which several threads compute. So a call first computes dh from the dz of step k + 1, which
-// the previous call computed, and then the dz of step k. The call with k = -1 computes only the dh of the initial carry.
+// dh = dz Uᵀ needs the dz of all units, which several threads compute. So a call first computes dh from the dz of step k + 1,
+// which the previous call computed, and then the dz of step k. The call with k = -1 computes only the dh of the initial carry.
 template <class Cell, class T>
 void backward_step(const Cell& cell, const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin,
                    int64_t block_end) {

@@ -1,8 +1,8 @@
 // Forward and backward run of one layer, shared out among threads.
 //
-// If a thread's share of the batch fills its tiles and all weights fit into its cache, each thread takes some rows of the batch for
-// all steps, and never waits for others. Otherwise each takes some units, and all wait for each other after every step, since the
-// next step needs all of h.
+// If a thread's share of the batch fills its tiles and all weights fit into its cache, each thread takes some rows of the batch
+// for all steps, and never waits for others. Otherwise each takes some units, and all wait for each other after every step, since
+// the next step needs all of h.
 
 #pragma once
 
@@ -16,8 +16,8 @@ namespace jlstm {
 constexpr int64_t kCacheBytes = 768 << 10;  // weights up to this size stay in the cache of a core
 // The fewest multiplications of a run, or of a step, that several threads share.
 constexpr int64_t kSharedRun = 1 << 20, kSharedStep = 32 << 10;
-// x W + b is computed ahead for as many steps as fit into this size, so that the result is still in a cache when it is used, but for
-// at least so many rows, so that W is read seldom.
+// x W + b is computed ahead for as many steps as fit into this size, so that the result is still in a cache when it is used, but
+// for at least so many rows, so that W is read seldom.
 constexpr int64_t kProjectedBytes = 2 << 20, kProjectedRows = 96;
 
 using Allocate = std::function<void*(size_t bytes)>;
@@ -43,7 +43,7 @@ int64_t useful_threads(const Sizes& n, int64_t threads) {
   return n.time * n.batch * columns<T>(n) * (n.features + n.units) < kSharedRun ? 1 : threads;
 }
 
-// The number of threads that share the blocks of units: one, if a step takes no longer than the threads would wait for each other.
+// The number of threads that share the blocks of units: one, if a step is shorter than the threads would wait for each other.
 template <class T>
 int64_t shares_of_units(const Sizes& n, int64_t threads) {
   return n.batch * columns<T>(n) * (n.features + n.units) < kSharedStep ? 1 : std::min(threads, blocks<T>(n));
@@ -126,8 +126,8 @@ struct Gradients {
 
 // Computes the gradients of a run. f has the arrays that `forward` filled. dys, dh and dc are the gradients of its results.
 template <class Cell, class T>
-void backward(const Cell& cell, const Forward<T>& f, const Weights<T>& w, const T* dys, const T* dh, const T* dc, const Gradients<T>& to,
-              const Team& team, const Allocate& allocate) {
+void backward(const Cell& cell, const Forward<T>& f, const Weights<T>& w, const T* dys, const T* dh, const T* dc,
+              const Gradients<T>& to, const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
   const int64_t gate_width = columns<T>(n), unit_width = padded<T>(n), threads = team.threads(), rows = n.time * n.batch;
   const int64_t panels = (blocks<T>(n) * kParts<T> + 3) / 4, input_panels = (n.features + kPanel<T> - 1) / kPanel<T>;

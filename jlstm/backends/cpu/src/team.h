@@ -1,10 +1,10 @@
 // A team of threads that shares out the work of a call.
 //
 // Work is a sequence of phases, and a phase is a set of items. A phase begins when all items of the previous one are done. Every
-// thread of the team takes an item that nobody has taken. The caller begins at once, and helpers from the thread pool join when the
-// pool runs them. Nobody waits for a helper that has not started, so that several callers at once cannot block each other: the
-// caller alone can finish all work. Each thread first tries the item that it had in the previous phase, whose weights are in its
-// cache. All threads compute in the caller's floating-point mode, so that results do not depend on who computes what.
+// thread of the team takes an item that nobody has taken. The caller begins at once, and helpers from the thread pool join when
+// the pool runs them. Nobody waits for a helper that has not started, so that several callers at once cannot block each other:
+// the caller alone can finish all work. Each thread first tries the item that it had in the previous phase, whose weights are in
+// its cache. All threads compute in the caller's floating-point mode, so that results do not depend on who computes what.
 
 #pragma once
 

@@ -54,10 +54,10 @@ struct Real<double> {
   static constexpr double round = 0x1.8p52;
   static constexpr double log2e = 0x1.71547652b82fep0;
   static constexpr double ln2[] = {0x1.62e42fefa0000p-1, 0x1.cf79abc9e3b3ap-40};
-  static constexpr double exp[] = {0.5,                    0.16666666666666665741, 0.041666666666666678231, 0.0083333333333332742371,
-                                   0.0013888888888879712732, 0.00019841269841494379523, 2.4801587334242688343e-05,
-                                   2.7557318865066489252e-06, 2.7557265741031401117e-07, 2.5052351234351944994e-08,
-                                   2.0917238110895926033e-09, 1.6011313411235466613e-10};
+  static constexpr double exp[] = {
+      0.5,                       0.16666666666666665741,    0.041666666666666678231,   0.0083333333333332742371,
+      0.0013888888888879712732,  0.00019841269841494379523, 2.4801587334242688343e-05, 2.7557318865066489252e-06,
+      2.7557265741031401117e-07, 2.5052351234351944994e-08, 2.0917238110895926033e-09, 1.6011313411235466613e-10};
   static constexpr double tanh[] = {
       -0.33333333333333331483,   0.13333333333333333148,    -0.053968253968252798136,  0.021869488536087128977,
       -0.0088632355276908447034, 0.0035921279919641823167,  -0.0014558337915350806624, 0.00059002197117957863245,
@@ -82,8 +82,8 @@ inline void store(T* to, const Vector<T>& v) {
   std::memcpy(to, &v, sizeof v);
 }
 
-// Loads or stores the first `lanes` numbers of a vector; `lanes` may be negative, or larger than a vector. Arrays without padding, such
-// as ys, end inside of the last vector.
+// Loads or stores the first `lanes` numbers of a vector; `lanes` may be negative, or larger than a vector. Arrays without
+// padding, such as ys, end inside of the last vector.
 template <class T>
 inline void store_some(T* to, const Vector<T>& v, int64_t lanes) {
   if (lanes >= kLanes<T>) return store<T>(to, v);
@@ -113,7 +113,8 @@ inline Vector<T> polynomial(const T (&coefficients)[N], Vector<T> x) {
   return sum;
 }
 
-// x times 2^n, for integers n. 2^n itself may be too small for a normal number, so x is multiplied by two powers whose product it is.
+// x times 2^n, for integers n. 2^n itself may be too small for a normal number, so x is multiplied by two powers, whose product
+// is 2^n.
 template <class T>
 inline Vector<T> scale(const Vector<T>& x, const Vector<T>& n) {
 #if defined(__AVX512F__)
@@ -127,8 +128,8 @@ inline Vector<T> scale(const Vector<T>& x, const Vector<T>& n) {
 #endif
 }
 
-// exp(x) = 2^n exp(r), where n is the integer nearest to x / ln 2, so that |r| <= ln 2 / 2. ln 2 is subtracted in two parts, since n
-// times the first is exact and so r loses no digits.
+// exp(x) = 2^n exp(r), where n is the integer nearest to x / ln 2, so that |r| <= ln 2 / 2. ln 2 is subtracted in two parts,
+// since n times the first is exact and so r loses no digits.
 template <class T>
 inline Vector<T> exponential(const Vector<T>& x) {
   const Vector<T> n = (x * Real<T>::log2e + Real<T>::round) - Real<T>::round;
@@ -136,8 +137,8 @@ inline Vector<T> exponential(const Vector<T>& x) {
   return scale<T>(r * r * polynomial<T>(Real<T>::exp, r) + r + 1, n);
 }
 
-// a - b c, rounded once. A processor without such an instruction computes it with b and c split in halves, whose products are exact:
-// Dekker, 1971, "A floating-point technique for extending the available precision", https://doi.org/10.1007/BF01397083.
+// a - b c, rounded once. A processor without such an instruction computes it with b and c split in halves, whose products are
+// exact: Dekker, 1971, "A floating-point technique for extending the available precision", https://doi.org/10.1007/BF01397083.
 template <class T>
 inline Vector<T> remainder(const Vector<T>& a, const Vector<T>& b, const Vector<T>& c) {
 #if defined(__FMA__) || defined(__aarch64__)
@@ -151,8 +152,8 @@ inline Vector<T> remainder(const Vector<T>& a, const Vector<T>& b, const Vector<
 #endif
 }
 
-// 1 / (1 + exp(-x)), computed from e = exp(-|x|), which cannot overflow: 1 / (1 + e) for positive x, else e / (1 + e). The quotient
-// is corrected by two rounding errors, that of 1 + e (`lost`) and its own (`remainder`).
+// 1 / (1 + exp(-x)), computed from e = exp(-|x|), which cannot overflow: 1 / (1 + e) for positive x, else e / (1 + e). The
+// quotient is corrected by two rounding errors, that of 1 + e (`lost`) and its own (`remainder`).
 template <class T>
 inline Vector<T> sigmoid(const Vector<T>& x) {
   Vector<T> low = x > 0 ? -x : x;

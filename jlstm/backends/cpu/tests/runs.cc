@@ -1,5 +1,5 @@
-// Runs of many sizes in arrays of exactly the size they need, so that a sanitizer finds every access outside of them. The tests in
-// Python check that results are right. Here they must be equal with one thread and three, and with and without residuals.
+// Runs of many sizes in arrays of exactly the size they need, so that a sanitizer finds every access outside of them. The tests
+// in Python check that results are right. Here they must be equal with one thread and three, and with and without residuals.
 
 #include <cmath>
 #include <memory>
@@ -64,9 +64,10 @@ struct Problem {
 
   explicit Problem(const Sizes& n, bool masked, bool reset)
       : n(n), xs(random<T>(n.time * n.batch * n.features)), kernel(random<T>(n.features * 4 * n.units)),
-        recurrent(random<T>(n.units * 4 * n.units)), bias(random<T>(4 * n.units)), peepholes(random<T>(3 * n.units)), h(random<T>(n.batch * n.units)),
-        c(random<T>(n.batch * n.units)), dys(random<T>(n.time * n.batch * n.units)), dh(random<T>(n.batch * n.units)),
-        dc(random<T>(n.batch * n.units)), mask(flags(masked ? n.time * n.batch : 0)), resets(flags(reset ? n.time * n.batch : 0)) {}
+        recurrent(random<T>(n.units * 4 * n.units)), bias(random<T>(4 * n.units)), peepholes(random<T>(3 * n.units)),
+        h(random<T>(n.batch * n.units)), c(random<T>(n.batch * n.units)), dys(random<T>(n.time * n.batch * n.units)),
+        dh(random<T>(n.batch * n.units)), dc(random<T>(n.batch * n.units)), mask(flags(masked ? n.time * n.batch : 0)),
+        resets(flags(reset ? n.time * n.batch : 0)) {}
 };
 
 // Any of the cells, with the options of a variant that has most of the branches.
@@ -75,7 +76,8 @@ Cell cell_of(const Problem<T>& p) {
   if constexpr (Cell::peepholes == 0) {
     return Cell{};
   } else {
-    const auto sigma = function_of<T>("hard_sigmoid", 0.8), phi = function_of<T>("relu", 0.9), psi = function_of<T>("tanh", INFINITY);
+    const auto sigma = function_of<T>("hard_sigmoid", 0.8), phi = function_of<T>("relu", 0.9);
+    const auto psi = function_of<T>("tanh", INFINITY);
     return Cell{sigma, phi, psi, T(0.5), Cell::kForget, p.peepholes.data(), p.n.units};
   }
 }
@@ -114,7 +116,8 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
 template <class Cell, class T>
 void check(const Sizes& n, bool masked, bool reset) {
   const Problem<T> p(n, masked, reset);
-  const auto alone = results<Cell>(p, 1, true), together = results<Cell>(p, 3, true), without_residuals = results<Cell>(p, 2, false);
+  const auto alone = results<Cell>(p, 1, true), together = results<Cell>(p, 3, true);
+  const auto without_residuals = results<Cell>(p, 2, false);
   for (size_t k = 0; k < alone.size(); ++k) {
     expect(same(alone[k], together[k]), "three threads compute what one does, to the bit");
     if (k < without_residuals.size()) expect(same(alone[k], without_residuals[k]), "the same without residuals, to the bit");

@@ -1,7 +1,7 @@
 // The arrays of a run. They are an argument of the kernel by value, so that this file is compiled for the GPU and for the host.
 //
-// `padded` is the number of units, rounded up to kPadding. Arrays with gates have the four gates of all units one after the other,
-// each filled up to `padded`.
+// `padded` is the number of units, rounded up to kPadding. Arrays with gates have the four gates of all units one after the
+// other, each filled up to `padded`.
 
 #pragma once
 
@@ -18,20 +18,20 @@ struct Arguments {
   int first_row, rows;  // the rows of the batch that this launch runs: rows from first_row on
   bool reverse;
   // Inputs of both runs. An array that the call does not have is null.
-  const float* recurrent;  // (units, 4 units)
-  const float* h0;         // (batch, units)
+  const float* recurrent;     // (units, 4 units)
+  const float* h0;            // (batch, units)
   const bool *mask, *resets;  // (time, batch)
-  uint32_t* counters;      // one for each group of blocks, zero at the launch
-  float* exchange;         // (2, rows of all groups, units of all blocks): h of the last two steps
+  uint32_t* counters;         // one for each group of blocks, zero at the launch
+  float* exchange;            // (2, rows of all groups, units of all blocks): h of the last two steps
   // The forward run.
-  const float *zs, *c0;    // x W + b (time, batch, 4 padded); (batch, units)
-  float *ys, *h, *c;       // (time, batch, units); the last carry (batch, units)
-  float *gates, *cs;       // gates (time, batch, 4 padded) and c before each step (time, batch, padded), if there is a backward run
-  float* hs;               // h before each step (time, batch, units), if there is a backward run, and a mask or resets
+  const float *zs, *c0;  // x W + b (time, batch, 4 padded); (batch, units)
+  float *ys, *h, *c;     // (time, batch, units); the last carry (batch, units)
+  float *gates, *cs;     // gates (time, batch, 4 padded) and c before each step (time, batch, padded), if there is a backward run
+  float* hs;             // h before each step (time, batch, units), if there is a backward run, and a mask or resets
   // The backward run. It reads gates, cs, and hs: without a mask and resets hs is ys.
-  const float *dys, *dh, *dc;        // gradients of the outputs and of the last carry
-  float *dzs, *dpeepholes;           // (time, batch, 4 padded), in the memory of the gates; by sequence (batch, peepholes, units)
-  float *dh0, *dc0;                  // of the initial carry
+  const float *dys, *dh, *dc;  // gradients of the outputs and of the last carry
+  float *dzs, *dpeepholes;     // (time, batch, 4 padded), in the memory of the gates; by sequence (batch, peepholes, units)
+  float *dh0, *dc0;            // of the initial carry
 
   int step_of(int k) const { return reverse ? time - 1 - k : k; }
   int last_row() const { return first_row + rows; }

@@ -1,5 +1,5 @@
-// The backward run of a group of blocks, see team.cuh. It computes the gradients of the pre-activations, dz, and of the initial carry.
-// Those of weights and inputs are products of dz over all steps, which XLA computes.
+// The backward run of a group of blocks, see team.cuh. It computes the gradients of the pre-activations, dz, and of the initial
+// carry. Those of weights and inputs are products of dz over all steps, which XLA computes.
 
 #pragma once
 

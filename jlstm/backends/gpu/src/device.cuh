@@ -41,8 +41,8 @@ __device__ __forceinline__ void wait_for_cluster() {
 #endif
 }
 
-// Copies 16 bytes from global to shared memory, while the thread goes on. `wait_for_copies` waits until at most `pending` of the groups
-// that `end_copies` ended are still on their way.
+// Copies 16 bytes from global to shared memory, while the thread goes on. `wait_for_copies` waits until at most `pending` of the
+// groups that `end_copies` ended are still on their way.
 __device__ __forceinline__ void start_copy(float* to, const float* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(unsigned(__cvta_generic_to_shared(to))), "l"(from) : "memory");
 }

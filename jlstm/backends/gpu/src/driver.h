@@ -1,7 +1,8 @@
 // The CUDA driver, opened at run time: the library has no link to CUDA, so that it can be loaded on every machine.
 //
-// These are the few declarations of NVIDIA's cuda.h that the library needs, under other names. They are the same in CUDA 12.0 to 13.
-// Where cuda.h defines a macro for a function, the name in the driver is that of the macro's value, such as cuCtxPushCurrent_v2.
+// These are the few declarations of NVIDIA's cuda.h that the library needs, under other names. They are the same in CUDA 12.0
+// to 13. Where cuda.h defines a macro for a function, the name in the driver is that of the macro's value, such as
+// cuCtxPushCurrent_v2.
 
 #pragma once
 
@@ -18,7 +19,7 @@ struct CUstream_st;
 namespace jlstm::cuda {
 
 using Context = CUctx_st*;
-using Device = int;                  // CUdevice
+using Device = int;  // CUdevice
 using Function = CUfunc_st*;
 using Module = CUmod_st*;
 using Pointer = unsigned long long;  // CUdeviceptr

@@ -54,7 +54,8 @@ void check_plan(const Call& call, Checks& check) {
   if (o.blocks < 1 || o.threads < 1 || o.rows < 1) check.complain("the plan", "has no blocks, threads or rows");
   if (o.cluster < 1 || o.blocks % o.cluster) check.complain("the plan", "has blocks that do not fill clusters");
   if (o.counters < 0 || o.shared_bytes < 0) check.complain("the plan", "has a negative size");
-  if (int64_t(call.workspace.size_bytes()) < o.counters * int64_t(sizeof(uint32_t))) check.complain("the workspace", "is too small");
+  if (int64_t(call.workspace.size_bytes()) < o.counters * int64_t(sizeof(uint32_t)))
+    check.complain("the workspace", "is too small");
 }
 
 ffi::ErrorCode code_of(cuda::Result result) {
@@ -77,7 +78,8 @@ ffi::Error launch(const Call& call, Arguments a, Cell cell, Checks& check) {
     for (a.first_row = 0; a.first_row < a.batch; a.first_row += o.rows) {
       a.rows = std::min(o.rows, a.batch - a.first_row);
       if (o.counters) {
-        driver.check(driver.set_memory(cuda::Pointer(a.counters), 0, size_t(o.counters), call.stream), "memory could not be cleared");
+        driver.check(driver.set_memory(cuda::Pointer(a.counters), 0, size_t(o.counters), call.stream),
+                     "memory could not be cleared");
       }
       void* parameters[] = {&a, &cell};
       cuda::launch(driver, context, call.stream, plan, parameters);
@@ -111,7 +113,8 @@ ffi::Error forward(cuda::Stream stream, Buffer zs, Buffer recurrent, Buffer peep
     Checks check;
     Arguments a = common_arguments<Cell>(recurrent, peepholes, h0, mask, resets, zs, options, check);
     const size_t kept = a.stores_h() ? 3 : 2;  // residuals, if there is a backward run
-    if (rest.size() != 1 && rest.size() != kept + 1) check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+    if (rest.size() != 1 && rest.size() != kept + 1)
+      check.complain("what is kept", "is not gates and c and, with mask or resets, h");
     if (check.failed()) return check.error();
     const int64_t time = a.time, batch = a.batch, padded = rounded_up(int(units), kPadding), units_of_c = size_of_c<Cell>(units);
     check("zs", zs, ffi::F32, {time, batch, 4 * padded});
@@ -138,8 +141,8 @@ ffi::Error forward(cuda::Stream stream, Buffer zs, Buffer recurrent, Buffer peep
 }
 
 ffi::Error backward(cuda::Stream stream, Buffer recurrent, Buffer peepholes, Buffer h0, Buffer mask, Buffer resets, Buffer hs,
-                    Buffer gates, Buffer cs, Buffer dys, Buffer dh, Buffer dc, Result dzs, Result dpeepholes, Result dh0, Result dc0,
-                    Result workspace, Options options) {
+                    Buffer gates, Buffer cs, Buffer dys, Buffer dh, Buffer dc, Result dzs, Result dpeepholes, Result dh0,
+                    Result dc0, Result workspace, Options options) {
   return with_cell_of(options, recurrent, peepholes, [&](const auto& cell, int64_t units) {
     using Cell = std::decay_t<decltype(cell)>;
     Checks check;
@@ -184,23 +187,47 @@ struct xla::ffi::CtxDecoding<StreamOfCall> {
   }
 };
 
-XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
-    Options, JLSTM_CELL_OPTIONS, ffi::StructMember<bool>("reverse"), ffi::StructMember<std::string_view>("kernel"),
-    ffi::StructMember<int32_t>("blocks"), ffi::StructMember<int32_t>("threads"), ffi::StructMember<int32_t>("cluster"),
-    ffi::StructMember<bool>("cooperative"), ffi::StructMember<int32_t>("shared_bytes"), ffi::StructMember<int32_t>("counters"),
-    ffi::StructMember<int32_t>("rows"));
+XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(Options, JLSTM_CELL_OPTIONS, ffi::StructMember<bool>("reverse"),
+                                      ffi::StructMember<std::string_view>("kernel"), ffi::StructMember<int32_t>("blocks"),
+                                      ffi::StructMember<int32_t>("threads"), ffi::StructMember<int32_t>("cluster"),
+                                      ffi::StructMember<bool>("cooperative"), ffi::StructMember<int32_t>("shared_bytes"),
+                                      ffi::StructMember<int32_t>("counters"), ffi::StructMember<int32_t>("rows"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmGpuForward, forward,
-                              ffi::Ffi::Bind().Ctx<StreamOfCall>()
-                                  .Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>()
-                                  .Ret<Buffer>().Ret<Buffer>().Ret<Buffer>().RemainingRets()
+                              ffi::Ffi::Bind()
+                                  .Ctx<StreamOfCall>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Ret<Buffer>()
+                                  .Ret<Buffer>()
+                                  .Ret<Buffer>()
+                                  .RemainingRets()
                                   .Attrs<Options>(),
                               {ffi::Traits::kCmdBufferCompatible});
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmGpuBackward, backward,
-                              ffi::Ffi::Bind().Ctx<StreamOfCall>()
-                                  .Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>()
-                                  .Arg<Buffer>().Arg<Buffer>().Arg<Buffer>().Arg<Buffer>()
-                                  .Ret<Buffer>().Ret<Buffer>().Ret<Buffer>().Ret<Buffer>().Ret<Buffer>()
+                              ffi::Ffi::Bind()
+                                  .Ctx<StreamOfCall>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Ret<Buffer>()
+                                  .Ret<Buffer>()
+                                  .Ret<Buffer>()
+                                  .Ret<Buffer>()
+                                  .Ret<Buffer>()
                                   .Attrs<Options>(),
                               {ffi::Traits::kCmdBufferCompatible});

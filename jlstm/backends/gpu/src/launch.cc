@@ -48,7 +48,8 @@ LaunchConfig configuration(const Launch& launch, Stream stream, LaunchAttribute 
     attributes[count] = {kClusterDimension, {}, {}};
     attributes[count++].value.cluster = {unsigned(launch.cluster), 1, 1};
   }
-  return {unsigned(launch.blocks), 1, 1, unsigned(launch.threads), 1, 1, unsigned(launch.shared_bytes), stream, attributes, count};
+  return {
+      unsigned(launch.blocks), 1, 1, unsigned(launch.threads), 1, 1, unsigned(launch.shared_bytes), stream, attributes, count};
 }
 
 struct Kernel {
@@ -116,7 +117,8 @@ void launch(const Driver& driver, const ContextOf& current, Stream stream, const
   // Blocks that wait for others that cannot start would wait for ever.
   if (launch.cooperative && launch.blocks > kernel.fitting_blocks) {
     throw Failure("the kernel needs " + std::to_string(launch.blocks) + " blocks at the same time, and the GPU has room for " +
-                  std::to_string(kernel.fitting_blocks), kTooLarge);
+                      std::to_string(kernel.fitting_blocks),
+                  kTooLarge);
   }
   LaunchAttribute attributes[2];
   const LaunchConfig config = configuration(launch, stream, attributes);

@@ -12,9 +12,9 @@ namespace jlstm::cuda {
 struct Launch {
   std::string_view kernel;  // the file of the compiled kernel
   int32_t blocks, threads;
-  int32_t cluster;          // blocks in a cluster; 1 without clusters
-  bool cooperative;         // whether all blocks run at the same time
-  int32_t shared_bytes;     // dynamic shared memory of a block
+  int32_t cluster;       // blocks in a cluster; 1 without clusters
+  bool cooperative;      // whether all blocks run at the same time
+  int32_t shared_bytes;  // dynamic shared memory of a block
 };
 
 // Makes the context of a stream current in this thread, for as long as this object lives.

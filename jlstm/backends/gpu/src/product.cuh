@@ -1,8 +1,8 @@
 // The product of rows in shared memory with weights that the threads of a block hold in registers for the whole run.
 //
-// A warp has 8 lanes along the sum and 4 along the results. Each thread holds, for kColumns neighboring results, the weights of groups of
-// 4 numbers of a row: those with the numbers first, first + slices · 8, and so on. Several warps, the slices, share the sum, and
-// several more the results.
+// A warp has 8 lanes along the sum and 4 along the results. Each thread holds, for kColumns neighboring results, the weights of
+// groups of 4 numbers of a row: those with the numbers first, first + slices · 8, and so on. Several warps, the slices, share the
+// sum, and several more the results.
 
 #pragma once
 
@@ -16,10 +16,10 @@ constexpr unsigned kWholeWarp = 0xffffffffu;
 
 template <int depth, int slices, int columns>
 struct Weights {
-  static constexpr int stride = kLanesOfSum * slices;                        // threads along the sum
-  static constexpr int groups = (depth + 4 * stride - 1) / (4 * stride);     // groups of 4 numbers for each thread
-  static constexpr int row = 4 * stride * groups;                            // `depth`, filled up: the size of a row in shared memory
-  static constexpr int results = kRowsAtOnce * columns / kLanesOfSum;        // of four rows, that each thread gets
+  static constexpr int stride = kLanesOfSum * slices;                     // threads along the sum
+  static constexpr int groups = (depth + 4 * stride - 1) / (4 * stride);  // groups of 4 numbers for each thread
+  static constexpr int row = 4 * stride * groups;                      // `depth`, filled up: the size of a row in shared memory
+  static constexpr int results = kRowsAtOnce * columns / kLanesOfSum;  // of four rows, that each thread gets
   static_assert(columns == 4 || columns == 2, "results are shared out among 8 lanes");
 
   float w[groups][4][columns];

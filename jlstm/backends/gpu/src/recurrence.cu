@@ -13,7 +13,7 @@
 #ifdef JLSTM_EMULATED
 #define JLSTM_KERNEL extern "C" void
 #else
-#define JLSTM_KERNEL extern "C" __global__ void __launch_bounds__(32 * JLSTM_WARPS)
+#define JLSTM_KERNEL extern "C" __global__ void __launch_bounds__(32 * JLSTM_WARPS, 1)
 #endif
 
 JLSTM_KERNEL jlstm_kernel(const jlstm::Arguments a, const jlstm::JLSTM_CELL<float> cell) {

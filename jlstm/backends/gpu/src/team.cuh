@@ -1,8 +1,8 @@
 // How the blocks of a group share out a run.
 //
-// A group runs kRows sequences. Each of its kGroup blocks computes kShare units of them, and holds the weights of these units. The
-// product of a step needs what all blocks of the group computed in the step before: h forward, dz backward. They exchange it in one of
-// three ways:
+// A group runs kRows sequences. Each of its kGroup blocks computes kShare units of them, and holds the weights of these units.
+// The product of a step needs what all blocks of the group computed in the step before: h forward, dz backward. They exchange it
+// in one of three ways:
 //
 //   none      the group is one block, which has all in its shared memory
 //   cluster   each block writes into the shared memory of all blocks of its cluster (compute capability 9.0 and newer)
@@ -22,7 +22,8 @@ enum class Exchange { kNone, kCluster, kGlobal };
 constexpr int kUnits = JLSTM_UNITS, kShare = JLSTM_SHARE, kGroup = JLSTM_GROUP, kRows = JLSTM_ROWS, kWarps = JLSTM_WARPS;
 constexpr Exchange kExchange = Exchange::JLSTM_EXCHANGE;
 constexpr int kThreads = 32 * kWarps, kPadded = rounded_up(kUnits, kPadding);
-constexpr int kNumbers = (kRows * kShare + kThreads - 1) / kThreads;  // of the group's rows times the block's units, for each thread
+constexpr int kNumbers =
+    (kRows * kShare + kThreads - 1) / kThreads;  // of the group's rows times the block's units, for each thread
 
 static_assert(kRows % kRowsAtOnce == 0, "rows are multiplied four at a time");
 static_assert(kGroup * kShare >= kPadded, "blocks write all padding");
@@ -45,8 +46,8 @@ struct Place {
   }
 };
 
-// The shared memory of a block: the rows that the next product reads, and the sums of the slices. With a cluster there are two sets of
-// rows, since other blocks write those of the next step while this one still reads.
+// The shared memory of a block: the rows that the next product reads, and the sums of the slices. With a cluster there are two
+// sets of rows, since other blocks write those of the next step while this one still reads.
 //
 // A product sums over `depth` numbers of a row, and has kResults results in this block, of which each thread computes `columns`.
 template <int depth, int kResults, int columns>
@@ -88,7 +89,8 @@ struct Team {
 #pragma unroll 4
     for (int i = threadIdx.x; i < count * quarters; i += kThreads) {
       const int row = i / quarters, k = i % quarters;
-      *reinterpret_cast<float4*>(rows + row * Held::row + k * 4) = __ldcg(reinterpret_cast<const float4*>(from + row * stride) + k);
+      *reinterpret_cast<float4*>(rows + row * Held::row + k * 4) =
+          __ldcg(reinterpret_cast<const float4*>(from + row * stride) + k);
     }
     __syncthreads();
   }

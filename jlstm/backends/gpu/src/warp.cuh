@@ -1,8 +1,8 @@
 // Few units: one warp runs a sequence, forward or backward, and holds all weights.
 //
-// A lane computes a unit. With 16 units two lanes share the sums of one. Nothing is waited for but the other lanes, so that the time of
-// a step is that of the longest chain of instructions: what a step reads from global memory is read some steps ahead, and the code is
-// small enough for the instruction cache.
+// A lane computes a unit. With 16 units two lanes share the sums of one. Nothing is waited for but the other lanes, so that the
+// time of a step is that of the longest chain of instructions: what a step reads from global memory is read some steps ahead, and
+// the code is small enough for the instruction cache.
 
 #pragma once
 
@@ -30,7 +30,8 @@ struct Lane {
 
   __device__ int64_t at(int k) const { return int64_t(a.step_of(k)) * a.batch + row; }
 
-  // Which of `count` steps count, and which are resets, as bits. The steps are k, k + direction, and so on. All lanes get the same.
+  // Which of `count` steps count, and which are resets, as bits. The steps are k, k + direction, and so on. All lanes get the
+  // same.
   __device__ void flags(int k, int direction, int count, unsigned& counts, unsigned& starts) const {
     const int own = k + lane * direction;
     const bool exists = lane < count && own >= 0 && own < a.time, is_counted = exists && a.counts(a.step_of(own), row);
@@ -163,7 +164,7 @@ __device__ void run_backward(const Arguments& a, const Cell& cell) {
   Kept now[ahead] = {}, next[ahead] = {};
   unsigned counts, starts, next_counts, next_starts;
   bool is_counted = false, is_start = false;  // of the step that was computed last
-  const auto pass_back = [&] {  // dh = dz Uᵀ of the step that was computed last
+  const auto pass_back = [&] {                // dh = dz Uᵀ of the step that was computed last
     float sums[4] = {};
 #pragma unroll
     for (int k = 0; k < depth; k += 4) {

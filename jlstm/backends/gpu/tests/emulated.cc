@@ -1,5 +1,5 @@
-// A kernel for the emulator: compiled into a library that a stand-in for the driver loads, or into a program for the sanitizers, which
-// runs a batch of random sequences with a mask and resets.
+// A kernel for the emulator: compiled into a library that a stand-in for the driver loads, or into a program for the sanitizers,
+// which runs a batch of random sequences with a mask and resets.
 
 #include "recurrence.cu"
 
@@ -41,7 +41,8 @@ int main(int, char** argv) {
   a.time = int(time), a.batch = a.rows = int(batch), a.mask = flags.get(), a.resets = flags.get() + time * batch;
   a.counters = workspace.data(), a.exchange = reinterpret_cast<float*>(workspace.data() + number(5));
   a.recurrent = array(units * 4 * units), a.h0 = array(batch * units), a.c0 = array(batch * units);
-  a.zs = array(time * batch * 4 * padded), a.ys = array(time * batch * units), a.h = array(batch * units), a.c = array(batch * units);
+  a.zs = array(time * batch * 4 * padded), a.ys = array(time * batch * units), a.h = array(batch * units),
+  a.c = array(batch * units);
   a.gates = a.dzs = array(time * batch * 4 * padded), a.cs = array(time * batch * padded), a.hs = array(time * batch * units);
   a.dys = array(time * batch * units), a.dh = array(batch * units), a.dc = array(batch * units);
   a.dh0 = array(batch * units), a.dc0 = array(batch * units);

@@ -1,13 +1,13 @@
-// Runs a kernel on a processor, for tests: each thread of the GPU is a fiber, and all fibers run in one thread of the processor, one
-// after the other, from one wait to the next. Barriers, exchanges between lanes, clusters, asynchronous copies and counters in global memory
-// do what they do on a GPU.
+// Runs a kernel on a processor, for tests: each thread of the GPU is a fiber, and all fibers run in one thread of the processor,
+// one after the other, from one wait to the next. Barriers, exchanges between lanes, clusters, asynchronous copies and counters
+// in global memory do what they do on a GPU.
 //
-// What the tests find by it: wrong numbers, also in odd sizes; reads and writes outside of arrays (AddressSanitizer); a missing barrier,
-// which is a data race between fibers (ThreadSanitizer), and a wait without end. What they cannot find: speed, blocks that do not fit on a GPU
-// at the same time, and errors of memory order that this processor does not show.
+// What the tests find by it: wrong numbers, also in odd sizes; reads and writes outside of arrays (AddressSanitizer); a missing
+// barrier, which is a data race between fibers (ThreadSanitizer), and a wait without end. What they cannot find: speed, blocks
+// that do not fit on a GPU at the same time, and errors of memory order that this processor does not show.
 //
-// For ThreadSanitizer only the kernel is compiled with it. This file, compiled without it and with SIMT_RACES, tells it which fiber runs
-// and what orders the reads and writes of two fibers.
+// For ThreadSanitizer only the kernel is compiled with it. This file, compiled without it and with SIMT_RACES, tells it which
+// fiber runs and what orders the reads and writes of two fibers.
 
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -226,7 +226,8 @@ void simt_add_release(unsigned* to) {
 }
 
 // Runs `kernel` in every thread of all blocks. Returns false if all wait for each other.
-bool simt_launch(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_bytes, void (*kernel)(void*), void* argument) {
+bool simt_launch(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_bytes, void (*kernel)(void*),
+                 void* argument) {
   Grid own;
   grid = &own;
   own.kernel = [=] { kernel(argument); };
@@ -253,7 +254,8 @@ bool simt_launch(unsigned blocks, unsigned threads, unsigned cluster, size_t sha
       Fiber& fiber = *own.fibers.back();
       fiber.seen = {{t}, {b}, {blocks}, block.shared.data()};
       fiber.lane = t % 32, fiber.warp = own.warps.back().get(), fiber.of = &block;
-      fiber.stack = static_cast<char*>(mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+      fiber.stack =
+          static_cast<char*>(mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
       getcontext(&fiber.context);
       fiber.context.uc_stack = {fiber.stack, 0, kStack};
       fiber.context.uc_link = nullptr;

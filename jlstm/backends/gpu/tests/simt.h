@@ -5,8 +5,12 @@
 #include <cmath>
 #include <cstdint>
 
-struct float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 using std::fmaf;
 inline int min(int a, int b) { return a < b ? a : b; }
@@ -16,7 +20,9 @@ inline int min(int a, int b) { return a < b ? a : b; }
 
 // The thread that runs now.
 struct SimtThread {
-  struct { unsigned x; } thread, block, grid;
+  struct {
+    unsigned x;
+  } thread, block, grid;
   float* shared;  // of its block
 };
 struct SimtCopy {
@@ -28,13 +34,13 @@ SimtThread* simt_thread();
 void simt_wait_for_block();
 void simt_wait_for_warp();
 void simt_wait_for_cluster();
-void simt_yield();                                            // lets other threads run
-float simt_exchange(float value, int mask);                   // the value of the lane with the number lane ^ mask
+void simt_yield();                           // lets other threads run
+float simt_exchange(float value, int mask);  // the value of the lane with the number lane ^ mask
 unsigned simt_ballot(bool value);
-float* simt_in_block(float* own, int block);                  // the same place in another block of the cluster
+float* simt_in_block(float* own, int block);  // the same place in another block of the cluster
 void simt_start_copy(float* to, const float* from);
 void simt_end_copies();
-bool simt_next_copy(int pending, SimtCopy* copy);             // the next one that must happen before at most `pending` groups are left
+bool simt_next_copy(int pending, SimtCopy* copy);  // the next one that must happen before at most `pending` groups are left
 unsigned simt_load_acquire(const unsigned* from);
 void simt_add_release(unsigned* to);
 }
@@ -60,7 +66,8 @@ inline void start_copy(float* to, const float* from) { simt_start_copy(to, from)
 inline void end_copies() { simt_end_copies(); }
 template <int pending>
 inline void wait_for_copies() {
-  for (SimtCopy copy; simt_next_copy(pending, &copy);) *reinterpret_cast<float4*>(copy.to) = *reinterpret_cast<const float4*>(copy.from);
+  for (SimtCopy copy; simt_next_copy(pending, &copy);)
+    *reinterpret_cast<float4*>(copy.to) = *reinterpret_cast<const float4*>(copy.from);
 }
 
 }  // namespace jlstm

@@ -1,13 +1,15 @@
-// A stand-in for the CUDA driver, libcuda.so.1, that runs kernels on a processor. It has the functions that src/driver.h declares.
+// A stand-in for the CUDA driver, libcuda.so.1, that runs kernels on a processor. It has the functions that src/driver.h
+// declares.
 //
 // A compiled kernel is here the path of a shared library, which ends with a zero byte. Its function
 //
 //   bool jlstm_emulate(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_bytes, void** parameters)
 //
-// runs a launch, at once. It returns false if the kernel fails. Errors that a GPU's driver would return for wrong calls are returned here too.
+// runs a launch, at once. It returns false if the kernel fails. Errors that a GPU's driver would return for wrong calls are
+// returned here too.
 //
-// The environment variable JLSTM_STANDIN has settings such as "multiprocessors=4 cuInit=100". The name of a function is set to the
-// error that it returns. `log` is a file to which each call is written as a line of JSON.
+// The environment variable JLSTM_STANDIN has settings such as "multiprocessors=4 cuInit=100". The name of a function is set to
+// the error that it returns. `log` is a file to which each call is written as a line of JSON.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -199,14 +201,16 @@ Result cuLaunchKernelEx(const LaunchConfig* config, Function function, void** pa
     if (attribute.id == kCooperative) cooperative = attribute.value.cooperative;
     if (attribute.id == kClusterDimension) cluster = attribute.value.cluster.x;
   }
-  const Result result = record(
-      "cuLaunchKernelEx", member("blocks", config->grid_x) + ", " + member("threads", config->block_x) + ", " +
-                              member("cluster", cluster) + ", " + member("cooperative", cooperative) + ", " +
-                              member("shared_bytes", config->shared_bytes) + ", " + member("attributes", config->attribute_count));
+  const Result result =
+      record("cuLaunchKernelEx", member("blocks", config->grid_x) + ", " + member("threads", config->block_x) + ", " +
+                                     member("cluster", cluster) + ", " + member("cooperative", cooperative) + ", " +
+                                     member("shared_bytes", config->shared_bytes) + ", " +
+                                     member("attributes", config->attribute_count));
   if (result != kSuccess) return result;
   if (config->grid_y * config->grid_z * config->block_y * config->block_z != 1 || config->grid_x % cluster) return kInvalidValue;
   if (int(config->shared_bytes) > function->shared_bytes || (cluster > 8 && !function->large_clusters)) return kInvalidValue;
-  if (cooperative && int(config->grid_x) > setting("multiprocessors", 132) * setting("blocks_of_multiprocessor", 1)) return kTooLarge;
+  if (cooperative && int(config->grid_x) > setting("multiprocessors", 132) * setting("blocks_of_multiprocessor", 1))
+    return kTooLarge;
   return function->emulate(config->grid_x, config->block_x, cluster, config->shared_bytes, parameters) ? kSuccess : kLaunchFailed;
 }
 

@@ -63,10 +63,11 @@ struct CellOptions {
 };
 
 // The members of CellOptions, for structs of attributes that begin with it.
-#define JLSTM_CELL_OPTIONS                                                                                              \
-  ffi::StructMember<std::string_view>("cell"), ffi::StructMember<std::string_view>("activation"),                       \
+#define JLSTM_CELL_OPTIONS                                                                                                   \
+  ffi::StructMember<std::string_view>("cell"), ffi::StructMember<std::string_view>("activation"),                            \
       ffi::StructMember<std::string_view>("recurrent_activation"), ffi::StructMember<std::string_view>("output_activation"), \
-      ffi::StructMember<std::string_view>("coupled"), ffi::StructMember<double>("cell_clip"), ffi::StructMember<double>("gate_clip")
+      ffi::StructMember<std::string_view>("coupled"), ffi::StructMember<double>("cell_clip"),                                \
+      ffi::StructMember<double>("gate_clip")
 
 // Calls f with the cell of a call.
 template <class T, class F>

@@ -6,16 +6,17 @@
 //   has_c                          whether the carry has c
 //   keeps_h                        whether the new h of a unit depends on its old h other than by the recurrent kernel
 //   peepholes                      the number of weights of each unit beside the kernels and the bias
-//   step                           replaces pre-activations by the gates that the backward run needs and c by the new c; returns the
-//                                  new h
+//   step                           replaces pre-activations by the gates that the backward run needs and c by the new c; returns
+//                                  the new h
 //   differentiate                  from the gates and from dh and dc, the gradients of the new carry, computes those of the
-//                                  pre-activations and adds those of the peepholes, and replaces dh and dc by the gradients of the
-//                                  old carry. Of dh this is only what does not pass through the recurrent kernel, and it is used
-//                                  only with keeps_h
+//                                  pre-activations and adds those of the peepholes, and replaces dh and dc by the gradients of
+//                                  the old carry. Of dh this is only what does not pass through the recurrent kernel, and it is
+//                                  used only with keeps_h
 //
 // `unit` is the first unit of the vectors, and `lanes` how many units there are from it on.
 //
-// Each kernel has its own vector.h, which defines Vector<T> and functions on vectors: several units for a processor, one for a GPU.
+// Each kernel has its own vector.h, which defines Vector<T> and functions on vectors: several units for a processor, one for a
+// GPU.
 
 #pragma once
 
@@ -88,14 +89,14 @@ struct Gru {
   }
 };
 
-// An activation function whose derivative follows from its value: sigmoid, tanh, or a line that is cut off at two values. `clip` limits
-// its argument.
+// An activation function whose derivative follows from its value: sigmoid, tanh, or a line that is cut off at two values. `clip`
+// limits its argument.
 template <class T>
 struct Function {
   using V = Vector<T>;
   enum Kind { kSigmoid, kTanh, kLine } kind;
-  T slope, offset;   // of the line
-  T low, high;       // the values at which the function is cut off. There its derivative is zero
+  T slope, offset;  // of the line
+  T low, high;      // the values at which the function is cut off. There its derivative is zero
   T clip;
 
   V value(V x) const {
