@@ -6,6 +6,7 @@ import inspect
 import io
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ def files(*packages) -> Iterator[tuple[str, str]]:
             yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 
 
+parse = cache(ast.parse)
+
+
 def bound_names(tree: ast.AST) -> Iterator[str]:
     """Yield the names of functions, classes, arguments, variables and fields that a file defines."""
     for node in ast.walk(tree):
@@ -58,7 +62,7 @@ def bound_names(tree: ast.AST) -> Iterator[str]:
 
 def test_names_say_what_a_value_is():
     """At most one name in a hundred is a pronoun or a participle, such as `given` or `one`."""
-    names = [name.strip("_").lower() for _, text in files(*PACKAGES) for name in bound_names(ast.parse(text))]
+    names = [name.strip("_").lower() for _, text in files(*PACKAGES) for name in bound_names(parse(text))]
     assert len(names) > 20_000
     assert sum(name in PRONOUNS for name in names) <= len(names) / 100
 
@@ -68,7 +72,7 @@ def test_hard_spots_have_comments():
     comments = code = 0
     for _, text in files("jlstm", "parity"):
         docstrings = set()
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(text)):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
                 docstrings |= set(range(node.lineno, node.end_lineno + 1))
         lines = enumerate(text.splitlines(), 1)
@@ -82,7 +86,7 @@ def test_files_and_functions_are_short():
     """No file has more than 300 lines, and no function more than 60 beside its docstring."""
     for path, text in files(*PACKAGES):
         assert text.count("\n") <= 300, path
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(text)):
             if isinstance(node, ast.FunctionDef):
                 first = node.body[1].lineno if ast.get_docstring(node) and len(node.body) > 1 else node.lineno
                 assert node.end_lineno - first < 60, f"{path}: {node.name}"
@@ -93,7 +97,7 @@ def test_few_branches_are_on_kinds_of_layers():
     calls = [
         node
         for _, text in files("jlstm", "parity")
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parse(text))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance"
     ]
     kinds = [{getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(call.args[1])} for call in calls]
@@ -155,7 +159,7 @@ def documents(base: ast.ClassDef, name: str) -> bool:
 
 def test_public_names_have_docstrings():
     """Every public module, class, function and method has one, but for overrides of a method that a base class documents."""
-    trees = {path: ast.parse(text) for path, text in files("jlstm", "parity", "benchmarks")}
+    trees = {path: parse(text) for path, text in files("jlstm", "parity", "benchmarks")}
     classes = [node for tree in trees.values() for _, node in definitions(tree) if isinstance(node, ast.ClassDef)]
     missing = [path for path, tree in trees.items() if not ast.get_docstring(tree)]
     for path, tree in trees.items():
