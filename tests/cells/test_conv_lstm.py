@@ -17,6 +17,8 @@ from jlstm.cells.wrappers import Highway, Residual
 from jlstm.introspect import gradient_flow, saturation, trace
 from problems import BATCH, TIME, UNITS, apply, assert_close, small_problem
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("peephole", [False, True])
 def test_with_a_window_of_one_every_place_has_an_lstm_of_its_own(peephole, x64):

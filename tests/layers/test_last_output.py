@@ -8,7 +8,7 @@ from jlstm import GRU, LSTM, RNN, Bidirectional, Stack, convert
 from jlstm.cells import LSTMCell, MLSTMCell, Residual
 from problems import FEATURES, TIME, UNITS, apply, small_problem
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64")]
 
 LENGTHS = np.array([3, TIME])
 

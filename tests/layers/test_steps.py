@@ -12,6 +12,8 @@ from jlstm.cells import LSTMCell, WeightDrop
 from jlstm.linen import Step
 from problems import FEATURES, TIME, UNITS, flags, small_problem
 
+pytestmark = pytest.mark.no_cover
+
 LAYERS = {
     "LSTM": LSTM(UNITS, backend="scan"),
     "GRU": GRU(UNITS, backend="scan"),

@@ -77,7 +77,7 @@ def test_wrong_layers_of_keras_never_pass(write, name, framework, tmp_path):
     never_passes(write(import_module(framework), tmp_path / name))
 
 
-@pytest.mark.table(quick=2)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.RIGHT))
 def test_right_layers_of_keras_pass(write, name, framework, capsys, tmp_path):
     """They pass with masks and backward, alone and in the whole model."""
@@ -93,7 +93,7 @@ def test_wrong_cells_of_tensorflow_never_pass(name, tmp_path):
     never_passes(wrong_tf1.write(tmp_path / "model.ckpt", wrong_tf1.WRONG[name]))
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", wrong_tf1.RIGHT)
 def test_right_cells_of_tensorflow_pass(name, capsys, tmp_path):
     """Layers, directions and two cells in one scope pass, without optimizer slots."""

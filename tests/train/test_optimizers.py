@@ -13,7 +13,7 @@ from jlstm.train import keras_optimizer
 from jlstm.train.optimizers import OPTIMIZERS
 from parity import peers
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("x64"), pytest.mark.xdist_group("tensorflow"), pytest.mark.loose]
 
 STEPS, BATCH, TIME, FEATURES, UNITS = 12, 5, 3, 3, 4
 RATE = 2**-6  # Keras on TensorFlow rounds learning rate, momentum and betas to float32: these are representable

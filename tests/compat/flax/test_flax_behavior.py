@@ -14,7 +14,7 @@ from jlstm.compat.flax import linen as nn
 from jlstm.compat.flax import nnx
 from problems import assert_close
 
-pytestmark = pytest.mark.loose
+pytestmark = [pytest.mark.no_cover, pytest.mark.loose]
 KEY = jax.random.key(0)
 ONES = jnp.ones((3, 4, 5))  # (batch, time, features)
 CELL = nn.LSTMCell(6)
