@@ -15,8 +15,6 @@ from jlstm.layers import RNN
 from jlstm.nnx import Outputs, Recurrent
 from problems import assert_equal
 
-pytestmark = pytest.mark.no_cover
-
 LAYERS = {
     "lstm": LSTM(4),
     "gru": GRU(4),

@@ -17,8 +17,6 @@ from parity.model.rounding import widened
 from parity.quantities import named
 from parity.values import Values
 
-pytestmark = pytest.mark.no_cover
-
 
 def growing(layer):
     """Return a layer with recurrent weights so large that rounding grows, and its inputs."""

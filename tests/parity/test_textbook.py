@@ -15,8 +15,6 @@ from parity.quantities import truth
 from parity.textbook import conv_lstm
 from parity.values import draw
 
-pytestmark = pytest.mark.no_cover
-
 SUPPORTED = {name: cell for name, cell in CELLS.items() if textbook.knows(RNN(cell))}
 PROBLEMS = {
     "lstm": Problem(LSTM(4)),
