@@ -9,8 +9,6 @@ from jlstm import GRU, LSTM, backends, explain
 from jlstm.backends import gpu
 from problems import FEATURES, UNITS
 
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.fixture
 def on_gpu(monkeypatch):
