@@ -23,18 +23,10 @@ GPUS = {
     "B200": Gpu((10, 0), 148, 232448),
     "RTX 5090": Gpu((12, 0), 170, 101376),
 }
-SIZES = (
-    (128, 10),
-    (1, 32),
-    (256, 64),
-    (32, 128),
-    (48, 200),
-    (1, 256),
-    (8, 320),
-    (64, 512),
-    (20, 650),
-    (16, 1024),
-)  # batch, units
+SIZES = (  # batch, units
+    *((128, 10), (1, 32), (256, 64), (32, 128), (48, 200), (1, 256), (8, 320), (64, 512), (20, 650), (16, 1024)),
+    *((4096, 64), (2000, 256)),
+)
 CELLS = ("lstm", "lstm variant", "gru")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
@@ -50,7 +42,7 @@ class Row(NamedTuple):
         units: units of the cell.
         plan: how it runs, or why it does not.
         registers: registers of a thread.
-        spilled: bytes of registers that a thread writes to memory.
+        spilled: bytes of memory that a thread needs, for registers that do not suffice or for arrays that are not in registers.
     """
 
     gpu: str
@@ -94,7 +86,7 @@ def _report(library: nvrtc.Nvrtc, choice: Plan, gpu: Gpu) -> tuple[int, int]:
     source = headers.pop(compiler.SOURCE)
     options = [*compiler.options(library.architectures, choice.macros, gpu.capability), "--ptxas-options=-v"]
     log = library.compile(compiler.SOURCE, source, headers, options).log
-    registers, spilled = (re.search(pattern, log) for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores"))
+    registers, spilled = (re.search(pattern, log) for pattern in (r"Used (\d+) registers", r"(\d+) bytes stack frame"))
     if registers is None or spilled is None:
         raise RuntimeError(f"NVRTC reported no registers: {log[:200]!r}")
     return int(registers[1]), int(spilled[1])

@@ -89,7 +89,7 @@ class Checkpoints:
         try:
             # Each stage is a barrier: the folder is renamed only after every process has written its file.
             _together(lambda: part.mkdir(exist_ok=True))
-            _together(lambda: stored.write(part, contents, history, items))
+            _together(lambda: stored.write(part, step, contents, history, items))
             _together(lambda: self._finish(part, step))
         except OSError as error:
             earlier = "from its beginning" if self._last is None else f"from step {self._last}"

@@ -73,11 +73,14 @@ class Stored(NamedTuple):
         return values
 
 
-def write(folder: Path, contents: Mapping[str, str], history: list[dict[str, Any]], items: Mapping[str, PyTree]) -> None:
+def write(
+    folder: Path, step: int, contents: Mapping[str, str], history: list[dict[str, Any]], items: Mapping[str, PyTree]
+) -> None:
     """Write the file of this process. Every process of a run must call this."""
     about = {"contents": contents, "history": history, "processes": jax.process_count()}
-    # Once is enough: `read` takes the description from the file of process 0.
-    metadata = {"checkpoint": json.dumps(about)} if jax.process_index() == 0 else {}
+    metadata = {"step": str(step)}
+    if jax.process_index() == 0:  # `read` takes the description from this file
+        metadata["checkpoint"] = json.dumps(about)
     pieces: dict[str, np.ndarray] = {}
     for name, leaf in serialization.by_name(dict(items)).items():
         pieces |= _pieces(name, _data(leaf))
@@ -127,6 +130,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise serialization.DamageError(f"{path.name} is no safetensors file") from error
     if "sha256" not in metadata:
         raise serialization.DamageError(f"{path.name} has lost its digests")
+    # The folder has the number of the step as its name. Files of earlier versions do not name the step.
+    if (step := metadata.get("step", path.parent.name)) != path.parent.name:
+        raise serialization.DamageError(f"{path.name} is of step {step[:20]}")
     return arrays, metadata
 
 

@@ -106,6 +106,6 @@ def running(driver: Path, folder: Path):
 
 def forget() -> None:
     """Forget what `jlstm.backends.gpu` knows of the GPU, and the programs that call its kernel."""
-    for function in (library.obstacle, library.gpu, library.cuda_version, compiler._kernel, gpu.kernel.compiled):
+    for function in (library.obstacle, library.gpu, library.cuda_version, gpu.kernel._compiled):
         function.cache_clear()
     jax.clear_caches()

@@ -34,7 +34,7 @@ def pretend(patch, refused=()):
     patch.setattr(gpu.library, "gpu", lambda: H200)
     patch.setattr(gpu.kernel.plan, "plan", plan, raising=False)
     patch.setattr(gpu.kernel.compiler, "kernel", lambda name, direction, *_: Path("kernels", f"{name}-{direction}.cubin"))
-    gpu.kernel.compiled.cache_clear()
+    gpu.kernel._compiled.cache_clear()
     jax.clear_caches()
 
 

@@ -88,6 +88,16 @@ def test_a_run_goes_on_from_the_checkpoint_before(damage, copy, half):
     assert_equal(restore(copy, init()), half[1].params)
 
 
+def test_a_checkpoint_of_another_step_is_damaged(copy):
+    """A checkpoint that was copied under the number of another step is not taken for that of the step."""
+    shutil.copytree(copy / "4", copy / "12")
+    assert "(process_0.safetensors is of step 4)" in refusal(lambda: restore(copy, init()))
+    with pytest.warns(
+        UserWarning, match=r"step 12 .* is damaged \(process_0.safetensors is of step 4\): going back to that of step 8"
+    ):
+        assert_equal(run(steps=8, checkpoints=copy).params, run(steps=8).params)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_other_parameters_are_never_restored(damage, copy):
     """`restore` does not fall back to earlier parameters: one sentence says where they are."""

@@ -69,7 +69,6 @@ def sources() -> dict[str, str]:
     return texts
 
 
-@cache
 def _kernel(description: str, compiler: Nvrtc, macros: tuple[tuple[str, str], ...], capability: tuple[int, int]) -> Path:
     try:
         texts, flags = sources(), options(compiler.architectures, dict(macros), capability)
@@ -77,5 +76,7 @@ def _kernel(description: str, compiler: Nvrtc, macros: tuple[tuple[str, str], ..
         name = f"{description}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
         headers = {header: text for header, text in texts.items() if header != SOURCE}
         return disk.load_or_compile(name, lambda: compiler.compile(SOURCE, texts[SOURCE], headers, flags).cubin)
-    except OSError as error:  # the sources cannot be read, or no folder can be written
+    except CompilationError:
+        raise
+    except (OSError, RuntimeError) as error:  # the sources cannot be read, or no folder can be written, or there is no home
         raise CompilationError(f"the kernel cannot be compiled: {error}") from error

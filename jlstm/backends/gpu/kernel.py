@@ -47,25 +47,39 @@ def size_obstacle(cell: RecurrentCell, time: int, batch: int) -> str:
     """
     if 0 in (time, batch):
         return NOTHING_TO_RUN
-    cell_name, units, devices = attributes(cell, reverse=False)["cell"], cell.features_out, len(jax.devices())
-    if devices == 1:
+    cell_name, units = attributes(cell, reverse=False)["cell"], cell.features_out
+    if len(jax.devices()) == 1:
         kernel = compiled("forward", cell_name, units, batch)
         return kernel if isinstance(kernel, str) else ""
-    choice = plan.plan("forward", cell_name, units, max(1, batch // devices), library.gpu())
+    choice = plan.plan("forward", cell_name, units, _part_of(batch), library.gpu())
     return choice if isinstance(choice, str) else ""
+
+
+def _part_of(batch: int) -> int:
+    """Return the smallest part of a batch that a device may get."""
+    return max(1, batch // len(jax.devices()))
 
 
 def size_drawback(units: int, batch: int) -> str:
     """Return why XLA may be faster for a size, or ""."""
-    choice = plan.plan("forward", "lstm", units, batch, library.gpu())  # cells differ in what they compute, not in the plan
-    if isinstance(choice, str) or choice.rows >= batch:
+    part = _part_of(batch)
+    choice = plan.plan("forward", "lstm", units, part, library.gpu())  # cells differ in what they compute, not in the plan
+    if isinstance(choice, str) or choice.rows >= part:
         return ""
-    return f"the GPU has room for {choice.rows} of {batch} sequences of {units} units at a time"
+    return f"the GPU has room for {choice.rows} of {part} sequences of {units} units at a time"
+
+
+def compiled(direction: Direction, cell_name: str, units: int, batch: int) -> Compiled | str:
+    """Return the kernel for a size, compiled now or taken from the cache on disk, or why there is none, in one sentence."""
+    kernel = _compiled(direction, cell_name, units, batch)
+    if isinstance(kernel, Compiled) and not kernel.path.exists():  # the folder may be deleted at any time
+        _compiled.cache_clear()
+        return _compiled(direction, cell_name, units, batch)
+    return kernel
 
 
 @cache
-def compiled(direction: Direction, cell_name: str, units: int, batch: int) -> Compiled | str:
-    """Return the kernel for a size, compiled now or taken from the cache on disk, or why there is none, in one sentence."""
+def _compiled(direction: Direction, cell_name: str, units: int, batch: int) -> Compiled | str:
     gpu = library.gpu()
     choice = plan.plan(direction, cell_name, units, batch, gpu)
     if isinstance(choice, str):

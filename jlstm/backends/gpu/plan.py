@@ -18,20 +18,25 @@ With a cluster 128 and 256 units were 1.3 to 1.6 times as fast as through global
 import itertools
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Literal, NamedTuple
 
 Direction = Literal["forward", "backward"]
-Exchange = Literal["warp", "none", "cluster", "global"]
+Exchange = Literal["none", "cluster", "global"]
 
 PADDING = 16  # kPadding in src/arguments.h
 ROWS_AT_ONCE = 4  # of product.cuh: rows are multiplied four at a time
 LARGEST_CLUSTER = 8  # blocks in a cluster that every GPU with clusters supports
+CLUSTER_MULTIPROCESSORS = 16  # that share out clusters: a cluster lies in one such part of a GPU
 REGISTERS = 65536  # of a multiprocessor, for 32-bit numbers
 MOST_WEIGHTS = 128  # in the registers of a thread
-OTHER_REGISTERS = 88  # of a thread, at most, beside its weights: see the report of the compiler
+# Registers of a thread beside its weights: some, and more for each number that it computes in a step. From the compiler's report.
+OTHER_REGISTERS = 72
+REGISTERS_OF_NUMBER = {"forward": 8, "backward": 12}
+MOST_REGISTERS = 255  # of a thread
 MOST_WARPS = 16  # of a block
 # Cycles of a step that blocks wait for each other. They are fitted to the table above.
-WAIT = {"none": 300, "cluster": 900, "global": 3200}
+WAIT = {"none": 300, "cluster": 1100, "global": 3200}
 
 
 class Gpu(NamedTuple):
@@ -74,6 +79,7 @@ class Plan(NamedTuple):
     macros: dict[str, str]
 
 
+@cache
 def plan(direction: Direction, cell: str, units: int, batch: int, gpu: Gpu) -> Plan | str:
     """Return the plan for a call, or why there is none.
 
@@ -148,8 +154,9 @@ class _Layout(NamedTuple):
 
     @property
     def group(self) -> int:
-        """Blocks of a group."""
-        return -(-self.units // self.share)
+        """Blocks of a group. A cluster has 2, 4 or 8, which divide the GPU without a rest. Some may have no units."""
+        count = -(-self.units // self.share)
+        return 1 << (count - 1).bit_length() if self.exchange == "cluster" else count
 
     @property
     def columns(self) -> int:
@@ -191,12 +198,13 @@ class _Layout(NamedTuple):
     @property
     def fits(self) -> bool:
         """Whether a block fits on a multiprocessor, and all blocks that wait for each other on the GPU."""
-        threads = 32 * self.warps
+        if self.results % (4 * self.columns) or not 1 <= self.warps <= MOST_WARPS:
+            return False
+        registers = self.weights + OTHER_REGISTERS + self.numbers * REGISTERS_OF_NUMBER[self.direction]
         return (
-            self.results % (4 * self.columns) == 0
-            and 1 <= self.warps <= MOST_WARPS
-            and self.weights <= MOST_WEIGHTS
-            and threads * (self.weights + OTHER_REGISTERS) <= REGISTERS
+            self.weights <= MOST_WEIGHTS
+            and registers <= MOST_REGISTERS
+            and 32 * self.warps * registers <= REGISTERS
             and self.shared_bytes <= self.gpu.shared_bytes
             and (self.exchange != "global" or self.group * self.groups <= self.gpu.multiprocessors)
             and (self.exchange != "cluster" or self.group <= LARGEST_CLUSTER)
@@ -204,19 +212,26 @@ class _Layout(NamedTuple):
         )
 
     @property
+    def numbers(self) -> int:
+        """Numbers whose functions a thread computes in each step: kNumbers in src/team.cuh."""
+        return -(-self.rows * self.share // (32 * self.warps))
+
+    @property
     def cycles(self) -> float:
         """An estimate of the time of a step, for the whole batch."""
         warps = max(self.warps / 4, 1)  # on each of the four schedulers of a multiprocessor
         # Multiplications, reads of rows, and the additions between lanes, for four rows at a time.
         product = self.rows / ROWS_AT_ONCE * (self.turns * (ROWS_AT_ONCE * 4 * self.columns + 4 * ROWS_AT_ONCE) + 60)
-        numbers = -(-self.rows * self.share // (32 * self.warps))  # whose functions each thread computes
         exchanged = 0.0
         if self.exchange == "global":  # rows are read
             exchanged = self.rows * self.depth / (32 * self.warps)
         elif self.exchange == "cluster":  # numbers are written to all blocks
-            exchanged = warps * numbers * self.group * (4 if self.direction == "forward" else 16)
-        waves = math.ceil(self.group * self.groups / self.gpu.multiprocessors)
-        return (warps * (product + numbers * 100) + exchanged + WAIT[self.exchange]) * waves * self.launches
+            exchanged = warps * self.numbers * self.group * (4 if self.direction == "forward" else 16)
+        at_once = self.gpu.multiprocessors // self.group  # groups
+        if self.exchange == "cluster":
+            at_once = self.gpu.multiprocessors // CLUSTER_MULTIPROCESSORS * (CLUSTER_MULTIPROCESSORS // self.group)
+        waves = math.ceil(self.groups / max(at_once, 1))
+        return (warps * (product + self.numbers * 100) + exchanged + WAIT[self.exchange]) * waves * self.launches
 
     def plan(self, macros: dict[str, str]) -> Plan:
         """Return the plan with this layout."""
@@ -256,10 +271,8 @@ def _layouts(direction: Direction, units: int, batch: int, gpu: Gpu) -> Iterator
 
 
 def _rows(batch: int) -> Iterator[int]:
-    """Yield numbers of sequences that a group may have: all multiples of 4 up to 64, and then every fourth of them."""
-    most = _round_up(batch, ROWS_AT_ONCE)
-    yield from range(ROWS_AT_ONCE, min(most, 64) + 1, ROWS_AT_ONCE)
-    yield from range(80, most + 1, 4 * ROWS_AT_ONCE)
+    """Yield numbers of sequences that a group may have: multiples of 4 up to 64."""
+    yield from range(ROWS_AT_ONCE, min(_round_up(batch, ROWS_AT_ONCE), 64) + 1, ROWS_AT_ONCE)
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -53,11 +53,14 @@ class Run(NamedTuple):
         cell: the cell.
         names: the names of its parameters.
         reverse: whether the run goes from the last step to the first.
+        precision: `jax_default_matmul_precision` where the run was called. JAX lowers the primitives later, and XLA may divide
+            them among devices in another thread, where the setting is another one.
     """
 
     cell: RecurrentCell
     names: tuple[str, ...]
     reverse: bool
+    precision: str | None
 
     def inputs(self, operands: Any) -> Inputs:
         """Return the operands of a run from a flat sequence. Others may follow, and are left out."""

@@ -42,13 +42,15 @@ def partition_batch(call: Callable, operands: Sequence[Array], operand_axes: Axe
             for array, batch_axis in zip(arrays, batch_axes, strict=True)
         ]
 
+    precision = jax.config.jax_default_matmul_precision
+
     def partition(mesh: Any, arg_shapes: Sequence[Any], result_shapes: Sequence[Any]) -> Any:
         xs_spec = arg_shapes[0].sharding.spec
         mesh_axis = xs_spec[1] if len(xs_spec) > 1 else None
 
         def lower(*operands: Array) -> list[Array]:
-            # XLA calls this in a thread of its own, where float64 is off by default.
-            with jax.enable_x64(operands[0].dtype == jnp.float64):
+            # XLA calls this in a thread of its own, where float64 is off and the precision of products is the default.
+            with jax.enable_x64(operands[0].dtype == jnp.float64), jax.default_matmul_precision(precision):
                 out = call(*operands)
             # A gradient of weights is the sum over the batch, of which each device has computed its part.
             return [

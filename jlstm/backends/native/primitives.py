@@ -10,7 +10,7 @@ On a platform with a native kernel, the kernel computes the run and the transpos
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, partial, wraps
 from typing import Any, Protocol
 
 import jax
@@ -54,7 +54,7 @@ class Kernel(Protocol):
 
 def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
     """Run an LSTM or GRU over time."""
-    constant = Run(cell, tuple(sorted(inputs.params)), reverse)
+    constant = Run(cell, tuple(sorted(inputs.params)), reverse, jax.config.jax_default_matmul_precision)
     return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 
 
@@ -66,13 +66,26 @@ def _bind_linear(constants: Sequence[Array], tangents: Sequence[Array], **option
     return _bind(linear_p, *constants, *map(ad.instantiate_zeros, tangents), **options)
 
 
+def _at_precision(function: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
+    """Let XLA's products in a function have the precision of its argument `run`."""
+
+    @wraps(function)
+    def call(*operands: Any, run: Run, **options: Any) -> list[Array]:
+        with jax.default_matmul_precision(run.precision):
+            return function(*operands, run=run, **options)
+
+    return call
+
+
 # --- the primitives in JAX ---
 
 
+@_at_precision
 def _run(*operands: Array, keep: bool, run: Run) -> list[Array]:
     return reference.forward(run, run.inputs(operands), keep=keep)
 
 
+@_at_precision
 def _linear_map(*operands: Array, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Array]:
     """Apply the tangent map or, with `transposed`, its transpose.
 
@@ -97,10 +110,12 @@ def _constant_count(run: Run) -> int:
 # --- the primitives by a native kernel ---
 
 
+@_at_precision
 def _native_run(kernel: Kernel, *operands: Array, keep: bool, run: Run) -> list[Array]:
     return kernel.forward(run, run.inputs(operands), keep=keep)
 
 
+@_at_precision
 def _native_linear_map(kernel: Kernel, *operands: Array, transposed: bool, wanted: tuple[bool, ...], run: Run) -> list[Array]:
     if not transposed:
         return _linear_map(*operands, transposed=transposed, wanted=wanted, run=run)

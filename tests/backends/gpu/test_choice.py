@@ -16,7 +16,7 @@ def on_gpu(monkeypatch):
     gpu_kernel.pretend(monkeypatch)
     monkeypatch.setattr(jax, "devices", lambda *_: ["a GPU"])
     yield monkeypatch
-    gpu.kernel.compiled.cache_clear()
+    gpu.kernel._compiled.cache_clear()
     jax.clear_caches()
 
 

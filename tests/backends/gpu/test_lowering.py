@@ -36,7 +36,7 @@ def on_gpu(monkeypatch):
     """JAX computes on a GPU, as far as the backends know."""
     gpu_kernel.pretend(monkeypatch)
     yield
-    gpu.kernel.compiled.cache_clear()
+    gpu.kernel._compiled.cache_clear()
     jax.clear_caches()
 
 
@@ -224,3 +224,19 @@ def test_on_a_tpu_nothing_leaves_the_device(monkeypatch, layer, sequence):
         assert "while" in names
         assert not names & {"custom_call", "gather", "all_gather", "all_to_all", "send", "recv", "infeed", "outfeed"}
     jax.clear_caches()
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_products_have_the_precision_of_the_call():
+    """`jax.default_matmul_precision` around the call decides, though the program is lowered after the block."""
+    layer = LSTM(UNITS, time_major=True)
+    _, params, xs = problem_of(layer, ())
+
+    def loss(params, xs):
+        with jax.default_matmul_precision("highest"):
+            return layer.apply(params, xs)[1].sum()
+
+    program = jax.jit(jax.grad(loss, (0, 1))).trace(params, xs).lower(lowering_platforms=("cuda",)).as_text()
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert len(products) >= 5  # x W, dz Wᵀ, and the gradients of W and U
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)

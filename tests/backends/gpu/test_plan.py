@@ -46,17 +46,26 @@ def test_every_plan_fits(direction, units, batch, gpu):
 
 
 @pytest.mark.parametrize(
-    ("units", "gpu", "exchange"),
+    ("batch", "units", "gpu", "exchange"),
     [
-        *((10, A100, None), (32, H200, None), (64, A100, "kNone"), (128, H200, "kCluster"), (256, H200, "kCluster")),
-        *((256, A100, "kGlobal"), (650, H200, "kGlobal"), (1024, H200, "kGlobal")),
+        *((1, 16, H200, None), (1, 32, H200, None), (256, 64, H200, "kNone"), (128, 128, H200, "kCluster")),
+        *((1, 256, H200, "kCluster"), (8, 320, H200, "kGlobal"), (64, 512, H200, "kGlobal"), (20, 650, H200, "kGlobal")),
+        *((16, 1024, H200, "kGlobal"), (16, 64, A100, "kNone"), (16, 256, A100, "kGlobal")),
     ],
 )
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_blocks_exchange_in_the_measured_way(units, gpu, exchange, direction):
+def test_blocks_exchange_in_the_measured_way(batch, units, gpu, exchange, direction):
     """Few units need no exchange, more a cluster where there is one, and the most go through global memory."""
-    choice = plan.plan(direction, "lstm", units, 16, gpu)
+    choice = plan.plan(direction, "lstm", units, batch, gpu)
     assert choice.macros.get("JLSTM_EXCHANGE") == exchange
+
+
+@pytest.mark.parametrize(("batch", "units"), [(16384, 64), (100_000, 10), (5000, 256)])
+def test_large_batches_have_plans(batch, units):
+    """A group has at most 64 sequences, so that a thread keeps few numbers in registers. Plans are found at once."""
+    for direction in DIRECTIONS:
+        choice = plan.plan(direction, "lstm", units, batch, H200)
+        assert int(choice.macros.get("JLSTM_ROWS", 1)) <= 64
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

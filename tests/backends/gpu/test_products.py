@@ -35,7 +35,7 @@ def kernel_in_jax():
         primitives.register("cpu", gpu.kernel)
         yield
     primitives.register("cpu", cpu.kernel)
-    gpu.kernel.compiled.cache_clear()
+    gpu.kernel._compiled.cache_clear()
 
 
 def assert_equals_scan(make, sequence, *, time=TIME, padding=0.0):

@@ -18,11 +18,11 @@ struct Arguments {
   int first_row, rows;  // the rows of the batch that this launch runs: rows from first_row on
   bool reverse;
   // Inputs of both runs. An array that the call does not have is null.
-  const float* recurrent;     // (units, 4 units)
-  const float* h0;            // (batch, units)
-  const bool *mask, *resets;  // (time, batch)
-  uint32_t* counters;         // one for each group of blocks, zero at the launch
-  float* exchange;            // (2, rows of all groups, units of all blocks): h of the last two steps
+  const float* recurrent;              // (units, 4 units)
+  const float* h0;                     // (batch, units)
+  const unsigned char *mask, *resets;  // (time, batch)
+  uint32_t* counters;                  // one for each group of blocks, zero at the launch
+  float* exchange;                     // (2, rows of all groups, units of all blocks): h of the last two steps
   // The forward run.
   const float *zs, *c0;  // x W + b (time, batch, 4 padded); (batch, units)
   float *ys, *h, *c;     // (time, batch, units); the last carry (batch, units)
@@ -35,8 +35,10 @@ struct Arguments {
 
   int step_of(int k) const { return reverse ? time - 1 - k : k; }
   int last_row() const { return first_row + rows; }
-  bool counts(int t, int row) const { return !mask || mask[int64_t(t) * batch + row]; }
-  bool starts(int t, int row) const { return resets && resets[int64_t(t) * batch + row]; }
+  // Whether a step counts, and whether it is a reset if it counts. As bytes, so that a thread reads them some time before it uses
+  // them.
+  unsigned char counts(int t, int row) const { return mask ? mask[int64_t(t) * batch + row] : 1; }
+  unsigned char starts(int t, int row) const { return resets ? resets[int64_t(t) * batch + row] : 0; }
   bool stores_h() const { return mask || resets; }
 };
 

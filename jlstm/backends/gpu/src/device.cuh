@@ -2,6 +2,10 @@
 
 #pragma once
 
+namespace jlstm {
+constexpr unsigned kWholeWarp = 0xffffffffu;  // all lanes
+}
+
 #ifdef JLSTM_EMULATED
 #include "simt.h"
 #else

@@ -44,42 +44,46 @@ __device__ void run(const Arguments& a, const Cell& cell) {
   __syncthreads();
 
   const int groups = int(gridDim.x) / kGroup;
+  unsigned char counts[kNumbers], starts[kNumbers];  // of the next step
+  const auto read_flags = [&](int k) {
+#pragma unroll
+    for (int n = 0; n < kNumbers; ++n) {
+      const Place p(a, team.group, team.block, n);
+      counts[n] = starts[n] = 0;
+      if (k < a.time && p.is_real) counts[n] = a.counts(a.step_of(k), p.row), starts[n] = a.starts(a.step_of(k), p.row);
+    }
+  };
+  read_flags(0);
   for (int k = 0; k < a.time; ++k) {
     const int t = a.step_of(k);
     float z[kNumbers][4];
-    bool counts[kNumbers], starts[kNumbers];
+    bool is_counted[kNumbers], is_start[kNumbers];
 #pragma unroll
-    for (int n = 0; n < kNumbers; ++n) {  // read ahead of the wait for other blocks
+    for (int n = 0; n < kNumbers; ++n) {  // all reads and writes that need not wait for other blocks
       const Place p(a, team.group, team.block, n);
-      counts[n] = p.is_real && a.counts(t, p.row);
-      starts[n] = counts[n] && a.starts(t, p.row);
+      const int64_t at = int64_t(t) * a.batch + p.row;
 #pragma unroll
-      for (int gate = 0; gate < 4; ++gate) {
-        z[n][gate] = counts[n] ? a.zs[((int64_t(t) * a.batch + p.row) * 4 + gate) * kPadded + p.unit] : 0;
-      }
+      for (int gate = 0; gate < 4; ++gate) z[n][gate] = p.is_real ? a.zs[(at * 4 + gate) * kPadded + p.unit] : 0;
+      is_counted[n] = counts[n], is_start[n] = is_counted[n] && starts[n];
+      if (is_start[n]) h[n] = c[n] = 0;
+      if (p.is_real && a.hs) a.hs[at * kUnits + p.unit] = h[n];
+      if (p.exists && a.cs) a.cs[at * kPadded + p.unit] = c[n];
     }
+    read_flags(k + 1);
     if (kExchange == Exchange::kGlobal && k > 0) {
       team.wait_for(k);
-      team.read_rows(a.exchange + (int64_t(k % 2) * groups + team.group) * kRows * depth, depth, kRows);
+      team.read_rows(a.exchange + (int64_t(k % 2) * groups + team.group) * kRows * depth, kRows);
     }
     team.multiply();
 #pragma unroll
     for (int n = 0; n < kNumbers; ++n) {
       const Place p(a, team.group, team.block, n);
       if (!p.in_block) break;
-      if (starts[n]) h[n] = c[n] = 0;
-      const int64_t at = int64_t(t) * a.batch + p.row;
-      if (p.is_real && a.hs) a.hs[at * kUnits + p.unit] = h[n];
-      if (p.exists && a.cs) a.cs[at * kPadded + p.unit] = c[n];
-      float y = 0;
-      if (counts[n]) {
+      if (is_counted[n]) {
         // A step that starts anew reads h = 0, whatever the carry was.
-        for (int gate = 0; gate < 4 && !starts[n]; ++gate) z[n][gate] += team.sum(p.row_in_group, p.unit_in_block * 4 + gate);
-        h[n] = y = cell.step(z[n], h[n], c[n], p.unit, 1);
+        if (!is_start[n]) team.add_sums(p.row_in_group, p.unit_in_block * 4, z[n]);
+        h[n] = cell.step(z[n], h[n], c[n], p.unit, 1);
       }
-      if (p.is_real) a.ys[at * kUnits + p.unit] = y;
-      // The gates of a masked step are finite: z is 0 there.
-      for (int gate = 0; p.exists && a.gates && gate < 4; ++gate) a.gates[(at * 4 + gate) * kPadded + p.unit] = z[n][gate];
       if (kExchange == Exchange::kGlobal) {
         a.exchange[((int64_t((k + 1) % 2) * groups + team.group) * kRows + p.row_in_group) * depth + p.unit] = h[n];
       } else {
@@ -87,6 +91,16 @@ __device__ void run(const Arguments& a, const Cell& cell) {
       }
     }
     team.end_step();
+#pragma unroll
+    for (int n = 0; n < kNumbers; ++n) {  // other blocks do not wait for these writes
+      const Place p(a, team.group, team.block, n);
+      const int64_t at = int64_t(t) * a.batch + p.row;
+      if (p.is_real) a.ys[at * kUnits + p.unit] = is_counted[n] ? h[n] : 0;
+#pragma unroll
+      for (int gate = 0; gate < 4; ++gate) {  // the gates of a masked step, which nobody reads, are finite
+        if (p.exists && a.gates) a.gates[(at * 4 + gate) * kPadded + p.unit] = is_counted[n] ? z[n][gate] : 0;
+      }
+    }
   }
 
 #pragma unroll

@@ -45,7 +45,7 @@ Arguments common_arguments(const Buffer& recurrent, const Buffer& peepholes, con
   Arguments a{};
   a.time = int(time), a.batch = int(batch), a.reverse = options.reverse;
   a.recurrent = data<float>(recurrent), a.h0 = data<float>(h0);
-  a.mask = data<bool>(mask), a.resets = data<bool>(resets);
+  a.mask = data<unsigned char>(mask), a.resets = data<unsigned char>(resets);
   return a;
 }
 

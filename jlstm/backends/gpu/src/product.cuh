@@ -12,7 +12,6 @@ namespace jlstm {
 
 constexpr int kLanesOfSum = 8, kLanesOfResults = 4;
 constexpr int kRowsAtOnce = 4;
-constexpr unsigned kWholeWarp = 0xffffffffu;
 
 template <int depth, int slices, int columns>
 struct Weights {

@@ -36,7 +36,7 @@ struct Place {
   int row_in_group, unit_in_block;
   bool in_block;  // false for the last places, if they are more than rows times units
 
-  __device__ Place(const Arguments& a, int group, int block, int number) {
+  __device__ __forceinline__ Place(const Arguments& a, int group, int block, int number) {
     const int place = int(threadIdx.x) + number * kThreads;
     in_block = place < kRows * kShare;
     row_in_group = place / kShare, unit_in_block = place % kShare;
@@ -65,7 +65,7 @@ struct Team {
   float *rows, *next_rows, *sums;
   Held weights;
 
-  __device__ explicit Team(const Arguments& arguments) : a(arguments) {
+  __device__ __forceinline__ explicit Team(const Arguments& arguments) : a(arguments) {
     rows = shared_memory();
     next_rows = kExchange == Exchange::kCluster ? rows + kRows * Held::row : rows;
     sums = next_rows + kRows * Held::row;
@@ -75,7 +75,7 @@ struct Team {
   }
 
   // Waits until all blocks of the group have finished this many steps.
-  __device__ void wait_for(int steps) const {
+  __device__ __forceinline__ void wait_for(int steps) const {
     if (threadIdx.x == 0) {
       while (load_acquire(a.counters + group) < unsigned(kGroup * steps)) {
       }
@@ -83,20 +83,20 @@ struct Team {
     __syncthreads();
   }
 
-  // Copies rows from global memory, which other blocks have written, into `rows`.
-  __device__ void read_rows(const float* from, int64_t stride, int count) const {
-    constexpr int quarters = depth / 4;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < count * quarters; i += kThreads) {
-      const int row = i / quarters, k = i % quarters;
-      *reinterpret_cast<float4*>(rows + row * Held::row + k * 4) =
-          __ldcg(reinterpret_cast<const float4*>(from + row * stride) + k);
+  // Copies `count` rows from global memory, which other blocks have written, into `rows`.
+  __device__ __forceinline__ void read_rows(const float* from, int count) const {
+    constexpr int quads = depth / 4;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < kRows * quads; i += kThreads) {
+      const int row = i / quads, k = i % quads * 4;
+      if (row >= count) break;
+      *reinterpret_cast<float4*>(rows + row * Held::row + k) = __ldcg(reinterpret_cast<const float4*>(from + row * depth + k));
     }
     __syncthreads();
   }
 
   // Multiplies all rows of the group, and leaves the sums of all slices in `sums`.
-  __device__ void multiply() const {
+  __device__ __forceinline__ void multiply() const {
 #pragma unroll 1
     for (int row = 0; row < kRows; row += kRowsAtOnce) {
       float out[Held::results];
@@ -111,15 +111,25 @@ struct Team {
     __syncthreads();
   }
 
-  __device__ float sum(int row, int result) const {
+  // The sum of all slices for a row and a result.
+  __device__ __forceinline__ float sum(int row, int result) const {
     float total = 0;
 #pragma unroll
     for (int s = 0; s < kSlices; ++s) total += sums[(s * kRows + row) * kResults + result];
     return total;
   }
 
+  // Adds the sums of all slices to four results, from `result` on.
+  __device__ __forceinline__ void add_sums(int row, int result, float (&to)[4]) const {
+#pragma unroll
+    for (int s = 0; s < kSlices; ++s) {
+      const float4 four = *reinterpret_cast<const float4*>(sums + (s * kRows + row) * kResults + result);
+      to[0] += four.x, to[1] += four.y, to[2] += four.z, to[3] += four.w;
+    }
+  }
+
   // Writes a number of the rows of the next product.
-  __device__ void pass_on(int row, int k, float value) const {
+  __device__ __forceinline__ void pass_on(int row, int k, float value) const {
     if (kExchange == Exchange::kNone) rows[row * Held::row + k] = value;
     if (kExchange == Exchange::kCluster) {
 #pragma unroll
@@ -128,7 +138,7 @@ struct Team {
   }
 
   // Ends a step: what this block passed on, or wrote into global memory, may be read.
-  __device__ void end_step() {
+  __device__ __forceinline__ void end_step() {
     if (kExchange == Exchange::kCluster) {
       wait_for_cluster();
       float* const read = rows;

@@ -14,9 +14,23 @@ namespace jlstm {
 
 constexpr int kUnits = JLSTM_UNITS, kWarps = JLSTM_WARPS, kPadded = rounded_up(kUnits, kPadding);
 constexpr int kHalves = 32 / kPadded, kColumns = 4 * kPadded;
-constexpr unsigned kWholeWarp = 0xffffffffu;
 
 static_assert(kPadded <= 32, "a lane computes one unit");
+
+// Whether a step counts, and whether it is a reset. Each lane has those of another step.
+struct Flags {
+  unsigned char counts, starts;
+};
+
+// The same for all steps, as bits that all lanes have.
+struct Bits {
+  unsigned counts, starts;
+
+  __device__ explicit Bits(const Flags& flags)
+      : counts(__ballot_sync(kWholeWarp, flags.counts != 0)), starts(__ballot_sync(kWholeWarp, flags.starts != 0)) {}
+  __device__ bool is_counted(int step) const { return counts >> step & 1; }
+  __device__ bool is_start(int step) const { return (counts & starts) >> step & 1; }
+};
 
 // The sequence of a warp, and the part of it that a lane computes.
 struct Lane {
@@ -30,13 +44,12 @@ struct Lane {
 
   __device__ int64_t at(int k) const { return int64_t(a.step_of(k)) * a.batch + row; }
 
-  // Which of `count` steps count, and which are resets, as bits. The steps are k, k + direction, and so on. All lanes get the
-  // same.
-  __device__ void flags(int k, int direction, int count, unsigned& counts, unsigned& starts) const {
+  // Reads whether a step counts, and whether it is a reset: each lane for one of `count` steps, which are k, k + direction, and
+  // so on.
+  __device__ Flags flags(int k, int direction, int count) const {
     const int own = k + lane * direction;
-    const bool exists = lane < count && own >= 0 && own < a.time, is_counted = exists && a.counts(a.step_of(own), row);
-    counts = __ballot_sync(kWholeWarp, is_counted);
-    starts = a.resets ? __ballot_sync(kWholeWarp, is_counted && a.starts(a.step_of(own), row)) : 0;
+    if (lane >= count || own < 0 || own >= a.time) return {0, 0};
+    return {a.counts(a.step_of(own), row), a.starts(a.step_of(own), row)};
   }
 
   // Adds up what the lanes of a unit have.
@@ -70,26 +83,26 @@ __device__ void run_forward(const Arguments& a, const Cell& cell) {
   const auto read_ahead = [&](int k, float* to) {
 #pragma unroll 1
     for (int i = l.lane; i < ahead * kPadded; i += 32) {
-      const int step = i / kPadded, quarter = i % kPadded;
-      if (k + step < a.time) start_copy(to + step * kColumns + quarter * 4, a.zs + l.at(k + step) * kColumns + quarter * 4);
+      const int step = i / kPadded, quad = i % kPadded;
+      if (k + step < a.time) start_copy(to + step * kColumns + quad * 4, a.zs + l.at(k + step) * kColumns + quad * 4);
     }
     end_copies();
   };
-  unsigned counts, starts, next_counts, next_starts;
   read_ahead(0, z_rows);
-  l.flags(0, 1, ahead, next_counts, next_starts);
+  Flags next_flags = l.flags(0, 1, ahead);
+  const int64_t stride = a.reverse ? -a.batch : a.batch;
+  int64_t at = l.at(0);
   for (int first = 0; first < a.time; first += ahead) {
     float* const z_now = z_rows + first / ahead % 2 * ahead * kColumns;
     read_ahead(first + ahead, z_rows + (first / ahead + 1) % 2 * ahead * kColumns);
-    counts = next_counts, starts = next_starts;
-    l.flags(first + ahead, 1, ahead, next_counts, next_starts);
+    const Bits bits(next_flags);
+    next_flags = l.flags(first + ahead, 1, ahead);
     wait_for_copies<1>();
     __syncwarp();
     const int steps = min(ahead, a.time - first);
 #pragma unroll 2
-    for (int step = 0; step < steps; ++step) {
-      const int64_t at = l.at(first + step);
-      const bool is_counted = counts >> step & 1, is_start = starts >> step & 1;
+    for (int step = 0; step < steps; ++step, at += stride) {
+      const bool is_counted = bits.is_counted(step), is_start = bits.is_start(step);
       const float* const h_now = h_rows + step % 2 * kPadded;
       if (is_start) h = c = 0;
       if (l.writes && a.cs) a.cs[at * kPadded + l.unit] = c;
@@ -115,7 +128,10 @@ __device__ void run_forward(const Arguments& a, const Cell& cell) {
       if (l.writes) {
         h_rows[(step + 1) % 2 * kPadded + l.unit] = h;
         if (l.is_real) a.ys[at * kUnits + l.unit] = y;
-        for (int gate = 0; a.gates && gate < 4; ++gate) a.gates[(at * 4 + gate) * kPadded + l.unit] = z[gate];
+#pragma unroll
+        for (int gate = 0; gate < 4; ++gate) {
+          if (a.gates) a.gates[(at * 4 + gate) * kPadded + l.unit] = z[gate];
+        }
       }
       __syncwarp();
     }
@@ -162,7 +178,6 @@ __device__ void run_backward(const Arguments& a, const Cell& cell) {
     else to.h = k == 0 ? a.h0[own] : a.hs[l.at(k - 1) * kUnits + l.unit];
   };
   Kept now[ahead] = {}, next[ahead] = {};
-  unsigned counts, starts, next_counts, next_starts;
   bool is_counted = false, is_start = false;  // of the step that was computed last
   const auto pass_back = [&] {                // dh = dz Uᵀ of the step that was computed last
     float sums[4] = {};
@@ -180,20 +195,20 @@ __device__ void run_backward(const Arguments& a, const Cell& cell) {
 
 #pragma unroll
   for (int s = 0; s < ahead; ++s) read(s, next[s]);
-  l.flags(a.time - 1, -1, ahead, next_counts, next_starts);
+  Flags next_flags = l.flags(a.time - 1, -1, ahead);
   for (int first = 0; first < a.time; first += ahead) {
 #pragma unroll
     for (int s = 0; s < ahead; ++s) now[s] = next[s];
-    counts = next_counts, starts = next_starts;
+    const Bits bits(next_flags);
 #pragma unroll
     for (int s = 0; s < ahead; ++s) read(first + ahead + s, next[s]);
-    l.flags(a.time - 1 - first - ahead, -1, ahead, next_counts, next_starts);
+    next_flags = l.flags(a.time - 1 - first - ahead, -1, ahead);
 #pragma unroll
     for (int s = 0; s < ahead; ++s) {
       const int k = a.time - 1 - first - s;
       if (k < 0) break;
       if (is_counted) pass_back();
-      is_counted = counts >> s & 1, is_start = starts >> s & 1;
+      is_counted = bits.is_counted(s), is_start = bits.is_start(s);
       float dz[4] = {};
       if (is_counted && l.is_real) {
         float d = dh + now[s].dy;
@@ -214,8 +229,9 @@ __device__ void run_backward(const Arguments& a, const Cell& cell) {
   if (!l.writes || !l.is_real) return;
   a.dh0[own] = dh;
   if (Cell::has_c) a.dc0[own] = dc;
-  for (int row = 0; a.dpeepholes && row < Cell::peepholes; ++row) {
-    a.dpeepholes[(int64_t(l.row) * Cell::peepholes + row) * kUnits + l.unit] = dpeepholes[row];
+#pragma unroll
+  for (int row = 0; row < Cell::peepholes; ++row) {
+    if (a.dpeepholes) a.dpeepholes[(int64_t(l.row) * Cell::peepholes + row) * kUnits + l.unit] = dpeepholes[row];
   }
 }
 

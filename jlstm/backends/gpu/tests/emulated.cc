@@ -18,7 +18,6 @@ extern "C" bool jlstm_emulate(unsigned blocks, unsigned threads, unsigned cluste
 #ifdef JLSTM_PROGRAM
 
 #include <cstdio>
-#include <memory>
 #include <random>
 #include <vector>
 
@@ -34,11 +33,11 @@ int main(int, char** argv) {
     for (float& x : arrays.back()) x = uniform(generator);
     return arrays.back().data();
   };
-  const auto flags = std::make_unique<bool[]>(2 * time * batch);
+  std::vector<unsigned char> flags(2 * time * batch);
   for (size_t i = 0; i < 2 * time * batch; ++i) flags[i] = uniform(generator) < (i < time * batch ? 0.5f : -0.5f);
   std::vector<uint32_t> workspace(number(6) / 4 + 4);
   jlstm::Arguments a{};
-  a.time = int(time), a.batch = a.rows = int(batch), a.mask = flags.get(), a.resets = flags.get() + time * batch;
+  a.time = int(time), a.batch = a.rows = int(batch), a.mask = flags.data(), a.resets = flags.data() + time * batch;
   a.counters = workspace.data(), a.exchange = reinterpret_cast<float*>(workspace.data() + number(5));
   a.recurrent = array(units * 4 * units), a.h0 = array(batch * units), a.c0 = array(batch * units);
   a.zs = array(time * batch * 4 * padded), a.ys = array(time * batch * units), a.h = array(batch * units),
