@@ -67,6 +67,11 @@ class Server:
         highest = memory.peak()
         return {"peak_bytes": None if highest is None else max(0, highest - min(built, compiled))}
 
+    def inspect(self) -> Answer:
+        """Return the bytes that the prepared job needs on a GPU, and its error against float64; None for what is not known."""
+        memory, error = (getattr(self.job, name, None) for name in ("memory", "error"))
+        return {"bytes": memory and memory(), "error": error and error()}
+
     def burst(self, seconds: float, calls: int) -> Answer:
         """Call the job repeatedly, after one call that is not timed.
 
@@ -158,7 +163,8 @@ def main(name: str, threads: str, platform: str) -> None:
     except ImportError as error:
         return answer({"not_importable": str(error)})
     answer({"version": version})
-    setting = frameworks.Setting(int(threads), frameworks.FRAMEWORKS[name].variant, platform == "gpu")
+    framework = frameworks.FRAMEWORKS[name]
+    setting = frameworks.Setting(int(threads), framework.variant, platform == "gpu", framework.dtype)
     server = Server(module.build, setting)
     for line in sys.stdin:
         question = json.loads(line)
