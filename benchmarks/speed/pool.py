@@ -157,9 +157,8 @@ def start(
     """
     workers: list[Worker] = []
     try:
-        workers += [
-            Worker(name, threads, gpu=gpu, seconds=seconds) for name in names
-        ]  # the processes import their frameworks at the same time
+        # The processes import their frameworks at the same time.
+        workers += [Worker(name, threads, gpu=gpu, seconds=seconds) for name in names]
         ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in required)}
         for worker in ready.values():
             worker.tell("warm_up", point=WARM._asdict())
