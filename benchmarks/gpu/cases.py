@@ -127,11 +127,16 @@ def check(case: Case) -> str:
     arrays = problem(case)
     launched = launches(case, arrays)
     results, gradients = differentiate(case.layer, arrays)
-    _, params, xs, carry = (case.layer, *jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays[:3]))
-    last, ys, pullback = textbook.run(case.layer, params, xs, carry, **arrays.sequence)
-    exact_gradients = pullback(*jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays.cotangent))
+    params, xs, carry, cotangent = (in_double(part) for part in (*arrays[:3], arrays.cotangent))
+    last, ys, pullback = textbook.run(case.layer, params, xs, carry, arrays.sequence.get("mask"), arrays.sequence.get("resets"))
+    exact_gradients = pullback(*cotangent)
     errors = {"values": error(results, (last, ys)), "gradients": error(gradients, exact_gradients)}
     return verdict(errors, f"; {launched}")
+
+
+def in_double(tree: Any) -> Any:
+    """Return a tree of arrays in float64."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64), tree)
 
 
 def error(results: Any, exact: Any) -> float:

@@ -21,11 +21,14 @@ PARTS = ("checks", "speed", "sanitizer")
 MOST_PROCESSES = 4  # for the checks
 CHECKS_SHARE, SANITIZER_SHARE = 0.4, 0.2  # of the time, at most
 COMMAND_BUFFERS = {"XLA_FLAGS": "--xla_gpu_graph_min_graph_size=1"}  # CUDA graphs also for programs of one kernel
-CUDA_PACKAGES = ("jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cuda-nvrtc-cu12")
-CUDA_PACKAGES += ("nvidia-cuda-nvrtc", "nvidia-cublas", "nvidia-cublas-cu12")
-# Of benchmarks.speed. Those that are not installed are left out.
-FRAMEWORKS = ("jlstm", "jlstm fused", "jlstm scan", "torch", "jlstm, no TF32", "torch, no TF32", "flax-linen", "jax-cudnn")
-FRAMEWORKS += ("jlstm bfloat16", "torch bfloat16", "jlstm float16", "torch float16")
+CUDA_PACKAGES = (
+    *("jax-cuda12-plugin", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cuda-nvrtc-cu12"),
+    *("jax-cuda13-plugin", "nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-cuda-nvrtc"),
+)
+FRAMEWORKS = (  # of benchmarks.speed; those that are not installed are left out
+    *("jlstm", "jlstm fused", "jlstm scan", "torch", "jlstm, no TF32", "torch, no TF32", "flax-linen", "jax-cudnn"),
+    *("jlstm bfloat16", "torch bfloat16", "jlstm float16", "torch float16"),
+)
 BESIDES = ("ragged", "bidirectional", "gru", "wide-gru", "small-gru", "two-layers")  # after the grid
 ANSWER_SECONDS = 60.0  # of a framework, before it is ended
 

@@ -21,7 +21,7 @@ def build(point: Point, setting: Setting) -> Jobs:
         arguments = params, layer.initial_carry(params, (point.batch,)), point.inputs()[0]
         nothing = blocking_call(lambda _params, carry, x: (carry, x), *arguments)
         return {"step": blocking_call(layer.step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
-    lengths = point.lengths if point.form == "ragged" else None
+    lengths: Any = point.lengths if point.form == "ragged" else None
     exact_layer = _layer(point, backend="scan", unroll=1)
 
     def outputs(layer: Layer) -> Callable[[Any, jax.Array], jax.Array]:
