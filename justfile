@@ -33,6 +33,7 @@ bench *args: setup
     @python3 requirements/install.py --peers && {{python}} -m benchmarks "$@"
 
 # check and measure the GPU kernel on a GPU, in seven minutes, with the python3 on the PATH (--help tells the options)
+[no-exit-message]
 gpu *args:
     @PYTHONPATH="{{justfile_directory()}}${PYTHONPATH:+:$PYTHONPATH}" python3 -m benchmarks.gpu "$@"
 

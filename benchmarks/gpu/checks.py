@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
+from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,11 @@ from benchmarks.gpu.cases import DIRECTIONS, FEATURES, Case, CheckError, differe
 from benchmarks.speed.frameworks.jitted import in_float64
 from jlstm import LSTM, Stack
 from jlstm.backends import gpu
+from jlstm.backends.gpu import cache as disk
+from jlstm.backends.gpu import compiler, library, nvrtc
 
 UNITS = (10, 48, 128, 320)  # run by a warp, a block, a cluster and through global memory, at least on some GPUs
+PRECISION = "highest"  # of the products outside the kernel, so that float32 is float32
 FIRST_SECONDS, CACHED_SECONDS = 2.0, 0.05  # to compile a kernel, and to take it from the cache on disk
 
 
@@ -49,9 +53,8 @@ def ready() -> str:
     """The kernel can run on this GPU. Describe both."""
     if reason := gpu.kernel.obstacle():
         raise CheckError(reason)
-    described, driver = gpu.library.gpu(), gpu.library.cuda_version()
-    nvrtc = gpu.library.nvrtc.load(driver[0])
-    versions = {"compute capability": described.capability, "driver for CUDA": driver, "NVRTC": nvrtc.version}
+    described, driver = library.gpu(), library.cuda_version()
+    versions = {"compute capability": described.capability, "driver for CUDA": driver, "NVRTC": nvrtc.load(driver[0]).version}
     words = [f"{title} {'.'.join(map(str, version))}" for title, version in versions.items()]
     sizes = f"{described.multiprocessors} multiprocessors, {described.shared_bytes} bytes of shared memory"
     return ", ".join([jax.devices()[0].device_kind, *words, sizes])
@@ -72,9 +75,14 @@ def threads(count: int = 8) -> str:
     problems = [problem(Case(layer, 3 + number), number) for number, layer in enumerate(layers)]
     runs = [jax.jit(partial(differentiate, layer)) for layer in layers]
     alone = [run(arrays) for run, arrays in zip(runs, problems, strict=True)]
+
+    def call(run: Callable[[Any], Any], arrays: Any) -> Any:
+        with jax.default_matmul_precision(PRECISION):  # that of `run` is for its own thread only
+            return jax.block_until_ready(run(arrays))
+
     with ThreadPoolExecutor(count) as pool:
         for _ in range(10):
-            together = list(pool.map(lambda run, arrays: jax.block_until_ready(run(arrays)), runs, problems))
+            together = list(pool.map(call, runs, problems))
             for pair in zip(alone, together, strict=True):
                 _same(pair, "")
     return f"{count} threads, 10 calls of each, the same bits as alone"
@@ -181,10 +189,9 @@ def compilation() -> str:
     """A kernel is compiled in two seconds, and comes from the cache in 50 ms."""
     ready()
     slowest = {"compiled in": 0.0, "from the cache in": 0.0}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[gpu.kernel.compiler.disk.VARIABLE] = folder
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {disk.VARIABLE: folder}):
         for units, direction, title in itertools.product((10, 64, 128, 512), DIRECTIONS, slowest):
-            for function in (gpu.kernel.compiled, gpu.kernel.compiler._kernel):
+            for function in (gpu.kernel.compiled, compiler._kernel):
                 function.cache_clear()
             started = time.perf_counter()
             kernel = gpu.kernel.compiled(direction, "lstm", units, 32)
@@ -230,10 +237,10 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def run(name: str) -> Outcome:
-    """Run a check, with float32 products outside the kernel in float32."""
+    """Run a check."""
     started = time.perf_counter()
     try:
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision(PRECISION):
             line, passed = CHECKS[name](), True
     except Exception as failure:  # whatever goes wrong on a GPU is the result of a check, and the others go on
         title = "" if isinstance(failure, CheckError) else f"{type(failure).__name__}: "
@@ -241,14 +248,16 @@ def run(name: str) -> Outcome:
     return Outcome(name, passed, line, time.perf_counter() - started)
 
 
-def main(names: Sequence[str]) -> None:
+def main(names: Sequence[str], file: TextIO) -> None:
     """Run checks and write their outcomes. Stop after a failure, which may leave the GPU unusable for this process."""
     for name in names:
         outcome = run(name)
-        print(json.dumps(outcome._asdict()), flush=True)
+        print(json.dumps(outcome._asdict()), flush=True, file=file)
         if not outcome.passed:
             break
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    outcomes = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not get between the outcomes
+    main(sys.argv[1:], outcomes)

@@ -4,13 +4,12 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchmarks.gpu import ready
-from benchmarks.machine import ROOT, cores
+from benchmarks.machine import ROOT, cores, versions
 
 if TYPE_CHECKING:
     from benchmarks.gpu.checks import Outcome
@@ -30,7 +29,7 @@ FRAMEWORKS = (  # of benchmarks.speed; those that are not installed are left out
     *("jlstm bfloat16", "torch bfloat16", "jlstm float16", "torch float16"),
 )
 BESIDES = ("ragged", "bidirectional", "gru", "wide-gru", "small-gru", "two-layers")  # after the grid
-ANSWER_SECONDS = 60.0  # of a framework, before it is ended
+ANSWER_SECONDS = 90.0  # of a framework, before it is ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +66,7 @@ def run(parts: Sequence[str], out: Path, built: str, started: float, seconds: fl
     from benchmarks.gpu import report, sanitizer
     from benchmarks.gpu.checks import READY
 
-    results = report.GpuReport(build=built, packages=cuda_versions())
+    results = report.GpuReport(build=built, packages=versions(CUDA_PACKAGES))
     end = started + seconds
     check(results, out, [READY], end)
     if results.failures:
@@ -146,9 +145,3 @@ def measure(results: "GpuReport", out: Path, deadline: float) -> None:
                 break
     if missing:
         results.omitted.append(f"for lack of time the last {missing} jobs of the grid and of {', '.join(BESIDES)}")
-
-
-def cuda_versions() -> dict[str, str]:
-    """Return the versions of CUDA's packages for Python that are installed."""
-    installed = {distribution.name: distribution.version for distribution in metadata.distributions()}
-    return {name: installed[name] for name in CUDA_PACKAGES if name in installed}

@@ -155,7 +155,7 @@ def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str
 def _inspect(report: Report, name: str, job: str, requests: _Requests, frameworks: Sequence[str]) -> None:
     """Add the memory and the error of a job on a GPU to the report."""
     for framework, figures in requests.ask_all(frameworks, "inspect"):
-        for table, value in ((report.memory, figures["bytes"]), (report.accuracy, figures["error"])):
+        for table, value in ((report.memory, figures["bytes"]), (report.accuracy, figures["accuracy"])):
             if value is not None:
                 table.setdefault(job, {}).setdefault(framework, {})[name] = value
 

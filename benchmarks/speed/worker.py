@@ -70,7 +70,7 @@ class Server:
     def inspect(self) -> Answer:
         """Return the bytes that the prepared job needs on a GPU, and its error against float64; None for what is not known."""
         memory, error = (getattr(self.job, name, None) for name in ("memory", "error"))
-        return {"bytes": memory and memory(), "error": error and error()}
+        return {"bytes": memory and memory(), "accuracy": error and error()}
 
     def burst(self, seconds: float, calls: int) -> Answer:
         """Call the job repeatedly, after one call that is not timed.

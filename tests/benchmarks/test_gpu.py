@@ -3,6 +3,7 @@
 import ctypes
 import json
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
@@ -11,10 +12,10 @@ import pytest
 
 from benchmarks.gpu import cases, checks, cli, processes, ready, report, sanitizer
 from benchmarks.gpu.checks import CHECKS, READY, Outcome
-from benchmarks.speed import frameworks, measure, pool
+from benchmarks.speed import frameworks, measure, points, pool
 from benchmarks.speed.frameworks import FRAMEWORKS, Setting
 from benchmarks.speed.job import relative_error
-from benchmarks.speed.points import GRID
+from benchmarks.speed.points import GRID, Point
 from jlstm.backends.native import libraries
 from speeds import SMALL
 from speeds import report as speed_report
@@ -87,7 +88,7 @@ def test_a_failing_check_ends_its_process(monkeypatch, capsys):
         raise RuntimeError("an illegal\naddress")
 
     monkeypatch.setattr(checks, "CHECKS", {"a": lambda: "right", "b": fail, "c": lambda: "not reached"})
-    checks.main(["a", "b", "c"])
+    checks.main(["a", "b", "c"], sys.stdout)
     lines = [Outcome(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
     assert [(outcome.passed, outcome.line) for outcome in lines] == [(True, "right"), (False, "RuntimeError: an illegal address")]
 
@@ -215,6 +216,31 @@ def test_a_run(tmp_path, monkeypatch, capsys, minutes):
         assert "for lack of time the last 32 jobs of the grid" in omitted
     assert f"wrote {out}" in capsys.readouterr().out
     assert "checks passed" in out.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+def test_times_errors_and_memory_are_measured(tmp_path, monkeypatch):
+    """On the CPU in the place of a GPU, frameworks compile at the same time, and their rows, errors and memory are written."""
+    environment = pool.environment
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(pool, "environment", lambda threads, *, gpu: environment(threads, gpu=False))
+    monkeypatch.setattr(points, "GRID", {"2x5x3x4": SMALL["plain"]})
+    monkeypatch.setattr(measure, "PEAK", Point(16, 1, 16, (16,), "matrix", "peak"))
+    monkeypatch.setattr(cli, "BESIDES", ("small-step",))
+    monkeypatch.setattr(cli, "FRAMEWORKS", ("jlstm", "jlstm, no TF32", "flax-linen"))
+    results = report.GpuReport()
+    cli.measure(results, tmp_path / "gpu.json", time.monotonic() + 600)
+    assert results.speed.errors == []
+    assert results.omitted == []
+    sequences = [(job, name) for job in ("forward", "training") for name in cli.FRAMEWORKS]
+    rows = [(row.job, row.framework) for row in results.speed.rows]
+    assert set(sequences) <= set(rows)
+    for job in ("forward", "training"):
+        assert results.speed.memory[job].keys() == set(cli.FRAMEWORKS)
+        assert results.speed.memory[job]["flax-linen"]["2x5x3x4"] >= 4 * 2 * 5 * 4
+        assert results.speed.accuracy[job].keys() == {"jlstm", "jlstm, no TF32"}
+        assert results.speed.accuracy[job]["jlstm"]["2x5x3x4"] < 1e-6
+    assert json.loads((tmp_path / "gpu.json").read_text())["speed"]["accuracy"] == results.speed.accuracy
 
 
 def test_a_kernel_that_is_not_ready_ends_the_run(tmp_path, monkeypatch, capsys):

@@ -22,12 +22,12 @@ def build(point: Point, setting: Setting) -> Jobs:
         nothing = blocking_call(lambda _params, carry, x: (carry, x), *arguments)
         return {"step": blocking_call(layer.step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
     lengths: Any = point.lengths if point.form == "ragged" else None
-    exact_layer = _layer(point, backend="scan", unroll=1)
+    exact_layer = _layer(point, backend="scan", unroll=1) if setting.variant == "auto" else None
 
     def outputs(layer: Layer) -> Callable[[Any, jax.Array], jax.Array]:
         return lambda params, xs: layer.apply(params, xs, lengths=lengths)[1]
 
-    return sequence(outputs(layer), params, point, dtype=setting.dtype, exact=outputs(exact_layer))
+    return sequence(outputs(layer), params, point, dtype=setting.dtype, exact=exact_layer and outputs(exact_layer))
 
 
 def _layer(point: Point, **options: Any) -> Layer:

@@ -16,6 +16,7 @@ NAMES = ("lstm 7×17, mask, resets, reverse", "same bits, 10 units", "nothing to
 def emulated(driver, build_folder, standin):
     """The backend `gpu` runs on an emulated GPU."""
     with emulated_gpu.running(driver, build_folder):
+        standin.set()
         yield standin
 
 
@@ -44,8 +45,9 @@ def test_a_wrong_kernel_is_found(emulated, monkeypatch):
     outcome = checks.run(name)
     assert not outcome.passed
     assert "gradients off by 1.0e-05; forward warp 7×32, backward warp 7×32; at most 2e-06 is right" in outcome.line
-    monkeypatch.setattr(gpu.kernel, "compiled", lambda *_: "no compiler")
-    assert checks.run(name).line == "the kernel does not run forward: no compiler"
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu.kernel, "compiled", lambda *_: "no compiler")
+        assert checks.run(name).line == "the kernel does not run forward: no compiler"
 
 
 def test_a_driver_without_a_gpu(driver, standin, monkeypatch):
