@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from benchmarks.gpu.checks import Outcome
 from benchmarks.speed import draw, figures, page, tables
@@ -48,6 +49,14 @@ class GpuReport:
     def failures(self) -> list[Outcome]:
         """The checks that failed."""
         return [outcome for outcome in (*self.checks, *self.sanitizer) if not outcome.passed]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the report that a JSON file holds."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("checks", "sanitizer"):
+            content[name] = [Outcome(**outcome) for outcome in content[name]]
+        return cls(**content | {"speed": content["speed"] and Report.of(content["speed"])})
 
     def write(self, path: Path) -> None:
         """Write the JSON file."""

@@ -105,8 +105,6 @@ class _Requests:
     def ask(self, framework: str, request: str, **arguments: Any) -> dict[str, Any] | None:
         """Return the answer of a framework; None if it fails."""
         try:
-            if request == "prepare":
-                self.workers[framework].revive()
             return self.workers[framework].ask(request, **arguments)
         except WorkerError as error:
             self.report.errors.append(f"{self.title}: {error}")

@@ -72,7 +72,7 @@ class Worker:
         self.errors.close()
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request and wait for the answer.
+        """Send a request and wait for the answer. A process that has ended is started again.
 
         Args:
             request: name of a method of `worker.Server`.
@@ -81,6 +81,7 @@ class Worker:
         Raises:
             WorkerError: the request failed, or the process has ended.
         """
+        self._revive()
         self.tell(request, **arguments)
         return self.answer()
 
@@ -109,12 +110,8 @@ class Worker:
             raise WorkerError(f"{self.name}: {answer['error']}")
         return answer
 
-    def revive(self) -> None:
-        """Start the process again if it has ended, because a framework that failed at one job can still do the next.
-
-        Raises:
-            WorkerError: it ends again.
-        """
+    def _revive(self) -> None:
+        """Start the process again if it has ended, because a framework that failed at one job can still do the next."""
         if self.process.poll() is not None:
             self.process.communicate()
             self.process = self._start()

@@ -124,9 +124,7 @@ def test_a_process_that_hangs_is_killed_and_revived(monkeypatch):
         assert worker.answer() == {"do": "prepare"}
         with pytest.raises(pool.WorkerError, match="jlstm: its process ended with exit status -9"):
             worker.answer()
-        worker.revive()
-        worker.revive()  # it runs
-        assert worker.ask("prepare") == {"do": "prepare"}
+        assert [worker.ask("prepare") for _ in range(2)] == 2 * [{"do": "prepare"}]
 
 
 def test_the_sanitizer_is_read(tmp_path, monkeypatch):
@@ -178,6 +176,10 @@ def test_the_page_has_all_of_it(measured, tmp_path):
     content = json.loads(paths[0].read_text())
     assert content["speed"]["accuracy"] == {"forward": {"jlstm": {"small": 5e-7}}}
     assert content["checks"][1] == FAILED._asdict()
+    paths[1].unlink()
+    assert cli.main(["--draw", str(paths[0])]) == 0
+    assert paths[1].read_text() == text
+    assert cli.main(["--draw", str(tmp_path / "none.json")]) == 1
 
 
 @contextmanager
@@ -248,6 +250,7 @@ def test_a_kernel_that_is_not_ready_ends_the_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(processes, "run", lambda names, deadline, add, **_: add(FAILED._replace(name=READY)) or [])
     assert cli.run(cli.PARTS, tmp_path / "gpu.json", "built", time.monotonic(), 60) == 1
     assert capsys.readouterr().err == "error: the kernel cannot run here: off by 1e-3\n"
+    assert not any(tmp_path.iterdir())  # older results are kept
 
 
 @pytest.mark.loose
@@ -260,6 +263,21 @@ def test_errors_and_memory_of_a_job(name, least, most):
     job()
     assert least < job.error() < most
     assert job.memory() >= 4 * (3 + 4 + 1) * 16 / (1 if name == "jlstm" else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.loose
+def test_errors_of_pytorch(monkeypatch):
+    """PyTorch is compared with itself in float64, also where sequences are packed. Without a GPU it runs on the CPU."""
+    torch = pytest.importorskip("torch")
+    module, _ = frameworks.load("torch")
+    monkeypatch.setattr(torch, "device", lambda name: "cpu")
+    for function in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, function, lambda: None)
+    for name, form, most in (("torch", "ragged", 1e-6), ("torch bfloat16", "bidirectional", 5e-2)):
+        setting = Setting(1, FRAMEWORKS[name].variant, gpu=True, dtype=FRAMEWORKS[name].dtype)
+        for job in module.build(SMALL[form], setting).values():
+            assert 1e-9 < job.error() < most
 
 
 def test_every_framework_is_known():

@@ -249,13 +249,10 @@ def test_what_fails_is_told_and_the_others_go_on():
     """A job that raises, and a job whose result is too small, are errors of the report and have no row."""
 
     class Failing:
-        def revive(self):
-            """Do nothing: there is no process."""
-
         def ask(self, do, **more):
             raise WorkerError("torch: RuntimeError: no")
 
-    class Lazy(Failing):
+    class Lazy:
         def ask(self, do, **more):
             return {"values": 1, "build_seconds": 1.0, "first_seconds": 1.0}
 
