@@ -119,13 +119,12 @@ def rows(framework: Peer | None = None) -> tuple[dict[str, Any], ...]:
 
 @cache
 def _rows(framework: Peer | None) -> tuple[dict[str, Any], ...]:
-    # For Keras `makes_sense` decides on whole rows. For a peer that lacks something, a row is allowed if all of its pairs are.
     wanted = sensible_pairs(framework)
-    if framework is None:
+    if framework is None:  # `makes_sense` decides on whole rows; otherwise a row is allowed if all of its pairs are
         return covering(OPTIONS, wanted, makes_sense)
     occurring = {option for pair in wanted for option in pair}
     offered = {name: tuple(value for value in values if (name, value) in occurring) for name, values in OPTIONS.items()}
-    return covering(offered, wanted, lambda _row: True, only_wanted=True)
+    return covering(offered, wanted, lambda _: True, only_wanted=True)
 
 
 @cache

@@ -67,10 +67,10 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before the order is shuffled
 def pytest_collection_modifyitems(items):
-    """Mark the slow cases of tables, and let one worker run all tests of a file: another would compile its programs again."""
+    """Mark the slow cases of tables, and let one worker run all tests of a file."""
     tables = defaultdict(list)
     for item in items:
-        if not item.get_closest_marker("xdist_group"):
+        if not item.get_closest_marker("xdist_group"):  # else two workers compile the same programs
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         if item.get_closest_marker("table"):
             tables[item.path, item.originalname].append(item)

@@ -57,7 +57,7 @@ def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     assert_close((continued[0], first[:, :2], continued[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=4)
 @every
 def test_padding_counts_for_nothing(cell, x64):
     """A padded sequence gives its own results and then zeros, and NaN in padding harms nothing."""
@@ -89,7 +89,7 @@ def test_resets_start_anew(cell, x64):
     assert_close(ys[:, :2], steps(layer, params, xs[:, :2], start)[1], atol=1e-13)
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=4)
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
     """Forward and reverse mode are right for parameters, inputs and carry, with a mask and resets."""
@@ -146,7 +146,7 @@ def test_results_have_the_dtype_of_the_inputs(cell, x64):
     assert_close(apply(layer, narrow, jnp.asarray(xs, "float16"))[1], run(layer, params, xs)[1], atol=0.02)
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=4)
 @every
 def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     """The cell works backward, bidirectional, stacked, with remat, in linen and NNX, and on disk."""
@@ -174,8 +174,8 @@ def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
 def test_dropout_is_drawn_from_a_key(name):
     """The same key gives the same result, another key another one, and no key no dropout."""
     layer = RNN(CELLS[name])
-    params = layer.init(jax.random.key(0), FEATURES)
-    xs = jnp.ones((2, TIME, *layer.spatial_in, FEATURES))
+    params = jax.jit(layer.init, static_argnums=1)(jax.random.key(0), FEATURES)
+    xs = np.ones((2, TIME, *layer.spatial_in, FEATURES), np.float32)
     first, same, different = (apply(layer, params, xs, key=jax.random.key(k))[1] for k in (1, 1, 2))
     undropped = apply(layer, params, xs)[1]
     np.testing.assert_array_equal(first, same)
@@ -183,6 +183,7 @@ def test_dropout_is_drawn_from_a_key(name):
     assert (first != undropped).any()
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize("name", ["minLSTM", "minGRU", "mLSTM", "mLSTM, exp"])
 @pytest.mark.parametrize(
     ("reverse", "sequences"),

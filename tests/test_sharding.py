@@ -65,7 +65,7 @@ def spread(mesh, params, *arrays):
     return put(P())(params), *put(P("data"))(arrays)
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("layer", "sequence", "with_carry", "axis_type"), ON_MESHES.values(), ids=ON_MESHES)
 def test_mesh(layer, sequence, with_carry, axis_type):
     """With explicit or automatic mesh axes all gradients are right and sharded like the inputs, and nothing is gathered."""
@@ -82,7 +82,7 @@ def test_mesh(layer, sequence, with_carry, axis_type):
     assert gathers(compiled) == set()
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("name", CASES)
 def test_shard_map(name):
     """Each device runs its part of the batch. Gradients summed over devices are those of the whole."""

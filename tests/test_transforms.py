@@ -1,5 +1,7 @@
 """JAX's transformations work on all layers."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,7 @@ def test_derivatives_of_first_and_second_order(name):
     check_grads(f, (params, xs, carry), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)  # of differences with step 1e-6
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.newest_jax
 @pytest.mark.parametrize("name", LAYERS)
 def test_vmap_over_sequences(name):
@@ -58,8 +61,9 @@ def test_vmap_over_params():
 def test_vmap_over_init():
     """Parameters drawn from many keys under vmap equal those drawn one by one."""
     layer, keys = LAYERS["bidirectional"], jax.random.split(jax.random.key(0), 3)
-    many = jax.vmap(lambda key: layer.init(key, FEATURES))(keys)
-    assert_close(jax.tree.map(lambda leaf: leaf[1], many), layer.init(keys[1], FEATURES), atol=1e-15)
+    init = lambda key: layer.init(key, FEATURES)
+    many = jax.jit(jax.vmap(init))(keys)
+    assert_close(jax.tree.map(lambda leaf: leaf[1], many), jax.jit(init)(keys[1]), atol=1e-15)
 
 
 @pytest.mark.newest_jax
@@ -69,9 +73,9 @@ def test_jvp_and_vjp_are_transposes(name):
     layer, *args = small_problem(LAYERS[name])
     cotangent = cotangent_of(small_problem(layer))
     tangent = normal(tuple(args), rng=np.random.default_rng(5))
-    _, pushed = jax.jvp(lambda *a: apply(layer, *a), tuple(args), tangent)
+    _, pushed = jax.jit(partial(jax.jvp, lambda *a: apply(layer, *a)))(tuple(args), tangent)
     _, pulled = differentiate(layer, cotangent, *args)
-    inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(lambda x, y: (x * y).sum(), a, b)))
+    inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(np.vdot, a, b)))
     np.testing.assert_allclose(inner(cotangent, pushed), inner(pulled, tangent), rtol=1e-11)
 
 

@@ -12,6 +12,7 @@ FLOATS = {"DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": 
 _CHARACTERS_PER_BYTE = 64
 _PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _DICTS = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
+METHOD = "a method"  # in the place of a class: a method made the object
 _MODULE_DICTS = ("_parameters", "_buffers", "_modules")  # attributes of torch.nn.Module, in the order of `state_dict`
 
 
@@ -100,7 +101,7 @@ def _class(value: Value) -> str:
     """
     callee = value[0]
     if isinstance(callee, Value) and callee.kind == "object":
-        return "a method"
+        return METHOD
     if isinstance(callee, Value):
         identifier = callee[0]
         callee = identifier[1] if isinstance(identifier, Value) and len(identifier) > 1 else "unknown"
@@ -131,7 +132,9 @@ def _entry(value: Value) -> Tensor | Unreadable:
     """Return the tensor that an object describes, or a description of any other object."""
     callee = value[0]
     if not _is_tensor(callee):
-        return Unreadable(f"an object of class {_class(value)}"[:120], is_tensor=False)
+        name = _class(value)
+        description = "what a method returned" if name == METHOD else f"an object of class {name}"
+        return Unreadable(description[:120], is_tensor=False)
     try:
         return _tensor(value)
     except (IndexError, TypeError, ValueError, AttributeError) as error:

@@ -265,7 +265,10 @@ def _remove(path: Path) -> None:
     """Remove a folder or file atomically: rename it first, so that an interrupted removal leaves no incomplete checkpoint."""
     if not path.name.endswith(_UNFINISHED):
         path = path.replace(path.with_name(f"removed-{path.name}{_UNFINISHED[0]}"))
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _together(action: Callable[[], T]) -> T:

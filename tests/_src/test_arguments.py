@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import jlstm
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, LSTMCell, Stack
 from jlstm._src.arguments import INSTEAD
 from jlstm.cells import Residual, WeightDrop
+from problems import small_problem
 
 LAYER = LSTM(4)
 PARAMS = LAYER.init(jax.random.key(0), features=3)
@@ -227,7 +229,7 @@ def test_copies_are_equal(name):
 def test_layers_go_through_transformations(name):
     """To JAX a layer is a tree without leaves, so `jit`, `vmap`, `grad` and `scan` take it beside parameters."""
     layer = LAYERS[name]
-    params = layer.init(jax.random.key(0), features=3)
+    params = small_problem(layer, dtype=np.float32).params
     model = {"layer": layer, "params": params}
     run = jax.jit(lambda layer, params, xs: layer.apply(params, xs)[1])
     expected = jax.jit(lambda params, xs: layer.apply(params, xs)[1])(params, XS)
@@ -235,9 +237,10 @@ def test_layers_go_through_transformations(name):
     np.testing.assert_array_equal(run(copy.deepcopy(layer), params, XS), expected)
     assert run._cache_size() == 1
     np.testing.assert_array_equal(jax.jit(lambda m, xs: m["layer"].apply(m["params"], xs)[1])(model, XS), expected)
-    assert jax.grad(lambda m: m["layer"].apply(m["params"], XS)[1].astype("float32").sum())(model)["layer"] == layer
+    gradient = jax.jit(jax.grad(lambda m: m["layer"].apply(m["params"], XS)[1].astype("float32").sum()))
+    assert gradient(model)["layer"] == layer
     assert jax.tree.leaves(layer) == []
-    _, stacked = jax.lax.scan(lambda m, xs: (m, m["layer"].apply(m["params"], xs)[1]), model, XS[None])
+    _, stacked = jax.jit(partial(jax.lax.scan, lambda m, xs: (m, m["layer"].apply(m["params"], xs)[1])))(model, XS[None])
     assert stacked.shape == (1, *expected.shape)
 
 

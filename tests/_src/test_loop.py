@@ -91,6 +91,7 @@ def test_zero_lengths_return_the_given_carry():
     assert_close(apply(layer, params, xs, carry, lengths=np.zeros(2, int)), (carry, np.zeros((2, TIME, UNITS))), atol=0)
 
 
+@pytest.mark.table(quick=7)
 @pytest.mark.parametrize("options", [{}, {"remat": True}, {"remat": 3}, {"unroll": True}, {"reverse": True}], ids=repr)
 @pytest.mark.parametrize(("batch", "time"), [(2, 0), (0, 5), (0, 0)])
 def test_empty_axes(options, batch, time):

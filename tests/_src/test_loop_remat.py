@@ -6,7 +6,7 @@ import pytest
 
 from jlstm import LSTM, Bidirectional
 
-pytestmark = pytest.mark.every_backend
+pytestmark = [pytest.mark.no_cover, pytest.mark.every_backend]
 
 UNITS, FEATURES = 32, 1  # few features, since XLA may keep a copy of the inputs, which grows with time whatever we do
 

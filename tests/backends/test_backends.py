@@ -36,7 +36,6 @@ def test_auto_takes_the_native_kernel_on_a_cpu():
 
 
 NOT_BY_THE_KERNEL = {
-    "float16": (LSTM(UNITS, dtype="float16"), "it computes in float32 and float64"),
     "another activation": (LSTM(UNITS, activation="gelu"), "it has no activation function gelu"),
     "a function": (LSTM(UNITS, recurrent_activation=jax.nn.silu), "an activation function is a callable and not a name"),
     "a projection": (LSTM(UNITS, projection=2), "it is not for projection=2"),

@@ -23,6 +23,8 @@ LAYERS = {
     "f=1-i": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
 }
 
+FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
+
 # --- at all sizes ---
 
 SIZES = {  # batch, time, features, units
@@ -39,7 +41,7 @@ SIZES = {  # batch, time, features, units
 }
 
 
-@pytest.mark.table(quick=15)
+@pytest.mark.table(quick=11)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
@@ -71,9 +73,20 @@ def test_programs_call_the_kernel(kind):
     assert {"jlstm_forward", "jlstm_backward"} <= kernel_calls(jax.grad(loss))
 
 
-# --- under every transformation ---
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+def test_16_bits_are_rounded_once(dtype):
+    """Outputs and gradients of a 16-bit run are those of the same numbers in float32, rounded."""
+    problem = small_problem(LSTM(UNITS, backend="cpu"), dtype=np.float32)
+    cotangent, (layer, params, xs, carry) = cotangent_of(problem), problem
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (cotangent, params, xs, carry))
+    widened = jax.tree.map(lambda leaf: leaf.astype("float32"), half)
+    exact, got = differentiate(layer, *widened, **FLAGS), differentiate(layer, *half, **FLAGS)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(exact), strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_array_equal(a, b.astype(dtype))
 
-FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
+
+# --- under every transformation ---
 
 
 def scalar(layer, cotangent, sequence):
@@ -144,7 +157,7 @@ WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap 
 
 
 @pytest.mark.newest_jax
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=8)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", LAYERS)
@@ -179,6 +192,7 @@ def test_an_exported_program_runs_without_the_kernel():
 # --- to the bit ---
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_results_are_the_same_to_the_bit_whatever_the_batch(kind):
     """Bits do not change between runs, with a part of the batch, or when residuals are kept for a gradient."""
@@ -220,7 +234,8 @@ def test_an_infinite_carry_that_no_step_reads_poisons_no_gradient(kind):
     """A sequence of length 0 returns its infinite carry, and all gradients stay finite."""
     layer, params, xs, carry = small_problem(LAYERS[kind](UNITS, backend="cpu"), dtype=np.float32)
     carry = jax.tree.map(lambda leaf: np.where(np.arange(2)[:, None] == 0, np.float32(np.inf), leaf), carry)
-    gradients = jax.grad(lambda params: (layer.apply(params, xs, carry, lengths=np.array([0, TIME]))[1] ** 2).sum())(params)
+    loss = lambda params: (layer.apply(params, xs, carry, lengths=np.array([0, TIME]))[1] ** 2).sum()
+    gradients = jax.jit(jax.grad(loss))(params)
     assert all(np.isfinite(leaf).all() for leaf in gradients.values())
 
 

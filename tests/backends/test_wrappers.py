@@ -63,7 +63,7 @@ RUNS = {  # every way to run with every kind of wrapper, not with every wrapper
 }
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=3)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", RUNS)
 def test_results_and_gradients_are_those_of_the_plain_loop(name):

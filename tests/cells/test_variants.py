@@ -83,21 +83,26 @@ def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
 def test_shut_gates_have_gradients(backend, dtype, shut):
     """Gradients of an mLSTM stay finite when shut input gates make exp(-m) overflow."""
     layer = RNN(MLSTMCell(UNITS), backend=backend, param_dtype=dtype)
-    params = layer.init(jax.random.key(0), FEATURES)
-    params["gate_bias"] = params["gate_bias"].at[0].set(shut)
-    carry = jax.tree.map(lambda leaf: leaf - 30, layer.initial_carry(params, (2,))) if shut == -100 else None
-    grads = jax.jit(jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES), dtype), carry)[1].sum()))(params)
+
+    @jax.jit
+    def gradients(key):
+        params = layer.init(key, FEATURES)
+        params["gate_bias"] = params["gate_bias"].at[0].set(shut)
+        carry = jax.tree.map(lambda leaf: leaf - 30, layer.initial_carry(params, (2,))) if shut == -100 else None
+        return jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES), dtype), carry)[1].sum())(params)
+
+    grads = gradients(jax.random.key(0))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
 def test_all_steps_at_once_are_as_exact_as_one_by_one():
     """In bfloat16 sums of 200 logarithms would be wrong by whole numbers. Both backends avoid them."""
     cell = MLSTMCell(UNITS, forget_bias=-3.0)
-    params = RNN(cell).init(jax.random.key(0), FEATURES)
-    xs = jax.random.normal(jax.random.key(1), (2, 200, FEATURES))
-    truth = RNN(cell).apply(params, xs)[1]
+    params = jax.jit(RNN(cell).init, static_argnums=1)(jax.random.key(0), FEATURES)
+    xs = np.random.default_rng(1).normal(size=(2, 200, FEATURES)).astype(np.float32)
+    truth = apply(RNN(cell), params, xs)[1]
     for backend in ("scan", "parallel"):
-        ys = RNN(cell, backend=backend).apply(params, xs.astype("bfloat16"))[1]
+        ys = apply(RNN(cell, backend=backend), params, xs.astype("bfloat16"))[1]
         np.testing.assert_allclose(ys.astype("float32"), truth, atol=0.05)
 
 
@@ -107,10 +112,9 @@ def test_all_steps_at_once_are_as_exact_as_one_by_one():
 def test_normalized_zeros_have_gradients(scheme, dtype):
     """Gradients are finite in 16 bits, where ε is 0 and the root's derivative infinite, with padding too."""
     layer = RNN(LSTMCell(UNITS, layer_norm=scheme), param_dtype=dtype)
-    params = layer.init(jax.random.key(0), FEATURES)
-    xs = jnp.zeros((2, 5, FEATURES), dtype).at[0].set(1)
-    lengths = jnp.array([3, 5])
-    ys, grads = jax.jit(jax.value_and_grad(lambda p: layer.apply(p, xs, lengths=lengths)[1].sum()))(params)
+    xs = np.broadcast_to(np.array([1, 0], dtype)[:, None, None], (2, 5, FEATURES))
+    loss = lambda params: layer.apply(params, xs, lengths=np.array([3, 5]))[1].sum()
+    ys, grads = jax.jit(lambda key: jax.value_and_grad(loss)(layer.init(key, FEATURES)))(jax.random.key(0))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ys, grads)))
 
 
@@ -127,8 +131,9 @@ def test_an_slstm_from_any_c_is_its_equations(x64):
 def test_large_gates_do_not_overflow(cell):
     """Pre-activations of several hundred give finite results, though their exponentials overflow float32."""
     layer = RNN(cell)
-    params = jax.tree.map(lambda leaf: 200 * leaf, layer.init(jax.random.key(0), FEATURES))
-    grads = jax.grad(lambda p: layer.apply(p, jnp.ones((2, 7, FEATURES)))[1].sum())(params)
+    draw = lambda key: jax.tree.map(lambda leaf: 200 * leaf, layer.init(key, FEATURES))
+    gradient = jax.grad(lambda params: layer.apply(params, jnp.ones((2, 7, FEATURES)))[1].sum())
+    grads = jax.jit(lambda key: gradient(draw(key)))(jax.random.key(0))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 

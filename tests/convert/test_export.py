@@ -41,6 +41,7 @@ def same(results, expected):
         np.testing.assert_allclose(np.asarray(result), array, **CLOSE)
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_exported_layers_compute_the_same_for_any_batch_and_time(layer):
     """Written by `jax.export`, read again and called, with lengths, in two sizes; on three platforms, so without our kernel."""

@@ -48,7 +48,7 @@ PAIRS = [  # every cell of both in one direction and in two, and every cell and 
 ]
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("make", "cell", "bidirectional", "relu"), PAIRS)
 def test_the_same_weights_give_the_same_outputs(make, cell, bidirectional, relu):
     """The outputs are equal for all cells, directions and activations."""

@@ -13,8 +13,15 @@ from tensorflow_modules import MARKS, tf, tf_keras
 pytestmark = [pytest.mark.usefixtures("x64"), *MARKS]
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "bidirectional"),
+    [
+        ("LSTM", True),
+        ("GRU", False),
+        pytest.param("LSTM", False, marks=pytest.mark.slow),
+        pytest.param("GRU", True, marks=pytest.mark.slow),
+    ],
+)
 def test_weights_of_cudnn_are_read(kind, bidirectional, tmp_path):
     """Only a GPU runs TensorFlow 1's cuDNN layers. The oracle is the tf-keras layer that loads the same weights."""
     keras_layers = tf_keras.layers
@@ -71,6 +78,7 @@ def test_gates_are_those_of_the_version_that_wrote_the_weights(old_weights, vers
     assert [layer.cell.recurrent_activation for layer, _ in layers.values()] == [gates or "sigmoid"] * 2
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_cells_that_tensorflow_numbered_are_read(whole, depth, tmp_path):

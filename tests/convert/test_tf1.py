@@ -161,6 +161,7 @@ def checkpoint(kind):
         return {file.name: file.read_bytes() for file in path.parent.glob("model.*")}
 
 
+@pytest.mark.table(quick=3)
 @given(st.data())
 @settings(max_examples=40)
 @pytest.mark.filterwarnings("ignore:.*is not converted:UserWarning")

@@ -43,11 +43,11 @@ def judged_flow(layer, params, xs, loss_fn, mask=None, resets=None):
     counts = np.ones(xs.shape[:2], bool) if mask is None else mask
     resets = np.zeros(xs.shape[:2], bool) if resets is None else resets
     run = partial(unrolled, layer, params, xs, loss_fn=loss_fn, counts=counts, resets=resets)
-    carry = layer.initial_carry(params, xs.shape[:1], xs.dtype)
-    zero = jax.tree.map(lambda leaf: jnp.zeros((xs.shape[1], *leaf.shape)), carry)
-    gradient = jax.grad(lambda d: run(disturbance=d)[0])(zero).h
+    carry = jax.eval_shape(lambda: layer.initial_carry(params, xs.shape[:1], xs.dtype))
+    zero = jax.tree.map(lambda leaf: np.zeros((xs.shape[1], *leaf.shape)), carry)
+    gradient = jax.jit(jax.grad(lambda d: run(disturbance=d)[0]))(zero).h
     name = "c" if hasattr(carry, "c") else "h"
-    jacobian = jax.jacobian(lambda d: getattr(run(disturbance=d)[1], name))(zero)
+    jacobian = jax.jit(jax.jacobian(lambda d: getattr(run(disturbance=d)[1], name)))(zero)
     of_state = np.asarray(getattr(jacobian, name))  # (batch, units, time, batch, units)
     squares = [
         [np.mean(np.linalg.svd(of_state[b, :, t, b], compute_uv=False) ** 2) for b in range(len(xs)) if counts[b, t]]

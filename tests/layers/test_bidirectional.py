@@ -7,7 +7,7 @@ import pytest
 from jlstm import LSTM, Bidirectional, Stack
 from problems import FEATURES, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem, textbook_results
 
-pytestmark = [pytest.mark.every_backend, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.no_cover, pytest.mark.every_backend, pytest.mark.usefixtures("x64")]
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave", None])

@@ -114,8 +114,13 @@ def test_scalars_of_numpy_promote_nothing(dtype):
         UNITS, dropout=np.float64(0.5), recurrent_dropout=np.float32(0.5), forget_bias=np.float64(0.5), param_dtype=dtype
     )
     assert layer == LSTM(UNITS, dropout=0.5, recurrent_dropout=0.5, forget_bias=0.5, param_dtype=dtype)
-    params = layer.init(jax.random.key(0), FEATURES)
-    carry, ys = layer.apply(params, np.ones((2, 5, FEATURES), dtype), key=jax.random.key(1))
+
+    @jax.jit
+    def run(key):
+        params = layer.init(key, FEATURES)
+        return params, *layer.apply(params, np.ones((2, 5, FEATURES), dtype), key=key)
+
+    params, carry, ys = run(jax.random.key(0))
     assert {leaf.dtype.name for leaf in jax.tree.leaves((params, carry, ys))} == {dtype}
 
 

@@ -69,6 +69,7 @@ def captured(model, params, *args, **kwargs):
     return {"/".join(path[:-1]): value[0] for path, value in parts.items()}
 
 
+@pytest.mark.table(quick=11)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_last_is_what_each_direction_says_at_its_own_end(name, masked, x64):

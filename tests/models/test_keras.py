@@ -45,6 +45,7 @@ def loaded(model, weights):
     return params
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("padding", ["pre", "post", None])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_keras_models_weights_give_its_logits_and_gradients(name, padding):

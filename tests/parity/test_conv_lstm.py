@@ -57,7 +57,7 @@ def theirs(problem, cotangent, mask=None, dropout_masks=None):
     return (results, (dict(zip(initial, of_weights, strict=True)), *rest)), initial
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("options", "reverse"), [(case, k % 2 == 1) for k, case in enumerate(CASES.values())], ids=CASES)
 def test_values_and_gradients_equal_keras(options, reverse, masked):
@@ -83,6 +83,7 @@ def test_dropout_masks_act_where_they_do_in_keras():
     assert_close(got, theirs(problem, cotangent, dropout_masks=dropout_masks)[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(
     ("kernel_size", "spatial"), [((3,), (5,)), ((2, 3), (4, 3)), ((1, 2, 3), (2, 3, 2))], ids=["1-D", "2-D", "3-D"]
 )

@@ -249,7 +249,7 @@ def diagnosis_of(plant, options):
 IN_EVERY_PRECISION = ("f and g swapped", "forget bias again", "direction", "mask")
 
 
-@pytest.mark.table(quick=8)
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [(name, "bfloat16") for name in LOADED] + [(name, dtype) for name in IN_EVERY_PRECISION for dtype in ("float32", "float64")],

@@ -43,6 +43,7 @@ def test_swapped_gates_are_found_in_every_variant(name):
 MATRICES = ("kernel", "recurrent_kernel", "bias")
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(("name", "carry"), [("GRU", True), ("projection", False), ("i coupled", True), ("GRU", False)])
 def test_faults_that_a_cell_cannot_have_are_left_out(name, carry):
     """No fault that the cell cannot have breaks the search or is reported, in two directions, with or without a carry."""

@@ -40,6 +40,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.table(quick=24)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradients_are_those_of_finite_differences(name):
     """The hand-written pullback equals central differences along random directions."""

@@ -201,7 +201,7 @@ def test_bug_in_the_cell_fails(bug):
         assert verdict(dtype, ours.run(wrong, right(dtype)[0])) == "fail", dtype
 
 
-@pytest.mark.table(quick=25)
+@pytest.mark.table(quick=15)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bug", RUNS)
 def test_bug_around_the_cell_fails(bug, dtype):

@@ -195,7 +195,7 @@ def test_what_the_converter_returns_passes(framework, name, files):
     assert model.verdict(file, outcomes(file, name)) == "pass"
 
 
-@pytest.mark.table(quick=30)
+@pytest.mark.table(quick=16)
 @pytest.mark.parametrize(("framework", "name", "fault"), PARAMETERS)
 @pytest.mark.usefixtures("without_diagnosis")
 def test_a_fault_of_the_converter_fails(framework, name, fault, files):

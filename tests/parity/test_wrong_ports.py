@@ -70,12 +70,14 @@ def test_right_nodes_of_onnx_pass(name, capsys, tmp_path):
     passes(path, capsys)
 
 
+@pytest.mark.table(quick=14)
 @pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.WRONG))
 def test_wrong_layers_of_keras_never_pass(write, name, framework, tmp_path):
     """Custom layers, layers that are not read, and changed files never pass."""
     never_passes(write(import_module(framework), tmp_path / name))
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.RIGHT))
 def test_right_layers_of_keras_pass(write, name, framework, capsys, tmp_path):
     """They pass with masks and backward, alone and in the whole model."""
@@ -91,6 +93,7 @@ def test_wrong_cells_of_tensorflow_never_pass(name, tmp_path):
     never_passes(wrong_tf1.write(tmp_path / "model.ckpt", wrong_tf1.WRONG[name]))
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", wrong_tf1.RIGHT)
 def test_right_cells_of_tensorflow_pass(name, capsys, tmp_path):
     """Layers, directions and two cells in one scope pass, without optimizer slots."""

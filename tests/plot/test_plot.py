@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from io import BytesIO
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from jlstm.cells import LSTMGates
 from jlstm.introspect import Saturation, Trace, gradient_flow, saturation, trace
 from jlstm.plot.axes import BLUE, ORANGE
 from jlstm.train import Record
+from problems import small_problem
 
 RANDOM = np.random.default_rng(0)
 LAYER = LSTM(4)
@@ -129,15 +131,14 @@ def test_pictures_of_long_sequences_have_a_bounded_width(labels):
 def test_gates_of_a_gru_are_drawn_and_gradients_as_they_come():
     """Gates go by the cell's names. A flow of several layers has a line for each norm."""
     layer = Stack((GRU(4), Bidirectional(LAYER)))
-    params, xs = layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32)
-    of_gru = trace(layer, params, xs)[0]
+    params, xs = small_problem(layer, batch=1, time=6, dtype=np.float32)[1:3]
+    of_gru, flows = jax.jit(lambda params, xs: (trace(layer, params, xs)[0], gradient_flow(layer, params, xs)))(params, xs)
     assert [label.get_text() for label in plot.gates(of_gru).get_yticklabels()] == [
         "update gate z",
         "reset gate r",
         "candidate g",
     ]
     assert len(plot.saturation(saturation(of_gru)).lines) == 3
-    flows = gradient_flow(layer, params, xs)
     assert [line.get_label() for line in plot.flow(flows[0]).lines] == ["loss", "state"]
     lines = {line.get_label(): line.get_ydata() for line in plot.flow(flows).lines}
     np.testing.assert_allclose(lines["layer 1, backward, state"], flows[1]["backward"].state)
@@ -175,7 +176,7 @@ def test_saturation_has_points_for_every_gate_of_any_cell():
 def test_gates_with_spatial_axes_are_refused():
     """A picture has one axis of units, and the gates of a ConvLSTM have spatial axes besides."""
     layer = RNN(ConvLSTMCell(2, 3, (4, 4), padding="same"))
-    gate_trace = trace(layer, layer.init(jax.random.key(0), 1), np.zeros((2, 3, 4, 4, 1), np.float32))
+    gate_trace = jax.jit(partial(trace, layer))(*small_problem(layer, time=3)[1:3])
     with pytest.raises(ValueError, match=r"^i must be \(time, units\), got \(3, 4, 4, 2\): draw one place"):
         plot.gates(gate_trace)
 
@@ -256,7 +257,7 @@ def test_a_notebook_shows_the_figure():
 def test_only_single_layers_are_drawn():
     """The traces inside a trace of several layers can be drawn."""
     layer = Bidirectional(LAYER)
-    traces = trace(layer, layer.init(jax.random.key(0), 3), np.ones((1, 6, 3), np.float32))
+    traces = jax.jit(partial(trace, layer))(*small_problem(layer, batch=1)[1:3])
     assert isinstance(traces["backward"], Trace)
     assert plot.gates(traces["backward"]).images
     assert isinstance(saturation(traces)["forward"], Saturation)

@@ -18,6 +18,7 @@ from features import FEATURES, PAGE
 from frameworks import FRAMEWORKS
 from jlstm._src.arguments import INSTEAD
 
+pytestmark = pytest.mark.no_cover
 DOCS = PAGE.parent
 TESTS = DOCS.parent / "tests"
 # Pages with tests of their own, which also check the results: below and, for the drop-ins for Keras, in tests/compat/keras.
@@ -127,6 +128,7 @@ def test_the_example_of_introspect_draws(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "flow.png", "gates.png", "saturation.png"]
 
 
+@pytest.mark.slow  # tests/plot draws the same kinds of pictures
 def test_the_gallery_shows_what_its_code_draws(tmp_path, monkeypatch):
     """The pictures on the page are those that its code saves, and they are committed: `python docs/draw.py` draws them."""
     monkeypatch.chdir(tmp_path)

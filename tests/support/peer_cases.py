@@ -41,7 +41,7 @@ class PeerTests:
         elif "layer" in metafunc.fixturenames:
             metafunc.parametrize(("layer", "options"), self.equal, ids=str)
 
-    @pytest.mark.table(quick=3)
+    @pytest.mark.table(quick=2)
     def test_it_is_the_same(self, layer, options):
         """Outputs, states and all gradients that the peer computes equal the truth, as do ours."""
         check_passes(self.peer, layer, **{"dtype": self.dtype, "quantities": self.quantities} | options)

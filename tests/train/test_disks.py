@@ -67,7 +67,7 @@ PLACES = {
 }
 
 
-@pytest.mark.table(quick=10)
+@pytest.mark.table(quick=7)
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence(place, number, tmp_path, monkeypatch, capfd):

@@ -110,6 +110,7 @@ MODES = {
 }
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.loose
 @pytest.mark.parametrize("with_carry", [None, begin], ids=["no carry", "carry"])
 @pytest.mark.parametrize("name", MODES)

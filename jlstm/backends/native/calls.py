@@ -25,12 +25,18 @@ OPTIONS: dict[type, set[str]] = {
 }
 FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh", "relu", "linear")  # function_of in functions.h
 
+SIXTEEN_BITS = ("bfloat16", "float16")  # which the kernels compute in float32
+
 
 def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Run the recurrence, with the arguments and results of `scan.run`."""
-    ys, carry = primitives.run(_inputs(inputs), cell, reverse=options.reverse)
-    carry = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), carry, inputs.carry)
-    return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out), None)
+    """Run the recurrence, with the arguments and results of `scan.run`.
+
+    What has 16 bits is widened for the kernel and rounded afterwards. So only inputs, parameters, outputs and the last carry are
+    rounded, not the carry of each step.
+    """
+    ys, carry = primitives.run(jax.tree.map(_widen, _inputs(inputs)), cell, reverse=options.reverse)
+    carry = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape).astype(like.dtype), carry, inputs.carry)
+    return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out).astype(inputs.xs.dtype), None)
 
 
 def cell_obstacle(cell: Any) -> str:
@@ -51,13 +57,13 @@ def cell_obstacle(cell: Any) -> str:
 
 
 def call_obstacle(inputs: RunInputs, options: RunOptions, dtypes: Sequence[str]) -> str:
-    """Return why a kernel that computes in some dtypes cannot run a call, or ""."""
+    """Return why a kernel that computes in some dtypes, of which float32 is one, cannot run a call, or ""."""
     masks, leaves = inputs.context.get("inputs"), jax.tree.leaves((inputs.params, inputs.carry, inputs.xs))
     obstacles = {
         "h or g has dropout": "recurrent" in inputs.context,
         "the inputs have a dropout mask for each gate": masks is not None and masks.shape[0] != 1,
         "the carries of all steps are asked for": options.keep is not None,
-        f"it computes in {' and '.join(dtypes)}": inputs.xs.dtype.name not in dtypes,
+        f"it computes in {' and '.join(dtypes)}": inputs.xs.dtype.name not in (*dtypes, *SIXTEEN_BITS),
         "a size is symbolic": not all(isinstance(size, int) for size in inputs.xs.shape),
         "arrays are on a mesh with explicit axes, or with some manual ones": any(map(_has_unsupported_mesh, leaves)),
     }
@@ -83,6 +89,10 @@ def _inputs(inputs: RunInputs) -> Inputs:
         jnp.zeros((0, 0), bool) if steps is None else steps.reshape(time, batch) for steps in (inputs.mask, inputs.resets)
     )
     return _vary_over_the_same_axes(Inputs(xs.reshape(time, batch, xs.shape[-1]), inputs.params, carry, mask, resets))
+
+
+def _widen(leaf: Array) -> Array:
+    return leaf.astype("float32") if leaf.dtype.name in SIXTEEN_BITS else leaf
 
 
 def _vary_over_the_same_axes(inputs: Inputs) -> Inputs:

@@ -50,7 +50,7 @@ extern "C" bool jlstm_emulate(unsigned, unsigned, unsigned, size_t, void** param
         if (unit < UNITS && a.zs) a.ys[i] = a.counts(t, row) ? a.zs[z] + (a.starts(t, row) ? 10.f : 0.f) : -1;
         if (unit < UNITS && a.zs && a.hs) a.hs[i] = float(k + 1);
         if (a.dzs) a.dzs[z] = a.gates[z] + (a.cs ? a.cs[step * padded + unit] : 0);
-        if (unit < UNITS && a.dzs) a.dzs[z] += a.dys[i] + (a.stores_h() ? 2 * a.hs[i] : a.ys[i]);
+        if (unit < UNITS && a.dzs) a.dzs[z] += a.dys[i] + 2 * a.hs[i];
       }
     }
   }

@@ -65,6 +65,11 @@ def kernel(build_folder, tmp_path):
 
 def run(kernel, **plan):
     """Call the kernel with one unit, two sequences and one step, and return h."""
+    return np.asarray(program(kernel, **plan)()[1])
+
+
+def program(kernel, **plan):
+    """Return a compiled program that calls the kernel."""
     plan = {"blocks": 4, "threads": 32, "cluster": 1, "shared_bytes": 0, "counters": 0, "rows": 2} | plan
     options = attributes(jlstm.LSTMCell(1), reverse=False) | {"cooperative": False, "kernel": str(kernel)}
     options |= {name: np.int32(value) if type(value) is int else value for name, value in plan.items()}
@@ -72,7 +77,7 @@ def run(kernel, **plan):
     operands = [*(np.ones(shape, np.float32) for shape in shapes), np.zeros((0, 0), bool), np.zeros((0, 0), bool)]
     results = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((1, 2, 1), (2, 1), (2, 1))]
     function = jax.ffi.ffi_call("jlstm_gpu_forward", [*results, jax.ShapeDtypeStruct((0,), np.uint8)])
-    return np.asarray(jax.jit(lambda *operands: function(*operands, **options))(*operands)[1])
+    return jax.jit(lambda: function(*operands, **options)).lower().compile()
 
 
 def test_a_gpu_is_described(emulated):
@@ -217,9 +222,14 @@ def test_a_kernel_is_loaded_once_in_each_context(emulated, kernel):
 def test_several_threads_load_a_kernel_once(emulated, kernel):
     """Threads that call a kernel at the same time share it, and leave no context behind."""
     assert library.obstacle() == ""
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: run(kernel), range(16)))
-    np.testing.assert_array_equal(results, np.full((16, 2, 1), 2))
+    emulated.set(log=emulated.log, load_milliseconds=50)
+    programs = []
+    for device in jax.devices("cpu"):  # a device runs one program at a time
+        with jax.default_device(device):
+            programs.append(program(kernel))
+    with ThreadPoolExecutor(len(programs)) as pool:
+        results = list(pool.map(lambda compiled: np.asarray(compiled()[1]), programs))
+    np.testing.assert_array_equal(results, np.full((len(programs), 2, 1), 2))
     assert len(emulated.calls("cuModuleLoadData")) == 1
     assert len(emulated.calls("cuCtxPushCurrent_v2")) == len(emulated.calls("cuCtxPopCurrent_v2"))
 

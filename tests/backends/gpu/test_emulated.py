@@ -7,8 +7,6 @@ import emulated_gpu
 from jlstm import GRU, LSTM, explain
 from problems import assert_close, cotangent_of, differentiate, flags, small_problem
 
-pytestmark = pytest.mark.no_cover
-
 BATCH, TIME = 6, 5
 CASES = {  # layer, units, compute capability, multiprocessors, and whether all blocks run at the same time or as clusters
     "a warp for each sequence": (LSTM, 17, 80, 132, {"cooperative": 0, "cluster": 1}),

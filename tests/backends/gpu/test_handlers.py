@@ -122,7 +122,7 @@ def test_backward_passes_its_arrays(kernel, cell, flags):
     operands = (recurrent, peepholes, h0, mask, resets, hs, gates, cs, dys, dh, dc)
     dzs, dpeepholes, dh0, dc0 = backward(kernel(cell), CELLS[cell], *operands)
     z = gate(gates) + cs if c0.size else gate(gates).copy()
-    z[:, :, :UNITS] += dys + (2 * hs if flags else hs)
+    z[:, :, :UNITS] += dys + 2 * hs
     np.testing.assert_allclose(gate(dzs), z, rtol=0, atol=1e-6)  # the sums are in another order
     np.testing.assert_array_equal(dh0, dh + h0)
     np.testing.assert_array_equal(dc0, dc + recurrent[:, :1].T if c0.size else dc)

@@ -14,8 +14,6 @@ from jlstm import GRU, LSTM, Bidirectional, explain
 from jlstm.backends import gpu
 from problems import FEATURES, flags
 
-pytestmark = pytest.mark.no_cover
-
 BATCH, TIME, UNITS, PADDED = 2, 20, 17, 32
 MOVES = {"transpose", "concatenate", "pad", "gather", "copy", "reverse", "dynamic_slice", "dynamic_update_slice"}
 ATTRIBUTES = {"cell", "reverse", "activation", "recurrent_activation", "output_activation", "coupled", "cell_clip", "gate_clip"}

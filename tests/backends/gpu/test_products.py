@@ -15,8 +15,6 @@ from jlstm.backends import cpu, gpu
 from jlstm.backends.native import primitives
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
 
-pytestmark = pytest.mark.no_cover
-
 FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
 CASES = {  # layer, units, flags
     "plain": (LSTM, UNITS, {}),

@@ -37,7 +37,8 @@ __device__ __forceinline__ void store_in_block(float* own, int block, float valu
 
 __device__ __forceinline__ void wait_for_cluster() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+  // Not the form `.aligned`, for which the threads of a warp must run the same instruction at the same time.
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 #endif
 }
 

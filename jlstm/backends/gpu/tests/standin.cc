@@ -152,6 +152,7 @@ Result cuThreadExchangeStreamCaptureMode(CaptureMode* mode) {
 Result cuModuleLoadData(Module* module, const void* image) {
   if (contexts.empty()) return kInvalidContext;
   if (capture_mode != kCaptureRelaxed) return kCaptureUnsupported;
+  usleep(1000 * unsigned(setting("load_milliseconds", 0)));
   void* const library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
   if (!library) return kInvalidImage;
   *module = new CUmod_st{library};

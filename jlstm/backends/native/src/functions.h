@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string_view>
 #include <type_traits>
@@ -23,12 +24,16 @@ T value_at(const Function<T>& f, T x) {
 }
 
 // Limits the argument too. What lies beyond the limit has the value of the limit.
+//
+// A GPU rounds sigmoid and tanh differently than this function, which runs on the CPU. So a value of theirs counts as that of the
+// limit if it is nearly equal.
 template <class T>
 Function<T> clipped(Function<T> f, T limit) {
   f.clip = limit;
   const T low = value_at<T>(f, -limit), high = value_at<T>(f, limit);
-  f.low = std::max(f.low, low);
-  f.high = std::min(f.high, high);
+  const T margin = f.kind == Function<T>::kLine ? 0 : 32 * std::numeric_limits<T>::epsilon();
+  f.low = std::max(f.low, low + margin * std::abs(low));
+  f.high = std::min(f.high, high - margin * std::abs(high));
   return f;
 }
 
