@@ -32,6 +32,11 @@ figures *args: setup
 bench *args: setup
     @python3 requirements/install.py --peers && {{python}} -m benchmarks "$@"
 
+# check and measure the GPU kernel on a GPU, in seven minutes, with the python3 on the PATH (--help tells the options)
+[no-exit-message]
+gpu *args:
+    @PYTHONPATH="{{justfile_directory()}}${PYTHONPATH:+:$PYTHONPATH}" python3 -m benchmarks.gpu "$@"
+
 # build the documentation in build/docs/html, where a warning is an error (arguments go to sphinx-build)
 docs *args: setup
     @python3 requirements/install.py --docs && {{python}} -m sphinx -W --keep-going -n -q -d build/docs/doctrees docs build/docs/html "$@"

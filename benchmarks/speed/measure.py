@@ -3,13 +3,14 @@
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.machine import machine, versions
 from benchmarks.speed import pool
 from benchmarks.speed.frameworks import FRAMEWORKS, NUMPY
-from benchmarks.speed.points import PEAK, Point
+from benchmarks.speed.points import PEAK, SEQUENCE, Point
 from benchmarks.speed.pool import Worker, WorkerError
 from benchmarks.speed.report import FrameworkInfo, Plan, Report, Round, Row
 
@@ -34,7 +35,13 @@ NOTES = {
 }
 
 
-FULL, QUICK = Plan(7, 0.2), Plan(3, 0.05)
+GPU_NOTES = {
+    "memory": "bytes by job, framework and point, without inputs and parameters: for JAX what a compiled program has for its "
+    "results and all intermediate values, for PyTorch the peak of its allocator during a call",
+    "accuracy": "largest difference from the same computation in float64 on the CPU, of each array relative to its largest "
+    "value; the computation is `scan` for this library, and PyTorch's own LSTM for PyTorch",
+}
+FULL, QUICK, SHORT = Plan(7, 0.2), Plan(3, 0.05), Plan(3, 0.03, together=True)
 
 
 def begin(command: str, threads: int, gpu: bool, plan: Plan, workers: Mapping[str, Worker]) -> Report:
@@ -49,7 +56,7 @@ def begin(command: str, threads: int, gpu: bool, plan: Plan, workers: Mapping[st
         environment=pool.environment(threads, gpu=gpu),
         plan=plan,
         load_before=os.getloadavg()[0],
-        notes=dict(NOTES),
+        notes=NOTES | GPU_NOTES if gpu else dict(NOTES),
         frameworks={
             name: FrameworkInfo(worker.version, FRAMEWORKS[name].ours, FRAMEWORKS[name].peer) for name, worker in workers.items()
         },
@@ -83,22 +90,45 @@ def takes(name: str, point: Point) -> bool:
     return name not in NUMPY or point.group == "peak"
 
 
-def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str, Worker]) -> list[Row]:
-    """Measure one row for each framework that has this job. A failure is noted in the report, and the other frameworks go on."""
-    rows: dict[str, Row] = {}
-    load = os.getloadavg()[0]
+class _Requests:
+    """Requests to the frameworks for one job. A failure is noted in the report, and the other frameworks go on.
 
-    def attempt(framework: str, request: str, **arguments: Any) -> dict[str, Any] | None:
+    Args:
+        report: the report.
+        title: of the job, for the report's errors.
+        workers: the processes by framework.
+    """
+
+    def __init__(self, report: Report, title: str, workers: Mapping[str, Worker]) -> None:
+        self.report, self.title, self.workers = report, title, workers
+
+    def ask(self, framework: str, request: str, **arguments: Any) -> dict[str, Any] | None:
+        """Return the answer of a framework; None if it fails."""
         try:
-            return workers[framework].ask(request, **arguments)
+            return self.workers[framework].ask(request, **arguments)
         except WorkerError as error:
-            report.errors.append(f"{name} {job}: {error}")
-            rows.pop(framework, None)
+            self.report.errors.append(f"{self.title}: {error}")
             return None
 
-    for framework in (framework for framework in workers if takes(framework, point)):
-        answer = attempt(framework, "prepare", point=point._asdict(), job=job)
-        if answer is None or "missing" in answer:
+    def ask_all(self, frameworks: Sequence[str], request: str, **arguments: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the frameworks that do not fail with their answers. They work at the same time if that is the report's plan."""
+
+        def ask(framework: str) -> dict[str, Any] | None:
+            return self.ask(framework, request, **arguments)
+
+        with ThreadPoolExecutor(max(1, len(frameworks)) if self.report.plan.together else 1) as threads:
+            for framework, answer in zip(frameworks, threads.map(ask, frameworks), strict=True):
+                if answer is not None:
+                    yield framework, answer
+
+
+def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str, Worker]) -> list[Row]:
+    """Measure one row for each framework that has this job and does not fail."""
+    rows: dict[str, Row] = {}
+    load, requests = os.getloadavg()[0], _Requests(report, f"{name} {job}", workers)
+    frameworks = [framework for framework in workers if takes(framework, point)]
+    for framework, answer in requests.ask_all(frameworks, "prepare", point=point._asdict(), job=job):
+        if "missing" in answer:
             continue
         if problem := _unexpected_size(point, job, answer["values"]):
             report.errors.append(f"{name} {job}: {framework}: {problem}")
@@ -108,12 +138,24 @@ def _job(report: Report, name: str, point: Point, job: str, workers: Mapping[str
         # Every other round goes backwards, so that a framework does not always run after the same one.
         for framework in list(rows)[:: -1 if number % 2 else 1]:
             time.sleep(PAUSE_SECONDS)
-            answer = attempt(framework, "burst", seconds=report.plan.seconds, calls=report.plan.calls)
-            if answer is not None:
-                rows[framework].rounds.append(Round(**answer))
-    for framework in list(rows):
-        attempt(framework, "release")
+            turn = requests.ask(framework, "burst", seconds=report.plan.seconds, calls=report.plan.calls)
+            if turn is None:
+                del rows[framework]
+            else:
+                rows[framework].rounds.append(Round(**turn))
+    if report.gpu and job in SEQUENCE:
+        _inspect(report, name, job, requests, list(rows))
+    for framework in rows:
+        requests.ask(framework, "release")
     return list(rows.values())
+
+
+def _inspect(report: Report, name: str, job: str, requests: _Requests, frameworks: Sequence[str]) -> None:
+    """Add the memory and the error of a job on a GPU to the report."""
+    for framework, figures in requests.ask_all(frameworks, "inspect"):
+        for table, value in ((report.memory, figures["bytes"]), (report.accuracy, figures["accuracy"])):
+            if value is not None:
+                table.setdefault(job, {}).setdefault(framework, {})[name] = value
 
 
 def _unexpected_size(point: Point, job: str, values: int) -> str | None:

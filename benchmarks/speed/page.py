@@ -11,7 +11,8 @@ EXPLANATION = """\
 `fastest peer` is the fastest framework, not counting this library's own backends. The last row has geometric means over the grid:
 the time of each framework over that of `jlstm`, and in the last column that of the fastest peer at each point. Points outside the
 grid are not part of the means.
-
+"""
+PEAK_MEMORY = """\
 Peak memory is the peak of a separate process during a call, without inputs and parameters. It contains the results and all
 intermediate values. The same figure for a tiny size is subtracted, so libraries and compiled programs are not part of it.
 """
@@ -49,19 +50,22 @@ def publish(path: Path, report: Report) -> list[Path]:
 
 def markdown(report: Report, picture: str) -> str:
     """Return the page: where it was measured, the picture, and all tables."""
-    notes = "\n".join(f"- {name}: {note}" for name, note in report.notes.items())
-    blocks = [
-        "# Speed",
-        f"Made by `{report.command}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it.",
+    head = f"Made by `{report.command}`; `python -m benchmarks --draw` makes it anew from the JSON file beside it."
+    return "\n\n".join(["# Speed", head, *blocks(report, picture)]) + "\n"
+
+
+def blocks(report: Report, picture: str) -> list[str]:
+    """Return the parts of the page that a report has: where it was measured, the picture if there is one, and all tables."""
+    return [
         where(report),
-        f"![GFLOP/s of each framework by size]({picture})",
+        *([f"![GFLOP/s of each framework by size]({picture})"] if picture else []),
         EXPLANATION.strip(),
+        *([] if report.gpu else [PEAK_MEMORY.strip()]),
         *(sheet.markdown() for sheet in tables.sheets(report)),
         tables.details(report).markdown(),
         "## What the numbers are",
-        notes,
+        "\n".join(f"- {name}: {note}" for name, note in report.notes.items()),
     ]
-    return "\n\n".join(blocks) + "\n"
 
 
 def where(report: Report) -> str:

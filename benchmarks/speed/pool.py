@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -29,17 +30,28 @@ class Worker:
         threads: the number of threads that it may use.
         gpu: whether it runs on the GPU.
         extra_environment: additional environment variables.
+        seconds: time for an answer, after which the process is killed; None for no limit.
     """
 
     def __init__(
-        self, name: str, threads: int, *, gpu: bool, extra_environment: Mapping[str, str] = MappingProxyType({})
+        self,
+        name: str,
+        threads: int,
+        *,
+        gpu: bool,
+        extra_environment: Mapping[str, str] = MappingProxyType({}),
+        seconds: float | None = None,
     ) -> None:
-        self.name, self.version = name, ""
+        self.name, self.version, self.seconds = name, "", seconds
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
-        command = [sys.executable, "-m", "benchmarks.speed.worker", name, str(threads), "gpu" if gpu else "cpu"]
-        self.process = subprocess.Popen(
-            command,
-            env=os.environ | environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment) | dict(extra_environment),
+        self.command = [sys.executable, "-m", "benchmarks.speed.worker", name, str(threads), "gpu" if gpu else "cpu"]
+        self.environment = environment(threads, gpu=gpu) | dict(FRAMEWORKS[name].environment) | dict(extra_environment)
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command,
+            env=os.environ | self.environment,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,7 +72,7 @@ class Worker:
         self.errors.close()
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request and wait for the answer.
+        """Send a request and wait for the answer. A process that has ended is started again.
 
         Args:
             request: name of a method of `worker.Server`.
@@ -69,6 +81,7 @@ class Worker:
         Raises:
             WorkerError: the request failed, or the process has ended.
         """
+        self._revive()
         self.tell(request, **arguments)
         return self.answer()
 
@@ -89,13 +102,20 @@ class Worker:
         Raises:
             WorkerError: the request failed, or the process has ended.
         """
-        line = self.process.stdout.readline() if self.process.stdout else ""
+        line = read_line(self.process, self.seconds)
         if not line:
             raise WorkerError(f"{self.name}: {self._exit_message()}")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(f"{self.name}: {answer['error']}")
         return answer
+
+    def _revive(self) -> None:
+        """Start the process again if it has ended, because a framework that failed at one job can still do the next."""
+        if self.process.poll() is not None:
+            self.process.communicate()
+            self.process = self._start()
+            self.answer()
 
     def _exit_message(self) -> str:
         """Wait for the process to end; return its exit status and its last line of errors."""
@@ -105,8 +125,21 @@ class Worker:
         return f"its process ended with exit status {status}{': ' + lines[-1] if lines else ''}"
 
 
+def read_line(process: subprocess.Popen[str], seconds: float | None) -> str:
+    """Return the next line that a process writes, or "" if it ends. It is killed if it writes none for some seconds."""
+    timer = threading.Timer(seconds, process.kill) if seconds else None
+    if timer:
+        timer.start()
+    line = process.stdout.readline() if process.stdout else ""
+    if timer:
+        timer.cancel()
+    return line
+
+
 @contextmanager
-def start(names: Sequence[str], required: Sequence[str], threads: int, *, gpu: bool) -> Iterator[dict[str, Worker]]:
+def start(
+    names: Sequence[str], required: Sequence[str], threads: int, *, gpu: bool, seconds: float | None = None
+) -> Iterator[dict[str, Worker]]:
     """Start the processes of the frameworks that can be imported; print a line for each of the others.
 
     Args:
@@ -114,13 +147,15 @@ def start(names: Sequence[str], required: Sequence[str], threads: int, *, gpu: b
         required: the frameworks that must not be left out.
         threads: the number of threads of each process.
         gpu: whether to use the GPU.
+        seconds: time of a process for an answer; None for no limit.
 
     Raises:
         WorkerError: a framework in `required` cannot be imported, or fails on a small problem.
     """
     workers: list[Worker] = []
     try:
-        workers += [Worker(name, threads, gpu=gpu) for name in names]  # the processes import their frameworks at the same time
+        # The processes import their frameworks at the same time.
+        workers += [Worker(name, threads, gpu=gpu, seconds=seconds) for name in names]
         ready = {worker.name: worker for worker in workers if _imported(worker, worker.name in required)}
         for worker in ready.values():
             worker.tell("warm_up", point=WARM._asdict())
@@ -158,5 +193,6 @@ def environment(threads: int, *, gpu: bool) -> dict[str, str]:
     """Return the environment of all processes: thread counts for every library, memory settings as in `benchmarks.machine`."""
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     common = {name: value for name, value in ENVIRONMENT.items() if not gpu or name != "CUDA_VISIBLE_DEVICES"}
-    device = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}  # all processes share one GPU
+    # All processes share one GPU. The CPU computes what is exact.
+    device = {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {}
     return common | device | dict.fromkeys(counts, str(threads))

@@ -18,11 +18,13 @@ class Plan(NamedTuple):
         rounds: number of turns of each framework.
         seconds: length of a turn.
         calls: the least number of calls in a turn.
+        together: whether all frameworks compile a job at the same time, which is shorter if there are many cores.
     """
 
     rounds: int
     seconds: float
     calls: int = 3
+    together: bool = False
 
 
 class FrameworkInfo(NamedTuple):
@@ -106,7 +108,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All that is written to the JSON file. A run of the benchmark adds to the last five fields.
+    """All that is written to the JSON file. A run of the benchmark adds to the last six fields.
 
     Attributes:
         command: command line of the benchmark.
@@ -123,6 +125,7 @@ class Report:
         points: the points by name, in the order in which they were measured.
         rows: the times.
         memory: peak memory in bytes by job, framework and point.
+        accuracy: the largest error against float64, relative to the largest value, by job, framework and point; only on a GPU.
         errors: one sentence for each failure.
     """
 
@@ -140,6 +143,7 @@ class Report:
     points: dict[str, Point] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     memory: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    accuracy: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
     @classmethod

@@ -48,6 +48,8 @@ def sheets(report: Report) -> list[Sheet]:
         _step(report),
         _memory(report, "forward", "Peak memory, forward, MB"),
         _memory(report, "training", "Peak memory, forward and backward, MB"),
+        _accuracy(report, "forward", "Error against float64, outputs"),
+        _accuracy(report, "training", "Error against float64, gradients"),
         *(_long(report, job) for job in ("forward", "training")),
     ]
     return [sheet for sheet in tables if len(sheet.rows) > 1]
@@ -110,12 +112,20 @@ def _step(report: Report) -> Sheet:
 
 
 def _memory(report: Report, job: str, title: str) -> Sheet:
-    memory = report.memory.get(job, {})
-    points = [name for name in report.points if any(name in peaks for peaks in memory.values())]
-    rows = [["batch × time × features × units", *memory]]
-    for point in points:
-        point_peaks = {framework: peaks.get(point) for framework, peaks in memory.items()}
-        rows.append([_title(report, point), *_cells(list(memory), point_peaks, lambda bytes_: f"{bytes_ / 1e6:.1f}")])
+    return _by_framework(report, report.memory.get(job, {}), title, lambda bytes_: f"{bytes_ / 1e6:.1f}")
+
+
+def _accuracy(report: Report, job: str, title: str) -> Sheet:
+    return _by_framework(report, report.accuracy.get(job, {}), title, lambda error: f"{error:.1e}")
+
+
+def _by_framework(report: Report, values: dict[str, dict[str, Any]], title: str, form: Format) -> Sheet:
+    columns = [name for name in report.frameworks if name in values]
+    rows = [["batch × time × features × units", *columns]]
+    for point in report.points:
+        point_values = {name: values[name][point] for name in columns if point in values[name]}
+        if point_values:
+            rows.append([_title(report, point), *_cells(columns, point_values, form)])
     return Sheet(title, rows)
 
 

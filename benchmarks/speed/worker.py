@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 import time
+import timeit
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -67,8 +68,13 @@ class Server:
         highest = memory.peak()
         return {"peak_bytes": None if highest is None else max(0, highest - min(built, compiled))}
 
+    def inspect(self) -> Answer:
+        """Return the bytes that the prepared job needs on a GPU, and its error against float64; None for what is not known."""
+        memory, error = (getattr(self.job, name, None) for name in ("memory", "error"))
+        return {"bytes": memory and memory(), "accuracy": error and error()}
+
     def burst(self, seconds: float, calls: int) -> Answer:
-        """Call the job repeatedly, after one call that is not timed.
+        """Call the job repeatedly, after one call that is not timed, or three on a GPU.
 
         On a GPU several calls are started before the last one is waited for, as programs for GPUs do. The time of a call is then
         that of all of them divided by their number.
@@ -85,11 +91,11 @@ class Server:
         """
         if self.job is None:
             raise RuntimeError("a burst was asked for and nothing is prepared: send prepare first")
-        started = time.perf_counter()
         self.job()
         calls_at_once = 1
         if isinstance(self.job, Job) and self.setting.gpu:
-            calls_at_once = max(1, min(PIPELINED, int(seconds / (time.perf_counter() - started))))
+            fastest = min(timeit.repeat(self.job, repeat=2, number=1))  # one call may be slow by chance
+            calls_at_once = max(1, min(PIPELINED, int(seconds / fastest)))
         times: list[float] = []
         gc.disable()  # a collection would count as time of the call in which it falls
         begin = previous = time.perf_counter()
@@ -158,7 +164,8 @@ def main(name: str, threads: str, platform: str) -> None:
     except ImportError as error:
         return answer({"not_importable": str(error)})
     answer({"version": version})
-    setting = frameworks.Setting(int(threads), frameworks.FRAMEWORKS[name].variant, platform == "gpu")
+    framework = frameworks.FRAMEWORKS[name]
+    setting = frameworks.Setting(int(threads), framework.variant, platform == "gpu", framework.dtype)
     server = Server(module.build, setting)
     for line in sys.stdin:
         question = json.loads(line)

@@ -21,11 +21,13 @@ class Setting(NamedTuple):
         threads: the number of threads that it may use.
         variant: the framework's variant, such as the backend.
         gpu: whether to run on the GPU.
+        dtype: of parameters and inputs, for the frameworks that have a variant for it.
     """
 
     threads: int
     variant: str = ""
     gpu: bool = False
+    dtype: str = "float32"
 
 
 class Framework(NamedTuple):
@@ -40,6 +42,7 @@ class Framework(NamedTuple):
         peer: whether it is compared with this library. NumPy is not: it only multiplies matrices.
         on: where it runs, "cpu" and "gpu".
         long: whether it is run on very long sequences.
+        dtype: passed on to `build`.
     """
 
     module: str
@@ -50,6 +53,7 @@ class Framework(NamedTuple):
     peer: bool = True
     on: tuple[str, ...] = ("cpu", "gpu")
     long: bool = False
+    dtype: str = "float32"
 
 
 def _ours(backend: str) -> Framework:
@@ -76,7 +80,15 @@ DROP_INS = {
     "compat-flax-nnx": Framework("flax_nnx", "jlstm", "jlstm.compat.flax.nnx", peer=False),
 }
 NUMPY = {"numpy": Framework("numpy", "numpy", peer=False, on=("cpu",))}
-FRAMEWORKS = OURS | PEERS | DROP_INS | NUMPY
+# Other arithmetic, for `python -m benchmarks.gpu`. By default JAX and PyTorch multiply float32 in TF32.
+ARITHMETIC = {
+    "jlstm, no TF32": _ours("auto")._replace(environment={"JAX_DEFAULT_MATMUL_PRECISION": "highest"}, on=("gpu",)),
+    "torch, no TF32": Framework("torch", "torch", "no TF32", peer=False, on=("gpu",)),
+}
+for _dtype in ("bfloat16", "float16"):
+    ARITHMETIC[f"jlstm {_dtype}"] = _ours("auto")._replace(dtype=_dtype, on=("gpu",))
+    ARITHMETIC[f"torch {_dtype}"] = Framework("torch", "torch", peer=False, on=("gpu",), dtype=_dtype)
+FRAMEWORKS = OURS | PEERS | DROP_INS | NUMPY | ARITHMETIC
 
 
 def load(name: str) -> tuple[ModuleType, str]:

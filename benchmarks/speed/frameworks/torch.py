@@ -1,6 +1,10 @@
-"""PyTorch: `nn.LSTM` and `nn.GRU`, time-major, which is cuDNN's on a GPU; one step by `nn.LSTMCell`. Two biases."""
+"""PyTorch: `nn.LSTM` and `nn.GRU`, time-major, which is cuDNN's on a GPU; one step by `nn.LSTMCell`. Two biases.
 
-from collections.abc import Callable
+By default cuDNN multiplies float32 in TF32. The variant "no TF32" does not. Errors are those against PyTorch in float64.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -8,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.speed.frameworks import Setting
-from benchmarks.speed.job import Job
+from benchmarks.speed.job import Job, relative_error
 from benchmarks.speed.points import Point
 
 
@@ -16,27 +20,37 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     """Return the jobs: forward in inference mode, training by autograd without input gradients. A call packs ragged batches."""
     torch.set_num_threads(setting.threads)
     torch.manual_seed(0)
+    if setting.variant == "no TF32":
+        torch.backends.cudnn.allow_tf32 = False
     device = torch.device("cuda" if setting.gpu else "cpu")
     if point.form == "matrix":
         a, b = (torch.from_numpy(factor).to(device) for factor in point.factors())
-        return {"product": _blocking_call(lambda: a @ b, setting)}
-    xs = torch.from_numpy(point.inputs()).to(device)
+        return {"product": _job(lambda: a @ b, setting)}
+    xs = torch.from_numpy(point.inputs()).to(device, getattr(torch, setting.dtype))
     if point.form == "step":
-        return {"step": _blocking_call(_step(nn.LSTMCell(point.features, point.units[0]).to(device), xs[0]), setting)}
+        return {"step": _job(_step(nn.LSTMCell(point.features, point.units[0]).to(xs), xs[0]), setting)}
     kind = nn.GRU if point.cell == "gru" else nn.LSTM
-    layers = nn.ModuleList(kind(f, units, bidirectional=directions == 2) for f, units, directions in point.layers).to(device)
-    parameters, lengths = list(layers.parameters()), torch.from_numpy(point.lengths)
+    layers = nn.ModuleList(kind(f, units, bidirectional=directions == 2) for f, units, directions in point.layers).to(xs)
+    for layer in layers:
+        layer.flatten_parameters()
+    lengths = torch.from_numpy(point.lengths)
 
-    def outputs() -> torch.Tensor:
+    def outputs(layers: nn.ModuleList, xs: torch.Tensor) -> torch.Tensor:
         ys: Any = pack_padded_sequence(xs, lengths, enforce_sorted=False) if point.form == "ragged" else xs
         for layer in layers:
             ys, _ = layer(ys)
         return pad_packed_sequence(ys, total_length=point.time)[0] if point.form == "ragged" else ys
 
-    def training() -> Any:
-        return torch.autograd.grad(torch.sum(outputs() ** 2), parameters)
+    def training(layers: nn.ModuleList, xs: torch.Tensor) -> Any:
+        return torch.autograd.grad(torch.sum(outputs(layers, xs) ** 2), list(layers.parameters()))
 
-    return {"forward": _blocking_call(torch.inference_mode()(outputs), setting), "training": _blocking_call(training, setting)}
+    def job(function: Callable[..., Any]) -> Callable[[], Any]:
+        def exact() -> Any:
+            return function(copy.deepcopy(layers).cpu().double(), xs.cpu().double())
+
+        return _job(lambda: function(layers, xs), setting, exact)
+
+    return {"forward": job(torch.inference_mode()(outputs)), "training": job(training)}
 
 
 def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:
@@ -45,11 +59,26 @@ def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:
     return torch.inference_mode()(lambda: cell(x, (h, c)))
 
 
-def _blocking_call(function: Callable[[], Any], setting: Setting) -> Callable[[], Any]:
-    """Return a callable that calls the function and waits for its result."""
+def _job(function: Callable[[], Any], setting: Setting, exact: Callable[[], Any] | None = None) -> Callable[[], Any]:
+    """Return a callable that calls the function and waits for its result. `exact` computes the same in float64."""
 
     def wait(result: Any) -> Any:
         torch.cuda.synchronize()  # kernels on a GPU run after the call has returned
         return result
 
-    return Job(function, wait) if setting.gpu else function
+    def memory() -> int:
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        wait(function())
+        return torch.cuda.max_memory_allocated() - held
+
+    def error() -> float:
+        return relative_error(_arrays(function()), _arrays(exact() if exact else ()))
+
+    return Job(function, wait, memory, error if exact else None) if setting.gpu else function
+
+
+def _arrays(result: Any) -> list[Any]:
+    """Return a tensor, or tensors, in float64 for NumPy."""
+    tensors: Iterable[torch.Tensor] = [result] if isinstance(result, torch.Tensor) else result
+    return [tensor.detach().cpu().double().numpy() for tensor in tensors]
