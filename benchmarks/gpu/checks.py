@@ -26,7 +26,7 @@ from benchmarks.speed.frameworks.jitted import in_float64
 from jlstm import LSTM, Stack
 from jlstm.backends import gpu
 from jlstm.backends.gpu import cache as disk
-from jlstm.backends.gpu import compiler, library, nvrtc
+from jlstm.backends.gpu import library, nvrtc
 
 UNITS = (10, 48, 128, 320)  # run by a warp, a block, a cluster and through global memory, at least on some GPUs
 PRECISION = "highest"  # of the products outside the kernel, so that float32 is float32
@@ -191,8 +191,7 @@ def compilation() -> str:
     slowest = {"compiled in": 0.0, "from the cache in": 0.0}
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {disk.VARIABLE: folder}):
         for units, direction, title in itertools.product((10, 64, 128, 512), DIRECTIONS, slowest):
-            for function in (gpu.kernel.compiled, compiler._kernel):
-                function.cache_clear()
+            gpu.kernel._compiled.cache_clear()
             started = time.perf_counter()
             kernel = gpu.kernel.compiled(direction, "lstm", units, 32)
             if isinstance(kernel, str):

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from jlstm.backends import cpu, gpu
-from jlstm.backends.gpu import cache, compiler, library, nvrtc
+from jlstm.backends.gpu import cache, library, nvrtc
 from jlstm.backends.native import primitives
 
 ROOT = library.HERE.parents[2]

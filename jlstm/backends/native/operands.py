@@ -39,6 +39,12 @@ class Inputs(NamedTuple):
         return bool(self.mask.size or self.resets.size)
 
 
+def default_precision() -> str | None:
+    """Return `jax_default_matmul_precision` in this thread."""
+    config: Any = jax.config
+    return config.jax_default_matmul_precision
+
+
 class Outputs(NamedTuple):
     """The results of a run: the outputs of all steps, and the last carry."""
 

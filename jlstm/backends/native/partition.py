@@ -9,7 +9,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from jlstm.backends.native.operands import Axes
+from jlstm.backends.native.operands import Axes, default_precision
 
 
 def is_callable(context: Any) -> bool:
@@ -42,7 +42,7 @@ def partition_batch(call: Callable, operands: Sequence[Array], operand_axes: Axe
             for array, batch_axis in zip(arrays, batch_axes, strict=True)
         ]
 
-    precision = jax.config.jax_default_matmul_precision
+    precision = default_precision()
 
     def partition(mesh: Any, arg_shapes: Sequence[Any], result_shapes: Sequence[Any]) -> Any:
         xs_spec = arg_shapes[0].sharding.spec

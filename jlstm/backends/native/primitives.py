@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from jlstm.backends.native import reference
 from jlstm.backends.native.folding import fold
-from jlstm.backends.native.operands import Axes, Inputs, Outputs, Run
+from jlstm.backends.native.operands import Axes, Inputs, Outputs, Run, default_precision
 from jlstm.backends.native.partition import DEVICES, is_callable
 from jlstm.cells.base import RecurrentCell
 
@@ -54,7 +54,7 @@ class Kernel(Protocol):
 
 def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
     """Run an LSTM or GRU over time."""
-    constant = Run(cell, tuple(sorted(inputs.params)), reverse, jax.config.jax_default_matmul_precision)
+    constant = Run(cell, tuple(sorted(inputs.params)), reverse, default_precision())
     return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 
 

@@ -46,7 +46,7 @@ def recorder(monkeypatch, tmp_path):
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
     monkeypatch.setattr(nvrtc, "load", lambda newest: recorder)
     monkeypatch.setattr(compiler.library, "cuda_version", lambda: (12, 9))
-    yield recorder
+    return recorder
 
 
 def test_a_kernel_is_compiled_with_the_macros_of_its_plan(recorder):
