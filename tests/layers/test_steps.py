@@ -128,8 +128,11 @@ def test_a_scan_over_windows_goes_with_inputs_of_any_width(dtype, name):
 @pytest.mark.table(quick=1)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_windows_equal_the_whole(dtype):
-    """A wider carry between them holds the same numbers, in steps too, and their gradient is the same."""
-    layer = LSTM(UNITS)
+    """A wider carry between them holds the same numbers, in steps too, and their gradient is the same.
+
+    XLA rounds the carry at each step. A native kernel rounds it only between windows.
+    """
+    layer = LSTM(UNITS, backend="fused")
     params = layer.init(jax.random.key(0), FEATURES)
     xs = jax.random.normal(jax.random.key(1), (2, 12, FEATURES)).astype(dtype)
     windows = xs.reshape(2, 3, 4, FEATURES).swapaxes(0, 1)
