@@ -32,7 +32,7 @@ REGISTERS = 65536  # of a multiprocessor, for 32-bit numbers
 MOST_WEIGHTS = 128  # in the registers of a thread
 # Registers of a thread beside its weights: some, and more for each number that it computes in a step. From the compiler's report.
 OTHER_REGISTERS = 72
-REGISTERS_OF_NUMBER = {"forward": 8, "backward": 12}
+REGISTERS_OF_NUMBER = 18
 MOST_REGISTERS = 255  # of a thread
 MOST_WARPS = 16  # of a block
 # Cycles of a step that blocks wait for each other. They are fitted to the table above.
@@ -200,7 +200,7 @@ class _Layout(NamedTuple):
         """Whether a block fits on a multiprocessor, and all blocks that wait for each other on the GPU."""
         if self.results % (4 * self.columns) or not 1 <= self.warps <= MOST_WARPS:
             return False
-        registers = self.weights + OTHER_REGISTERS + self.numbers * REGISTERS_OF_NUMBER[self.direction]
+        registers = self.weights + OTHER_REGISTERS + self.numbers * REGISTERS_OF_NUMBER
         return (
             self.weights <= MOST_WEIGHTS
             and registers <= MOST_REGISTERS

@@ -14,7 +14,7 @@ AMPERE, HOPPER = Gpu((8, 0), 7, 166912), Gpu((9, 0), 132, 232448)
 EXCHANGES = {  # units, batch and GPU, such that blocks exchange h in this way
     "warp": (32, 3, HOPPER),
     "none": (33, 5, AMPERE),
-    "cluster": (40, 5, HOPPER),
+    "cluster": (112, 4, HOPPER),
     "global": (112, 4, AMPERE),
 }
 SANITIZERS = {"races": "thread", "addresses": "address,undefined"}
