@@ -93,7 +93,7 @@ def _report(library: nvrtc.Nvrtc, choice: Plan, gpu: Gpu) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Write or print the table."""
+    """Compile all variants, print their rows, and write the table to RESULTS unless --print is given."""
     version = ".".join(map(str, nvrtc.load().version))
     lines = [
         "# Variants of the GPU kernel",

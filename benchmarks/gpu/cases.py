@@ -73,7 +73,7 @@ class Problem(NamedTuple):
 
 
 def cases() -> dict[str, Case]:
-    """Return all cases by name."""
+    """Return the layers, sizes and flags that are compared with the textbook, by name."""
     table = {f"lstm {batch}×{units}": Case(LSTM(units, backend="gpu"), batch) for batch, units in SIZES}
     for batch, units in ((7, 17), (6, 48), (9, 128), (5, 320)):
         table[f"lstm {batch}×{units}, mask, resets, reverse"] = Case(LSTM(units, reverse=True, backend="gpu"), batch, flags=True)

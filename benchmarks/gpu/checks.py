@@ -236,7 +236,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def run(name: str) -> Outcome:
-    """Run a check."""
+    """Run a check, and return whether it passed, its figures and its seconds."""
     started = time.perf_counter()
     try:
         with jax.default_matmul_precision(PRECISION):

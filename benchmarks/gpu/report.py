@@ -47,7 +47,7 @@ class GpuReport:
 
     @property
     def failures(self) -> list[Outcome]:
-        """The checks that failed."""
+        """The outcomes of the checks of correctness that did not pass."""
         return [outcome for outcome in (*self.checks, *self.sanitizer) if not outcome.passed]
 
     @classmethod
@@ -59,7 +59,7 @@ class GpuReport:
         return cls(**content | {"speed": content["speed"] and Report.of(content["speed"])})
 
     def write(self, path: Path) -> None:
-        """Write the JSON file."""
+        """Write all outcomes and measurements to the JSON file."""
         content = {
             **vars(self),
             "checks": [outcome._asdict() for outcome in self.checks],
@@ -83,7 +83,7 @@ class GpuReport:
         return paths
 
     def markdown(self, picture: str = "") -> str:
-        """Return the page."""
+        """Return the Markdown page with the checks and the measured times."""
         passed = sum(outcome.passed for outcome in self.checks)
         blocks = ["# The GPU kernel on a GPU", f"{passed} of {len(self.checks)} checks passed. {self.build.capitalize()}."]
         if self.packages:

@@ -126,9 +126,9 @@ def refuse_other_kind(path: Path, content: bytes | mmap, expected: str, *own_kin
     Raises:
         ValueError: the file is of another known kind. The message names it, and a remedy.
     """
-    known = _zip_kind(path) if content[:4] == b"PK\x03\x04" else kind(content) or _pytorch_kind(content)
-    if known is not None and known[0] not in own_kinds:
-        raise ValueError(f"{path} is {known[0]}, expected {expected}: {known[1]}")
+    kind_and_remedy = _zip_kind(path) if content[:4] == b"PK\x03\x04" else kind(content) or _pytorch_kind(content)
+    if kind_and_remedy is not None and kind_and_remedy[0] not in own_kinds:
+        raise ValueError(f"{path} is {kind_and_remedy[0]}, expected {expected}: {kind_and_remedy[1]}")
 
 
 def _zip_kind(path: Path) -> tuple[str, str] | None:
@@ -136,7 +136,7 @@ def _zip_kind(path: Path) -> tuple[str, str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # the reader says what is wrong with the archive
         return None
     if "data.pkl" in names:
         return "a file of PyTorch", _FROM_PYTORCH

@@ -160,7 +160,7 @@ class _Layout(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """Results of each thread."""
+        """Neighboring results of a product that each thread computes: 4 or 2."""
         return 4 if self.direction == "forward" or self.share % 16 == 0 else 2
 
     @property
@@ -175,7 +175,7 @@ class _Layout(NamedTuple):
 
     @property
     def warps(self) -> int:
-        """Warps of a block."""
+        """Warps of 32 threads in a block, which share out its results and sums."""
         return self.results // (4 * self.columns) * self.slices
 
     @property

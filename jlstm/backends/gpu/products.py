@@ -47,8 +47,8 @@ def weight_gradients(
         recurrent = _multiply(hs, dzs, rows, rows)
     else:
         # h before a step is the output of the step before, and h0 for the first. XLA may multiply parts of the arrays in place.
-        first, others, before = (-1, slice(None, -1), slice(1, None)) if reverse else (0, slice(1, None), slice(None, -1))
-        recurrent = _multiply(inputs.carry.h, dzs[first], (0,), (0,)) + _multiply(hs[before], dzs[others], rows, rows)
+        first, others, previous = (-1, slice(None, -1), slice(1, None)) if reverse else (0, slice(1, None), slice(None, -1))
+        recurrent = _multiply(inputs.carry.h, dzs[first], (0,), (0,)) + _multiply(hs[previous], dzs[others], rows, rows)
     kernel, bias = _multiply(inputs.xs, dzs, rows, rows), dzs.sum(rows)
     return Weights(_cut(kernel, units), _cut(recurrent, units), _cut(bias, units), dpeepholes.sum(0))
 
