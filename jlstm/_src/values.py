@@ -133,11 +133,16 @@ def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | N
     return value
 
 
-def bound(name: str, value: Any) -> float:
-    """Return a number above zero as float, or raise TypeError (no number) or ValueError (not above zero, or NaN)."""
+def bound(name: str, value: Any, *, zero: bool = False) -> float:
+    """Return a number above zero, or with `zero` at least zero, as float.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: it is below, or NaN.
+    """
     value = number(name, value, nan=True)
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {brief(value)}")
+    if not (value >= 0 if zero else value > 0):
+        raise ValueError(f"{name} must be {'at least' if zero else 'above'} 0, got {brief(value)}")
     return value
 
 
