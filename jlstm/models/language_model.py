@@ -114,6 +114,7 @@ class LanguageModel(nn.Module):
         # Last: Flax freezes the fields of a module here.
         super().__post_init__()
 
+    @nn.nowrap
     def _check_sizes(self) -> None:
         for size in self.units if isinstance(self.units, tuple) else (self.units,):
             checks.positive("units", size)
