@@ -128,6 +128,11 @@ class LanguageModel(nn.Module):
         options = {"kernel_init": initial, "recurrent_init": initial, "bias_init": initial, "forget_bias": self.forget_bias}
         return LSTM(self.units, **(options | dict(self.lstm)))
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether a random key changes the results, because it turns dropout on."""
+        return self.dropout > 0 or self.layer.stochastic
+
     @nn.nowrap
     def initial_carry(self, size: int) -> PyTree:
         """Return the initial carry for a batch of `size` texts: a tuple with zeros for each layer. No parameters are needed."""
