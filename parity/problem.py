@@ -7,8 +7,8 @@ import numpy as np
 
 import jlstm
 from jlstm._src import checks
-from jlstm._src.description import features_in
 from jlstm.layers import param_shapes
+from jlstm.layers.shapes import features_in
 
 Arrays = Any
 MASKS = ("none", "right", "left", "holes", "row")

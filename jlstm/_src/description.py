@@ -9,7 +9,7 @@ import numpy as np
 
 from jlstm import cells
 from jlstm._src import checks
-from jlstm.cell import Cell, Params
+from jlstm.cell import Cell
 from jlstm.cells import wrappers
 from jlstm.layers import RNN, Bidirectional, Layer, Stack
 
@@ -85,15 +85,3 @@ def _built(value: Any, depth: int) -> Any:
         return kind(**options)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{kind.__name__} cannot have the options that are described ({error}): save it again") from error
-
-
-def features_in(layer: Layer, params: Params) -> int:
-    """Return the size of the last axis of the inputs that `params` are for.
-
-    Raises:
-        ValueError: `params` have another structure than those of the layer.
-    """
-    try:
-        return layer.features_in(params)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"params must be what init of {layer!r} returns, got another tree: pass those") from error

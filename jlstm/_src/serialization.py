@@ -17,9 +17,10 @@ from safetensors import SafetensorError
 
 from jlstm._src import checks, digests
 from jlstm._src.arguments import answered
-from jlstm._src.description import build, describe, features_in
+from jlstm._src.description import build, describe
 from jlstm.cell import Params, PyTree
 from jlstm.layers import Layer, param_shapes
+from jlstm.layers.shapes import check_params
 
 _FORMAT, _VERSION = "jlstm", 1
 _DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
@@ -57,8 +58,7 @@ def save(path: str | os.PathLike[str], params: PyTree, *, layer: Layer | None = 
         raise TypeError(f"params must be a tree of arrays, got {checks.brief(params)}: pass what init returned")
     metadata: dict[str, str] = {}
     if layer is not None:
-        text, features = describe(layer), features_in(layer, params)
-        checks.tree("params", params, param_shapes(layer, features), "pass the parameters of this layer")
+        text, features = describe(layer), check_params(layer, params)
         metadata = {"format": _FORMAT, "version": str(_VERSION), "layer": text, "features": str(features)}
     write(path, pack(by_name(params), metadata))
 

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from jlstm._src import checks
-from jlstm._src.description import features_in
 from jlstm.cell import Cell, Params
 from jlstm.cells import ElmanCell, GRUCell, LSTMCell
 from jlstm.cells.lstm import GATE_NAMES
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, param_shapes
 from jlstm.layers.bidirectional import MERGES
+from jlstm.layers.shapes import features_in
 
 OURS = {"LSTM": "ifgo", "GRU": "zrg", "RNN": "h"}  # RNN: the plain recurrent network, an ElmanCell
 _LOOP = {field.name for field in fields(RNN)} - {"cell"}

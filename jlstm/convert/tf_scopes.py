@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
 
-from jlstm._src.description import features_in
 from jlstm.cell import Params
 from jlstm.convert import layout, tf1_cells
 from jlstm.layers import Bidirectional, Layer
+from jlstm.layers.shapes import features_in
 
 LayerAndParams = tuple[Layer, Params]
 Result = LayerAndParams | str  # a layer, or the reason why it is skipped

@@ -13,6 +13,7 @@ from jlstm.backends.contract import RunOptions
 from jlstm.backends.reduction import reduce
 from jlstm.cell import Cell, Params, PyTree
 from jlstm.layers import RNN
+from jlstm.layers.shapes import checked_steps
 
 
 class Trajectory(NamedTuple):
@@ -45,7 +46,7 @@ def run(layer: RNN, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: 
 
     The arguments and errors are the same as for `Layer.apply`.
     """
-    steps = layer.checked_steps(params, xs, carry, lengths, mask, resets)
+    steps = checked_steps(layer, params, xs, carry, lengths, mask, resets)
     outer_inputs = without_padding(layer.run_inputs(params, steps, carry))
     # The loop below runs forwards only, so the steps of a reversed layer are flipped first.
     if layer.reverse:

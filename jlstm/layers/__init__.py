@@ -1,6 +1,7 @@
 """Recurrent layers: a cell over time, two directions, a stack, and functions that inspect a run."""
 
 from jlstm.layers.bidirectional import Bidirectional
+from jlstm.layers.bound import Bound
 from jlstm.layers.choices import Explanation, explain
 from jlstm.layers.composite import Composite
 from jlstm.layers.constructors import GRU, LSTM
@@ -15,6 +16,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Bidirectional",
+    "Bound",
     "Composite",
     "Explanation",
     "Layer",

@@ -12,15 +12,16 @@ from jlstm._src import checks
 from jlstm._src.arguments import answered
 from jlstm._src.loop import Results, Steps
 from jlstm.cell import Options, Params, PyTree
-from jlstm.layers.shapes import check_order, check_trees
+from jlstm.layers.bound import Bound
+from jlstm.layers.shapes import check_order, check_params, check_trees, checked_steps
 from jlstm.layers.tree import Tree
 
 
 class Layer(Tree, Options, abc.ABC):
     """A recurrent layer. Subclasses are frozen dataclasses of options; their methods are pure.
 
-    Callers use `init`, `initial_carry`, `apply`, `step` and `last_output`, which check their arguments. A new kind of layer
-    defines the abstract methods, which get checked arguments; if it is made of other layers, it is a `jlstm.layers.Composite`.
+    Callers use `init`, `bind`, `initial_carry`, `apply`, `step` and `last_output`, which check their arguments. A new kind
+    of layer defines the abstract methods, which get checked arguments. If it is made of layers, it is a `Composite`.
 
     Examples:
         >>> import jax, jlstm
@@ -36,7 +37,7 @@ class Layer(Tree, Options, abc.ABC):
         """Raise TypeError: a layer holds no parameters, so it cannot be called."""
         raise TypeError(
             "a layer holds no parameters and is not called: write params = layer.init(key, features=…), then "
-            "carry, ys = layer.apply(params, xs); jlstm.nnx and jlstm.linen have modules that are called"
+            "carry, ys = layer.apply(params, xs), or ys = layer.bind(params)(xs); jlstm.nnx and jlstm.linen have modules"
         )
 
     @property
@@ -123,6 +124,28 @@ class Layer(Tree, Options, abc.ABC):
             what = checks.brief(features)
             raise ValueError(f"features must be the size of the inputs' last axis, got {what}: pass features=xs.shape[-1]")
         return self.draw(key, checks.positive("features", features))
+
+    @answered("layer.bind")
+    def bind(self, params: Params) -> Bound:
+        """Return this layer and its parameters as one pytree, which is called: `bound(xs)` returns the outputs.
+
+        Args:
+            params: parameters as `init` returns them. For stacked ones, as of an ensemble, write `jax.vmap(layer.bind)(params)`.
+
+        Raises:
+            ValueError: `params` are not those of this layer.
+            TypeError: an array is not floating.
+
+        Examples:
+            >>> import jax, jlstm
+            >>> layer, xs = jlstm.LSTM(4), jax.numpy.ones((2, 5, 3))
+            >>> bound = layer.bind(layer.init(jax.random.key(0), features=3))
+            >>> gradients = jax.grad(lambda bound: bound(xs).sum())(bound)
+            >>> bound(xs).shape, gradients.params["kernel"].shape
+            ((2, 5, 4), (3, 16))
+        """
+        check_params(self, params)
+        return Bound(self, params)
 
     @answered("layer.initial_carry")
     def initial_carry(self, params: Params, batch_shape: tuple[int, ...], dtype: Any = None) -> PyTree:
@@ -268,33 +291,10 @@ class Layer(Tree, Options, abc.ABC):
             raise ValueError("key and dropout_masks are both given, expected at most one: a key draws such masks")
         if key is not None:
             checks.key("key", key)
-        steps = self.checked_steps(params, xs, carry, lengths, mask, resets)
+        steps = checked_steps(self, params, xs, carry, lengths, mask, resets)
         results = self.run(params, steps, carry, key, dropout_masks, states)
         if self.time_major:
             return results
         time_axis = steps.xs.ndim - 2 - len(self.spatial_in)
         batch_first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, time_axis), (results.ys, results.states))
         return Results(results.carry, *batch_first)
-
-    def checked_steps(self, params: Params, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any) -> Steps:
-        """Check the arguments of `apply`, and raise what it raises. Return them with time first, and the lengths as a mask."""
-        check_order(params, xs, "layer.apply(params, xs)")
-        xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=self.spatial_in)
-        step_rank = len(self.spatial_in) + 1  # axes of one step of one sequence
-        if lengths is not None and mask is not None:
-            raise ValueError("lengths and mask are both given, expected at most one: put the lengths into the mask, or drop one")
-        mask, resets = (
-            None if value is None else checks.flags(name, value, xs.shape[:-step_rank], "xs")
-            for name, value in (("mask", mask), ("resets", resets))
-        )
-        if not self.time_major:
-            xs, mask, resets = _time_first(xs, -1 - step_rank), _time_first(mask, -1), _time_first(resets, -1)
-        check_trees(self, params, carry, xs.shape[1:], "xs")
-        if lengths is not None:
-            lengths = checks.lengths(lengths, xs.shape[1:-step_rank], xs.shape[0])
-            mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - step_rank)) < jnp.expand_dims(lengths, 0)
-        return Steps(xs, mask, resets)
-
-
-def _time_first(leaf: Array | None, axis: int) -> Any:
-    return None if leaf is None else jnp.moveaxis(leaf, axis, 0)

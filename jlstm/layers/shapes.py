@@ -5,9 +5,11 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jlstm._src import checks
-from jlstm.cell import PyTree
+from jlstm._src.loop import Steps
+from jlstm.cell import Params, PyTree
 from jlstm.layers import carries
 
 
@@ -29,6 +31,30 @@ def param_shapes(layer: Any, features: int) -> PyTree:
     """
     with jax.enable_x64(True):  # the cache must not depend on the caller's setting, on which shapes do not depend either
         return jax.eval_shape(lambda: layer.draw(jax.random.key(0), features))
+
+
+def features_in(layer: Any, params: Params) -> int:
+    """Return the size of the last axis of the inputs that `params` are for.
+
+    Raises:
+        ValueError: `params` have another structure than those of the layer.
+    """
+    try:
+        return layer.features_in(params)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"params must be what init of {layer!r} returns, got another tree: pass those") from error
+
+
+def check_params(layer: Any, params: Params) -> int:
+    """Require that parameters are those of a layer, for inputs of any size, and return that size as `features_in` does.
+
+    Raises:
+        ValueError: they have another structure, or an array has another shape.
+        TypeError: an array is not floating.
+    """
+    features = features_in(layer, params)
+    checks.tree("params", params, param_shapes(layer, features), "pass what init of this layer returned")
+    return features
 
 
 def check_order(params: Any, xs: Any, example: str) -> None:
@@ -59,3 +85,27 @@ def check_trees(layer: Any, params: Any, carry: PyTree, x_shape: tuple[int, ...]
     checks.tree("params", params, expected, remedy)
     if carry is not None:
         carries.check(carry, jax.eval_shape(lambda: layer.begin(params, batch, "float32")), batch)
+
+
+def checked_steps(layer: Any, params: Any, xs: Any, carry: PyTree, lengths: Any, mask: Any, resets: Any) -> Steps:
+    """Check the arguments of `layer.apply`, and raise what it raises. Return them with time first, and the lengths as a mask."""
+    check_order(params, xs, "layer.apply(params, xs)")
+    xs = checks.inputs("xs", xs, axes=("time", "features"), spatial=layer.spatial_in)
+    step_rank = len(layer.spatial_in) + 1  # axes of one step of one sequence
+    if lengths is not None and mask is not None:
+        raise ValueError("lengths and mask are both given, expected at most one: put the lengths into the mask, or drop one")
+    mask, resets = (
+        None if value is None else checks.flags(name, value, xs.shape[:-step_rank], "xs")
+        for name, value in (("mask", mask), ("resets", resets))
+    )
+    if not layer.time_major:
+        xs, mask, resets = _time_first(xs, -1 - step_rank), _time_first(mask, -1), _time_first(resets, -1)
+    check_trees(layer, params, carry, xs.shape[1:], "xs")
+    if lengths is not None:
+        lengths = checks.lengths(lengths, xs.shape[1:-step_rank], xs.shape[0])
+        mask = jnp.expand_dims(jnp.arange(xs.shape[0]), range(1, xs.ndim - step_rank)) < jnp.expand_dims(lengths, 0)
+    return Steps(xs, mask, resets)
+
+
+def _time_first(leaf: Any, axis: int) -> Any:
+    return None if leaf is None else jnp.moveaxis(leaf, axis, 0)

@@ -183,6 +183,12 @@ class LanguageModel(nn.Module):
     def _features(self) -> int:
         return self.sizes[-1 if self.tied else 0] if self.features is None else self.features
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether a random key changes the results, because it turns dropout on."""
+        rates = (self.dropout, self.input_dropout, self.output_dropout, self.embedding_dropout)
+        return any(rates) or any(layer.stochastic for layer in self.rnns)
+
     @nn.nowrap
     def initial_carry(self, size: int) -> PyTree:
         """Return the initial carry for a batch of `size` texts: a tuple with zeros for each layer. No parameters are needed."""

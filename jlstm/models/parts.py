@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Int
 
 from jlstm._src import checks
+from jlstm.cell import Params
 
 
 def tokens(name: str, value: Any, vocabulary: int, *, least: int = 0) -> Int[Array, "batch time"]:
@@ -45,6 +46,16 @@ def tokens(name: str, value: Any, vocabulary: int, *, least: int = 0) -> Int[Arr
                 f"{name} must be indices into the vocabulary, from 0 to {vocabulary - 1}, got some from {low} to {high}"
             )
     return value
+
+
+def draw(module: nn.Module, key: Array) -> Params:
+    """Return new parameters of a model."""
+    return module.init(key, np.zeros((1, 1), np.int32))["params"]
+
+
+def param_shapes(module: nn.Module) -> Params:
+    """Return the shapes of the parameters of a model, without drawing any."""
+    return jax.eval_shape(lambda: draw(module, jax.random.key(0)))
 
 
 def keys(module: nn.Module, key: Array | None, count: int) -> Any:

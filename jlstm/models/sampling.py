@@ -53,8 +53,7 @@ def generate(
     checks.instance("model", model, LanguageModel, "LanguageModel(vocabulary, units)")
     checks.key("key", key)
     prompt, length = parts.tokens("prompt", prompt, model.vocabulary, least=1), checks.positive("length", length)
-    shapes = jax.eval_shape(model.init, key, prompt)["params"]
-    checks.tree("params", params, shapes, "pass model.init(key, prompt)['params']")
+    checks.tree("params", params, parts.param_shapes(model), "pass model.init(key, prompt)['params']")
     if not isinstance(temperature, jax.core.Tracer) and (temperature := checks.number("temperature", temperature)) < 0:
         raise ValueError(f"temperature must be at least 0, which takes the likeliest token always, got {temperature}")
 

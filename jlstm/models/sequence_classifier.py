@@ -121,6 +121,11 @@ class SequenceClassifier(nn.Module):
         return logits[:, 0] if self.classes == 1 else logits
 
     @property
+    def stochastic(self) -> bool:
+        """Whether a random key changes the results, because it turns dropout on."""
+        return self.dropout > 0 or any(layer.stochastic for layer in self._layers)
+
+    @property
     def _layers(self) -> tuple[Layer, ...]:
         return (self.layer,) if isinstance(self.layer, Layer) else self.layer
 

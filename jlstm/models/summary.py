@@ -10,6 +10,7 @@ from flax import nnx
 from jlstm._src import checks
 from jlstm.layers import Layer
 from jlstm.linen import Recurrent
+from jlstm.models.nnx_model import NNXModel
 
 
 def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: Any) -> str:
@@ -37,6 +38,8 @@ def summary(module: nn.Module | nnx.Module | Layer, *inputs: Any, **arguments: A
     """
     if isinstance(module, Layer):
         module = Recurrent(module)
+    elif isinstance(module, NNXModel):
+        module = module.module  # the linen model, of which Flax prints each part
     if not isinstance(module, nn.Module | nnx.Module):
         raise TypeError(f"module must be a Flax module or a layer such as LSTM(units), got {checks.brief(module)}")
     # Without these options rich would adapt the table to the terminal, and add colors.

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import jlstm
-from jlstm._src.description import features_in
+from jlstm.layers.shapes import features_in
 from parity import ours
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge

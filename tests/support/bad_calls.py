@@ -43,6 +43,7 @@ def core(folder):
         carry = layer.initial_carry(params, (2,))
         calls |= {
             f"{name}.init": Call(layer.init, {"key": KEY, "features": 3}),
+            f"{name}.bind": Call(layer.bind, {"params": params}),
             f"{name}.initial_carry": Call(layer.initial_carry, {"params": params, "batch_shape": (2,)}, {"batch_shape": "empty"}),
             f"{name}.apply": Call(
                 layer.apply, {"params": params, **sequence, "carry": carry}, one_batch_more | {"dropout_masks": "wrong shape"}

@@ -5,6 +5,7 @@ import functools
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from flax import nnx
 
 from good_arguments import INDEX, KEY, LAYER, MINIBATCHES, NUMBERS, PARAMS, SEQUENCES, XS, floats
 from jlstm import data, introspect, models, plot, train
@@ -158,6 +159,11 @@ def of_models(folder):
             {"tokens": "empty"},
         ),
         "LanguageModel.initial_carry": Call(language.initial_carry, {"size": 2}),
+        "NNXModel": Call(
+            lambda module, params, rngs: models.NNXModel(module, params=params, rngs=rngs),
+            {"module": language, "params": params, "rngs": nnx.Rngs(0)},
+            {"params": "None", "rngs": "None"},
+        ),
         "SequenceClassifier": Call(
             lambda **options: models.SequenceClassifier(**options).init(KEY, tokens),
             {"vocabulary": 7, "features": 3, "layer": LAYER},

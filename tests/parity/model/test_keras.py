@@ -6,9 +6,9 @@ import pytest
 
 import parity.__main__ as cli
 from conversions import refusal
-from jlstm._src.description import features_in
 from jlstm.convert import hdf5_format
 from jlstm.convert import keras as convert
+from jlstm.layers.shapes import features_in
 from parity.model import keras_weights, read
 from tensorflow_modules import MARKS, keras, tf_keras
 

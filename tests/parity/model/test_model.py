@@ -11,8 +11,8 @@ import pytest
 
 import parity.__main__ as cli
 from jlstm import GRU, LSTM, Bidirectional, Stack, load_layer
-from jlstm._src.description import features_in
 from jlstm.convert import keras as convert
+from jlstm.layers.shapes import features_in
 from parity.model import save
 from tensorflow_modules import MARKS, keras, tf_keras
 
