@@ -157,8 +157,7 @@ def fit(
                 raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
             # Interrupted before the goal, there is no record: the sums stay, so that the resumed run's record has the same means.
             if int(snapshot.state.step) == goal:
-                seconds = time.perf_counter() - started
-                snapshot = _recorded(snapshot, task, validation, evaluation_params, goal - step, seconds)
+                snapshot = _recorded(snapshot, task, validation, evaluation_params, goal - step, time.perf_counter() - started)
                 _report(snapshot, history, callbacks)
             if folder:
                 folder.save(snapshot)
