@@ -6,8 +6,10 @@ from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu import kernel
 from jlstm.backends.native import calls, primitives
 from jlstm.cell import Cell
+from jlstm.cells.lstm import LSTMCell
 
 PLATFORM = "cpu"
+OPTIONS = calls.OPTIONS | {LSTMCell: calls.OPTIONS[LSTMCell] | {"projection", "projection_bias", "projection_clip"}}
 DTYPES = ("float32", "float64")
 
 # Below these numbers XLA is faster: measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
@@ -21,7 +23,7 @@ run = calls.run
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why the kernel cannot run a call, or ""."""
     return (
-        calls.cell_obstacle(cell)
+        calls.cell_obstacle(cell, OPTIONS)
         or calls.platform_obstacle(PLATFORM)
         or kernel.obstacle()
         or calls.call_obstacle(inputs, options, DTYPES)

@@ -30,6 +30,7 @@ class Weights(NamedTuple):
     recurrent_kernel: Float[Array, "units columns"]
     bias: Float[Array, " columns"]
     peepholes: Float[Array, "3 units"]  # rows i, f, o; (0, 0) without peepholes
+    projection: Float[Array, "units+1 projected"]  # the last row is the bias; (0, 0) without projection
 
 
 def weights(cell: Any, params: Params) -> Weights:
@@ -57,7 +58,12 @@ def _of_lstm(cell: LSTMCell, params: Params) -> Weights:
     if cell.peephole:
         rows = dict(zip(cell.gate_names.replace("g", ""), params["peephole_kernel"], strict=True))
         peepholes = jnp.stack([rows.get(name, jnp.zeros_like(rows["o"])) for name in "ifo"])
-    return Weights(kernel, columns(params["recurrent_kernel"]), bias, peepholes)
+    projection = jnp.zeros((0, 0), kernel.dtype)
+    if cell.projection is not None:
+        matrix = params["projection_kernel"]
+        last_row = params["projection_bias"] if cell.projection_bias else jnp.zeros(cell.projection, kernel.dtype)
+        projection = jnp.concatenate([matrix, last_row[None]])
+    return Weights(kernel, columns(params["recurrent_kernel"]), bias, peepholes, projection)
 
 
 def _of_gru(cell: GRUCell, params: Params) -> Weights:
@@ -68,6 +74,7 @@ def _of_gru(cell: GRUCell, params: Params) -> Weights:
         jnp.concatenate([kernel, jnp.zeros((kernel.shape[0], cell.units), kernel.dtype)], axis=1),
         jnp.concatenate([gates, jnp.zeros_like(candidate), candidate], axis=1),
         jnp.concatenate(biases),
+        jnp.zeros((0, 0), kernel.dtype),
         jnp.zeros((0, 0), kernel.dtype),
     )
 

@@ -12,6 +12,8 @@
 //                                  pre-activations and adds those of the peepholes, and replaces dh and dc by the gradients of
 //                                  the old carry. Of dh this is only what does not pass through the recurrent kernel, and it is
 //                                  used only with keeps_h
+//   unprojected                    from the gates and c before a step, the h that `step` returned, for a cell with c. Only what
+//                                  has a projection of h calls it
 //
 // `unit` is the first unit of the vectors, and `lanes` how many units there are from it on.
 //
@@ -45,6 +47,8 @@ struct Lstm {
     c = z[1] * c + z[0] * z[2];
     return z[3] * tanh<T>(c);
   }
+
+  V unprojected(const V (&gates)[4], const V& c) const { return gates[3] * tanh<T>(gates[1] * c + gates[0] * gates[2]); }
 
   void differentiate(const V (&gates)[4], const V&, const V& c, const V& dh, V& dc, V (&dz)[4], V*, int64_t, int64_t) const {
     const auto& [i, f, g, o] = gates;
@@ -149,6 +153,10 @@ struct LstmVariant {
     c = clamp<T>(f * c + i * g, -cell_clip, cell_clip);
     o = recurrent.value(sum(o, 2, c, unit, lanes));
     return o * output.value(c);
+  }
+
+  V unprojected(const V (&gates)[4], const V& c) const {
+    return gates[3] * output.value(clamp<T>(gates[1] * c + gates[0] * gates[2], -cell_clip, cell_clip));
   }
 
   void differentiate(const V (&gates)[4], const V&, const V& c, const V& dh, V& dc, V (&dz)[4], V* dp, int64_t unit,
