@@ -27,7 +27,7 @@ OPTIONS = attributes(LSTMCell(4), reverse=False) | {"projection_clip": np.float6
 WRONG = {
     "xs": (3, 5),
     "kernel": (4, 16),
-    "recurrent_kernel": (4, 12),
+    "recurrent_kernel": (3, 16),
     "bias": (12,),
     "peepholes": (4, 3),
     "projection": (4, 4),
@@ -76,7 +76,7 @@ def test_a_gru_has_no_c():
     with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: c "):
         call_directly(results, cell="gru")
     with pytest.raises(jax.errors.JaxRuntimeError, match="there is no such cell"):
-        call_directly(results, cell="elman")
+        call_directly(results, cell="jordan")
 
 
 def test_a_projection_gives_h_another_size():

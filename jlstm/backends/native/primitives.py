@@ -53,7 +53,7 @@ class Kernel(Protocol):
 
 
 def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
-    """Run an LSTM or GRU over time."""
+    """Run a cell over time."""
     constant = Run(cell, tuple(sorted(inputs.params)), reverse, default_precision())
     return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 
