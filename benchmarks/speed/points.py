@@ -27,7 +27,8 @@ class Point(NamedTuple):
         units: number of units of each layer.
         form: "plain", "ragged", "bidirectional", "step" (one step from a given carry) or "matrix" (a product, no LSTM).
         group: points of "grid" are in the means; those of "besides", "long" and "peak" are not.
-        cell: "lstm", or "gru" for the GRU whose reset gate acts after the matrix product, as in cuDNN.
+        cell: "lstm", "peephole" for an LSTM with peepholes, "projection" for an LSTM whose h is projected to half as many numbers
+            as there are units, or "gru" for the GRU whose reset gate acts after the matrix product, as in cuDNN.
     """
 
     batch: int
@@ -62,9 +63,13 @@ class Point(NamedTuple):
     def layers(self) -> list[Size]:
         """The sizes of all layers, from the lowest."""
         directions = 2 if self.form == "bidirectional" else 1
-        features = [self.features, *(directions * units for units in self.units)]
+        features = [self.features, *(directions * self.hidden(units) for units in self.units)]
         # Not strict: the last entry of `features` is the width of the outputs, which no layer reads.
         return [Size(width, units, directions) for width, units in zip(features, self.units, strict=False)]
+
+    def hidden(self, units: int) -> int:
+        """Return the size of h of a layer with some units."""
+        return units // 2 if self.cell == "projection" else units
 
     @property
     def lengths(self) -> np.ndarray:
@@ -91,10 +96,12 @@ class Point(NamedTuple):
     def flops(self, job: str) -> int | None:
         """Return the floating-point operations in the matrix products of a job; None for a single step and for an empty call.
 
-        Forward: 2 · steps · (features + units) · gates · units in each layer and direction.
+        Forward: 2 · steps · (features + hidden) · gates · units in each layer and direction, and 2 · steps · units · hidden for a
+        projection.
 
-        Training: the forward products and those of the backward pass, which are the gradients of both weights (features + units),
-        of h before each step (units) and of the layer's inputs (features). The first layer's inputs need no gradient.
+        Training: the forward products and those of the backward pass, which are the gradients of both weights
+        (features + hidden), of h before each step (hidden) and of the layer's inputs (features). A projection has those of its
+        weights and of what it projects. The first layer's inputs need no gradient.
 
         Padded steps and element-wise operations are not counted.
         """
@@ -102,22 +109,31 @@ class Point(NamedTuple):
             return 2 * self.batch * self.features * self.units[0]
         if job not in SEQUENCE:
             return None
-        widths = 0
+        products = 0
         for number, (features, units, directions) in enumerate(self.layers):
-            backward = (features + units) + units + (features if number else 0)
-            widths += directions * self.gates * units * (features + units + (backward if job == "training" else 0))
-        return 2 * self.steps * widths
+            hidden = self.hidden(units)
+            backward = (features + hidden) + hidden + (features if number else 0)
+            widths = features + hidden + (backward if job == "training" else 0)
+            projection = units * hidden * (3 if job == "training" else 1) if self.cell == "projection" else 0
+            products += directions * (self.gates * units * widths + projection)
+        return 2 * self.steps * products
 
     def results(self, job: str) -> tuple[int, int] | None:
         """Return the least and the largest size of a job's result: all outputs, or all gradients, with one bias or two."""
         if job == "forward":
-            outputs = self.batch * self.time * self.units[-1] * self.layers[-1].directions
+            outputs = self.batch * self.time * self.hidden(self.units[-1]) * self.layers[-1].directions
             return outputs, outputs
         if job == "training":
-            kernels = sum(directions * self.gates * units * (features + units) for features, units, directions in self.layers)
-            biases = sum(directions * self.gates * units for _, units, directions in self.layers)
-            return kernels + biases, kernels + 2 * biases
+            weights = sum(layer.directions * self._weights(layer) for layer in self.layers)
+            biases = sum(layer.directions * self.gates * layer.units for layer in self.layers)
+            return weights + biases, weights + 2 * biases
         return None
+
+    def _weights(self, layer: Size) -> int:
+        """Return the number of weights of one direction of a layer, without biases."""
+        features, units, _ = layer
+        further = {"peephole": 3 * units, "projection": units * self.hidden(units)}
+        return self.gates * units * (features + self.hidden(units)) + further.get(self.cell, 0)
 
 
 def _named(sizes: str) -> dict[str, Point]:
@@ -139,6 +155,9 @@ BESIDES = {
     "gru": Point(32, 200, 300, (128,), "plain", "besides", "gru"),
     "wide-gru": Point(64, 100, 512, (512,), "plain", "besides", "gru"),
     "small-gru": Point(128, 300, 15, (10,), "plain", "besides", "gru"),
+    "peephole": Point(32, 200, 300, (128,), "plain", "besides", "peephole"),
+    "projection": Point(32, 200, 300, (128,), "plain", "besides", "projection"),
+    "wide-projection": Point(64, 100, 512, (512,), "plain", "besides", "projection"),
     "step": Point(1, 1, 64, (256,), "step", "besides"),
     "small-step": Point(1, 1, 64, (64,), "step", "besides"),
 }

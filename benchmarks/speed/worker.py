@@ -166,7 +166,11 @@ def main(name: str, threads: str, platform: str) -> None:
     answer({"version": version})
     framework = frameworks.FRAMEWORKS[name]
     setting = frameworks.Setting(int(threads), framework.variant, platform == "gpu", framework.dtype)
-    server = Server(module.build, setting)
+
+    def build(point: Any, setting: Any) -> dict[str, Callable[[], Any]]:
+        return module.build(point, setting) if point.cell in framework.cells else {}
+
+    server = Server(build, setting)
     for line in sys.stdin:
         question = json.loads(line)
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jlstm
-from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
+from jlstm import GRU, LSTM, RNN, Bidirectional, SLSTMCell, Stack, backends
 from jlstm.backends.cpu import kernel, library
 from problems import FEATURES, TIME, UNITS, assert_close, small_problem
 
@@ -27,6 +27,7 @@ def test_auto_takes_the_native_kernel_on_a_cpu():
     """`auto` takes the fastest backend that can serve the call, for each run of a cell."""
     assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
     assert explained(GRU(UNITS)) == "GRUCell(units=4) is run by cpu"
+    assert explained(LSTM(UNITS, projection=2)) == "LSTMCell(units=4, projection=2) is run by cpu"
     lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
     assert lines == [
         "layer 0, forward: LSTMCell(units=4) is run by cpu",
@@ -38,9 +39,8 @@ def test_auto_takes_the_native_kernel_on_a_cpu():
 NOT_BY_THE_KERNEL = {
     "another activation": (LSTM(UNITS, activation="gelu"), "it has no activation function gelu"),
     "a function": (LSTM(UNITS, recurrent_activation=jax.nn.silu), "an activation function is a callable and not a name"),
-    "a projection": (LSTM(UNITS, projection=2), "it is not for projection=2"),
     "layer normalization": (LSTM(UNITS, layer_norm="ba2016"), "it is not for layer_norm='ba2016'"),
-    "another cell": (RNN(ElmanCell(UNITS)), "it is not for ElmanCell"),
+    "another cell": (RNN(SLSTMCell(UNITS)), "it is not for SLSTMCell"),
     "a GRU that resets before the product": (GRU(UNITS, reset_after=False), "it is not for reset_after=False"),
     "a GRU with another activation": (GRU(UNITS, activation="relu"), "it is not for activation='relu'"),
     "a GRU with dropout of h": (GRU(UNITS, recurrent_dropout=0.5), "h or g has dropout"),

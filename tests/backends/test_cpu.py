@@ -10,10 +10,24 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jlstm import GRU, LSTM
+from jlstm import GRU, LSTM, RNN, ElmanCell
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
+
+
+def elman(units, **options):
+    return RNN(ElmanCell(units), **options)
+
+
+def projecting(units, **options):
+    return LSTM(units, projection=1 + units * 2 // 3, **options)
+
+
+def projecting_variant(units, **options):
+    variant = {"peephole": True, "projection_bias": True, "projection_clip": 0.3, "cell_clip": 0.9, "use_bias": False}
+    return LSTM(units, projection=units + 2, **variant, **options)
+
 
 LAYERS = {
     "LSTM": LSTM,
@@ -21,6 +35,9 @@ LAYERS = {
     "peephole": partial(LSTM, peephole=True, cell_clip=0.5),
     "i=1-f": partial(LSTM, peephole=True, coupled="i=1-f", output_activation="hard_tanh", activation="relu"),
     "f=1-i": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
+    "Elman": elman,
+    "projection": projecting,
+    "projection of a variant": projecting_variant,
 }
 
 FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}
@@ -107,6 +124,10 @@ def broadcast_leading(primals):
     return jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)), primals)
 
 
+def biases(params):
+    return {name: leaf for name, leaf in params.items() if name.endswith("bias")}
+
+
 def hessian_times(outer, inner):
     """Return a function that multiplies the Hessian by a direction, with one mode of differentiation over another."""
 
@@ -126,7 +147,7 @@ MODES = {  # w, c: the parameters and the carry
     "grad": lambda f, w, xs, c: jax.grad(f, (0, 1, 2))(w, xs, c),
     "grad of xs": lambda f, w, xs, c: jax.grad(f, 1)(w, xs, c),
     "grad of weights": lambda f, w, xs, c: jax.jit(jax.grad(f))(w, xs, c),
-    "grad of the bias": lambda f, w, xs, c: jax.grad(lambda bias: f(w | {"bias": bias}, xs, c))(w["bias"]),
+    "grad of the biases": lambda f, w, xs, c: jax.grad(lambda biases: f(w | biases, xs, c))(biases(w)),
     "grad of the carry": lambda f, w, xs, c: jax.grad(f, 2)(w, xs, c),
     "jvp": lambda f, w, xs, c: jax.jvp(f, (w, xs, c), broadcast_leading((w, xs, c))),
     "linearize": lambda f, w, xs, c: jax.linearize(f, w, xs, c)[1](*broadcast_leading((w, xs, c))),
@@ -208,6 +229,7 @@ def test_results_are_the_same_to_the_bit_whatever_the_batch(kind):
 # --- odd numbers ---
 
 
+@pytest.mark.table(quick=20)
 @pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e4, 1e38], ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_saturated_gates_and_tiny_numbers_equal_scan(kind, scale):
@@ -218,6 +240,7 @@ def test_saturated_gates_and_tiny_numbers_equal_scan(kind, scale):
     assert_close(got, expected, rtol=1e-6, atol=1e-6)  # with ReLU, c grows like the inputs
 
 
+@pytest.mark.table(quick=15)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_what_is_not_finite_comes_through_as_in_scan(kind, value):

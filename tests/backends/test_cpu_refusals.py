@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jlstm import LSTMCell
@@ -16,17 +17,20 @@ OPERANDS = {  # of a run with time 3, batch 2, features 5, units 4
     "recurrent_kernel": (4, 16),
     "bias": (16,),
     "peepholes": (0, 0),
+    "projection": (0, 0),
     "h": (2, 4),
     "c": (2, 4),
     "mask": (0, 0),
     "resets": (0, 0),
 }
+OPTIONS = attributes(LSTMCell(4), reverse=False) | {"projection_clip": np.float64(np.inf)}
 WRONG = {
     "xs": (3, 5),
     "kernel": (4, 16),
-    "recurrent_kernel": (4, 12),
+    "recurrent_kernel": (3, 16),
     "bias": (12,),
     "peepholes": (4, 3),
+    "projection": (4, 4),
     "h": (4, 2),
     "c": (2, 5),
     "mask": (3, 1),
@@ -38,7 +42,7 @@ def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), cell="lstm", **shapes):
     dtypes = {"mask": bool, "resets": bool}
     operands = [jnp.zeros(shape, dtypes.get(name, F32)) for name, shape in (OPERANDS | shapes).items()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(shape, F32) for shape in results])
-    return jax.block_until_ready(call(*operands, **(attributes(LSTMCell(4), reverse=False) | {"cell": cell})))
+    return jax.block_until_ready(call(*operands, **(OPTIONS | {"cell": cell})))
 
 
 @pytest.mark.newest_jax
@@ -72,7 +76,18 @@ def test_a_gru_has_no_c():
     with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: c "):
         call_directly(results, cell="gru")
     with pytest.raises(jax.errors.JaxRuntimeError, match="there is no such cell"):
-        call_directly(results, cell="elman")
+        call_directly(results, cell="jordan")
+
+
+def test_a_projection_gives_h_another_size():
+    """The handler takes the size of h from the weights. It refuses a projection of another size, and one of a GRU."""
+    shapes = {"recurrent_kernel": (3, 16), "projection": (5, 3), "h": (2, 3)}
+    results = (3, 2, 3), (2, 3), (2, 4)
+    assert len(call_directly(results, **shapes)) == 3
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: projection "):
+        call_directly(results, **shapes | {"projection": (5, 2)})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: recurrent_kernel "):
+        call_directly(results, **shapes, cell="gru", c=(2, 0))
 
 
 def test_other_dtypes_are_refused():
@@ -80,4 +95,4 @@ def test_other_dtypes_are_refused():
     operands = [jnp.zeros(shape, jnp.bfloat16) for shape in OPERANDS.values()]
     call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((3, 2, 4), (2, 4), (2, 4))])
     with pytest.raises(jax.errors.JaxRuntimeError, match="xs must be float32 or float64"):
-        jax.block_until_ready(call(*operands, **attributes(LSTMCell(4), reverse=False)))
+        jax.block_until_ready(call(*operands, **OPTIONS))

@@ -34,6 +34,10 @@ def test_operations_are_those_of_the_products():
     ragged = SMALL["ragged"]
     assert ragged.flops("forward") == 2 * int(ragged.lengths.sum()) * 16 * (3 + 4)
     assert SMALL["gru"].flops("training") == plain.flops("training") * 3 // 4
+    assert SMALL["peephole"].flops("training") == plain.flops("training")  # the products of peepholes are element-wise
+    projection = SMALL["projection"]  # of 4 units to 2 numbers
+    assert projection.flops("forward") == 2 * 10 * (16 * (3 + 2) + 4 * 2)
+    assert projection.flops("training") == 2 * 10 * (16 * ((3 + 2) + (3 + 2) + 2) + 3 * 4 * 2)
     assert Point(2, 1, 3, (4,), "matrix").flops("product") == 2 * 2 * 3 * 4
     assert SMALL["step"].flops("step") is None
 

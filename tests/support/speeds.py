@@ -10,6 +10,8 @@ SMALL = {
     "bidirectional": Point(2, 5, 3, (4,), "bidirectional", "besides"),
     "two-layers": Point(2, 5, 3, (4, 6), "plain", "besides"),
     "gru": Point(2, 5, 3, (4,), "plain", "besides", "gru"),
+    "peephole": Point(2, 5, 3, (4,), "plain", "besides", "peephole"),
+    "projection": Point(2, 5, 3, (4,), "plain", "besides", "projection"),
     "step": Point(1, 1, 3, (4,), "step", "besides"),
 }
 

@@ -43,6 +43,7 @@ class Framework(NamedTuple):
         on: where it runs, "cpu" and "gpu".
         long: whether it is run on very long sequences.
         dtype: passed on to `build`.
+        cells: the cells of points that it has, see `Point.cell`.
     """
 
     module: str
@@ -54,25 +55,27 @@ class Framework(NamedTuple):
     on: tuple[str, ...] = ("cpu", "gpu")
     long: bool = False
     dtype: str = "float32"
+    cells: tuple[str, ...] = ("lstm", "gru")
 
 
 def _ours(backend: str) -> Framework:
     on = (backend,) if backend in OF_PLATFORM else ("cpu", "gpu")
-    return Framework("ours", "jlstm", backend, ours=True, peer=False, on=on, long=True)
+    cells = ("lstm", "gru", "peephole", "projection")
+    return Framework("ours", "jlstm", backend, ours=True, peer=False, on=on, long=True, cells=cells)
 
 
 OURS = {"jlstm" if backend == "auto" else f"jlstm {backend}": _ours(backend) for backend in BACKENDS if backend != "parallel"}
 PEERS = {
-    "torch": Framework("torch", "torch"),
-    "onnxruntime": Framework("onnxruntime", "onnxruntime", on=("cpu",)),
+    "torch": Framework("torch", "torch", cells=("lstm", "gru", "projection")),
+    "onnxruntime": Framework("onnxruntime", "onnxruntime", on=("cpu",), cells=("lstm", "gru", "peephole")),
     "keras-tf": Framework("keras_tensorflow", "tensorflow", on=("cpu",)),
     "keras-tf-xla": Framework("keras_tensorflow", "tensorflow", "jit_compile", on=("cpu",)),
     "keras-jax": Framework("keras_jax", "keras", environment={"KERAS_BACKEND": "jax"}, on=("cpu",)),
     "flax-linen": Framework("flax_linen", "flax", long=True),
     "flax-nnx": Framework("flax_nnx", "flax"),
-    "haiku": Framework("haiku", "dm-haiku"),
+    "haiku": Framework("haiku", "dm-haiku", cells=("lstm",)),
     "equinox": Framework("equinox", "equinox"),
-    "jax-cudnn": Framework("jax_cudnn", "jax", on=("gpu",)),
+    "jax-cudnn": Framework("jax_cudnn", "jax", on=("gpu",), cells=("lstm",)),
 }
 # Drop-in replacements, run only if `--peers` names them. The variant is the module that replaces the framework's.
 DROP_INS = {

@@ -14,7 +14,7 @@ from benchmarks.speed.points import Point
 
 def build(point: Point, setting: Setting) -> Jobs:
     """Return the jobs. Two directions are two unrolls whose outputs are concatenated."""
-    if point.form in ("matrix", "ragged") or point.cell == "gru":
+    if point.form in ("matrix", "ragged"):
         return {}
     key, xs = jax.random.key(0), point.inputs()
     if point.form == "step":

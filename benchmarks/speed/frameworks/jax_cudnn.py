@@ -13,7 +13,7 @@ from benchmarks.speed.points import Point
 
 def build(point: Point, setting: Setting) -> Jobs:
     """Return the jobs, with one call per layer, because one call cannot run layers of different sizes."""
-    if point.form in ("matrix", "step") or point.cell == "gru":
+    if point.form in ("matrix", "step"):
         return {}
     keys = jax.random.split(jax.random.key(0), len(point.layers))
     sizes = zip(keys, point.layers, strict=True)

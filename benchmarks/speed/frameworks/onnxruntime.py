@@ -35,15 +35,17 @@ def _model(point: Point) -> bytes:
     states = {"ragged": ["lengths"], "step": ["", "h", "c"]}.get(point.form, [])
     last_states = ["h_after", "c_after"] if point.form == "step" else []
     for number, size in enumerate(point.layers):
-        arrays = {f"{name}{number}": array for name, array in _weights(size, point.gates, rng).items()}
+        arrays = {f"{name}{number}": array for name, array in _weights(size, point, rng).items()}
         weights += [numpy_helper.from_array(array, name) for name, array in arrays.items()]
         options = {"hidden_size": size.units, "direction": "bidirectional" if size.directions == 2 else "forward"}
         options |= {"linear_before_reset": 1} if point.cell == "gru" else {}
         inputs = [layer_inputs, *(name for name in arrays if name[0] in "WRB"), *states]
+        if point.cell == "peephole":  # the last of the optional inputs
+            inputs += [*("",) * (7 - len(inputs)), f"P{number}"]
         results = [f"Y{number}", *last_states]
         layer_inputs = f"ys{number}"
         nodes += [
-            helper.make_node(point.cell.upper(), inputs, results, **options),
+            helper.make_node("GRU" if point.cell == "gru" else "LSTM", inputs, results, **options),
             # (time, directions, batch, units) to (time, batch, directions · units)
             helper.make_node("Transpose", [f"Y{number}"], [f"transposed{number}"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", [f"transposed{number}", f"shape{number}"], [layer_inputs]),
@@ -64,13 +66,16 @@ def _inputs(point: Point) -> list[Any]:
     return infos
 
 
-def _weights(size: Size, gates: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _weights(size: Size, point: Point, rng: np.random.Generator) -> dict[str, np.ndarray]:
     features, units, directions = size
+    gates = point.gates
     shapes = {
         "W": (directions, gates * units, features),
         "R": (directions, gates * units, units),
         "B": (directions, 2 * gates * units),  # two biases
     }
+    if point.cell == "peephole":
+        shapes["P"] = (directions, 3 * units)
     limit = units**-0.5
     drawn = {name: rng.uniform(-limit, limit, shape).astype(np.float32) for name, shape in shapes.items()}
     return drawn | {"shape": np.array([0, 0, directions * units], np.int64)}  # 0 leaves an axis as it is

@@ -8,7 +8,7 @@ import jax
 from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.frameworks.jitted import Jobs, blocking_call, sequence
 from benchmarks.speed.points import Point
-from jlstm import GRU, LSTM, Bidirectional, Layer, Stack
+from jlstm import GRU, LSTM, RNN, Bidirectional, Layer, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
@@ -31,6 +31,11 @@ def build(point: Point, setting: Setting) -> Jobs:
 
 
 def _layer(point: Point, **options: Any) -> Layer:
-    make = GRU if point.cell == "gru" else LSTM
-    layers = [make(units, time_major=True, **options) for units in point.units]
+    def layer(units: int) -> RNN:
+        if point.cell == "gru":
+            return GRU(units, time_major=True, **options)
+        projection = point.hidden(units) if point.cell == "projection" else None
+        return LSTM(units, peephole=point.cell == "peephole", projection=projection, time_major=True, **options)
+
+    layers = [layer(units) for units in point.units]
     return Stack(tuple(Bidirectional(rnn) if point.form == "bidirectional" else rnn for rnn in layers))

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.speed.frameworks import Setting
 from benchmarks.speed.job import Job, relative_error
-from benchmarks.speed.points import Point
+from benchmarks.speed.points import Point, Size
 
 
 def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
@@ -29,8 +29,7 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
     xs = torch.from_numpy(point.inputs()).to(device, getattr(torch, setting.dtype))
     if point.form == "step":
         return {"step": _job(_step(nn.LSTMCell(point.features, point.units[0]).to(xs), xs[0]), setting)}
-    kind = nn.GRU if point.cell == "gru" else nn.LSTM
-    layers = nn.ModuleList(kind(f, units, bidirectional=directions == 2) for f, units, directions in point.layers).to(xs)
+    layers = nn.ModuleList(_layer(point, size) for size in point.layers).to(xs)
     for layer in layers:
         layer.flatten_parameters()
     lengths = torch.from_numpy(point.lengths)
@@ -51,6 +50,14 @@ def build(point: Point, setting: Setting) -> dict[str, Callable[[], Any]]:
         return _job(lambda: function(layers, xs), setting, exact)
 
     return {"forward": job(torch.inference_mode()(outputs)), "training": job(training)}
+
+
+def _layer(point: Point, size: Size) -> nn.RNNBase:
+    options = {"bidirectional": size.directions == 2}
+    if point.cell == "gru":
+        return nn.GRU(size.features, size.units, **options)
+    projected = point.hidden(size.units) if point.cell == "projection" else 0  # PyTorch's 0 means no projection
+    return nn.LSTM(size.features, size.units, proj_size=projected, **options)
 
 
 def _step(cell: nn.LSTMCell, x: torch.Tensor) -> Callable[[], Any]:

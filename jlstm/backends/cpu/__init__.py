@@ -1,4 +1,4 @@
-"""The backend `cpu`: LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
+"""The backend `cpu`: LSTM, GRU and Elman by a native kernel, if one is built. XLA serves the calls that it cannot run."""
 
 import math
 
@@ -6,8 +6,14 @@ from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu import kernel
 from jlstm.backends.native import calls, primitives
 from jlstm.cell import Cell
+from jlstm.cells.elman import ElmanCell
+from jlstm.cells.lstm import LSTMCell
 
 PLATFORM = "cpu"
+OPTIONS = calls.OPTIONS | {
+    LSTMCell: calls.OPTIONS[LSTMCell] | {"projection", "projection_bias", "projection_clip"},
+    ElmanCell: {"units", "activation", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"},
+}
 DTYPES = ("float32", "float64")
 
 # Below these numbers XLA is faster: measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
@@ -21,7 +27,7 @@ run = calls.run
 def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
     """Return why the kernel cannot run a call, or ""."""
     return (
-        calls.cell_obstacle(cell)
+        calls.cell_obstacle(cell, OPTIONS)
         or calls.platform_obstacle(PLATFORM)
         or kernel.obstacle()
         or calls.call_obstacle(inputs, options, DTYPES)

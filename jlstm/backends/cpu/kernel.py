@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jlstm.backends.cpu import library
@@ -38,7 +39,7 @@ def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
         time, batch, _ = part.xs.shape
         shapes = [(time, batch, part.carry.h.shape[-1]), *(array.shape for array in h_and_c(part.carry))]
         shapes += residual_shapes(part)[: 2 + has_hs] if keep else []
-        options = attributes(run.cell, reverse=run.reverse)
+        options = _options(run)
         ys, h, c, *residuals = _call("jlstm_forward", shapes, _kernel_operands(run, part), options)
         return [ys, *(h, c)[: len(part.carry)], *residuals]
 
@@ -55,25 +56,36 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
 
     def call(*operands: Array) -> list[Array]:
         part, count = run.inputs(operands), len(run.input_axes)
-        hs, gates, cs, dys, *dcarry = operands[count:]
+        ys, hs, gates, cs, dys, *dcarry = operands[count:]
         # An empty result tells the kernel to leave out a gradient.
         dxs_shape = part.xs.shape if needs_dxs else (0, 0, 0)
         inputs_operands = _kernel_operands(run, part)
-        own_weights = Weights(*inputs_operands[1:5])
+        own_weights = Weights(*inputs_operands[1 : 1 + len(Weights._fields)])
         weights_shapes = [array.shape if needs_dweights else (0,) * array.ndim for array in own_weights]
-        # Result 0, the gradient of the pre-activations, is used only inside the kernel, which writes it over the gates.
-        shapes = [gates.shape, dxs_shape, *weights_shapes, *(array.shape for array in h_and_c(part.carry))]
-        kernel_operands = [*inputs_operands, hs, gates, cs, dys, *h_and_c(run.cell.carry_type(*dcarry))]
-        options, aliases = attributes(run.cell, reverse=run.reverse), {len(inputs_operands) + 1: 0}
-        _, dxs, *gradients = _call("jlstm_backward", shapes, kernel_operands, options, aliases)
+        # Only the kernel uses results 0 to 2, which it writes over gates, cs and dys. They are the gradient of the
+        # pre-activations and, with a projection, what is projected and the gradient of the result.
+        first = len(inputs_operands) + 2
+        written = {first: gates.shape, first + 1: cs.shape, first + 2: dys.shape}
+        if not own_weights.projection.size:
+            written = {first: gates.shape}
+        scratch_shapes = [*written.values(), *((0, 0, 0),) * (3 - len(written))]
+        shapes = [*scratch_shapes, dxs_shape, *weights_shapes, *(array.shape for array in h_and_c(part.carry))]
+        kernel_operands = [*inputs_operands, ys, hs, gates, cs, dys, *h_and_c(run.cell.carry_type(*dcarry))]
+        aliases = {operand: result for result, operand in enumerate(written)}
+        _, _, _, dxs, *gradients = _call("jlstm_backward", shapes, kernel_operands, _options(run), aliases)
         dweights, dh_and_dc = gradients[: len(own_weights)], gradients[len(own_weights) :]
         dparams = jax.tree.map(jnp.zeros_like, part.params)
         if needs_dweights:
             dparams = pull_back(run.cell, part.params, Weights(*dweights))
         return [dxs, *run.flat(dparams), *dh_and_dc[: len(part.carry)]]
 
-    operand_axes = (*run.input_axes, *run.residual_axes, *run.output_axes)
+    operand_axes = (*run.input_axes, 1, *run.residual_axes, *run.output_axes)  # 1: the batch axis of ys
     return partition_batch(call, operands, operand_axes, run.tangent_axes)
+
+
+def _options(run: Run) -> dict[str, Any]:
+    clip = getattr(run.cell, "projection_clip", None) or np.inf
+    return attributes(run.cell, reverse=run.reverse) | {"projection_clip": np.float64(clip)}
 
 
 def _kernel_operands(run: Run, inputs: Inputs) -> list[Array]:

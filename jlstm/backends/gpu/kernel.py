@@ -120,7 +120,7 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
 
     def call(*operands: Array) -> list[Array]:
         part, count = run.inputs(operands), len(run.input_axes)
-        hs, gates, cs, dys, *dcarry = operands[count:]
+        hs, gates, cs, dys, *dcarry = operands[count + 1 :]  # ys is not read
         kernel = _kernel("backward", run, part)
         if kernel is None:
             dxs, *other_gradients = reference.transposed(run, part, [dys, *dcarry])
@@ -139,7 +139,7 @@ def transposed(run: Run, operands: Sequence[Array], *, needs_dxs: bool, needs_dw
             dparams = pull_back(run.cell, part.params, dweights)
         return [dxs, *run.flat(dparams), *dh_and_dc[: len(part.carry)]]
 
-    operand_axes = (*run.input_axes, *run.residual_axes, *run.output_axes)
+    operand_axes = (*run.input_axes, 1, *run.residual_axes, *run.output_axes)  # 1: the batch axis of ys
     return partition_batch(call, operands, operand_axes, run.tangent_axes)
 
 

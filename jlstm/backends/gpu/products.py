@@ -50,7 +50,8 @@ def weight_gradients(
         first, others, previous = (-1, slice(None, -1), slice(1, None)) if reverse else (0, slice(1, None), slice(None, -1))
         recurrent = _multiply(inputs.carry.h, dzs[first], (0,), (0,)) + _multiply(hs[previous], dzs[others], rows, rows)
     kernel, bias = _multiply(inputs.xs, dzs, rows, rows), dzs.sum(rows)
-    return Weights(_cut(kernel, units), _cut(recurrent, units), _cut(bias, units), dpeepholes.sum(0))
+    projection = jnp.zeros((0, 0), kernel.dtype)  # this kernel has none
+    return Weights(_cut(kernel, units), _cut(recurrent, units), _cut(bias, units), dpeepholes.sum(0), projection)
 
 
 def _multiply(a: Array, b: Array, a_axes: tuple[int, ...], b_axes: tuple[int, ...]) -> Array:

@@ -16,8 +16,10 @@ from jlstm.cell import PyTree
 from jlstm.cells.gru import GRUCell
 from jlstm.cells.lstm import LSTMCell
 
-# Options that the kernels have, or that have no effect on the run. Recurrent dropout has one only if the context holds its masks.
-OPTIONS: dict[type, set[str]] = {
+Options = dict[type, set[str]]  # by the class of a cell: options that a kernel has, or that have no effect on the run
+
+# Options that all kernels have. Recurrent dropout has an effect only if the context holds its masks.
+OPTIONS: Options = {
     LSTMCell: {"activation", "recurrent_activation", "output_activation", "peephole", "coupled", "cell_clip", "gate_clip"}
     | {"units", "use_bias", "forget_bias", "dropout", "recurrent_dropout", "recurrent_dropout_on"}
     | {"kernel_init", "recurrent_init", "bias_init"},
@@ -39,16 +41,17 @@ def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tupl
     return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out).astype(inputs.xs.dtype), None)
 
 
-def cell_obstacle(cell: Any) -> str:
-    """Return why no kernel can run a cell, or ""."""
+def cell_obstacle(cell: Any, options: Options = OPTIONS) -> str:
+    """Return why a kernel with some options cannot run a cell, or ""."""
     # Not isinstance: a subclass may override the step.
-    if type(cell) not in OPTIONS:
+    if type(cell) not in options:
         return f"it is not for {type(cell).__name__}"
-    # By name, so that a new option is refused until the kernels support it.
+    # By name, so that a new option is refused until the kernel supports it.
     for option in fields(cell):
-        if option.name not in OPTIONS[type(cell)] and (value := getattr(cell, option.name)) != option.default:
+        if option.name not in options[type(cell)] and (value := getattr(cell, option.name)) != option.default:
             return f"it is not for {option.name}={value!r}"
-    for function in (cell.activation, cell.recurrent_activation, getattr(cell, "output_function", "tanh")):
+    functions = ("activation", "recurrent_activation", "output_function")
+    for function in (getattr(cell, name, "tanh") for name in functions):  # a cell without such a function has no obstacle
         if not isinstance(function, str):
             return "an activation function is a callable and not a name"
         if function not in FUNCTIONS:

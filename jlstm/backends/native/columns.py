@@ -4,6 +4,8 @@ The LSTM's are i, f, g and o. With coupled gates, the columns of the gate that h
 
 The GRU's are z, r, a and b, with which its candidate is tanh(a + r b). a depends on x and b on h, so that `kernel` has zeros in
 the columns of b, and `recurrent_kernel` in those of a.
+
+An Elman cell has one column, and zeros in the others.
 """
 
 from functools import partial
@@ -16,6 +18,7 @@ from jaxtyping import Array, Float
 
 from jlstm.backends.native.operands import vary_over, varying_axes
 from jlstm.cell import Params
+from jlstm.cells.elman import ElmanCell
 from jlstm.cells.gru import GRUCell
 from jlstm.cells.lstm import LSTMCell
 
@@ -30,11 +33,12 @@ class Weights(NamedTuple):
     recurrent_kernel: Float[Array, "units columns"]
     bias: Float[Array, " columns"]
     peepholes: Float[Array, "3 units"]  # rows i, f, o; (0, 0) without peepholes
+    projection: Float[Array, "units+1 projected"]  # the last row is the bias; (0, 0) without projection
 
 
 def weights(cell: Any, params: Params) -> Weights:
-    """Return the parameters of an LSTM or GRU in the layout of the kernels. The result is linear in them."""
-    return (_of_gru if isinstance(cell, GRUCell) else _of_lstm)(cell, params)
+    """Return the parameters of a cell in the layout of the kernels. The result is linear in them."""
+    return {LSTMCell: _of_lstm, GRUCell: _of_gru, ElmanCell: _of_elman}[type(cell)](cell, params)
 
 
 def pull_back(cell: Any, params: Params, dweights: Weights) -> Params:
@@ -57,7 +61,12 @@ def _of_lstm(cell: LSTMCell, params: Params) -> Weights:
     if cell.peephole:
         rows = dict(zip(cell.gate_names.replace("g", ""), params["peephole_kernel"], strict=True))
         peepholes = jnp.stack([rows.get(name, jnp.zeros_like(rows["o"])) for name in "ifo"])
-    return Weights(kernel, columns(params["recurrent_kernel"]), bias, peepholes)
+    projection = jnp.zeros((0, 0), kernel.dtype)
+    if cell.projection is not None:
+        matrix = params["projection_kernel"]
+        last_row = params["projection_bias"] if cell.projection_bias else jnp.zeros(cell.projection, kernel.dtype)
+        projection = jnp.concatenate([matrix, last_row[None]])
+    return Weights(kernel, columns(params["recurrent_kernel"]), bias, peepholes, projection)
 
 
 def _of_gru(cell: GRUCell, params: Params) -> Weights:
@@ -69,14 +78,25 @@ def _of_gru(cell: GRUCell, params: Params) -> Weights:
         jnp.concatenate([gates, jnp.zeros_like(candidate), candidate], axis=1),
         jnp.concatenate(biases),
         jnp.zeros((0, 0), kernel.dtype),
+        jnp.zeros((0, 0), kernel.dtype),
     )
 
 
+def _of_elman(cell: ElmanCell, params: Params) -> Weights:
+    def columns(weights: Array) -> Array:
+        return jnp.pad(weights, [*((0, 0),) * (weights.ndim - 1), (0, 3 * cell.units)])
+
+    kernel, none = params["kernel"], jnp.zeros((0, 0), params["kernel"].dtype)
+    bias = params["bias"] if cell.use_bias else jnp.zeros(cell.units, kernel.dtype)
+    return Weights(columns(kernel), columns(params["recurrent_kernel"]), columns(bias), none, none)
+
+
 def attributes(cell: Any, *, reverse: bool) -> dict[str, Any]:
-    """Return the options of a call of a kernel, which has three cells: the plain LSTM, other LSTMs, and the GRU."""
-    options: dict[str, Any] = {name: getattr(cell, name) for name in ("activation", "recurrent_activation")}
+    """Return the options of a call of a kernel, which has four cells: the plain LSTM, other LSTMs, the GRU, and Elman's."""
+    options: dict[str, Any] = {name: getattr(cell, name, "") for name in ("activation", "recurrent_activation")}
     options |= {"output_activation": getattr(cell, "output_function", ""), "coupled": getattr(cell, "coupled", None) or ""}
     options |= {name: np.float64(getattr(cell, name, None) or np.inf) for name in ("cell_clip", "gate_clip")}
     is_plain = options == PLAIN and not getattr(cell, "peephole", False)
-    name = "gru" if isinstance(cell, GRUCell) else "lstm" if is_plain else "lstm variant"
+    other_names: dict[type, str] = {GRUCell: "gru", ElmanCell: "elman"}
+    name = other_names.get(type(cell), "lstm" if is_plain else "lstm variant")
     return options | {"cell": name, "reverse": reverse}

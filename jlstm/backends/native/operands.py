@@ -129,16 +129,16 @@ def residual_shapes(inputs: Inputs) -> list[tuple[int, ...]]:
     """Return the shapes of the residuals, the values of a run that its derivative by a native kernel needs.
 
     They are the gates (time, batch, 4 · padded units), c before each step (time, batch, padded units), and h before each step
-    (time, batch, units). For a cell without c that has no elements. If not `Inputs.stores_h`, h has the shape (0, 0, 0).
+    (time, batch, size of h). For a cell without c that has no elements. If not `Inputs.stores_h`, h has the shape (0, 0, 0).
 
     The number of units is rounded up to a multiple of 64 bytes. In which order the columns of gates lie is the kernel's own. The
     columns that are added, and steps that do not count, have values without meaning. For a GRU the gates are z, r, g and b, see
     `columns`.
     """
     time, batch, _ = inputs.xs.shape
-    units = inputs.carry.h.shape[-1]
+    h_size, units = inputs.carry.h.shape[-1], inputs.carry[-1].shape[-1]  # that of c, if there is c
     padded = padded_units(units, inputs.xs.dtype)
-    hs = (time, batch, units) if inputs.stores_h else (0, 0, 0)
+    hs = (time, batch, h_size) if inputs.stores_h else (0, 0, 0)
     return [(time, batch, 4 * padded), (time, batch, padded if hasattr(inputs.carry, "c") else 0), hs]
 
 

@@ -45,15 +45,15 @@ class Kernel(Protocol):
 
         Args:
             run: the run.
-            operands: its inputs, h before each step, its gates and c, and the gradients of its outputs. Without a mask and
-                resets h before each step is not stored, and the outputs take its place.
+            operands: its inputs, the outputs of all steps, h before each step, its gates and c, and the gradients of its
+                outputs. Without a mask and resets h before each step is not stored, and the outputs take its place.
             needs_dxs: whether the gradient of xs is needed.
             needs_dweights: whether those of the weights are.
         """
 
 
 def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
-    """Run an LSTM or GRU over time."""
+    """Run a cell over time."""
     constant = Run(cell, tuple(sorted(inputs.params)), reverse, default_precision())
     return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 
@@ -122,7 +122,7 @@ def _native_linear_map(kernel: Kernel, *operands: Array, transposed: bool, wante
     inputs, count = run.inputs(operands), len(run.input_axes)
     ys, gates, cs, hs, *cotangents = operands[count:]
     # Without a mask and resets the h before a step is the previous output.
-    kernel_operands = (*operands[:count], hs if inputs.stores_h else ys, gates, cs, *cotangents)
+    kernel_operands = (*operands[:count], ys, hs if inputs.stores_h else ys, gates, cs, *cotangents)
     # The costly matmuls, left out if not wanted.
     needs = {"needs_dxs": wanted[0], "needs_dweights": any(wanted[1 : 1 + len(run.names)])}
     results = kernel.transposed(run, kernel_operands, **needs)

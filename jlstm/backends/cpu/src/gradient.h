@@ -68,20 +68,20 @@ struct WeightsGradient {
   T* lhs;     // the packed left matrix of a chunk (tiles, kDepth, kRows), filled up with zeros
 
   // The number of rows of the result, that is, of columns of [x, h, 1].
-  int64_t count() const { return f.n.features + f.n.units + 1; }
+  int64_t count() const { return f.n.features + f.n.h_size() + 1; }
   int64_t tiles() const { return (count() + kRows - 1) / kRows; }
   int64_t chunks() const { return (f.n.time * f.n.batch + kDepth - 1) / kDepth; }
   int64_t depth(int64_t chunk) const { return std::min(kDepth, f.n.time * f.n.batch - chunk * kDepth); }
 
   const T* h_row(int64_t row) const {
     const int64_t t = row / f.n.batch, k = f.n.reverse ? f.n.time - 1 - t : t;
-    return f.h_before(k) + (row % f.n.batch) * f.n.units;
+    return f.h_before(k) + (row % f.n.batch) * f.n.h_size();
   }
 
   // Packs the tiles from `begin` to `end` of the left matrix. Transposing it instead would be slower: its rows could then lie a
   // power of two apart, and stores to them would compete for few places of the cache.
   void pack_lhs(int64_t chunk, int64_t begin, int64_t end) const {
-    const int64_t features = f.n.features, bias_column = features + f.n.units;
+    const int64_t features = f.n.features, bias_column = features + f.n.h_size();
     for (int64_t k = 0; k < depth(chunk); ++k) {
       const int64_t row = chunk * kDepth + k;
       // The dz of a masked step is 0. Its x and h may be infinite, and 0 times infinity is NaN, so the row is zeroed.

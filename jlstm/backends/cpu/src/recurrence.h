@@ -4,6 +4,9 @@
 // and in a gate by unit. One tile of a matrix product thus computes all four pre-activations of its units, from which the cell
 // computes c and h (cells.h). If `units` is not a multiple of kUnits, the last block is filled up: its weights are zeros there.
 //
+// With a projection (projection.h) h has another size than c. Then forward_step computes c and the product's operand m, and
+// project_step h. Backwards, project_back computes what enters the projection's gradient, and backward_step the rest.
+//
 // In the names of variables k counts the steps in the order in which they are run, and t is the position of a step in the arrays.
 
 #pragma once
@@ -19,6 +22,9 @@ namespace jlstm {
 struct Sizes {
   int64_t time, batch, features, units;
   bool reverse;
+  int64_t projected = 0;  // the size of h with a projection; 0 without
+
+  int64_t h_size() const { return projected ? projected : units; }
 };
 
 template <class T>
@@ -36,6 +42,12 @@ inline int64_t columns(const Sizes& n) {
 template <class T>
 inline int64_t padded(const Sizes& n) {
   return blocks<T>(n) * kUnits<T>;
+}
+
+// The same for h, whose size may be another one.
+template <class T>
+inline int64_t padded_h(const Sizes& n) {
+  return (n.h_size() + kUnits<T> - 1) / kUnits<T> * kUnits<T>;
 }
 
 // Packs one block of weights (rows, 4 units), whose columns are i | f | g | o. The order of the result is part, row, gate, unit.
@@ -97,7 +109,10 @@ struct Forward {
   T *h, *c;  // the last carry (batch, units)
   T* gates;  // gates after their functions (time, batch, columns). Null if there is no backward run
   T* cs;     // c before each step (time, batch, padded). Without gates only before the next step (batch, padded). Null without c
-  T* hs;     // with a mask or resets: h before each step (time, batch, units). Without gates only of two steps (2, batch, units)
+  T* hs;     // with a mask or resets: h before each step (time, batch, size of h). Without gates only of two steps
+  const T* projection;  // P and its bias as `pack_projection` packs them. Null without a projection
+  T projection_clip;    // bound of h, infinite if there is none
+  T* ms;                // with a projection: m of the step that is run (batch, padded)
 
   int64_t step_of(int64_t k) const { return n.reverse ? n.time - 1 - k : k; }
   bool counts(int64_t t, int64_t row) const { return !mask || mask[t * n.batch + row]; }
@@ -106,10 +121,10 @@ struct Forward {
 
   // Two places are enough without gates, since a step reads the h of one and writes that of the next. They must be two: with
   // units shared out among threads, some threads still read all of h while others write.
-  T* h_stored(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.units; }
+  T* h_stored(int64_t k) const { return hs + (gates ? step_of(k) : k % 2) * n.batch * n.h_size(); }
   const T* h_before(int64_t k) const {
     if (stores_h()) return h_stored(k);
-    return k == 0 ? h0 : ys + step_of(k - 1) * n.batch * n.units;
+    return k == 0 ? h0 : ys + step_of(k - 1) * n.batch * n.h_size();
   }
   T* c_before(int64_t k) const { return gates ? cs + step_of(k) * n.batch * padded<T>(n) : cs; }
 };
@@ -117,19 +132,19 @@ struct Forward {
 // Writes the carry before the first step, for the rows of the batch from `begin` to `end`.
 template <class Cell, class T>
 void begin_forward(const Forward<T>& f, int64_t begin, int64_t end) {
-  const int64_t units = f.n.units, unit_width = padded<T>(f.n), first = f.step_of(0);
-  const auto copy = [&](const T* from, T* to, int64_t row) {
+  const int64_t units = f.n.units, h_size = f.n.h_size(), unit_width = padded<T>(f.n), first = f.step_of(0);
+  const auto copy = [&](const T* from, int64_t size, T* to, int64_t row) {
     if (f.starts(first, row)) from = nullptr;
-    if (from) std::copy(from, from + units, to);
-    if (!from) std::fill(to, to + units, T(0));
+    if (from) std::copy(from, from + size, to);
+    if (!from) std::fill(to, to + size, T(0));
   };
   for (int64_t row = begin; row < end; ++row) {
     if constexpr (Cell::has_c) {
       T* c = f.c_before(0) + row * unit_width;
-      copy(f.c0 + row * units, c, row);
+      copy(f.c0 + row * units, units, c, row);
       std::fill(c + units, c + unit_width, T(0));
     }
-    if (f.stores_h()) copy(f.h0 + row * units, f.h_stored(0) + row * units, row);
+    if (f.stores_h()) copy(f.h0 + row * h_size, h_size, f.h_stored(0) + row * h_size, row);
   }
 }
 
@@ -140,7 +155,7 @@ void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_
                   int64_t block_end) {
   using V = Vector<T>;
   const Sizes& n = f.n;
-  const int64_t t = f.step_of(k), units = n.units, unit_width = padded<T>(n), gate_width = columns<T>(n);
+  const int64_t t = f.step_of(k), units = n.units, unit_width = padded<T>(n), gate_width = columns<T>(n), h_size = n.h_size();
   const T* h_before = f.h_before(k);
   const bool last = k + 1 == n.time;
   const int64_t next = last ? t : f.step_of(k + 1);
@@ -150,7 +165,7 @@ void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_
       const T *x[kRows], *h[kRows];
       for (int r = 0; r < rows; ++r) {
         x[r] = f.xs + (t * n.batch + row + r) * n.features;
-        h[r] = h_before + (row + r) * units;
+        h[r] = h_before + (row + r) * h_size;
       }
       for (int part = 0; part < kParts<T>; ++part) {
         const int64_t offset = part * kLanes<T>, unit = block * kUnits<T> + offset, lanes = units - unit;
@@ -161,13 +176,13 @@ void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
         const T* kernel = panel_of<T>(f.kernel, n.features, block, part);
-        const T* recurrent = panel_of<T>(f.recurrent, units, block, part);
-        multiply_two<T, Cell::input_gates, Cell::recurrent_gates>(rows, x, f.zs ? 0 : n.features, kernel, h, units, recurrent,
+        const T* recurrent = panel_of<T>(f.recurrent, h_size, block, part);
+        multiply_two<T, Cell::input_gates, Cell::recurrent_gates>(rows, x, f.zs ? 0 : n.features, kernel, h, h_size, recurrent,
                                                                   sums[0]);
         for (int r = 0; r < rows; ++r) {
           const int64_t sequence = row + r;
           T* gates = f.gates ? f.gates + (t * n.batch + sequence) * gate_width + block * kColumns<T> + offset : nullptr;
-          V c{}, y{}, new_h;
+          V c{}, y{}, new_h{};
           if constexpr (Cell::has_c) c = load<T>(f.c_before(k) + sequence * unit_width + unit);
           if (f.counts(t, sequence)) {
             V own_h{};
@@ -175,100 +190,26 @@ void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_
             new_h = y = cell.step(sums[r], own_h, c, unit, lanes);
             for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, sums[r][gate]);
           } else {  // a masked step: the carry stays, the output is zero, and the gates, which the backward run skips, are finite
-            new_h = load_some<T>(h_before + sequence * units + unit, lanes);
+            if (!f.projection) new_h = load_some<T>(h_before + sequence * units + unit, lanes);
             for (int gate = 0; gates && gate < 4; ++gate) store<T>(gates + gate * kUnits<T>, V{});
           }
-          store_some<T>(f.ys + (t * n.batch + sequence) * units + unit, y, lanes);
+          if (f.projection) {
+            store<T>(f.ms + sequence * unit_width + unit, y);
+          } else {
+            store_some<T>(f.ys + (t * n.batch + sequence) * units + unit, y, lanes);
+          }
           if (last) {
             if constexpr (Cell::has_c) store_some<T>(f.c + sequence * units + unit, c, lanes);
-            store_some<T>(f.h + sequence * units + unit, new_h, lanes);
+            if (!f.projection) store_some<T>(f.h + sequence * units + unit, new_h, lanes);
             continue;
           }
           if (f.starts(next, sequence)) c = new_h = V{};  // the next step is a reset: it starts from zeros
           if constexpr (Cell::has_c) store<T>(f.c_before(k + 1) + sequence * unit_width + unit, c);
-          if (f.stores_h()) store_some<T>(f.h_stored(k + 1) + sequence * units + unit, new_h, lanes);
+          if (f.stores_h() && !f.projection) store_some<T>(f.h_stored(k + 1) + sequence * units + unit, new_h, lanes);
         }
       }
     });
   }
-}
-
-// The arrays that the backward run reads and writes.
-template <class T>
-struct Backward {
-  Forward<T> f;         // the forward run, with its gates and cs
-  const T* transposed;  // the recurrent kernel as pack_transposed packs it
-  const T* dys;
-  T* dzs;               // (time, batch, columns). May be the memory of the gates
-  T *dh, *dc;           // gradients of the carry (batch, padded): first of the last carry, finally of the initial one. dc is null
-                        // for a cell without c
-  T* dpeepholes;        // gradients of the peepholes by each sequence (batch, peepholes, padded), first zeros
-};
-
-// The derivative of the k-th step for some rows and blocks. k goes from time - 1 down to -1.
-//
-// dh = dz Uᵀ needs the dz of all units, which several threads compute. So a call first computes dh from the dz of step k + 1,
-// which the previous call computed, and then the dz of step k. The call with k = -1 computes only the dh of the initial carry.
-template <class Cell, class T>
-void backward_step(const Cell& cell, const Backward<T>& b, int64_t k, int64_t row_begin, int64_t row_end, int64_t block_begin,
-                   int64_t block_end) {
-  using V = Vector<T>;
-  const Forward<T>& f = b.f;
-  const Sizes& n = f.n;
-  const int64_t unit_width = padded<T>(n), gate_width = columns<T>(n), next = k + 1 < n.time ? f.step_of(k + 1) : -1;
-  const int64_t t = k >= 0 ? f.step_of(k) : -1;
-  for_groups(block_begin * kParts<T>, block_end * kParts<T>, [&](int vectors, int64_t first) {
-    for_tiles(row_begin, row_end, [&](int rows, int64_t row) {
-      const T* dz[kRows];
-      for (int r = 0; r < rows; ++r) dz[r] = next < 0 ? nullptr : b.dzs + (next * n.batch + row + r) * gate_width;
-      V sums[kRows * 4] = {};
-      if (next >= 0) {
-        const T* panel = in_panel<T>(b.transposed, gate_width, first);
-        multiply_gates<T, Cell::recurrent_gates>(vectors, rows, dz, blocks<T>(n), panel, sums);
-      }
-      for (int v = 0; v < vectors; ++v) {
-        const int64_t block = (first + v) / kParts<T>, part = (first + v) % kParts<T>;
-        const int64_t unit = (first + v) * kLanes<T>, lanes = n.units - unit;
-        for (int r = 0; r < rows; ++r) {
-          const int64_t sequence = row + r;
-          T* dh_at = b.dh + sequence * unit_width + unit;
-          // A step that does not count passes the carry on, and so its dh. A reset step does not depend on the carry before it.
-          // In a cell that keeps some of h, the previous call has left the gradient by that way.
-          V dh = load<T>(dh_at);
-          if (next >= 0 && f.counts(next, sequence)) {
-            const V by_product = sums[r * vectors + v];
-            dh = f.starts(next, sequence) ? V{} : Cell::keeps_h ? dh + by_product : by_product;
-          }
-          store<T>(dh_at, dh);
-          if (t < 0) continue;
-          const int64_t offset = (t * n.batch + sequence) * gate_width + block * kColumns<T> + part * kLanes<T>;
-          T* to = b.dzs + offset;
-          if (!f.counts(t, sequence)) {
-            for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, V{});
-            continue;
-          }
-          dh += load_some<T>(b.dys + (t * n.batch + sequence) * n.units + unit, lanes);
-          const T* gates_at = f.gates + offset;  // read before dz is written, which may be in the same place
-          V gates[4], dzs[4], h_before{}, c_before{}, dc{};
-          for (int gate = 0; gate < 4; ++gate) gates[gate] = load<T>(gates_at + gate * kUnits<T>);
-          const int64_t own = sequence * unit_width + unit;
-          if constexpr (Cell::keeps_h) h_before = load_some<T>(f.h_before(k) + sequence * n.units + unit, lanes);
-          if constexpr (Cell::has_c) {
-            c_before = load<T>(f.c_before(k) + own);
-            dc = load<T>(b.dc + own);
-          }
-          V dpeepholes[std::max(Cell::peepholes, 1)];
-          T* dpeepholes_at = b.dpeepholes + sequence * Cell::peepholes * unit_width + unit;
-          for (int p = 0; p < Cell::peepholes; ++p) dpeepholes[p] = load<T>(dpeepholes_at + p * unit_width);
-          cell.differentiate(gates, h_before, c_before, dh, dc, dzs, dpeepholes, unit, lanes);
-          for (int p = 0; p < Cell::peepholes; ++p) store<T>(dpeepholes_at + p * unit_width, dpeepholes[p]);
-          for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, dzs[gate]);
-          if constexpr (Cell::keeps_h) store<T>(dh_at, dh);
-          if constexpr (Cell::has_c) store<T>(b.dc + own, f.starts(t, sequence) ? V{} : dc);
-        }
-      }
-    });
-  });
 }
 
 }  // namespace jlstm

@@ -59,21 +59,26 @@ class Resources {
 template <class T>
 struct Problem {
   Sizes n;
-  Array<T> xs, kernel, recurrent, bias, peepholes, h, c, dys, dh, dc;
+  Array<T> xs, kernel, recurrent, bias, peepholes, projection, h, c, dys, dh, dc;
   Array<uint8_t> mask, resets;
 
   explicit Problem(const Sizes& n, bool masked, bool reset)
       : n(n), xs(random<T>(n.time * n.batch * n.features)), kernel(random<T>(n.features * 4 * n.units)),
-        recurrent(random<T>(n.units * 4 * n.units)), bias(random<T>(4 * n.units)), peepholes(random<T>(3 * n.units)),
-        h(random<T>(n.batch * n.units)), c(random<T>(n.batch * n.units)), dys(random<T>(n.time * n.batch * n.units)),
-        dh(random<T>(n.batch * n.units)), dc(random<T>(n.batch * n.units)), mask(flags(masked ? n.time * n.batch : 0)),
-        resets(flags(reset ? n.time * n.batch : 0)) {}
+        recurrent(random<T>(n.h_size() * 4 * n.units)), bias(random<T>(4 * n.units)), peepholes(random<T>(3 * n.units)),
+        projection(random<T>((n.units + 1) * n.projected)), h(random<T>(n.batch * n.h_size())),
+        c(random<T>(n.batch * n.units)), dys(random<T>(n.time * n.batch * n.h_size())),
+        dh(random<T>(n.batch * n.h_size())), dc(random<T>(n.batch * n.units)), mask(flags(masked ? n.time * n.batch : 0)),
+        resets(flags(reset ? n.time * n.batch : 0)) {
+    for (T& weight : projection) weight /= T(n.units);  // else gradients grow with every step, until they overflow
+  }
 };
 
 // Any of the cells, with the options of a variant that has most of the branches.
 template <class Cell, class T>
 Cell cell_of(const Problem<T>& p) {
-  if constexpr (Cell::peepholes == 0) {
+  if constexpr (std::is_same_v<Cell, Elman<T>>) {
+    return Cell{function_of<T>("tanh", INFINITY)};
+  } else if constexpr (Cell::peepholes == 0) {
     return Cell{};
   } else {
     const auto sigma = function_of<T>("hard_sigmoid", 0.8), phi = function_of<T>("relu", 0.9);
@@ -88,9 +93,10 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
   const Sizes& n = p.n;
   const Cell cell = cell_of<Cell>(p);
   const auto make = [](int64_t count) { return Array<T>(static_cast<size_t>(count)); };
-  const Weights<T> weights{p.kernel.data(), p.recurrent.data(), p.bias.data()};
-  Array<T> ys = make(n.time * n.batch * n.units), h = make(n.batch * n.units), c = h;
+  const Weights<T> weights{p.kernel.data(), p.recurrent.data(), p.bias.data(), n.projected ? p.projection.data() : nullptr};
+  Array<T> ys = make(n.time * n.batch * n.h_size()), h = make(n.batch * n.h_size()), c = make(n.batch * n.units);
   Forward<T> f{};
+  f.projection_clip = T(0.8);
   f.n = n, f.xs = p.xs.data(), f.h0 = p.h.data(), f.c0 = p.c.data();
   f.mask = p.mask.empty() ? nullptr : p.mask.data(), f.resets = p.resets.empty() ? nullptr : p.resets.data();
   f.ys = ys.data(), f.h = h.data(), f.c = c.data();
@@ -106,11 +112,13 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
     forward<Cell, T>(cell, f, weights, resources.team(), resources.allocate());
   }
   Array<T> dxs = p.xs, dkernel = p.kernel, drecurrent = p.recurrent, dbias = p.bias, dpeepholes = p.peepholes, dh = p.h, dc = p.c;
-  const Gradients<T> to{gates.data(), dxs.data(),        dkernel.data(), drecurrent.data(),
-                        dbias.data(), dpeepholes.data(), dh.data(),      dc.data()};
+  Array<T> dprojection = p.projection, dqs = p.dys;  // as in a call by XLA, m and dq take the places of cs and dys
+  const Gradients<T> to{gates.data(), dxs.data(),        dkernel.data(), drecurrent.data(),  dbias.data(),
+                        dpeepholes.data(), dh.data(), dc.data(), n.projected ? dprojection.data() : nullptr,
+                        n.projected ? cs.data() : nullptr, n.projected ? dqs.data() : nullptr};
   Resources resources(threads);
-  backward<Cell, T>(cell, f, weights, p.dys.data(), p.dh.data(), p.dc.data(), to, resources.team(), resources.allocate());
-  return {ys, h, c, dxs, dkernel, drecurrent, dbias, dpeepholes, dh, dc};
+  backward<Cell, T>(cell, f, weights, dqs.data(), p.dh.data(), p.dc.data(), to, resources.team(), resources.allocate());
+  return {ys, h, c, dxs, dkernel, drecurrent, dbias, dpeepholes, dprojection, dh, dc};
 }
 
 template <class Cell, class T>
@@ -152,6 +160,11 @@ void test_runs() {
       check<Lstm<double>, double>(n, kind & 2, kind & 4);
       check<Gru<float>, float>(n, kind & 2, kind & 4);
       check<LstmVariant<float>, float>(n, kind & 2, kind & 4);
+      check<Elman<float>, float>(n, kind & 2, kind & 4);
+      Sizes projecting = n;
+      projecting.projected = 1 + units * 2 / 3;
+      check<Lstm<float>, float>(projecting, kind & 2, kind & 4);
+      check<LstmVariant<double>, double>(projecting, kind & 2, kind & 4);
     }
   }
 }

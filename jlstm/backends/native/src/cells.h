@@ -12,6 +12,8 @@
 //                                  pre-activations and adds those of the peepholes, and replaces dh and dc by the gradients of
 //                                  the old carry. Of dh this is only what does not pass through the recurrent kernel, and it is
 //                                  used only with keeps_h
+//   unprojected                    from the gates and c before a step, the h that `step` returned, for a cell with c. Only what
+//                                  has a projection of h calls it
 //
 // `unit` is the first unit of the vectors, and `lanes` how many units there are from it on.
 //
@@ -45,6 +47,8 @@ struct Lstm {
     c = z[1] * c + z[0] * z[2];
     return z[3] * tanh<T>(c);
   }
+
+  V unprojected(const V (&gates)[4], const V& c) const { return gates[3] * tanh<T>(gates[1] * c + gates[0] * gates[2]); }
 
   void differentiate(const V (&gates)[4], const V&, const V& c, const V& dh, V& dc, V (&dz)[4], V*, int64_t, int64_t) const {
     const auto& [i, f, g, o] = gates;
@@ -151,6 +155,10 @@ struct LstmVariant {
     return o * output.value(c);
   }
 
+  V unprojected(const V (&gates)[4], const V& c) const {
+    return gates[3] * output.value(clamp<T>(gates[1] * c + gates[0] * gates[2], -cell_clip, cell_clip));
+  }
+
   void differentiate(const V (&gates)[4], const V&, const V& c, const V& dh, V& dc, V (&dz)[4], V* dp, int64_t unit,
                      int64_t lanes) const {
     const auto& [i, f, g, o] = gates;
@@ -166,6 +174,26 @@ struct LstmVariant {
     dp[0] += dz[0] * c;
     dp[1] += dz[1] * c;
     dp[2] += dz[3] * new_c;
+  }
+};
+
+// The plain recurrent cell, which has only the first of the four columns:
+//
+//   h' = φ(z)                             dz = dh' φ'(z)
+template <class T>
+struct Elman {
+  using V = Vector<T>;
+  static constexpr Gates input_gates = 0b0001, recurrent_gates = 0b0001;
+  static constexpr bool has_c = false, keeps_h = false;
+  static constexpr int peepholes = 0;
+
+  Function<T> activation;
+
+  V step(V (&z)[4], const V&, V&, int64_t, int64_t) const { return z[0] = activation.value(z[0]); }
+
+  void differentiate(const V (&gates)[4], const V&, const V&, const V& dh, V&, V (&dz)[4], V*, int64_t, int64_t) const {
+    dz[0] = dh * activation.derivative(gates[0]);
+    dz[1] = dz[2] = dz[3] = V{};
   }
 };
 
