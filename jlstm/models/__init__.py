@@ -1,4 +1,4 @@
-"""Small Flax models for sequence classification and language modeling, sampling, and a summary table.
+"""Small Flax models for sequence classification and language modeling, sampling, beam search, and a summary table.
 
 The package needs `pip install "jlstm[flax]"`.
 """
@@ -6,10 +6,11 @@ The package needs `pip install "jlstm[flax]"`.
 from jlstm._src.packages import needed_by
 
 with needed_by("jlstm.models", "jlstm[flax]"):
+    from jlstm.models.beams import Beams, beam_search
     from jlstm.models.language_model import LanguageModel
     from jlstm.models.sampling import generate
     from jlstm.models.sequence_classifier import SequenceClassifier
     from jlstm.models.summary import summary
     from jlstm.models.uniform import Uniform
 
-__all__ = ["LanguageModel", "SequenceClassifier", "Uniform", "generate", "summary"]
+__all__ = ["Beams", "LanguageModel", "SequenceClassifier", "Uniform", "beam_search", "generate", "summary"]
