@@ -84,7 +84,7 @@ def keras_loop(cell, params, memory, xs, carry, mask):
     return ((h, c), attention, weights), tf.stack(ys, 1), weights_of_layers
 
 
-@pytest.mark.table(quick=2)
+@pytest.mark.table(quick=1)
 @every
 def test_values_and_gradients_equal_a_loop_of_keras_layers(name, x64):
     """Keras's LSTMCell and attention layers, run by the equations of TensorFlow's AttentionWrapper, agree in float64."""

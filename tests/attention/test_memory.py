@@ -15,27 +15,33 @@ from problems import BATCH, FEATURES, TIME, UNITS, normal
 pytestmark = pytest.mark.no_cover
 
 
-@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("name", CELLS)
-def test_initial_parameters_and_dtypes(name):
-    """Shapes are as documented, a layer is described and built again, and bfloat16 stays bfloat16."""
+def test_shapes_and_dtypes(name):
+    """Parameters have the documented shapes, a layer is described and built again, and bfloat16 stays bfloat16."""
     layer = RNN(CELLS[name], dtype="bfloat16")
-    params = jax.jit(layer.init, static_argnums=1)(jax.random.key(0), FEATURES)
-    cell, additive = CELLS[name], "additive" in name
-    attention = cell.attention_features or SIZE
+    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), FEATURES))
+    units, attention = CELLS[name].units or UNITS, CELLS[name].attention_features or SIZE
+    expected = {"memory_kernel": (SIZE, units), "scale": (units,) if "additive" in name else ()}
+    expected |= {"query_kernel": (UNITS, units)} if "additive" in name else {}
+    expected |= {"attention_kernel": (UNITS + SIZE, attention)} if CELLS[name].attention_features else {}
+    assert {key: leaf.shape for key, leaf in params.items() if key != "cell"} == expected
     assert params["cell"]["kernel"].shape == (FEATURES + attention, 4 * UNITS)
-    assert params["memory_kernel"].shape == (SIZE, cell.units or UNITS)
-    assert params["scale"].shape == (((cell.units or UNITS),) if additive else ())
     assert layer.features_in(params) == FEATURES
     assert build(describe(layer)) == layer
-    if additive:
-        bound = np.sqrt(3 / (cell.units or UNITS))
-        assert bound / 3 < abs(params["scale"]).max() <= bound
-    else:
-        assert params["scale"] == 1
     xs, memory = np.ones((BATCH, TIME, FEATURES), np.float32), np.ones((BATCH, SOURCE, SIZE), np.float32)
-    shapes = jax.eval_shape(lambda: layer.apply(with_memory(params, memory), xs))
+    shapes = jax.eval_shape(lambda params: layer.apply(with_memory(params, memory), xs), params)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.slow
+def test_initial_scales():
+    """The vector v is drawn as TensorFlow and Keras draw it, and the factor g starts at 1."""
+    [of_vector, of_number] = (
+        jax.jit(lambda cell: cell.init(jax.random.key(0), FEATURES), static_argnums=0)(cell)["scale"]
+        for cell in (Attention(INNER, SIZE, units=300), CELLS["multiplicative"])
+    )
+    assert 0.9 < abs(of_vector).max() / np.sqrt(3 / 300) <= 1
+    assert of_number == 1
 
 
 def test_what_is_bound_is_a_plain_tree():
