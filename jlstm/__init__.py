@@ -10,7 +10,8 @@ from jlstm.cell import Cell
 from jlstm.cells import ConvLSTMCell, ElmanCell, GRUCell, LSTMCarry, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell
 from jlstm.layers import GRU, LSTM, RNN, Bidirectional, Layer, Stack, cell_states, explain
 
-_MODULES = ("cells", "convert", "data", "introspect", "linen", "models", "nnx", "plot", "train")  # imported at their first use
+# These are imported at their first use.
+_MODULES = ("attention", "cells", "convert", "data", "introspect", "linen", "models", "nnx", "plot", "train")
 
 __version__: str  # of the installed package: its one place is pyproject.toml
 

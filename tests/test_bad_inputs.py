@@ -19,6 +19,7 @@ SHARE = 0.98
 TUPLES = {  # tuples of results and states: jit builds them from anything, so they check nothing
     *("LSTMCarry", "HiddenCarry", "MLSTMCarry", "SLSTMCarry", "GRUGates", "LSTMGates", "MinimalGates"),
     *("ExponentialGates", "Batch", "Bucketed", "Corpus", "Dataset", "ReviewDataset", "Reviews", "Series", "Split", "Window"),
+    *("Attended", "AttentionCarry", "Beams", "Memory"),
     *("Flow", "Saturation", "Trace", "Outcome", "Record", "Result", "Comparison", "Diagnosis", "Quantity"),
 }
 ABSTRACT = {"Batches", "Cell", "Layer", "Wrapper"}

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from jlstm import cells
+from jlstm import attention, cells
 from jlstm._src import checks
 from jlstm.cell import Cell
 from jlstm.cells import wrappers
 from jlstm.layers import RNN, Bidirectional, Layer, Stack
 
-_CELLS = [value for module in (cells, wrappers) for name in module.__all__ if isinstance(value := getattr(module, name), type)]
+_CELLS = [
+    value
+    for module in (cells, wrappers, attention)
+    for name in module.__all__
+    if isinstance(value := getattr(module, name), type)
+]
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (RNN, Bidirectional, Stack, *_CELLS) if issubclass(kind, Layer | Cell)}
 # The largest depth of layers, cells and lists in one another that is read from a file: without a limit, reading could exhaust
 # Python's stack.

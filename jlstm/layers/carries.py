@@ -71,7 +71,8 @@ def _wrapping(carry: PyTree, expected: PyTree) -> str:
     if not hasattr(expected, "_fields"):
         return ""
     kind = type(expected)
-    name = f"jlstm.{'' if kind is LSTMCarry else 'cells.'}{kind.__name__}({', '.join(kind._fields)})"
+    package = "jlstm" if kind is LSTMCarry else ".".join(kind.__module__.split(".")[:2])  # as jlstm.cells or jlstm.attention
+    name = f"{package}.{kind.__name__}({', '.join(kind._fields)})"
     if hasattr(carry, "dtype"):
         # Integers in this place are most likely lengths, passed by position.
         return "pass lengths by name" if jnp.issubdtype(carry.dtype, jnp.integer) else f"wrap it, {name}"

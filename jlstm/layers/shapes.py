@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jlstm._src import checks
 from jlstm._src.loop import Steps
+from jlstm.attention.memory import without_memory
 from jlstm.cell import Params, PyTree
 from jlstm.layers import carries
 
@@ -82,7 +83,7 @@ def check_trees(layer: Any, params: Any, carry: PyTree, x_shape: tuple[int, ...]
     expected = param_shapes(layer, features)
     if isinstance(params, Mapping) and "params" in params and "params" not in expected:  # as Flax's linen has them
         raise ValueError("params must be a layer's parameters, got a dict with 'params': pass what is in it, variables['params']")
-    checks.tree("params", params, expected, remedy)
+    checks.tree("params", without_memory(params), expected, remedy)
     if carry is not None:
         carries.check(carry, jax.eval_shape(lambda: layer.begin(params, batch, "float32")), batch)
 

@@ -1,4 +1,4 @@
-"""Small Flax models for sequence classification and language modeling, sampling, and a summary table.
+"""Small Flax models for sequence classification and language modeling, sampling, beam search, and a summary table.
 
 The package needs `pip install "jlstm[flax]"`.
 """
@@ -6,6 +6,7 @@ The package needs `pip install "jlstm[flax]"`.
 from jlstm._src.packages import needed_by
 
 with needed_by("jlstm.models", "jlstm[flax]"):
+    from jlstm.models.beams import Beams, beam_search
     from jlstm.models.language_model import LanguageModel
     from jlstm.models.neural_cache import NeuralCache
     from jlstm.models.nnx_model import NNXModel
@@ -16,12 +17,14 @@ with needed_by("jlstm.models", "jlstm[flax]"):
     from jlstm.models.uniform import Uniform
 
 __all__ = [
+    "Beams",
     "LanguageModel",
     "NNXModel",
     "NeuralCache",
     "SequenceClassifier",
     "Uniform",
     "activation_penalty",
+    "beam_search",
     "generate",
     "summary",
 ]

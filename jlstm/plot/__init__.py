@@ -1,4 +1,4 @@
-"""Plots of gates, gradients and training curves, with matplotlib.
+"""Plots of gates, gradients, attention and training curves, with matplotlib.
 
 Each function draws into the axes `ax`, or into the axes of a new figure, and returns the axes.
 `gates(trace).figure.savefig("gates.png")` thus saves a picture, and in a notebook `gates(trace).figure` shows it.
@@ -12,5 +12,6 @@ from jlstm.plot.axes import COLORS
 from jlstm.plot.heat import gates
 from jlstm.plot.lines import curves, flow, scores
 from jlstm.plot.points import embeddings, saturation
+from jlstm.plot.weights import attention
 
-__all__ = ["COLORS", "curves", "embeddings", "flow", "gates", "saturation", "scores"]
+__all__ = ["COLORS", "attention", "curves", "embeddings", "flow", "gates", "saturation", "scores"]

@@ -10,6 +10,7 @@ is one file per kind of cell. Each defines the same functions:
 - `knows(cell)`: whether `step` supports all options of a cell.
 
 `wrappers` runs a cell that wraps another one, with the file of the inner cell.
+`attention` runs a cell with attention, and has no gradients.
 
 Reference: Werbos 1990, "Backpropagation Through Time: What It Does and How to Do It", https://doi.org/10.1109/5.58337
 """

@@ -14,6 +14,7 @@ import jlstm
 from conversions import damaged, refusal, survives
 from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, LSTMCell, MinGRUCell, MinLSTMCell, MLSTMCell, SLSTMCell, Stack
 from jlstm._src.description import KINDS, build, describe
+from jlstm.attention import Attention
 from jlstm.cells import ConvLSTMCell
 from jlstm.cells.wrappers import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Zoneout
 from problems import FEATURES, UNITS
@@ -29,6 +30,7 @@ LAYERS = [
     RNN(LearnedCarry(WeightDrop(LSTMCell(UNITS), rate=0.2))),
     RNN(Highway(LSTMCell(FEATURES))),
     RNN(ConvLSTMCell(2, (3, 1), (6, 5), strides=2)),
+    RNN(Attention(LSTMCell(UNITS), 5, score="multiplicative", scaled=True, attention_features=3)),
 ]
 
 

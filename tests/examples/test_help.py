@@ -12,6 +12,14 @@ SCRIPTS = {
     "02_sentiment": ("SentimentOptions", "Train the two-layer network", "--keep", "--learning-rate", "--test", "--predict"),
     "03_imdb": ("ImdbOptions", "the defaults are Keras's", "--masked", "--best", "--seeds", "--predict"),
     "05_forecast": ("ForecastOptions", "compare with naive forecasts", "--months", "--hide", "--window"),
+    "07_translation": (
+        "TranslationOptions",
+        "decoder with attention",
+        "--task {dates,reverse}",
+        "--score",
+        "--beams",
+        "--predict",
+    ),
     "06_long_memory": ("MemoryOptions", "on a memory task", "--task {adding,copy}", "--length", "--rnn-lr"),
 }
 

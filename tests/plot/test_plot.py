@@ -33,6 +33,7 @@ HISTORY = [
 ]
 VECTORS = RANDOM.normal(size=(30, 5)) * [9, 3, 1, 1, 1]
 LABELS = [f"word{k}" for k in range(30)]
+WEIGHTS = RANDOM.dirichlet(np.ones(6), size=5)
 
 PICTURES = {
     "gates": lambda ax: plot.gates(TRACE, labels=TEXT, ax=ax),
@@ -41,6 +42,7 @@ PICTURES = {
     "scores": lambda ax: plot.scores(TEXT, SCORES, ax=ax),
     "saturation": lambda ax: plot.saturation(SHARES, ax=ax),
     "embeddings": lambda ax: plot.embeddings(VECTORS, LABELS, ax=ax),
+    "attention": lambda ax: plot.attention(WEIGHTS, TEXT[:4], TEXT[:3], ax=ax),
 }
 
 
@@ -173,6 +175,16 @@ def test_saturation_has_points_for_every_gate_of_any_cell():
     assert [line.get_label().partition(":")[0] for line in ax.lines[1:]] == names
 
 
+def test_attention_is_a_row_a_target_and_a_column_a_source():
+    """Padding is left out, and the colors range from 0 to 1."""
+    ax = plot.attention(WEIGHTS, TEXT[:4], TEXT[:3])
+    [image] = ax.get_images()
+    np.testing.assert_array_equal(image.get_array(), WEIGHTS[:3, :4])
+    assert image.get_clim() == (0, 1)
+    assert [label.get_text() for label in ax.get_xticklabels()] == TEXT[:4]
+    assert [label.get_text() for label in ax.get_yticklabels()] == TEXT[:3]
+
+
 def test_gates_with_spatial_axes_are_refused():
     """A picture has one axis of units, and the gates of a ConvLSTM have spatial axes besides."""
     layer = RNN(ConvLSTMCell(2, 3, (4, 4), padding="same"))
@@ -221,6 +233,8 @@ def test_embeddings_are_projected_on_the_axes_of_largest_spread():
         (lambda: plot.saturation((SHARES,)), "shares must be the Saturation of one layer, got a tuple"),
         (lambda: plot.saturation(SHARES, "c"), "a name must be one of 'i', 'f', 'g', 'o', got 'c'"),
         (lambda: plot.embeddings(VECTORS, LABELS[1:]), r"with a label for each row, got \(30, 5\) and 29 labels"),
+        (lambda: plot.attention(WEIGHTS[None], TEXT, TEXT), r"weights must be \(target, source\), those of one sequence"),
+        (lambda: plot.attention(WEIGHTS, TEXT, TEXT), "labels must be at least 1 and at most as many as the weights"),
         (lambda: plot.embeddings(np.ones((3, 2)), ["a", "b", "c"]), "vectors must differ from each other"),
     ],
 )

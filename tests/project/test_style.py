@@ -41,7 +41,20 @@ PRONOUNS = {
     ),
     *("others", "own", "rest", "said", "seen", "that", "them", "they", "this", "told", "what", "which", "who"),
 }
-MODULES = ("cells", "compat.flax", "convert", "data", "introspect", "layers", "linen", "models", "nnx", "plot", "train")
+MODULES = (
+    "attention",
+    "cells",
+    "compat.flax",
+    "convert",
+    "data",
+    "introspect",
+    "layers",
+    "linen",
+    "models",
+    "nnx",
+    "plot",
+    "train",
+)
 
 
 class File(NamedTuple):

@@ -9,8 +9,8 @@ import jlstm.linen
 import jlstm.nnx
 import parity
 from bad_calls_training import of_data, of_inspect, of_models, of_plot, of_train
-from good_arguments import BIDIRECTIONAL, CARRY, KEY, LAYER, MASK, NUMBERS, PARAMS, STACK, XS
-from jlstm import GRU, LSTM, RNN, Bidirectional, LSTMCell, Stack, cells
+from good_arguments import BIDIRECTIONAL, CARRY, KEY, LAYER, MASK, NUMBERS, PARAMS, STACK, XS, floats
+from jlstm import GRU, LSTM, RNN, Bidirectional, LSTMCell, Stack, attention, cells
 from spoiled import Call
 
 SEVERAL = dict.fromkeys(("keras", "haiku", "onnx"), "wrong shape")  # two layers, one above the other
@@ -70,6 +70,21 @@ def of_cells(folder):
         dict.fromkeys(("kernel_size", "strides", "dilation"), "wrong shape"),
     )
     return calls
+
+
+def of_attention(folder):
+    cell = attention.Attention(LSTMCell(4), 5)
+    arrays = {"query": floats(2, 3), "keys": floats(2, 5, 3), "values": floats(2, 5, 4), "lengths": np.array([5, 2])}
+    numbers = dict.fromkeys(("query", "keys", "values"), NUMBERS)
+    bound = {"params": jlstm.RNN(cell).init(KEY, 3), "memory": floats(2, 5, 5), "lengths": np.array([5, 2])}
+    return {
+        "Attention": Call(attention.Attention, {"cell": LSTMCell(4), "memory_features": 5, "attention_features": 3}),
+        "additive_attention": Call(attention.additive_attention, arrays | {"scale": floats(3)}, numbers | {"scale": NUMBERS}),
+        "multiplicative_attention": Call(
+            attention.multiplicative_attention, arrays | {"scale": np.float32(2)}, numbers | {"scale": NUMBERS}
+        ),
+        "with_memory": Call(attention.with_memory, bound, {"memory": f"{NUMBERS}, wrong shape, array"}),
+    }
 
 
 def of_convert(folder):
@@ -150,6 +165,7 @@ def of_parity(folder):
 
 MODULES = {
     "jlstm": core,
+    "jlstm.attention": of_attention,
     "jlstm.cells": of_cells,
     "jlstm.convert": of_convert,
     "jlstm.data": of_data,

@@ -69,6 +69,11 @@ def of_plot(folder):
     record = train.Record(1, 0.5, {"loss": 1.0}, {"loss": 2.0}, 1.0, 1.0)
     trace = introspect.trace(LAYER, PARAMS, XS)
     calls = {
+        "attention": Call(
+            plot.attention,
+            {"weights": floats(3, 2), "source": list("ab"), "target": list("abc")},
+            {"weights": "huge, negative"},
+        ),
         "curves": Call(plot.curves, {"history": [record, record]}),
         "embeddings": Call(plot.embeddings, {"vectors": floats(5, 3), "labels": list("abcde")}, {"vectors": "huge, negative"}),
         "flow": Call(plot.flow, {"norms": {"a": np.ones(4)}}, {"norms": "wrong shape", "label": "empty"}),
@@ -172,6 +177,17 @@ def of_models(folder):
         ),
         "SequenceClassifier.apply": Call(
             lambda tokens, key=None: classifier.apply(variables, tokens, key=key), {"tokens": tokens}, {"tokens": "empty"}
+        ),
+        "beam_search": Call(
+            models.beam_search,
+            {
+                "step": lambda carry, tokens: (carry, np.zeros((2, 3, 7))),
+                "carry": floats(2, 3),
+                "start": 0,
+                "end": 1,
+                "length": 2,
+            },
+            {"carry": NUMBERS, "length_penalty": "huge, negative"},
         ),
         "Uniform": Call(models.Uniform, {"scale": 0.1}),
         "generate": Call(models.generate, generating, {"prompt": "empty", "temperature": "huge"}),

@@ -90,6 +90,12 @@ FEATURES = (
     Feature(
         "Learned first carry", "LearnedCarry(cell)", "", "cells/test_wrappers::test_a_learned_carry_begins_resets_and_learns"
     ),
+    Feature(
+        "Attention to a memory",
+        "Attention(cell, …)",
+        "T",
+        "attention/test_cell::test_values_and_gradients_equal_a_loop_of_keras_layers",
+    ),
     Feature("Any mask of steps", "apply(…, mask=)", "K", PADDING),
     Feature("Lengths", "apply(…, lengths=)", "TPOF", PADDING),
     Feature("Resets within a sequence", "apply(…, resets=)", "H", "test_family::test_resets_start_anew"),

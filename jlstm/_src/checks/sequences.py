@@ -55,10 +55,11 @@ def flags(name: str, value: Any, shape: tuple[int, ...], inputs: str) -> Array:
     return value
 
 
-def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
+def lengths(value: Any, batch_shape: tuple[int, ...], time: int, *, of: str = "xs") -> Array:
     """Return `lengths` as an array of the default integer dtype; require one whole number in [0, time] for each sequence.
 
-    The range of lengths that cannot be read, because they are traced, is not checked. They are clipped to be at least 0.
+    The message calls the sequences `of`. The range of lengths that cannot be read, because they are traced, is not checked. They
+    are clipped to be at least 0.
 
     Raises:
         TypeError: the lengths are not integers.
@@ -74,7 +75,7 @@ def lengths(value: Any, batch_shape: tuple[int, ...], time: int) -> Array:
         concrete = np.asarray(value)
         bad = concrete[(concrete < 0) | (concrete > time)]
         if bad.size:
-            raise ValueError(f"lengths must lie between 0 and the {time} time steps of xs, got {bad[0]}")
+            raise ValueError(f"lengths must lie between 0 and the {time} time steps of {of}, got {bad[0]}")
     # The clip comes before the cast, so that a large unsigned number does not become negative. The cast comes since lengths are
     # compared with step numbers, and int8, for example, cannot hold step 200.
     return jnp.clip(counts, 0, min(jnp.iinfo(counts.dtype).max, 2**31 - 1)).astype(int)
