@@ -61,10 +61,7 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
         ValueError: the text is not a configuration of a model as Keras writes it, the options of a layer contradict each other or
             the version, or models are nested too deeply or have too long names.
     """
-    try:
-        model = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} has a description that is not JSON ({type(error).__name__}): save the model again") from error
+    model = loaded(path, text)
     try:
         return Model(list(_layers(model, "", "", version)), "layers" in model["config"])
     except KeyError as error:
@@ -74,6 +71,18 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
         raise ValueError(f"{path} has a description that is not as Keras writes it ({reason}): save the model again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def loaded(path: Path, text: str | bytes) -> Any:
+    """Return a configuration as the JSON that it is.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a description that is not JSON ({type(error).__name__}): save the model again") from error
 
 
 def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) -> Iterator[LayerConfig]:

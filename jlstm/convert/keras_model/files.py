@@ -40,12 +40,7 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, is damaged, contradicts itself, or has no recurrent layer that can be converted.
     """
-    path = files.existing_file(path)
-    mapped = files.memory_map(path)
-    files.refuse_other_kind(path, mapped, "a file of Keras", "a Keras model", "an HDF5 file")
-    # The content decides, since older versions of TensorFlow 2 write HDF5 into files called .keras, too.
-    is_archive = mapped[:4] == b"PK\x03\x04" or (path.suffix == ".keras" and mapped[:4] != b"\x89HDF")
-    content, description = _archive(path) if is_archive else _plain(path, mapped)
+    path, content, description = contents(path)
     result = Result(path, content)
     if description is None:
         undescribed.convert(result, options)
@@ -56,6 +51,21 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         described.convert(result, description, spatial)
     kinds = "LSTM, GRU, SimpleRNN or ConvLSTM layer"
     return result.layers().warn_about_skipped(path, kinds, "read the file of a model that has one")
+
+
+def contents(path: str | os.PathLike[str]) -> tuple[Path, Content, str | bytes | None]:
+    """Return a file's path, its contents, and the configuration of its model; None if the file holds weights alone.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is of another kind or is damaged.
+    """
+    path = files.existing_file(path)
+    mapped = files.memory_map(path)
+    files.refuse_other_kind(path, mapped, "a file of Keras", "a Keras model", "an HDF5 file")
+    # The content decides, since older versions of TensorFlow 2 write HDF5 into files called .keras, too.
+    is_archive = mapped[:4] == b"PK\x03\x04" or (path.suffix == ".keras" and mapped[:4] != b"\x89HDF")
+    return path, *(_archive(path) if is_archive else _plain(path, mapped))
 
 
 def _plain(path: Path, mapped: bytes | mmap) -> tuple[Content, str | bytes | None]:
