@@ -20,6 +20,6 @@ that names the option. Dropout, initializers and loop options (`time_major`, `re
 """
 
 from jlstm.convert import equinox, flax, haiku, keras, onnx, tf1, torch
-from jlstm.convert.result import FileLayers
+from jlstm.convert.result import FileLayers, OtherLayer
 
-__all__ = ["FileLayers", "equinox", "flax", "haiku", "keras", "onnx", "tf1", "torch"]
+__all__ = ["FileLayers", "OtherLayer", "equinox", "flax", "haiku", "keras", "onnx", "tf1", "torch"]

@@ -4,6 +4,6 @@
 modules `core`, `noise`, `normalization`, `windows`, `merging` and `operations` have one function for each class. `recurrent` runs
 the layers that `jlstm.convert.keras.read` converts.
 
-Values flow through the graph together with the mask that Keras attaches to a tensor. A layer passes the mask on, uses it, replaces
-it or drops it, as the same layer of Keras does.
+Values flow through the graph together with the mask that Keras attaches to a tensor. A layer passes the mask on, uses it,
+replaces it or drops it, as the same layer of Keras does.
 """

@@ -171,9 +171,8 @@ class Builder:
         """
         content = self.result.content
         expected = [name for name, option in kind.arrays.items() if not option or config[option]]
-        names = [
-            name for name in array_names(self.result, LayerConfig(place.group, place.name, False, "")) if not is_generator(content, name)
-        ]  # fmt: skip
+        layer = LayerConfig(place.group, place.name, recurrent=False, reason="")
+        names = [name for name in array_names(self.result, layer) if not is_generator(content, name)]
         if content.numbered:
             arrays = {f"{place.group}/vars/{number}": name for number, name in enumerate(expected)}
         else:
@@ -181,8 +180,8 @@ class Builder:
         if sorted(arrays.values()) != sorted(expected) or sorted(arrays) != sorted(names):
             shown = ", ".join(repr(name[-60:]) for name in names[:4]) or "none"
             raise ValueError(
-                f"{self.result.path}: {quoted(place.name)} should have the arrays {', '.join(expected) or 'none'}, and the file has "
-                f"{shown}: save the model again"
+                f"{self.result.path}: {quoted(place.name)} should have the arrays {', '.join(expected) or 'none'}, and the file "
+                f"has {shown}: save the model again"
             )
         self.result.used.update(names)
         return {name: content.array(array) for array, name in sorted(arrays.items(), key=lambda item: expected.index(item[1]))}
@@ -203,7 +202,7 @@ class Builder:
 
 
 def parameters(layers: Mapping[str, Built]) -> tuple[Params, Any]:
-    """Return the parameters of layers by name, and the tree of those that Keras trains. Layers without parameters are left out."""
+    """Return the parameters of the layers that have any, by name, and the tree of those that Keras trains."""
     return tuple(  # type: ignore[return-value]
         {name: getattr(layer, field) for name, layer in layers.items() if jax.tree.leaves(layer.params)}
         for field in ("params", "trainable")
@@ -246,7 +245,7 @@ def _is_trained(config: Config) -> bool:
     return bool(config.get("trainable", True))
 
 
-def _flags(params: Params, trained: bool) -> Any:  # noqa: FBT001
+def _flags(params: Params, trained: bool) -> Any:
     return jax.tree.map(lambda _: trained, params)
 
 

@@ -105,7 +105,7 @@ def _layer_call(name: str, number: int, args: Any, others: dict[str, Any]) -> No
 def _keras_3(value: Any) -> Any:
     """Replace the tensors in arguments by their sources, and serialized slices by slices."""
     if isinstance(value, Mapping):
-        config = value.get("config")
+        config: Any = value.get("config")
         if value.get("class_name") == "__keras_tensor__":
             return Source(*config["keras_history"])
         if value.get("class_name") == "__slice__":
@@ -167,7 +167,9 @@ def in_order(pending: list[Node], inputs: list[Source]) -> list[Node]:
     while pending:
         ready = [node for node in pending if all((source.layer, source.call) in known for source in node.sources)]
         if not ready:
-            raise UnsupportedError(f"its call of {quoted(pending[0].layer)} takes inputs from no other call: save the model again")
+            raise UnsupportedError(
+                f"its call of {quoted(pending[0].layer)} takes inputs from no other call: save the model again"
+            )
         known |= {(node.layer, node.call) for node in ready}
         ordered += ready
         pending = [node for node in pending if (node.layer, node.call) not in known]

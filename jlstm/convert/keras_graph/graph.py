@@ -37,7 +37,9 @@ class Graph(NamedTuple):
             inputs: the inputs, in the order in which `inputs` is flattened.
             key: random key, which turns dropout on.
         """
-        values = {(end.layer, end.call): (value,) for end, value in zip(sources(self.inputs), inputs, strict=True)}
+        values: dict[tuple[str, int], tuple[Value, ...]] = {
+            (end.layer, end.call): (value,) for end, value in zip(sources(self.inputs), inputs, strict=True)
+        }
         for number, node in enumerate(self.nodes):
             node_key = None if key is None else jax.random.fold_in(key, number)
             if node.layer in self.operations:

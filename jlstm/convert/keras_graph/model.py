@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jlstm._src import checks
 from jlstm.cell import Params
-from jlstm.convert.keras_graph.build import Builder, Place, parameters
+from jlstm.convert.keras_graph.build import Builder, parameters
 from jlstm.convert.keras_graph.calls import Source, is_source, sources
 from jlstm.convert.keras_graph.graph import Graph
 from jlstm.convert.keras_graph.values import Built, Value
@@ -47,8 +47,8 @@ class Model:
             params: parameters as in `params`.
             inputs: one array, or as many as the model has inputs: a list in their order, or a dict by the names of the inputs.
                 Whole numbers such as token indices stay whole numbers until a layer computes with them.
-            key: random key, which turns dropout and noise on, as `training=True` does in Keras. BatchNormalization uses its moving
-                statistics with a key too.
+            key: random key, which turns dropout and noise on, as `training=True` does in Keras. BatchNormalization uses its
+                moving statistics with a key too.
 
         Returns:
             The outputs, in the structure of the Keras model: an array, or a list or dict of arrays.
@@ -61,7 +61,7 @@ class Model:
         return jax.tree.map(lambda value: value.array, self._graph.results(values), is_leaf=_is_value)
 
     def outputs(self, params: Params, inputs: Any, *, key: Array | None = None) -> dict[str, Any]:
-        """Return the outputs of all layers, by name, to look at what the model computes. Arguments and errors are those of `apply`.
+        """Return the outputs of all layers by name. Arguments and errors are those of `apply`.
 
         Returns:
             For each layer its output at its last call: an array, or a list of arrays if it has several. Layers inside nested
@@ -105,7 +105,7 @@ class Model:
     def summary(self) -> str:
         """A table of the layers: their names, classes and numbers of parameters."""
         rows = [(name, layer.class_name, _size(layer.params)) for name, layer in self.layers.items()]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        widths = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
         lines = [f"{name:{widths[0]}}  {kind:{widths[1]}}  {size:>12,}" for name, kind, size in rows]
         return "\n".join([*lines, f"{self.name}: {_size(self.params):,} parameters"])
 
@@ -145,8 +145,8 @@ def model(path: str | os.PathLike[str], *, dtype: Any = None) -> Model:
     entry = config.loaded(path, description)
     if "layers" not in entry["config"]:
         raise ValueError(
-            f"{path} holds a model of class {quoted(entry['class_name'])}, whose layers Keras does not list: build it as a functional "
-            "model, or read its recurrent layers with jlstm.convert.keras.read"
+            f"{path} holds a model of class {quoted(entry['class_name'])}, whose layers Keras does not list: build it as a "
+            "functional model, or read its recurrent layers with jlstm.convert.keras.read"
         )
     builder = Builder(result, version, compute_dtype)
     try:

@@ -16,7 +16,7 @@ Config = Mapping[str, Any]
 Operation = Callable[..., Array]
 
 
-def _pairwise(function: Callable[[Any, Any], Array]) -> Callable[[Config], Operation]:
+def _pairwise(function: Any) -> Callable[[Config], Operation]:
     """Return the maker of an operation of two operands, of which one may be a number."""
 
     def apply(x: Any, y: Any) -> Array:
@@ -26,7 +26,7 @@ def _pairwise(function: Callable[[Any, Any], Array]) -> Callable[[Config], Opera
     return lambda config: apply  # noqa: ARG005
 
 
-def _over_axes(function: Callable[..., Array]) -> Callable[[Config], Operation]:
+def _over_axes(function: Any) -> Callable[[Config], Operation]:
     """Return the maker of a reduction."""
 
     def make(config: Config) -> Operation:
@@ -131,6 +131,6 @@ def operation(class_name: str, config: Config) -> Operation:
     """
     if class_name not in OPERATIONS:
         raise UnsupportedError(
-            f"it is the operation {quoted(class_name)}, which is not known here: run the layers before and behind it as two models"
+            f"it is the operation {quoted(class_name)}, which is not known here: run what is before and behind it as two models"
         )
     return OPERATIONS[class_name](config)

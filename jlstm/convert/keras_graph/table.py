@@ -18,7 +18,7 @@ class Kind(NamedTuple):
     Attributes:
         make: returns the function of a layer from its configuration, and raises UnsupportedError for an option it does not have.
         options: the options that it knows, beside those of all layers.
-        arrays: the names of its arrays in Keras's order, each with the option that must be true for it, or "" if it always has it.
+        arrays: the names of its arrays in Keras's order, each with the option that must be true for it, or "".
         untrained: the names of those arrays that Keras does not train.
         casts: whether inputs are cast to the dtype of the layer. An Embedding takes indices as they are.
     """
@@ -46,9 +46,7 @@ _GLOBAL = "data_format keepdims"
 
 KINDS: dict[str, Kind] = {
     "Dense": _kind(core.dense, "units activation use_bias", _KERNEL),
-    "Embedding": _kind(
-        core.embedding, "input_dim output_dim mask_zero input_length sparse", {"embeddings": ""}, casts=False
-    ),
+    "Embedding": _kind(core.embedding, "input_dim output_dim mask_zero input_length sparse", {"embeddings": ""}, casts=False),
     "Masking": _kind(core.masking, "mask_value"),
     "Activation": _kind(core.activation_layer, "activation"),
     "ReLU": _kind(core.relu, "max_value negative_slope threshold"),

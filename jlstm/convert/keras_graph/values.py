@@ -1,6 +1,7 @@
 """The values that flow through a graph, and what a layer is to the graph."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +65,7 @@ class Built(NamedTuple):
     run: Run
     dtype: np.dtype | None = None
     casts_inputs: bool = True
-    inner: "Mapping[str, Built]" = {}
+    inner: "Mapping[str, Built]" = MappingProxyType({})
 
     def __call__(self, params: Params, call: Call) -> tuple[Value, ...]:
         """Return the outputs of a call. Inputs, states and parameters are cast to the dtype that the layer computes in."""

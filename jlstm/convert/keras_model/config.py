@@ -25,6 +25,8 @@ class LayerConfig(NamedTuple):
         merge: how the outputs of two directions are merged.
         spatial: the spatial sizes of the inputs, or None if the configuration does not state them.
         frozen: whether some of its weights are trainable and some are not. A legacy file then lists the weights in another order.
+        class_name: Keras's class.
+        options: its configuration.
     """
 
     path: str
@@ -35,6 +37,8 @@ class LayerConfig(NamedTuple):
     merge: str | None = "concat"
     spatial: tuple[int, ...] | None = None
     frozen: bool = False
+    class_name: str = ""
+    options: Mapping[str, Any] = {}
 
 
 class Model(NamedTuple):
@@ -123,7 +127,8 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
         recurrent = bool(sides) or bool(RECURRENT.search(class_name))
         reason = "" if sides else f"it is of class {quoted(class_name)}, which is not one of Keras's recurrent layers"
         flags = {bool(inner.get("trainable", True)) for inner in _configs(config)} if sides else set()
-        yield LayerConfig(below, full, recurrent, reason, sides, merge, _spatial(entry) if sides else None, len(flags) > 1)
+        spatial = _spatial(entry) if sides else None
+        yield LayerConfig(below, full, recurrent, reason, sides, merge, spatial, len(flags) > 1, class_name, config)
 
 
 def _configs(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
