@@ -27,6 +27,12 @@ class OtherLayer:
     arrays: Mapping[str, np.ndarray] = field(compare=False)
     options: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        checks.instance("kind", self.kind, str, "'Dense'")
+        checks.mapping("arrays", self.arrays, "{'kernel': array}")
+        checks.arrays("arrays", dict(self.arrays))
+        checks.mapping("options", self.options, "{'units': 4}")
+
 
 class FileLayers(dict[str, tuple[Layer, Params]]):
     """A dict of the recurrent layers of a file, `(layer, params)` by name, with notes on the rest of the file.

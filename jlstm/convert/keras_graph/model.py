@@ -72,7 +72,7 @@ class Model:
         return {name: outputs[0] if len(outputs) == 1 else outputs for name, outputs in arrays.items()}
 
     def _run(self, params: Params, inputs: Any, key: Array | None) -> dict[tuple[str, int], tuple[Value, ...]]:
-        checks.mapping("params", params, "model.params", lambda entry: isinstance(entry, Mapping))
+        checks.instance("params", params, Mapping, "model.params")
         if missing := next((name for name in self.params if name not in params), None):
             raise ValueError(f"params have no {missing!r}: pass model.params, or a tree of the same structure")
         if key is not None:
