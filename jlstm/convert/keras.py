@@ -1,4 +1,4 @@
-"""Conversion of Keras 3 and tf-keras: LSTM, GRU, SimpleRNN and ConvLSTM layers.
+"""Conversion of Keras 3 and tf-keras: LSTM, GRU, SimpleRNN and ConvLSTM layers, and whole models.
 
 An LSTM has kernel (features, 4·units), recurrent_kernel (units, 4·units) and one bias. The order of the gates, i f c o and
 z r h, is that of jlstm. `keras_model.arrays` converts arrays, and `keras_model.files` reads files.
