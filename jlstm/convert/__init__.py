@@ -6,6 +6,7 @@ Weights are NumPy arrays. Each module has those of these functions that make sen
     dump(layer, params) -> weights             convert to the framework's arrays; `load` restores the same bits
     read(path, …) -> FileLayers                read all recurrent layers of a file: {name: (layer, params)} and more
     write(path, layer, params)                 write a file of the framework
+    model(path) -> Model                       a whole model as a function with parameters (Keras only)
 
 `dump` of TensorFlow 1 and Haiku is the exception: these frameworks add the forget bias at run time, so it may be rounded.
 
@@ -20,6 +21,6 @@ that names the option. Dropout, initializers and loop options (`time_major`, `re
 """
 
 from jlstm.convert import equinox, flax, haiku, keras, onnx, tf1, torch
-from jlstm.convert.result import FileLayers
+from jlstm.convert.result import FileLayers, OtherLayer
 
-__all__ = ["FileLayers", "equinox", "flax", "haiku", "keras", "onnx", "tf1", "torch"]
+__all__ = ["FileLayers", "OtherLayer", "equinox", "flax", "haiku", "keras", "onnx", "tf1", "torch"]

@@ -3,10 +3,35 @@
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from jlstm._src import checks
 from jlstm.cell import Params
 from jlstm.layers import Layer
+
+
+@dataclass(frozen=True)
+class OtherLayer:
+    """A layer of a file that is not recurrent, such as an embedding.
+
+    Attributes:
+        kind: its class in the framework, such as "Dense"; "" if the file does not tell it.
+        arrays: its arrays by what they are to it, such as "kernel" and "bias"; by number if the file does not tell that.
+        options: its options, by their names in the framework; {} if the file does not tell them.
+    """
+
+    kind: str
+    arrays: Mapping[str, np.ndarray] = field(compare=False)
+    options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        checks.instance("kind", self.kind, str, "'Dense'")
+        checks.mapping("arrays", self.arrays, "{'kernel': array}")
+        checks.arrays("arrays", dict(self.arrays))
+        checks.mapping("options", self.options, "{'units': 4}")
 
 
 class FileLayers(dict[str, tuple[Layer, Params]]):
@@ -21,6 +46,7 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
         skipped: recurrent layers that were not converted, by name, each with the reason in one sentence.
         assumed: one sentence for each assumption about something that the file does not state.
         unused: the names of the file's other arrays, such as those of an embedding.
+        other_layers: the layers that these arrays belong to, if `read` was asked for them: what they are, with their arrays.
 
     Examples:
         >>> layers = FileLayers({}, skipped={"rnn": "it has weights of a layer normalization"})
@@ -37,14 +63,17 @@ class FileLayers(dict[str, tuple[Layer, Params]]):
         skipped: Mapping[str, str] | None = None,
         assumed: Iterable[str] = (),
         unused: Iterable[str] = (),
+        other_layers: Mapping[str, OtherLayer] | None = None,
     ) -> None:
         checks.mapping("layers", layers, "{'lstm': (layer, params)}", lambda entry: isinstance(entry, tuple) and len(entry) == 2)
         checks.flag("in_network_order", in_network_order)
         skipped = {} if skipped is None else skipped
         checks.mapping("skipped", skipped, "{'rnn': 'it has a layer norm'}", lambda reason: isinstance(reason, str))
+        other_layers = {} if other_layers is None else other_layers
+        checks.mapping("other_layers", other_layers, "{'head': OtherLayer(…)}", lambda layer: isinstance(layer, OtherLayer))
         super().__init__(layers)
         self.in_network_order = in_network_order
-        self.skipped = dict(skipped)
+        self.skipped, self.other_layers = dict(skipped), dict(other_layers)
         self.assumed, self.unused = (
             tuple(checks.text(f"each of {name}", entry) for entry in checks.several(name, entries, "['embedding']"))
             for name, entries in {"assumed": assumed, "unused": unused}.items()

@@ -101,8 +101,14 @@ def of_convert(folder):
         "FileLayers": Call(
             convert.FileLayers,
             {"layers": {"a": (LAYER, PARAMS)}},
-            {"layers": "empty", "skipped": "empty", "assumed": "empty", "unused": "empty"},
-        )
+            {"layers": "empty", "skipped": "empty", "assumed": "empty", "unused": "empty", "other_layers": "empty"},
+        ),
+        "OtherLayer": Call(
+            convert.OtherLayer,
+            {"kind": "Dense", "arrays": {"kernel": XS[0]}, "options": {}},
+            {"kind": "empty", "arrays": f"empty, wrong shape, {NUMBERS}", "options": "empty"},
+        ),
+        "keras.model": Call(convert.keras.model, {"path": folder / "model.keras"}, run_good_call=False),
     }
     for name, arrays in weights.items():
         module = getattr(convert, name)

@@ -25,6 +25,8 @@ class LayerConfig(NamedTuple):
         merge: how the outputs of two directions are merged.
         spatial: the spatial sizes of the inputs, or None if the configuration does not state them.
         frozen: whether some of its weights are trainable and some are not. A legacy file then lists the weights in another order.
+        class_name: Keras's class.
+        options: its configuration.
     """
 
     path: str
@@ -35,6 +37,8 @@ class LayerConfig(NamedTuple):
     merge: str | None = "concat"
     spatial: tuple[int, ...] | None = None
     frozen: bool = False
+    class_name: str = ""
+    options: Mapping[str, Any] = {}
 
 
 class Model(NamedTuple):
@@ -61,10 +65,7 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
         ValueError: the text is not a configuration of a model as Keras writes it, the options of a layer contradict each other or
             the version, or models are nested too deeply or have too long names.
     """
-    try:
-        model = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} has a description that is not JSON ({type(error).__name__}): save the model again") from error
+    model = loaded(path, text)
     try:
         return Model(list(_layers(model, "", "", version)), "layers" in model["config"])
     except KeyError as error:
@@ -74,6 +75,18 @@ def parse(path: Path, text: str | bytes, version: Version) -> Model:
         raise ValueError(f"{path} has a description that is not as Keras writes it ({reason}): save the model again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def loaded(path: Path, text: str | bytes) -> Any:
+    """Return a configuration as the JSON that it is.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a description that is not JSON ({type(error).__name__}): save the model again") from error
 
 
 def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) -> Iterator[LayerConfig]:
@@ -114,7 +127,8 @@ def _layers(model: Mapping[str, Any], path: str, name: str, version: Version) ->
         recurrent = bool(sides) or bool(RECURRENT.search(class_name))
         reason = "" if sides else f"it is of class {quoted(class_name)}, which is not one of Keras's recurrent layers"
         flags = {bool(inner.get("trainable", True)) for inner in _configs(config)} if sides else set()
-        yield LayerConfig(below, full, recurrent, reason, sides, merge, _spatial(entry) if sides else None, len(flags) > 1)
+        spatial = _spatial(entry) if sides else None
+        yield LayerConfig(below, full, recurrent, reason, sides, merge, spatial, len(flags) > 1, class_name, config)
 
 
 def _configs(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 from jlstm.convert.keras_model import arrays, config, legacy, places
 from jlstm.convert.keras_model import options as keras_options
 from jlstm.convert.keras_model.config import LayerConfig
-from jlstm.convert.keras_model.options import Cell, UnsupportedError, quoted
+from jlstm.convert.keras_model.options import Cell, UnsupportedError, Version, quoted
 from jlstm.convert.keras_model.result import LayerAndParams, Result, require_whole
 
 
@@ -24,6 +24,30 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
         ValueError: the file does not state a version of Keras from 1 to 3, the text is not a configuration of a model, two layers
             have the same name, or the configuration contradicts itself or the weights.
     """
+    version = version_of(result)
+    model = config.parse(result.path, description, version)
+    result.in_network_order = model.listed
+    recurrent_arrays = {name for names in places.recurrent_groups(result.content).values() for name in names}
+    for layer in model.layers:
+        names = array_names(result, layer)
+        if layer.name in result.converted or layer.name in result.skipped:
+            raise ValueError(f"{result.path} has two layers of the name {quoted(layer.name)}: rename one")
+        # Only a layer that is recurrent neither by its class nor by its arrays is left out. All others are converted or skipped.
+        if not layer.recurrent and recurrent_arrays.isdisjoint(names):
+            continue
+        if not layer.reason:
+            _require_name(result, layer, version.major)
+        result.used.update(names)
+        # An UnsupportedError, such as that for a `layer.reason`, is caught there and skips the layer. Other errors are raised.
+        result.convert(layer.name, partial(_convert_layer, result, layer, names, spatial))
+
+
+def version_of(result: Result) -> Version:
+    """Return the version of Keras that the file states.
+
+    Raises:
+        ValueError: it states none from 1 to 3.
+    """
     stated = result.content.version
     version = keras_options.version(stated)
     # hard_sigmoid has the slope 0.2 in Keras 2 and 1/6 in Keras 3, under the same name, so the version must be known.
@@ -32,24 +56,10 @@ def convert(result: Result, description: str | bytes, spatial: Any) -> None:
             f"{result.path} states keras_version {quoted(stated)}, expected one such as 2.15.0 or 3.4.1, which says what "
             "hard_sigmoid means: save the model again"
         )
-    model = config.parse(result.path, description, version)
-    result.in_network_order = model.listed
-    recurrent_arrays = {name for names in places.recurrent_groups(result.content).values() for name in names}
-    for layer in model.layers:
-        array_names = _array_names(result, layer)
-        if layer.name in result.converted or layer.name in result.skipped:
-            raise ValueError(f"{result.path} has two layers of the name {quoted(layer.name)}: rename one")
-        # Only a layer that is recurrent neither by its class nor by its arrays is left out. All others are converted or skipped.
-        if not layer.recurrent and recurrent_arrays.isdisjoint(array_names):
-            continue
-        if not layer.reason:
-            _require_name(result, layer, version.major)
-        result.used.update(array_names)
-        # An UnsupportedError, such as that for a `layer.reason`, is caught there and skips the layer. Other errors are raised.
-        result.convert(layer.name, partial(_convert_layer, result, layer, array_names, spatial))
+    return version
 
 
-def _array_names(result: Result, layer: LayerConfig) -> list[str]:
+def array_names(result: Result, layer: LayerConfig) -> list[str]:
     """Return the names of a layer's arrays.
 
     A legacy file has one group for a whole model inside the model, so the arrays of the layer are found in it by their names.

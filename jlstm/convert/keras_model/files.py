@@ -7,8 +7,10 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
+from jlstm._src import checks
 from jlstm.convert import files, hdf5
 from jlstm.convert.hdf5 import Content
+from jlstm.convert.keras_graph import others
 from jlstm.convert.keras_model import described, undescribed
 from jlstm.convert.keras_model.result import Result
 from jlstm.convert.result import FileLayers
@@ -16,7 +18,7 @@ from jlstm.convert.result import FileLayers
 _SHARD = re.compile(r"(.*)_(\d{5})\.weights\.h5")
 
 
-def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
+def read(path: str | os.PathLike[str], *, other_layers: bool = False, **options: Any) -> FileLayers:
     """Return the recurrent layers of a `.keras`, `.h5` or `.weights.h5` file by name, "outer/inner" in nested models.
 
     A `.keras` file and the `.h5` file of a whole model contain the configuration of their layers. A weights-only file does not:
@@ -30,6 +32,8 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
 
     Args:
         path: the file.
+        other_layers: whether to return the other layers that have arrays too, such as an Embedding or a Dense, as `other_layers`
+            of the result. `model` runs them.
         **options: as for `load`, including `merge`, for all layers of a weights-only file that have them. `spatial` is allowed
             for any file: the spatial sizes of a ConvLSTM's inputs, where the file does not state them.
 
@@ -40,12 +44,8 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, is damaged, contradicts itself, or has no recurrent layer that can be converted.
     """
-    path = files.existing_file(path)
-    mapped = files.memory_map(path)
-    files.refuse_other_kind(path, mapped, "a file of Keras", "a Keras model", "an HDF5 file")
-    # The content decides, since older versions of TensorFlow 2 write HDF5 into files called .keras, too.
-    is_archive = mapped[:4] == b"PK\x03\x04" or (path.suffix == ".keras" and mapped[:4] != b"\x89HDF")
-    content, description = _archive(path) if is_archive else _plain(path, mapped)
+    checks.flag("other_layers", other_layers)
+    path, content, description = contents(path)
     result = Result(path, content)
     if description is None:
         undescribed.convert(result, options)
@@ -55,7 +55,25 @@ def read(path: str | os.PathLike[str], **options: Any) -> FileLayers:
             raise ValueError(f"{path} describes its layers, got {', '.join(options)} besides: leave the options out")
         described.convert(result, description, spatial)
     kinds = "LSTM, GRU, SimpleRNN or ConvLSTM layer"
-    return result.layers().warn_about_skipped(path, kinds, "read the file of a model that has one")
+    layers = result.layers()
+    if other_layers:
+        layers.other_layers = others.other_layers(result, description)
+    return layers.warn_about_skipped(path, kinds, "read the file of a model that has one")
+
+
+def contents(path: str | os.PathLike[str]) -> tuple[Path, Content, str | bytes | None]:
+    """Return a file's path, its contents, and the configuration of its model; None if the file holds weights alone.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is of another kind or is damaged.
+    """
+    path = files.existing_file(path)
+    mapped = files.memory_map(path)
+    files.refuse_other_kind(path, mapped, "a file of Keras", "a Keras model", "an HDF5 file")
+    # The content decides, since older versions of TensorFlow 2 write HDF5 into files called .keras, too.
+    is_archive = mapped[:4] == b"PK\x03\x04" or (path.suffix == ".keras" and mapped[:4] != b"\x89HDF")
+    return path, *(_archive(path) if is_archive else _plain(path, mapped))
 
 
 def _plain(path: Path, mapped: bytes | mmap) -> tuple[Content, str | bytes | None]:

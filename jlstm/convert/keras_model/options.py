@@ -25,7 +25,7 @@ CELLS = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "RNN"}
 _TRAINING = {
     f"{array}_{use}" for array in ("kernel", "recurrent", "bias") for use in ("initializer", "regularizer", "constraint")
 }
-_LAYER = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "seed"}
+LAYER = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "seed"}
 _RUN = {
     *("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "time_major", "zero_output_for_mask"),
     *("use_cudnn", "activity_regularizer"),
@@ -39,9 +39,9 @@ _ALLOWED = {
     "RNN": _CELL,
     "ConvLSTM": (_CELL | _GATED | _WINDOW | {"unit_forget_bias"}) - {"units"},
 }
-LOOP = _LAYER | _RUN
-STACKED = _LAYER | {"cells", "reverse_state_order"}
-WRAPPER = _LAYER | {"layer", "backward_layer", "merge_mode"}
+LOOP = LAYER | _RUN
+STACKED = LAYER | {"cells", "reverse_state_order"}
+WRAPPER = LAYER | {"layer", "backward_layer", "merge_mode"}
 _VERSION = re.compile(r"([123])\.(\d+)(?:\.(\d+))?([.\w+-]*)")
 
 
@@ -121,7 +121,7 @@ def cell(kind: str, config: Mapping[str, Any], loop: Mapping[str, Any], keras: V
         KeyError: an option is missing.
         ValueError: the value of an option contradicts another part of the file, or Keras never writes it.
     """
-    require_known(config, _ALLOWED[kind] | _TRAINING | (LOOP if config is loop else _LAYER))
+    require_known(config, _ALLOWED[kind] | _TRAINING | (LOOP if config is loop else LAYER))
     _same_version(config, loop, keras)
     size = "filters" if kind == "ConvLSTM" else "units"
     units = config[size]

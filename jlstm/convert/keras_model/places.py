@@ -73,7 +73,7 @@ def in_numbered_file(content: Content, layer_group: str, *, cudnn: bool) -> Plac
     for name in content.names_below(layer_group):
         match = (_CUDNN if cudnn else _WITHIN).fullmatch(name.removeprefix(layer_group).removeprefix("/"))
         if match is None:
-            if not _is_generator(content, name):
+            if not is_generator(content, name):
                 extra.append(name)
             continue
         side, cell, position = match.groups()
@@ -85,7 +85,7 @@ def in_numbered_file(content: Content, layer_group: str, *, cudnn: bool) -> Plac
     return Place(ordered, sorted(set(extra)), directions=0 if not sides else 1 if "" in sides else 2)
 
 
-def _is_generator(content: Content, name: str) -> bool:
+def is_generator(content: Content, name: str) -> bool:
     """Return whether an array is the state of a random number generator, which dropout uses."""
     return content.datasets[name].dtype is None and "generator" in name
 

@@ -59,7 +59,7 @@ def directions(entry: Mapping[str, Any], version: Version) -> tuple[tuple[Side, 
     """
     class_name, config = entry["class_name"], entry["config"]
     if class_name == "Bidirectional":
-        _require_builtin(entry)
+        require_builtin(entry)
         return _bidirectional(config, version)
     if class_name in KINDS or class_name == "RNN":
         return (Side((), _cells(entry, version)),), "concat"
@@ -68,7 +68,7 @@ def directions(entry: Mapping[str, Any], version: Version) -> tuple[tuple[Side, 
     return (), "concat"
 
 
-def _require_builtin(entry: Mapping[str, Any]) -> None:
+def require_builtin(entry: Mapping[str, Any]) -> None:
     """Check that a class is one of Keras's own. A custom class may have the same name and compute something else.
 
     Raises:
@@ -90,7 +90,7 @@ def _cells(entry: Mapping[str, Any], version: Version) -> tuple[Cell, ...]:
         ValueError: as for `directions`.
     """
     class_name, config = entry["class_name"], entry["config"]
-    _require_builtin(entry)
+    require_builtin(entry)
     if version.major == 1:
         raise UnsupportedError("it was saved by Keras 1, which has other arrays and options: save it again with Keras 2")
     if class_name in KINDS:
@@ -101,13 +101,13 @@ def _cells(entry: Mapping[str, Any], version: Version) -> tuple[Cell, ...]:
     outer = config["cell"]
     entries = [outer]
     if outer["class_name"] == "StackedRNNCells":
-        _require_builtin(outer)
+        require_builtin(outer)
         keras_options.require_known(outer["config"], keras_options.STACKED)
         entries = outer["config"]["cells"]
     used: dict[str, int] = {}  # cells are numbered by class within their layer
     cells = []
     for inner in entries:
-        _require_builtin(inner)
+        require_builtin(inner)
         if inner["class_name"] not in CELLS:
             raise UnsupportedError(f"it has cells of class {quoted(inner['class_name'])}, which is not read")
         cell = keras_options.cell(CELLS[inner["class_name"]], inner["config"], config, version)
