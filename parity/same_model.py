@@ -59,24 +59,23 @@ def assert_same_model(
     checks.whole("seed", seed)
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance must be a number of at least 0, got {checks.brief(tolerance)}: pass such a number")
-    arguments = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-    arguments = jax.tree.map(np.asarray, arguments)
-    differentiate = _differentiable(theirs) if gradients in (None, True) and _floating(dict(_flat("inputs", arguments))) else None
-    if gradients and differentiate is None:
+    arguments = jax.tree.map(np.asarray, list(inputs) if isinstance(inputs, list | tuple) else [inputs])
+    floating = [leaf for leaf in jax.tree.leaves(arguments) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    call = _caller(theirs)
+    if gradients and not (floating and call):
         raise ValueError(
             "theirs must be a module of PyTorch or a model of Keras on TensorFlow, and take floating inputs, to have gradients: "
             "leave gradients out"
         )
+    differentiate = bool(floating and call) if gradients is None else gradients
     rng = np.random.default_rng(seed)
-    with jax.enable_x64(any(array.dtype.itemsize == 8 for array in _floating(dict(_flat("", arguments))).values())):
-        our_results = _results(ours(*arguments))
-        weights = {name: rng.normal(size=array.shape).astype(array.dtype) for name, array in _floating(our_results).items()}
-        if differentiate is None:
-            their_results = _results(theirs(*arguments))
-        else:
-            their_outputs, their_gradients = differentiate(theirs, arguments, weights)
-            their_results = _results(their_outputs) | _named("d_inputs", their_gradients)
-            our_results |= _named("d_inputs", _jax_gradients(ours, arguments, weights))
+
+    def draw(output: Any) -> np.ndarray:
+        return rng.normal(size=output.shape).astype(output.dtype)
+
+    with jax.enable_x64(any(leaf.dtype.itemsize == 8 for leaf in floating)):
+        our_results, weights = _ours(ours, arguments, draw if differentiate else None)
+        their_results = _results(theirs(*arguments)) if call is None else call(theirs, arguments, weights)
     _compare(our_results, their_results, tolerance)
     return tuple(our_results)
 
@@ -114,45 +113,55 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def _floating(arrays: Arrays) -> Arrays:
-    return {name: array for name, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.floating)}
+def _ours(function: Callable[..., Any], arguments: list[Any], draw: Callable[[Any], np.ndarray] | None) -> tuple[Arrays, Arrays]:
+    """Return the outputs, the gradients, and the random numbers by which the floating outputs are multiplied.
 
-
-def _jax_gradients(function: Callable[..., Any], arguments: list[Any], weights: Arrays) -> Any:
+    Args:
+        function: ours.
+        arguments: what it is called with.
+        draw: returns random numbers for an output; None for outputs only.
+    """
+    if draw is None:
+        return _results(function(*arguments)), {}
     leaves, structure = jax.tree.flatten(arguments)
     places = [k for k, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
-    def weighted_sum(floating: list[Any]) -> Any:
+    def outputs_of(floating: list[Any]) -> tuple[Any, Any]:
         new_leaves = list(leaves)
         for k, leaf in zip(places, floating, strict=True):
             new_leaves[k] = leaf
         outputs = dict(_flat("outputs", _outputs(function(*jax.tree.unflatten(structure, new_leaves)))))
-        return sum((outputs[name] * weight).sum() for name, weight in weights.items())
+        return {name: output for name, output in outputs.items() if jnp.issubdtype(output.dtype, jnp.floating)}, outputs
 
-    return jax.grad(weighted_sum)([leaves[k] for k in places])
+    floating, pullback, outputs = jax.vjp(outputs_of, [leaves[k] for k in places], has_aux=True)
+    weights = {name: draw(output) for name, output in floating.items()}
+    (gradients,) = pullback(jax.tree.map(jnp.asarray, weights))
+    return {name: _array(output) for name, output in outputs.items()} | _named("d_inputs", gradients), weights
 
 
-def _differentiable(model: Any) -> Callable[[Any, list[Any], Arrays], tuple[Any, Any]] | None:
-    """Return the function that computes the outputs and the gradients of such a model, or None if there is none."""
+def _caller(model: Any) -> Callable[[Any, list[Any], Arrays], Arrays] | None:
+    """Return the function that calls a model of PyTorch or TensorFlow, and differentiates it; None for any other callable."""
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     if torch is not None and isinstance(model, torch.nn.Module):
-        return _torch_gradients
+        return _torch_results
     if keras is not None and isinstance(model, keras.layers.Layer) and keras.backend.backend() == "tensorflow":
-        return _tensorflow_gradients
+        return _tensorflow_results
     return None
 
 
-def _torch_gradients(model: Any, arguments: list[Any], weights: Arrays) -> tuple[Any, Any]:
+def _torch_results(model: Any, arguments: list[Any], weights: Arrays) -> Arrays:
     torch: Any = sys.modules["torch"]
     tensors = jax.tree.map(torch.tensor, arguments)
     floating = [leaf.requires_grad_() for leaf in jax.tree.leaves(tensors) if leaf.is_floating_point()]
     outputs = model(*tensors)
+    if not weights:
+        return _results(outputs)
     by_name = dict(_flat("outputs", _outputs(outputs)))
     total = sum((by_name[name] * torch.tensor(weight)).sum() for name, weight in weights.items() if name in by_name)
-    return outputs, list(torch.autograd.grad(total, floating, materialize_grads=True))
+    return _results(outputs) | _named("d_inputs", list(torch.autograd.grad(total, floating, materialize_grads=True)))
 
 
-def _tensorflow_gradients(model: Any, arguments: list[Any], weights: Arrays) -> tuple[Any, Any]:
+def _tensorflow_results(model: Any, arguments: list[Any], weights: Arrays) -> Arrays:
     tensorflow: Any = sys.modules["tensorflow"]
     tensors = jax.tree.map(tensorflow.constant, arguments)
     floating = [leaf for leaf in jax.tree.leaves(tensors) if leaf.dtype.is_floating]
@@ -161,7 +170,9 @@ def _tensorflow_gradients(model: Any, arguments: list[Any], weights: Arrays) -> 
         outputs = model(*tensors)
         by_name = dict(_flat("outputs", _outputs(outputs)))
         total = sum(tensorflow.reduce_sum(by_name[name] * weight) for name, weight in weights.items() if name in by_name)
-    return outputs, tape.gradient(total, floating, unconnected_gradients="zero")
+    if not weights:
+        return _results(outputs)
+    return _results(outputs) | _named("d_inputs", tape.gradient(total, floating, unconnected_gradients="zero"))
 
 
 def _compare(ours: Arrays, theirs: Arrays, tolerance: float | None) -> None:

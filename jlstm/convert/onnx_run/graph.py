@@ -78,6 +78,12 @@ class Graph:
         """The names of all values that the steps and the outputs need, also those that the graph computes itself."""
         return frozenset(self.outputs).union(*(step.reads for step in self.steps))
 
+    @property
+    def takes(self) -> frozenset[str]:
+        """The names of values that the graph needs from the graph around it."""
+        computed = {name for step in self.steps for name in step.outputs}
+        return self.reads - computed - self.constants.keys() - self.params.keys()
+
     def run(self, run: Run) -> dict[str, Any]:
         """Return all values: those of `run`, and those that the steps compute.
 

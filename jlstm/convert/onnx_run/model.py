@@ -158,9 +158,7 @@ def build(file: ModelFile, load: Load) -> Model:
     program, proto = Program(file, load), file.proto.graph
     inputs = {value.name: _declared(file, value) for value in proto.input if value.name not in file.main().tensors}
     outputs = tuple(output.name for output in proto.output)
-    computed = {name for step in program.graph.steps for name in step.outputs}
-    known = computed | inputs.keys() | program.graph.constants.keys() | program.graph.params.keys()
-    if unknown := sorted(program.graph.reads - known):
+    if unknown := sorted(program.graph.takes - inputs.keys()):
         raise ValueError(f"{file.path} has no value of the name {quoted(unknown[0])} that can be read: export it again")
     trainable = {
         name: jax.tree.map(lambda _, name=name: name not in program.averages, value) for name, value in program.params.items()

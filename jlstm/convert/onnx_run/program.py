@@ -123,7 +123,7 @@ class Program:
                     self._graph(branches[part.name], [output.name for output in part.g.output])
                     for part in sorted(node.attribute, key=lambda part: part.name, reverse=True)  # then_branch is the first
                 ]
-                compute, also_reads = branch_step(*graphs), graphs[0].reads | graphs[1].reads
+                compute, also_reads = branch_step(*graphs), graphs[0].takes | graphs[1].takes
             else:
                 compute = self._operator(scope, node)
         except UnsupportedError as error:
