@@ -53,7 +53,7 @@ WRONG = {
     ),
     "a whole number": (
         changed("best", lambda best: best.at[0].add(1)),
-        r"outputs\['best'\]: .* at \[0\], off by 1 \(allowed 0\)",
+        r"'best'\]: .* at \[0\], off by 1 \(allowed 0\)",
     ),
     "a shape": (changed("best", lambda best: best[:1]), r"outputs\['best'\]: ours has shape \(1,\), theirs \(2,\)"),
     "a name": (lambda xs: {"ys": ours(xs)["ys"]}, r"only theirs outputs\['best'\]"),
