@@ -73,3 +73,12 @@ a far smaller error."""
 
 SAME_SIZE = 4
 """Two errors within this factor are about the same: medians over a few steps differ by that without a trend."""
+
+
+def of_model(eps: float) -> float:
+    """Return the share of the scale by which the results of two whole models may differ, without a truth to compare with.
+
+    1e-11 in float64: ten times the rounding of a layer. Else 256 · eps, since every layer adds to the rounding of those before
+    it, but at most √eps, above which results are clearly wrong.
+    """
+    return 1e-11 if eps < 1e-12 else min(256 * eps, clearly_wrong(eps))

@@ -18,9 +18,10 @@ from jlstm.convert import arrays, files, layout
 from jlstm.convert.layout import Part
 from jlstm.convert.onnx_model import writer
 from jlstm.convert.onnx_model.attributes import DIRECTIONS, attributes, options
-from jlstm.convert.onnx_model.graph import Model
+from jlstm.convert.onnx_model.graph import Model as ModelFile
 from jlstm.convert.onnx_model.layers import Layers
 from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
+from jlstm.convert.onnx_run.model import Model, build
 from jlstm.convert.result import FileLayers
 from jlstm.layers import Layer
 
@@ -194,10 +195,10 @@ def read(path: str | os.PathLike[str]) -> FileLayers:
     """
     path = files.existing_file(path)
     remedy = "read the file of a model that has one, or pass the weights of what it has instead to load"
-    return _read(Model(path)).warn_about_skipped(path, "LSTM, GRU or RNN node", remedy)
+    return _read(ModelFile(path)).warn_about_skipped(path, "LSTM, GRU or RNN node", remedy)
 
 
-def _read(model: Model) -> FileLayers:
+def _read(model: ModelFile) -> FileLayers:
     """Convert the recurrent nodes of a model. Those that cannot be converted are skipped."""
     nodes, converted, loaded_by_place = Layers(model), dict[str, tuple[Layer, Params]](), dict[Any, tuple[Layer, Params]]()
     for node in nodes:
@@ -214,7 +215,7 @@ def _read(model: Model) -> FileLayers:
     return FileLayers(layers, in_network_order=nodes.in_order, skipped=nodes.skipped, assumed=nodes.assumed, unused=unused)
 
 
-def _load_node(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
+def _load_node(model: ModelFile, name: str, weights: Node) -> tuple[Layer, Params]:
     """Convert a node of a file. Errors other than an UnsupportedError name the file and the node."""
     model.count_weights(sum(value.nbytes for value in weights.values() if isinstance(value, np.ndarray)))
     try:
@@ -223,6 +224,30 @@ def _load_node(model: Model, name: str, weights: Node) -> tuple[Layer, Params]:
         raise
     except ValueError as error:
         raise ValueError(f"{model.path}: {quoted(name)}: {error}") from error
+
+
+def model(path: str | os.PathLike[str]) -> Model:
+    """Return a whole model as a pure function with parameters: LSTM, GRU and RNN nodes, and ordinary operators around them.
+
+    `model.apply(model.params, inputs)` computes the outputs, and can be differentiated. Floating-point arrays of the file are
+    parameters. Single numbers, whole numbers and Constant nodes are constants. Nodes that share the weights of a recurrent layer
+    share its parameters; a weight that an ordinary node takes too is there twice.
+
+    Args:
+        path: the file. Weights may be in external files beside it.
+
+    Returns:
+        The model, with `params`, `apply`, and the names, dtypes and shapes of inputs and outputs.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: onnx is not installed.
+        ValueError: the file is not an ONNX model, is damaged, or has an operator or attribute that jlstm does not have. The
+            message names the first of them and their nodes.
+
+    Differs from: for a length of 0, ONNX Runtime returns zeros as the last states, and jlstm returns the initial states.
+    """
+    return build(ModelFile(files.existing_file(path)), _load_node)
 
 
 def write(path: str | os.PathLike[str], layer: Layer, params: Params, *, lengths: bool = True, states: bool = True) -> None:

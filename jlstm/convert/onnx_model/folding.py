@@ -105,11 +105,10 @@ class Constants:
         scope, node = source.scope, source.node
         operator, values = OPERATORS[node.op_type], scope.values(node)
         if node.op_type == "Cast":
-            values["to"] = _dtype(scope, values.get("to"))
+            values["to"] = dtype_of(scope, values.get("to"))
         if node.op_type == "Constant":
             self._used.add((scope, source.name))
-        extra = sorted(name for name in values.keys() - set(operator.attributes) if not _is_off(values[name]))
-        if extra:
+        if extra := operator.unsupported(values):
             raise UnsupportedError(
                 f"{quoted(source.name)} is computed by {operator_name(node.op_type)} with {quoted(extra[0])}: {REMEDY}"
             )
@@ -191,7 +190,7 @@ def _input_names(source: Source) -> Any:
     return node.input
 
 
-def _dtype(scope: Scope, number: Any) -> Any:
+def dtype_of(scope: Scope, number: Any) -> Any:
     """Return the NumPy dtype of a type number of ONNX.
 
     Raises:
@@ -201,8 +200,3 @@ def _dtype(scope: Scope, number: Any) -> Any:
         return scope.model.onnx.helper.tensor_dtype_to_np_dtype(number)
     except (KeyError, TypeError, ValueError) as error:
         raise UnsupportedError("there is a Cast to no type of numbers: export it again") from error
-
-
-def _is_off(value: Any) -> bool:
-    """Return whether an attribute is 0, and so has no effect. Some versions of operators have additional attributes."""
-    return isinstance(value, int | float) and value == 0

@@ -73,6 +73,12 @@ class Model:
         if self._weight_bytes > _FREE_BYTES + _BYTES_PER_BYTE * self.tensors.size:
             raise ValueError(f"{self.path} has layers that are far larger than the file: load their weights one by one")
 
+    def main(self) -> Scope:
+        """Return the scope of the main graph."""
+        graph = self.proto.graph
+        inputs = [value.name for value in graph.input] + [tensor.values.name for tensor in graph.sparse_initializer]
+        return Scope(self, graph.node, tensors=graph.initializer, inputs=inputs)
+
     def nodes(self, is_wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any, Scope]]:
         """Yield all nodes with their full names and scopes, in the order in which they run.
 
@@ -84,11 +90,8 @@ class Model:
         Raises:
             ValueError: graphs are nested too deeply, or names are too long.
         """
-        graph = self.proto.graph
-        inputs = [value.name for value in graph.input] + [tensor.values.name for tensor in graph.sparse_initializer]
-        main = Scope(self, graph.node, tensors=graph.initializer, inputs=inputs)
         functions = self._functions_with(is_wanted)
-        yield from self._walk(main, functions, 0)
+        yield from self._walk(self.main(), functions, 0)
         # The tensors of functions that were not entered are listed as unused, too.
         unvisited = [self.functions[name] for name in self.functions.keys() - functions]
         self.scopes += [Scope(self, function.node, path=f"{function.name}/") for function in unvisited]

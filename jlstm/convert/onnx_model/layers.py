@@ -16,6 +16,7 @@ _LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 _SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 _QUANTIZED = ("com.microsoft", "DynamicQuantizeLSTM")
 _PLACES = {("", "LSTM"): _LSTM, ("", "GRU"): _LSTM[:6], ("", "RNN"): _LSTM[:6], _QUANTIZED: (*_LSTM, *_SCALES)}
+RECURRENT = (("", "LSTM"), ("", "GRU"), ("", "RNN"))  # domain and name of the operators of standard ONNX
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
 _NAMES = re.compile("lstm|gru|rnn", re.IGNORECASE)
 _TORCH = re.compile(r"(?:^|/)([^/:]*): torch\.nn\.modules\.rnn\.")
@@ -70,12 +71,12 @@ class Layers:
                 if scope not in checked_scopes:
                     checked_scopes.add(scope)
                     self.in_order &= scope.in_order() and not scope.is_branch
-                yield Node(self._unique(name), proto, scope)
+                yield Node(self.unique_name(name), proto, scope)
             elif _looks_recurrent(proto):
                 kind = quoted(f"{proto.domain or 'ai.onnx'}.{proto.op_type}")
-                self.skipped[self._unique(name)] = f"it is an operator {kind}, which is not read: pass its weights to load"
+                self.skipped[self.unique_name(name)] = f"it is an operator {kind}, which is not read: pass its weights to load"
             elif _is_written_out(proto):
-                self.skipped[self._unique(name)] = (
+                self.skipped[self.unique_name(name)] = (
                     f"it is a {operator_name(proto.op_type)} that looks like a recurrent layer, {WRITTEN_OUT}"
                 )
         for name, proto in self._model.training_nodes():
@@ -174,7 +175,7 @@ class Layers:
         names = zip(places, node.proto.input, strict=False)
         return {place: name for place, name in names if name and node.scope.find(name) is not None}
 
-    def _unique(self, name: str) -> str:
+    def unique_name(self, name: str) -> str:
         """Return a name unchanged, or with a number appended if another layer has it."""
         result = name
         while result in self._names:

@@ -1,7 +1,8 @@
-"""NumPy versions of the ONNX operators that compute a layer's weights from the constants of a model.
+"""The ONNX operators that move, convert and add numbers, in NumPy for constants and in JAX for all other arrays.
 
-Each operator lists the attributes that it supports, and has an upper bound of the number of elements that it creates. So it can
-be refused before it allocates memory.
+They compute a layer's weights from the constants of a model, and are a part of `jlstm.convert.onnx_run`. Each operator lists the
+attributes that it supports, and has an upper bound of the number of elements that it creates. So it can be refused before it
+allocates memory.
 
 Reference: https://onnx.ai/onnx/operators/, which describes all versions of each operator.
 """
@@ -10,7 +11,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import dtypes, lax
+
+from jlstm.convert.onnx_model.reasons import UnsupportedError, quoted
 
 
 class Call(NamedTuple):
@@ -20,11 +25,18 @@ class Call(NamedTuple):
         inputs: the inputs, with None for an optional input that is left out.
         attributes: the attributes by name.
         outputs: the number of outputs of the node.
+        opset: the version of ONNX's operators that the model is written for.
     """
 
     inputs: Sequence[Any]
     attributes: Mapping[str, Any]
     outputs: int = 1
+    opset: int = 17
+
+    @property
+    def xp(self) -> Any:
+        """The module that runs the operator: NumPy if all inputs are NumPy arrays, and jax.numpy otherwise."""
+        return np if all(value is None or isinstance(value, np.ndarray | np.generic) for value in self.inputs) else jnp
 
     def optional(self, k: int) -> Any:
         """Return the input at position `k`, or None if it is left out."""
@@ -33,7 +45,7 @@ class Call(NamedTuple):
     def integers(self, name: str, k: int) -> list[int] | None:
         """Return integers that old versions of an operator take as the attribute `name`, and new versions as input `k`."""
         value = self.attributes.get(name, self.optional(k))
-        return None if value is None else [int(number) for number in np.atleast_1d(value)]
+        return None if value is None else integers(value, name)
 
 
 class Operator(NamedTuple):
@@ -49,6 +61,23 @@ class Operator(NamedTuple):
     attributes: tuple[str, ...] = ()
     size: Callable[[Call], int] = lambda call: sum(value.size for value in call.inputs if value is not None)
 
+    def unsupported(self, attributes: Mapping[str, Any]) -> list[str]:
+        """Return the names of attributes that `run` does not support, without those that are 0 and so have no effect."""
+        # Some versions of operators have additional attributes.
+        is_off = {name for name, value in attributes.items() if isinstance(value, int | float) and value == 0}
+        return sorted(attributes.keys() - set(self.attributes) - is_off)
+
+
+def integers(value: Any, name: str) -> list[int]:
+    """Return the integers in an array.
+
+    Raises:
+        UnsupportedError: the array is a JAX array, whose elements are not known when the operator is compiled.
+    """
+    if isinstance(value, jnp.ndarray):
+        raise UnsupportedError(f"its {quoted(name)} is computed from inputs or parameters, expected constants or sizes of arrays")
+    return [int(number) for number in np.atleast_1d(value)]
+
 
 def _broadcast_size(call: Call) -> int:
     return math.prod(np.broadcast_shapes(*(value.shape for value in call.inputs)))
@@ -56,6 +85,11 @@ def _broadcast_size(call: Call) -> int:
 
 def _expanded_size(call: Call) -> int:
     return math.prod(np.broadcast_shapes(call.inputs[0].shape, _sizes(call.inputs[1])))
+
+
+def _expand(call: Call) -> Any:
+    data, shape = call.inputs[0], _sizes(call.inputs[1])
+    return call._replace(inputs=[data]).xp.broadcast_to(data, np.broadcast_shapes(data.shape, shape))
 
 
 def _tiled_size(call: Call) -> int:
@@ -67,8 +101,15 @@ def _gathered_size(call: Call) -> int:
     return indices.size * data.size // max(1, data.shape[call.attributes.get("axis", 0)])
 
 
+def _cast(call: Call) -> Any:
+    to = call.attributes["to"]
+    return call.inputs[0].astype(
+        to if call.xp is np else dtypes.canonicalize_dtype(to)
+    )  # without 64 bits, where JAX has them off
+
+
 def _sizes(shape: Any) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in np.atleast_1d(shape))
+    sizes = tuple(integers(shape, "shape"))
     if any(size < 0 for size in sizes):
         raise ValueError("a negative size")
     return sizes
@@ -91,11 +132,11 @@ def _flatten(call: Call) -> Any:
 
 def _squeeze(call: Call) -> Any:
     axes = call.integers("axes", 1)
-    return np.squeeze(call.inputs[0], None if axes is None else tuple(axes))
+    return call.xp.squeeze(call.inputs[0], None if axes is None else tuple(axes))
 
 
 def _unsqueeze(call: Call) -> Any:
-    return np.expand_dims(call.inputs[0], tuple(call.integers("axes", 1) or ()))
+    return call.xp.expand_dims(call.inputs[0], tuple(call.integers("axes", 1) or ()))
 
 
 def _slice(call: Call) -> Any:
@@ -117,7 +158,7 @@ def _split(call: Call) -> list[Any]:
         sizes = [largest] * (count - 1) + [data.shape[axis] - largest * (count - 1)]
     if sum(sizes) != data.shape[axis] or min(sizes) < 0:
         raise ValueError("parts of another size")
-    return np.split(data, np.cumsum(sizes)[:-1], axis)
+    return call.xp.split(data, np.cumsum(sizes)[:-1], axis)
 
 
 def _shape(call: Call) -> Any:
@@ -134,31 +175,37 @@ def _div(call: Call) -> Any:
     # ONNX truncates integer division towards zero, and NumPy rounds down. They agree for positive numbers only.
     first, second = call.inputs
     if np.issubdtype(first.dtype, np.integer):
+        if call.xp is jnp:
+            return lax.div(*jnp.broadcast_arrays(first, jnp.asarray(second, first.dtype)))  # truncates
         if (second <= 0).any() or (first < 0).any():
             raise ValueError("a division of negative numbers or by zero")
         return first // second
-    return first / second
+    return call.xp.divide(first, second)
 
 
-def _reduction(reduce: Callable[..., Any]) -> Callable[[Call], Any]:
-    """Return the operator of a reduction, with the handling of axes that all reductions share."""
+def reduction(reduce: Callable[..., Any]) -> Operator:
+    """Return the operator of a reduction, with the handling of axes that all reductions share.
+
+    Args:
+        reduce: `(xp, data, axes, keepdims) -> result`, where `xp` is NumPy or jax.numpy.
+    """
 
     def run(call: Call) -> Any:
         axes, keepdims = call.integers("axes", 1), bool(call.attributes.get("keepdims", 1))
         if not axes and call.attributes.get("noop_with_empty_axes", 0):
             return call.inputs[0]
-        return reduce(call.inputs[0], tuple(axes) if axes else None, keepdims)
+        return reduce(call._replace(inputs=call.inputs[:1]).xp, call.inputs[0], tuple(axes) if axes else None, keepdims)
 
-    return run
-
-
-def _norm(data: Any, axis: Any, keepdims: bool) -> Any:
-    return np.sqrt(np.sum(data * data, axis=axis, keepdims=keepdims))
+    return Operator(run, ("axes", "keepdims", "noop_with_empty_axes"))
 
 
-def _sum(data: Any, axis: Any, keepdims: bool) -> Any:
+def _norm(xp: Any, data: Any, axis: Any, keepdims: bool) -> Any:
+    return xp.sqrt(xp.sum(data * data, axis=axis, keepdims=keepdims))
+
+
+def _sum(xp: Any, data: Any, axis: Any, keepdims: bool) -> Any:
     # NumPy would sum small integers in a wider type, but ONNX keeps the type.
-    return np.sum(data, axis=axis, keepdims=keepdims, dtype=data.dtype)
+    return xp.sum(data, axis=axis, keepdims=keepdims, dtype=data.dtype)
 
 
 def _broadcastable(call: Call, numbers: Any) -> Any:
@@ -204,7 +251,7 @@ OPERATORS = {
     "Constant": Operator(_constant, _VALUES),
     "ConstantOfShape": Operator(_constant_of_shape, ("value",), lambda call: math.prod(_sizes(call.inputs[0]))),
     "Identity": Operator(lambda call: call.inputs[0]),
-    "Cast": Operator(lambda call: call.inputs[0].astype(call.attributes["to"]), ("to", "saturate")),
+    "Cast": Operator(_cast, ("to", "saturate")),
     "Shape": Operator(_shape, ("start", "end")),
     "Reshape": Operator(_reshape, ("shape", "allowzero")),
     "Flatten": Operator(_flatten, ("axis",)),
@@ -214,26 +261,24 @@ OPERATORS = {
     "Slice": Operator(_slice, ("starts", "ends", "axes")),
     "Split": Operator(_split, ("axis", "split", "num_outputs")),
     # In the first version of Concat, `axis` has the default 1.
-    "Concat": Operator(lambda call: np.concatenate(call.inputs, call.attributes.get("axis", 1)), ("axis",)),
-    "Gather": Operator(
-        lambda call: call.inputs[0].take(call.inputs[1], call.attributes.get("axis", 0)), ("axis",), _gathered_size
-    ),
+    "Concat": Operator(lambda call: call.xp.concatenate(call.inputs, call.attributes.get("axis", 1)), ("axis",)),
+    "Gather": Operator(lambda call: call.xp.take(*call.inputs, axis=call.attributes.get("axis", 0)), ("axis",), _gathered_size),
     "Expand": Operator(
-        lambda call: np.broadcast_to(call.inputs[0], np.broadcast_shapes(call.inputs[0].shape, _sizes(call.inputs[1]))),
+        _expand,
         size=_expanded_size,
     ),
-    "Tile": Operator(lambda call: np.tile(call.inputs[0], _sizes(call.inputs[1])), size=_tiled_size),
-    "Add": Operator(lambda call: np.add(*call.inputs), size=_broadcast_size),
-    "Sub": Operator(lambda call: np.subtract(*call.inputs), size=_broadcast_size),
-    "Mul": Operator(lambda call: np.multiply(*call.inputs), size=_broadcast_size),
+    "Tile": Operator(lambda call: call.xp.tile(call.inputs[0], _sizes(call.inputs[1])), size=_tiled_size),
+    "Add": Operator(lambda call: call.xp.add(*call.inputs), size=_broadcast_size),
+    "Sub": Operator(lambda call: call.xp.subtract(*call.inputs), size=_broadcast_size),
+    "Mul": Operator(lambda call: call.xp.multiply(*call.inputs), size=_broadcast_size),
     "Div": Operator(_div, size=_broadcast_size),
     # The result of Pow has the type of the base.
-    "Pow": Operator(lambda call: np.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast_size),
-    "Neg": Operator(lambda call: np.negative(*call.inputs)),
-    "Abs": Operator(lambda call: np.abs(*call.inputs)),
-    "Sqrt": Operator(lambda call: np.sqrt(*call.inputs)),
-    "ReduceSum": Operator(_reduction(_sum), ("axes", "keepdims", "noop_with_empty_axes")),
-    "ReduceL2": Operator(_reduction(_norm), ("axes", "keepdims", "noop_with_empty_axes")),
+    "Pow": Operator(lambda call: call.xp.power(*call.inputs).astype(call.inputs[0].dtype), size=_broadcast_size),
+    "Neg": Operator(lambda call: call.xp.negative(*call.inputs)),
+    "Abs": Operator(lambda call: call.xp.abs(*call.inputs)),
+    "Sqrt": Operator(lambda call: call.xp.sqrt(*call.inputs)),
+    "ReduceSum": reduction(_sum),
+    "ReduceL2": reduction(_norm),
     "DequantizeLinear": Operator(_dequantize, ("axis",)),
     "QuantizeLinear": Operator(_quantize, ("axis", "saturate")),
 }
