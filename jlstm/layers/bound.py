@@ -1,15 +1,12 @@
 """A layer and its parameters as one pytree."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from jaxtyping import Array
 
 from jlstm.cell import Params, PyTree
-
-if TYPE_CHECKING:
-    from jlstm.layers.layer import Layer
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +35,7 @@ class Bound:
         Bound(RNN(cell=LSTMCell(units=4)), shapes={'bias': (16,), 'kernel': (3, 16), 'recurrent_kernel': (4, 16)})
     """
 
-    layer: "Layer" = field(metadata={"static": True})
+    layer: Any = field(metadata={"static": True})  # a `jlstm.Layer`, whose module imports this one
     params: Params
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Any:

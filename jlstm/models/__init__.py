@@ -1,4 +1,4 @@
-"""Small Flax models for sequence classification and language modeling, sampling, and a summary table.
+"""Small Flax models for sequence classification and language modeling, sampling, a summary table, and ONNX.
 
 The package needs `pip install "jlstm[flax]"`.
 """
@@ -8,9 +8,10 @@ from jlstm._src.packages import needed_by
 with needed_by("jlstm.models", "jlstm[flax]"):
     from jlstm.models.language_model import LanguageModel
     from jlstm.models.nnx_model import NNXModel
+    from jlstm.models.onnx_writer import write_onnx
     from jlstm.models.sampling import generate
     from jlstm.models.sequence_classifier import SequenceClassifier
     from jlstm.models.summary import summary
     from jlstm.models.uniform import Uniform
 
-__all__ = ["LanguageModel", "NNXModel", "SequenceClassifier", "Uniform", "generate", "summary"]
+__all__ = ["LanguageModel", "NNXModel", "SequenceClassifier", "Uniform", "generate", "summary", "write_onnx"]

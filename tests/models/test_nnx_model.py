@@ -25,7 +25,6 @@ def pair(request):
     return model, variables, NNXModel(model, params=variables["params"])
 
 
-@pytest.mark.newest_jax
 def test_results_and_gradients_are_those_of_linen(pair):
     """Compiled by `nnx.jit`, the results and the gradients of the parameters are those of the linen model."""
     model, variables, module = pair
