@@ -7,6 +7,7 @@ biases of W before those of R, and P has i | o | f.
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -275,4 +276,5 @@ def write(path: str | os.PathLike[str], layer: Layer, params: Params, *, lengths
     checks.flag("states", states)
     nodes = dump(layer, params)
     nodes = nodes if isinstance(nodes, list) else [nodes]
-    writer.write(path, nodes, time_major=layer.time_major, lengths=lengths, states=states)
+    onnx = files.import_package("onnx", Path(path))
+    writer.write(path, onnx, writer.model(onnx, nodes, time_major=layer.time_major, lengths=lengths, states=states))

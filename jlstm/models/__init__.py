@@ -1,4 +1,4 @@
-"""Small Flax models for sequence classification and language modeling, sampling, beam search, and a summary table.
+"""Small Flax models for sequence classification and language modeling, sampling, beam search, a summary table, and ONNX.
 
 The package needs `pip install "jlstm[flax]"`.
 """
@@ -10,6 +10,7 @@ with needed_by("jlstm.models", "jlstm[flax]"):
     from jlstm.models.language_model import LanguageModel
     from jlstm.models.neural_cache import NeuralCache
     from jlstm.models.nnx_model import NNXModel
+    from jlstm.models.onnx_writer import write_onnx
     from jlstm.models.penalties import activation_penalty
     from jlstm.models.sampling import generate
     from jlstm.models.sequence_classifier import SequenceClassifier
@@ -27,4 +28,5 @@ __all__ = [
     "beam_search",
     "generate",
     "summary",
+    "write_onnx",
 ]

@@ -190,6 +190,9 @@ def of_models(folder):
             {"carry": NUMBERS, "length_penalty": "huge, negative"},
         ),
         "Uniform": Call(models.Uniform, {"scale": 0.1}),
+        "write_onnx": Call(
+            models.write_onnx, {"path": folder / "model.onnx", "model": language, "params": params}, {"path": "missing file"}
+        ),
         "generate": Call(models.generate, generating, {"prompt": "empty", "temperature": "huge"}),
         "summary": Call(models.summary, {"module": classifier}, run_good_call=False),
     }

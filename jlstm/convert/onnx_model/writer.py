@@ -6,13 +6,11 @@ to the layout of the layer, and puts the two directions side by side.
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jlstm._src import serialization
-from jlstm.convert import files
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 # For each number of gates: the operator, its states, and the names of its inputs.
@@ -20,30 +18,30 @@ _KINDS = {4: ("LSTM", "hc", _INPUTS), 3: ("GRU", "h", _INPUTS[:6]), 1: ("RNN", "
 _OPSET, _IR = 14, 8  # the oldest versions in which these operators are as they are today
 
 
-def write(
-    path: str | os.PathLike[str], nodes: Sequence[dict[str, Any]], *, time_major: bool, lengths: bool, states: bool
-) -> None:
-    """Write a model that runs nodes one after the other. `jlstm.convert.onnx.write` describes its inputs and outputs.
+def model(onnx: Any, nodes: Sequence[dict[str, Any]], *, time_major: bool, lengths: bool, states: bool) -> Any:
+    """Return a model that runs nodes one after the other. `jlstm.convert.onnx.write` describes its inputs and outputs.
 
     Args:
-        path: the file.
+        onnx: the onnx package.
         nodes: the weights and attributes of each node, the lowest first.
         time_major: whether the time axis of `xs` and `ys` comes before the batch axis.
         lengths: whether the model has an input for the lengths of the sequences.
         states: whether it has inputs for the initial states.
 
     Raises:
-        ImportError: onnx is not installed.
         ValueError: ONNX's nodes do not have the dtype of the weights.
     """
-    onnx = files.import_package("onnx", Path(path))
     dtype = nodes[0]["W"].dtype
     if dtype.name not in ("float16", "float32", "float64"):
         raise ValueError(f"ONNX's nodes are for float16, float32 and float64, got {dtype.name}: cast the parameters")
     graph = _Graph(onnx, onnx.helper.np_dtype_to_tensor_dtype(dtype), lengths=lengths, states=states)
-    model = graph.model(nodes, ("time", "batch") if time_major else ("batch", "time"))
-    onnx.checker.check_model(model, full_check=True)
-    serialization.write(path, model.SerializeToString())
+    return graph.model(nodes, ("time", "batch") if time_major else ("batch", "time"))
+
+
+def write(path: str | os.PathLike[str], onnx: Any, proto: Any) -> None:
+    """Check a model, and write it to a file."""
+    onnx.checker.check_model(proto, full_check=True)
+    serialization.write(path, proto.SerializeToString())
 
 
 class _Graph:
