@@ -118,7 +118,8 @@ def _sizes(carry: Any) -> tuple[int, int]:
     if len(sizes) != 1 or len(next(iter(sizes))) != 2 or 0 in next(iter(sizes)):
         got = ", ".join(map(str, sorted(sizes))) or "none"
         raise ValueError(f"the arrays of carry must share the leading axes (batch, width), got {got}"[:280])
-    return next(iter(sizes))
+    batch, width = next(iter(sizes))
+    return batch, width
 
 
 def _rows(leaf: Array, parents: Int[Array, "batch width"]) -> Array:

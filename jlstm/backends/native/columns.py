@@ -8,6 +8,7 @@ the columns of b, and `recurrent_kernel` in those of a.
 An Elman cell has one column, and zeros in the others.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ class Weights(NamedTuple):
 
 def weights(cell: Any, params: Params) -> Weights:
     """Return the parameters of a cell in the layout of the kernels. The result is linear in them."""
-    return {LSTMCell: _of_lstm, GRUCell: _of_gru, ElmanCell: _of_elman}[type(cell)](cell, params)
+    of_kind: dict[type, Callable[[Any, Params], Weights]] = {LSTMCell: _of_lstm, GRUCell: _of_gru, ElmanCell: _of_elman}
+    return of_kind[type(cell)](cell, params)
 
 
 def pull_back(cell: Any, params: Params, dweights: Weights) -> Params:

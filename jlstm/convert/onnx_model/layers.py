@@ -81,7 +81,7 @@ class Layers:
                 )
         for name, proto in self._model.training_nodes():
             if _looks_recurrent(proto):
-                self.skipped[self._unique(name)] = "it is a part of the training and not of the model: export the model alone"
+                self.skipped[self.unique_name(name)] = "it is a part of the training and not of the model: export the model alone"
 
     def place(self, node: Node) -> Any:
         """Return a key that is equal for nodes with the same weights and attributes, which are calls of the same layer.
