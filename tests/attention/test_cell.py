@@ -195,6 +195,7 @@ def test_loops_of_every_kind_agree(x64):
         np.testing.assert_allclose(ys, repeated[name], atol=1e-13, err_msg=name)
 
 
+@pytest.mark.slow
 def test_masks_of_each_step_reach_the_inner_cell(x64):
     """Dropout inside scales the input together with the attention vector, by the mask of each step."""
     cell = Attention(Dropout(INNER, inputs=0.5), SIZE)
@@ -215,6 +216,7 @@ def test_masks_of_each_step_reach_the_inner_cell(x64):
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_wrappers_stacks_and_carries_combine(x64):
     """A learned carry inside, a residual connection around, and a stack with the memory in the second layer."""
     layer = Stack((RNN(GRUCell(SIZE)), RNN(Residual(Attention(LearnedCarry(INNER), SIZE)))))
@@ -236,6 +238,7 @@ def test_wrappers_stacks_and_carries_combine(x64):
     assert layer.layers[1].features_in(params[1]) == SIZE
 
 
+@pytest.mark.slow
 def test_gates_are_those_of_the_inner_cell(x64):
     """A trace has the gates of the LSTM, which add up to its next c, and the weights of each step."""
     layer, params, memory, xs, _ = problem(CELLS["additive"])

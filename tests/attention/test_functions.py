@@ -42,6 +42,7 @@ def differentiate(name, cotangent, *args, mask=None):
     return out, pullback(cotangent)
 
 
+@pytest.mark.table(quick=1)
 @every
 def test_values_and_gradients_equal_the_textbook(name, x64):
     """Sources of several lengths, one of which is empty, in lengths or as a mask with holes; gradients are finite differences."""
@@ -94,6 +95,7 @@ def test_values_and_gradients_equal_keras(name, scaled, x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), ours, (tuple(results), tuple(gradients)))
 
 
+@pytest.mark.table(quick=1)
 @every
 def test_padding_reaches_neither_results_nor_gradients(name):
     """NaN in padding changes nothing, also where all is padding, and large scores do not overflow."""
