@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jlstm.convert import keras as convert
-from keras_graphs import CASES, built, differentiated, float64, inputs_of
+from keras_graphs import CASES, both_states, built, differentiated, float64, inputs_of
 from tensorflow_modules import MARKS, tf
 
 pytestmark = [
@@ -49,8 +49,9 @@ def test_outputs_and_gradients_are_those_of_keras(tmp_path, make, framework):
         theirs = built(make, framework)
         theirs.save(tmp_path / "a.keras")
         inputs = inputs_of(theirs)
-        named = dict(zip(theirs.input_names, inputs, strict=True)) if isinstance(inputs, list) else inputs
-        inputs = named if isinstance(theirs.input, dict) else inputs
+        names = [value.name for value in theirs.inputs]
+        named = dict(zip(names, inputs, strict=True)) if isinstance(inputs, list) else inputs
+        inputs = named if make is both_states else inputs
         rng = np.random.default_rng(5)
         cotangents = [rng.normal(size=output.shape) for output in tf.nest.flatten(theirs(inputs, training=False))]
         outputs, by_variable = differentiated(theirs, inputs, cotangents)

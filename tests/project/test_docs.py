@@ -105,7 +105,9 @@ def test_code_fits_the_pages():
 
 @pytest.mark.loose
 @pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in a future version:UserWarning")  # TensorFlow 1's cells
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # Keras with NumPy 2 saves a file
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept:DeprecationWarning"
+)  # Keras with NumPy 2 saves a file
 @pytest.mark.parametrize("page", list(pages()))
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     """The examples of each page run from top to bottom, and their assertions hold."""
