@@ -77,7 +77,7 @@ def compare(path: Path, peer: str, run: RunWhole, lengths: Sequence[int] | None)
         diagnosis = Diagnosis((f"{begins} ({listed(different)} differ)",), different=tuple(different))
     measured = ["outputs", *layers[:1]]
     quantities = [
-        _quantity(name if len(truths[name]) == 1 else f"{name}.{k}", value, truth)
+        quantity(name if len(truths[name]) == 1 else f"{name}.{k}", value, truth)
         for name in measured
         for k, (value, truth) in enumerate(zip(ours[name], truths[name], strict=True))
     ]
@@ -85,10 +85,10 @@ def compare(path: Path, peer: str, run: RunWhole, lengths: Sequence[int] | None)
 
 
 def _agree(values: list[Any], truths: list[np.ndarray]) -> bool:
-    return all(_quantity("", value, truth).verdict == "pass" for value, truth in zip(values, truths, strict=True))
+    return all(quantity("", value, truth).verdict == "pass" for value, truth in zip(values, truths, strict=True))
 
 
-def _quantity(name: str, value: Any, truth: np.ndarray) -> Quantity:
+def quantity(name: str, value: Any, truth: np.ndarray) -> Quantity:
     """Return the distance of an output. NaN at the same places is no difference, such as the mean over no step that counts."""
     value = np.asarray(value, np.float64)
     scale = float(np.max(np.abs(truth), initial=0.0, where=np.isfinite(truth)))
