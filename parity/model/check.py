@@ -11,6 +11,7 @@ from jlstm.layers.shapes import features_in
 from parity import ours
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
+from parity.model import whole
 from parity.model.formats import ModelFile
 from parity.model.inputs import fitting, mask_of_lengths, random_inputs
 from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, returned
@@ -43,6 +44,8 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """Compare each layer alone, in its own dtype and in the framework's highest precision, and within the whole model.
 
+    Then compare the outputs of the whole model in float64, if `jlstm.convert` reads whole models of this framework.
+
     Args:
         file: the result of `read`.
         inputs: what the layers are run on.
@@ -66,6 +69,11 @@ def outcomes(
             problem = Problem(layer, dtype=original.dtype, params=params, xs=original.recorded.xs)
             compared = replace(compare_recorded(problem, original, original.recorded), incomplete=incomplete)
             yield Outcome(Case(f"{label} (in the whole model)", problem, original.peer), compared)
+    if file.run_whole is not None and dtype in (None, "float64"):
+        peer, (layer, params) = next(iter(file.originals.values())).peer, next(iter(file.layers.values()))
+        compared = whole.compare(file.path, peer, file.run_whole, inputs.lengths)
+        # A case has a problem of one layer; that of the first layer stands for the whole model.
+        yield Outcome(Case(whole.NAME, Problem(layer, dtype="float64", params=params), peer), compared)
 
 
 def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:

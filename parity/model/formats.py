@@ -13,7 +13,9 @@ from typing import Any
 import jlstm
 from jlstm import convert
 from parity import peers
+from parity.model import whole
 from parity.model.original import Original
+from parity.model.whole import RunWhole
 
 SUFFIXES = {
     **dict.fromkeys((".keras", ".h5", ".hdf5"), "keras"),
@@ -40,6 +42,7 @@ class ModelFile:
         incomplete: parts that are or look recurrent but are not compared: the reason by name.
         not_compared: names of other arrays.
         assumed: one sentence for each thing that the file does not state.
+        run_whole: runs the whole model in its framework; None if it is not chosen or cannot be run.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class ModelFile:
     incomplete: Mapping[str, str]
     not_compared: tuple[str, ...]
     assumed: tuple[str, ...]
+    run_whole: RunWhole | None = None
 
     @property
     def truth(self) -> str:
@@ -92,7 +96,10 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     if not chosen:
         reasons = "; ".join(f"{name!r}: {why}" for name, why in list(incomplete.items())[:3])
         raise ValueError(f"{path} has no layer that can be compared: {reasons}")
-    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed))
+    run_whole = contents.run_whole if fnmatch(whole.NAME, f"*{pattern}*") else None
+    if run_whole is not None and (reason := whole.obstacle(path)):
+        run_whole, assumed = None, assumed | {f"the whole model is right, which was not compared, since {reason}": None}
+    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed), run_whole)
 
 
 def kind(path: Path) -> str:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from parity import peers
-from parity.model import keras_arrays, keras_run, keras_weights
+from parity.model import keras_arrays, keras_run, keras_weights, keras_whole
 from parity.model.leftovers import Contents
 from parity.model.original import Original, Results
 from parity.values import rounded
@@ -63,7 +63,9 @@ def originals(
     contents = keras_arrays.sort_out(arrays, used, model.weights, assumed)
     incomplete = {**contents.incomplete, **_recurrent(model, layers)}
     originals_by_name = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
-    return originals_by_name, contents._replace(incomplete=incomplete)
+    # A model that could not be run above, of which `recorded` then lacks layers, cannot be run in float64 either.
+    run_whole = partial(keras_whole.run, model) if recorded.keys() == layers.keys() else None
+    return originals_by_name, contents._replace(incomplete=incomplete, run_whole=run_whole)
 
 
 def framework(version: str, options: Mapping[str, Any]) -> Any:

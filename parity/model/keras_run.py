@@ -1,7 +1,7 @@
 """Runs a whole Keras model on random inputs and records what its recurrent layers receive and return."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,9 +27,9 @@ def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded]
     """
     calls: dict[str, tuple[Any, ...]] = {}
     reason = "the model does not call it"
-    with _recorded_calls(layers, calls):
+    with recorded_calls(layers, calls.setdefault):
         try:
-            model(_inputs(model), training=False)
+            model(sample_inputs(model), training=False)
         except Exception as error:  # a layer may raise anything; the reason is reported
             reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:160]
     records = {name: _record(layers[name], *call) for name, call in calls.items()}
@@ -39,14 +39,14 @@ def recorded(model: Any, layers: Mapping[str, Any]) -> tuple[dict[str, Recorded]
 
 
 @contextmanager
-def _recorded_calls(layers: Mapping[str, Any], calls: dict[str, tuple[Any, ...]]) -> Iterator[None]:
-    """Record the arguments and results of each layer's first call."""
+def recorded_calls(layers: Mapping[str, Any], record_call: Callable[[str, tuple[Any, ...]], Any]) -> Iterator[None]:
+    """Pass each layer's name and the arguments, keyword arguments and results of each of its calls to `record_call`."""
     originals = {name: layer.call for name, layer in layers.items()}
 
     def recording(name: str, call: Any) -> Any:
         def record(*args: Any, **kwargs: Any) -> Any:
             results = call(*args, **kwargs)
-            calls.setdefault(name, (args, kwargs, results))
+            record_call(name, (args, kwargs, results))
             return results
 
         return record
@@ -88,29 +88,43 @@ def _record(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result
     )
 
 
-def _inputs(model: Any) -> Any:
-    """Return random inputs: words of the smallest vocabulary, or numbers. They have padding if a layer of the model masks it."""
+def sample_inputs(model: Any, lengths: Sequence[int] | None = None) -> Any:
+    """Return random inputs: words of the smallest vocabulary, or numbers. They have padding if a layer of the model masks it.
+
+    Args:
+        model: a whole Keras model.
+        lengths: how many steps of each sequence count; None for a padded second sequence.
+    """
     rng = np.random.default_rng(0)
     layers = list(model._flatten_layers())
     # The smallest vocabulary, because it is unknown which input goes to which embedding.
     words = min((layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"), default=2)
     padding = [layer.mask_value for layer in layers if type(layer).__name__ == "Masking"]
     shapes = [(tuple(value.shape), str(value.dtype).removeprefix("<dtype: '").removesuffix("'>")) for value in model.inputs]
-    inputs = [_random_input(rng, shape, dtype, words, padding[0] if padding else None) for shape, dtype in shapes]
+    inputs = [_random_input(rng, shape, dtype, words, padding[0] if padding else None, lengths) for shape, dtype in shapes]
     return inputs[0] if len(inputs) == 1 else inputs
 
 
-def _random_input(rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None) -> Any:
-    sizes = [size or (BATCH if k == 0 else TIME) for k, size in enumerate(shape)]
+def _random_input(
+    rng: Any, shape: tuple[int | None, ...], dtype: str, words: int, padding: float | None, lengths: Sequence[int] | None
+) -> Any:
+    free = (BATCH, TIME) if lengths is None else (len(lengths), max(lengths))
+    sizes = [size or free[min(k, 1)] for k, size in enumerate(shape)]
     if dtype == "string":
         raise ValueError("it takes strings")
     if len(sizes) < 3 and (dtype.startswith(("int", "uint")) or words > 2):  # an embedding takes floats that are whole, too
         # From 1 on, because mask_zero=True of an Embedding takes 0 for padding.
         numbers = rng.integers(1 if words > 2 else 0, words, sizes)
         if len(sizes) > 1:
-            numbers[1:, -_PADDED:] = 0  # what mask_zero masks
+            numbers[_is_padding(sizes, lengths)] = 0  # what mask_zero masks
         return tf.constant(numbers, dtype)
     numbers = rng.standard_normal(sizes)
-    if padding is not None and len(sizes) > 2 and len(numbers) > 1:
-        numbers[1, -_PADDED:] = padding
+    if padding is not None and len(sizes) > 2:
+        numbers[_is_padding(sizes, lengths)] = padding
     return tf.constant(numbers, dtype)
+
+
+def _is_padding(sizes: Sequence[int], lengths: Sequence[int] | None) -> np.ndarray:
+    """Return which steps are padding, (batch, time): without lengths, the last ones of all sequences but the first."""
+    counts = [sizes[1], *[sizes[1] - _PADDED] * (sizes[0] - 1)] if lengths is None else lengths
+    return np.arange(sizes[1]) >= np.array(counts)[:, None]

@@ -4,8 +4,8 @@ The names come from the framework's own reading of the file, not from the conver
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 # names of single weights of a recurrent cell: PyTorch's, Keras's, TensorFlow 1's, and those that people give their own
 _WEIGHT = re.compile(
@@ -30,11 +30,13 @@ class Contents(NamedTuple):
         incomplete: what looks recurrent and was not compared: the reason, in one sentence, by layer or name.
         not_compared: names of everything else, such as an embedding.
         assumed: one sentence for each thing that the file does not state.
+        run_whole: runs the whole model for given lengths, as `parity.model.whole` describes; None if that is not possible.
     """
 
     incomplete: dict[str, str]
     not_compared: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    run_whole: Callable[[Sequence[int] | None], Any] | None = None
 
 
 def sort_out(

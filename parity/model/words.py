@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from parity.model import whole
 from parity.model.formats import ModelFile
 from parity.model.leftovers import listed
 from parity.report import Outcome, versions
@@ -32,7 +33,7 @@ def facts(file: ModelFile, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "jlstm": metadata.version("jlstm"),
         "incomplete": dict(file.incomplete),
         "assumed": list(file.assumed),
-        "not_compared": list(file.not_compared),
+        "not_compared": list(_not_compared(file, outcomes)),
     }
 
 
@@ -43,10 +44,15 @@ def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str
     if len(file.incomplete) > len(shown):
         lines.append(f"incomplete: {len(file.incomplete) - len(shown)} more")
     lines += [f"assumed: {sentence}" for sentence in file.assumed]
-    if file.not_compared:
-        lines.append(f"not compared: {listed(file.not_compared)}")
+    if not_compared := _not_compared(file, outcomes):
+        lines.append(f"not compared: {listed(not_compared)}")
     used = ", ".join((f"jlstm {metadata.version('jlstm')}", f"jax {jax.__version__}", *versions(outcomes).values()))
     return "\n".join([*lines, _sentence(file, outcomes, seconds), f"The truth was {file.truth}. {used}."])
+
+
+def _not_compared(file: ModelFile, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return the names of the arrays that were not compared. The comparison of the whole model covers all of them."""
+    return () if any(outcome.case.name == whole.NAME for outcome in outcomes) else file.not_compared
 
 
 def _sentence(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:

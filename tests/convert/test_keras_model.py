@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from jlstm.convert import keras as convert
-from keras_graphs import CASES, built, differentiated, float64, inputs_of
-from tensorflow_modules import MARKS, tf
+from keras_graphs import CASES, both_states, built, differentiated, float64, inputs_of, nested, regularized
+from tensorflow_modules import MARKS, keras, tf, tf_keras
 
 pytestmark = [
-    pytest.mark.no_cover,
     pytest.mark.usefixtures("x64"),
     pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning"),
     *MARKS,
@@ -41,7 +40,7 @@ def of_layers(params, gradients, theirs):
             yield layer, in_order(gradients[name], layer_params)
 
 
-@pytest.mark.table(quick=8)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(("make", "framework"), CASES, ids=lambda value: value.__name__.split(".")[0])
 def test_outputs_and_gradients_are_those_of_keras(tmp_path, make, framework):
     """The whole model has Keras's outputs and, for each trained array, its gradient."""
@@ -49,8 +48,9 @@ def test_outputs_and_gradients_are_those_of_keras(tmp_path, make, framework):
         theirs = built(make, framework)
         theirs.save(tmp_path / "a.keras")
         inputs = inputs_of(theirs)
-        named = dict(zip(theirs.input_names, inputs, strict=True)) if isinstance(inputs, list) else inputs
-        inputs = named if isinstance(theirs.input, dict) else inputs
+        names = [value.name for value in theirs.inputs]
+        named = dict(zip(names, inputs, strict=True)) if isinstance(inputs, list) else inputs
+        inputs = named if make is both_states else inputs
         rng = np.random.default_rng(5)
         cotangents = [rng.normal(size=output.shape) for output in tf.nest.flatten(theirs(inputs, training=False))]
         outputs, by_variable = differentiated(theirs, inputs, cotangents)
@@ -73,3 +73,21 @@ def test_outputs_and_gradients_are_those_of_keras(tmp_path, make, framework):
             np.testing.assert_allclose(array, expected, **CLOSE, err_msg=f"{layer.name} {variable.name}")
             compared += id(variable) in by_variable
     assert compared == len(by_variable)
+
+
+@pytest.mark.table(quick=1)
+@pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("make", [nested, regularized], ids=["nested", "regularized"])
+def test_a_model_in_an_h5_file_is_the_same(tmp_path, make, framework):
+    """The `.h5` file of a whole model has the same parameters and calls as the `.keras` file, under other names."""
+    theirs = built(make, framework)
+    models = []
+    for name in ("a.keras", "a.h5"):
+        theirs.save(tmp_path / name)
+        models.append(convert.model(tmp_path / name))
+    jax.tree.map(np.testing.assert_array_equal, *(model.params for model in models))
+    assert jax.tree.leaves(models[0].params)
+    assert models[0].trainable == models[1].trainable
+    classes = [{name: layer.class_name for name, layer in model.layers.items()} for model in models]
+    assert classes[0] == classes[1]
+    assert models[0].summary == models[1].summary

@@ -126,7 +126,7 @@ def zeroed_layer(k, **options):
 def regularized(k):
     return k.Sequential([
         series(k), k.layers.GaussianNoise(0.1), k.layers.LSTM(3, recurrent_dropout=0.2, kernel_regularizer="l2", **ALL),
-        k.layers.GaussianDropout(0.1), k.layers.LayerNormalization(axis=(1, 2)) if k is None else k.layers.LayerNormalization(),
+        k.layers.GaussianDropout(0.1), k.layers.LayerNormalization(),
         k.layers.TimeDistributed(k.Sequential([k.Input((3,)), k.layers.Dense(2), k.layers.Dropout(0.1)])),
     ])  # fmt: skip
 

@@ -173,6 +173,10 @@ class Builder:
         expected = [name for name, option in kind.arrays.items() if not option or config[option]]
         layer = LayerConfig(place.group, place.name, recurrent=False, reason="")
         names = [name for name in array_names(self.result, layer) if not is_generator(content, name)]
+        if expected and not names and not content.numbered and "/" in place.name:
+            # A model inside of a TimeDistributed layer was built before it, so the names of its arrays lack that of the wrapper.
+            group, *_, last = place.name.split("/")
+            names = [name for name in self.result.weight_names(group) if last in name.split("/")[1:-1]]
         if content.numbered:
             arrays = {f"{place.group}/vars/{number}": name for number, name in enumerate(expected)}
         else:

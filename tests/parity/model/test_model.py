@@ -87,7 +87,8 @@ def test_all_recurrent_layers_of_a_file_pass_by_name(saved, checked):
     assert_passed(printed, "float64")
     assert_passed(printed, "float32")
     contents = json.loads((out / "json").read_text())
-    assert {case["name"] for case in contents["cases"]} == NAMES | {f"{layer} (in the whole model)" for layer in NAMES}
+    layers_in_model = {f"{layer} (in the whole model)" for layer in NAMES}
+    assert {case["name"] for case in contents["cases"]} == NAMES | layers_in_model | {"the whole model"}
     versions = set(contents["versions"]) - {"python", "jax", "numpy", "jlstm"}
     assert {case["peer"] for case in contents["cases"]} == versions == {saved[1]}
     bidirectional_case = next(case for case in contents["cases"] if case["name"] == "both")
