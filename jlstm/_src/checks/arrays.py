@@ -138,9 +138,9 @@ def tree(name: str, got: Any, expected: Any, remedy: str) -> None:
             raise ValueError(f"{label} is missing, expected shape {expected_leaves[place].shape}: {remedy}")
         if place not in expected_leaves:
             raise ValueError(f"{label} is not part of what is expected: {remedy}")
-        if jnp.shape(got_leaves[place]) != expected_leaves[place].shape:
+        if np.shape(got_leaves[place]) != expected_leaves[place].shape:
             raise ValueError(
-                f"{label} must have shape {expected_leaves[place].shape}, got {jnp.shape(got_leaves[place])}: {remedy}"
+                f"{label} must have shape {expected_leaves[place].shape}, got {np.shape(got_leaves[place])}: {remedy}"
             )
         dtypes = [jnp.result_type(leaves[place]) for leaves in (expected_leaves, got_leaves)]
         if jnp.issubdtype(dtypes[0], jnp.floating) and not jnp.issubdtype(dtypes[1], jnp.floating):
