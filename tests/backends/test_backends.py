@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jlstm
-from jlstm import GRU, LSTM, RNN, Bidirectional, SLSTMCell, Stack, backends
+from jlstm import GRU, LSTM, RNN, Bidirectional, ElmanCell, Stack, backends
 from jlstm.backends.cpu import kernel, library
 from problems import FEATURES, TIME, UNITS, assert_close, small_problem
 
@@ -40,7 +40,7 @@ NOT_BY_THE_KERNEL = {
     "another activation": (LSTM(UNITS, activation="gelu"), "it has no activation function gelu"),
     "a function": (LSTM(UNITS, recurrent_activation=jax.nn.silu), "an activation function is a callable and not a name"),
     "layer normalization": (LSTM(UNITS, layer_norm="ba2016"), "it is not for layer_norm='ba2016'"),
-    "another cell": (RNN(SLSTMCell(UNITS)), "it is not for SLSTMCell"),
+    "another cell": (RNN(ElmanCell(UNITS)), "it is not for ElmanCell"),
     "a GRU that resets before the product": (GRU(UNITS, reset_after=False), "it is not for reset_after=False"),
     "a GRU with another activation": (GRU(UNITS, activation="relu"), "it is not for activation='relu'"),
     "a GRU with dropout of h": (GRU(UNITS, recurrent_dropout=0.5), "h or g has dropout"),

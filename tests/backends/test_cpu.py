@@ -10,24 +10,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jlstm import GRU, LSTM, RNN, ElmanCell
+from jlstm import GRU, LSTM
 from problems import TIME, UNITS, apply, assert_close, cotangent_of, differentiate, flags, small_problem
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("native")]
-
-
-def elman(units, **options):
-    return RNN(ElmanCell(units), **options)
-
-
-def projecting(units, **options):
-    return LSTM(units, projection=1 + units * 2 // 3, **options)
-
-
-def projecting_variant(units, **options):
-    variant = {"peephole": True, "projection_bias": True, "projection_clip": 0.3, "cell_clip": 0.9, "use_bias": False}
-    return LSTM(units, projection=units + 2, **variant, **options)
-
 
 LAYERS = {
     "LSTM": LSTM,
@@ -35,9 +21,10 @@ LAYERS = {
     "peephole": partial(LSTM, peephole=True, cell_clip=0.5),
     "i=1-f": partial(LSTM, peephole=True, coupled="i=1-f", output_activation="hard_tanh", activation="relu"),
     "f=1-i": partial(LSTM, peephole=True, coupled="f=1-i", gate_clip=0.7, recurrent_activation="hard_sigmoid_0.2"),
-    "Elman": elman,
-    "projection": projecting,
-    "projection of a variant": projecting_variant,
+    "projection": partial(LSTM, projection=3),
+    "projection of a variant": partial(
+        LSTM, projection=37, peephole=True, projection_bias=True, projection_clip=0.3, cell_clip=0.9
+    ),
 }
 
 FLAGS = {"mask": flags(0.6), "resets": flags(0.3)}

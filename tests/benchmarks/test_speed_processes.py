@@ -47,24 +47,6 @@ def test_frameworks_compute_all_of_it(name, form):
     assert (ys[~padding] != 0).all()
 
 
-@pytest.mark.table(quick=1)
-@pytest.mark.loose
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [("torch", "projection"), ("jlstm", "projection"), ("jlstm", "peephole"), ("onnxruntime", "peephole")],
-)
-def test_peepholes_and_projections_are_computed(name, form):
-    """The frameworks that have the cell return all outputs, and one gradient for each parameter."""
-    assert form in FRAMEWORKS[name].cells
-    if name in ("torch", "onnxruntime"):
-        pytest.importorskip(name)
-    jobs = frameworks.load(name)[0].build(SMALL[form], Setting(1, FRAMEWORKS[name].variant))
-    assert jobs.keys() == ({"forward"} if name == "onnxruntime" else {"forward", "training"})
-    for job, call in jobs.items():
-        fewest, most = SMALL[form].results(job)
-        assert fewest <= worker.count(call()) <= most
-
-
 @pytest.mark.parametrize(("gpu", "delay"), [(True, 0.0), (True, 0.1), (False, 0.0)])
 def test_a_gpu_gets_the_next_call_before_the_last_one_is_done(gpu, delay):
     """There several calls are started before the last one is waited for, unless one call takes as long as a burst."""

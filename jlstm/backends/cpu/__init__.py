@@ -1,4 +1,4 @@
-"""The backend `cpu`: LSTM, GRU and Elman by a native kernel, if one is built. XLA serves the calls that it cannot run."""
+"""The backend `cpu`: LSTM and GRU by a native kernel, if one is built. XLA serves the calls that it cannot run."""
 
 import math
 
@@ -6,13 +6,11 @@ from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.backends.cpu import kernel
 from jlstm.backends.native import calls, primitives
 from jlstm.cell import Cell
-from jlstm.cells.elman import ElmanCell
 from jlstm.cells.lstm import LSTMCell
 
 PLATFORM = "cpu"
 OPTIONS = calls.OPTIONS | {
     LSTMCell: calls.OPTIONS[LSTMCell] | {"projection", "projection_bias", "projection_clip"},
-    ElmanCell: {"units", "activation", "use_bias", "dropout", "recurrent_dropout", "kernel_init", "recurrent_init", "bias_init"},
 }
 DTYPES = ("float32", "float64")
 

@@ -50,8 +50,7 @@ def cell_obstacle(cell: Any, options: Options = OPTIONS) -> str:
     for option in fields(cell):
         if option.name not in options[type(cell)] and (value := getattr(cell, option.name)) != option.default:
             return f"it is not for {option.name}={value!r}"
-    functions = ("activation", "recurrent_activation", "output_function")
-    for function in (getattr(cell, name, "tanh") for name in functions):  # a cell without such a function has no obstacle
+    for function in (cell.activation, cell.recurrent_activation, getattr(cell, "output_function", "tanh")):
         if not isinstance(function, str):
             return "an activation function is a callable and not a name"
         if function not in FUNCTIONS:

@@ -4,11 +4,8 @@ The LSTM's are i, f, g and o. With coupled gates, the columns of the gate that h
 
 The GRU's are z, r, a and b, with which its candidate is tanh(a + r b). a depends on x and b on h, so that `kernel` has zeros in
 the columns of b, and `recurrent_kernel` in those of a.
-
-An Elman cell has one column, and zeros in the others.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +16,6 @@ from jaxtyping import Array, Float
 
 from jlstm.backends.native.operands import vary_over, varying_axes
 from jlstm.cell import Params
-from jlstm.cells.elman import ElmanCell
 from jlstm.cells.gru import GRUCell
 from jlstm.cells.lstm import LSTMCell
 
@@ -38,9 +34,8 @@ class Weights(NamedTuple):
 
 
 def weights(cell: Any, params: Params) -> Weights:
-    """Return the parameters of a cell in the layout of the kernels. The result is linear in them."""
-    of_kind: dict[type, Callable[[Any, Params], Weights]] = {LSTMCell: _of_lstm, GRUCell: _of_gru, ElmanCell: _of_elman}
-    return of_kind[type(cell)](cell, params)
+    """Return the parameters of an LSTM or GRU in the layout of the kernels. The result is linear in them."""
+    return (_of_gru if isinstance(cell, GRUCell) else _of_lstm)(cell, params)
 
 
 def pull_back(cell: Any, params: Params, dweights: Weights) -> Params:
@@ -84,21 +79,11 @@ def _of_gru(cell: GRUCell, params: Params) -> Weights:
     )
 
 
-def _of_elman(cell: ElmanCell, params: Params) -> Weights:
-    def columns(weights: Array) -> Array:
-        return jnp.pad(weights, [*((0, 0),) * (weights.ndim - 1), (0, 3 * cell.units)])
-
-    kernel, none = params["kernel"], jnp.zeros((0, 0), params["kernel"].dtype)
-    bias = params["bias"] if cell.use_bias else jnp.zeros(cell.units, kernel.dtype)
-    return Weights(columns(kernel), columns(params["recurrent_kernel"]), columns(bias), none, none)
-
-
 def attributes(cell: Any, *, reverse: bool) -> dict[str, Any]:
-    """Return the options of a call of a kernel, which has four cells: the plain LSTM, other LSTMs, the GRU, and Elman's."""
-    options: dict[str, Any] = {name: getattr(cell, name, "") for name in ("activation", "recurrent_activation")}
+    """Return the options of a call of a kernel, which has three cells: the plain LSTM, other LSTMs, and the GRU."""
+    options: dict[str, Any] = {name: getattr(cell, name) for name in ("activation", "recurrent_activation")}
     options |= {"output_activation": getattr(cell, "output_function", ""), "coupled": getattr(cell, "coupled", None) or ""}
     options |= {name: np.float64(getattr(cell, name, None) or np.inf) for name in ("cell_clip", "gate_clip")}
     is_plain = options == PLAIN and not getattr(cell, "peephole", False)
-    other_names: dict[type, str] = {GRUCell: "gru", ElmanCell: "elman"}
-    name = other_names.get(type(cell), "lstm" if is_plain else "lstm variant")
+    name = "gru" if isinstance(cell, GRUCell) else "lstm" if is_plain else "lstm variant"
     return options | {"cell": name, "reverse": reverse}

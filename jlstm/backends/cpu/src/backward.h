@@ -23,8 +23,8 @@ struct Backward {
 
 // Adds dz Uᵀ of the step at t = `next` to the sums of a tile of rows by vectors of h. Without a step, next is -1.
 template <class Cell, class T>
-inline __attribute__((always_inline)) void add_gradient_of_h(const Backward<T>& b, int64_t next, int rows, int64_t row, int vectors,
-                                                             int64_t first, Vector<T>* sums) {
+inline __attribute__((always_inline)) void add_gradient_of_h(const Backward<T>& b, int64_t next, int rows, int64_t row,
+                                                             int vectors, int64_t first, Vector<T>* sums) {
   if (next < 0) return;
   const int64_t gate_width = columns<T>(b.f.n);
   const T* dz[kRows];
@@ -50,14 +50,13 @@ inline __attribute__((always_inline)) Vector<T> replace_dh(const Backward<T>& b,
 
 // Computes dz and the dc before the k-th step for the units of one vector, from the gradient of what `step` returned.
 template <class Cell, class T>
-inline __attribute__((always_inline)) void differentiate_units(const Cell& cell, const Backward<T>& b, int64_t k, int64_t sequence,
-                                                               int64_t unit, Vector<T> dh) {
+inline __attribute__((always_inline)) void differentiate_units(const Cell& cell, const Backward<T>& b, int64_t k,
+                                                               int64_t sequence, int64_t unit, Vector<T> dh) {
   using V = Vector<T>;
   const Forward<T>& f = b.f;
   const Sizes& n = f.n;
   const int64_t t = f.step_of(k), unit_width = padded<T>(n), lanes = n.units - unit, own = sequence * unit_width + unit;
-  const int64_t offset =
-      (t * n.batch + sequence) * columns<T>(n) + unit / kUnits<T> * kColumns<T> + unit % kUnits<T>;
+  const int64_t offset = (t * n.batch + sequence) * columns<T>(n) + unit / kUnits<T> * kColumns<T> + unit % kUnits<T>;
   T* to = b.dzs + offset;
   if (!f.counts(t, sequence)) {
     for (int gate = 0; gate < 4; ++gate) store<T>(to + gate * kUnits<T>, V{});

@@ -56,9 +56,6 @@ ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
   const auto type = in.xs.element_type();
   const auto call = [&](auto number) {
     using T = decltype(number);
-    if (o.cell.cell == "elman") {  // which only this kernel has
-      return f(Elman<T>{function_of<T>(o.cell.activation, std::numeric_limits<double>::infinity())}, number);
-    }
     return with_cell<T>(o.cell, in.peepholes, units, [&](const auto& cell) { return f(cell, number); });
   };
   if (type == ffi::F32) return call(float{});

@@ -76,9 +76,7 @@ struct Problem {
 // Any of the cells, with the options of a variant that has most of the branches.
 template <class Cell, class T>
 Cell cell_of(const Problem<T>& p) {
-  if constexpr (std::is_same_v<Cell, Elman<T>>) {
-    return Cell{function_of<T>("tanh", INFINITY)};
-  } else if constexpr (Cell::peepholes == 0) {
+  if constexpr (Cell::peepholes == 0) {
     return Cell{};
   } else {
     const auto sigma = function_of<T>("hard_sigmoid", 0.8), phi = function_of<T>("relu", 0.9);
@@ -160,7 +158,6 @@ void test_runs() {
       check<Lstm<double>, double>(n, kind & 2, kind & 4);
       check<Gru<float>, float>(n, kind & 2, kind & 4);
       check<LstmVariant<float>, float>(n, kind & 2, kind & 4);
-      check<Elman<float>, float>(n, kind & 2, kind & 4);
       Sizes projecting = n;
       projecting.projected = 1 + units * 2 / 3;
       check<Lstm<float>, float>(projecting, kind & 2, kind & 4);

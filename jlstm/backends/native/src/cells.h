@@ -177,24 +177,4 @@ struct LstmVariant {
   }
 };
 
-// The plain recurrent cell, which has only the first of the four columns:
-//
-//   h' = φ(z)                             dz = dh' φ'(z)
-template <class T>
-struct Elman {
-  using V = Vector<T>;
-  static constexpr Gates input_gates = 0b0001, recurrent_gates = 0b0001;
-  static constexpr bool has_c = false, keeps_h = false;
-  static constexpr int peepholes = 0;
-
-  Function<T> activation;
-
-  V step(V (&z)[4], const V&, V&, int64_t, int64_t) const { return z[0] = activation.value(z[0]); }
-
-  void differentiate(const V (&gates)[4], const V&, const V&, const V& dh, V&, V (&dz)[4], V*, int64_t, int64_t) const {
-    dz[0] = dh * activation.derivative(gates[0]);
-    dz[1] = dz[2] = dz[3] = V{};
-  }
-};
-
 }  // namespace jlstm
