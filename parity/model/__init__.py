@@ -3,6 +3,7 @@
 There is one module per framework. It imports its framework when it is imported, and defines
 
     originals(path, names, options) -> {name: Original}, Contents
+    compare_whole(path, lengths) -> Comparison | None, only if some `Contents.whole` of it is True
 
 `originals` returns the layers as the framework itself runs them, and the rest of the file. The framework reads the file with its
 own code and lists what the compared layers do not account for. So both a wrong conversion and a forgotten layer show.

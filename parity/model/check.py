@@ -11,7 +11,7 @@ from jlstm._src.description import features_in
 from parity import ours
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
-from parity.model.formats import ModelFile
+from parity.model.formats import WHOLE, ModelFile, peer_module
 from parity.model.inputs import fitting, mask_of_lengths, random_inputs
 from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, returned
 from parity.model.rounding import widened
@@ -43,6 +43,8 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """Compare each layer alone, in its own dtype and in the framework's highest precision, and within the whole model.
 
+    Then compare the outputs of the whole model, if `jlstm.convert` can run it.
+
     Args:
         file: the result of `read`.
         inputs: what the layers are run on.
@@ -66,6 +68,12 @@ def outcomes(
             problem = Problem(layer, dtype=original.dtype, params=params, xs=original.recorded.xs)
             compared = replace(compare_recorded(problem, original, original.recorded), incomplete=incomplete)
             yield Outcome(Case(f"{label} (in the whole model)", problem, original.peer), compared)
+    if file.whole and dtype in (None, "float32"):
+        whole = peer_module(file.framework).compare_whole(file.path, inputs.lengths)
+        if whole is not None:
+            # A case has a problem of one layer; that of the first layer stands for the whole model.
+            layer, params = next(iter(file.layers.values()))
+            yield Outcome(Case(WHOLE, Problem(layer, params=params), whole.peer), whole)
 
 
 def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:

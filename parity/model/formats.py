@@ -20,6 +20,7 @@ SUFFIXES = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".safetensors"), "torch"),
     ".onnx": "onnx",
 }
+WHOLE = "the whole model"  # the name of its case
 TRUTHS = {
     "keras": "Keras's own results in float64",
     "torch": "PyTorch's own results in float64",
@@ -40,6 +41,7 @@ class ModelFile:
         incomplete: parts that are or look recurrent but are not compared: the reason by name.
         not_compared: names of other arrays.
         assumed: one sentence for each thing that the file does not state.
+        whole: whether the whole model is compared too.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class ModelFile:
     incomplete: Mapping[str, str]
     not_compared: tuple[str, ...]
     assumed: tuple[str, ...]
+    whole: bool = False
 
     @property
     def truth(self) -> str:
@@ -80,7 +83,7 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     skipped = {name: why for name, why in getattr(converted, "skipped", {}).items() if fnmatch(name, f"*{pattern}*")}
     if not chosen:
         raise ValueError(f"no recurrent layer has {pattern!r} in its name: choose among {', '.join(converted)}")
-    originals, contents = _peer(framework).originals(path, list(converted), options)
+    originals, contents = peer_module(framework).originals(path, list(converted), options)
     # The converter's reasons come first. The framework's are added for layers that the converter has not named.
     incomplete = {name: f"not converted: {why}" for name, why in skipped.items()}
     for name, why in contents.incomplete.items():
@@ -92,7 +95,8 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     if not chosen:
         reasons = "; ".join(f"{name!r}: {why}" for name, why in list(incomplete.items())[:3])
         raise ValueError(f"{path} has no layer that can be compared: {reasons}")
-    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed))
+    compares_whole = contents.whole and fnmatch(WHOLE, f"*{pattern}*")
+    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed), compares_whole)
 
 
 def kind(path: Path) -> str:
@@ -133,7 +137,12 @@ def _same_layer(name_a: str, name_b: str) -> bool:
     return name_a.split("/")[-1] == name_b.split("/")[-1]
 
 
-def _peer(name: str) -> Any:
+def peer_module(name: str) -> Any:
+    """Import and return the module of `parity.model` for a framework.
+
+    Raises:
+        parity.peers.MissingPeerError: the framework is not installed.
+    """
     try:
         return import_module(f"parity.model.{name}")
     except ImportError as error:

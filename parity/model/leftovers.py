@@ -30,11 +30,13 @@ class Contents(NamedTuple):
         incomplete: what looks recurrent and was not compared: the reason, in one sentence, by layer or name.
         not_compared: names of everything else, such as an embedding.
         assumed: one sentence for each thing that the file does not state.
+        whole: whether the whole model can be compared too.
     """
 
     incomplete: dict[str, str]
     not_compared: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def sort_out(
