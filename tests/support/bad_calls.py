@@ -142,7 +142,9 @@ def of_parity(folder):
     problem = parity.Problem(LAYER)
     return {
         "Problem": Call(parity.Problem, {"layer": LAYER, "xs": XS, "params": PARAMS}, {"xs": NUMBERS}),
-        "assert_same_model": Call(parity.assert_same_model, {"ours": np.tanh, "theirs": np.tanh, "inputs": XS}),
+        "assert_same_model": Call(
+            parity.assert_same_model, {"ours": np.tanh, "theirs": np.tanh, "inputs": XS}, {"inputs": f"{NUMBERS}, array, empty"}
+        ),
         "assert_same": Call(parity.assert_same, {"problem": problem}, run_good_call=False),
         "compare": Call(parity.compare, {"problem": problem}, run_good_call=False),
         "diagnose": Call(parity.diagnose, {"problem": problem, "theirs": {}}, run_good_call=False),
