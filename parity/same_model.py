@@ -57,8 +57,13 @@ def assert_same_model(
     checks.function("ours", ours, "f(*inputs)")
     checks.function("theirs", theirs, "f(*inputs)")
     checks.whole("seed", seed)
-    if tolerance is not None and not tolerance >= 0:
+    if tolerance is not None and (not isinstance(tolerance, int | float) or not tolerance >= 0):
         raise ValueError(f"tolerance must be a number of at least 0, got {checks.brief(tolerance)}: pass such a number")
+    if gradients is not None:
+        checks.flag("gradients", gradients)
+    if not jax.tree.leaves(inputs):
+        raise TypeError(f"inputs must be arrays, got {checks.brief(inputs)}: pass the arguments of both models")
+    checks.arrays("inputs", inputs)
     arguments = jax.tree.map(np.asarray, list(inputs) if isinstance(inputs, list | tuple) else [inputs])
     floating = [leaf for leaf in jax.tree.leaves(arguments) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     call = _caller(theirs)

@@ -204,7 +204,7 @@ def _dump_direction(part: Part) -> dict[str, np.ndarray]:
 
 
 def read(path: str | os.PathLike[str], *, nonlinearity: str | None = None) -> FileLayers:
-    """Return all recurrent layers in a file that `torch.save` or safetensors has written, by the names of their modules.
+    """Return all recurrent layers in a file of `torch.save`, `torch.export.save` or safetensors, by the names of their modules.
 
     The file may hold a `state_dict`, a whole module, or a checkpoint with several of these at any depth. A name begins with the
     keys that lead to the `state_dict`: "rnn" in {"state_dict": …} is "state_dict.rnn", so that a copy, such as that of an

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jlstm.convert import files, pickles, torch_tensors
+from jlstm.convert import files, pickles, torch_exported, torch_tensors
 from jlstm.convert.files import RefusalError
 from jlstm.convert.torch_tensors import Storage, Tensor, Unreadable
 
@@ -101,8 +101,10 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     problem = ""
     if "constants.pkl" in names:
         problem = "TorchScript, expected a state_dict: torch.save(torch.jit.load(path).state_dict(), …) and read that"
-    elif "archive_format" in names:
-        problem = "an exported program, expected a state_dict: torch.save(torch.export.load(path).state_dict, …) and read that"
+    elif "archive_format" in names and not torch_exported.is_exported(names):
+        problem = (
+            "an exported program without weights that can be read: save it again by torch.export.save of PyTorch 2.8 or newer"
+        )
     elif ".data/extern_modules" in names:
         problem = "a torch.package archive, expected a state_dict: import the model from it and torch.save its state_dict()"
     elif "model.weights.h5" in names:
@@ -118,15 +120,22 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def _read_zip(path: Path, archive: zipfile.ZipFile) -> TensorFile:
     """Read the format since PyTorch 1.6: an archive with a pickle in data.pkl, and each storage in a member of its own.
 
+    An exported program is read too, which has a JSON object in place of the pickle.
+
     Raises:
         ValueError: the archive has no pickle, is damaged, or was written on a big-endian machine.
     """
     names = archive.namelist()
     folder = names[0].partition("/")[0] if names else ""
-    if f"{folder}/data.pkl" not in names:
-        raise ValueError(f"{path} is a zip file without a data.pkl, which torch.save writes: write or download it again")
     if f"{folder}/byteorder" in names and files.read_member(path, archive, f"{folder}/byteorder") != b"little":
         raise ValueError(f"{path} was written on a big-endian machine: load it with PyTorch and save it on a usual one")
+    if torch_exported.is_exported([name.partition("/")[2] for name in names]):
+        with _name_file(path):
+            exported = torch_exported.entries(path, archive, folder)
+        start = f"{folder}/data/weights/"
+        return TensorFile(exported, _fetch(path, lambda storage: files.read_member(path, archive, start + storage.key)))
+    if f"{folder}/data.pkl" not in names:
+        raise ValueError(f"{path} is a zip file without a data.pkl, which torch.save writes: write or download it again")
     content = files.read_member(path, archive, f"{folder}/data.pkl")
     with _name_file(path):
         root, _ = pickles.described(content, len(content))
@@ -177,7 +186,7 @@ def _name_file(path: Path) -> Iterator[None]:
     try:
         yield
     except RefusalError as error:
-        raise ValueError(f"{path} is not a whole file of torch.save ({error}): write or download it again") from error
+        raise ValueError(f"{path} is not a whole file of PyTorch ({error}): write or download it again") from error
 
 
 def _fetch(path: Path, read_storage: Callable[[Storage], bytes]) -> Callable[[Tensor], np.ndarray]:

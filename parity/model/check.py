@@ -11,8 +11,7 @@ from jlstm.layers.shapes import features_in
 from parity import ours
 from parity.diagnosis import explain
 from parity.measure import Comparison, judge
-from parity.model import whole
-from parity.model.formats import ModelFile
+from parity.model.formats import WHOLE, ModelFile
 from parity.model.inputs import fitting, mask_of_lengths, random_inputs
 from parity.model.original import Original, Recorded, carry_of, quantities, recorded_quantities, returned
 from parity.model.rounding import widened
@@ -44,7 +43,7 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """Compare each layer alone, in its own dtype and in the framework's highest precision, and within the whole model.
 
-    Then compare the outputs of the whole model in float64, if `jlstm.convert` reads whole models of this framework.
+    Then compare the outputs of the whole model, if `jlstm.convert` can run it.
 
     Args:
         file: the result of `read`.
@@ -69,11 +68,11 @@ def outcomes(
             problem = Problem(layer, dtype=original.dtype, params=params, xs=original.recorded.xs)
             compared = replace(compare_recorded(problem, original, original.recorded), incomplete=incomplete)
             yield Outcome(Case(f"{label} (in the whole model)", problem, original.peer), compared)
-    if file.run_whole is not None and dtype in (None, "float64"):
-        peer, (layer, params) = next(iter(file.originals.values())).peer, next(iter(file.layers.values()))
-        compared = whole.compare(file.path, peer, file.run_whole, inputs.lengths)
+    compared = file.compare_whole(inputs.lengths) if file.compare_whole is not None else None
+    if compared is not None and dtype in (None, compared.dtype):
         # A case has a problem of one layer; that of the first layer stands for the whole model.
-        yield Outcome(Case(whole.NAME, Problem(layer, dtype="float64", params=params), peer), compared)
+        layer, params = next(iter(file.layers.values()))
+        yield Outcome(Case(WHOLE, Problem(layer, dtype=compared.dtype, params=params), compared.peer), compared)
 
 
 def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:

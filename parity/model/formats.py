@@ -13,15 +13,15 @@ from typing import Any
 import jlstm
 from jlstm import convert
 from parity import peers
-from parity.model import whole
+from parity.model.leftovers import CompareWhole
 from parity.model.original import Original
-from parity.model.whole import RunWhole
 
 SUFFIXES = {
     **dict.fromkeys((".keras", ".h5", ".hdf5"), "keras"),
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".safetensors"), "torch"),
     ".onnx": "onnx",
 }
+WHOLE = "the whole model"  # the name of its case
 TRUTHS = {
     "keras": "Keras's own results in float64",
     "torch": "PyTorch's own results in float64",
@@ -42,7 +42,7 @@ class ModelFile:
         incomplete: parts that are or look recurrent but are not compared: the reason by name.
         not_compared: names of other arrays.
         assumed: one sentence for each thing that the file does not state.
-        run_whole: runs the whole model in its framework; None if it is not chosen or cannot be run.
+        compare_whole: compares the whole model for given lengths, as in `Contents`; None if it is not chosen or cannot be run.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class ModelFile:
     incomplete: Mapping[str, str]
     not_compared: tuple[str, ...]
     assumed: tuple[str, ...]
-    run_whole: RunWhole | None = None
+    compare_whole: CompareWhole | None = None
 
     @property
     def truth(self) -> str:
@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     skipped = {name: why for name, why in getattr(converted, "skipped", {}).items() if fnmatch(name, f"*{pattern}*")}
     if not chosen:
         raise ValueError(f"no recurrent layer has {pattern!r} in its name: choose among {', '.join(converted)}")
-    originals, contents = _peer(framework).originals(path, list(converted), options)
+    originals, contents = peer_module(framework).originals(path, list(converted), options)
     # The converter's reasons come first. The framework's are added for layers that the converter has not named.
     incomplete = {name: f"not converted: {why}" for name, why in skipped.items()}
     for name, why in contents.incomplete.items():
@@ -96,10 +96,8 @@ def read(path: str | os.PathLike[str], pattern: str = "*", options: Mapping[str,
     if not chosen:
         reasons = "; ".join(f"{name!r}: {why}" for name, why in list(incomplete.items())[:3])
         raise ValueError(f"{path} has no layer that can be compared: {reasons}")
-    run_whole = contents.run_whole if fnmatch(whole.NAME, f"*{pattern}*") else None
-    if run_whole is not None and (reason := whole.obstacle(path)):
-        run_whole, assumed = None, assumed | {f"the whole model is right, which was not compared, since {reason}": None}
-    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed), run_whole)
+    compare_whole = contents.compare_whole if fnmatch(WHOLE, f"*{pattern}*") else None
+    return ModelFile(path, framework, chosen, originals, incomplete, contents.not_compared, tuple(assumed), compare_whole)
 
 
 def kind(path: Path) -> str:
@@ -140,7 +138,12 @@ def _same_layer(name_a: str, name_b: str) -> bool:
     return name_a.split("/")[-1] == name_b.split("/")[-1]
 
 
-def _peer(name: str) -> Any:
+def peer_module(name: str) -> Any:
+    """Import and return the module of `parity.model` for a framework.
+
+    Raises:
+        parity.peers.MissingPeerError: the framework is not installed.
+    """
     try:
         return import_module(f"parity.model.{name}")
     except ImportError as error:

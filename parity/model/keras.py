@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from parity import peers
-from parity.model import keras_arrays, keras_run, keras_weights, keras_whole
+from parity.model import keras_arrays, keras_run, keras_weights, keras_whole, keras_whole_run
 from parity.model.leftovers import Contents
 from parity.model.original import Original, Results
 from parity.values import rounded
@@ -64,8 +64,15 @@ def originals(
     incomplete = {**contents.incomplete, **_recurrent(model, layers)}
     originals_by_name = {name: original(peer, layer, used[name], recorded.get(name)) for name, layer in layers.items()}
     # A model that could not be run above, of which `recorded` then lacks layers, cannot be run in float64 either.
-    run_whole = partial(keras_whole.run, model) if recorded.keys() == layers.keys() else None
-    return originals_by_name, contents._replace(incomplete=incomplete, run_whole=run_whole)
+    compare_whole = None
+    if recorded.keys() == layers.keys():
+        if reason := keras_whole.obstacle(path):
+            contents = contents._replace(
+                assumed=(*contents.assumed, f"the whole model is right, which was not compared: {reason}")
+            )
+        else:
+            compare_whole = partial(keras_whole.compare, path, peer, partial(keras_whole_run.run, model))
+    return originals_by_name, contents._replace(incomplete=incomplete, compare_whole=compare_whole)
 
 
 def framework(version: str, options: Mapping[str, Any]) -> Any:

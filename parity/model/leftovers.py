@@ -5,7 +5,9 @@ The names come from the framework's own reading of the file, not from the conver
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from parity.measure import Comparison
 
 # names of single weights of a recurrent cell: PyTorch's, Keras's, TensorFlow 1's, and those that people give their own
 _WEIGHT = re.compile(
@@ -23,6 +25,9 @@ _CELL_PART = re.compile(r"norm|(^|[._/])ln|diag", re.IGNORECASE)  # what belongs
 _MOST_NAMES = 4  # names in a sentence
 
 
+CompareWhole = Callable[[Sequence[int] | None], Comparison | None]
+
+
 class Contents(NamedTuple):
     """What a file holds besides the compared layers.
 
@@ -30,13 +35,13 @@ class Contents(NamedTuple):
         incomplete: what looks recurrent and was not compared: the reason, in one sentence, by layer or name.
         not_compared: names of everything else, such as an embedding.
         assumed: one sentence for each thing that the file does not state.
-        run_whole: runs the whole model for given lengths, as `parity.model.whole` describes; None if that is not possible.
+        compare_whole: compares the whole model for given lengths of sequences; None if that is not possible.
     """
 
     incomplete: dict[str, str]
     not_compared: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
-    run_whole: Callable[[Sequence[int] | None], Any] | None = None
+    compare_whole: CompareWhole | None = None
 
 
 def sort_out(

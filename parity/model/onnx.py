@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from parity.model import onnx_run
+from parity.model import onnx_run, onnx_whole
 from parity.model.leftovers import Contents, sort_out
 from parity.model.onnx_graph import INPUTS, RECURRENT, Place, arrays, load, not_plain, places, sources
 from parity.model.original import Original, Results
@@ -62,7 +62,13 @@ def originals(
         for name, place in chosen.items()
         if place in quantized
     }
-    return originals_by_name, contents._replace(incomplete=contents.incomplete | incomplete)
+    reason = onnx_whole.obstacle(Path(path))
+    assumed = (f"the whole model is right, which was not compared: {reason}",) if reason else ()
+    return originals_by_name, contents._replace(
+        incomplete=contents.incomplete | incomplete,
+        assumed=(*contents.assumed, *assumed),
+        compare_whole=None if reason else partial(onnx_whole.compare, Path(path)),
+    )
 
 
 def _constant(place: Place, key: str) -> bool:

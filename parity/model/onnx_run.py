@@ -1,6 +1,6 @@
 """Runs a whole ONNX model on random inputs, with the inputs and outputs of its recurrent nodes as additional outputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any
 
@@ -16,7 +16,7 @@ BATCH, TIME = 2, 12
 _ROLES = ("X", "sequence_lens", "initial_h", "initial_c", "Y", "Y_h", "Y_c")
 _INTS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 _MOST_RUNS = 24  # of a model whose branches depend on its inputs
-_FAILURES = (
+FAILURES = (
     *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException),
     *(errors.NoSuchFile, errors.EPFail, ValueError, TypeError, RuntimeError),
 )
@@ -40,12 +40,12 @@ def recorded(model: Any, nodes: Mapping[str, Place]) -> tuple[dict[str, Recorded
     reason, records = "it is inside a loop", {}
     outputs = [name for by_role in probes.values() for name in by_role.values()]
     try:
-        session = _session(model_copy)
+        runtime = session(model_copy)
         # A node in a branch runs for some inputs only, so inputs are tried until each node has run.
-        for feeds in _feeds(model_copy):
+        for inputs in feeds(model_copy):
             try:
-                values = dict(zip(outputs, session.run(outputs, feeds), strict=True))
-            except _FAILURES as error:
+                values = dict(zip(outputs, runtime.run(outputs, inputs), strict=True))
+            except FAILURES as error:
                 reason = _line(error)
                 continue
             for name, by_role in probes.items():
@@ -55,7 +55,7 @@ def recorded(model: Any, nodes: Mapping[str, Place]) -> tuple[dict[str, Recorded
                     records[name] = _record(arrays)
             if len(records) == len(probes):
                 break
-    except _FAILURES as error:
+    except FAILURES as error:
         reason = _line(error)
     missing = sorted(nodes.keys() - records.keys())
     sentence = f"{', '.join(missing[:4])}: compared alone and not in the whole model, which could not be run for it ({reason})"
@@ -77,7 +77,8 @@ def _is_copy(copy: Place, place: Place) -> bool:
     return copy.node == place.node and len(copy.graphs) == len(place.graphs)
 
 
-def _session(model: Any) -> Any:
+def session(model: Any) -> Any:
+    """Return a session of ONNX Runtime that runs the graph as it is."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal errors only: a failed run is caught and its reason is reported
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # so that probes stay where they are
@@ -123,18 +124,23 @@ def _pass_through_if(holder: Any, branch: Any, kinds: Mapping[str, int]) -> None
     holder.output.extend(kinds)
 
 
-def _feeds(model: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Yield random inputs of several sizes. Scalar inputs take every number that the graph may compare them with."""
+def feeds(model: Any, lengths: Sequence[int] | None = None) -> Iterator[dict[str, np.ndarray]]:
+    """Yield random inputs of several sizes. Scalar inputs take every number that the graph may compare them with.
+
+    Args:
+        model: the model.
+        lengths: how many steps of each sequence count, for inputs with "len" in their names; None for several different ones.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     rng = np.random.default_rng(0)
     scalars = [value.name for value in inputs if _is_scalar(value)]
-    sizes = ((BATCH, TIME), (1, TIME), (1, 1), (BATCH, BATCH))
+    sizes = ((BATCH, TIME), (1, TIME), (1, 1), (BATCH, BATCH)) if lengths is None else ((len(lengths), max(lengths)),)
     choices = product(sizes, product(_compared_with(model), repeat=len(scalars)))
     vocabulary = _vocabulary(model)
     for (batch, time), numbers in islice(choices, _MOST_RUNS):
         chosen = dict(zip(scalars, numbers, strict=True))
-        yield {value.name: _random_input(value, rng, batch, time, chosen, vocabulary) for value in inputs}
+        yield {value.name: _random_input(value, rng, batch, time, chosen, vocabulary, lengths) for value in inputs}
 
 
 def _is_scalar(value: Any) -> bool:
@@ -170,7 +176,9 @@ def _vocabulary(model: Any) -> int:
     return int(min((tables[node.input[0]] for node in gathers if node.input[0] in tables), default=2))
 
 
-def _random_input(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int], vocabulary: int) -> np.ndarray:
+def _random_input(
+    value: Any, rng: Any, batch: int, time: int, chosen: Mapping[str, int], vocabulary: int, lengths: Sequence[int] | None
+) -> np.ndarray:
     kind = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape = [_size(axis, k, batch, time) for k, axis in enumerate(kind.shape.dim)]
@@ -179,6 +187,8 @@ def _random_input(value: Any, rng: Any, batch: int, time: int, chosen: Mapping[s
     if np.issubdtype(dtype, np.floating):
         return rng.standard_normal(shape).astype(dtype)
     # Lengths must not exceed the time. Several different ones show whether they are respected.
+    if "len" in value.name.lower() and lengths is not None:
+        return np.array(lengths).reshape(shape).astype(dtype)
     if "len" in value.name.lower():
         return np.linspace(time, (time + 1) // 2, int(np.prod(shape))).reshape(shape).astype(dtype)
     return rng.integers(0, vocabulary, shape).astype(dtype)

@@ -7,8 +7,7 @@ from typing import Any
 
 import jax
 
-from parity.model import whole
-from parity.model.formats import ModelFile
+from parity.model.formats import WHOLE, ModelFile
 from parity.model.leftovers import listed
 from parity.report import Outcome, versions
 
@@ -52,7 +51,7 @@ def summary(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str
 
 def _not_compared(file: ModelFile, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """Return the names of the arrays that were not compared. The comparison of the whole model covers all of them."""
-    return () if any(outcome.case.name == whole.NAME for outcome in outcomes) else file.not_compared
+    return () if any(outcome.case.name == WHOLE for outcome in outcomes) else file.not_compared
 
 
 def _sentence(file: ModelFile, outcomes: Sequence[Outcome], seconds: float) -> str:

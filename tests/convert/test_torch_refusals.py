@@ -54,7 +54,7 @@ SAVED = file_bytes(lambda file: torch.save(PLAIN, file))
 GRAPH = onnx.helper.make_graph([], "g", [], [])
 OTHER_KINDS = {
     "TorchScript": (lambda file: torch.jit.save(torch.jit.script(torch.nn.LSTM(2, 1)), file), "is TorchScript"),
-    "exported program": (exported, "is an exported program"),
+    "exported program": (exported, "it has 'weight', 'bias'"),
     "HDF5": (hdf5, "is an HDF5 file"),
     "ONNX": (content(onnx.helper.make_model(GRAPH).SerializeToString()), "is an ONNX model"),
     "npz": (lambda file: np.savez(file, a=np.ones(3)), "is a NumPy archive"),
@@ -114,7 +114,7 @@ def test_pickles_that_end_early_are_one_sentence(tmp_path, pickled):
     """Pickles that end inside a number, with an empty stack, or with a key without a value are refused."""
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         archive.writestr("model/data.pkl", b"\x80\x02" + pickled)
-    assert "is not a whole file of torch.save" in refusal(lambda: convert.read(tmp_path / "model.pt"))
+    assert "is not a whole file of PyTorch" in refusal(lambda: convert.read(tmp_path / "model.pt"))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")

@@ -120,6 +120,7 @@ def of_convert(folder):
         module.write(path, LAYER, PARAMS)
         calls[f"{name}.write"] = Call(module.write, {"path": path, "layer": LAYER, "params": PARAMS}, {"path": "missing file"})
         calls[f"{name}.read"] = Call(module.read, {"path": path})
+    calls["onnx.model"] = Call(convert.onnx.model, {"path": folder / "a.onnx"})
     for name in ("keras", "tf1"):
         calls[f"{name}.read"] = Call(getattr(convert, name).read, {"path": folder / "model.keras"}, run_good_call=False)
     return calls
@@ -163,6 +164,9 @@ def of_parity(folder):
     problem = parity.Problem(LAYER)
     return {
         "Problem": Call(parity.Problem, {"layer": LAYER, "xs": XS, "params": PARAMS}, {"xs": NUMBERS}),
+        "assert_same_model": Call(
+            parity.assert_same_model, {"ours": np.tanh, "theirs": np.tanh, "inputs": XS}, {"inputs": f"{NUMBERS}, array, empty"}
+        ),
         "assert_same": Call(parity.assert_same, {"problem": problem}, run_good_call=False),
         "compare": Call(parity.compare, {"problem": problem}, run_good_call=False),
         "diagnose": Call(parity.diagnose, {"problem": problem, "theirs": {}}, run_good_call=False),

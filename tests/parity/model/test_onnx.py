@@ -8,6 +8,7 @@ import pytest
 import parity.__main__ as cli
 from jlstm import GRU, LSTM, Bidirectional, Stack
 from jlstm.convert import onnx as convert
+from jlstm.convert.onnx_run import model, program
 from problems import small_problem
 
 LAYERS = {
@@ -30,21 +31,22 @@ def test_all_nodes_pass(name, capsys, tmp_path):
     nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("LSTM", "GRU")]
     assert cli.main([str(path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pass       float32")]
-    assert len(lines) == 2 * len(nodes)  # alone, and in the whole model
+    assert len(lines) == 2 * len(nodes) + 1  # alone, in the whole model, and the whole model itself
     assert sum("(in the whole model)" in line for line in lines) == len(nodes)
+    assert lines[-1].endswith("the whole model")
 
 
 def test_nodes_without_names_constants_in_nodes_and_batches_first_pass(capsys, tmp_path):
     """Other exporters write constants as nodes, and `layout=1`, which ONNX Runtime refuses."""
-    model = onnx.load(write_model(tmp_path / "model.onnx", LSTM(4)))
-    (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
-    for tensor in list(model.graph.initializer):
+    proto = onnx.load(write_model(tmp_path / "model.onnx", LSTM(4)))
+    (node,) = (node for node in proto.graph.node if node.op_type == "LSTM")
+    for tensor in list(proto.graph.initializer):
         if tensor.name in node.input:
-            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
-            model.graph.initializer.remove(tensor)
+            proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+            proto.graph.initializer.remove(tensor)
     node.name = ""
     node.attribute.append(onnx.helper.make_attribute("layout", 1))
-    onnx.save(model, tmp_path / "other.onnx")
+    onnx.save(proto, tmp_path / "other.onnx")
     assert cli.main([str(tmp_path / "other.onnx")]) == 0
     assert f" {node.output[0]}\n" in capsys.readouterr().out
 
@@ -61,6 +63,36 @@ def test_a_wrong_conversion_is_diagnosed(capsys, monkeypatch, tmp_path):
     printed = capsys.readouterr().out
     assert "fail       float32" in printed
     assert "onnxruntime: matches if the bias is added twice" in printed
+
+
+def test_the_first_node_of_a_whole_model_that_differs_is_named(capsys, monkeypatch, tmp_path):
+    """Here it is a node in the middle, a Transpose that our side runs wrongly. The recurrent layers themselves pass."""
+    layers = write_model(tmp_path / "model.onnx", Stack((LSTM(4), LSTM(4))))
+    name = [node for node in onnx.load(layers).graph.node if node.op_type == "Transpose"][1].output[0]
+
+    class Wrong(program.Program):
+        """A program with a wrong step."""
+
+        def _operator(self, scope, node):
+            compute = super()._operator(scope, node)
+            return (lambda *arguments: [value[::-1] for value in compute(*arguments)]) if node.output[0] == name else compute
+
+    monkeypatch.setattr(model, "Program", Wrong)
+    assert cli.main([str(layers), "--lengths", "5,3"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("pass       float32") == 4
+    assert f"the first node that differs is {name!r} (Transpose)" in printed
+
+
+def test_a_whole_model_that_is_not_run_is_named(capsys, tmp_path):
+    """A model with an operator that jlstm does not have passes by its layers, and the report says why no more was compared."""
+    proto = onnx.load(write_model(tmp_path / "model.onnx", LSTM(4)))
+    proto.graph.node.append(onnx.helper.make_node("Hardmax", ["ys"], ["most"], "most"))
+    proto.graph.output.append(onnx.ValueInfoProto(name="most"))
+    onnx.save(proto, tmp_path / "other.onnx")
+    assert cli.main([str(tmp_path / "other.onnx")]) == 0
+    assert "the whole model is right, which was not compared" in (printed := capsys.readouterr().out)
+    assert "'most' is a node of kind Hardmax" in printed
 
 
 def test_long_inputs_of_large_weights_pass(capsys, tmp_path):
