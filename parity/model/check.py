@@ -68,11 +68,11 @@ def outcomes(
             problem = Problem(layer, dtype=original.dtype, params=params, xs=original.recorded.xs)
             compared = replace(compare_recorded(problem, original, original.recorded), incomplete=incomplete)
             yield Outcome(Case(f"{label} (in the whole model)", problem, original.peer), compared)
-    compared = file.compare_whole(inputs.lengths) if file.compare_whole is not None else None
-    if compared is not None and dtype in (None, compared.dtype):
+    whole = file.compare_whole(inputs.lengths) if file.compare_whole is not None else None
+    if whole is not None and dtype in (None, whole.dtype):
         # A case has a problem of one layer; that of the first layer stands for the whole model.
         layer, params = next(iter(file.layers.values()))
-        yield Outcome(Case(WHOLE, Problem(layer, dtype=compared.dtype, params=params), compared.peer), compared)
+        yield Outcome(Case(WHOLE, Problem(layer, dtype=whole.dtype, params=params), whole.peer), whole)
 
 
 def _cases(label: str, layer: jlstm.Layer, features: int, inputs: Inputs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
