@@ -27,6 +27,7 @@ REFUSED = {
         "layout=2",
     ),
     "weights that are inputs": (one_node("LSTM", "xs", "xs"), "is an input of the graph"),
+    "half an If": (one_node("If", then_branch=graph([], {})), "without two branches"),
     "a projection": (
         one_node("LSTM", *weights(), "", "h", constants=weights() | {"h": np.zeros((1, BATCH, 9), np.float32)}),
         "leaves out the projection",
@@ -57,6 +58,14 @@ def test_other_models_are_refused(tmp_path):
     ]
     nodes.append(make.make_node("Sum", [f"y_{k}" for k in range(6)], ["ys"]))
     assert "and 2 more nodes" in refusal(lambda: convert.model(saved(tmp_path / "a.onnx", graph(nodes, {}))))
+
+
+def test_functions_that_call_themselves_are_refused(tmp_path):
+    """Such a model would never end."""
+    call = make.make_node("again", ["x"], ["y"], domain="ours")
+    function = make.make_function("ours", "again", ["x"], ["y"], [call], [make.make_opsetid("ours", 1)])
+    path = saved(tmp_path / "a.onnx", graph([make.make_node("again", ["xs"], ["ys"], domain="ours")], {}), [function])
+    assert "graphs in one another" in refusal(lambda: convert.model(path))
 
 
 def test_wrong_inputs_are_refused(tmp_path):

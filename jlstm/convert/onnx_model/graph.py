@@ -11,7 +11,7 @@ from jlstm.convert.onnx_model.tensors import Tensors
 
 # Limits on untrusted files: graphs inside graphs and functions inside functions; and steps and bytes of weights, as an allowance
 # and a factor for each byte of the file. A small file may call functions that call functions, and so grow exponentially.
-_MAX_DEPTH = 64
+MAX_DEPTH = 64
 _FREE_STEPS, _STEPS_PER_BYTE = 10_000, 4
 _FREE_BYTES, _BYTES_PER_BYTE = 1 << 20, 24
 
@@ -105,9 +105,9 @@ class Model:
 
     def _walk(self, scope: Scope, functions: set[Key], depth: int) -> Iterator[tuple[str, Any, Scope]]:
         """Yield the nodes of a graph and of the graphs inside it. Calls of the given functions are entered."""
-        if depth > _MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise ValueError(
-                f"{self.path} has more than {_MAX_DEPTH} graphs in one another: inline its functions, by onnx.inliner"
+                f"{self.path} has more than {MAX_DEPTH} graphs in one another: inline its functions, by onnx.inliner"
             )
         self.scopes.append(scope)
         for k, node in enumerate(scope.nodes):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jlstm.cell import Params
 from jlstm.convert.onnx_model.folding import Constants, dtype_of
-from jlstm.convert.onnx_model.graph import Model, label
+from jlstm.convert.onnx_model.graph import MAX_DEPTH, Model, label
 from jlstm.convert.onnx_model.layers import RECURRENT, Layers, Node
 from jlstm.convert.onnx_model.operators import OPERATORS
 from jlstm.convert.onnx_model.reasons import UnsupportedError, operator_name, quoted
@@ -50,7 +50,7 @@ class Program:
         self._model, self._load, self._nodes = model, load, Layers(model)
         self._name_by_place: dict[Any, str] = {}
         self._refused: dict[str, str] = {}
-        self._dropouts = 0
+        self._dropouts = self._depth = 0
         versions = {entry.domain: entry.version for entry in model.proto.opset_import}
         self._opset = versions.get("", versions.get("ai.onnx", 1))
         if self._opset < _OLDEST:
@@ -67,7 +67,22 @@ class Program:
             )
 
     def _graph(self, scope: Scope, outputs: list[str]) -> Graph:
-        """Return the steps of a graph that its outputs need."""
+        """Return the steps of a graph that its outputs need.
+
+        Raises:
+            ValueError: the file is damaged, or its graphs are nested too deeply, as where a function calls itself.
+        """
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ValueError(
+                f"{self._model.path} has more than {MAX_DEPTH} graphs in one another: inline its functions, by onnx.inliner"
+            )
+        try:
+            return self._needed(scope, outputs)
+        finally:
+            self._depth -= 1
+
+    def _needed(self, scope: Scope, outputs: list[str]) -> Graph:
         if not scope.in_order():
             raise ValueError(f"{self._model.path} has nodes before those whose outputs they take: export it again")
         needed, kept = set(outputs), []
@@ -119,10 +134,10 @@ class Program:
                 compute, inputs = self._recurrent(scope, full_name, node), self._recurrent_inputs(scope, node)
             elif key(node) == ("", "If", ""):
                 branches = {part.name: scope.inner(part.g, f"{name}/{part.name}", is_branch=True) for part in node.attribute}
-                graphs = [
-                    self._graph(branches[part.name], [output.name for output in part.g.output])
-                    for part in sorted(node.attribute, key=lambda part: part.name, reverse=True)  # then_branch is the first
-                ]
+                if branches.keys() != {"then_branch", "else_branch"}:
+                    raise UnsupportedError("without two branches")
+                results = {part.name: [output.name for output in part.g.output] for part in node.attribute}
+                graphs = [self._graph(branches[branch], results[branch]) for branch in ("then_branch", "else_branch")]
                 compute, also_reads = branch_step(*graphs), graphs[0].takes | graphs[1].takes
             else:
                 compute = self._operator(scope, node)
