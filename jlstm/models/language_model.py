@@ -158,6 +158,7 @@ class LanguageModel(nn.Module):
         embed = nn.Embed(self.vocabulary, self._features, embedding_init=Uniform(self.init_scale), name="embed")
         xs = parts.drop_tokens(embed(tokens), tokens, self.vocabulary, self.embedding_dropout, keys[0])
         xs, new_carries = self._dropped(xs, 0, self.input_dropout, keys[0]), []
+        # The last LSTM has a rate of its own, since its outputs enter the logits.
         rates = (None,) * (len(rnns) - 1) + (self.output_dropout,)
         for k, (layer, start, rate) in enumerate(zip(rnns, carries, rates, strict=True)):
             arguments = parts.without_none(carry=start, key=keys[2 * k + 1], **sequence)

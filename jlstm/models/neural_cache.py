@@ -116,10 +116,13 @@ class NeuralCache:
         # Step t sees the places t to t + size - 1 of the joined memory: the `size` steps before it.
         distance = jnp.arange(time + self.size)[None] - jnp.arange(time)[:, None]
         visible = (distance >= 0) & (distance < self.size) & joined.filled[None]
+        # Places that a step does not see get the share 0. A step that sees none gets equal shares, which are replaced below: a
+        # row of -inf alone would give NaN, also in gradients.
         scores = jnp.where(visible, self.flatness * outputs @ joined.outputs.T, -jnp.inf)
         has_any = visible.any(1, keepdims=True)
         shares = jax.nn.softmax(jnp.where(has_any, scores, 0), axis=1)
         of_cache = jax.vmap(lambda share: jnp.zeros(vocabulary, share.dtype).at[joined.tokens].add(share))(shares)
+        # In logarithms, so that words of tiny probability do not become 0.
         log_weights = jnp.log1p(-self.weight), jnp.log(of_cache) + jnp.log(self.weight)
         of_model = jax.nn.log_softmax(logits)
         mixed = jnp.logaddexp(of_model + log_weights[0], log_weights[1])

@@ -71,6 +71,7 @@ def averaged(optimizer: optax.GradientTransformation, start: int = 0) -> optax.G
         if params is None:
             raise ValueError("averaged needs the parameters, got None: call update(gradients, state, params)")
         updates, inner = optimizer.update(gradients, state.inner, params)
+        # The running mean needs one copy of the parameters, however many steps it has. Before `start` it has only the last ones.
         step = state.step + 1
         number = jnp.maximum(step - start, 1)  # of parameters in the mean
 

@@ -61,6 +61,7 @@ def compare(path: Path, peer: str, run: RunWhole, lengths: Sequence[int] | None)
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         model = convert.keras.model(path, dtype="float64")
 
+        # One program for the outputs and for those of the layers: compiled apart, both could be rounded in other ways.
         def both(params: Any, inputs: Any) -> Any:
             return model.apply(params, inputs), model.outputs(params, inputs)
 

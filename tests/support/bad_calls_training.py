@@ -134,6 +134,19 @@ def of_train(folder):
     }
 
 
+BEAM_SEARCH = Call(
+    models.beam_search,
+    {
+        "step": lambda carry, tokens: (carry, np.zeros((2, 3, 7))),
+        "carry": floats(2, 3),
+        "start": 0,
+        "end": 1,
+        "length": 2,
+    },
+    {"carry": NUMBERS, "length_penalty": "huge, negative"},
+)
+
+
 def of_models(folder):
     language = models.LanguageModel(7, 4, layers=1)
     tokens = np.array([[1, 2, 3]])
@@ -178,17 +191,7 @@ def of_models(folder):
         "SequenceClassifier.apply": Call(
             lambda tokens, key=None: classifier.apply(variables, tokens, key=key), {"tokens": tokens}, {"tokens": "empty"}
         ),
-        "beam_search": Call(
-            models.beam_search,
-            {
-                "step": lambda carry, tokens: (carry, np.zeros((2, 3, 7))),
-                "carry": floats(2, 3),
-                "start": 0,
-                "end": 1,
-                "length": 2,
-            },
-            {"carry": NUMBERS, "length_penalty": "huge, negative"},
-        ),
+        "beam_search": BEAM_SEARCH,
         "Uniform": Call(models.Uniform, {"scale": 0.1}),
         "write_onnx": Call(
             models.write_onnx, {"path": folder / "model.onnx", "model": language, "params": params}, {"path": "missing file"}

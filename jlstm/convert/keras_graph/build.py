@@ -65,6 +65,7 @@ class Builder:
         Raises:
             ValueError: a layer is not known, or contradicts its weights. The message names it.
         """
+        # `used` counts the groups of each class, since a numbered file calls them dense, dense_1, … in the order of the layers.
         config, used = entry["config"], dict[str, int]()
         models = {layer["config"].get("name") for layer in config["layers"] if self._is_shifted(layer)}
         layers: dict[str, Built] = {}
@@ -74,6 +75,7 @@ class Builder:
         for number, layer in enumerate(config["layers"]):
             name = layer["config"].get("name") or layer.get("name") or f"layer_{number}"
             is_operation = _is_operation(layer)
+            # Operations have no weights, and so no group in the file.
             group = "" if is_operation else f"{prefix}layers/{group_name(layer['class_name'], used)}"
             try:
                 if is_operation:
@@ -88,6 +90,7 @@ class Builder:
             if entry["class_name"] == "Sequential":
                 return _chain(layers)
             inputs, outputs = (ends(config[key], models) for key in ("input_layers", "output_layers"))
+            # The inputs are known at the start. In Keras 2 an InputLayer has a call too, which computes nothing.
             calls = [node for node in calls if node.layer in operations or layers[node.layer].class_name != "InputLayer"]
             return Graph(layers, operations, tuple(in_order(calls, sources(inputs))), inputs, outputs)
         except UnsupportedError as error:
@@ -120,6 +123,7 @@ class Builder:
             ValueError: the layer contradicts its weights, or a layer inside it is refused.
         """
         class_name, config = entry["class_name"], entry["config"]
+        # A recurrent layer that the reader of layers refuses is refused here for the same reason.
         if place.name in self.result.skipped:
             raise UnsupportedError(self.result.skipped[place.name])
         if class_name == "Lambda":
@@ -181,6 +185,7 @@ class Builder:
             arrays = {f"{place.group}/vars/{number}": name for number, name in enumerate(expected)}
         else:
             arrays = {array: array.rpartition("/")[2].removesuffix(":0") for array in names}
+        # Neither an array too few nor one too many: the options of the layer say which it must have.
         if sorted(arrays.values()) != sorted(expected) or sorted(arrays) != sorted(names):
             shown = ", ".join(repr(name[-60:]) for name in names[:4]) or "none"
             raise ValueError(

@@ -163,6 +163,7 @@ def in_order(pending: list[Node], inputs: list[Source]) -> list[Node]:
     Raises:
         UnsupportedError: a node takes an argument from a call that does not exist, or from itself.
     """
+    # A file lists the layers in the order in which they were made, which need not be that of the calls of a shared layer.
     known, ordered = {(source.layer, source.call) for source in inputs}, []
     while pending:
         ready = [node for node in pending if all((source.layer, source.call) in known for source in node.sources)]

@@ -41,6 +41,7 @@ class Graph(NamedTuple):
             (end.layer, end.call): (value,) for end, value in zip(sources(self.inputs), inputs, strict=True)
         }
         for number, node in enumerate(self.nodes):
+            # Two calls of a layer draw different masks.
             node_key = None if key is None else jax.random.fold_in(key, number)
             if node.layer in self.operations:
                 arrays = jax.tree.map(

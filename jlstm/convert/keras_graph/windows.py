@@ -55,6 +55,7 @@ def average_pooling(config: Config, version: Version) -> Run:  # noqa: ARG001
     window = _window(config)
 
     def function(x: Array) -> Array:
+        # Padding is not counted, as in Keras: at the edges, a sum is divided by the number of entries that are there.
         sums = jax.lax.reduce_window(x, 0.0, jax.lax.add, *window)
         return sums / jax.lax.reduce_window(jnp.ones_like(x), 0.0, jax.lax.add, *window)
 

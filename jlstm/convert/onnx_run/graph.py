@@ -90,6 +90,8 @@ class Graph:
         Raises:
             ValueError: a node cannot be run on these values. The message names it.
         """
+        # Parameters become arrays of JAX, and constants stay arrays of NumPy. So shapes that follow from constants alone are
+        # known when JAX compiles.
         params = {name: jnp.asarray(run.params[key]) for name, key in self.params.items()}
         values = {**run.values, **self.constants, **params}
         run = run._replace(values=values)
@@ -97,7 +99,7 @@ class Graph:
             inputs = [values[name] if name else None for name in step.inputs]
             try:
                 results = step.compute(run, inputs)
-            except NodeError:  # of a graph inside this one
+            except NodeError:  # of a graph inside this one, which has named the node
                 raise
             except (ValueError, TypeError, LookupError, ArithmeticError) as error:
                 raise NodeError(_complaint(step, inputs, error)) from error
@@ -183,6 +185,7 @@ def branch_step(then_branch: Graph, else_branch: Graph) -> Compute:
         condition = inputs[0].reshape(())
         if isinstance(condition, np.ndarray):
             return results(then_branch if condition else else_branch, run)
+        # Both branches are traced, and must have results of the same shapes. NumPy's results become JAX's, as cond requires.
         branches = [lambda graph=graph: list(map(jnp.asarray, results(graph, run))) for graph in (then_branch, else_branch)]
         return jax.lax.cond(condition, *branches)
 
@@ -198,6 +201,7 @@ def call_step(graph: Graph, arguments: Sequence[str]) -> Compute:
     """
 
     def compute(run: Run, inputs: Sequence[Any]) -> Sequence[Any]:
+        # A call may leave out its last arguments.
         missing = [None] * (len(arguments) - len(inputs))
         values = graph.run(run._replace(values=dict(zip(arguments, [*inputs, *missing], strict=True))))
         return [values[name] for name in graph.outputs]

@@ -136,6 +136,7 @@ class Model:
             raise TypeError(f"the input {quoted(name)} must be {expected}, got {array.dtype}: cast it")
         if declared.shape is not None and array.ndim != len(declared.shape):
             raise ValueError(f"the input {quoted(name)} must be {declared}, got shape {array.shape}: pass as many axes")
+        # Floating inputs are differentiated. Whole numbers may be sizes or indices of a Slice, so they stay known to the program.
         if kind is np.floating:
             return jnp.asarray(array)
         return array if isinstance(array, jax.core.Tracer) else np.asarray(array)

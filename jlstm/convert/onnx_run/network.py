@@ -43,6 +43,7 @@ def _padding(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[tu
         return [(0, 0)] * rank
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         raise UnsupportedError(f"it has auto_pad={quoted(mode)}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+    # SAME keeps ceil(size / stride) positions. What the windows then lack is added at both ends; an odd one goes to one of them.
     result = []
     for size, window, stride in zip(sizes, _dilated(call, kernel), _strides(call, rank), strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + window - size)
@@ -92,6 +93,7 @@ def _pool(call: Call, pool: Callable[..., Any]) -> Any:
     rank = x.ndim - 2
     padding, strides, added = _padding(call, x.shape[2:], kernel), _strides(call, rank), []
     for size, window, stride, (low, high) in zip(x.shape[2:], _dilated(call, kernel), strides, padding, strict=True):
+        # With `ceil_mode` the last window may reach over the end, by as much as the stride leaves over.
         rest = (size + low + high - window) % stride if call.attributes.get("ceil_mode", 0) else 0
         last_start = size + low + high - window - rest + stride
         # A window that would begin in the padding on the right is left out.
@@ -109,6 +111,8 @@ def _largest(x: Any, window: Any, strides: Any, padding: Any, dilations: Any, ad
 def _average(count_padding: bool) -> Callable[..., Any]:
     def pool(x: Any, window: Any, strides: Any, padding: Any, dilations: Any, added: Any) -> Any:
         zero = np.zeros((), x.dtype)
+        # A window's sum is divided by the number of its entries. Zeros of the padding count only with `count_include_pad`, and
+        # those that `ceil_mode` adds never do.
         padded = jnp.pad(x, [(low, high + more) for (low, high), more in zip(padding, added, strict=True)])
         counted = [(0, more) if count_padding else (low, high + more) for (low, high), more in zip(padding, added, strict=True)]
         sizes = [size + (low + high) * count_padding for size, (low, high) in zip(x.shape, padding, strict=True)]
@@ -149,6 +153,7 @@ def _batch_normalization(call: Call) -> Any:
 
 def _normalized(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any, Any]:
     """Return x with mean 0 and variance 1 along the axes, the mean, and the inverse of the standard deviation."""
+    # In float32 at least, as `stash_type` asks for: squares of 16 bits would overflow.
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = wide.mean(axes, keepdims=True)
     inverse = lax.rsqrt(((wide - mean) ** 2).mean(axes, keepdims=True) + epsilon)

@@ -85,16 +85,20 @@ class Program:
     def _needed(self, scope: Scope, outputs: list[str]) -> Graph:
         if not scope.in_order():
             raise ValueError(f"{self._model.path} has nodes before those whose outputs they take: export it again")
+        # From the last node to the first, so that each node is met after all that read its outputs. Nodes that nothing needs,
+        # such as those that only fold weights, are not read at all: an unknown operator among them does not matter.
         needed, kept = set(outputs), []
         for k, node in reversed(list(enumerate(scope.nodes))):
             if not needed.isdisjoint(node.output):
                 kept.append((label(node, k), node))
                 needed |= self._reads(scope, node)
         steps = [step for name, node in reversed(kept) if (step := self._step(scope, name, node)) is not None]
+        # Again, since a recurrent step does not read its weights, and a call only the arguments that its body needs.
         graph = Graph(needed_steps(steps, outputs), tuple(outputs))
         constants, params = {}, {}
         for name in [name for name in scope.tensors if name in graph.reads]:
             value = self._model.tensors.array(scope.tensors[name])
+            # Whole numbers are sizes and indices, and a scalar is a constant such as an epsilon: neither is trained.
             if jnp.issubdtype(value.dtype, jnp.floating) and value.ndim:
                 params[name] = scope.path + name
                 self.params[scope.path + name] = value
@@ -116,6 +120,7 @@ class Program:
         inputs, constants = list(node.input), Constants(set())
         for k in range(len(inputs)):
             is_state = k in STATES.values() and inputs[k]
+            # Inputs 1, 2, 3 and 7 are W, R, B and the peepholes.
             if k in (1, 2, 3, 7) or (is_state and constants.initial_state_kind(scope, inputs[k]) == "zero"):
                 inputs[k] = ""
         return tuple(inputs)
@@ -124,6 +129,7 @@ class Program:
         """Return the step of a node, or None if it cannot be run, which is recorded."""
         full_name, inputs, also_reads = scope.path + name, tuple(node.input), frozenset[str]()
         try:
+            # First, since a model may define a function with the name of an operator.
             if key(node) in self._model.functions:
                 inner = scope.call(node, name)
                 function = self._model.functions[key(node)]
@@ -138,6 +144,7 @@ class Program:
                     raise UnsupportedError("without two branches")
                 results = {part.name: [output.name for output in part.g.output] for part in node.attribute}
                 graphs = [self._graph(branches[branch], results[branch]) for branch in ("then_branch", "else_branch")]
+                # Branches see the values around them without naming them as inputs of the node.
                 compute, also_reads = branch_step(*graphs), graphs[0].takes | graphs[1].takes
             else:
                 compute = self._operator(scope, node)
@@ -174,6 +181,7 @@ class Program:
         node = Node(name, proto, scope)
         place = self._nodes.place(node)
         weights = self._nodes.weights(node)
+        # Nodes with the same weights are calls of one layer, and must have one set of parameters, or training would part them.
         if place not in self._name_by_place:
             unique = self._nodes.unique_name(name)
             self._name_by_place[place] = unique
