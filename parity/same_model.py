@@ -75,9 +75,11 @@ def assert_same_model(
     differentiate = bool(floating and call) if gradients is None else gradients
     rng = np.random.default_rng(seed)
 
+    # The gradients are those of a sum of all outputs with random weights: a sum with equal weights would hide errors that cancel.
     def draw(output: Any) -> np.ndarray:
         return rng.normal(size=output.shape).astype(output.dtype)
 
+    # JAX would round float64 inputs to float32, and the comparison with theirs would then be one of roundings.
     with jax.enable_x64(any(leaf.dtype.itemsize == 8 for leaf in floating)):
         our_results, weights = _ours(ours, arguments, draw if differentiate else None)
         their_results = _results(theirs(*arguments)) if call is None else call(theirs, arguments, weights)
@@ -211,6 +213,7 @@ def complaint(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float 
         distances = np.abs(wide_ours - wide_theirs)
     same = (wide_ours == wide_theirs) | (np.isnan(wide_ours) & np.isnan(wide_theirs))
     distances = np.where(same, 0, np.nan_to_num(distances, nan=np.inf))
+    # Of the largest number, since small ones may come from large ones that cancel.
     limit = share * float(np.abs(wide_theirs[np.isfinite(wide_theirs)]).max(initial=0))
     if distances.max(initial=0) <= limit:
         return ""

@@ -81,6 +81,7 @@ def _apply(
     if unsupported := [name for name, value in others.items() if value is not None]:
         remedy = "pass lengths" if unsupported[0] in ("mask", "resets") else "turn dropout off, with model.eval() say"
         raise ValueError(f"ONNX's nodes have no {unsupported[0]}: {remedy}")
+    # The converter to ONNX's layout computes with NumPy, so it needs the numbers themselves.
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
         raise ValueError("params must be constants of the exported function, got its arguments: close over them")
     dumped = onnx.dump(layer, jax.tree.map(lambda leaf: np.asarray(leaf, xs.dtype), params))
@@ -184,11 +185,14 @@ class _Graph:
         values |= {"X": xs} | ({} if lengths is None else {"sequence_lens": lengths})
         axis, step = self.constant(np.array([0])), len(node.states)
         for k, state in enumerate(node.states if starts else ()):
+            # The states of one direction follow each other, h before c, so those of one kind are `step` apart.
             sides = [self.add("Unsqueeze", start, axis) for start in starts[k::step]]
             values[f"initial_{state}"] = self.add("Concat", *sides, axis=0)
         places = [values.get(name) for name in _INPUTS[: 8 if node.operator == "LSTM" else 6]]
         while places[-1] is None:
             places.pop()
+        # ONNX lets a node leave out inputs at the end, and requires all before them. Y is (time, directions, batch, units), and
+        # Y_h and Y_c are (directions, batch, units).
         all_ys, *last = self.add(node.operator, *places, outputs=1 + step, **node.attributes)
         ys = self.add("Transpose", all_ys, perm=[0, 2, 1, 3])
         ys = self.add("Reshape", ys, self.constant(np.array([0, 0, directions * units])))  # 0 keeps the sizes of time and batch
