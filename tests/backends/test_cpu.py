@@ -200,7 +200,7 @@ def test_an_exported_program_runs_without_the_kernel():
 # --- to the bit ---
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_results_are_the_same_to_the_bit_whatever_the_batch(kind):
     """Bits do not change between runs, with a part of the batch, or when residuals are kept for a gradient."""
