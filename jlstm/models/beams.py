@@ -114,11 +114,11 @@ def beam_search(
 def _sizes(carry: Any) -> tuple[int, int]:
     """Return the batch size and the width, which are the first axes of all arrays of a carry."""
     checks.arrays("carry", carry)
-    sizes = {jnp.shape(leaf)[:2] for leaf in jax.tree.leaves(carry)}
-    if len(sizes) != 1 or len(next(iter(sizes))) != 2 or 0 in next(iter(sizes)):
-        got = ", ".join(map(str, sorted(sizes))) or "none"
-        raise ValueError(f"the arrays of carry must share the leading axes (batch, width), got {got}"[:280])
-    batch, width = next(iter(sizes))
+    shapes = sorted({jnp.shape(leaf)[:2] for leaf in jax.tree.leaves(carry)})
+    if len(shapes) != 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+        got = checks.brief(shapes) if shapes else "none"
+        raise ValueError(f"the arrays of carry must share the leading axes (batch, width), got {got}")
+    batch, width = shapes[0]
     return batch, width
 
 
