@@ -50,8 +50,15 @@ test-all: setup
     @{{python}} -m pytest {{parallel}} --cov
 
 # run the tests marked newest_jax with the newest Python and JAX: those of the kernel, and all others on the backend of other platforms
-test-newest: setup
+test-newest: setup newest-core newest-kernels
+
+# those of the core, for which .venv need not be complete
+[private]
+newest-core:
     @python3 requirements/install.py --newest && .venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' {{core}} --backend fused
+
+[private]
+newest-kernels:
     @.venv-newest/bin/python -m pytest {{parallel}} -m 'newest_jax and not slow' tests/backends tests/test_sharding.py
 
 # run the tests marked every_backend by plain `lax.scan`

@@ -29,7 +29,7 @@ def dtypes_of(tree):
     return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("param_dtype", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_everything_has_the_dtype_asked_for(x64, dtype, param_dtype):
@@ -73,6 +73,7 @@ def avals(jaxpr):
             yield from avals(inner)
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", layers())
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_16_bits_stay_16_bits(dtype, name):

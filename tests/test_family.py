@@ -46,6 +46,7 @@ def derivatives(layer, args, tangents, cotangent, mask, resets):
     return jax.jvp(function, args, tangents)[1], jax.vjp(function, *args)[1](cotangent)
 
 
+@pytest.mark.table(quick=14)
 @every
 def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     """A sequence cut in two gives the same too."""
@@ -105,6 +106,7 @@ def test_gradients_are_those_of_finite_differences(cell, x64):
     assert_slopes(function, args, gradients, cotangent)
 
 
+@pytest.mark.table(quick=14)
 @every
 def test_the_last_output_is_the_h_that_it_carries(cell, x64):
     """A cell whose output is not its h is refused, and never gives a wrong output."""
@@ -146,7 +148,7 @@ def test_results_have_the_dtype_of_the_inputs(cell, x64):
     assert_close(apply(layer, narrow, jnp.asarray(xs, "float16"))[1], run(layer, params, xs)[1], atol=0.02)
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=3)
 @every
 def test_layers_modules_and_files_take_it(cell, x64, tmp_path):
     """The cell works backward, bidirectional, stacked, with remat, in linen and NNX, and on disk."""
@@ -183,7 +185,7 @@ def test_dropout_is_drawn_from_a_key(name):
     assert (first != undropped).any()
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", ["minLSTM", "minGRU", "mLSTM", "mLSTM, exp"])
 @pytest.mark.parametrize(
     ("reverse", "sequences"),

@@ -66,6 +66,7 @@ def test_vmap_over_init():
     assert_close(jax.tree.map(lambda leaf: leaf[1], many), jax.jit(init)(keys[1]), atol=1e-15)
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.newest_jax
 @pytest.mark.parametrize("name", LAYERS)
 def test_jvp_and_vjp_are_transposes(name):

@@ -3,6 +3,7 @@
 In all of them, `name` is what the message calls the value.
 """
 
+import errno
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -132,11 +133,16 @@ def forget_bias(value: Any, default: float | None, *, biased: bool) -> float | N
     return value
 
 
-def bound(name: str, value: Any) -> float:
-    """Return a number above zero as float, or raise TypeError (no number) or ValueError (not above zero, or NaN)."""
+def bound(name: str, value: Any, *, zero: bool = False) -> float:
+    """Return a number above zero, or with `zero` at least zero, as float.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: it is below, or NaN.
+    """
     value = number(name, value, nan=True)
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {brief(value)}")
+    if not (value >= 0 if zero else value > 0):
+        raise ValueError(f"{name} must be {'at least' if zero else 'above'} 0, got {brief(value)}")
     return value
 
 
@@ -171,9 +177,19 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
 
 
 def path(name: str, value: Any) -> Path:
-    """Return a `Path`; require a non-empty string or an `os.PathLike`, or raise TypeError."""
+    """Return a `Path`.
+
+    Raises:
+        TypeError: the value is neither a string with characters nor an `os.PathLike`.
+        ValueError: the system allows no such name, because it is too long or has a zero character.
+    """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise TypeError(f"{name} must be a path such as 'folder/name', got {brief(value)}")
+    try:
+        Path(value).stat()
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", errno.ENAMETOOLONG) == errno.ENAMETOOLONG:
+            raise ValueError(f"{name} must be a name that the system allows, got {brief(value)}: give another name") from error
     return Path(value)
 
 

@@ -35,7 +35,7 @@ class Bound:
         Bound(RNN(cell=LSTMCell(units=4)), shapes={'bias': (16,), 'kernel': (3, 16), 'recurrent_kernel': (4, 16)})
     """
 
-    layer: Any = field(metadata={"static": True})  # a `jlstm.Layer`, whose module imports this one
+    layer: Any = field(metadata={"static": True})
     params: Params
 
     def __call__(self, xs: Array, carry: PyTree | None = None, **sequence: Any) -> Any:

@@ -90,3 +90,23 @@ def dropout(xs: Array, rate: float, key: Array | None, *, constant: bool, name: 
     # Axis 1 is time: with `constant` one mask is drawn and broadcast over all steps.
     drop = nn.Dropout(rate, broadcast_dims=(1,) if constant else (), deterministic=key is None, name=name)
     return drop(xs, **without_none(rng=key))
+
+
+def drop_tokens(xs: Array, tokens: Int[Array, "batch time"], vocabulary: int, rate: float, key: Array | None) -> Array:
+    """Zero the embeddings of random tokens of the vocabulary, wherever they occur, and scale up the others.
+
+    Args:
+        xs: Embeddings of shape (batch, time, features).
+        tokens: The tokens.
+        vocabulary: Number of different tokens.
+        rate: Probability of dropping a token of the vocabulary.
+        key: Random key, or None for no dropout.
+
+    Returns:
+        Embeddings of the same shape.
+    """
+    if not rate or key is None:
+        return xs
+    # Another key than that of the dropout that follows, which gets `key` itself.
+    kept = jax.random.bernoulli(jax.random.fold_in(key, 1), 1 - rate, (vocabulary,))
+    return xs * (kept.astype(xs.dtype) / (1 - rate))[tokens][:, :, None]

@@ -6,6 +6,7 @@ The package needs `pip install "jlstm[train]"`. `import jlstm` does not import t
 from jlstm._src.packages import needed_by
 
 with needed_by("jlstm.train", "jlstm[train]"):
+    from jlstm.train.averaging import averaged, averaged_params
     from jlstm.train.checkpoints import restore
     from jlstm.train.fit import Result, fit
     from jlstm.train.history import Record, early_stopping
@@ -22,6 +23,8 @@ __all__ = [
     "Outcome",
     "Record",
     "Result",
+    "averaged",
+    "averaged_params",
     "early_stopping",
     "evaluate",
     "fit",

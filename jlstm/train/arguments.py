@@ -28,13 +28,18 @@ def check_measured(loss_fn: Any, params: Any, batches: Any, begin: Any, mesh: An
         raise TypeError(f"mesh must be one that jlstm.train.mesh makes, got {checks.brief(mesh)}")
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Require an optax transformation, or raise TypeError."""
+    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
+        raise TypeError(f"optimizer must be one of optax such as optax.adam(1e-3), got {checks.brief(optimizer)}")
+
+
 def check_fit(
     params: Any,
     optimizer: Any,
     validation: Any,
     key: Any,
-    stop: Any,
-    callbacks: Any,
+    nonfinite: Any,
     *,
     paths: dict[str, Any],
     flags: dict[str, Any],
@@ -46,8 +51,7 @@ def check_fit(
         optimizer: An optax transformation.
         validation: Batches or None.
         key: One random key or None.
-        stop: A function or None.
-        callbacks: A sequence of functions.
+        nonfinite: "stop" or "skip".
         paths: Arguments that must be paths or None, by name.
         flags: Arguments that must be booleans, by name.
 
@@ -56,21 +60,27 @@ def check_fit(
         ValueError: `key` is an array of several keys.
     """
     checks.arrays("params", params, floating=True)
-    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
-        raise TypeError(f"optimizer must be one of optax such as optax.adam(1e-3), got {checks.brief(optimizer)}")
+    check_optimizer(optimizer)
     if validation is not None:
         checks.instance("validation", validation, Batches, "jlstm.data.Minibatches(examples, size)")
     if key is not None:
         checks.key("key", key)
-    if stop is not None:
-        checks.function("stop", stop, "such as jlstm.train.early_stopping()")
-    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
-        raise TypeError(f"callbacks must be a list of functions (record, params) -> None, got {checks.brief(callbacks)}")
+    checks.one_of("nonfinite", nonfinite, ("stop", "skip"))
     for name, path in paths.items():
         if path is not None:
             checks.path(name, path)
     for name, value in flags.items():
         checks.flag(name, value)
+
+
+def check_functions(stop: Any, callbacks: Any, evaluation_params: Any) -> None:
+    """Check the functions that `fit` calls at each record, or raise TypeError."""
+    if stop is not None:
+        checks.function("stop", stop, "such as jlstm.train.early_stopping()")
+    if evaluation_params is not None:
+        checks.function("evaluation_params", evaluation_params, "(opt_state, params) -> params")
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise TypeError(f"callbacks must be a list of functions (record, params) -> None, got {checks.brief(callbacks)}")
 
 
 def check_numbers(epochs: Any, steps: Any, **counts: Any) -> None:

@@ -63,6 +63,7 @@ def fit(
     callbacks: Sequence[Callable[[Record, Params], None]] = (),
     mesh: Mesh | None = None,
     nonfinite: Literal["stop", "skip"] = "stop",
+    evaluation_params: Callable[[PyTree, Params], Params] | None = None,
     progress: bool = False,
 ) -> Result:
     """Minimize the mean of a loss over batches.
@@ -97,6 +98,8 @@ def fit(
             optimizer turns the gradient into a finite update and keeps its own state finite, as `optax.apply_if_finite` does.
             "skip" keeps parameters, optimizer state and carry, and continues with the next batch. Such steps do not enter the
             means. Their number since the last record is `record.train["skipped"]`, and a warning is logged.
+        evaluation_params: A function `(opt_state, params) -> params` that returns the parameters to validate and to keep as the
+            best, such as `averaged_params` or `optax.contrib.schedule_free_eval_params`. None takes those of the last step.
         progress: Whether to show a progress bar on a terminal.
 
     Returns:
@@ -126,9 +129,9 @@ def fit(
     """
     arguments.check_measured(loss_fn, params, batches, begin, mesh)
     paths, flags = {"checkpoints": checkpoints, "history": history}, {"resume": resume, "progress": progress}
-    arguments.check_fit(params, optimizer, validation, key, stop, callbacks, paths=paths, flags=flags)
+    arguments.check_fit(params, optimizer, validation, key, nonfinite, paths=paths, flags=flags)
+    arguments.check_functions(stop, callbacks, evaluation_params)
     arguments.check_numbers(epochs, steps, every=every, steps_per_call=checks.positive("steps_per_call", steps_per_call))
-    checks.one_of("nonfinite", nonfinite, ("stop", "skip"))
     total, every = epochs * len(batches) if epochs else steps or 0, every or len(batches)  # one record per pass by default
     task = Task(loss_fn, optimizer, batches, begin, steps_per_call, mesh, nonfinite == "skip")
     with ExitStack() as stack:
@@ -154,8 +157,7 @@ def fit(
                 raise NonFiniteError(snapshot.state, batches, folder.folder if folder else None)
             # Interrupted before the goal, there is no record: the sums stay, so that the resumed run's record has the same means.
             if int(snapshot.state.step) == goal:
-                seconds = time.perf_counter() - started
-                snapshot = _recorded(snapshot, task, validation, seconds, batches.size * (goal - step) / seconds)
+                snapshot = _recorded(snapshot, task, validation, evaluation_params, goal - step, time.perf_counter() - started)
                 _report(snapshot, history, callbacks)
             if folder:
                 folder.save(snapshot)
@@ -174,14 +176,22 @@ def _start(task: Task, params: Params, key: Array | None, validation: Batches[An
 
 
 def _recorded(
-    snapshot: Snapshot, task: Task, validation: Batches[Any] | None, seconds: float, examples_per_second: float
+    snapshot: Snapshot,
+    task: Task,
+    validation: Batches[Any] | None,
+    evaluation_params: Callable[[PyTree, Params], Params] | None,
+    new_steps: int,
+    seconds: float,
 ) -> Snapshot:
-    """Append a record, reset the sums, and copy the parameters if their validation loss is the smallest so far."""
+    """Append a record, reset the sums, and copy the evaluated parameters if their validation loss is the smallest so far."""
     state = snapshot.state
-    step, params, sums = int(state.step), state.params, state.sums
+    step, sums = int(state.step), state.sums
+    params = state.params if evaluation_params is None else evaluation_params(state.opt_state, state.params)
     validation_means = {} if validation is None else evaluate(task.loss_fn, params, validation, begin=task.begin, mesh=task.mesh)
     train_means = means(sums) | _learning_rate(state.opt_state) | _skipped(sums, step)
-    record = Record(step, step / len(task.batches), train_means, validation_means, seconds, examples_per_second)
+    record = Record(
+        step, step / len(task.batches), train_means, validation_means, seconds, task.batches.size * new_steps / seconds
+    )
     history = [*snapshot.history, record]
     is_best = validation_means and best([record.validation["loss"] for record in history]) == len(history) - 1
     return Snapshot(

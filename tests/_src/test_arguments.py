@@ -225,6 +225,7 @@ def test_copies_are_equal(name):
         assert hash(again) == hash(layer)
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_go_through_transformations(name):
     """To JAX a layer is a tree without leaves, so `jit`, `vmap`, `grad` and `scan` take it beside parameters."""

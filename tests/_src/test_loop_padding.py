@@ -21,6 +21,7 @@ LAYERS = {
 CONTENTS = {"NaN": np.nan, "infinity": np.inf, "numbers too large to square": 1e300}
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", LAYERS)
 def test_padding_content_cannot_matter(name):
     """NaN, inf and huge numbers in padding change no bit of values and gradients, and get gradients of zero themselves."""
@@ -66,6 +67,7 @@ def test_outputs_in_padding_are_zero():
         np.testing.assert_array_equal(np.any(ys != 0, axis=-1), mask)
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("options", [{}, {"remat": 4}, {"reverse": True}, {"unroll": 2}], ids=str)
 def test_steps_that_do_not_count_cannot_overflow_the_gradient(options):
     """A cell that would overflow in a padded step, or in one that fills up a chunk of `remat`, leaves the gradient as it is."""

@@ -95,6 +95,7 @@ def test_step_starts_from_the_layers_own_carry():
     assert_close(layer.step(params, None, xs[0, 0])[1], ys[0, 0], atol=1e-15)
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize(
     "options",
     [

@@ -52,7 +52,7 @@ def test_every_kind_of_layer_and_cell_is_tried():
     assert all(f'"kind": "{name}"' in text for name in KINDS if name != "Wrapper")
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_a_layer_comes_back_with_its_parameters(tmp_path, layer):
     """Layer, structure and bits are equal, and `load` reads the parameters of the same file."""

@@ -41,7 +41,7 @@ SIZES = {  # batch, time, features, units
 }
 
 
-@pytest.mark.table(quick=11)
+@pytest.mark.table(quick=7)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])
@@ -157,7 +157,7 @@ WITHOUT_FLAGS = ("grad", "jvp", "reverse over forward", "vmap over data", "vmap 
 
 
 @pytest.mark.newest_jax
-@pytest.mark.table(quick=8)
+@pytest.mark.table(quick=4)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", LAYERS)

@@ -22,7 +22,7 @@ from speeds import SMALL, report
 pytestmark = pytest.mark.no_cover
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.loose
 @pytest.mark.parametrize("name", ["jlstm", "flax-linen", "flax-nnx", "compat-flax-linen", "compat-flax-nnx"])
 @pytest.mark.parametrize("form", ["bidirectional", "ragged", "gru", "step"])

@@ -69,7 +69,7 @@ def test_the_rows_hold_every_pair():
     assert {name: getattr(LSTMCell(UNITS), name) for name in OPTIONS} == DEFAULTS
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(f"{name}={value}" for name, value in options_of(row).items()))
 def test_every_pair_equals_numpy(row, x64):
     """Outputs, carry and dropout masks equal NumPy's; each gradient equals a slope by central differences."""

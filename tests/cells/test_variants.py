@@ -76,7 +76,7 @@ def test_a_minimal_cell_is_a_moving_average(cell, gates, x64):
     np.testing.assert_allclose(apply(layer, params, xs)[0].h, np.einsum("t,btu->bu", weights, g), rtol=1e-12)
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("backend", ["scan", "parallel"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("shut", [-12.0, -100.0])

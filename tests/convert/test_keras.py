@@ -69,7 +69,7 @@ def outputs(model, xs, reverse):
     return np.asarray(xs)
 
 
-@pytest.mark.table(quick=8)
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize(
     ("kind", "options", "bidirectional", "depth", "framework"), PAIRS, ids=lambda value: getattr(value, "__name__", str(value))
 )

@@ -49,6 +49,13 @@ KINDS = {  # how a file is written, how a refusal names it, and the reader that 
 
 
 @pytest.mark.parametrize("reader", ["torch", "keras", "onnx", "tf1"])
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 5000, "a\0"], ids=["long", "deep", "zero"])
+def test_names_that_no_file_can_have_are_refused(name, reader):
+    """A name that the system does not allow is said to be one, and not to be missing."""
+    assert "must be a name that the system allows" in refusal(lambda: getattr(convert, reader).read(name))
+
+
+@pytest.mark.parametrize("reader", ["torch", "keras", "onnx", "tf1"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_reader_names_the_files_of_others(kind, reader, tmp_path):
     """The refusal names the kind of the file and the module that reads it, whatever the name of the file."""

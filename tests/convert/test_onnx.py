@@ -54,6 +54,7 @@ def states(layer, carry, prefix=""):
     return arrays
 
 
+@pytest.mark.table(quick=11)
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_models_compute_what_the_layer_does(tmp_path, layer):
     """A written model gives the layer's outputs and last states, from initial states and with lengths."""

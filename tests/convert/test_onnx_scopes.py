@@ -144,3 +144,15 @@ def test_names_that_grow_are_refused(tmp_path):
     node = make.make_node("If", ["which"], ["ys"], "x" * 3000, then_branch=inner, else_branch=inner)
     path = saved(tmp_path / "a.onnx", graph([node], weights(), ("xs", "which"), kinds={"which": BOOL}))
     assert "with names of more than 2000 characters" in refusal(lambda: convert.read(path))
+
+
+def test_layers_of_the_training_are_listed(tmp_path):
+    """A recurrent node in `training_info` trains the model and is no layer of it."""
+    path = saved(tmp_path / "a.onnx", graph([layer(name="layer")], weights()))
+    model = onnx.load(path)
+    model.training_info.add().algorithm.CopyFrom(graph([layer(name="copy")], weights(seed=1)))
+    onnx.save(model, path)
+    with pytest.warns(UserWarning, match="a part of the training"):
+        layers = convert.read(path)
+    assert list(layers) == ["layer"]
+    assert list(layers.skipped) == ["training_info_0/algorithm/copy"]

@@ -73,6 +73,7 @@ def test_pickles_that_grow_are_refused_before_they_do(pickled, complaint):
         pickles.described(b"\x80\x02" + pickled, len(pickled) + 2)
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize(
     "instructions",
     [*(instruction * 10**4 for instruction in (b")", b"}", b"(", b"]", b"N", b"K\1", b"N\x85")), b"]" * 10**4 + b"a" * 10**4],

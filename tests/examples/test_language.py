@@ -27,7 +27,15 @@ def test_help_explains_every_option(tmp_path):
     """`--help` lists all options and says what the script does."""
     result = run(SCRIPT, "--help", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    for text in ("--size {small,medium,large}", "--dataset {ptb,shakespeare}", "--tied", "--variational", "--sample", "--resume"):
+    for text in (
+        "--size {small,medium,large,awd}",
+        "--cache",
+        "--dataset {ptb,shakespeare}",
+        "--tied",
+        "--variational",
+        "--sample",
+        "--resume",
+    ):
         assert text in result.stdout
 
 
@@ -77,10 +85,10 @@ def test_perplexity_counts_every_token_once(script):
     model = script.LanguageModel(7, 4)
     params = model.init(script.jax.random.key(0), tokens[None, :1])["params"]
     params = script.jax.tree.map(np.zeros_like, params)
-    loss = script.partial(script.loss_fn, model)
+    loss = script.partial(script.loss_fn, model, False)
     measured = script.train.evaluate(loss, params, Windows(tokens, 3, 5), begin=model.initial_carry)
     assert script.perplexity(measured) == pytest.approx(7, rel=1e-5)  # float32 sums
-    record = Record(1, 1, {"loss": 2 * math.log(5), "tokens": 2}, {}, 1, 1)
+    record = Record(1, 1, {"loss": 9.0, "nats": 2 * math.log(5), "tokens": 2}, {}, 1, 1)
     assert script.perplexity(record.train) == pytest.approx(5)
 
 
@@ -88,3 +96,28 @@ def test_a_slip_is_one_sentence(script, tmp_path):
     """A missing text ends the script with one sentence."""
     with pytest.raises(SystemExit, match=r"error: there is no ptb\.train\.txt in the folder nowhere"), script.one_sentence():
         script.main(script.LanguageOptions(data_dir="nowhere", out=tmp_path))
+
+
+def test_a_network_of_awd_trains_and_is_tested_with_a_cache(script, tmp_path, capsys, monkeypatch):
+    """Two steps of a small network with all its parts: the average is kept, and the cache has its own perplexity."""
+    size = script.SIZES["ptb", "awd"]._replace(units=(6, 5, 4), steps=5, batch=4, averaged_from=0)
+    monkeypatch.setitem(script.SIZES, ("ptb", "awd"), size)
+    text = np.random.default_rng(0).integers(0, 7, 90, dtype=np.int32)
+    monkeypatch.setattr(script, "ptb", lambda data_dir: script.Corpus(text, text, text, tuple("abcdefg")))
+    script.main(script.LanguageOptions(size="awd", steps=2, sample=2, cache=3, out=tmp_path))
+    *_, cached, last = capsys.readouterr().out.splitlines()
+    perplexities = [float(line.rpartition(" ")[2]) for line in (cached, last)]
+    assert cached.startswith("Test perplexity with a cache of the last 3 tokens: ")
+    assert all(5 < value < 9 for value in perplexities)
+    with pytest.raises(ValueError, match="--size awd is for --dataset ptb"):
+        script.LanguageOptions(dataset="shakespeare", size="awd", out=tmp_path).prepare()
+
+
+def test_the_penalty_is_part_of_the_training_loss_alone(script):
+    """Without a key, in validation, the loss is the cross-entropy."""
+    model, window = script.LanguageModel(7, 4), next(iter(Windows(np.arange(60, dtype=np.int32) % 7, 2, 5).epoch(0))).examples
+    params = model.init(script.jax.random.key(0), window.inputs)["params"]
+    key = script.jax.random.key(1)
+    trained, validated = (script.loss_fn(model, True, params, window, k, None) for k in (key, None))
+    assert (np.asarray(trained.losses) > np.asarray(trained.metrics["nats"])).all()
+    np.testing.assert_array_equal(validated.losses, validated.metrics["nats"])

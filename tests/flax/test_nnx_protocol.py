@@ -85,7 +85,7 @@ def test_copies_compute_the_same(name, way):
     assert_equal(again(XS), model(XS))
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_transformations_compute_the_same(name):
     """`nnx.jit`, `nnx.eval_shape` and `nnx.vmap` over an ensemble give what calls one by one give."""

@@ -58,6 +58,7 @@ def judged_flow(layer, params, xs, loss_fn, mask=None, resets=None):
     )
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("cell", [jlstm.LSTMCell(UNITS), jlstm.GRUCell(UNITS)], ids=repr)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_padding_and_resets_are_where_the_gradient_ends(cell, reverse):

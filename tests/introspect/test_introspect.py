@@ -218,6 +218,7 @@ def test_a_cell_of_ones_own_is_traced():
         attrgetter("o")(cell_trace)
 
 
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("batch_shape", [(), (6,), (3, 2)])
 @pytest.mark.parametrize("sequence", [{}, {"lengths": np.array([0, 1, 2, 3, 4, 5])}], ids=["plain", "lengths"])
 def test_axes_are_those_of_the_inputs(batch_shape, sequence):

@@ -106,7 +106,7 @@ WINDOWED = {
 }
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("name", WINDOWED)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_a_scan_over_windows_goes_with_inputs_of_any_width(dtype, name):

@@ -69,7 +69,7 @@ def captured(model, params, *args, **kwargs):
     return {"/".join(path[:-1]): value[0] for path, value in parts.items()}
 
 
-@pytest.mark.table(quick=11)
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_last_is_what_each_direction_says_at_its_own_end(name, masked, x64):
@@ -137,6 +137,7 @@ def test_the_embedding_starts_as_asked():
     assert not init(embedding_init="zeros")["params"]["embed"]["embedding"].any()
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("pool", ["last", "mean", "max"])
 @given(data=st.data())
 def test_padding_anywhere_cannot_matter(pool, data):

@@ -120,7 +120,7 @@ def test_all_parameters_start_uniform():
         for path, leaf in traverse_util.flatten_dict(params).items():
             assert 0.037 < abs(leaf).max() <= 0.04, path
             assert abs(leaf.std() - 0.04 / 3**0.5) < 0.004, path
-    bias = jax.jit(model(forget_bias=1).layer.init, static_argnums=1)(jax.random.key(0), 50)["bias"]
+    bias = jax.jit(model(forget_bias=1).rnns[0].init, static_argnums=1)(jax.random.key(0), 50)["bias"]
     i, f, g, o = np.split(np.asarray(bias), 4)
     assert (f == 1).all()
     assert max(abs(gate).max() for gate in (i, g, o)) <= 0.04
@@ -142,7 +142,7 @@ def test_dropout_is_on_non_recurrent_connections(variational):
         assert (keep_mask == keep_mask[:, :1]).all() == variational
     assert (keep_mask[0] != keep_mask[1]).any()  # another mask for every text
     for k in range(2):
-        got = model.layer.apply(params[f"layer_{k}"], parts[f"dropout_{k}"])
+        got = model.rnns[k].apply(params[f"layer_{k}"], parts[f"dropout_{k}"])
         jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), parts[f"layer_{k}"], got)
     head = params["head"]
     logits, _ = parts["__call__"]
@@ -176,7 +176,7 @@ def test_options_of_the_loop_change_no_result(options):
     grad = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
     plain, params = small_model()
     model = LanguageModel(VOCABULARY, UNITS, lstm=options)
-    assert all(getattr(model.layer, name) == getattr(LSTM(UNITS, **options), name) for name in options)
+    assert all(getattr(layer, name) == getattr(LSTM(UNITS, **options), name) for layer in model.rnns for name in options)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)  # float32, another order of sums
     jax.tree.map(close, grad(model, params), grad(plain, params))
 

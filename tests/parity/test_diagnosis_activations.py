@@ -16,6 +16,7 @@ PLACES = {name: ("recurrent_activation", "activation")[k % 2] for k, name in enu
 PLACES |= {"sigmoid": "activation", "tanh": "recurrent_activation"}  # in the other place they are the defaults
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize(("name", "place"), PLACES.items())
 def test_a_wrong_activation_is_named(name, place):
     """Every activation that Keras has by the same name and formula is named."""

@@ -25,6 +25,7 @@ SEARCHED = {
 }
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", SEARCHED)
 def test_swapped_gates_are_found_in_every_variant(name):
     """Swapped gates are named as the cell names them."""

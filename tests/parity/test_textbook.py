@@ -131,7 +131,7 @@ def test_variants_are_those_written_from_the_papers(name):
         np.testing.assert_allclose(ours_, expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.table(quick=7)
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", [*(f"cell {name}" for name in SUPPORTED), "residual", "dropout around", "dropout around, drawn"])
 def test_all_gradients_of_the_family_are_those_of_the_textbook(name):
     """JAX's gradients with padding equal the hand-written ones, for all cells."""

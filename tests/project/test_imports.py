@@ -81,6 +81,7 @@ def test_doctests_are_looked_for_where_a_peer_is_not_installed(tmp_path):
     assert process.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, process.stdout
 
 
+@pytest.mark.slow
 def test_tests_of_peers_that_are_not_installed_are_left_out(tmp_path):
     """`just test` works without the extra "peers": files that import a peer, or a helper that does, are left out."""
     (tmp_path / "absent.py").write_text(ABSENT)

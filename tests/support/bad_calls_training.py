@@ -110,6 +110,12 @@ def of_train(folder):
     train.fit(**fitting, optimizer=OPTIMIZER, steps=1, checkpoints=folder / "run")
     return {
         "early_stopping": Call(train.early_stopping),
+        "averaged": Call(train.averaged, {"optimizer": OPTIMIZER}),
+        "averaged_params": Call(
+            train.averaged_params,
+            {"opt_state": train.averaged(OPTIMIZER).init(fitting["params"])},
+            spoiled_parameters=("opt_state",),
+        ),
         "evaluate": Call(train.evaluate, fitting),
         "fit": Call(
             train.fit,
@@ -134,8 +140,18 @@ def of_models(folder):
         "LanguageModel": Call(
             lambda **options: models.LanguageModel(**options).init(KEY, tokens),
             {"vocabulary": 7, "units": 4},
-            {"forget_bias": "None, huge, negative", "init_scale": "huge"},
-            spoiled_parameters=("vocabulary", "units", "layers", "dropout", "variational", "tied", "init_scale", "forget_bias"),
+            {"forget_bias": "None, huge, negative", "init_scale": "huge", "units": "wrong shape"}
+            | dict.fromkeys(("layers", "features", "input_dropout", "output_dropout"), "None"),
+            spoiled_parameters=(
+                *("vocabulary", "units", "layers", "features", "dropout", "input_dropout", "output_dropout"),
+                *("embedding_dropout", "weight_drop", "variational", "tied", "init_scale", "forget_bias"),
+            ),
+        ),
+        "NeuralCache": Call(models.NeuralCache, {}),
+        "activation_penalty": Call(
+            models.activation_penalty,
+            {"outputs": floats(1, 2, 3), "dropped": floats(1, 2, 3)},
+            dict.fromkeys(("outputs", "dropped"), "NaN, huge, negative"),
         ),
         "LanguageModel.apply": Call(
             lambda tokens, carry=None, key=None: language.apply({"params": params}, tokens, carry, key=key),

@@ -29,7 +29,7 @@ class Ringing(Minibatches):
             yield batch
 
 
-@pytest.mark.table(quick=6)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("position", [1, 3, 4, 5, 6, 9, 12, 13])
 def test_a_run_that_was_interrupted_goes_on_bit_by_bit(number, position, tmp_path):

@@ -28,6 +28,7 @@ def poisoned(step):
     return Poisoned(batches().examples, 4, seed=0)
 
 
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 12])
 def test_nan_stops_the_run_where_it_is(step, steps_per_call, tmp_path):
@@ -110,7 +111,7 @@ MODES = {
 }
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.loose
 @pytest.mark.parametrize("with_carry", [None, begin], ids=["no carry", "carry"])
 @pytest.mark.parametrize("name", MODES)

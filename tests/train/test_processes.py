@@ -151,6 +151,7 @@ def test_two_processes_go_on_from_their_checkpoint(four_jobs):
         assert four_jobs.text(3, process) == four_jobs.text(1, process)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "two")
 def test_one_device_goes_on_from_the_checkpoint_of_two_processes(one_device, folder):
     """One device reads what several processes wrote."""

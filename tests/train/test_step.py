@@ -38,6 +38,7 @@ def classifier(layer):
     return loss_fn, params, lambda size: layer.initial_carry(params["lstm"], (size,))
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.newest_jax
 @pytest.mark.loose
 @pytest.mark.parametrize(

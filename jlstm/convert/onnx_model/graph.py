@@ -93,6 +93,13 @@ class Model:
         unvisited = [self.functions[name] for name in self.functions.keys() - functions]
         self.scopes += [Scope(self, function.node, path=f"{function.name}/") for function in unvisited]
 
+    def training_nodes(self) -> Iterator[tuple[str, Any]]:
+        """Yield the nodes of the graphs that train the model, with their full names. No call of the model runs them."""
+        for k, info in enumerate(self.proto.training_info):
+            for name, graph in (("initialization", info.initialization), ("algorithm", info.algorithm)):
+                for position, node in enumerate(_all_nodes(graph.node)):
+                    yield f"training_info_{k}/{name}/{label(node, position)}", node
+
     def _walk(self, scope: Scope, functions: set[Key], depth: int) -> Iterator[tuple[str, Any, Scope]]:
         """Yield the nodes of a graph and of the graphs inside it. Calls of the given functions are entered."""
         if depth > _MAX_DEPTH:

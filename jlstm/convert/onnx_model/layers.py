@@ -78,6 +78,9 @@ class Layers:
                 self.skipped[self._unique(name)] = (
                     f"it is a {operator_name(proto.op_type)} that looks like a recurrent layer, {WRITTEN_OUT}"
                 )
+        for name, proto in self._model.training_nodes():
+            if _looks_recurrent(proto):
+                self.skipped[self._unique(name)] = "it is a part of the training and not of the model: export the model alone"
 
     def place(self, node: Node) -> Any:
         """Return a key that is equal for nodes with the same weights and attributes, which are calls of the same layer.

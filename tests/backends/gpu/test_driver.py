@@ -219,6 +219,19 @@ def test_a_kernel_is_loaded_once_in_each_context(emulated, kernel):
     assert len(emulated.calls("cuLaunchKernelEx")) == 4
 
 
+def test_gpus_load_kernels_at_the_same_time(emulated, kernel):
+    """A GPU that waits for another one while it loads a kernel does not keep that from loading its own."""
+    assert library.obstacle() == ""
+    emulated.set(contexts=2, loading_together=2)
+    programs = []
+    for device in jax.devices("cpu")[:2]:
+        with jax.default_device(device):
+            programs.append(program(kernel))
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda compiled: np.asarray(compiled()[1]), programs))
+    np.testing.assert_array_equal(results, np.full((2, 2, 1), 2))
+
+
 def test_several_threads_load_a_kernel_once(emulated, kernel):
     """Threads that call a kernel at the same time share it, and leave no context behind."""
     assert library.obstacle() == ""

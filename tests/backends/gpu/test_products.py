@@ -55,6 +55,7 @@ def in_float32(tree):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
 
 
+@pytest.mark.table(quick=4)
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_equal_those_of_scan(name):
     """For units that fill up a block of 16 and for others. NaN in padding has no effect."""
@@ -78,6 +79,7 @@ def test_empty_calls(batch, time):
     assert_close(got, apply(LSTM(UNITS, backend="scan"), *problem[1:]), atol=1e-5)
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(("kind", "refused"), [("GRU", "forward"), ("peephole", "forward"), ("GRU", "backward")])
 def test_one_direction_may_have_no_kernel(monkeypatch, kind, refused, caplog):
     """XLA runs the direction that has no kernel, and keeps what the kernel reads. A line of the log says so."""

@@ -41,7 +41,7 @@ def without_padding(options, time_major):
 
 
 @pytest.mark.filterwarnings("ignore:carry_init is provided in __init__")
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize(("modules", "cell", "cell_options", "options", "call"), CASES)
 def test_results_and_gradients_are_those_of_flax(modules, cell, cell_options, options, call):
     """The last carry, the outputs and all gradients are equal in float64; outputs of padding are zero."""

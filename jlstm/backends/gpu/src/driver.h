@@ -25,7 +25,7 @@ using Module = CUmod_st*;
 using Pointer = unsigned long long;  // CUdeviceptr
 using Stream = CUstream_st*;
 
-enum Result : int { kSuccess = 0, kOutOfMemory = 2, kNoDevice = 100, kNoBinaryForGpu = 209, kTooLarge = 720 };  // CUresult
+enum Result : int { kSuccess = 0, kOutOfMemory = 2, kTooLarge = 720 };  // CUresult
 
 enum DeviceAttribute : int {  // CUdevice_attribute
   kMultiprocessorCount = 16,

@@ -89,16 +89,31 @@ Kernel load(const Driver& driver, const Launch& launch) {
   return kernel;
 }
 
-// Kernels stay loaded until the process ends: compiled programs may call them at any time.
-const Kernel& loaded(const Driver& driver, Context context, const Launch& launch) {
-  using Key = std::tuple<Context, std::string, int32_t, int32_t, int32_t>;
+// The kernels that are loaded in one context. They stay loaded until the process ends: compiled programs may call them at any
+// time.
+class Kernels {
+ public:
+  const Kernel& get(const Driver& driver, const Launch& launch) {
+    const Key key{std::string(launch.kernel), launch.threads, launch.cluster, launch.shared_bytes};
+    const std::lock_guard lock(mutex_);
+    auto at = kernels_.find(key);
+    if (at == kernels_.end()) at = kernels_.emplace(key, load(driver, launch)).first;
+    return at->second;
+  }
+
+ private:
+  using Key = std::tuple<std::string, int32_t, int32_t, int32_t>;
+  std::mutex mutex_;
+  std::map<Key, Kernel> kernels_;
+};
+
+// CUDA may wait for a GPU's work when it loads a kernel. That work may wait for another GPU, to which another thread has yet to
+// give its part. So GPUs do not share the lock that is held meanwhile.
+Kernels& kernels_of(Context context) {
   static std::mutex mutex;
-  static auto& kernels = *new std::map<Key, Kernel>;  // never destroyed: threads of XLA outlive the objects of this library
-  const Key key{context, std::string(launch.kernel), launch.threads, launch.cluster, launch.shared_bytes};
+  static auto& contexts = *new std::map<Context, Kernels>;  // never destroyed: threads of XLA outlive this library's objects
   const std::lock_guard lock(mutex);
-  auto at = kernels.find(key);
-  if (at == kernels.end()) at = kernels.emplace(key, load(driver, launch)).first;
-  return at->second;
+  return contexts[context];
 }
 
 }  // namespace
@@ -113,7 +128,7 @@ ContextOf::~ContextOf() {
 }
 
 void launch(const Driver& driver, const ContextOf& current, Stream stream, const Launch& launch, void** parameters) {
-  const Kernel& kernel = loaded(driver, current.context, launch);
+  const Kernel& kernel = kernels_of(current.context).get(driver, launch);
   // Blocks that wait for others that cannot start would wait for ever.
   if (launch.cooperative && launch.blocks > kernel.fitting_blocks) {
     throw Failure("the kernel needs " + std::to_string(launch.blocks) + " blocks at the same time, and the GPU has room for " +

@@ -174,7 +174,6 @@ SimtThread* simt_thread() { return &current->seen; }
 void simt_wait_for_block() { wait(current->of->barrier); }
 void simt_wait_for_warp() { wait(current->warp->barrier); }
 void simt_wait_for_cluster() { wait(current->of->cluster->barrier); }
-void simt_yield() { to_scheduler(false); }
 
 float simt_exchange(float value, int mask) {
   Warp& warp = *current->warp;

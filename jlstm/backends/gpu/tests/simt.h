@@ -34,7 +34,6 @@ SimtThread* simt_thread();
 void simt_wait_for_block();
 void simt_wait_for_warp();
 void simt_wait_for_cluster();
-void simt_yield();                           // lets other threads run
 float simt_exchange(float value, int mask);  // the value of the lane with the number lane ^ mask
 unsigned simt_ballot(bool value);
 float* simt_in_block(float* own, int block);  // the same place in another block of the cluster

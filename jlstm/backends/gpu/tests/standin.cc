@@ -153,6 +153,13 @@ Result cuModuleLoadData(Module* module, const void* image) {
   if (contexts.empty()) return kInvalidContext;
   if (capture_mode != kCaptureRelaxed) return kCaptureUnsupported;
   usleep(1000 * unsigned(setting("load_milliseconds", 0)));
+  // As if the work of this GPU, for which CUDA waits here, waited for work that another GPU gets after its own loading.
+  static std::atomic<int> loading{0};
+  ++loading;
+  for (int millisecond = 0; loading < setting("loading_together", 0); ++millisecond) {
+    if (millisecond == 5000) return kLaunchFailed;
+    usleep(1000);
+  }
   void* const library = dlopen(static_cast<const char*>(image), RTLD_NOW | RTLD_LOCAL);
   if (!library) return kInvalidImage;
   *module = new CUmod_st{library};
