@@ -70,7 +70,7 @@ def write_onnx(
 def _recurrent(onnx: Any, model: LanguageModel | SequenceClassifier, arrays: Params, *, lengths: bool) -> Any:
     """Return the ONNX model of the recurrent layers alone. That of a language model has inputs for the initial states."""
     has_states = isinstance(model, LanguageModel)
-    # Without a key no weights are dropped, and ONNX has no node for a wrapped cell.
+    # Dropped weights, like other dropout, are a matter of training. `clone` is linen's way to change a field.
     layers = model.clone(weight_drop=0.0).rnns if isinstance(model, LanguageModel) else model.layer
     layer = Stack(layers if isinstance(layers, tuple) else (layers,))
     dumped = convert.dump(layer, tuple(arrays[f"layer_{k}"] for k in layer.children))

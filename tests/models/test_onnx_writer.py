@@ -50,10 +50,10 @@ def test_a_classifier_gives_its_logits(name, has_lengths, tmp_path):
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_language_model_reads_on_from_its_states(tied, tmp_path):
     """The last states of one call are the initial states of the next, as with the carry."""
-    model, path = LanguageModel(7, 4, layers=2, tied=tied), tmp_path / "model.onnx"
+    model, path = LanguageModel(7, (4, 3), tied=tied, weight_drop=0.5), tmp_path / "model.onnx"
     params = random_params(model)
     write_onnx(path, model, params, lengths=False)
-    states = {name: np.zeros((1, 3, 4), np.float32) for name in ("h_0", "c_0", "h_1", "c_1")}
+    states = {f"{state}_{k}": np.zeros((1, 3, units), np.float32) for k, units in enumerate((4, 3)) for state in "hc"}
     first, *last = runtime(path, tokens=TOKENS[:, :3], **states)
     second, *_ = runtime(path, tokens=TOKENS[:, 3:], **dict(zip(states, last, strict=True)))
     expected, _ = jax.jit(model.apply)({"params": params}, TOKENS)
