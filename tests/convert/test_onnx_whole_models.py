@@ -98,6 +98,7 @@ def test_parameters_of_exported_models_have_the_gradients_of_pytorch(tmp_path, x
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(gradients))
 
 
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_recurrent_nodes_take_lengths_and_states(tmp_path, kind):
     """Both directions, lengths, initial and last states are those of ONNX Runtime."""
