@@ -2,6 +2,7 @@
 
 #include "arena.h"
 #include "calls.h"
+#include "in_place.h"
 #include "pages.h"
 #include "run.h"
 
@@ -62,15 +63,20 @@ ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 
+// The gates whose columns the kernels have.
+struct Columns {
+  Gates kernel = kAllGates, recurrent = kAllGates;
+};
+
 template <class Cell, class T>
-Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
+Sizes check_inputs(const Inputs& in, bool reverse, Checks& check, Columns of = {}) {
   const auto xs_shape = in.xs.dimensions(), recurrent_shape = in.recurrent.dimensions();
   if (xs_shape.size() != 3) check.complain("xs", "is not (time, batch, features)");
   if (recurrent_shape.size() != 2) check.complain("recurrent_kernel", "is not (units, 4 units)");
   if (check.failed()) return {};
   const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], recurrent_shape[0], reverse};
-  check("kernel", in.kernel, kType<T>, {n.features, 4 * n.units});
-  check("recurrent_kernel", in.recurrent, kType<T>, {n.units, 4 * n.units});
+  check("kernel", in.kernel, kType<T>, {n.features, count(of.kernel) * n.units});
+  check("recurrent_kernel", in.recurrent, kType<T>, {n.units, count(of.recurrent) * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
   check.optional("peepholes", in.peepholes, kType<T>, {Cell::peepholes, n.units});
   check("h", in.h0, kType<T>, {n.batch, n.units});
@@ -95,11 +101,13 @@ Weights<T> weights(const Inputs& in) {
   return {data<T>(in.kernel), data<T>(in.recurrent), data<T>(in.bias)};
 }
 
-template <class Cell, class T>
+template <bool in_place, class Cell, class T>
 ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys,
                        ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals, bool reverse) {
   Checks check;
-  const Sizes n = check_inputs<Cell, T>(in, reverse, check);
+  const Gates stored = stored_gates(cell);
+  const Columns of = in_place ? Columns{stored & Cell::input_gates, stored & Cell::recurrent_gates} : Columns{};
+  const Sizes n = check_inputs<Cell, T>(in, reverse, check, of);
   if (check.failed()) return check.error();
   Forward<T> f = forward_of<T>(in, n);
   check("ys", *ys, kType<T>, {n.time, n.batch, n.units});
@@ -107,8 +115,8 @@ ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in,
   check("final c", *c, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
   if (residuals.size() != 0) {
-    if (residuals.size() != (f.stores_h() ? 3u : 2u)) {
-      check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+    if (in_place || residuals.size() != (f.stores_h() ? 3u : 2u)) {
+      check.complain("what is kept", in_place ? "is not nothing" : "is not gates and c and, with mask or resets, h");
     }
     if (check.failed()) return check.error();
     auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
@@ -123,17 +131,24 @@ ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in,
   }
   if (check.failed()) return check.error();
   return with_memory([&](const Allocate& allocate) {
-    forward<Cell, T>(cell, f, weights<T>(in), team_for<T>(n, pool), allocate);
+    const Team team = team_for<T>(n, pool);
+    if constexpr (in_place) {
+      forward_in_place<Cell, T>(cell, f, weights<T>(in), team, allocate);
+    } else {
+      forward<Cell, T>(cell, f, weights<T>(in), team, allocate);
+    }
   });
 }
 
+template <bool in_place>
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
                ffi::AnyBuffer peepholes, ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask, ffi::AnyBuffer resets,
                ffi::Result<ffi::AnyBuffer> ys, ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c,
                ffi::RemainingRets residuals, Options options) {
   const Inputs in{xs, kernel, recurrent, bias, peepholes, h0, c0, mask, resets};
   return with_types(in, options, [&](const auto& cell, auto number) {
-    return run_forward<std::decay_t<decltype(cell)>, decltype(number)>(cell, pool, in, ys, h, c, residuals, options.reverse);
+    using Cell = std::decay_t<decltype(cell)>;
+    return run_forward<in_place, Cell, decltype(number)>(cell, pool, in, ys, h, c, residuals, options.reverse);
   });
 }
 
@@ -208,14 +223,20 @@ namespace {
 
 using Any = ffi::AnyBuffer;
 
+auto forward_binding() {
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+      .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+      .Arg<Any>().Arg<Any>().Arg<Any>()
+      .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
+      .Attrs<Options>();
+}
+
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run,
-                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>()
-                                  .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
-                                  .Attrs<Options>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run<false>, forward_binding());
+
+// The same with weights in place, without residuals.
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmInPlace, run<true>, forward_binding());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmBackward, run_back,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
