@@ -16,6 +16,7 @@ from jaxtyping import Array
 from jlstm._src.arrays import select
 from jlstm.backends import cpu, fused, gpu, parallel, scan
 from jlstm.backends.contract import Backend, RunInputs, RunOptions
+from jlstm.backends.cpu import library
 from jlstm.backends.reduction import Reduction, reduce
 from jlstm.cell import Cell, PyTree
 
@@ -35,6 +36,7 @@ class Choice(NamedTuple):
         reduced: the cell that the backend runs, `cell` or an inner cell of it.
         obstacles: by name of each backend that was tried before: why it does not run the cell, in one sentence.
         parts: names of the layer and the direction that the cell belongs to, from the outside to the inside.
+        instructions: the instruction set that the kernel for CPUs uses, "baseline", "avx2" or "avx512"; "" for other backends.
     """
 
     cell: Cell | str
@@ -42,12 +44,14 @@ class Choice(NamedTuple):
     reduced: Cell | str
     obstacles: dict[str, str]
     parts: tuple[str, ...] = ()
+    instructions: str = ""
 
     def __str__(self) -> str:
         inner = "" if self.reduced == self.cell else f" as {self.reduced}"
         rejections = "".join(f"; not by {name}: {reason}" for name, reason in self.obstacles.items())
         where = f"{', '.join(self.parts)}: " if self.parts else ""
-        return f"{where}{self.cell} is run by {self.backend}{inner}{rejections}"
+        instructions = f" ({self.instructions})" if self.instructions else ""
+        return f"{where}{self.cell} is run by {self.backend}{instructions}{inner}{rejections}"
 
 
 _parts: ContextVar[tuple[str, ...]] = ContextVar("parts", default=())
@@ -148,7 +152,8 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
         if not reason:
             break
         obstacles[name] = reason
-    return Choice(cell, name, reduction.cell, obstacles, _parts.get()), reduction
+    instructions = library.load().instructions if name == cpu.PLATFORM else ""
+    return Choice(cell, name, reduction.cell, obstacles, _parts.get(), instructions), reduction
 
 
 @contextmanager

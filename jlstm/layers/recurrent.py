@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jlstm import backends
 from jlstm._src import checks
 from jlstm._src.loop import Results, Steps, keep_carry, recur
-from jlstm import backends
 from jlstm.backends import BACKENDS
 from jlstm.backends.contract import RunInputs, RunOptions
 from jlstm.cell import Cell, MaskedInputs, Params, PyTree

@@ -92,7 +92,7 @@ def test_a_step_calls_the_kernel(backend):
 def test_other_steps_are_left_to_xla():
     """Steps of many sequences, in 16 bits, and by a backend of another name do not call the kernel."""
     with backends.auto():
-        for options, batch, dtype in (({}, 5, "float32"), ({}, 1, "bfloat16"), ({"backend": "fused"}, 1, "float32")):
+        for options, batch, dtype in (({}, 3, "float32"), ({}, 1, "bfloat16"), ({"backend": "fused"}, 1, "float32")):
             layer = LSTM(UNITS, **options)
             params = jax.eval_shape(lambda layer=layer: layer.init(jax.random.key(0), FEATURES))
             assert not kernel_calls(layer.step, params, None, jax.ShapeDtypeStruct((batch, FEATURES), dtype))
@@ -101,7 +101,7 @@ def test_other_steps_are_left_to_xla():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("kind", ["GRU", pytest.param("peephole", marks=pytest.mark.slow)])
 def test_steps_under_transformations_equal_scans(kind):
-    """A loop of steps with resets has the results of `scan`, its gradients, forward derivatives and Hessian, also under `vmap`."""
+    """A loop of steps with resets has the results of `scan`, also under `vmap`, and its first and second derivatives."""
     _, params, xs, carry = small_problem(LAYERS[kind](UNITS), batch=3, time=4)
     resets = flags(0.3, batch=3, time=4)
     results = []

@@ -13,9 +13,10 @@ PLATFORM = "cpu"
 DTYPES = ("float32", "float64")
 
 # Rows are time · batch. Up to MOST_ROWS_IN_PLACE the forward run reads the weights in place, and XLA computes derivatives.
-# Otherwise the kernel packs the weights at every call, which XLA does not: this pays from FEWEST_STEPS and FEWEST_ROWS on. Measured
-# with 1 to 128 sequences and 16 to 512 units, forwards and in training.
+# Otherwise the kernel packs the weights at every call. XLA is faster, except for single steps of few sequences, and from
+# FEWEST_STEPS and FEWEST_ROWS on. Measured with 1 to 128 sequences and 16 to 512 units, forwards and in training.
 MOST_ROWS_IN_PLACE = 4
+MOST_SEQUENCES_OF_A_STEP = 2
 FEWEST_STEPS, FEWEST_ROWS = 4, 128
 
 primitives.register("cpu", kernel)
@@ -39,11 +40,12 @@ def obstacle(cell: Cell, inputs: RunInputs, options: RunOptions) -> str:
 def drawback(inputs: RunInputs) -> str:
     """Return why "auto" should let XLA run a call, or "".
 
-    Packed weights pay if many rows of inputs use them. With more sequences than in-place weights are good for, and few steps, for
-    example a policy of many environments inside a JAX loop, XLA is faster.
+    Packed weights pay if many rows of inputs use them. With few steps and several sequences, for example a policy of many
+    environments inside a JAX loop, XLA is faster.
     """
     steps, rows = inputs.xs.shape[0], _rows(inputs)
-    if _is_in_place(inputs) or (steps >= FEWEST_STEPS and rows >= FEWEST_ROWS):
+    is_short_step = steps == 1 and rows <= MOST_SEQUENCES_OF_A_STEP and _is_in_place(inputs)
+    if is_short_step or (steps >= FEWEST_STEPS and rows >= FEWEST_ROWS):
         return ""
     return (
         f"it packs the weights at every call, which pays from {FEWEST_STEPS} steps and {FEWEST_ROWS} rows of all steps on, "

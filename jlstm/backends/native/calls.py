@@ -28,9 +28,7 @@ FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh",
 SIXTEEN_BITS = ("bfloat16", "float16")  # which the kernels compute in float32
 
 
-def run(
-    cell: Any, inputs: RunInputs, options: RunOptions, *, in_place: bool = False
-) -> tuple[PyTree, tuple[Array, PyTree]]:
+def run(cell: Any, inputs: RunInputs, options: RunOptions, *, in_place: bool = False) -> tuple[PyTree, tuple[Array, PyTree]]:
     """Run the recurrence, with the arguments and results of `scan.run`. `in_place` is that of `operands.Run`.
 
     What has 16 bits is widened for the kernel and rounded afterwards. So only inputs, parameters, outputs and the last carry are

@@ -1,9 +1,9 @@
 // The forward run of a few rows, with the weights in place.
 //
 // Packing reads and writes all weights, which takes longer than a few steps of a few sequences. So this run reads the parameters
-// as a layer stores them: their columns are the units of the first gate, of the second gate, and so on. It adds a few rows of them
-// at a time to the pre-activations, from the first column to the last. Each sum has the order that it has with packed weights, so
-// that the bits of the results are the same.
+// as a layer stores them: their columns are the units of the first gate, of the second gate, and so on. It adds a few rows of
+// them at a time to the pre-activations, from the first column to the last. Each sum has the order that it has with packed
+// weights, so that the bits of the results are the same.
 
 #pragma once
 
@@ -49,9 +49,9 @@ struct Segments {
   }
 };
 
-// to[r][c] += a[r][k] w[k][c] for R rows, K rows of weights that are `width` apart, and `count` columns. The elements of a stay in
-// registers. Each turn reads a whole cache line of each row of weights: the rows may lie a power of two apart, and a line that is
-// left half read could be evicted by the others.
+// to[r][c] += a[r][k] w[k][c] for R rows, K rows of weights that are `width` apart, and `count` columns. The elements of a stay
+// in registers. Each turn reads a whole cache line of each row of weights: the rows may lie a power of two apart, and the others
+// could then evict a line that is half read.
 template <class T, int R, int K>
 __attribute__((noinline)) void add_rows(const T* a, int64_t a_stride, const T* w, int64_t width, int64_t count, T* to,
                                         int64_t to_stride) {
@@ -148,7 +148,9 @@ void forward_in_place(const Cell& cell, Forward<T> f, const Weights<T>& w, const
   f.zs = zs, f.summed = true;
   begin_forward<Cell, T>(f, 0, n.batch);
   const Gates stored = stored_gates(cell);
-  const int64_t items = shares_of_units<T>(n, team.threads());
+  // Most steps are so short that several threads would wait for each other longer than they save.
+  const bool is_shared = n.batch * columns<T>(n) * (n.features + n.units) >= kSharedRun;
+  const int64_t items = is_shared ? shares_of_units<T>(n, team.threads()) : 1;
   team.run(n.time, items, [&](int64_t k, int64_t item) {
     const int64_t first = share(blocks<T>(n), item, items), past = share(blocks<T>(n), item + 1, items), t = f.step_of(k);
     const int64_t begin = first * kUnits<T>, end = std::min(past * kUnits<T>, n.units);
@@ -158,7 +160,8 @@ void forward_in_place(const Cell& cell, Forward<T> f, const Weights<T>& w, const
         std::copy(bias + begin, bias + end, sums + row * width + gate * n.units + begin);
       }
     }
-    const Segments of_x(Cell::input_gates & stored, n.units, begin, end), of_h(Cell::recurrent_gates & stored, n.units, begin, end);
+    const Segments of_x(Cell::input_gates & stored, n.units, begin, end);
+    const Segments of_h(Cell::recurrent_gates & stored, n.units, begin, end);
     add_product<T>(n.batch, f.xs + t * n.batch * n.features, n.features, w.kernel, of_x, sums, width);
     add_product<T>(n.batch, f.h_before(k), n.units, w.recurrent, of_h, sums, width);
     copy_to_blocks<T>(n, sums, zs, first, past);

@@ -1,6 +1,6 @@
 // Runs of many sizes in arrays of exactly the size they need, so that a sanitizer finds every access outside of them. The tests
-// in Python check that results are right. Here they must be equal with one thread and three, with and without residuals, and with weights packed and
-// in place.
+// in Python check that results are right. Here they must be equal with one thread and three, with and without residuals, and with
+// weights packed and in place.
 
 #include <cmath>
 #include <memory>
