@@ -13,8 +13,10 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array
 
+from jlstm._src.arrays import select
 from jlstm.backends import cpu, fused, gpu, parallel, scan
 from jlstm.backends.contract import Backend, RunInputs, RunOptions
+from jlstm.backends.cpu import library
 from jlstm.backends.reduction import Reduction, reduce
 from jlstm.cell import Cell, PyTree
 
@@ -34,6 +36,7 @@ class Choice(NamedTuple):
         reduced: the cell that the backend runs, `cell` or an inner cell of it.
         obstacles: by name of each backend that was tried before: why it does not run the cell, in one sentence.
         parts: names of the layer and the direction that the cell belongs to, from the outside to the inside.
+        instructions: the instruction set that the kernel for CPUs uses, "baseline", "avx2" or "avx512"; "" for other backends.
     """
 
     cell: Cell | str
@@ -41,12 +44,14 @@ class Choice(NamedTuple):
     reduced: Cell | str
     obstacles: dict[str, str]
     parts: tuple[str, ...] = ()
+    instructions: str = ""
 
     def __str__(self) -> str:
         inner = "" if self.reduced == self.cell else f" as {self.reduced}"
         rejections = "".join(f"; not by {name}: {reason}" for name, reason in self.obstacles.items())
         where = f"{', '.join(self.parts)}: " if self.parts else ""
-        return f"{where}{self.cell} is run by {self.backend}{inner}{rejections}"
+        instructions = f" ({self.instructions})" if self.instructions else ""
+        return f"{where}{self.cell} is run by {self.backend}{instructions}{inner}{rejections}"
 
 
 _parts: ContextVar[tuple[str, ...]] = ContextVar("parts", default=())
@@ -102,6 +107,27 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
     return carry, (finish(ys), step_values)
 
 
+def run_step(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, Array]:
+    """Run one step of a cell: by the kernel for CPUs, if the options allow it, and otherwise by the cell's own equations.
+
+    Args:
+        cell: the cell.
+        inputs: the arrays, with a time axis of length 1, and without dropout masks and a mask.
+        options: as for `run`.
+
+    Returns:
+        The new carry, and the output of the step, without a time axis.
+    """
+    choice, (reduced_cell, reduced_inputs, finish) = choose(cell, inputs, options)
+    if choice.backend == cpu.PLATFORM:
+        record(choice)
+        carry, (ys, _) = cpu.run(reduced_cell, reduced_inputs, options)
+        return carry, finish(ys)[0]
+    z = jax.tree.map(lambda leaf: leaf[0], cell.project(inputs.params, inputs.context, inputs.xs))
+    carry = inputs.carry if inputs.resets is None else select(inputs.resets[0], inputs.initial, inputs.carry)
+    return cell.step(inputs.params, inputs.context, carry, z)
+
+
 def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, Reduction]:
     """Return the first backend that can run a call, and the reduced run.
 
@@ -126,7 +152,8 @@ def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, 
         if not reason:
             break
         obstacles[name] = reason
-    return Choice(cell, name, reduction.cell, obstacles, _parts.get()), reduction
+    instructions = library.load().instructions if name == cpu.PLATFORM else ""
+    return Choice(cell, name, reduction.cell, obstacles, _parts.get(), instructions), reduction
 
 
 @contextmanager

@@ -44,8 +44,9 @@ def explain(layer: Layer, params: Params, xs: Any, *args: Any, **options: Any) -
 
     Returns:
         An `Explanation`, which prints as one line for each cell that runs. In a Stack or a Bidirectional the line begins with the
-        layer and the direction. If the layer has dropout and neither `key` nor `dropout_masks` is passed, the last line says that
-        dropout is off. Its `choices` hold the same as data, for example `explain(…).choices[0].backend`.
+        layer and the direction. The kernel for CPUs is named with its instruction set, as in "cpu (avx2)". If the layer has
+        dropout and neither `key` nor `dropout_masks` is passed, the last line says that dropout is off. Its `choices` hold the
+        same as data, for example `explain(…).choices[0].backend`.
 
     Raises:
         ValueError, TypeError: as `Layer.apply` does.

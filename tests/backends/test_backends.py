@@ -24,15 +24,16 @@ def explained(layer, xs=XS, **options):
 
 @pytest.mark.usefixtures("native")
 def test_auto_takes_the_native_kernel_on_a_cpu():
-    """`auto` takes the fastest backend that can serve the call, for each run of a cell."""
-    assert explained(LSTM(UNITS)) == "LSTMCell(units=4) is run by cpu"
-    assert explained(GRU(UNITS)) == "GRUCell(units=4) is run by cpu"
-    assert explained(LSTM(UNITS, projection=2)) == "LSTMCell(units=4, projection=2) is run by cpu"
+    """`auto` takes the fastest backend that can serve the call, for each run of a cell. `explain` names the instruction set."""
+    cpu = f"cpu ({library.load().instructions})"  # for example "cpu (avx2)"
+    assert explained(LSTM(UNITS)) == f"LSTMCell(units=4) is run by {cpu}"
+    assert explained(GRU(UNITS)) == f"GRUCell(units=4) is run by {cpu}"
+    assert explained(LSTM(UNITS, projection=2)) == f"LSTMCell(units=4, projection=2) is run by {cpu}"
     lines = explained(Stack((Bidirectional(LSTM(UNITS)), LSTM(6)))).splitlines()
     assert lines == [
-        "layer 0, forward: LSTMCell(units=4) is run by cpu",
-        "layer 0, backward: LSTMCell(units=4) is run by cpu",
-        "layer 1: LSTMCell(units=6) is run by cpu",
+        f"layer 0, forward: LSTMCell(units=4) is run by {cpu}",
+        f"layer 0, backward: LSTMCell(units=4) is run by {cpu}",
+        f"layer 1: LSTMCell(units=6) is run by {cpu}",
     ]
 
 
@@ -62,7 +63,7 @@ def test_what_the_kernel_cannot_do_is_told(name):
 def test_dropout_masks_for_each_gate_and_all_carries_are_not_for_the_kernel():
     """Dropout of the inputs with one mask for all gates runs in the kernel."""
     layer = LSTM(UNITS, dropout=0.5)
-    assert explained(layer, key=jax.random.key(0)).endswith("is run by cpu")
+    assert explained(layer, key=jax.random.key(0)).endswith(f"is run by cpu ({library.load().instructions})")
     dropout_masks = {"inputs": np.ones((4, 2, FEATURES), np.float32)}
     assert "not by cpu: the inputs have a dropout mask for each gate" in explained(layer, dropout_masks=dropout_masks)
     with backends.recorded() as choices:
@@ -128,7 +129,10 @@ def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize(
     ("batch", "steps", "backend"),
-    [(1, 1, "fused"), (1, 127, "fused"), (8, 15, "fused"), (256, 1, "fused"), (1, 128, "cpu"), (8, 16, "cpu"), (256, 4, "cpu")],
+    [
+        *((1, 1, "cpu"), (2, 1, "cpu"), (3, 1, "fused"), (1, 2, "fused"), (1, 127, "fused"), (8, 15, "fused")),
+        *((256, 1, "fused"), (1, 128, "cpu"), (8, 16, "cpu"), (256, 4, "cpu")),
+    ],
 )
 def test_auto_leaves_short_windows_to_xla(batch, steps, backend):
     """Packing the weights costs more than the kernel saves on short windows; by name the kernel still runs."""
@@ -137,4 +141,4 @@ def test_auto_leaves_short_windows_to_xla(batch, steps, backend):
         explanation = explained(LSTM(UNITS), xs)
     assert explanation.startswith(f"LSTMCell(units=4) is run by {backend}")
     assert ("not by cpu: it packs the weights at every call, which pays from 4 steps and" in explanation) == (backend == "fused")
-    assert explained(LSTM(UNITS, backend="cpu"), xs) == "LSTMCell(units=4) is run by cpu"
+    assert explained(LSTM(UNITS, backend="cpu"), xs).startswith("LSTMCell(units=4) is run by cpu (")

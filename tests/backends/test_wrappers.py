@@ -9,11 +9,13 @@ import pytest
 
 import jlstm
 from jlstm import LSTM, RNN, GRUCell, LSTMCell, MinLSTMCell
+from jlstm.backends.cpu import library
 from jlstm.cell import Reduced
 from jlstm.cells import Dropout, Highway, LearnedCarry, Residual, WeightDrop, Wrapper, Zoneout
 from problems import FEATURES, TIME, UNITS, assert_close, cotangent_of, differentiate, flags, small_problem
 
 CELL, SQUARE = LSTMCell(UNITS), LSTMCell(FEATURES)
+CPU = f"cpu ({library.load().instructions})"  # as `explain` names the kernel, for example "cpu (avx2)"
 KEY = {"key": jax.random.key(5)}
 
 ALWAYS = {  # these run as the inner cell with a key too
@@ -94,13 +96,13 @@ def test_a_fast_backend_runs_the_inner_cell(name, drawn, backend):
         assert explanation.startswith(f"{cell} is run by scan; ")
     else:
         off = "\ndropout is off, since no key is given" if RNN(cell).stochastic and not drawn else ""
-        assert explanation == f"{cell} is run by {'cpu' if backend == 'auto' else backend} as {inner}{off}"
+        assert explanation == f"{cell} is run by {CPU if backend == 'auto' else backend} as {inner}{off}"
 
 
 @pytest.mark.usefixtures("native")
 def test_recurrent_dropout_is_run_by_fused():
     """The kernel has no dropout of h. Without a key there is none."""
-    assert f"{RECURRENT_DROPOUT} is run by cpu as LSTMCell" in explained(RNN(RECURRENT_DROPOUT))
+    assert f"{RECURRENT_DROPOUT} is run by {CPU} as LSTMCell" in explained(RNN(RECURRENT_DROPOUT))
     assert explained(RNN(RECURRENT_DROPOUT), **KEY).endswith("not by cpu: h or g has dropout")
     assert f"{RECURRENT_DROPOUT} is run by fused as LSTMCell" in explained(RNN(RECURRENT_DROPOUT), **KEY)
 

@@ -1,6 +1,7 @@
 """Our own LSTM and GRU, time-major, compiled by `jax.jit`. The variant is the backend. Errors are those against `scan`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,15 +13,16 @@ from jlstm import GRU, LSTM, RNN, Bidirectional, Layer, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Return the jobs. All backends share `step`, so only the variant "auto" has it, beside a call that does nothing."""
+    """Return the jobs. Only the variant "auto" has `step`, beside a call that does nothing."""
     if point.form == "matrix":
         return {"product": blocking_call(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
     layer = _layer(point, backend=setting.variant)
     params = jax.tree.map(lambda leaf: leaf.astype(setting.dtype), layer.init(jax.random.key(0), point.features))
     if point.form == "step":
-        arguments = params, layer.initial_carry(params, (point.batch,)), point.inputs()[0]
-        nothing = blocking_call(lambda _params, carry, x: (carry, x), *arguments)
-        return {"step": blocking_call(layer.step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
+        arguments = layer.initial_carry(params, (point.batch,)), point.inputs()[0]
+        nothing = blocking_call(lambda carry, x: (carry, x), *arguments)
+        step = partial(layer.step, params)  # the program holds the weights, as a session of ONNX Runtime does
+        return {"step": blocking_call(step, *arguments), "empty": nothing} if setting.variant == "auto" else {}
     lengths: Any = point.lengths if point.form == "ragged" else None
     exact_layer = _layer(point, backend="scan", unroll=1) if setting.variant == "auto" else None
 

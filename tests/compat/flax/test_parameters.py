@@ -9,6 +9,7 @@ from flax import linen, nnx, serialization
 import jlstm.compat.flax
 from flax_models import OURS
 from jlstm import convert
+from jlstm.backends.cpu import library
 from jlstm.compat.flax import explain
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, assert_equal
 
@@ -95,11 +96,12 @@ def test_all_names_but_rnn_are_those_of_flax(modules):
 @pytest.mark.usefixtures("native")
 def test_the_native_kernel_runs():
     """`explain` lists every RNN of a model in the order in which they run."""
+    cpu = f"cpu ({library.load().instructions})"
     lines = str(explain(classifier(OURS[linen]).init, jax.random.key(0), XS)).splitlines()
     assert lines == [
-        "LSTMCell(units=4) is run by cpu",
-        "LSTMCell(units=4) is run by cpu",
-        "GRUCell(units=3) is run by cpu",
+        f"LSTMCell(units=4) is run by {cpu}",
+        f"LSTMCell(units=4) is run by {cpu}",
+        f"GRUCell(units=3) is run by {cpu}",
         "SimpleCell is run by flax; not by jlstm: it is not an LSTMCell, OptimizedLSTMCell or GRUCell",
     ]
     explanation = jlstm.compat.flax.explain(network(OURS[nnx]), jax.ShapeDtypeStruct(XS.shape, XS.dtype))

@@ -2,6 +2,7 @@
 
 #include "arena.h"
 #include "calls.h"
+#include "in_place.h"
 #include "pages.h"
 #include "run.h"
 
@@ -63,17 +64,23 @@ ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 
+// The gates whose columns the kernels have.
+struct Columns {
+  Gates kernel = kAllGates, recurrent = kAllGates;
+};
+
 template <class Cell, class T>
-Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
+Sizes check_inputs(const Inputs& in, bool reverse, Checks& check, Columns of = {}) {
   const auto xs_shape = in.xs.dimensions(), recurrent_shape = in.recurrent.dimensions();
   if (xs_shape.size() != 3) check.complain("xs", "is not (time, batch, features)");
   if (recurrent_shape.size() != 2) check.complain("recurrent_kernel", "is not (size of h, 4 units)");
   if (check.failed()) return {};
   // Only a cell with c has a projection.
   const int64_t projected = in.projection.element_count() && Cell::has_c ? recurrent_shape[0] : 0;
-  const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], recurrent_shape[1] / 4, reverse, projected};
-  check("kernel", in.kernel, kType<T>, {n.features, 4 * n.units});
-  check("recurrent_kernel", in.recurrent, kType<T>, {n.h_size(), 4 * n.units});
+  const int64_t units = projected ? recurrent_shape[1] / 4 : recurrent_shape[0];
+  const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], units, reverse, projected};
+  check("kernel", in.kernel, kType<T>, {n.features, count(of.kernel) * n.units});
+  check("recurrent_kernel", in.recurrent, kType<T>, {n.h_size(), count(of.recurrent) * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
   check.optional("peepholes", in.peepholes, kType<T>, {Cell::peepholes, n.units});
   check.optional("projection", in.projection, kType<T>, {n.units + 1, n.projected});
@@ -99,21 +106,24 @@ Weights<T> weights(const Inputs& in) {
   return {data<T>(in.kernel), data<T>(in.recurrent), data<T>(in.bias), data<T>(in.projection)};
 }
 
-template <class Cell, class T>
+template <bool in_place, class Cell, class T>
 ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys,
                        ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals,
                        const Options& o) {
   Checks check;
-  const Sizes n = check_inputs<Cell, T>(in, o.reverse, check);
+  const Gates stored = stored_gates(cell);
+  const Columns of = in_place ? Columns{stored & Cell::input_gates, stored & Cell::recurrent_gates} : Columns{};
+  const Sizes n = check_inputs<Cell, T>(in, o.reverse, check, of);
   if (check.failed()) return check.error();
   Forward<T> f = forward_of<T>(in, n, o);
   check("ys", *ys, kType<T>, {n.time, n.batch, n.h_size()});
   check("final h", *h, kType<T>, {n.batch, n.h_size()});
   check("final c", *c, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
+  if (in_place && n.projected) check.complain("projection", "is for packed weights");
   if (residuals.size() != 0) {
-    if (residuals.size() != (f.stores_h() ? 3u : 2u)) {
-      check.complain("what is kept", "is not gates and c and, with mask or resets, h");
+    if (in_place || residuals.size() != (f.stores_h() ? 3u : 2u)) {
+      check.complain("what is kept", in_place ? "is not nothing" : "is not gates and c and, with mask or resets, h");
     }
     if (check.failed()) return check.error();
     auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
@@ -128,10 +138,16 @@ ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in,
   }
   if (check.failed()) return check.error();
   return with_memory([&](const Allocate& allocate) {
-    forward<Cell, T>(cell, f, weights<T>(in), team_for<T>(n, pool), allocate);
+    const Team team = team_for<T>(n, pool);
+    if constexpr (in_place) {
+      forward_in_place<Cell, T>(cell, f, weights<T>(in), team, allocate);
+    } else {
+      forward<Cell, T>(cell, f, weights<T>(in), team, allocate);
+    }
   });
 }
 
+template <bool in_place>
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
                ffi::AnyBuffer peepholes, ffi::AnyBuffer projection, ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask,
                ffi::AnyBuffer resets,
@@ -139,7 +155,8 @@ ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, f
                ffi::RemainingRets residuals, Options options) {
   const Inputs in{xs, kernel, recurrent, bias, peepholes, projection, h0, c0, mask, resets};
   return with_types(in, options, [&](const auto& cell, auto number) {
-    return run_forward<std::decay_t<decltype(cell)>, decltype(number)>(cell, pool, in, ys, h, c, residuals, options);
+    using Cell = std::decay_t<decltype(cell)>;
+    return run_forward<in_place, Cell, decltype(number)>(cell, pool, in, ys, h, c, residuals, options);
   });
 }
 
@@ -224,14 +241,20 @@ namespace {
 
 using Any = ffi::AnyBuffer;
 
+auto forward_binding() {
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+      .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+      .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+      .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
+      .Attrs<Options>();
+}
+
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run,
-                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
-                                  .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
-                                  .Attrs<Options>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run<false>, forward_binding());
+
+// The same with weights in place, without residuals.
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmInPlace, run<true>, forward_binding());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmBackward, run_back,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
