@@ -52,8 +52,7 @@ struct Options {
 // Calls f(cell, number) with the cell of a call. Only the type of the number is used.
 template <class F>
 ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
-  const auto shape = in.recurrent.dimensions();
-  const int64_t units = shape.size() == 2 ? shape[1] / 4 : 0;
+  const int64_t units = in.bias.element_count() / 4;  // the kernels have fewer columns in place
   const auto type = in.xs.element_type();
   const auto call = [&](auto number) {
     using T = decltype(number);
@@ -77,10 +76,10 @@ Sizes check_inputs(const Inputs& in, bool reverse, Checks& check, Columns of = {
   if (check.failed()) return {};
   // Only a cell with c has a projection.
   const int64_t projected = in.projection.element_count() && Cell::has_c ? recurrent_shape[0] : 0;
-  const int64_t units = projected ? recurrent_shape[1] / 4 : recurrent_shape[0];
+  const int64_t units = recurrent_shape[1] / count(of.recurrent);
   const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], units, reverse, projected};
-  check("kernel", in.kernel, kType<T>, {n.features, count(of.kernel) * n.units});
   check("recurrent_kernel", in.recurrent, kType<T>, {n.h_size(), count(of.recurrent) * n.units});
+  check("kernel", in.kernel, kType<T>, {n.features, count(of.kernel) * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
   check.optional("peepholes", in.peepholes, kType<T>, {Cell::peepholes, n.units});
   check.optional("projection", in.projection, kType<T>, {n.units + 1, n.projected});
