@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array
 
-from jlstm._src.arrays import select
 from jlstm.backends import cpu, fused, gpu, parallel, scan
 from jlstm.backends.contract import Backend, RunInputs, RunOptions
 from jlstm.backends.cpu import library
@@ -105,27 +104,6 @@ def run(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tup
     record(choice)
     carry, (ys, step_values) = MODULES[choice.backend].run(cell, inputs, options)  # step_values: results of `options.keep`
     return carry, (finish(ys), step_values)
-
-
-def run_step(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, Array]:
-    """Run one step of a cell: by the kernel for CPUs, if the options allow it, and otherwise by the cell's own equations.
-
-    Args:
-        cell: the cell.
-        inputs: the arrays, with a time axis of length 1, and without dropout masks and a mask.
-        options: as for `run`.
-
-    Returns:
-        The new carry, and the output of the step, without a time axis.
-    """
-    choice, (reduced_cell, reduced_inputs, finish) = choose(cell, inputs, options)
-    if choice.backend == cpu.PLATFORM:
-        record(choice)
-        carry, (ys, _) = cpu.run(reduced_cell, reduced_inputs, options)
-        return carry, finish(ys)[0]
-    z = jax.tree.map(lambda leaf: leaf[0], cell.project(inputs.params, inputs.context, inputs.xs))
-    carry = inputs.carry if inputs.resets is None else select(inputs.resets[0], inputs.initial, inputs.carry)
-    return cell.step(inputs.params, inputs.context, carry, z)
 
 
 def choose(cell: Cell, inputs: RunInputs, options: RunOptions) -> tuple[Choice, Reduction]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jlstm import backends
 from jlstm._src import checks
+from jlstm._src.arrays import select
 from jlstm._src.loop import Results, Steps, keep_carry, recur
 from jlstm.backends import BACKENDS
 from jlstm.backends.contract import RunInputs, RunOptions
@@ -167,8 +167,14 @@ class RNN(Layer):
         """
         if self.reverse:
             raise ValueError("step runs forwards in time but this layer has reverse=True: use apply on the whole sequence")
-        inputs = self.run_inputs(params, Steps(x[None], None, None if reset is None else reset[None]), carry)
-        new_carry, y = backends.run_step(self.cell, inputs, RunOptions(backend=self.backend))
+        dtype = self._compute_dtype(x.dtype)
+        params, cast_carry, x = _cast((params, carry, x), dtype)
+        initial, context = self.cell.begin(params, x.shape[: -1 - len(self.spatial_in)], dtype)
+        z = jax.tree.map(lambda leaf: leaf[0], self.cell.project(params, context, x[None]))  # as a sequence of one step
+        start = initial if carry is None else cast_carry
+        if reset is not None:
+            start = select(reset, initial, start)
+        new_carry, y = self.cell.step(params, context, start, z)
         return carries.returned(new_carry, carry), y
 
     def output_of(self, carry: PyTree) -> Array:

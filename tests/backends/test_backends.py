@@ -129,10 +129,7 @@ def test_a_kernel_that_jax_refuses_is_no_error(monkeypatch):
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize(
     ("batch", "steps", "backend"),
-    [
-        *((1, 1, "cpu"), (2, 1, "cpu"), (3, 1, "fused"), (1, 2, "fused"), (1, 127, "fused"), (8, 15, "fused")),
-        *((256, 1, "fused"), (1, 128, "cpu"), (8, 16, "cpu"), (256, 4, "cpu")),
-    ],
+    [(1, 1, "fused"), (1, 127, "fused"), (8, 15, "fused"), (256, 1, "fused"), (1, 128, "cpu"), (8, 16, "cpu"), (256, 4, "cpu")],
 )
 def test_auto_leaves_short_windows_to_xla(batch, steps, backend):
     """Packing the weights costs more than the kernel saves on short windows; by name the kernel still runs."""

@@ -1,7 +1,5 @@
 """The native kernel's handlers check what they get, before they read or write any data."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,10 +38,10 @@ WRONG = {
 }
 
 
-def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), cell="lstm", target="jlstm_forward", **shapes):
+def call_directly(results=((3, 2, 4), (2, 4), (2, 4)), cell="lstm", **shapes):
     dtypes = {"mask": bool, "resets": bool}
     operands = [jnp.zeros(shape, dtypes.get(name, F32)) for name, shape in (OPERANDS | shapes).items()]
-    call = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(shape, F32) for shape in results])
+    call = jax.ffi.ffi_call("jlstm_forward", [jax.ShapeDtypeStruct(shape, F32) for shape in results])
     return jax.block_until_ready(call(*operands, **(OPTIONS | {"cell": cell})))
 
 
@@ -90,18 +88,6 @@ def test_a_projection_gives_h_another_size():
         call_directly(results, **shapes | {"projection": (5, 2)})
     with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: recurrent_kernel "):
         call_directly(results, **shapes, cell="gru", c=(2, 0))
-
-
-def test_weights_in_place_have_the_columns_of_the_parameters():
-    """A GRU's weights in place have three columns for each unit, and nothing is kept for a gradient."""
-    in_place = partial(call_directly, cell="gru", target="jlstm_in_place", c=(2, 0))
-    results = (3, 2, 4), (2, 4), (2, 0)
-    assert len(in_place(results, kernel=(5, 12), recurrent_kernel=(4, 12))) == 3
-    for kernels, name in (((16, 12), "kernel"), ((12, 16), "recurrent_kernel")):
-        with pytest.raises(jax.errors.JaxRuntimeError, match=f"jlstm's kernel: {name} "):
-            in_place(results, kernel=(5, kernels[0]), recurrent_kernel=(4, kernels[1]))
-    with pytest.raises(jax.errors.JaxRuntimeError, match="jlstm's kernel: what is kept is not nothing"):
-        in_place((*results, (3, 2, 64), (3, 2, 0)), kernel=(5, 12), recurrent_kernel=(4, 12))
 
 
 def test_other_dtypes_are_refused():

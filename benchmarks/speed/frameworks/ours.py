@@ -13,7 +13,7 @@ from jlstm import GRU, LSTM, RNN, Bidirectional, Layer, Stack
 
 
 def build(point: Point, setting: Setting) -> Jobs:
-    """Return the jobs. Only the variant "auto" has `step`, beside a call that does nothing."""
+    """Return the jobs. All backends share `step`, so only the variant "auto" has it, beside a call that does nothing."""
     if point.form == "matrix":
         return {"product": blocking_call(lambda a, b: a @ b, *point.factors())} if setting.variant == "auto" else {}
     layer = _layer(point, backend=setting.variant)

@@ -14,8 +14,6 @@ from jlstm.backends.native.columns import Weights, attributes, pull_back, weight
 from jlstm.backends.native.operands import Inputs, Run, h_and_c, residual_shapes
 from jlstm.backends.native.partition import partition_batch
 
-HANDLERS = {"jlstm_forward": "JlstmForward", "jlstm_in_place": "JlstmInPlace", "jlstm_backward": "JlstmBackward"}
-
 
 @cache
 def obstacle() -> str:
@@ -25,7 +23,7 @@ def obstacle() -> str:
         return loaded.reason
     try:
         jax.devices("cpu")  # starts JAX before the registration, which is refused while JAX starts
-        for name, handler in HANDLERS.items():
+        for name, handler in (("jlstm_forward", "JlstmForward"), ("jlstm_backward", "JlstmBackward")):
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(loaded.functions[handler]), platform="cpu")
     except RuntimeError as error:
         return f"this JAX cannot call the kernel: {error}"
@@ -41,11 +39,8 @@ def forward(run: Run, inputs: Inputs, *, keep: bool) -> list[Array]:
         time, batch, _ = part.xs.shape
         shapes = [(time, batch, part.carry.h.shape[-1]), *(array.shape for array in h_and_c(part.carry))]
         shapes += residual_shapes(part)[: 2 + has_hs] if keep else []
-        options, kernel_operands = _options(run), _kernel_operands(run, part)
-        if run.in_place:
-            kernel_operands[1:3] = part.params["kernel"], part.params["recurrent_kernel"]
-        name = "jlstm_in_place" if run.in_place else "jlstm_forward"
-        ys, h, c, *residuals = _call(name, shapes, kernel_operands, options)
+        options = _options(run)
+        ys, h, c, *residuals = _call("jlstm_forward", shapes, _kernel_operands(run, part), options)
         return [ys, *(h, c)[: len(part.carry)], *residuals]
 
     result_axes = run.output_axes + run.residual_axes[: 2 + has_hs] * keep

@@ -30,13 +30,13 @@ FUNCTIONS = ("sigmoid", "tanh", "hard_sigmoid", "hard_sigmoid_0.2", "hard_tanh",
 SIXTEEN_BITS = ("bfloat16", "float16")  # which the kernels compute in float32
 
 
-def run(cell: Any, inputs: RunInputs, options: RunOptions, *, in_place: bool = False) -> tuple[PyTree, tuple[Array, PyTree]]:
-    """Run the recurrence, with the arguments and results of `scan.run`. `in_place` is that of `operands.Run`.
+def run(cell: Any, inputs: RunInputs, options: RunOptions) -> tuple[PyTree, tuple[Array, PyTree]]:
+    """Run the recurrence, with the arguments and results of `scan.run`.
 
     What has 16 bits is widened for the kernel and rounded afterwards. So only inputs, parameters, outputs and the last carry are
     rounded, not the carry of each step.
     """
-    ys, carry = primitives.run(jax.tree.map(_widen, _inputs(inputs)), cell, reverse=options.reverse, in_place=in_place)
+    ys, carry = primitives.run(jax.tree.map(_widen, _inputs(inputs)), cell, reverse=options.reverse)
     carry = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape).astype(like.dtype), carry, inputs.carry)
     return carry, (ys.reshape(*inputs.xs.shape[:-1], cell.features_out).astype(inputs.xs.dtype), None)
 

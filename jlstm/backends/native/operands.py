@@ -61,15 +61,12 @@ class Run(NamedTuple):
         reverse: whether the run goes from the last step to the first.
         precision: `jax_default_matmul_precision` where the run was called. JAX lowers the primitives later, and XLA may divide
             them among devices in another thread, where the setting is another one.
-        in_place: whether the kernel reads the weights in place, because the run has few rows. It then has no residuals:
-            derivatives, and `vmap`, which makes the rows many, are those of `reference`.
     """
 
     cell: RecurrentCell
     names: tuple[str, ...]
     reverse: bool
     precision: str | None
-    in_place: bool = False
 
     def inputs(self, operands: Any) -> Inputs:
         """Return the operands of a run from a flat sequence. Others may follow, and are left out."""

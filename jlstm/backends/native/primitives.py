@@ -52,9 +52,9 @@ class Kernel(Protocol):
         """
 
 
-def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool, in_place: bool = False) -> Outputs:
-    """Run a cell over time. `in_place` is that of `Run`."""
-    constant = Run(cell, tuple(sorted(inputs.params)), reverse, default_precision(), in_place)
+def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
+    """Run a cell over time."""
+    constant = Run(cell, tuple(sorted(inputs.params)), reverse, default_precision())
     return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 
 
@@ -133,8 +133,6 @@ def _native_linear_map(kernel: Kernel, *operands: Array, transposed: bool, wante
 
 
 def _jvp_of_run(primals: Sequence[Array], tangents: Sequence[Any], *, keep: bool, run: Run) -> tuple[Any, Any]:
-    if run.in_place:
-        return jax.jvp(partial(_run, keep=keep, run=run), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
     out = _bind(run_p, *primals, keep=True, run=run)
     outputs, residuals = out[: len(run.output_axes)], out[len(run.output_axes) :]
     linear = tangents[: len(run.tangent_axes)]
@@ -186,9 +184,6 @@ def _transpose(results: Sequence[Any], *operands: Any, transposed: bool, wanted:
 
 
 def _batch_run(operands: Sequence[Array], axes: Axes, *, keep: bool, run: Run) -> tuple[Any, Any]:
-    if run.in_place:
-        out = jax.vmap(partial(_run, keep=keep, run=run), axes)(*operands)
-        return out, (0,) * len(out)
     result_axes = run.output_axes + run.residual_axes * keep
     return fold(partial(_bind, run_p, keep=keep, run=run), operands, axes, run.input_axes, result_axes)
 

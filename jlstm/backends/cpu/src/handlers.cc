@@ -2,7 +2,6 @@
 
 #include "arena.h"
 #include "calls.h"
-#include "in_place.h"
 #include "pages.h"
 #include "run.h"
 
@@ -52,7 +51,8 @@ struct Options {
 // Calls f(cell, number) with the cell of a call. Only the type of the number is used.
 template <class F>
 ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
-  const int64_t units = in.bias.element_count() / 4;  // the kernels have fewer columns in place
+  const auto shape = in.recurrent.dimensions();
+  const int64_t units = shape.size() == 2 ? shape[1] / 4 : 0;
   const auto type = in.xs.element_type();
   const auto call = [&](auto number) {
     using T = decltype(number);
@@ -63,23 +63,17 @@ ffi::Error with_types(const Inputs& in, const Options& o, F&& f) {
   return ffi::Error::InvalidArgument("jlstm's kernel: xs must be float32 or float64");
 }
 
-// The gates whose columns the kernels have.
-struct Columns {
-  Gates kernel = kAllGates, recurrent = kAllGates;
-};
-
 template <class Cell, class T>
-Sizes check_inputs(const Inputs& in, bool reverse, Checks& check, Columns of = {}) {
+Sizes check_inputs(const Inputs& in, bool reverse, Checks& check) {
   const auto xs_shape = in.xs.dimensions(), recurrent_shape = in.recurrent.dimensions();
   if (xs_shape.size() != 3) check.complain("xs", "is not (time, batch, features)");
   if (recurrent_shape.size() != 2) check.complain("recurrent_kernel", "is not (size of h, 4 units)");
   if (check.failed()) return {};
   // Only a cell with c has a projection.
   const int64_t projected = in.projection.element_count() && Cell::has_c ? recurrent_shape[0] : 0;
-  const int64_t units = recurrent_shape[1] / count(of.recurrent);
-  const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], units, reverse, projected};
-  check("recurrent_kernel", in.recurrent, kType<T>, {n.h_size(), count(of.recurrent) * n.units});
-  check("kernel", in.kernel, kType<T>, {n.features, count(of.kernel) * n.units});
+  const Sizes n{xs_shape[0], xs_shape[1], xs_shape[2], recurrent_shape[1] / 4, reverse, projected};
+  check("kernel", in.kernel, kType<T>, {n.features, 4 * n.units});
+  check("recurrent_kernel", in.recurrent, kType<T>, {n.h_size(), 4 * n.units});
   check("bias", in.bias, kType<T>, {4 * n.units});
   check.optional("peepholes", in.peepholes, kType<T>, {Cell::peepholes, n.units});
   check.optional("projection", in.projection, kType<T>, {n.units + 1, n.projected});
@@ -105,24 +99,21 @@ Weights<T> weights(const Inputs& in) {
   return {data<T>(in.kernel), data<T>(in.recurrent), data<T>(in.bias), data<T>(in.projection)};
 }
 
-template <bool in_place, class Cell, class T>
+template <class Cell, class T>
 ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in, ffi::Result<ffi::AnyBuffer> ys,
                        ffi::Result<ffi::AnyBuffer> h, ffi::Result<ffi::AnyBuffer> c, ffi::RemainingRets residuals,
                        const Options& o) {
   Checks check;
-  const Gates stored = stored_gates(cell);
-  const Columns of = in_place ? Columns{stored & Cell::input_gates, stored & Cell::recurrent_gates} : Columns{};
-  const Sizes n = check_inputs<Cell, T>(in, o.reverse, check, of);
+  const Sizes n = check_inputs<Cell, T>(in, o.reverse, check);
   if (check.failed()) return check.error();
   Forward<T> f = forward_of<T>(in, n, o);
   check("ys", *ys, kType<T>, {n.time, n.batch, n.h_size()});
   check("final h", *h, kType<T>, {n.batch, n.h_size()});
   check("final c", *c, kType<T>, {n.batch, Cell::has_c ? n.units : 0});
   f.ys = result_data<T>(*ys), f.h = data<T>(*h), f.c = data<T>(*c);
-  if (in_place && n.projected) check.complain("projection", "is for packed weights");
   if (residuals.size() != 0) {
-    if (in_place || residuals.size() != (f.stores_h() ? 3u : 2u)) {
-      check.complain("what is kept", in_place ? "is not nothing" : "is not gates and c and, with mask or resets, h");
+    if (residuals.size() != (f.stores_h() ? 3u : 2u)) {
+      check.complain("what is kept", "is not gates and c and, with mask or resets, h");
     }
     if (check.failed()) return check.error();
     auto gates = *residuals.get<ffi::AnyBuffer>(0), cs = *residuals.get<ffi::AnyBuffer>(1);
@@ -137,16 +128,10 @@ ffi::Error run_forward(const Cell& cell, ffi::ThreadPool pool, const Inputs& in,
   }
   if (check.failed()) return check.error();
   return with_memory([&](const Allocate& allocate) {
-    const Team team = team_for<T>(n, pool);
-    if constexpr (in_place) {
-      forward_in_place<Cell, T>(cell, f, weights<T>(in), team, allocate);
-    } else {
-      forward<Cell, T>(cell, f, weights<T>(in), team, allocate);
-    }
+    forward<Cell, T>(cell, f, weights<T>(in), team_for<T>(n, pool), allocate);
   });
 }
 
-template <bool in_place>
 ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, ffi::AnyBuffer recurrent, ffi::AnyBuffer bias,
                ffi::AnyBuffer peepholes, ffi::AnyBuffer projection, ffi::AnyBuffer h0, ffi::AnyBuffer c0, ffi::AnyBuffer mask,
                ffi::AnyBuffer resets,
@@ -154,8 +139,7 @@ ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer xs, ffi::AnyBuffer kernel, f
                ffi::RemainingRets residuals, Options options) {
   const Inputs in{xs, kernel, recurrent, bias, peepholes, projection, h0, c0, mask, resets};
   return with_types(in, options, [&](const auto& cell, auto number) {
-    using Cell = std::decay_t<decltype(cell)>;
-    return run_forward<in_place, Cell, decltype(number)>(cell, pool, in, ys, h, c, residuals, options);
+    return run_forward<std::decay_t<decltype(cell)>, decltype(number)>(cell, pool, in, ys, h, c, residuals, options);
   });
 }
 
@@ -240,20 +224,14 @@ namespace {
 
 using Any = ffi::AnyBuffer;
 
-auto forward_binding() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-      .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
-      .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
-      .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
-      .Attrs<Options>();
-}
-
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run<false>, forward_binding());
-
-// The same with weights in place, without residuals.
-XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmInPlace, run<true>, forward_binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmForward, run,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
+                                  .Ret<Any>().Ret<Any>().Ret<Any>().RemainingRets()
+                                  .Attrs<Options>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JlstmBackward, run_back,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()

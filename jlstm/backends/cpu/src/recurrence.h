@@ -105,7 +105,6 @@ struct Forward {
   const uint8_t *mask, *resets;
   const T* zs;  // x W + b of the steps from t = `zs_first` on. If null, forward_step computes it
   int64_t zs_first;
-  bool summed;  // whether zs has h U too
   T* ys;
   T *h, *c;  // the last carry (batch, units)
   T* gates;  // gates after their functions (time, batch, columns). Null if there is no backward run
@@ -173,15 +172,13 @@ void forward_step(const Cell& cell, const Forward<T>& f, int64_t k, int64_t row_
         V sums[kRows][4];
         for (int r = 0; r < rows; ++r) {
           const T* z = f.zs ? f.zs + ((t - f.zs_first) * n.batch + row + r) * gate_width + block * kColumns<T> + offset : nullptr;
-          const T* bias = z ? nullptr : panel_of<T>(f.bias, 1, block, part);
+          const T* bias = panel_of<T>(f.bias, 1, block, part);
           for (int gate = 0; gate < 4; ++gate) sums[r][gate] = load<T>(z ? z + gate * kUnits<T> : bias + gate * kLanes<T>);
         }
-        if (!f.summed) {
-          const T* kernel = panel_of<T>(f.kernel, n.features, block, part);
-          const T* recurrent = panel_of<T>(f.recurrent, h_size, block, part);
-          multiply_two<T, Cell::input_gates, Cell::recurrent_gates>(rows, x, f.zs ? 0 : n.features, kernel, h, h_size, recurrent,
-                                                                    sums[0]);
-        }
+        const T* kernel = panel_of<T>(f.kernel, n.features, block, part);
+        const T* recurrent = panel_of<T>(f.recurrent, h_size, block, part);
+        multiply_two<T, Cell::input_gates, Cell::recurrent_gates>(rows, x, f.zs ? 0 : n.features, kernel, h, h_size, recurrent,
+                                                                  sums[0]);
         for (int r = 0; r < rows; ++r) {
           const int64_t sequence = row + r;
           T* gates = f.gates ? f.gates + (t * n.batch + sequence) * gate_width + block * kColumns<T> + offset : nullptr;

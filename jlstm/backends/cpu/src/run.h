@@ -73,21 +73,17 @@ void pack_all(const Sizes& n, const Weights<T>& w, T* kernel, T* recurrent, T* b
   });
 }
 
-// Computes the results of a run without sequences or steps. Returns whether the run is one.
-template <class Cell, class T>
-bool finish_empty(const Forward<T>& f) {
-  if (f.n.batch && f.n.time) return false;
-  if (f.n.batch) std::copy(f.h0, f.h0 + f.n.batch * f.n.h_size(), f.h);
-  if (f.n.batch && Cell::has_c) std::copy(f.c0, f.c0 + f.n.batch * f.n.units, f.c);
-  return true;
-}
-
 // Runs the layer over all steps. On entry f has sizes, inputs and results; this function sets its weights, bias and zs.
 template <class Cell, class T>
 void forward(const Cell& cell, Forward<T> f, const Weights<T>& w, const Team& team, const Allocate& allocate) {
   const Sizes& n = f.n;
   const int64_t gate_width = columns<T>(n), threads = team.threads();
-  if (finish_empty<Cell>(f)) return;
+  if (n.batch == 0) return;
+  if (n.time == 0) {
+    std::copy(f.h0, f.h0 + n.batch * n.h_size(), f.h);
+    if constexpr (Cell::has_c) std::copy(f.c0, f.c0 + n.batch * n.units, f.c);
+    return;
+  }
   T* kernel = make<T>(allocate, n.features * gate_width);
   T* recurrent = make<T>(allocate, n.h_size() * gate_width);
   T* bias = make<T>(allocate, gate_width);

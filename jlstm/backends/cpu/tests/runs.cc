@@ -1,6 +1,5 @@
 // Runs of many sizes in arrays of exactly the size they need, so that a sanitizer finds every access outside of them. The tests
-// in Python check that results are right. Here they must be equal with one thread and three, with and without residuals, and with
-// weights packed and in place.
+// in Python check that results are right. Here they must be equal with one thread and three, and with and without residuals.
 
 #include <cmath>
 #include <memory>
@@ -8,7 +7,6 @@
 #include <thread>
 
 #include "functions.h"
-#include "in_place.h"
 #include "run.h"
 #include "tests.h"
 
@@ -121,48 +119,14 @@ std::vector<Array<T>> results(const Problem<T>& p, int64_t threads, bool differe
   return {ys, h, c, dxs, dkernel, drecurrent, dbias, dpeepholes, dprojection, dh, dc};
 }
 
-// The columns of some gates.
-template <class T>
-Array<T> columns_of(const Array<T>& weights, int64_t units, Gates gates) {
-  Array<T> some;
-  for (size_t k = 0; k < weights.size(); ++k) {
-    if (has(gates, int(int64_t(k) / units % 4))) some.push_back(weights[k]);
-  }
-  return some;
-}
-
-// The results of a run with weights in place.
-template <class Cell, class T>
-std::vector<Array<T>> results_in_place(const Problem<T>& p, int64_t threads) {
-  const Sizes& n = p.n;
-  const Cell cell = cell_of<Cell>(p);
-  const Gates stored = stored_gates(cell);
-  const Array<T> kernel = columns_of(p.kernel, n.units, stored & Cell::input_gates);
-  const Array<T> recurrent = columns_of(p.recurrent, n.units, stored & Cell::recurrent_gates);
-  const auto count = static_cast<size_t>(n.batch * n.units);
-  Array<T> ys(size_t(n.time) * count), h(count), c(count);
-  Forward<T> f{};
-  f.n = n, f.xs = p.xs.data(), f.h0 = p.h.data(), f.c0 = p.c.data();
-  f.mask = p.mask.empty() ? nullptr : p.mask.data(), f.resets = p.resets.empty() ? nullptr : p.resets.data();
-  f.ys = ys.data(), f.h = h.data(), f.c = c.data();
-  Resources resources(threads);
-  const Weights<T> weights{kernel.data(), recurrent.data(), p.bias.data()};
-  forward_in_place<Cell, T>(cell, f, weights, resources.team(), resources.allocate());
-  return {ys, h, c};
-}
-
 template <class Cell, class T>
 void check(const Sizes& n, bool masked, bool reset) {
   const Problem<T> p(n, masked, reset);
   const auto alone = results<Cell>(p, 1, true), together = results<Cell>(p, 3, true);
   const auto without_residuals = results<Cell>(p, 2, false);
-  std::vector<Array<T>> in_place, in_place_together;
-  if (!n.projected) in_place = results_in_place<Cell>(p, 1), in_place_together = results_in_place<Cell>(p, 3);
   for (size_t k = 0; k < alone.size(); ++k) {
     expect(same(alone[k], together[k]), "three threads compute what one does, to the bit");
     if (k < without_residuals.size()) expect(same(alone[k], without_residuals[k]), "the same without residuals, to the bit");
-    if (k < in_place.size()) expect(same(alone[k], in_place[k]), "the same with weights in place, to the bit");
-    if (k < in_place.size()) expect(same(alone[k], in_place_together[k]), "and with three threads");
     for (T x : alone[k]) expect(std::isfinite(x), "all results are finite");
   }
 }

@@ -9,6 +9,4 @@ constexpr Gates kAllGates = 0b1111;
 
 constexpr bool has(Gates gates, int gate) { return gates >> gate & 1; }
 
-constexpr int count(Gates gates) { return has(gates, 0) + has(gates, 1) + has(gates, 2) + has(gates, 3); }
-
 }  // namespace jlstm
