@@ -46,7 +46,7 @@ def derivatives(layer, args, tangents, cotangent, mask, resets):
     return jax.jvp(function, args, tangents)[1], jax.vjp(function, *args)[1](cotangent)
 
 
-@pytest.mark.table(quick=14)
+@pytest.mark.table(quick=10)
 @every
 def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     """A sequence cut in two gives the same too."""
@@ -58,7 +58,7 @@ def test_step_by_step_is_the_same_as_the_sequence(cell, x64):
     assert_close((continued[0], first[:, :2], continued[1][:, :3]), (carry, ys[:, :2], ys[:, 2:]), atol=1e-13)
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=2)
 @every
 def test_padding_counts_for_nothing(cell, x64):
     """A padded sequence gives its own results and then zeros, and NaN in padding harms nothing."""
@@ -90,7 +90,7 @@ def test_resets_start_anew(cell, x64):
     assert_close(ys[:, :2], steps(layer, params, xs[:, :2], start)[1], atol=1e-13)
 
 
-@pytest.mark.table(quick=4)
+@pytest.mark.table(quick=2)
 @every
 def test_gradients_are_those_of_finite_differences(cell, x64):
     """Forward and reverse mode are right for parameters, inputs and carry, with a mask and resets."""
@@ -185,7 +185,7 @@ def test_dropout_is_drawn_from_a_key(name):
     assert (first != undropped).any()
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("name", ["minLSTM", "minGRU", "mLSTM", "mLSTM, exp"])
 @pytest.mark.parametrize(
     ("reverse", "sequences"),

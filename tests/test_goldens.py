@@ -22,7 +22,7 @@ def run(golden, layers, params, xs, carries, mask, lengths):
     return xs, last
 
 
-@pytest.mark.table(quick=12)
+@pytest.mark.table(quick=8)
 @pytest.mark.parametrize("golden", CASES, ids=lambda golden: golden.name)
 def test_outputs_last_carry_and_gradients(golden, x64):
     """All values that the case has agree. Where it repeats the last output over padding, ours is zero."""

@@ -46,7 +46,7 @@ def test_forget_bias_is_left_to_bias_init():
     np.testing.assert_array_equal(bias, np.repeat([1, 0.5, 1, 1], UNITS).astype(np.float32))
 
 
-@pytest.mark.table(quick=14)
+@pytest.mark.table(quick=8)
 @pytest.mark.parametrize("name", sorted(INITIALIZERS))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_name_draws_in_every_dtype(name, dtype):

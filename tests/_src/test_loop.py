@@ -40,7 +40,7 @@ CASES = {
 }
 
 
-@pytest.mark.table(quick=14)
+@pytest.mark.table(quick=9)
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_equal_the_textbook(name):
     """Outputs, last carry and the gradients for weights, inputs and carry equal float64 NumPy, gate by gate."""

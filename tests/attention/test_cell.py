@@ -17,7 +17,7 @@ from parity.textbook import lstm
 from problems import BATCH, FEATURES, TIME, UNITS, assert_close, normal
 from tensorflow_modules import keras, tf
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("tensorflow")]
+pytestmark = pytest.mark.xdist_group("tensorflow")
 
 every = pytest.mark.parametrize("name", CELLS)
 

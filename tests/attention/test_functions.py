@@ -12,7 +12,7 @@ from parity.textbook import attention as textbook
 from problems import assert_slopes
 from tensorflow_modules import keras, tf
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("tensorflow")]
+pytestmark = pytest.mark.xdist_group("tensorflow")
 
 BATCH, TARGETS, SOURCE, UNITS, SIZE = 3, 2, 5, 4, 6
 FUNCTIONS = {"additive": additive_attention, "multiplicative": multiplicative_attention}

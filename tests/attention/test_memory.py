@@ -12,8 +12,6 @@ from jlstm.attention import Attention, Memory, with_memory
 from jlstm.cells import ConvLSTMCell, LSTMCarry
 from problems import BATCH, FEATURES, TIME, UNITS, normal
 
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.mark.parametrize("name", CELLS)
 def test_shapes_and_dtypes(name):

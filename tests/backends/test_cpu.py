@@ -45,7 +45,7 @@ SIZES = {  # batch, time, features, units
 }
 
 
-@pytest.mark.table(quick=7)
+@pytest.mark.table(quick=5)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reverse", [False, True], ids=["plain", "reverse, mask and resets"])

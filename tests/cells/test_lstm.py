@@ -33,7 +33,7 @@ def test_the_cell_alone_runs_a_step():
     assert_close(initial, LSTMCarry(np.zeros((2, UNITS)), np.zeros((2, UNITS))), atol=0)
 
 
-@pytest.mark.table(quick=7)
+@pytest.mark.table(quick=5)
 @pytest.mark.parametrize("name", sorted(textbook.ACTIVATIONS))
 @pytest.mark.parametrize("option", ["activation", "recurrent_activation", "output_activation"])
 def test_activations_act_where_they_should(name, option):

@@ -64,7 +64,7 @@ def test_the_options_are_all_there_are(make):
     assert defaults == make()
 
 
-@pytest.mark.table(quick=5)
+@pytest.mark.table(quick=3)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_every_pair_equals_numpy(cell, x64):
     """Initial biases, masks and outputs equal NumPy's. Each gradient equals a slope by central differences.

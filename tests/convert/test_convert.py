@@ -10,7 +10,7 @@ from jlstm.convert import layout, torch
 from jlstm.convert.arrays import FLOATS, floating
 from problems import UNITS, small_problem
 
-CONVERTERS = [getattr(convert, name) for name in convert.__all__ if name != "FileLayers"]
+CONVERTERS = [getattr(convert, name) for name in convert.__all__ if name not in ("FileLayers", "OtherLayer")]
 NO_WEIGHTS = [
     *(None, 3, "x", {}, [], [[], []], [np.ones(3)] * 3, {1: np.ones((3, 3))}, {"a": {"b": 1}}),
     *({"params": 3}, {"cell": 3}, {"forward_rnn": 3, "backward_rnn": 3}, {"gates/kernel": 1}, {"w": 3}, {"R": 1, "W": 2}),

@@ -66,6 +66,7 @@ def test_training_by_epochs_prints_a_line_for_each(training, tmp_path, capsys):
 
 @pytest.mark.skipif(not os.environ.get("JLSTM_DATA"), reason="JLSTM_DATA names no folder with mnist.npz")
 @pytest.mark.loose
+@pytest.mark.slow
 def test_training_on_mnist_runs(training, tmp_path, capsys, monkeypatch):
     """Images of another size than the digits' work: twenty steps are better than chance."""
     shortened = lambda dataset: dataset._replace(test=training.Split(*(part[:1000] for part in dataset.test)))

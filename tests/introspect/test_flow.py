@@ -74,6 +74,7 @@ def test_padding_and_resets_are_where_the_gradient_ends(cell, reverse):
     assert np.all(got.state[3] == 0)
 
 
+@pytest.mark.slow
 def test_lengths_of_a_flow_are_the_mask_they_stand_for():
     """Without a loss, L is the sum of each sequence's last output, in stacks too."""
     layer, params, xs, carry = small_problem(Stack((Bidirectional(LSTM(UNITS)), LSTM(6))))

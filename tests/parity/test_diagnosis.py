@@ -260,7 +260,7 @@ def test_a_common_fault_is_diagnosed_in_every_precision(name, dtype):
     assert diagnosis_of(plant, options | {"dtype": dtype}).causes[0].endswith(says)
 
 
-@pytest.mark.table(quick=9)
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_fault_is_diagnosed(name):
     """The first cause is the right one. Others may fit these numbers equally well."""

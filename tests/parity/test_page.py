@@ -46,7 +46,7 @@ def test_an_error_on_the_page_would_be_noticed(report_page, browser):
     assert "ReferenceError" in console[0]
 
 
-@pytest.mark.table(quick=2)
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize(
     ("chosen", "rows", "count_text"),
     [

@@ -37,6 +37,7 @@ def test_only_senseless_pairs_are_left_out():
     assert left_out == step | {(("mask", "none"), ("zero_output", True))}
 
 
+@pytest.mark.slow
 def test_table_is_the_same_every_time():
     """The cases do not depend on the run, so a failure can be selected by name."""
     assert covering(OPTIONS, table.sensible_pairs(), makes_sense) == table.rows()

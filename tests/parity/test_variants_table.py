@@ -22,6 +22,7 @@ def test_every_sensible_pair_is_held():
     assert variants_table.coverage(rows[:-1])[0] < possible_pairs
 
 
+@pytest.mark.slow
 def test_names_are_their_own():
     """Names are unique over both tables, so that a case can be selected. There are dozens, not hundreds."""
     names = list(variants_table.named_rows())

@@ -192,7 +192,7 @@ def test_no_bug_passes(dtype):
     assert verdict(dtype, right(dtype, True)[2], True) == "pass"
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("bug", CELLS)
 def test_bug_in_the_cell_fails(bug):
     """A cell with one deliberate bug, and no rounding, fails by the limits of every dtype."""
@@ -201,7 +201,7 @@ def test_bug_in_the_cell_fails(bug):
         assert verdict(dtype, ours.run(wrong, right(dtype)[0])) == "fail", dtype
 
 
-@pytest.mark.table(quick=9)
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bug", RUNS)
 def test_bug_around_the_cell_fails(bug, dtype):

@@ -188,7 +188,7 @@ def without_diagnosis(monkeypatch):
     monkeypatch.setattr(check, "explain", lambda *_: Diagnosis())
 
 
-@pytest.mark.table(quick=9)
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize(("framework", "name"), ROWS)
 def test_what_the_converter_returns_passes(framework, name, files):
     """Without a fault all files pass, so that each failure is caused by its fault."""
@@ -196,7 +196,7 @@ def test_what_the_converter_returns_passes(framework, name, files):
     assert model.verdict(file, outcomes(file, name)) == "pass"
 
 
-@pytest.mark.table(quick=9)
+@pytest.mark.table(quick=6)
 @pytest.mark.parametrize(("framework", "name", "fault"), PARAMETERS)
 @pytest.mark.usefixtures("without_diagnosis")
 def test_a_fault_of_the_converter_fails(framework, name, fault, files):

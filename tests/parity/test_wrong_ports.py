@@ -77,7 +77,7 @@ def test_wrong_layers_of_keras_never_pass(write, name, framework, tmp_path):
     never_passes(write(import_module(framework), tmp_path / name))
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=1)
 @pytest.mark.parametrize(("write", "name", "framework"), keras_rows(wrong_keras.RIGHT))
 def test_right_layers_of_keras_pass(write, name, framework, capsys, tmp_path):
     """They pass with masks and backward, alone and in the whole model."""
