@@ -29,7 +29,7 @@ collect_ignore_glob += [] if program() else ["*/test_page.py"]
 hypothesis.settings.register_profile(
     "jlstm",
     deadline=None,  # the first example compiles
-    max_examples=20,
+    max_examples=12,
     derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # x64 is the same for all examples
 )

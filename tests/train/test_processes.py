@@ -163,6 +163,7 @@ def test_one_device_goes_on_from_the_checkpoint_of_two_processes(one_device, fol
     assert [record.step for record in result.history] == RECORDS
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_batch_are_one_device(two, one_device):
     """Each has half of the columns of every kernel, and gets the whole batch."""
     assert_as_one_device(two, 1, one_device["classifier"])

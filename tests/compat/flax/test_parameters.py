@@ -108,6 +108,7 @@ def test_the_native_kernel_runs():
     assert [choice.backend for choice in explanation.choices] == ["cpu"] * 3
 
 
+@pytest.mark.slow
 def test_transformations_of_flax_and_jax_work(variables):
     """`nn.remat`, `nn.vmap` and `nnx.jit` of an RNN give the results and gradients of the plain one."""
     nn = OURS[linen]
