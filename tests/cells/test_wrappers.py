@@ -195,7 +195,7 @@ REFUSED = {("Zoneout", inner): ValueError for inner in ("Dropout", "variational"
 REFUSED |= {("WeightDrop", inner): TypeError for inner in ("Highway", "LearnedCarry")}
 
 
-@pytest.mark.table(quick=3)
+@pytest.mark.table(quick=2)
 @pytest.mark.parametrize("outer", WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS)
 def test_every_pair_of_wrappers(outer, inner):

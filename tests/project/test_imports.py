@@ -44,6 +44,7 @@ def loaded():
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.table(quick=8)
 @pytest.mark.parametrize("name", HEAVY)
 def test_nothing_heavy_is_imported(loaded, name):
     """The core imports no framework, no plotting library and no type checker."""

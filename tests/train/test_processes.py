@@ -129,6 +129,7 @@ def test_two_processes_are_one_device(four_jobs, one_device, job, name):
     assert_as_one_device(four_jobs, job, one_device[name])
 
 
+@pytest.mark.slow
 def test_the_history_is_written_once(two):
     """One process writes the history, with all records."""
     history = read(two.folder / "history.jsonl")
