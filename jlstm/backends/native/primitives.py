@@ -53,7 +53,7 @@ class Kernel(Protocol):
 
 
 def run(inputs: Inputs, cell: RecurrentCell, *, reverse: bool) -> Outputs:
-    """Run a cell over time."""
+    """Run a cell over all time steps by the native kernel of the platform, and return the outputs and the last carry."""
     constant = Run(cell, tuple(sorted(inputs.params)), reverse, default_precision())
     return constant.outputs(_bind(run_p, *constant.flat(inputs), keep=False, run=constant))
 

@@ -153,7 +153,7 @@ class Builder:
         return Built(class_name, config, params, trainable, kind.make(config, self.version), dtype, kind.casts)
 
     def _model(self, entry: Config, place: Place) -> Built:
-        """Return a model as a layer."""
+        """Return a nested model as one layer of the model around it, with its parameters by layer."""
         graph = self.graph(entry, place)
         params, trainable = parameters(graph.layers)
         trainable = trainable if _is_trained(entry["config"]) else _flags(params, trained=False)
@@ -212,10 +212,9 @@ class Builder:
 
 def parameters(layers: Mapping[str, Built]) -> tuple[Params, Any]:
     """Return the parameters of the layers that have any, by name, and the tree of those that Keras trains."""
-    return tuple(  # type: ignore[return-value]
-        {name: getattr(layer, field) for name, layer in layers.items() if jax.tree.leaves(layer.params)}
-        for field in ("params", "trainable")
-    )
+    with_params = {name: layer for name, layer in layers.items() if jax.tree.leaves(layer.params)}
+    params = {name: layer.params for name, layer in with_params.items()}
+    return params, {name: layer.trainable for name, layer in with_params.items()}
 
 
 def _run_on_steps(inner: Built, params: Params, call: Call) -> tuple[Value, ...]:

@@ -43,7 +43,7 @@ def plus_bias(y: Array, params: Params) -> Array:
     return y + jnp.reshape(params["bias"], (1,) * (y.ndim - 1) + (-1,)) if "bias" in params else y
 
 
-def embedding(config: Config, version: Version) -> Run:  # noqa: ARG001
+def embedding(config: Config, version: Version) -> Run:
     """Return rows of the matrix of embeddings. With `mask_zero`, index 0 is padding.
 
     An index outside of the matrix gives NaN, because a compiled program cannot raise an error.
@@ -60,7 +60,7 @@ def embedding(config: Config, version: Version) -> Run:  # noqa: ARG001
     return run
 
 
-def masking(config: Config, version: Version) -> Run:  # noqa: ARG001
+def masking(config: Config, version: Version) -> Run:
     """Return the inputs and a new mask: a step whose features all equal `mask_value` does not count, and becomes zero."""
 
     def run(_: Params, call: Call) -> Value:
@@ -76,7 +76,7 @@ def activation_layer(config: Config, version: Version) -> Run:
     return elementwise(activations.function("activation", config["activation"], version))
 
 
-def relu(config: Config, version: Version) -> Run:  # noqa: ARG001
+def relu(config: Config, version: Version) -> Run:
     """Return the layer ReLU with its slope below and its limit above the threshold."""
     slope, limit, threshold = config["negative_slope"], config["max_value"], config["threshold"]
 
@@ -87,18 +87,18 @@ def relu(config: Config, version: Version) -> Run:  # noqa: ARG001
     return elementwise(function)
 
 
-def leaky_relu(config: Config, version: Version) -> Run:  # noqa: ARG001
+def leaky_relu(config: Config, version: Version) -> Run:
     """Return the layer LeakyReLU. Keras 2 calls the slope `alpha`."""
     slope = config["negative_slope"] if "negative_slope" in config else config["alpha"]
     return elementwise(lambda x: jax.nn.leaky_relu(x, slope))
 
 
-def elu(config: Config, version: Version) -> Run:  # noqa: ARG001
-    """Return the layer ELU."""
+def elu(config: Config, version: Version) -> Run:
+    """Return the layer ELU: x above 0, and alpha (exp(x) - 1) below."""
     return elementwise(lambda x: jax.nn.elu(x, config["alpha"]))
 
 
-def prelu(config: Config, version: Version) -> Run:  # noqa: ARG001
+def prelu(config: Config, version: Version) -> Run:
     """Return the layer PReLU, whose slopes below 0 are parameters."""
 
     def run(params: Params, call: Call) -> Value:
@@ -108,7 +108,7 @@ def prelu(config: Config, version: Version) -> Run:  # noqa: ARG001
     return run
 
 
-def softmax(config: Config, version: Version) -> Run:  # noqa: ARG001
+def softmax(config: Config, version: Version) -> Run:
     """Return the layer Softmax, where masked entries get the probability 0."""
     axis = tuple(config["axis"]) if isinstance(config["axis"], list) else config["axis"]
 
@@ -124,13 +124,13 @@ def softmax(config: Config, version: Version) -> Run:  # noqa: ARG001
     return run
 
 
-def flatten(config: Config, version: Version) -> Run:  # noqa: ARG001
+def flatten(config: Config, version: Version) -> Run:
     """Return (batch, everything else). The mask is dropped."""
     channels_last(config)
     return dropping_mask(lambda x: x.reshape(len(x), math.prod(x.shape[1:])))
 
 
-def reshape(config: Config, version: Version) -> Run:  # noqa: ARG001
+def reshape(config: Config, version: Version) -> Run:
     """Return the inputs in another shape, of which one size may be -1."""
     shape = tuple(config["target_shape"])
 
@@ -143,25 +143,25 @@ def reshape(config: Config, version: Version) -> Run:  # noqa: ARG001
     return dropping_mask(function)
 
 
-def permute(config: Config, version: Version) -> Run:  # noqa: ARG001
+def permute(config: Config, version: Version) -> Run:
     """Return the inputs with permuted axes, of which the first one after the batch is 1."""
     return dropping_mask(lambda x: x.transpose(0, *config["dims"]))
 
 
-def repeat_vector(config: Config, version: Version) -> Run:  # noqa: ARG001
+def repeat_vector(config: Config, version: Version) -> Run:
     """Return (batch, n, features) from (batch, features)."""
     return dropping_mask(lambda x: jnp.broadcast_to(x[:, None], (len(x), config["n"], *x.shape[1:])))
 
 
-def rescaling(config: Config, version: Version) -> Run:  # noqa: ARG001
+def rescaling(config: Config, version: Version) -> Run:
     """Return scale · x + offset."""
     if isinstance(config["scale"], list) or isinstance(config["offset"], list):
         raise UnsupportedError("it has a list of scales or offsets: scale the inputs yourself, and save the model without it")
     return elementwise(lambda x: x * config["scale"] + config["offset"])
 
 
-def identity(config: Config, version: Version) -> Run:  # noqa: ARG001
-    """Return the inputs."""
+def identity(config: Config, version: Version) -> Run:
+    """Return a layer that passes its inputs on unchanged, with their mask."""
     return elementwise(lambda x: x)
 
 

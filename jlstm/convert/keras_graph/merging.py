@@ -41,10 +41,10 @@ def _mask(masks: list[Array | None], version: Version) -> Array | None:
 
 def merge_by(function: Callable[[Array, Array], Array]) -> Callable[[Config, Version], Run]:
     """Return the maker of a layer that merges its inputs two by two, from left to right."""
-    return lambda config, version: _merge(lambda arrays: reduce(function, arrays), version)  # noqa: ARG005
+    return lambda config, version: _merge(lambda arrays: reduce(function, arrays), version)
 
 
-def average(config: Config, version: Version) -> Run:  # noqa: ARG001
+def average(config: Config, version: Version) -> Run:
     """Return the mean of the inputs."""
     return _merge(lambda arrays: reduce(jnp.add, arrays) / len(arrays), version)
 

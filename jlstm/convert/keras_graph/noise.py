@@ -25,7 +25,7 @@ def _with_key(function: Callable[[Array, Array], Array], level: float) -> Run:
     return run
 
 
-def dropout(config: Config, version: Version) -> Run:  # noqa: ARG001
+def dropout(config: Config, version: Version) -> Run:
     """Return inputs of which each is 0 with probability `rate`, and else divided by 1 - rate."""
     noise_shape = config.get("noise_shape")
 
@@ -36,7 +36,7 @@ def dropout(config: Config, version: Version) -> Run:  # noqa: ARG001
     return _with_key(function, config["rate"])
 
 
-def spatial_dropout(config: Config, version: Version) -> Run:  # noqa: ARG001
+def spatial_dropout(config: Config, version: Version) -> Run:
     """Return inputs of which whole features are 0: one mask for all steps, or all pixels."""
     return _with_key(
         lambda key, x: _drop(key, x, config["rate"], (len(x), *(1 for _ in x.shape[1:-1]), x.shape[-1])), config["rate"]
@@ -50,12 +50,12 @@ def _drop(key: Array, x: Array, rate: float, shape: Any) -> Array:
     return jnp.where(jax.random.bernoulli(key, 1 - rate, tuple(shape)), x / (1 - rate), 0)
 
 
-def gaussian_noise(config: Config, version: Version) -> Run:  # noqa: ARG001
+def gaussian_noise(config: Config, version: Version) -> Run:
     """Return x plus normal noise of the standard deviation `stddev`."""
     return _with_key(lambda key, x: x + config["stddev"] * jax.random.normal(key, x.shape, x.dtype), config["stddev"])
 
 
-def gaussian_dropout(config: Config, version: Version) -> Run:  # noqa: ARG001
+def gaussian_dropout(config: Config, version: Version) -> Run:
     """Return x times normal noise of mean 1 and variance rate / (1 - rate)."""
     stddev = math.sqrt(config["rate"] / (1 - config["rate"]))
     return _with_key(lambda key, x: x * (1 + stddev * jax.random.normal(key, x.shape, x.dtype)), config["rate"])

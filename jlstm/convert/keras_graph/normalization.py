@@ -15,7 +15,7 @@ from jlstm.convert.keras_model.options import Version
 Config = Mapping[str, Any]
 
 
-def batch_normalization(config: Config, version: Version) -> Run:  # noqa: ARG001
+def batch_normalization(config: Config, version: Version) -> Run:
     """Return (x - moving_mean) / sqrt(moving_variance + ε) · gamma + beta, in training too. The mask is passed on.
 
     The moving statistics get no gradients.
@@ -31,7 +31,7 @@ def batch_normalization(config: Config, version: Version) -> Run:  # noqa: ARG00
     return run
 
 
-def layer_normalization(config: Config, version: Version) -> Run:  # noqa: ARG001
+def layer_normalization(config: Config, version: Version) -> Run:
     """Return (x - mean) / sqrt(variance + ε) · gamma + beta, with the mean and variance of each entry over its axes."""
 
     def run(params: Params, call: Call) -> Value:
@@ -44,7 +44,7 @@ def layer_normalization(config: Config, version: Version) -> Run:  # noqa: ARG00
     return run
 
 
-def unit_normalization(config: Config, version: Version) -> Run:  # noqa: ARG001
+def unit_normalization(config: Config, version: Version) -> Run:
     """Return x divided by its Euclidean norm over the axes, of which the square is at least 1e-12."""
 
     def function(x: Array) -> Array:

@@ -23,7 +23,7 @@ def _pairwise(function: Any) -> Callable[[Config], Operation]:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as Keras's operations promote
             return function(x, y)
 
-    return lambda config: apply  # noqa: ARG005
+    return lambda config: apply
 
 
 def _over_axes(function: Any) -> Callable[[Config], Operation]:
@@ -38,7 +38,7 @@ def _over_axes(function: Any) -> Callable[[Config], Operation]:
 
 
 def _mapped(function: Callable[[Array], Array]) -> Callable[[Config], Operation]:
-    return lambda config: function  # noqa: ARG005
+    return lambda config: function
 
 
 def _filled(value: int) -> Callable[[Config], Operation]:
@@ -56,7 +56,7 @@ def _relu(config: Config) -> Operation:
     return jax.nn.relu
 
 
-def _item(config: Config) -> Operation:  # noqa: ARG001
+def _item(config: Config) -> Operation:
     """Return `x[index]`, with an index of numbers and slices."""
     return lambda x, key: x[tuple(key) if isinstance(key, list) else key]
 

@@ -44,13 +44,13 @@ def convolution(config: Config, version: Version) -> Run:
     return run
 
 
-def max_pooling(config: Config, version: Version) -> Run:  # noqa: ARG001
+def max_pooling(config: Config, version: Version) -> Run:
     """Return the largest number of each window."""
     window = _window(config)
     return dropping_mask(lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *window))
 
 
-def average_pooling(config: Config, version: Version) -> Run:  # noqa: ARG001
+def average_pooling(config: Config, version: Version) -> Run:
     """Return the mean of each window, over the entries that are not padding."""
     window = _window(config)
 
@@ -70,7 +70,7 @@ def _window(config: Config) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     return (1, *sizes, 1), (1, *strides, 1), config["padding"].upper()
 
 
-def global_average_pooling_1d(config: Config, version: Version) -> Run:  # noqa: ARG001
+def global_average_pooling_1d(config: Config, version: Version) -> Run:
     """Return the mean over the steps that count; NaN for a sequence without any, as in Keras."""
     channels_last(config)
     keep = config.get("keepdims", False)
@@ -89,7 +89,7 @@ def global_average_pooling_1d(config: Config, version: Version) -> Run:  # noqa:
 def global_pooling(reduction: Callable[..., Array]) -> Maker:
     """Return the maker of a layer that reduces all axes between batch and features. A mask is ignored and dropped."""
 
-    def make(config: Config, version: Version) -> Run:  # noqa: ARG001
+    def make(config: Config, version: Version) -> Run:
         channels_last(config)
         keep = config.get("keepdims", False)
         return dropping_mask(lambda x: reduction(x, axis=tuple(range(1, x.ndim - 1)), keepdims=keep))
@@ -97,14 +97,14 @@ def global_pooling(reduction: Callable[..., Array]) -> Maker:
     return make
 
 
-def zero_padding(config: Config, version: Version) -> Run:  # noqa: ARG001
+def zero_padding(config: Config, version: Version) -> Run:
     """Return the inputs with zeros around the axes between batch and features."""
     channels_last(config)
     around = _pairs(config["padding"])
     return dropping_mask(lambda x: jnp.pad(x, ((0, 0), *around, (0, 0))))
 
 
-def cropping(config: Config, version: Version) -> Run:  # noqa: ARG001
+def cropping(config: Config, version: Version) -> Run:
     """Return the inputs without some entries at both ends of the axes between batch and features."""
     channels_last(config)
     pairs = _pairs(config["cropping"])
@@ -121,6 +121,6 @@ def _pairs(sizes: Any) -> list[tuple[int, int]]:
     return [tuple(pair) for pair in (sizes if isinstance(sizes[0], list) else [sizes])]
 
 
-def up_sampling_1d(config: Config, version: Version) -> Run:  # noqa: ARG001
+def up_sampling_1d(config: Config, version: Version) -> Run:
     """Return each step `size` times."""
     return dropping_mask(lambda x: jnp.repeat(x, config["size"], axis=1))
